@@ -1,0 +1,42 @@
+# Everything from a bare checkout: `make demo`, `make test`. A second call installs nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+REAL := $(wildcard ../shared/real)
+export HARNESS_REAL_DATA ?= $(abspath $(REAL))
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: demo test check slow real stories wheel clean
+
+demo: $(STAMP)
+	$(BIN)/harness run suites/pocket/demo.yaml
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+stories: $(STAMP)
+	$(BIN)/harness run suites/stories.yaml --no-examples --report-dir reports/stories
+	
+# Torch first and alone: asked for by another package it would bring gigabytes of CUDA libraries.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean:
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache

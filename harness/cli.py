@@ -1,0 +1,197 @@
+"""The verbs. Each reads as the story of what it does; the work is elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness import __version__
+from harness.errors import EXIT_CRASH, HarnessError
+
+STORE = Path("results/store")
+REPORTS = Path("reports")
+
+
+class Group(click.Group):
+    """Failures with a known cause are sentences; anything else is ours, and says so."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HarnessError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            ctx.exit(0)
+        except KeyboardInterrupt:
+            click.echo("\nstopped; the next `harness run` goes on from here", err=True)
+            ctx.exit(130)
+        except Exception:
+            traceback.print_exc()
+            click.echo("harness: this is a fault of the harness itself; please report it", err=True)
+            ctx.exit(EXIT_CRASH)
+
+
+def suite_options(command: Any) -> Any:
+    """Options of every verb that reads a suite."""
+    for option in (
+        click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE",
+                     help="Folder of the cached stages."),
+        click.option("--limit", type=click.IntRange(min=1), help="Keep N rows of every split."),
+        click.option("--only", metavar="PATTERN", help="Only variants like this: 'lora*'."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+                     help="Change the suite: seeds=[0,1] or sft.learning_rate=1e-3. Repeatable."),
+    ):  # fmt: skip
+        command = option(command)
+    return click.argument("suite", metavar="SUITE")(command)
+
+
+report_dir = click.option(
+    "--report-dir", type=Path, help="Where the report goes; default: reports/<suite's name>."
+)
+no_examples = click.option(
+    "--no-examples", is_flag=True, help="Leave prompts, references and answers out of the report."
+)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="harness")
+def main() -> None:
+    """Decide how to fine-tune a language model: train, measure and compare in one matrix."""
+
+
+@main.command()
+@suite_options
+@report_dir
+@no_examples
+def run(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
+        report_dir: Path | None, no_examples: bool) -> None:  # fmt: skip
+    """Train and score what is not cached yet, then compare and report.
+
+    SUITE is a YAML file, or a suite of the package such as pocket/demo. Exit status: 0; 2 for a
+    mistake in the suite; 5 when a cell failed (the others are reported).
+    """
+    from harness import session
+
+    opened = session.open_suite(suite, settings, store, only, limit)
+    outcome = session.run(opened)
+    folder = report_dir or REPORTS / opened.plan.suite.name
+    comparison = session.report(opened, outcome.records, folder, examples=not no_examples)
+    click.echo(comparison.text)
+    click.echo(session.ledger(outcome, opened))
+    click.echo(f"report: {folder / 'index.html'}")
+    sys.exit(5 if outcome.failed else 0)
+
+
+@main.command()
+@suite_options
+@click.option("--why", is_flag=True, help="For each stage to run, what differs from a cached one.")
+def plan(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
+         why: bool) -> None:  # fmt: skip
+    """List the stages: cached or to run, and what each is expected to cost."""
+    from harness import session
+
+    opened = session.open_suite(suite, settings, store, only, limit)
+    click.echo(session.describe_plan(opened, why=why))
+
+
+@main.command()
+@suite_options
+@report_dir
+@no_examples
+def report(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
+           report_dir: Path | None, no_examples: bool) -> None:  # fmt: skip
+    """Compare and report what the store holds, without running anything."""
+    from harness import session
+
+    opened = session.open_suite(suite, settings, store, only, limit)
+    records = session.stored(opened)
+    folder = report_dir or REPORTS / opened.plan.suite.name
+    click.echo(session.report(opened, records, folder, examples=not no_examples).text)
+    click.echo(f"report: {folder / 'index.html'}")
+
+
+@main.command()
+@click.argument("a", metavar="SUITE:VARIANT")
+@click.argument("b", metavar="SUITE:VARIANT")
+@click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
+def compare(a: str, b: str, store: Path) -> None:
+    """Compare two variants on the same examples, of one suite or of two."""
+    from harness import session
+
+    click.echo(session.compare_two(a, b, store))
+
+
+@main.command(name="list")
+@click.argument("what", type=click.Choice(
+    ["methods", "objectives", "scorers", "executors", "suites", "stages"]))  # fmt: skip
+@click.argument("name", required=False)
+@click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
+@click.option("--kind", help="stages: only of this kind.")
+@click.option("--status", type=click.Choice(["ok", "failed"]), help="stages: only these.")
+@click.option("--text", default="", help="stages: label or configuration contains this.")
+def list_(what: str, name: str | None, store: Path, kind: str | None, status: str | None,
+          text: str) -> None:  # fmt: skip
+    """List an axis's members (NAME for one with its options), suites, or stages in the store."""
+    from harness import listing
+
+    if what == "stages":
+        click.echo(listing.stages(store, kind, status, text))
+    elif what == "suites":
+        click.echo(listing.suites())
+    else:
+        click.echo(listing.members(what[:-1], name))
+
+
+@main.command()
+@click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
+def doctor(store: Path) -> None:
+    """Check the machine, the libraries and the store. Exit status 4 when something is wrong."""
+    from harness import doctor as checks
+
+    text, good = checks.examine(store)
+    click.echo(text)
+    sys.exit(0 if good else 4)
+
+
+@main.command()
+@click.argument("file", type=Path, default=Path("suite.yaml"))
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+def init(file: Path, force: bool) -> None:
+    """Write a commented suite to start from."""
+    from harness import listing
+
+    click.echo(listing.write_starter(file, force=force))
+
+
+@main.command()
+@click.argument("suites", nargs=-1, metavar="[SUITE]...")
+@click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
+@click.option("--older-than", type=float, metavar="DAYS", help="Only stages finished before.")
+@click.option(
+    "--checkpoints",
+    is_flag=True,
+    help="Free the checkpoints of what is kept; records, answers and scores stay.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+def gc(suites: tuple[str, ...], store: Path, older_than: float | None, checkpoints: bool,
+       dry_run: bool) -> None:  # fmt: skip
+    """Remove the stages that none of these SUITEs uses.
+
+    With --checkpoints the kept stages' weights go too: a scorer of predictions added later still
+    trains nothing, one that reads the model trains again. Without a SUITE nothing is kept, so name
+    what you want to keep, or use --older-than.
+    """
+    from harness import gc as collector
+
+    click.echo(collector.collect(suites, store, older_than, checkpoints, dry_run=dry_run))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""What a comparison says: plain data, for reports, tables and gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ALL = ""
+"""The slice that holds every example."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval; the interval is None where it cannot be told."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant on one metric, beside the baseline.
+
+    Attributes:
+        group: the variant without its seed.
+        evaluation: data entry whose test rows were scored.
+        slice: a group of those rows, or ALL.
+        n: examples. clusters: independent ones. seeds: training runs behind the number.
+        difference: variant minus baseline on the same examples; None for the baseline itself.
+        p: two-sided, of no difference. p_holm: adjusted over the report's family.
+        detectable: smallest difference seen with 80% power at the 5% level.
+        level: `checkpoint` (one seed: the claim is about these weights) or `method`.
+        verdict: `better`, `worse`, `no difference shown`, `baseline`, `incomparable`.
+    """
+
+    group: str
+    metric: str
+    evaluation: str
+    slice: str
+    higher_is_better: bool
+    unit: str
+    n: int
+    clusters: int
+    seeds: int
+    estimate: Estimate
+    difference: Estimate | None
+    p: float | None
+    p_holm: float | None
+    detectable: float | None
+    level: str
+    verdict: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """A variant over its seeds: what it is, what it cost, how its answers ended.
+
+    Attributes:
+        status: `ok`, or `failed` with the reasons of the stages that ended without a result.
+        cost: means over seeds, in seconds, bytes and counts; None where not measured.
+        generation: rates and lengths of its answers, by data entry.
+        audit: checks of every training run.
+    """
+
+    group: str
+    ids: tuple[str, ...]
+    labels: Mapping[str, str]
+    trained: bool
+    seeds: tuple[int, ...]
+    status: str
+    reasons: tuple[str, ...]
+    cost: Mapping[str, float | None]
+    predicted: Mapping[str, float | None]
+    generation: Mapping[str, Mapping[str, float]]
+    audit: tuple[Mapping[str, str], ...]
+    losses: tuple[tuple[tuple[int, float], ...], ...] = ()
+    """(step, loss) of each training run."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test row with every variant's answer (first seed) and its per-example scores."""
+
+    id: str
+    evaluation: str
+    group: str
+    prompt: str
+    references: tuple[str, ...]
+    answers: Mapping[str, str]
+    scores: Mapping[str, Mapping[str, float]]
+    """Variant -> metric -> the example's own value (means only)."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a report shows. Nothing here is computed again by the report."""
+
+    suite: str
+    description: str
+    command: str
+    baseline: str
+    variants: tuple[VariantResult, ...]
+    rows: tuple[Row, ...]
+    examples: tuple[Example, ...]
+    contamination: tuple[Mapping[str, Any], ...]
+    provenance: Mapping[str, Any]
+    data: tuple[Mapping[str, Any], ...]
+    """A line for each data stage: label, rows, dropped by reason, digest."""
+    ledger: Mapping[str, float]
+    """Seconds by kind of stage and phase, over the stages behind this report."""
+    notes: tuple[str, ...] = field(default=())
+    """What a reader must know: one seed, leaks, mixed versions."""
+    suite_text: str = ""
+
+    @property
+    def failed(self) -> tuple[VariantResult, ...]:
+        """Variants without a result."""
+        return tuple(v for v in self.variants if v.status != "ok")
+
+    def row(self, group: str, metric: str, evaluation: str | None = None, slice: str = ALL) -> Row:
+        """The row of a variant and a metric; KeyError where there is none."""
+        for row in self.rows:
+            if (row.group, row.metric, row.slice) == (group, metric, slice):
+                if evaluation in (None, row.evaluation):
+                    return row
+        raise KeyError((group, metric, evaluation, slice))
+
+    def metrics(self) -> list[tuple[str, str]]:
+        """(metric, evaluation) pairs in the suite's order."""
+        return list(dict.fromkeys((row.metric, row.evaluation) for row in self.rows))

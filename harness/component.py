@@ -1,0 +1,183 @@
+"""Members of the axes: their declarations, the lazy registry, and entry points from outside."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import HarnessError, SuiteError, unknown
+
+AXES = ("method", "objective", "scorer", "executor")
+
+
+class Component(BaseModel):
+    """A member of an axis. Its fields are its YAML; its docstring is its page in the docs.
+
+    A subclass lives in `harness/<axis>s/<name>.py`, or anywhere behind an entry point of the group
+    `harness.<axis>s`. It must import nothing heavy at module level: the control half reads it.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+    axis: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+    VERSION: ClassVar[int] = 1
+    """Raise it when the same fields would give other results: cached stages then run again."""
+    impl: ClassVar[str | None] = None
+    """`module:attribute` of the working part, where that must subclass torch's or TRL's classes."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Importable packages it needs beyond the default install."""
+
+    def identity(self) -> dict[str, Any]:
+        """What of it is hashed: its name, VERSION and fields."""
+        return {"name": self.name, "version": self.VERSION, **self.model_dump(mode="json")}
+
+    def source_digest(self) -> str:
+        """Digest of the source that does its work; a change without a new VERSION is warned of."""
+        module = (self.impl or type(self).__module__).split(":")[0]
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            return ""
+        with open(spec.origin, "rb") as handle:
+            return hashlib.sha256(handle.read()).hexdigest()[:16]
+
+    def working_part(self) -> Any:
+        """The object that does the work: itself, or what `impl` names (work half only)."""
+        if self.impl is None:
+            return self
+        module, _, attribute = self.impl.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+C = TypeVar("C", bound=Component)
+
+
+@cache
+def _entry_points(axis: str) -> Mapping[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"harness.{axis}s")}
+
+
+def names(axis: str) -> list[str]:
+    """Every known member of an axis, ours first; nothing but file names is read."""
+    package = importlib.import_module(f"harness.{axis}s")
+    ours = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
+    ours = [name for name in ours if name != "base"]
+    return ours + sorted(set(_entry_points(axis)) - set(ours))
+
+
+def find(axis: str, name: str, where: str = "") -> type[Component]:
+    """The declaration called `name`.
+
+    Raises:
+        SuiteError: unknown name (with the nearest), or a package it requires is missing.
+    """
+    if name not in names(axis):
+        message = unknown(axis, name, names(axis), hint=f"harness list {axis}s")
+        raise SuiteError(message, where=where)
+    point = _entry_points(axis).get(name)
+    found = point.load() if point else _member(importlib.import_module(f"harness.{axis}s.{name}"))
+    if not (inspect.isclass(found) and issubclass(found, Component) and found.axis == axis):
+        raise SuiteError(f"entry point {name!r} is no {axis}: {found!r}", where=where)
+    if "name" not in vars(found):
+        found.name = name
+    return found
+
+
+def _member(module: Any) -> type[Component]:
+    """The one Component a module of ours defines."""
+    own = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, Component)
+        and value.__module__ == module.__name__
+    ]
+    if len(own) != 1:
+        raise HarnessError(f"{module.__name__} must define one component, not {len(own)}")
+    return own[0]
+
+
+def build(axis: str, spec: Any, where: str) -> Component:
+    """A component from its YAML: `rouge`, or `{rouge: {use_stemmer: false}}`.
+
+    Raises:
+        SuiteError: naming the value, the place and the choices.
+    """
+    name, fields = split_spec(spec, axis, where)
+    return build_fields(find(axis, name, where), fields, f"{where}.{name}")
+
+
+def split_spec(spec: Any, axis: str, where: str) -> tuple[str, dict[str, Any]]:
+    """The name and the fields of a component's YAML."""
+    if isinstance(spec, str):
+        return spec, {}
+    if isinstance(spec, Mapping) and len(spec) == 1:
+        name, fields = next(iter(spec.items()))
+        if isinstance(name, str) and (fields is None or isinstance(fields, Mapping)):
+            return name, dict(fields or {})
+    raise SuiteError(
+        f"a {axis} is a name or one name with its options, not {spec!r}",
+        where=where,
+        fix=f"write `- name` or `- name: {{option: value}}`  (harness list {axis}s)",
+    )
+
+
+def build_fields(declared: type[C], fields: Mapping[str, Any], where: str) -> C:
+    """A component of a known class from its fields, with pydantic's errors made readable."""
+    try:
+        return declared(**fields)
+    except ValidationError as error:
+        raise SuiteError(explain(error, declared, where)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    """Pydantic's errors as sentences: place, value, choices."""
+    lines = []
+    for item in error.errors():
+        place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"])
+        if item["type"] == "extra_forbidden":
+            key = str(item["loc"][-1])
+            owner = _owner(model, item["loc"][:-1])
+            parent = where + place[: -len(f".{key}")]
+            lines.append(unknown("key", key, owner.model_fields, where=parent))
+        elif item["type"] == "missing":
+            lines.append(f"{where}{place}: missing, and needed")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            given = "" if item["type"] == "value_error" else f" (given: {_short(item['input'])})"
+            lines.append(f"{where}{place}: {message[0].lower()}{message[1:]}{given}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _owner(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The pydantic model in which a wrong key stands, as far as its annotations tell."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue
+        inner = _models_in(field.annotation)
+        if inner:
+            model = inner[0]
+    return model
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for arg in getattr(annotation, "__args__", ()) for m in _models_in(arg)]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,1 @@
+"""Rows from where people keep them, in the layouts people have."""

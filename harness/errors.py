@@ -1,0 +1,98 @@
+"""The exception tree. Every message is a sentence someone can act on."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+from collections.abc import Iterable, Iterator
+
+EXIT_OK, EXIT_REGRESSED, EXIT_USAGE, EXIT_INCONCLUSIVE = 0, 1, 2, 3
+EXIT_NOT_JUDGED, EXIT_FAILED_CELLS, EXIT_CRASH = 4, 5, 70
+
+
+class HarnessError(Exception):
+    """A failure with a known cause: what, where, and what to do about it."""
+
+    exit_code = EXIT_USAGE
+    reason = "error"
+
+    def __init__(self, message: str, *, where: str = "", fix: str = "") -> None:
+        self.message, self.where, self.fix = message, where, fix
+        head = f"{where}: {message}" if where else message
+        super().__init__(f"{head}\n  {fix}" if fix else head)
+
+
+class SuiteError(HarnessError):
+    """The YAML says something that cannot be meant."""
+
+
+class DataError(HarnessError):
+    """Rows that are missing, malformed or unusable."""
+
+    reason = "data"
+
+
+class ModelError(HarnessError):
+    """A model that is missing, unsafe to load or unfit for what is asked of it."""
+
+    reason = "model"
+
+
+class StoreError(HarnessError):
+    """The folder of stages cannot be read or written."""
+
+    reason = "store"
+
+
+class StageFailed(HarnessError):
+    """A stage ended without a result; becomes data in its record, not a crash of the matrix."""
+
+    exit_code = EXIT_FAILED_CELLS
+
+    def __init__(self, reason: str, message: str, *, fix: str = "") -> None:
+        self.reason = reason
+        super().__init__(message, fix=fix)
+
+
+def unknown(what: str, value: str, known: Iterable[str], *, where: str = "", hint: str = "") -> str:
+    """The sentence for an unknown name, with the nearest known one."""
+    known = sorted(known)
+    near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+    guess = f"; did you mean '{near[0]}'?" if near else ""
+    tail = f"  ({hint})" if hint else ""
+    prefix = f"{where}: " if where else ""
+    return f"{prefix}unknown {what} '{value}'{guess}\n  known: {', '.join(known)}{tail}"
+
+
+@contextlib.contextmanager
+def boundary(part: str) -> Iterator[None]:
+    """Attribute whatever is raised inside to `part` (a component, a library, a machine limit).
+
+    Raises:
+        StageFailed: for every failure but a HarnessError, which knows its cause already.
+    """
+    try:
+        yield
+    except HarnessError:
+        raise
+    except MemoryError as error:
+        raise StageFailed("out of memory", f"{part}: host memory is exhausted") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StageFailed(
+                "disk full", f"{part}: {error}", fix="free space, run again"
+            ) from error
+        raise StageFailed("input/output", f"{part}: {error}") from error
+    except Exception as error:
+        raise StageFailed(_reason(error), f"{part}: {type(error).__name__}: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Torch's out-of-memory errors are recognised by name, as this half never imports torch."""
+    text = f"{type(error).__name__} {error}".lower()
+    if "outofmemory" in text or "out of memory" in text or "can't allocate memory" in text:
+        return "out of memory"
+    if "no space left" in text:
+        return "disk full"
+    return "error"

@@ -1,0 +1,1 @@
+"""Executors: where stages run. Whatever can start `python -m harness.worker` can be one."""

@@ -1,0 +1,71 @@
+"""The contract of an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.component import Component
+from harness.stage import Resources
+
+Handle = str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running stage is; `total` is 0 where it is not known."""
+
+    handle: Handle
+    done: int
+    total: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage has ended. Its record tells how, unless `error` says why there is none."""
+
+    handle: Handle
+    error: Mapping[str, str] | None = None
+
+
+Event = Progress | Finished
+
+
+class Executor(Component):
+    """Where stages run: anything that can start `python -m harness.worker FOLDER`."""
+
+    axis = "executor"
+
+    def device(self) -> str:
+        """`cpu` or `cuda`: what stages will run on, told without torch, as it is hashed."""
+        return "cpu"
+
+    def dtype(self) -> str:
+        """The dtype of models whose suite names none; hashed."""
+        return "float32" if self.device() == "cpu" else "bfloat16"
+
+    def capacity(self) -> int:
+        """Stages that may run at once."""
+        return 1
+
+    def start(self, log: Path) -> Any:
+        """Begin a run; returns the session with `submit`, `wait` and `close`."""
+        raise NotImplementedError
+
+
+class Session:
+    """A run's hold on an executor."""
+
+    def submit(self, folder: Path, resources: Resources) -> Handle:
+        """Begin a stage whose stage.json lies in `folder`."""
+        raise NotImplementedError
+
+    def wait(self, timeout: float) -> list[Event]:
+        """What happened since the last call, waiting at most `timeout` seconds for something."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End what still runs and give everything back."""

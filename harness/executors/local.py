@@ -1,0 +1,163 @@
+"""This machine: one long-lived worker per slot."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from harness.errors import HarnessError
+from harness.executors.base import Event, Executor, Finished, Handle, Progress, Session
+from harness.stage import Resources
+
+
+class Local(Executor):
+    """This machine. Each slot (a GPU, or a share of the CPU) keeps one worker, so that torch is
+    imported once; a worker that dies takes one stage with it and is replaced."""
+
+    device_class: Literal["cpu", "cuda"] | None = None
+    """`cpu` or `cuda`; default: cuda where this machine has a GPU that CUDA_VISIBLE_DEVICES shows."""
+    slots: int | None = Field(None, gt=0)
+    """Stages at once; default: one a GPU, else one."""
+    threads: int | None = Field(None, gt=0)
+    """CPU threads of a worker; default: the cores divided by the slots."""
+
+    def device(self) -> str:
+        return self.device_class or ("cuda" if _gpus() else "cpu")
+
+    def capacity(self) -> int:
+        return self.slots or (len(_gpus()) if self.device() == "cuda" else 1)
+
+    def start(self, log: Path) -> LocalSession:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        threads = self.threads or max(1, (cores or 1) // self.capacity())
+        gpus = _gpus() if self.device() == "cuda" else []
+        if self.device() == "cuda" and not gpus:
+            raise HarnessError("this machine shows no GPU", where="executor.local.device_class")
+        return LocalSession(self.capacity(), threads, gpus, log)
+
+
+def _gpus() -> list[str]:
+    """GPUs that CUDA_VISIBLE_DEVICES shows, without torch."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        return [gpu for gpu in shown.split(",") if gpu.strip() and gpu.strip() != "-1"]
+    nodes = [p for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit()]
+    return [str(i) for i in range(len(nodes))]
+
+
+class LocalSession(Session):
+    """Workers over pipes: one line in is a stage's folder, each line out is an event."""
+
+    def __init__(self, slots: int, threads: int, gpus: list[str], log: Path) -> None:
+        self.threads, self.log = threads, log
+        self.slots: list[_Slot] = []
+        self.events: queue.Queue[Event] = queue.Queue()
+        for index in range(slots):
+            self.slots.append(_Slot(index, gpus[index % len(gpus)] if gpus else None))
+
+    def submit(self, folder: Path, resources: Resources) -> Handle:
+        slot = next(slot for slot in self.slots if slot.handle is None)
+        if slot.worker is None or slot.worker.poll() is not None or slot.env != resources.env:
+            self._stop(slot)
+            self._spawn(slot, resources.env)
+        pipe = slot.worker.stdin if slot.worker is not None else None
+        slot.handle = str(folder)
+        try:
+            if pipe is not None:
+                pipe.write(f"{folder}\n")
+                pipe.flush()
+        except BrokenPipeError:
+            pass  # the reader thread reports the worker's end
+        return slot.handle
+
+    def wait(self, timeout: float) -> list[Event]:
+        events: list[Event] = []
+        try:
+            events.append(self.events.get(timeout=timeout))
+            while True:
+                events.append(self.events.get_nowait())
+        except queue.Empty:
+            return events
+
+    def close(self) -> None:
+        for slot in self.slots:
+            self._stop(slot)
+
+    def _spawn(self, slot: _Slot, env: dict[str, str]) -> None:
+        threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        gpu = {"CUDA_VISIBLE_DEVICES": slot.gpu} if slot.gpu is not None else {}
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            slot.worker = subprocess.Popen(
+                [sys.executable, "-m", "harness.worker", "--serve"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **threads, **gpu, **env},
+            )
+        slot.env = dict(env)
+        threading.Thread(target=self._read, args=(slot, slot.worker), daemon=True).start()
+
+    def _read(self, slot: _Slot, worker: subprocess.Popen[str]) -> None:
+        assert worker.stdout is not None
+        for line in worker.stdout:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # a library's C code that writes to stdout
+            handle = slot.handle
+            if handle is None or event.get("folder") != handle:
+                continue
+            if event["event"] == "progress":
+                self.events.put(Progress(handle, event["done"], event["total"], event["note"]))
+            else:
+                slot.handle = None
+                self.events.put(Finished(handle, event.get("error")))
+        code = worker.wait()
+        if slot.handle is not None and slot.worker is worker:
+            handle, slot.handle = slot.handle, None
+            self.events.put(Finished(handle, _death(code)))
+
+    def _stop(self, slot: _Slot) -> None:
+        worker, slot.worker = slot.worker, None
+        if worker is None:
+            return
+        if slot.handle is None and worker.stdin is not None:
+            try:
+                worker.stdin.close()
+                worker.wait(timeout=5)
+                return
+            except (BrokenPipeError, subprocess.TimeoutExpired):
+                pass
+        worker.kill()
+        worker.wait()
+
+
+class _Slot:
+    def __init__(self, index: int, gpu: str | None) -> None:
+        self.index, self.gpu = index, gpu
+        self.worker: subprocess.Popen[str] | None = None
+        self.handle: Handle | None = None
+        self.env: dict[str, str] = {}
+
+
+def _death(code: int) -> dict[str, str]:
+    """The reason a worker ended without a word, from its exit status."""
+    if code == -signal.SIGKILL:
+        return {
+            "reason": "worker killed",
+            "message": "the worker was killed (SIGKILL): by someone, or by the system when host"
+            " memory ran out; `dmesg` tells which",
+        }
+    name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    return {"reason": "worker died", "message": f"the worker ended with {name}; see the run's log"}

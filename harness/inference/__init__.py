@@ -1,0 +1,1 @@
+"""Generation and exact scoring with a loaded model."""

@@ -1,0 +1,138 @@
+"""Batched generation with per-row stop strings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import StageFailed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One generated answer.
+
+    Attributes:
+        finish: `eos`, `stop` (a stop string) or `length` (cut at max_new_tokens).
+        tokens: tokens generated, the end-of-sequence token included.
+    """
+
+    text: str
+    finish: str
+    tokens: int
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    options: Mapping[str, Any],
+    progress: Callable[[int, int, str], None],
+) -> list[Answer]:
+    """Greedy answers to tokenised prompts, in their order.
+
+    Prompts of like length share a batch, within `batch_tokens` of padded prompt and answer.
+
+    Raises:
+        StageFailed: a prompt that leaves no room for an answer in the model's context.
+    """
+    limit = int(getattr(model.config, "max_position_embeddings", 0)) or None
+    room = options["max_new_tokens"]
+    for index, prompt in enumerate(prompts):
+        if limit and len(prompt) + room > limit:
+            raise StageFailed(
+                "prompt too long",
+                f"prompt {index} has {len(prompt)} tokens and the answer may have {room}, but the"
+                f" model's context is {limit}",
+                fix="lower generate.max_new_tokens or num_fewshot, or filter the test rows",
+            )
+    answers: dict[int, Answer] = {}
+    for batch in _batches(prompts, room, options["batch_tokens"]):
+        found = _generate(model, tokenizer, [prompts[i] for i in batch], options)
+        answers.update(zip(batch, found, strict=True))
+        progress(len(answers), len(prompts), "answers")
+    return [answers[i] for i in range(len(prompts))]
+
+
+def _batches(prompts: Sequence[list[int]], room: int, budget: int) -> Iterator[list[int]]:
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    while order:
+        size = max(1, budget // (len(prompts[order[0]]) + room))
+        yield order[:size]
+        order = order[size:]
+
+
+def _generate(
+    model: Any, tokenizer: Any, prompts: list[list[int]], options: Mapping[str, Any]
+) -> list[Answer]:
+    import torch
+    from transformers import GenerationConfig, StoppingCriteriaList
+
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), tokenizer.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for i, prompt in enumerate(prompts):  # padded on the left, so that answers start together
+        ids[i, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[i, longest - len(prompt) :] = 1
+    eos = _eos_ids(model, tokenizer)
+    stop = _stopper(tokenizer, longest, options["until"])
+    config = GenerationConfig(
+        max_new_tokens=options["max_new_tokens"],
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=sorted(eos),
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=True,
+    )
+    with torch.inference_mode():
+        whole = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            stopping_criteria=StoppingCriteriaList([stop] if stop else []),
+        )
+    return [_answer(tokenizer, row, eos, options) for row in whole[:, longest:].cpu().tolist()]
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
+    """Every token that ends an answer, from the tokenizer and the model's generation config."""
+    given = getattr(model, "generation_config", None)
+    listed = given.eos_token_id if given is not None else None
+    ids = set(listed if isinstance(listed, list) else [listed])
+    return {i for i in ids | {tokenizer.eos_token_id} if i is not None}
+
+
+def _answer(tokenizer: Any, ids: list[int], eos: set[int], options: Mapping[str, Any]) -> Answer:
+    end = next((i for i, token in enumerate(ids) if token in eos), None)
+    text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+    cuts = [found for stop in options["until"] if (found := text.find(stop)) >= 0]
+    if cuts:
+        text = text[: min(cuts)]
+        return Answer(text.strip(), "stop", len(tokenizer(text=text)["input_ids"]))
+    if end is not None:
+        return Answer(text.strip(), "eos", end + 1)
+    return Answer(text.strip(), "length", min(len(ids), options["max_new_tokens"]))
+
+
+def _stopper(tokenizer: Any, prompt_length: int, until: Sequence[str]) -> Any:
+    """A criterion that ends a row once its answer holds a stop string.
+
+    Only the last tokens are decoded: a stop string that ends now lies within as many tokens as it
+    has bytes.
+    """
+    if not until:
+        return None
+    import torch
+    from transformers import StoppingCriteria
+
+    window = max(len(stop.encode()) for stop in until) + 1
+
+    class StopStrings(StoppingCriteria):
+        def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+            start = max(prompt_length, input_ids.shape[1] - window)
+            texts = tokenizer.batch_decode(input_ids[:, start:])
+            done = [any(stop in text for stop in until) for text in texts]
+            return torch.tensor(done, device=input_ids.device)
+
+    return StopStrings()

@@ -1,0 +1,85 @@
+"""What there is: members of the axes with their options, suites, stages, a starting suite."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+import time
+from pathlib import Path
+
+import yaml
+
+from harness import component
+from harness.component import Component
+from harness.errors import HarnessError
+from harness.stage import write_atomic
+from harness.store import Store
+from harness.suite import package_suites
+
+
+def members(axis: str, name: str | None) -> str:
+    """An axis's members with the first line of their documentation, or one in full."""
+    if name is not None:
+        return _page(component.find(axis, name))
+    lines = []
+    for member in component.names(axis):
+        summary = (inspect.getdoc(component.find(axis, member)) or "").split("\n\n")[0]
+        lines.append(f"{member:<16} {textwrap.shorten(summary, 96)}")
+    return "\n".join([*lines, "", f"one in full: harness list {axis}s NAME"])
+
+
+def _page(declared: type[Component]) -> str:
+    lines = [declared.name, "", inspect.getdoc(declared) or "", ""]
+    if declared.model_fields:
+        lines.append("options:")
+    for name, field in declared.model_fields.items():
+        default = "needed" if field.is_required() else repr(field.default)
+        lines.append(f"  {name} = {default}")
+        lines += textwrap.wrap(
+            field.description or "", 88, initial_indent="      ", subsequent_indent="      "
+        )
+    return "\n".join(lines)
+
+
+def suites() -> str:
+    """The suites that came with the package."""
+    root = package_suites()
+    lines = []
+    for path in sorted(root.rglob("*.yaml")):
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        about = tree.get("description", "") if isinstance(tree, dict) else ""
+        name = path.relative_to(root).with_suffix("").as_posix()
+        lines.append(f"{name:<20} {textwrap.shorten(' '.join(about.split()), 90)}")
+    return "\n".join([*lines, "", "run one: harness run NAME"])
+
+
+def stages(store: Path, kind: str | None, status: str | None, text: str) -> str:
+    """Stages in a store, newest first."""
+    if not store.is_dir():
+        raise HarnessError(f"there is no store at {store}", fix="harness run SUITE makes one")
+    rows = Store(store).query(kind, status, text)
+    lines = [
+        f"{'stage':<14} {'state':<7} {'key':<13} {'for':<34} {'took':>9} {'size':>11}  finished"
+    ]
+    for row in rows:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["finished"] or 0))
+        lines.append(
+            f"{row['kind']:<14} {row['status']:<7} {row['key'][:12]:<13} {row['label']:<34.34}"
+            f" {row['seconds'] or 0:>7.1f} s {row['bytes'] / 2**20:>7.2f} MiB  {when}"
+        )
+    size = sum(row["bytes"] for row in rows) / 2**20
+    return "\n".join([*lines, f"{len(rows)} stages, {size:.1f} MiB"])
+
+
+def write_starter(path: Path, *, force: bool) -> str:
+    """Write the commented suite.
+
+    Raises:
+        HarnessError: the file is there already.
+    """
+    if path.exists() and not force:
+        raise HarnessError(f"{path} is there already", fix="give another name, or --force")
+    if not path.parent.is_dir():
+        raise HarnessError(f"there is no folder {path.parent}")
+    write_atomic(path, (Path(__file__).parent / "starter.yaml").read_text(encoding="utf-8"))
+    return f"wrote {path}; look at its plan: harness plan {path}"

@@ -1,0 +1,261 @@
+"""What the control half knows of a model without torch: its files, digest and tensor shapes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.errors import ModelError
+from harness.stage import digest_json
+
+_HASHED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
+
+
+class ModelSpec(BaseModel):
+    """A model of the suite: a folder, or a name on the Hugging Face hub."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    path: str
+    """A folder, `pocket/models/pocket-1m` of the package, or `organisation/name` on the hub."""
+    revision: str | None = None
+    """The hub's commit, branch or tag; a branch is resolved to its commit before anything runs."""
+    dtype: str | None = None
+    """`float32`, `bfloat16` or `float16`; default: the executor's (float32 on a CPU)."""
+    attn_implementation: str = "sdpa"
+    """As in transformers: `sdpa`, `eager`, `flash_attention_2`."""
+    trust_remote_code: bool = False
+    """Runs Python code that came with the model. Off unless you trust its authors."""
+    chat_template: str | None = None
+    """A Jinja file that takes the place of the tokenizer's chat template."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A resolved model.
+
+    Attributes:
+        identity: what is hashed (content digest of a folder, or hub name and commit).
+        shapes: tensor name -> shape, from the safetensors headers; empty until fetched.
+        config: config.json; empty until fetched.
+    """
+
+    source: str
+    revision: str | None
+    identity: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    chat_template: str | None = None
+    """The template's text; empty where the model has none, None until fetched."""
+
+    @property
+    def parameters(self) -> int | None:
+        """Parameters, tied ones once; None until the weights are on this machine."""
+        if not self.shapes:
+            return None
+        return sum(_size(shape) for shape in self.shapes.values())
+
+    def linear_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The linear layers inside the blocks: every 2-D weight but embeddings and the head."""
+        outside = ("embed", "lm_head", "wte", "wpe", "score")
+        return {
+            name: shape
+            for name, shape in self.shapes.items()
+            if len(shape) == 2
+            and name.endswith(".weight")
+            and not any(mark in name for mark in outside)
+        }
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model as the work half loads it: a folder or a hub name, and how.
+
+    Attributes:
+        dtype: `float32`, `bfloat16` or `float16`; already resolved, never `auto`.
+        device: `cpu` or `cuda`.
+    """
+
+    source: str
+    dtype: str
+    device: str
+    revision: str | None = None
+    attn_implementation: str = "sdpa"
+    trust_remote_code: bool = False
+    chat_template: str | None = None
+
+    def at(self, folder: Path) -> ModelRef:
+        """The same way of loading, from a checkpoint's folder."""
+        return replace(self, source=str(folder), revision=None)
+
+    def load(self, head: str = "lm") -> Any:
+        """Load from safetensors onto the device, in evaluation mode.
+
+        Args:
+            head: `lm` for a language model, `score` for one number per sequence.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+        auto = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
+        options: dict[str, Any] = {} if head == "lm" else {"num_labels": 1}
+        model = auto.from_pretrained(
+            self.source,
+            revision=self.revision or "main",
+            dtype=getattr(torch, self.dtype),
+            attn_implementation=self.attn_implementation,
+            trust_remote_code=self.trust_remote_code,
+            use_safetensors=True,
+            **options,
+        )
+        return model.to(self.device).eval()
+
+    def tokenizer(self) -> Any:
+        """The tokenizer, with the suite's chat template where it gives one, and a pad token."""
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(
+            self.source,
+            revision=self.revision or "main",
+            trust_remote_code=self.trust_remote_code,
+        )
+        if self.chat_template is not None:
+            tokenizer.chat_template = self.chat_template
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    total = 1
+    for side in shape:
+        total *= side
+    return total
+
+
+def resolve_model(
+    spec: ModelSpec, folder: Path | None, digest: Callable[[Path], str], where: str
+) -> ModelInfo:
+    """Resolve a model's files and identity.
+
+    Args:
+        folder: the local folder, or None for a hub name.
+        digest: sha256 of a file (the store's, which remembers).
+
+    Raises:
+        ModelError: no such folder or revision, pickled weights only, code that is not trusted.
+    """
+    if folder is None:
+        return _resolve_hub(spec, where)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} holds no config.json",
+            where=where,
+            fix="name a folder saved by save_pretrained(), or `organisation/name` on the hub",
+        )
+    return _describe(spec, folder, None, _content(folder, digest, where), where)
+
+
+def _content(folder: Path, digest: Callable[[Path], str], where: str) -> dict[str, Any]:
+    files = sorted({path for glob in _HASHED for path in folder.glob(glob)})
+    _refuse_pickle(folder, where)
+    return {"content": digest_json({path.name: digest(path) for path in files})}
+
+
+def _refuse_pickle(folder: Path, where: str) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt")]
+    found = f"only {pickled[0]}, whose pickle can run code" if pickled else "none"
+    raise ModelError(
+        f"weights load from safetensors only; {folder} has {found}",
+        where=where,
+        fix="convert once: AutoModelForCausalLM.from_pretrained(X).save_pretrained(Y)",
+    )
+
+
+def _describe(
+    spec: ModelSpec, folder: Path, revision: str | None, identity: dict[str, Any], where: str
+) -> ModelInfo:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{folder / 'config.json'} is not JSON: {error}", where=where) from None
+    if "auto_map" in config and not spec.trust_remote_code:
+        raise ModelError(
+            f"{folder} brings its own Python code, which is not run unless you say so",
+            where=where,
+            fix="read the code, then set `trust_remote_code: true` on this model",
+        )
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        shapes |= _safetensors_shapes(path, where)
+    return ModelInfo(
+        source=str(folder) if revision is None else spec.path,
+        revision=revision,
+        identity=identity,
+        config=config,
+        shapes=shapes,
+        chat_template=_chat_template(folder),
+    )
+
+
+def _chat_template(folder: Path) -> str:
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        return template.read_text(encoding="utf-8")
+    path = folder / "tokenizer_config.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return str(found.get("chat_template") or "")
+
+
+def _safetensors_shapes(path: Path, where: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes from the header of a safetensors file (8 bytes of length, then JSON)."""
+    try:
+        with path.open("rb") as handle:
+            (length,) = struct.unpack("<Q", handle.read(8))
+            header = json.loads(handle.read(min(length, 100_000_000)))
+        return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
+    except (struct.error, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path} is damaged: {error}", where=where, fix="fetch or write the file again"
+        ) from None
+
+
+def _resolve_hub(spec: ModelSpec, where: str) -> ModelInfo:
+    """A hub model's commit: as given, from the cache, else from the hub itself."""
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.file_download import repo_folder_name
+
+    wanted = spec.revision or "main"
+    cache = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=spec.path, repo_type="model")
+    ref = cache / "refs" / wanted
+    commit = wanted if len(wanted) == 40 else None
+    if commit is None and ref.is_file():
+        commit = ref.read_text().strip()
+    if commit is None:
+        try:
+            commit = HfApi().model_info(spec.path, revision=wanted, timeout=15).sha
+        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+            raise ModelError(
+                f"'{spec.path}' is no folder here, is not in the hub's cache ({cache.parent}),"
+                f" and the hub did not answer ({type(error).__name__})",
+                where=where,
+                fix="check the name; without a network, download it elsewhere and set HF_HOME, or"
+                " give a folder",
+            ) from None
+    identity = {"hub": spec.path, "revision": commit}
+    config = try_to_load_from_cache(spec.path, "config.json", revision=commit)
+    if isinstance(config, str):
+        folder = Path(config).parent
+        if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
+            _refuse_pickle(folder, where)
+        return _describe(spec, folder, commit, identity, where)
+    return ModelInfo(spec.path, commit, identity)

@@ -1,0 +1,251 @@
+"""What objectives on transformers' Trainer share: arguments, step log, checkpoints, counts."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from harness.errors import StageFailed
+from harness.measure import tensor_bytes
+from harness.objectives.base import TrainerObjective, TrainJob, TrainResult
+from harness.stage import write_atomic
+
+COMPLETE = "complete"
+"""Written into a checkpoint's folder when all of it is on disk."""
+
+# Arguments the harness itself must decide: paths, logging and saving, device and seeds.
+_RESERVED = frozenset(
+    [
+        "output_dir",
+        "logging_steps",
+        "logging_strategy",
+        "save_strategy",
+        "save_steps",
+        "seed",
+        "data_seed",
+        "report_to",
+        "disable_tqdm",
+        "use_cpu",
+        "eval_strategy",
+        "load_best_model_at_end",
+        "remove_unused_columns",
+    ]
+)
+
+
+def arguments(objective: TrainerObjective, job: TrainJob, steps: int) -> dict[str, Any]:
+    """The trainer's arguments, none of them left to a default that could move.
+
+    Raises:
+        StageFailed: an argument under `args:` that the harness decides itself.
+    """
+    taken = sorted(_RESERVED & set(objective.args))
+    if taken:
+        raise StageFailed("argument", f"args.{taken[0]} is decided by the harness", fix="remove it")
+    fields = {name: getattr(objective, name) for name in _SHARED}
+    return {
+        **fields,
+        "warmup_steps": math.ceil(steps * objective.warmup_ratio),
+        "output_dir": str(job.checkpoints),
+        "bf16": job.dtype == "bfloat16",
+        "fp16": job.dtype == "float16",
+        "tf32": None,
+        "use_cpu": job.device == "cpu",
+        "seed": job.seed,
+        "data_seed": job.data_seed,
+        "dataloader_pin_memory": job.device != "cpu",
+        "dataloader_num_workers": 0,
+        "dataloader_drop_last": False,
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        **objective.args,
+    }
+
+
+_SHARED = (
+    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm", "optim",
+    "adam_beta1", "adam_beta2", "adam_epsilon", "gradient_checkpointing",
+    "train_sampling_strategy",
+)  # fmt: skip
+
+
+class StepLog(TrainerCallback):
+    """One JSON line a step, durable across kills; stops on a loss that is no number."""
+
+    def __init__(self, job: TrainJob) -> None:
+        self.job, self.seconds = job, []  # type: tuple[TrainJob, list[float]]
+        self._saved = self._began = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        lines = []
+        if self.job.step_log.is_file():
+            lines = self.job.step_log.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_atomic(self.job.step_log, "".join(lines[: state.global_step]))
+        self._log = self.job.step_log.open("a", encoding="utf-8")
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._began = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        now = time.monotonic()
+        self.seconds.append(now - self._began)
+        if now - self._saved >= self.job.checkpoint_seconds and state.global_step < state.max_steps:
+            self._saved, control.should_save = now, True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        line = {"step": state.global_step, **{k: v for k, v in logs.items() if k != "step"}}
+        self._log.write(json.dumps(line) + "\n")
+        self._log.flush()
+        if not math.isfinite(logs["loss"]):
+            raise StageFailed(
+                "loss is not a number",
+                f"the loss of step {state.global_step} is {logs['loss']}",
+                fix="lower the learning rate, raise warmup_ratio, or clip with max_grad_norm",
+            )
+        self.job.progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        folder = self.job.checkpoints / f"checkpoint-{state.global_step}"
+        self._log.flush()
+        os.fsync(self._log.fileno())
+        log = self.job.step_log.read_text(encoding="utf-8")
+        write_atomic(folder / self.job.step_log.name, log)
+        write_atomic(folder / COMPLETE, "")
+        for older in self.job.checkpoints.glob("checkpoint-*"):
+            if older != folder:
+                _remove(older)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._log.close()
+
+
+class FirstStep(TrainerCallback):
+    """Counts what a step keeps in memory: activations of the first, gradients, optimizer state."""
+
+    def __init__(self) -> None:
+        self.activations: int | None = None
+        self.gradients: int | None = None
+        self._hooks: Any = None
+        self._kept: dict[int, int] = {}
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.activations is not None:
+            return
+        own = {p.untyped_storage().data_ptr() for p in kwargs["model"].parameters()}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                self._kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        self._hooks.__enter__()
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._hooks is None:
+            return
+        self._hooks.__exit__(None, None, None)
+        self._hooks = None
+        self.activations = sum(self._kept.values()) // args.gradient_accumulation_steps
+        grads = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
+        self.gradients = tensor_bytes(grads)
+
+
+def run(make: Callable[..., Trainer], objective: TrainerObjective, job: TrainJob) -> TrainResult:
+    """Train from the last whole checkpoint, if there is one, to the end.
+
+    Args:
+        make: makes the trainer from its arguments (a dict) and callbacks.
+    """
+    log, first = StepLog(job), FirstStep()
+    given = arguments(objective, job, objective.steps(len(job.rows)))
+    trainer = make(given, [log, first])
+    checkpoint = last_checkpoint(job.checkpoints)
+    if checkpoint is not None:
+        _restore(checkpoint / job.step_log.name, job.step_log)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    steps = [json.loads(line) for line in job.step_log.read_text(encoding="utf-8").splitlines()]
+    tail = steps[-max(1, len(steps) // 10) :]
+    return TrainResult(
+        steps=len(steps),
+        tokens=int(trainer.state.num_input_tokens_seen or _tokens(steps)),
+        seconds_per_step=sorted(log.seconds)[len(log.seconds) // 2] if log.seconds else 0.0,
+        saved_activation_bytes=first.activations,
+        optimizer_bytes=_optimizer_bytes(trainer),
+        gradient_bytes=first.gradients,
+        arguments={k: v for k, v in given.items() if k != "output_dir"},
+        metrics={
+            "first_loss": steps[0]["loss"],
+            "final_loss": sum(s["loss"] for s in tail) / len(tail),
+        },
+    )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was wholly written; half-written ones are removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / COMPLETE).is_file():
+            whole.append(path)
+        else:
+            _remove(path)
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def _restore(saved: Path, step_log: Path) -> None:
+    write_atomic(step_log, saved.read_text(encoding="utf-8"))
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    (folder / COMPLETE).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tokens(steps: list[dict[str, Any]]) -> int:
+    return int(steps[-1].get("num_tokens", 0)) if steps else 0
+
+
+def _optimizer_bytes(trainer: Trainer) -> int:
+    state = trainer.optimizer.state if trainer.optimizer is not None else {}
+    tensors = [t for values in state.values() for t in values.values() if torch.is_tensor(t)]
+    return tensor_bytes(tensors)

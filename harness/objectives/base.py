@@ -1,0 +1,136 @@
+"""The contract of an objective, and the arguments that every trainer shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from harness.component import Component
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class TrainJob:
+    """What the train stage hands to an objective: everything resolved, nothing to look up.
+
+    Attributes:
+        model: trainable, attached or resumed by the method.
+        rows: training rows in one layout, already short enough.
+        checkpoints: folder for this stage's own checkpoints; an earlier run's may lie there.
+        step_log: JSON lines, one a step, that survives a kill.
+        progress: called as progress(done, total, note).
+    """
+
+    model: Any
+    tokenizer: Any
+    rows: list[Row]
+    validation: list[Row]
+    checkpoints: Path
+    step_log: Path
+    seed: int
+    data_seed: int
+    dtype: str
+    device: str
+    checkpoint_seconds: float
+    progress: Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training says of itself; the model in the job is the trained one.
+
+    Attributes:
+        tokens: tokens the model saw, padding excluded, over all epochs.
+        seconds_per_step: median wall time of a step, in seconds.
+        saved_activation_bytes: bytes autograd kept at the first step, parameters excluded.
+    """
+
+    steps: int
+    tokens: int
+    seconds_per_step: float
+    saved_activation_bytes: int | None
+    optimizer_bytes: int | None
+    gradient_bytes: int | None
+    arguments: Mapping[str, Any]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Objective(Component):
+    """What is optimised. An objective knows no method."""
+
+    axis = "objective"
+    paper: ClassVar[str] = ""
+    layouts: ClassVar[tuple[str, ...]] = ()
+    """Row layouts it can train on: `text`, `prompt_completion`, `messages`."""
+
+    def needs(self) -> Mapping[str, str]:
+        """Traits it asks of a method, each with the reason a refusal gives."""
+        return {}
+
+    def refuse_layout(self, layout: str) -> str | None:
+        """Why these options cannot train on rows of this layout; None when they can."""
+        if layout in self.layouts:
+            return None
+        return f"{self.name} trains on {' or '.join(self.layouts)} rows, not on {layout}"
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps for so many rows (packing aside)."""
+        raise NotImplementedError
+
+
+class TrainerObjective(Objective):
+    """Arguments of transformers' Trainer by their own names: each stated, none left to chance."""
+
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate."""
+    num_train_epochs: float = Field(1.0, gt=0)
+    """Passes over the training rows, where max_steps is not given."""
+    max_steps: int = -1
+    """Optimizer steps; -1: as many as the epochs take."""
+    per_device_train_batch_size: int = Field(8, gt=0)
+    """Rows in one forward pass."""
+    gradient_accumulation_steps: int = Field(1, gt=0)
+    """Forward passes for one optimizer step."""
+    max_length: int = Field(1024, gt=1)
+    """Tokens of a row, prompt and answer together."""
+    overlong: Literal["drop", "truncate", "error"] = "drop"
+    """What happens to rows over max_length; counted in the record in each case."""
+    lr_scheduler_type: str = "linear"
+    """As in transformers: `linear`, `cosine`, `constant`, `constant_with_warmup` ..."""
+    warmup_ratio: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises to its peak."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are clipped to this norm; 0 for no clipping."""
+    optim: str = "adamw_torch"
+    """As in transformers: `adamw_torch`, `adamw_torch_fused`, `adafactor`, `sgd` ..."""
+    adam_beta1: float = 0.9
+    """Decay of AdamW's first moment."""
+    adam_beta2: float = 0.999
+    """Decay of AdamW's second moment."""
+    adam_epsilon: float = 1e-8
+    """AdamW's epsilon."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them."""
+    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = "random"
+    """Order of the rows; `group_by_length` wastes less on padding."""
+    args: dict[str, Any] = {}
+    """Any other argument of the trainer behind it, passed on as it is."""
+
+    def needs(self) -> Mapping[str, str]:
+        if self.gradient_checkpointing:
+            return {"gradient_checkpointing": "gradient_checkpointing is on"}
+        return {}
+
+    def steps(self, rows: int) -> int:
+        if self.max_steps > 0:
+            return self.max_steps
+        batches = -(-rows // self.per_device_train_batch_size)
+        per_epoch = -(-batches // self.gradient_accumulation_steps)
+        return max(1, round(per_epoch * self.num_train_epochs))

@@ -1,0 +1,36 @@
+"""Supervised fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from harness.objectives.base import TrainerObjective
+
+
+class Sft(TrainerObjective):
+    """Supervised fine-tuning by next-token cross-entropy, through TRL's SFTTrainer.
+
+    Rows of prompt and completion train on the completion only; chats train on every assistant turn
+    (the chat template needs `{% generation %}` markers); rows of text train on every token.
+    """
+
+    VERSION = 1
+    impl = "harness.objectives._sft:train"
+    paper = "arXiv:2203.02155"
+    layouts = ("messages", "prompt_completion", "text")
+
+    learning_rate: float = 2e-5
+    """Peak learning rate; an adapter usually wants ten times that of full fine-tuning."""
+    completion_only_loss: bool = True
+    """Leave the prompt out of the loss (rows of prompt and completion)."""
+    assistant_only_loss: bool = True
+    """Leave everything but the assistant's turns out of the loss (chats)."""
+    packing: bool = False
+    """Put several rows into one sequence."""
+    packing_strategy: Literal["bfd", "bfd_split", "wrapped"] = "bfd"
+    """How rows are packed; `wrapped` cuts rows at the length."""
+
+    def needs(self) -> Mapping[str, str]:
+        packed = {"packing": "packing is on, and packed documents would see each other"}
+        return {**super().needs(), **(packed if self.packing else {})}

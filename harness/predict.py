@@ -1,0 +1,100 @@
+"""What a stage is expected to cost, by formula, before it runs.
+
+Memory of training: weights, gradients and AdamW's two moments at their dtype's bytes a parameter,
+and the activations autograd keeps. Time: 6 N D floating-point operations for a training run of D
+tokens on N parameters (Kaplan et al., 2020, arXiv:2001.08361, section 2.1), 4 N D where the base's
+weights take no gradient, over the rate that this store's own records measured; until there is one,
+over a stated default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+from harness.methods.base import Method
+from harness.model_files import ModelInfo
+from harness.objectives.base import Objective
+from harness.store import Store
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DEFAULT_FLOPS = {"cpu": 5e10, "cuda": 5e13}
+DEFAULT_GENERATION = 1000.0
+"""Tokens a second until a record says better."""
+BYTES_A_TOKEN = 3.5
+"""Of English text, for lengths before anything is tokenised."""
+
+
+def training_flops(parameters: int, trainable: int, tokens: int) -> float:
+    """Forward 2ND; backward 2ND for the inputs and 2ND for the weights that train."""
+    return tokens * (4.0 * parameters + 2.0 * trainable)
+
+
+def activation_bytes(config: Mapping[str, Any], batch: int, length: int, size: int) -> int | None:
+    """Bytes that autograd keeps for one forward pass of a Llama-like decoder.
+
+    For each token and layer: norms, projections' inputs, q, k, v, the attention's output and the
+    gated MLP's three intermediate tensors, about 12 h + 4 f numbers for hidden size h and MLP size
+    f; and three copies of the logits, of which two in float32 (after Korthikanti et al., 2022,
+    arXiv:2205.05198, section 4, for SDPA, which keeps no attention matrix).
+    """
+    try:
+        hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
+        inner, vocabulary = int(config["intermediate_size"]), int(config["vocab_size"])
+    except (KeyError, TypeError):
+        return None
+    tokens = batch * length
+    body = layers * tokens * (12 * hidden + 4 * inner) * size
+    return body + tokens * vocabulary * (size + 8)
+
+
+def predict_train(
+    info: ModelInfo,
+    method: Method,
+    objective: Objective,
+    data: Mapping[str, Any],
+    store: Store,
+    dtype: str,
+) -> dict[str, float]:
+    """Expected seconds, state bytes and tokens; what cannot be known yet is left out."""
+    found: dict[str, float] = {}
+    total, trainable = info.parameters, method.count_trainable(info)
+    if total is None or trainable is None:
+        return found
+    found["trainable_parameters"] = float(trainable)
+    size = BYTES[dtype]
+    weights = total * size + (trainable * 4 if trainable < total else 0)
+    state = weights + trainable * (size if trainable == total else 4) * 3
+    batch = int(getattr(objective, "per_device_train_batch_size", 1))
+    limit = int(getattr(objective, "max_length", 1024))
+    if "longest_bytes" not in data:
+        return {**found, "state_bytes": float(state)}
+    longest = min(limit, data["longest_bytes"] / BYTES_A_TOKEN)
+    kept = activation_bytes(info.config, batch, int(longest), size)
+    found["state_bytes"] = float(state + (kept or 0))
+    steps = objective.steps(data["rows"])
+    accumulate = int(getattr(objective, "gradient_accumulation_steps", 1))
+    mean = min(limit, data["mean_bytes"] / BYTES_A_TOKEN)
+    tokens = int(steps * batch * accumulate * mean)
+    found["tokens"] = float(tokens)
+    rate = _rate(store, "train", "flops_per_second") or DEFAULT_FLOPS["cpu"]
+    found["seconds"] = training_flops(total, trainable, tokens) / rate
+    return found
+
+
+def predict_generate(
+    info: ModelInfo, max_new_tokens: int, rows: int | None, store: Store
+) -> dict[str, float]:
+    """Expected seconds when every answer takes half of what it may."""
+    if rows is None:
+        return {}
+    rate = _rate(store, "generate", "tokens_per_second") or DEFAULT_GENERATION
+    return {"seconds": rows * max_new_tokens / 2 / rate}
+
+
+def _rate(store: Store, kind: str, name: str) -> float | None:
+    """The median rate of this store's records of a kind."""
+    rates = [row["cost"].get(name) for row in store.query(kind=kind, status="ok")]
+    known = [rate for rate in rates if rate]
+    return median(known) if known else None

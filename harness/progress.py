@@ -1,0 +1,104 @@
+"""What a person sees while a run goes on: plain lines, and one live line on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from harness.stage import Record, Stage
+
+
+class ConsoleReporter:
+    """One line a finished stage, with its headline number and cost; the live line only on a tty."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self.total = self.done = 0
+        self.start = time.monotonic()
+        self._expected: dict[str, float] = {}
+        self._began: dict[str, float] = {}
+
+    def begin(self, pending: list[Stage], cached: int) -> None:
+        """Say what is to be done before it is."""
+        self.total, self.done = len(pending), 0
+        self._expected = {s.key: s.predicted.get("seconds", 1.0) for s in pending}
+        if not pending:
+            self._line(f"everything is cached ({cached} stages)")
+            return
+        kinds: dict[str, int] = {}
+        for stage in pending:
+            kinds[stage.kind] = kinds.get(stage.kind, 0) + 1
+        parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        reused = f"; {cached} cached" if cached else ""
+        self._line(f"{len(pending)} stages to run: {parts}{reused}")
+
+    def started(self, stage: Stage) -> None:
+        """A stage begins; shown on the live line only."""
+        self._began[stage.key] = time.monotonic()
+        self._live(f"{stage.kind} {stage.label}")
+
+    def progress(self, stage: Stage, done: int, total: int, note: str) -> None:
+        """How far a stage is, and how long it and the run have left."""
+        share = done / total if total else 0.0
+        spent = time.monotonic() - self._began[stage.key]
+        left = f", {_time(spent / share - spent)} left" if share > 0.02 else ""
+        self._live(f"{stage.kind} {stage.label}: {done}/{total} {note}{left}")
+
+    def finished(self, stage: Stage, record: Record) -> None:
+        """The line of a finished stage."""
+        self.done += 1
+        self._expected.pop(stage.key, None)
+        count = f"[{self.done:>{len(str(self.total))}}/{self.total}]"
+        if record.ok:
+            seconds = _time(record.cost.get("seconds", 0.0))
+            self._line(f"{count} {stage.kind:<13} {stage.label:<28} {_headline(record)}  {seconds}")
+            return
+        error = record.error or {}
+        message = error.get("message", "").split("\n")
+        self._line(f"{count} {stage.kind:<13} {stage.label:<28} FAILED: {message[0]}")
+        for line in message[1:] if not error.get("skipped") else []:
+            self._line(f"      {line.strip()}")
+
+    def _live(self, text: str) -> None:
+        if self.live:
+            left = _time(sum(self._expected.values()))
+            shown = f"[{self.done}/{self.total}] {text}  (all: about {left} left)"
+            self.stream.write(f"\r\033[K{shown[:118]}")
+            self.stream.flush()
+
+    def _line(self, text: str) -> None:
+        if self.live:
+            self.stream.write("\r\033[K")
+        self.stream.write(f"{text.rstrip()}\n")
+        self.stream.flush()
+
+
+def _headline(record: Record) -> str:
+    """The one number worth a line."""
+    metrics = record.metrics
+    if record.kind == "data":
+        lost = sum(metrics["dropped"].values())
+        return f"{metrics['rows']} rows" + (f", {lost} dropped" if lost else "")
+    if record.kind == "contamination":
+        return f"{metrics['exact']} exact, {metrics['overlap']} near copies in the training rows"
+    if record.kind == "train":
+        return f"loss {metrics['first_loss']:.2f} -> {metrics['final_loss']:.2f}"
+    if record.kind == "generate":
+        speed = record.cost.get("tokens_per_second", 0.0)
+        return f"{metrics['rows']} answers, {speed:.0f} tokens/s"
+    if record.kind == "score":
+        shown = [f"{name} {m['value']:.3f}" for name, m in list(metrics["metrics"].items())[:4]]
+        return ", ".join(shown)
+    return ""
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 90:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"

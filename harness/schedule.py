@@ -1,0 +1,181 @@
+"""Run a plan's stages: in order, skipping what is cached, one failure taking only its own cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from harness.errors import HarnessError, StoreError
+from harness.executors.base import Executor, Finished, Progress, Session
+from harness.stage import SPEC, Record, Stage, write_atomic
+from harness.store import Store
+
+_POLL_SECONDS = 0.2
+
+
+class Reporter(Protocol):
+    """Who is told what happens; see harness.progress."""
+
+    def begin(self, pending: list[Stage], cached: int) -> None: ...
+
+    def started(self, stage: Stage) -> None: ...
+
+    def progress(self, stage: Stage, done: int, total: int, note: str) -> None: ...
+
+    def finished(self, stage: Stage, record: Record) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """Every stage's record, and which of them this run made."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Record]:
+        """Stages that ended without a result, skipped ones included."""
+        return [record for record in self.records.values() if not record.ok]
+
+
+def pending(stages: Iterable[Stage], targets: Iterable[Stage], store: Store) -> list[Stage]:
+    """The stages that must run so that every target has a record, in the given order.
+
+    A stage whose outputs gc released still counts as done, unless one that must run reads them.
+    """
+    needed: dict[str, Stage] = {}
+    asked: set[tuple[str, bool]] = set()
+
+    def need(stage: Stage, *, outputs: bool) -> None:
+        if stage.key in needed or (stage.key, outputs) in asked:
+            return
+        asked.add((stage.key, outputs))
+        if store.done(stage, outputs=outputs) is None:
+            needed[stage.key] = stage
+            for source in stage.inputs.values():
+                need(source, outputs=True)
+
+    for stage in targets:
+        need(stage, outputs=False)
+    return [stage for stage in stages if stage.key in needed]
+
+
+def execute(
+    stages: list[Stage],
+    targets: list[Stage],
+    executor: Executor,
+    store: Store,
+    reporter: Reporter,
+    log: Path,
+) -> Outcome:
+    """Run what must run and return every stage's record.
+
+    Raises:
+        StoreError: the store cannot be written.
+        HarnessError: the executor cannot start.
+    """
+    todo = pending(stages, targets, store)
+    outcome = Outcome()
+    for stage in stages:
+        record = store.record(stage)
+        if record is not None and stage not in todo:
+            outcome.records[stage.key] = record
+    reporter.begin(todo, len(outcome.records))
+    if todo:
+        session: Session = executor.start(log)
+        try:
+            _loop(todo, executor.capacity(), session, store, reporter, outcome)
+        finally:
+            session.close()
+    return outcome
+
+
+def _loop(
+    todo: list[Stage],
+    capacity: int,
+    session: Session,
+    store: Store,
+    reporter: Reporter,
+    outcome: Outcome,
+) -> None:
+    waiting, running = list(todo), {}  # type: list[Stage], dict[Handle, Stage]
+    keys = {stage.key for stage in todo}
+    while waiting or running:
+        for stage in list(waiting):
+            blocked = [s for s in stage.inputs.values() if s.key in keys]
+            failed = next(
+                (r for s in blocked if (r := outcome.records.get(s.key)) and not r.ok), None
+            )
+            if failed is not None:
+                waiting.remove(stage)
+                _end(stage, _skipped(stage, failed), outcome, reporter)
+            elif len(running) < capacity and all(s.key in outcome.records for s in blocked):
+                waiting.remove(stage)
+                reporter.started(stage)
+                try:
+                    running[session.submit(_prepare(stage, store), stage.resources)] = stage
+                except (HarnessError, OSError) as error:
+                    cause = {"reason": "not started", "message": str(error)}
+                    _end(stage, _failed(stage, cause), outcome, reporter)
+        if not running:
+            continue
+        for event in session.wait(_POLL_SECONDS):
+            if isinstance(event, Progress) and event.handle in running:
+                stage = running[event.handle]
+                reporter.progress(stage, event.done, event.total, event.note)
+            elif isinstance(event, Finished) and event.handle in running:
+                stage = running.pop(event.handle)
+                _end(stage, _collect(stage, event, store), outcome, reporter)
+
+
+def _end(stage: Stage, record: Record, outcome: Outcome, reporter: Reporter) -> None:
+    outcome.records[stage.key] = record
+    outcome.ran.append(stage.key)
+    reporter.finished(stage, record)
+
+
+def _prepare(stage: Stage, store: Store) -> Path:
+    """Make the stage's folder with stage.json; an earlier failure's record goes."""
+    folder = stage.path(store.root)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / SPEC, json.dumps(stage.spec(), indent=1) + "\n")
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error}", fix="free space, or --store") from error
+    return folder
+
+
+def _collect(stage: Stage, event: Finished, store: Store) -> Record:
+    """The record the worker left, or one that says why there is none."""
+    record = store.record(stage)
+    if event.error is not None or record is None:
+        error = event.error or {"reason": "no record", "message": "the worker left no record"}
+        return _failed(stage, error)
+    return record
+
+
+def _failed(stage: Stage, error: Mapping[str, str]) -> Record:
+    return Record(
+        key=stage.key,
+        kind=stage.kind,
+        label=stage.label,
+        status="failed",
+        config=dict(stage.config),
+        error=dict(error),
+    )
+
+
+def _skipped(stage: Stage, cause: Record) -> Record:
+    error = cause.error or {}
+    return _failed(
+        stage,
+        {
+            "reason": error.get("reason", "failed"),
+            "message": f"not run, as its input {cause.kind} {cause.label} failed:"
+            f" {error.get('message', '')}".split("\n")[0],
+            "skipped": "true",
+        },
+    )

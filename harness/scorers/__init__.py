@@ -1,0 +1,1 @@
+"""Scorers: from predictions or a checkpoint to per-example statistics."""

@@ -1,0 +1,26 @@
+"""Answer normalisation of SQuAD (Rajpurkar et al., 2016, arXiv:1606.05250)."""
+
+from __future__ import annotations
+
+import re
+import string
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalise(text: str) -> str:
+    """Lower case, without punctuation, articles and extra white space."""
+    bare = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION))
+    return " ".join(bare.split())
+
+
+def extract(text: str, pattern: str | None) -> str:
+    """The last match of `pattern` (its first group, if it has one), else the whole text."""
+    if pattern is None:
+        return text
+    found = list(re.finditer(pattern, text))
+    if not found:
+        return text
+    last = found[-1]
+    return last.group(1) if last.re.groups else last.group(0)

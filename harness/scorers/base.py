@@ -1,0 +1,101 @@
+"""The contract of a scorer: per-example sufficient statistics, and the metrics made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.aggregate import AGGREGATES
+from harness.component import Component
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One generated answer and what it is held against."""
+
+    example_id: str
+    cluster: str
+    group: str
+    prompt: str
+    text: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is made from a scorer's columns.
+
+    Attributes:
+        aggregate: a name in harness.aggregate.
+        columns: statistic of the aggregate -> column of the scores; a mean's column is the metric.
+    """
+
+    aggregate: str = "mean"
+    higher_is_better: bool = True
+    columns: Mapping[str, str] = field(default_factory=dict)
+    unit: str = ""
+
+    def declare(self, name: str) -> dict[str, Any]:
+        """The metric as a record carries it, so that comparing needs no scorer."""
+        columns = dict(self.columns)
+        if not columns:
+            (statistic,) = AGGREGATES[self.aggregate].statistics
+            columns = {statistic: name}
+        return {
+            "aggregate": self.aggregate,
+            "higher_is_better": self.higher_is_better,
+            "columns": columns,
+            "unit": self.unit,
+        }
+
+
+class Scorer(Component):
+    """From predictions, or a checkpoint, to per-example statistics."""
+
+    axis = "scorer"
+    reads: ClassVar[str] = "predictions"
+    """`predictions`, or `model` for scorers that load the checkpoint."""
+    metrics: ClassVar[Mapping[str, Metric]] = {}
+
+    def score(self, prediction: Prediction) -> dict[str, float]:
+        """One value a column for one prediction."""
+        raise NotImplementedError
+
+    def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
+        """Override where a batch is cheaper than one by one; same order as given."""
+        return [self.score(prediction) for prediction in predictions]
+
+
+@dataclass(frozen=True)
+class ModelJob:
+    """What the score stage hands to a scorer that reads the model."""
+
+    model: Any
+    tokenizer: Any
+    rows: list[Mapping[str, Any]]
+    device: str
+    progress: Callable[[int, int, str], None]
+    folder: Path
+
+
+class ModelScorer(Scorer):
+    """A scorer that reads the model. `data` names a data entry of the suite (default: the test
+    rows of the variant's evaluation), and `label` tells several of one kind apart."""
+
+    reads = "model"
+
+    data: str | None = None
+    """Entry under `data:` whose test split is scored; default: what the variant is tested on."""
+    label: str | None = None
+    """Name of the metric in tables, where one scorer is used more than once."""
+
+    def identity(self) -> dict[str, Any]:
+        # The rows are an input of the stage and the label is for people: neither changes a score.
+        own = super().identity()
+        return {name: value for name, value in own.items() if name not in ("data", "label")}
+
+    def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
+        """Rows of example_id, cluster, group and one value a column."""
+        raise NotImplementedError

@@ -1,0 +1,250 @@
+"""A run as a story: load, plan, execute, compare, render."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError, SuiteError, unknown
+from harness.plan import Plan, VariantPath, explain_miss, plan, preflight
+from harness.progress import ConsoleReporter
+from harness.schedule import Outcome, Reporter, execute, pending
+from harness.stage import Record, Stage, digest_json, write_atomic
+from harness.store import Store
+from harness.suite import Loaded, load_suite
+
+if TYPE_CHECKING:  # scipy and pandas take a second to import, which `plan` need not pay
+    from harness.compare import Comparison
+
+_STAMP = ".inputs"
+
+
+@dataclass
+class Opened:
+    """A suite with its plan and its store.
+
+    Attributes:
+        seconds: wall time of this run, by part; the ledger's frame.
+    """
+
+    loaded: Loaded
+    store: Store
+    plan: Plan
+    only: str | None
+    limit: int | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def open_suite(
+    name: str, settings: Sequence[str], store: Path, only: str | None, limit: int | None
+) -> Opened:
+    """Load and plan; nothing is run."""
+    loaded = load_suite(name, settings)
+    opened_store = Store(store)
+    planned = plan(loaded, opened_store, only, limit)
+    return Opened(loaded, opened_store, planned, only, limit)
+
+
+def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:
+    """Run what is not cached. The data stages come first, so that bad data costs no training.
+
+    Raises:
+        SuiteError: the data cannot be used as the suite wants; nothing was trained.
+    """
+    reporter = reporter or ConsoleReporter()
+    store, start = opened.store, time.monotonic()
+    log = store.root / "log.txt"
+    data = list(opened.plan.data.values())
+    if pending(data, data, store):
+        first = execute(data, data, opened.plan.executor, store, reporter, log)
+        _refuse_bad_data(first)
+        # The counts of rows are known now, and with them the expected costs.
+        opened.plan = plan(opened.loaded, store, opened.only, opened.limit)
+    preflight(opened.plan, _records(data, store))
+    opened.seconds["data stages"] = time.monotonic() - start
+    start = time.monotonic()
+    outcome = execute(
+        opened.plan.stages(),
+        list(opened.plan.targets()),
+        opened.plan.executor,
+        store,
+        reporter,
+        log,
+    )
+    opened.seconds["other stages"] = time.monotonic() - start
+    return outcome
+
+
+def _records(stages: Sequence[Stage], store: Store) -> dict[str, Record]:
+    return {s.key: record for s in stages if (record := store.record(s)) is not None}
+
+
+def _refuse_bad_data(outcome: Outcome) -> None:
+    messages = [(r.error or {}).get("message", "") for r in outcome.failed]
+    if messages:
+        raise SuiteError("\n".join(dict.fromkeys(messages)))
+
+
+def stored(opened: Opened) -> dict[str, Record]:
+    """The records a report needs, without running anything.
+
+    Raises:
+        HarnessError: stages that have not run yet, by name.
+    """
+    found = _records(opened.plan.stages(), opened.store)
+    missing = [s for s in opened.plan.targets() if s.key not in found]
+    if missing:
+        names = ", ".join(dict.fromkeys(f"{s.kind} {s.label}" for s in missing[:5]))
+        raise HarnessError(
+            f"{len(missing)} stages have not run: {names}{' ...' if len(missing) > 5 else ''}",
+            fix=f"harness run {opened.loaded.path}",
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The text for the terminal, and the comparison where it had to be made."""
+
+    text: str
+    comparison: Comparison | None
+
+
+def report(
+    opened: Opened, records: Mapping[str, Record], folder: Path, *, examples: bool
+) -> Reported:
+    """Compare and render, unless the folder holds the report of just these records."""
+    start = time.monotonic()
+    inputs = _inputs(opened, records, examples=examples)
+    stamp = folder / _STAMP
+    if stamp.is_file():
+        known = json.loads(stamp.read_text(encoding="utf-8"))
+        if known["inputs"] == inputs and all((folder / name).is_file() for name in known["files"]):
+            opened.seconds["report"] = time.monotonic() - start
+            return Reported(known["text"], None)
+    from harness import compare as comparing
+    from harness import report as reporting
+
+    comparison = comparing.compare(opened.plan, records, opened.store)
+    files = reporting.render(comparison, folder, examples=examples)
+    text = reporting.terminal_table(comparison)
+    names = [path.relative_to(folder).as_posix() for path in files]
+    write_atomic(stamp, json.dumps({"inputs": inputs, "files": names, "text": text}))
+    opened.seconds["compare and report"] = time.monotonic() - start
+    return Reported(text, comparison)
+
+
+def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) -> str:
+    """Digest of all that a report shows, its own code included."""
+    package = Path(__file__).parent
+    code = sorted([*package.glob("compare/*"), *package.glob("report/**/*"), package / "plan.py"])
+    return digest_json(
+        {
+            "suite": opened.loaded.suite.model_dump(mode="json"),
+            "text": opened.loaded.text,
+            "only": opened.only,
+            "examples": examples,
+            "records": {k: [r.status, r.provenance.get("finished")] for k, r in records.items()},
+            "code": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in code if p.is_file()],
+        }
+    )
+
+
+def ledger(outcome: Outcome, opened: Opened) -> str:
+    """Where this run's time went, by kind of stage and phase."""
+    parts: dict[str, float] = defaultdict(float)
+    inside = 0.0
+    for key in outcome.ran:
+        record = outcome.records[key]
+        inside += record.cost.get("seconds", 0.0)
+        for phase, seconds in record.cost.get("phases", {}).items():
+            parts[phase if phase in ("import", "load", "audit", "commit") else record.kind] += (
+                seconds
+            )
+    rest = inside - sum(parts.values())
+    wall = sum(opened.seconds.values())
+    lines = [f"time: {wall:.1f} s"]
+    for name, seconds in sorted(parts.items(), key=lambda item: -item[1]):
+        if seconds >= 0.05:
+            lines.append(f"  {name:<14} {seconds:6.1f} s")
+    if outcome.ran:
+        lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")
+        start = opened.seconds["data stages"] + opened.seconds["other stages"] - inside
+        lines.append(f"  {'workers':<14} {start:6.1f} s  (starting them, scheduling)")
+    for name in ("compare and report", "report"):
+        if name in opened.seconds:
+            lines.append(f"  {name:<14} {opened.seconds[name]:6.1f} s")
+    return "\n".join(lines)
+
+
+def describe_plan(opened: Opened, *, why: bool) -> str:
+    """The stages as a table: state, expected time and memory; with `why`, what differs."""
+    planned, store = opened.plan, opened.store
+    todo = {stage.key for stage in pending(planned.stages(), list(planned.targets()), store)}
+    lines = [f"{planned.suite.name}: {len(planned.paths)} variants, baseline {planned.baseline}"]
+    lines.append(f"{'state':<8} {'stage':<14} {'for':<34} {'expected':>10} {'state memory':>13}")
+    total = 0.0
+    for stage in planned.stages():
+        seconds = stage.predicted.get("seconds")
+        memory = stage.predicted.get("state_bytes")
+        state = "to run" if stage.key in todo else "cached"
+        total += (seconds or 0.0) if stage.key in todo else 0.0
+        lines.append(
+            f"{state:<8} {stage.kind:<14} {stage.label:<34.34}"
+            f" {f'{seconds:.0f} s' if seconds is not None else '':>10}"
+            f" {f'{memory / 2**20:.1f} MiB' if memory is not None else '':>13}"
+        )
+    unknown_data = any(s.kind == "data" and s.key in todo for s in planned.stages())
+    lines.append(f"{len(todo)} to run, {len(planned.stages()) - len(todo)} cached;"
+                 f" about {total:.0f} s expected for those with a formula")  # fmt: skip
+    if unknown_data:
+        lines.append("times are unknown until the data stages have run")
+    if why:
+        for stage in planned.stages():
+            if stage.key in todo:
+                lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
+                lines += [f"  {line}" for line in explain_miss(stage, store)]
+    return "\n".join(lines)
+
+
+def compare_two(a: str, b: str, store: Path) -> str:
+    """The paired comparison of two variants; B is the baseline."""
+    from harness import compare as comparing
+    from harness import report as reporting
+
+    first, second = _one(a, store), _one(b, store)
+    base = _renamed(second[1], b if a != b else f"{b} (again)")
+    paths = (*base, *_renamed(first[1], a))
+    opened = first[0]
+    merged = {**stored(second[0]), **stored(opened)}
+    both = replace(
+        opened.plan,
+        paths=paths,
+        baseline=base[0].variant.group,
+        contamination=(),
+        data={**second[0].plan.data, **opened.plan.data},
+    )
+    return reporting.terminal_table(comparing.compare(both, merged, opened.store))
+
+
+def _one(reference: str, store: Path) -> tuple[Opened, list[VariantPath]]:
+    suite, colon, name = reference.rpartition(":")
+    if not colon:
+        raise HarnessError(
+            f"'{reference}' is not SUITE:VARIANT", fix="such as pocket/demo:lora-sft"
+        )
+    opened = open_suite(suite, (), store, None, None)
+    paths = [p for p in opened.plan.paths if name in (p.variant.id, p.variant.group)]
+    if not paths:
+        raise SuiteError(unknown("variant", name, (p.variant.group for p in opened.plan.paths)))
+    opened.plan = replace(opened.plan, paths=tuple(paths), contamination=())
+    return opened, paths
+
+
+def _renamed(paths: Sequence[VariantPath], name: str) -> list[VariantPath]:
+    return [replace(p, variant=replace(p.variant, group=name)) for p in paths]

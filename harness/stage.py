@@ -1,0 +1,203 @@
+"""A stage: one cached unit of work. Identity, record, and the atomic commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import HarnessError, StoreError
+
+SPEC, RECORD = "stage.json", "record.json"
+FOLDER_NAME = 24
+"""Hex digits of the key that name a stage's folder."""
+
+
+class Resources(BaseModel):
+    """What a stage may use. Never part of its identity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gpus: int = 0
+    """GPUs the stage needs; an executor without them refuses the stage."""
+    memory: str | None = None
+    """Memory to ask a cluster for, such as `32G`."""
+    time: str | None = None
+    """Wall time to ask a cluster for, such as `2:00:00`."""
+    partition: str | None = None
+    """Cluster partition."""
+    env: dict[str, str] = {}
+    """Environment variables set for the worker. Never put a secret here: it is written to disk."""
+    checkpoint_seconds: float = 60.0
+    """A killed training stage loses at most this much work, plus the step under way."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the plan. `config` and `inputs` are its identity; the rest is not."""
+
+    kind: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Stage] = field(default_factory=dict)
+    locators: Mapping[str, str] = field(default_factory=dict)
+    """Where the content named in `config` lies on this machine (paths; never hashed)."""
+    resources: Resources = field(default_factory=Resources)
+    label: str = ""
+    """What a person calls it in progress lines."""
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    """Seconds and bytes expected of it; the record holds them beside the measured ones."""
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 over kind, config and the inputs' keys, as canonical JSON."""
+        return digest_json(
+            {
+                "kind": self.kind,
+                "config": self.config,
+                "inputs": {role: stage.key for role, stage in self.inputs.items()},
+            }
+        )
+
+    def path(self, root: Path) -> Path:
+        """The stage's folder below a store's root."""
+        return root / self.kind / self.key[:FOLDER_NAME]
+
+    def spec(self) -> dict[str, Any]:
+        """What stage.json says: all that a worker needs to know."""
+        return {
+            "kind": self.kind,
+            "key": self.key,
+            "label": self.label,
+            "config": canonical(self.config),
+            "inputs": {r: {"kind": s.kind, "key": s.key} for r, s in self.inputs.items()},
+            "locators": dict(self.locators),
+            "resources": self.resources.model_dump(),
+            "predicted": dict(self.predicted),
+        }
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stage) and other.key == self.key
+
+
+class Output(BaseModel):
+    """A file a stage left: its size in bytes and sha256. Released: removed by `harness gc`."""
+
+    sha256: str
+    bytes: int
+    released: bool = False
+
+
+class Record(BaseModel):
+    """What a finished stage leaves behind; written last, never changed but by gc."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    kind: str
+    status: str
+    label: str = ""
+    config: dict[str, Any]
+    inputs: dict[str, str] = {}
+    outputs: dict[str, Output] = {}
+    metrics: dict[str, Any] = {}
+    cost: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    error: dict[str, str] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the stage finished; a failed one keeps its reason in `error`."""
+        return self.status == "ok"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes its outputs take on disk."""
+        return sum(output.bytes for output in self.outputs.values() if not output.released)
+
+
+def canonical(value: Any, where: str = "config") -> Any:
+    """Plain JSON values, or an error naming the place that cannot be hashed.
+
+    Raises:
+        HarnessError: for callables, objects, non-finite numbers and non-string keys, whose text
+            would differ from run to run or from machine to machine.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise HarnessError(
+                f"{value!r} has no JSON form", where=where, fix="use a finite number"
+            )
+        return value
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise HarnessError(f"key {key!r} is not a string", where=where, fix="quote it")
+        return {key: canonical(value[key], f"{where}.{key}") for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [canonical(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    raise HarnessError(
+        f"a {type(value).__name__} cannot be part of a stage's identity",
+        where=where,
+        fix="pass a literal (number, string, list, mapping), or name the thing and its version",
+    )
+
+
+def digest_json(value: Any) -> str:
+    """sha256 of the canonical JSON text of `value`."""
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write, flush to disk, then rename: a reader sees the old file or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Commit: from here on the stage is done. The record carries a digest of itself."""
+    body = record.model_dump(mode="json")
+    sealed = {**body, "sha256": digest_json(body)}
+    write_atomic(folder / RECORD, json.dumps(sealed, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_record(folder: Path) -> Record | None:
+    """The folder's record; None when there is none, or when it is damaged (then it is redone)."""
+    try:
+        sealed = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        seal = sealed.pop("sha256", None)
+        if seal != digest_json(sealed):
+            return None
+        return Record.model_validate(sealed)
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError):
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot read {folder / RECORD}: {error}") from error

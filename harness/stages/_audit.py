@@ -1,0 +1,145 @@
+"""Proof that the method happened: checks at the end of a training stage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.data.render import encode
+from harness.methods.base import Method
+from harness.model_files import ModelInfo, ModelRef
+
+RELOAD_TOLERANCE = 1e-5
+"""Largest difference of a logit between the trained model and its reloaded checkpoint, relative to
+the largest logit; the same arithmetic runs twice, so float32 leaves nothing or next to nothing."""
+_PROBE_ROWS, _PROBE_TOKENS = 4, 64
+
+Check = dict[str, str]
+
+
+def probe(tokenizer: Any, rows: list[dict[str, Any]], device: str) -> Any:
+    """Token ids of a few training rows, cut to one length; shape (rows, tokens)."""
+    import torch
+
+    ids = [encode(tokenizer, row)[0] for row in rows[:_PROBE_ROWS]]
+    length = min(_PROBE_TOKENS, *(len(i) for i in ids)) if len(ids) > 1 else len(ids[0])
+    return torch.tensor([i[:length] for i in ids], device=device)
+
+
+def logits(model: Any, ids: Any) -> Any:
+    """Logits on the probe, in evaluation mode, float32."""
+    import torch
+
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        found = model(input_ids=ids, use_cache=False).logits.float()
+    model.train(training)
+    return found
+
+
+def fingerprint(state: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of each tensor."""
+    import torch
+
+    return {
+        name: hashlib.sha256(
+            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        ).hexdigest()
+        for name, tensor in state.items()
+    }
+
+
+def expected_trainable(method: Method, base: Any) -> int | None:
+    """What the method's formula says, from the loaded model's own shapes."""
+    shapes = {name: tuple(p.shape) for name, p in base.named_parameters()}
+    return method.count_trainable(ModelInfo("", None, {}, shapes=shapes))
+
+
+def audit(
+    method: Method,
+    ref: ModelRef,
+    model: Any,
+    checkpoint: Path,
+    ids: Any,
+    before: Any,
+    start: Mapping[str, str],
+    expected: int | None,
+    step_log: Path,
+) -> list[Check]:
+    """Every check with its status: passed, failed, or skipped and why.
+
+    Args:
+        ids: the probe. before: the base's logits on it, taken before anything was attached.
+        start: fingerprint of the trainable tensors before training.
+        expected: trainable parameters by the method's formula.
+    """
+    state = method.trainable_state(model)
+    after = logits(model, ids)
+    return [
+        _count(state, expected),
+        _moved(start, fingerprint(state)),
+        _changed(before, after),
+        _switched_off(method, model, ids, before),
+        _reloads(method, ref, checkpoint, ids, after),
+        _finite(step_log),
+    ]
+
+
+def _check(name: str, good: bool, detail: str) -> Check:
+    return {"check": name, "status": "passed" if good else "failed", "detail": detail}
+
+
+def _count(state: Mapping[str, Any], expected: int | None) -> Check:
+    name = "trainable parameters as declared"
+    count = sum(tensor.numel() for tensor in state.values())
+    if expected is None:
+        return {"check": name, "status": "skipped", "detail": f"{count:,}; no formula for it"}
+    return _check(name, count == expected and count > 0, f"{count:,}, declared {expected:,}")
+
+
+def _moved(start: Mapping[str, str], end: Mapping[str, str]) -> Check:
+    still = sorted(name for name in end if end[name] == start.get(name))
+    detail = f"{len(end) - len(still)} of {len(end)} trainable tensors moved"
+    if still:
+        detail += f"; not {still[0]}"
+    return _check("training moved every trainable tensor", bool(end) and not still, detail)
+
+
+def _changed(before: Any, after: Any) -> Check:
+    change = float((after - before).abs().max())
+    good = math.isfinite(change) and change > 0
+    return _check(
+        "the trained model differs from its base", good, f"largest logit change {change:.3g}"
+    )
+
+
+def _switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:
+    name = "switched off, it is its base"
+    context = method.switched_off(model)
+    if context is None:
+        return {"check": name, "status": "skipped", "detail": f"{method.name} has no off switch"}
+    with context:
+        difference = float((logits(model, ids) - before).abs().max())
+    return _check(name, difference == 0, f"largest logit difference {difference:.3g}")
+
+
+def _reloads(method: Method, ref: ModelRef, checkpoint: Path, ids: Any, after: Any) -> Check:
+    reloaded = logits(method.load_trained(ref, checkpoint), ids)
+    scale = max(float(after.abs().max()), 1e-12)
+    difference = float((reloaded - after).abs().max()) / scale
+    detail = f"relative logit difference {difference:.3g}, allowed {RELOAD_TOLERANCE:g}"
+    return _check("the checkpoint reloads", difference <= RELOAD_TOLERANCE, detail)
+
+
+def _finite(step_log: Path) -> Check:
+    name = "every loss is finite"
+    if not step_log.is_file():
+        return {"check": name, "status": "skipped", "detail": "the objective wrote no step log"}
+    steps = [json.loads(line) for line in step_log.read_text().splitlines()]
+    bad = [s["step"] for s in steps if not math.isfinite(s.get("loss", 0.0))]
+    return _check(name, not bad, f"{len(steps)} steps" + (f"; not step {bad[0]}" if bad else ""))

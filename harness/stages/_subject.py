@@ -1,0 +1,58 @@
+"""The model that a generate or score stage works on: a checkpoint, or the untrained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from harness import component
+from harness.errors import StageFailed
+from harness.job import Job
+from harness.methods.base import Method
+from harness.model_files import ModelRef
+from harness.stage import SPEC
+
+CHECKPOINT = "checkpoint"
+
+
+def model_ref(config: Mapping[str, Any], device: str, locators: Mapping[str, str]) -> ModelRef:
+    """A stage's model as the methods load it."""
+    return ModelRef(
+        source=locators["model"],
+        revision=locators.get("revision") or None,
+        dtype=config["dtype"],
+        device=device,
+        attn_implementation=config["attn_implementation"],
+        trust_remote_code=locators.get("trust_remote_code") == "true",
+        chat_template=locators.get("chat_template"),
+    )
+
+
+def method_of(config: Mapping[str, Any]) -> Method:
+    """The method that a training stage's config names."""
+    fields = {k: v for k, v in config["method"].items() if k not in ("name", "version")}
+    name = config["method"]["name"]
+    declared = cast(type[Method], component.find("method", name))
+    return component.build_fields(declared, fields, f"method {name}")
+
+
+def load_subject(job: Job) -> tuple[Any, Any, Mapping[str, Any] | None]:
+    """The model, its tokenizer, and the training stage's metrics (None when untrained)."""
+    if not job.has("checkpoint"):
+        ref = model_ref(job.config["model"], job.config["device"], job.locators)
+        return ref.load("lm"), ref.tokenizer(), None
+    folder = job.input("checkpoint")
+    trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+    ref = model_ref(trained["config"]["model"], job.config["device"], job.locators)
+    method = method_of(trained["config"])
+    checkpoint = folder / CHECKPOINT
+    _require_files(checkpoint)
+    model = method.load_trained(ref, checkpoint).eval()
+    return model, ref.tokenizer(), job.input_record("checkpoint").metrics
+
+
+def _require_files(checkpoint: Path) -> None:
+    if not any(checkpoint.glob("*.safetensors")):
+        raise StageFailed("input missing", f"{checkpoint} holds no weights", fix="run again")

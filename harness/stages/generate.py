@@ -1,0 +1,115 @@
+"""The generate stage: one set of answers that all scorers of predictions share."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.data.render import prompt_ids, question, require_template, template_digest
+from harness.errors import StageFailed
+from harness.inference.generate import Answer, generate
+from harness.job import Job
+from harness.scorers.base import Prediction
+from harness.stages._subject import load_subject
+from harness.stages.data import read_rows
+
+PREDICTIONS = "predictions.jsonl"
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Answer every test row; metrics are rates of how answers ended, lengths and speed."""
+    options = job.config["generate"]
+    with job.ledger.phase("load"):
+        model, tokenizer, trained = load_subject(job)
+        rows = read_rows(job.input("data"))
+        shots = read_rows(job.input("shots")) if job.has("shots") else []
+    if options["apply_chat_template"]:
+        require_template(tokenizer, rows)
+    if trained is not None:
+        _same_template(tokenizer, trained["chat_template"])
+    with job.ledger.phase("prompt"):
+        limit = _context(model) - options["max_new_tokens"]
+        prompts, used = [], []
+        for row in rows:
+            chosen = _shots(row, shots, options["num_fewshot"])
+            ids = prompt_ids(tokenizer, row, chosen, options)
+            while len(ids) > limit and chosen:  # as many shots as the context holds
+                chosen = chosen[1:]
+                ids = prompt_ids(tokenizer, row, chosen, options)
+            prompts.append(ids)
+            used.append(len(chosen))
+    start = time.monotonic()
+    with job.ledger.phase("generate"):
+        answers = generate(model, tokenizer, prompts, options, job.progress)
+    seconds = time.monotonic() - start
+    with job.ledger.phase("write"), (job.folder / PREDICTIONS).open("w", encoding="utf-8") as out:
+        for row, answer in zip(rows, answers, strict=True):
+            out.write(json.dumps(_line(row, answer), ensure_ascii=False) + "\n")
+    tokens = sum(answer.tokens for answer in answers)
+    job.cost.update({"tokens": tokens, "tokens_per_second": tokens / seconds})
+    return {
+        "rows": len(rows),
+        "eos_rate": _share(answers, "eos"),
+        "stop_rate": _share(answers, "stop"),
+        "truncation_rate": _share(answers, "length"),
+        "mean_tokens": tokens / len(answers),
+        "mean_shots": sum(used) / len(used),
+        "chat_template": template_digest(tokenizer) if options["apply_chat_template"] else None,
+    }
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """The predictions of a finished generate stage."""
+    with (folder / PREDICTIONS).open(encoding="utf-8") as handle:
+        lines = [json.loads(line) for line in handle]
+    return [
+        Prediction(
+            line["id"], line["cluster"], line["group"], line["prompt"], line["text"],
+            tuple(line["references"]),
+        )
+        for line in lines
+    ]  # fmt: skip
+
+
+def _shots(row: dict[str, Any], pool: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Examples for a row: of its own group, the same for every row of it, in a fixed order."""
+    if not count:
+        return []
+    same = [shot for shot in pool if shot["group"] == row["group"]]
+    # Seeded by the group alone, so that all rows of a group share one prefix.
+    return random.Random(f"shots {row['group']}").sample(same, min(count, len(same)))
+
+
+def _context(model: Any) -> int:
+    return int(getattr(model.config, "max_position_embeddings", 1 << 30))
+
+
+def _same_template(tokenizer: Any, trained: str) -> None:
+    """An evaluation with another chat template measures the template, not the training."""
+    found = template_digest(tokenizer)
+    if found != trained:
+        raise StageFailed(
+            "chat template",
+            f"the chat template ({found}) is not the one trained with ({trained})",
+            fix="use the same `chat_template:` for training and generation",
+        )
+
+
+def _line(row: dict[str, Any], answer: Answer) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "cluster": row["cluster"],
+        "group": row["group"],
+        "prompt": question(row),
+        "text": answer.text,
+        "references": row["references"],
+        "finish": answer.finish,
+        "tokens": answer.tokens,
+    }
+
+
+def _share(answers: list[Answer], finish: str) -> float:
+    return sum(answer.finish == finish for answer in answers) / len(answers)

@@ -1,0 +1,91 @@
+"""The score stage: per-example statistics of one scorer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+from harness import component
+from harness.aggregate import AGGREGATES
+from harness.errors import StageFailed
+from harness.job import Job
+from harness.scorers.base import ModelJob, ModelScorer, Scorer
+from harness.stages._subject import load_subject
+from harness.stages.data import read_rows
+from harness.stages.generate import read_predictions
+
+SCORES = "scores.parquet"
+KEYS = ("example_id", "cluster", "group")
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Score, write one row an example, and aggregate; metrics carry their own declaration."""
+    scorer = _scorer(job.config["scorer"])
+    rows = (
+        _from_model(job, cast(ModelScorer, scorer))
+        if scorer.reads == "model"
+        else (_from_predictions(job, scorer))
+    )
+    with job.ledger.phase("write"):
+        _require_finite(rows, scorer)
+        _write(job, rows)
+    declared = {name: metric.declare(name) for name, metric in scorer.metrics.items()}
+    return {
+        "rows": len(rows),
+        "metrics": {
+            name: {**metric, "value": _aggregate(metric, rows)} for name, metric in declared.items()
+        },
+    }
+
+
+def _scorer(config: dict[str, Any]) -> Scorer:
+    fields = {k: v for k, v in config.items() if k not in ("name", "version")}
+    declared = cast(type[Scorer], component.find("scorer", config["name"]))
+    return component.build_fields(declared, fields, f"scorer {config['name']}")
+
+
+def _from_predictions(job: Job, scorer: Scorer) -> list[dict[str, Any]]:
+    predictions = read_predictions(job.input("predictions"))
+    with job.ledger.phase("score"):
+        scores = scorer.score_all(predictions)
+    return [
+        {"example_id": p.example_id, "cluster": p.cluster, "group": p.group, **score}
+        for p, score in zip(predictions, scores, strict=True)
+    ]
+
+
+def _from_model(job: Job, scorer: ModelScorer) -> list[dict[str, Any]]:
+    with job.ledger.phase("load"):
+        model, tokenizer, _ = load_subject(job)
+        rows = read_rows(job.input("data"))
+    with job.ledger.phase("score"):
+        return scorer.score_model(
+            ModelJob(model, tokenizer, rows, job.config["device"], job.progress, job.folder)
+        )
+
+
+def _require_finite(rows: list[dict[str, Any]], scorer: Scorer) -> None:
+    for row in rows:
+        for column, value in row.items():
+            if column not in KEYS and not math.isfinite(value):
+                raise StageFailed(
+                    "score is not a number",
+                    f"{scorer.name} gave {column} = {value} for example {row['example_id']}",
+                )
+
+
+def _write(job: Job, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(rows), job.folder / SCORES, compression="zstd")
+
+
+def _aggregate(metric: dict[str, Any], rows: list[dict[str, Any]]) -> float:
+    import numpy as np
+
+    sums = {
+        statistic: np.asarray(math.fsum(row[column] for row in rows))
+        for statistic, column in metric["columns"].items()
+    }
+    return float(AGGREGATES[metric["aggregate"]].compute({**sums, "n": np.asarray(len(rows))}))

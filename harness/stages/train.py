@@ -1,0 +1,168 @@
+"""The train stage: a method and an objective meet, and prove that they did."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, cast
+
+from harness import component
+from harness.data.render import require_template, template_digest, trained_length
+from harness.errors import DataError, StageFailed
+from harness.job import Job
+from harness.measure import tensor_bytes
+from harness.objectives.base import Objective, TrainJob, TrainResult
+from harness.predict import training_flops
+from harness.stages import _audit
+from harness.stages._subject import CHECKPOINT, method_of, model_ref
+from harness.stages.data import read_rows
+
+STEP_LOG = "steps.jsonl"
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train, keep the checkpoint, audit it. Metrics: losses, counts, the audit's findings."""
+    with job.ledger.phase("import"):
+        _import_libraries()
+    config = job.config
+    _reset(config["seed"])
+    method, objective = method_of(config), _objective(config)
+    ref = model_ref(config["model"], config["device"], job.locators)
+    with job.ledger.phase("load"):
+        tokenizer = ref.tokenizer()
+        base = method.load(ref)
+        _reset(config["seed"])  # loading may draw numbers; attaching must not depend on that
+    with job.ledger.phase("data"):
+        rows, lengths = _fitting(read_rows(job.input("train")), tokenizer, objective)
+    with job.ledger.phase("audit"):
+        probe = _audit.probe(tokenizer, rows, config["device"])
+        before = _audit.logits(base, probe)
+        expected = _audit.expected_trainable(method, base)
+    with job.ledger.phase("attach"):
+        model = method.attach(base)
+        start = _audit.fingerprint(method.trainable_state(model))
+    result = _train(job, objective, model, tokenizer, rows)
+    with job.ledger.phase("save"):
+        checkpoint = job.folder / CHECKPOINT
+        method.save(model, checkpoint)
+        tokenizer.save_pretrained(checkpoint)
+    with job.ledger.phase("audit"):
+        model.eval()
+        audit = _audit.audit(
+            method, ref, model, checkpoint, probe, before, start, expected, job.folder / STEP_LOG
+        )
+    job.cost.update(_cost(job, model, result))
+    failed = [check for check in audit if check["status"] == "failed"]
+    if failed:
+        raise StageFailed("audit", "; ".join(f"{c['check']}: {c['detail']}" for c in failed))
+    return {
+        **result.metrics,
+        "steps": result.steps,
+        "rows": lengths,
+        "arguments": dict(result.arguments),
+        "chat_template": template_digest(tokenizer),
+        "audit": audit,
+    }
+
+
+def _train(
+    job: Job, objective: Objective, model: Any, tokenizer: Any, rows: list[dict[str, Any]]
+) -> TrainResult:
+    train = TrainJob(
+        model=model,
+        tokenizer=tokenizer,
+        rows=cast(Any, rows),
+        validation=[],
+        checkpoints=job.work,
+        step_log=job.folder / STEP_LOG,
+        seed=job.config["seed"],
+        data_seed=job.config["data_seed"],
+        dtype=job.config["model"]["dtype"],
+        device=job.config["device"],
+        checkpoint_seconds=job.resources["checkpoint_seconds"],
+        progress=job.progress,
+    )
+    with job.ledger.phase("train"):
+        return cast(TrainResult, objective.working_part()(objective, train))
+
+
+def _objective(config: dict[str, Any]) -> Objective:
+    fields = {k: v for k, v in config["objective"].items() if k not in ("name", "version")}
+    name = config["objective"]["name"]
+    declared = cast(type[Objective], component.find("objective", name))
+    return component.build_fields(declared, fields, f"objective {name}")
+
+
+def _fitting(
+    rows: list[dict[str, Any]], tokenizer: Any, objective: Objective
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows within the length, and what became of the others."""
+    require_template(tokenizer, rows)
+    limit = int(getattr(objective, "max_length", 0)) or None
+    policy = getattr(objective, "overlong", "drop")
+    lengths = [trained_length(tokenizer, row) for row in rows]
+    over = [i for i, length in enumerate(lengths) if limit and length > limit]
+    counts = {
+        "given": len(rows),
+        "over_length": len(over),
+        "overlong": policy,
+        "longest": max(lengths),
+        "mean_length": sum(lengths) / len(lengths),
+    }
+    if over and policy == "error":
+        raise DataError(
+            f"{len(over)} of {len(rows)} rows are over max_length {limit}"
+            f" (first: {rows[over[0]]['id']})",
+            fix="raise max_length, or set overlong: drop",
+        )
+    if policy == "drop":
+        dropped = set(over)
+        rows = [row for i, row in enumerate(rows) if i not in dropped]
+    if not rows:
+        raise DataError(
+            f"all {counts['given']} rows are over max_length {limit}", fix="raise max_length"
+        )
+    return rows, {**counts, "trained_on": len(rows)}
+
+
+def _cost(job: Job, model: Any, result: TrainResult) -> dict[str, Any]:
+    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    flops = training_flops(total, trainable, result.tokens)
+    seconds = job.ledger.phases["train"]
+    parts = {
+        "weights": tensor_bytes(model.parameters()),
+        "gradients": result.gradient_bytes,
+        "optimizer": result.optimizer_bytes,
+        "activations": result.saved_activation_bytes,
+    }
+    return {
+        "parameters": total,
+        "trainable_parameters": trainable,
+        "tokens": result.tokens,
+        "flops": flops,
+        "flops_source": "4ND + 2N'D, N parameters, N' trainable, D tokens (arXiv:2001.08361)",
+        "flops_per_second": flops / seconds,
+        "seconds_per_step": result.seconds_per_step,
+        "state": parts,
+        "state_bytes": sum(part or 0 for part in parts.values()),
+        "checkpoint_bytes": sum(
+            path.stat().st_size for path in (job.folder / CHECKPOINT).glob("*.safetensors")
+        ),
+    }
+
+
+def _import_libraries() -> None:
+    """Pay the imports under their own name in the ledger; once a worker."""
+    import peft  # noqa: F401
+    import trl  # noqa: F401
+    from trl import SFTTrainer  # noqa: F401
+
+
+def _reset(seed: int) -> None:
+    """A stage's numbers depend on its own seed, not on what the worker ran before."""
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
