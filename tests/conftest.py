@@ -1,0 +1,165 @@
+"""A tiny random model, a tiny suite, and ways to run it; made once a session."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PLUGIN = Path(__file__).parent / "plugin"
+sys.path.insert(0, str(PLUGIN))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), os.environ.get("PYTHONPATH", "")])
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from harness import session  # noqa: E402
+from harness.progress import ConsoleReporter  # noqa: E402
+from harness.schedule import Outcome  # noqa: E402
+
+TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}<|assistant|>"
+    "{% generation %}{{ m['content'] }}<|end|>{% endgeneration %}"
+    "{% else %}<|user|>{{ m['content'] }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIALS = ["<|end|>", "<|pad|>", "<|user|>", "<|assistant|>"]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of some 20,000 parameters with a byte-level tokenizer and a chat template."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    vocabulary = {token: i for i, token in enumerate(SPECIALS)}
+    for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()):
+        vocabulary[symbol] = len(vocabulary)
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|end|>", pad_token="<|pad|>",
+        extra_special_tokens=SPECIALS[2:], chat_template=TEMPLATE,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
+        tie_word_embeddings=True, eos_token_id=0, pad_token_id=1, bos_token_id=None,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def chat_rows(start: int, count: int) -> list[dict[str, Any]]:
+    """Rows that a random model can learn a little of: repeat a letter."""
+    rows = []
+    for i in range(start, start + count):
+        letter = chr(97 + i % 26)
+        answer = letter * (2 + i % 3)
+        rows.append(
+            {
+                "id": f"row-{i}",
+                "task": "even" if i % 2 == 0 else "odd",
+                "messages": [
+                    {"role": "user", "content": f"{letter}{i}?"},
+                    {"role": "assistant", "content": answer},
+                ],
+                "references": [answer],
+            }
+        )
+    return rows
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@dataclass
+class Workspace:
+    """A folder with a small suite; `run` goes through the same path as the command."""
+
+    folder: Path
+    tree: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "suite.yaml"
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def write(self, **changes: Any) -> Path:
+        self.tree |= changes
+        self.path.write_text(yaml.safe_dump(self.tree, sort_keys=False), encoding="utf-8")
+        return self.path
+
+    def open(self, *settings: str, store: Path | None = None, only: str | None = None) -> Any:
+        self.write()
+        return session.open_suite(str(self.path), settings, store or self.store, only, None)
+
+    def run(self, *settings: str, store: Path | None = None, only: str | None = None) -> Outcome:
+        opened = self.open(*settings, store=store, only=only)
+        with open(os.devnull, "w") as nowhere:
+            return session.run(opened, ConsoleReporter(nowhere))
+
+    def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """The command in a process of its own, in the workspace's folder."""
+        return subprocess.run(
+            [sys.executable, "-m", "harness.cli", *arguments],
+            cwd=self.folder, capture_output=True, text=True, timeout=240, check=False, **options,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_model: Path) -> Workspace:
+    """Full and LoRA beside the base, on 24 rows, in seconds."""
+    write_jsonl(tmp_path / "train.jsonl", chat_rows(0, 24))
+    write_jsonl(tmp_path / "test.jsonl", chat_rows(100, 12))
+    write_jsonl(tmp_path / "general.jsonl", [{"text": f"text number {i}"} for i in range(6)])
+    tree = {
+        "name": "tiny",
+        "models": {"tiny": str(tiny_model)},
+        "data": {
+            "letters": {"train": "train.jsonl", "test": "test.jsonl"},
+            "general": {"test": "general.jsonl"},
+        },
+        "matrix": {
+            "method": ["full", {"lora": {"r": 4}}],
+            "objective": [
+                {"sft": {"learning_rate": 1e-2, "per_device_train_batch_size": 4, "max_length": 64}}
+            ],
+        },
+        "base": {"zero-shot": {"max_new_tokens": 4}},
+        "scorers": [
+            "rouge",
+            "exact_match",
+            {"perplexity": {"data": "general", "label": "general"}},
+        ],
+        "generate": {"max_new_tokens": 4},
+        "executor": "inline",
+    }
+    made = Workspace(tmp_path, tree)
+    made.write()
+    return made
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real material; tests that need it are skipped elsewhere."""
+    named = os.environ.get("HARNESS_REAL_DATA", "")
+    if not named or not Path(named).is_dir():
+        pytest.skip("HARNESS_REAL_DATA names no folder of real models and data")
+    return Path(named)
