@@ -123,9 +123,9 @@ class Comparison:
     def row(self, group: str, metric: str, evaluation: str | None = None, slice: str = ALL) -> Row:
         """The row of a variant and a metric; KeyError where there is none."""
         for row in self.rows:
-            if (row.group, row.metric, row.slice) == (group, metric, slice):
-                if evaluation in (None, row.evaluation):
-                    return row
+            found = (row.group, row.metric, row.slice) == (group, metric, slice)
+            if found and evaluation in (None, row.evaluation):
+                return row
         raise KeyError((group, metric, evaluation, slice))
 
     def metrics(self) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ class Local(Executor):
     imported once; a worker that dies takes one stage with it and is replaced."""
 
     device_class: Literal["cpu", "cuda"] | None = None
-    """`cpu` or `cuda`; default: cuda where this machine has a GPU that CUDA_VISIBLE_DEVICES shows."""
+    """`cpu` or `cuda`; default: cuda where CUDA_VISIBLE_DEVICES shows a GPU of this machine."""
     slots: int | None = Field(None, gt=0)
     """Stages at once; default: one a GPU, else one."""
     threads: int | None = Field(None, gt=0)

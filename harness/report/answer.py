@@ -1,0 +1,116 @@
+"""The answer in two sentences: which variant is best, and which cheap one is as good."""
+
+from __future__ import annotations
+
+from harness.compare.result import Comparison, Row, VariantResult
+from harness.report import numbers
+from harness.report.columns import Column, columns, forgetting, table
+from harness.report.safe import line
+
+
+def answer(comparison: Comparison) -> str:
+    """Best quality against the baseline, then the cheapest variant not shown worse, and forgetting.
+
+    It reads estimates and verdicts; it computes none.
+    """
+    found = columns(comparison)
+    if not found:
+        failed = len(comparison.failed)
+        return f"No variant has a result: {failed} of {len(comparison.variants)} failed."
+    headline, rows = found[0], table(comparison)
+    scored = [row for row in rows.values() if (row.metric, row.evaluation) == headline.key]
+    best = _best(scored, headline)
+    variants = {variant.group: variant for variant in comparison.variants}
+    first = _quality(comparison, headline, best)
+    cheapest = _cheapest(scored, best, variants)
+    second = _cost(cheapest, best, variants, headline)
+    kept = _kept(comparison, cheapest)
+    return f"{first} {second}{kept}."
+
+
+def _best(scored: list[Row], headline: Column) -> Row:
+    # Ties go to the suite's order, so that the answer does not change between runs.
+    numbered = [row for row in scored if row.estimate.value == row.estimate.value] or scored
+    pick = max if headline.up else min
+    return pick(numbered, key=lambda row: row.estimate.value)
+
+
+def _quality(comparison: Comparison, headline: Column, best: Row) -> str:
+    base, unit = line(comparison.baseline), f" {headline.unit}" if headline.unit else ""
+    where = f"{headline.name} ({'higher' if headline.up else 'lower'} is better)"
+    sure = f"95% intervals, {_sure(best)}"
+    name, estimate = line(best.group), f"{numbers.both(best.estimate)}{unit}"
+    if best.group == comparison.baseline:
+        return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
+    head = f"{name} does best on {where}: {estimate}"
+    if best.difference is None:
+        return f"{head}, not comparable with {base}: {line(best.note)} ({sure})."
+    change = numbers.both(best.difference, signed=True)
+    words = {
+        "better": f"better than the baseline {base} by {change}",
+        "worse": f"yet worse than the baseline {base}, by {change}",
+    }
+    open_ = f"but no difference from the baseline {base} is shown ({change})"
+    return f"{head}, {words.get(best.verdict, open_)} ({sure})."
+
+
+def _sure(row: Row) -> str:
+    examples = f"n = {row.n:,}"
+    if row.clusters != row.n:
+        examples += f" in {row.clusters:,} clusters"
+    if row.seeds == 1:
+        return f"{examples}, 1 seed: about this checkpoint, not the method"
+    return f"{examples}, {row.seeds} seeds"
+
+
+def _cheapest(scored: list[Row], best: Row, variants: dict[str, VariantResult]) -> Row:
+    """The least training among those whose interval reaches the best one's."""
+    near = [row for row in scored if row is best or _overlap(row, best)]
+    return min(near, key=lambda row: _price(variants[row.group]))
+
+
+def _price(variant: VariantResult) -> tuple[float, float]:
+    if not variant.trained:
+        return 0.0, 0.0
+    known = (variant.cost.get(key) for key in ("train_seconds", "trainable_parameters"))
+    time, parameters = (float("inf") if amount is None else amount for amount in known)
+    return time, parameters
+
+
+def _overlap(row: Row, best: Row) -> bool:
+    one, other = row.estimate, best.estimate
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return False
+    return one.low <= other.high and other.low <= one.high
+
+
+def _cost(cheapest: Row, best: Row, variants: dict[str, VariantResult], headline: Column) -> str:
+    if cheapest is best:
+        return f"Nothing cheaper reaches its interval; it {_spent(variants[best.group])}"
+    return (
+        f"The cheapest whose interval reaches that is {line(cheapest.group)}"
+        f" ({headline.name} {numbers.both(cheapest.estimate)}); it"
+        f" {_spent(variants[cheapest.group])}, while the best {_spent(variants[best.group])}"
+    )
+
+
+def _spent(variant: VariantResult) -> str:
+    if not variant.trained:
+        return "needs no training"
+    time = variant.cost.get("train_seconds")
+    weights = variant.cost.get("trainable_parameters")
+    took = "trained in a time not measured" if time is None else f"trained {numbers.seconds(time)}"
+    return took if weights is None else f"{took} on {numbers.count(weights)} parameters"
+
+
+def _kept(comparison: Comparison, chosen: Row) -> str:
+    """What the chosen variant forgets, where a metric asks for it."""
+    rows, parts = table(comparison), []
+    for column in forgetting(comparison):
+        row = rows.get((chosen.group, *column.key))
+        if row is None or row.difference is None:
+            continue
+        words = "no change is shown" if row.verdict == "no difference shown" else row.verdict
+        change = numbers.both(row.difference, signed=True)
+        parts.append(f"its {column.name} {column.arrow} moves by {change}: {words}")
+    return "; " + "; ".join(parts) if parts else ""

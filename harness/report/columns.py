@@ -1,0 +1,141 @@
+"""What the report puts first: metrics in order, their names, the words and marks of verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.compare.result import ALL, Comparison, Row, VariantResult
+from harness.report import numbers
+from harness.report.safe import line
+
+_QUALITY = ("rougeL", "exact_match")
+_FORGETTING = ("forget", "general")
+MARKS = {
+    "better": "▲",
+    "worse": "▼",
+    "no difference shown": "≈",
+    "baseline": "○",
+    "incomparable": "≠",
+    "failed": "✕",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric on an evaluation.
+
+    Attributes:
+        name: for people; the evaluation is named where there are several.
+        up: higher is better.
+    """
+
+    metric: str
+    evaluation: str
+    name: str
+    up: bool
+    unit: str
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "↑" if self.up else "↓"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """As in Comparison.metrics."""
+        return self.metric, self.evaluation
+
+    @property
+    def quality(self) -> bool:
+        """What the variants are trained for, as against what they forget."""
+        return not any(word in self.metric.lower() for word in _FORGETTING)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost column: a key of VariantResult.cost and how it is written."""
+
+    key: str
+    name: str
+    kind: str
+
+    def text(self, variant: VariantResult) -> str:
+        """The figure with its unit; a dash where nothing was measured."""
+        amount = variant.cost.get(self.key)
+        if self.kind == "seconds":
+            return numbers.seconds(amount)
+        if self.kind == "rate":
+            return numbers.rate(amount, "/s")
+        return numbers.size(amount) if self.kind == "bytes" else numbers.count(amount)
+
+
+COSTS = (
+    Cost("train_seconds", "training time", "seconds"),
+    Cost("trainable_parameters", "trainable parameters", "count"),
+    Cost("state_bytes", "state memory", "bytes"),
+    Cost("peak_host_bytes", "peak host memory", "bytes"),
+    Cost("peak_device_bytes", "peak device memory", "bytes"),
+    Cost("checkpoint_bytes", "checkpoint", "bytes"),
+    Cost("tokens", "tokens trained on", "count"),
+    Cost("tokens_per_second", "tokens generated", "rate"),
+)
+MAIN_COSTS = COSTS[:3]
+
+
+def costs(comparison: Comparison) -> list[Cost]:
+    """The cost columns that some variant has a figure for; the main ones always."""
+    found = [v.cost for v in comparison.variants]
+    return [c for c in COSTS if c in MAIN_COSTS or any(f.get(c.key) is not None for f in found)]
+
+
+def columns(comparison: Comparison) -> list[Column]:
+    """Every metric in the suite's order, the headline one first."""
+    several = len({evaluation for _, evaluation in comparison.metrics()}) > 1
+    first = {(row.metric, row.evaluation): row for row in reversed(comparison.rows)}
+    found = [
+        Column(
+            metric,
+            evaluation,
+            line(f"{metric} · {evaluation}" if several else metric),
+            first[metric, evaluation].higher_is_better,
+            line(first[metric, evaluation].unit),
+        )
+        for metric, evaluation in comparison.metrics()
+    ]
+    if not found:
+        return []
+    headline = _headline(found)
+    return [headline, *(column for column in found if column is not headline)]
+
+
+def _headline(found: list[Column]) -> Column:
+    for name in _QUALITY:
+        for column in found:
+            if column.metric == name:
+                return column
+    up = [column for column in found if column.up and column.quality]
+    return (up or [column for column in found if column.quality] or found)[0]
+
+
+def forgetting(comparison: Comparison) -> list[Column]:
+    """Metrics of what the model knew before: named `forgetting`, `general` or like it."""
+    return [column for column in columns(comparison) if not column.quality]
+
+
+def table(comparison: Comparison, part: str = ALL) -> dict[tuple[str, str, str], Row]:
+    """Rows of a slice by (variant, metric, evaluation)."""
+    return {
+        (row.group, row.metric, row.evaluation): row for row in comparison.rows if row.slice == part
+    }
+
+
+def slices(comparison: Comparison) -> list[str]:
+    """Groups of test rows, in the comparison's order, without the whole."""
+    return list(dict.fromkeys(row.slice for row in comparison.rows if row.slice != ALL))
+
+
+def difference(row: Row) -> str:
+    """The difference from the baseline with its interval; its reason where there is none."""
+    if row.difference is not None:
+        return numbers.both(row.difference, signed=True)
+    return line(row.note)

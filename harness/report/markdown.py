@@ -1,0 +1,83 @@
+"""The report as Markdown: reads well raw, and renders anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.compare.result import Comparison
+from harness.report.answer import answer
+from harness.report.background import evidence, provenance
+from harness.report.columns import MARKS
+from harness.report.safe import Markdown, fenced, line, markdown
+from harness.report.sheets import Cell, Line, Sheet, against, results, sliced
+
+
+def report(comparison: Comparison) -> str:
+    """The whole page."""
+    return "\n\n".join(part for part in _parts(comparison) if part) + "\n"
+
+
+def _parts(comparison: Comparison) -> Iterator[str]:
+    yield f"# {markdown(comparison.suite)}"
+    yield markdown(comparison.description)
+    yield f"**{markdown(answer(comparison))}**"
+    yield _section(results(comparison))
+    if comparison.failed:
+        yield "## Failed cells"
+        yield "\n".join(
+            f"- **{markdown(variant.group)}**: {markdown('; '.join(variant.reasons))}"
+            for variant in comparison.failed
+        )
+    yield _section(against(comparison))
+    parts = sliced(comparison)
+    if parts:
+        yield "## By task family"
+        for sheet in parts:
+            yield _section(sheet, "###")
+    if comparison.notes:
+        yield "## What to know"
+        yield "\n".join(f"- {markdown(note)}" for note in comparison.notes)
+    for sheet in evidence(comparison):
+        yield _section(sheet)
+    yield "## To make this again"
+    yield fenced(line(comparison.command), "sh")
+    for sheet in provenance(comparison):
+        yield _section(sheet, "###")
+    if comparison.suite_text:
+        yield "### Suite"
+        yield fenced(comparison.suite_text, "yaml")
+
+
+def _section(sheet: Sheet, level: str = "##") -> str:
+    if not sheet.lines:
+        return ""
+    parts = [f"{level} {markdown(sheet.title)}", markdown(sheet.note), _table(sheet)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _table(sheet: Sheet) -> str:
+    rules = ["---:" if _numeric(sheet, i) else "---" for i in range(len(sheet.headers))]
+    rows = [[markdown(head) for head in sheet.headers], rules]
+    rows += [_row(line_, len(sheet.headers)) for line_ in sheet.lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _numeric(sheet: Sheet, column: int) -> bool:
+    cells = [found.cells[column] for found in sheet.lines if column < len(found.cells)]
+    return any(cell.sort is not None for cell in cells)
+
+
+def _row(found: Line, width: int) -> list[str]:
+    cells = [_cell(cell) for cell in found.cells]
+    if found.reason:
+        cells.append(Markdown(f"{MARKS['failed']} failed: {markdown(found.reason)}"))
+    return [*cells, *[""] * (width - len(cells))]
+
+
+def _cell(cell: Cell) -> str:
+    # Brackets of our own intervals need no escape: no parenthesis follows them.
+    parts = [markdown(cell.text) if cell.name else cell.text, cell.below]
+    if cell.verdict:
+        parts.append(f"{MARKS[cell.verdict]} {cell.verdict}")
+        parts.append(str(markdown(cell.change)))
+    return " ".join(part for part in parts if part)

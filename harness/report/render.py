@@ -1,0 +1,56 @@
+"""Write the files of a report, each whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+from harness.compare.frames import TABLE, to_frame
+from harness.compare.result import Comparison
+from harness.report import markdown, page
+from harness.report.privacy import without_examples
+from harness.report.safe import csv_cell, encodable
+
+
+def render(comparison: Comparison, folder: Path, *, examples: bool = True) -> list[Path]:
+    """Write index.html, report.md, comparison.csv and comparison.parquet.
+
+    Everything is made in memory first: a failure leaves an earlier report as it was, and a reader
+    never meets half a file. The same comparison gives the same bytes.
+
+    Args:
+        examples: False leaves prompts, references and answers out of every file.
+    """
+    shown = comparison if examples else without_examples(comparison)
+    csv, parquet = _tables(shown)
+    files = {
+        TABLE: parquet,
+        "comparison.csv": csv,
+        "report.md": markdown.report(shown).encode(),
+        "index.html": page.html(shown, examples=examples).encode(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_write(folder / name, content) for name, content in files.items()]
+
+
+def _tables(comparison: Comparison) -> tuple[bytes, bytes]:
+    frame = to_frame(comparison).map(encodable)
+    parquet = io.BytesIO()
+    frame.to_parquet(parquet, index=False)
+    safe = frame.map(csv_cell).rename(columns=csv_cell)
+    return safe.to_csv(index=False, lineterminator="\n").encode(), parquet.getvalue()
+
+
+def _write(path: Path, content: bytes) -> Path:
+    """Write beside, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

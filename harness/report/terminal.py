@@ -1,0 +1,111 @@
+"""The summary printed after a run: plain text in 100 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from harness.compare.result import Comparison, Row, VariantResult
+from harness.report import numbers
+from harness.report.answer import answer
+from harness.report.columns import MAIN_COSTS, Column, columns, difference, table
+from harness.report.safe import line
+
+WIDTH = 100
+_NAME, _GAP, _METRICS = 30, "  ", 5
+
+Lines = Sequence[tuple[str, Sequence[str]]]
+"""Title of a column and its cells."""
+
+
+def terminal_table(comparison: Comparison) -> str:
+    """The answer, a line for each variant, and why cells failed; at most 100 columns."""
+    parts = [_wrap(answer(comparison))]
+    found = columns(comparison)
+    good = [variant for variant in comparison.variants if variant.status == "ok"]
+    if found and good:
+        parts.append(_blocks(_columns(comparison, found, good)))
+    if len(found) > _METRICS:
+        parts.append(f"{len(found) - _METRICS} more metrics stand in the report.")
+    parts += [_failure(variant) for variant in comparison.failed]
+    parts += [_wrap(f"note: {line(note)}", "      ") for note in comparison.notes]
+    # A plain hyphen: the figures are pasted into shells and spreadsheets.
+    return "\n\n".join(parts).replace("−", "-")
+
+
+def _columns(
+    comparison: Comparison, found: list[Column], good: list[VariantResult]
+) -> list[tuple[str, list[str]]]:
+    rows = table(comparison)
+    headline = found[0]
+    main = [rows.get((variant.group, *headline.key)) for variant in good]
+    shown = [
+        ("variant", [_short(line(variant.group)) for variant in good]),
+        (_title(headline), [_estimate(row) for row in main]),
+        (f"against {_short(line(comparison.baseline), 14)}", [_change(row) for row in main]),
+        ("verdict", [row.verdict if row else numbers.MISSING for row in main]),
+    ]
+    for cost in MAIN_COSTS:
+        name = {"trainable_parameters": "trainable"}.get(cost.key, cost.name)
+        shown.append((name, [cost.text(variant) for variant in good]))
+    for column in found[1:_METRICS]:
+        own = [rows.get((variant.group, *column.key)) for variant in good]
+        shown.append((_title(column), [_estimate(row) for row in own]))
+        shown.append(("verdict", [row.verdict if row else numbers.MISSING for row in own]))
+    return shown
+
+
+def _title(column: Column) -> str:
+    unit = f", {column.unit}" if column.unit else ""
+    return _short(f"{column.name} {column.arrow}{unit}", 26)
+
+
+def _estimate(row: Row | None) -> str:
+    return numbers.MISSING if row is None else numbers.both(row.estimate)
+
+
+def _change(row: Row | None) -> str:
+    return _short(difference(row), _NAME) if row is not None else numbers.MISSING
+
+
+def _short(text: str, width: int = _NAME) -> str:
+    """Cut in the middle: names differ at their ends."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[head + 1 - width :]}"
+
+
+def _blocks(found: Lines) -> str:
+    """Columns side by side up to the width, then further down with the first one again."""
+    names = found[0]
+    blocks: list[list[tuple[str, Sequence[str]]]] = [[names]]
+    for column in found[1:]:
+        if _total([*blocks[-1], column]) > WIDTH:
+            blocks.append([names])
+        blocks[-1].append(column)
+    return "\n\n".join(_block(block) for block in blocks)
+
+
+def _width(column: tuple[str, Sequence[str]]) -> int:
+    return max(len(text) for text in (column[0], *column[1]))
+
+
+def _total(block: Lines) -> int:
+    return sum(_width(column) for column in block) + len(_GAP) * (len(block) - 1)
+
+
+def _block(block: Lines) -> str:
+    widths = [_width(column) for column in block]
+    rows = [[title for title, _ in block], *zip(*(cells for _, cells in block), strict=True)]
+    lines = [_GAP.join(f"{t:<{w}}" for t, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(text.rstrip() for text in lines)
+
+
+def _failure(variant: VariantResult) -> str:
+    reasons = "; ".join(line(reason) for reason in variant.reasons)
+    return _wrap(f"FAILED {line(variant.group)}: {reasons}", "  ")
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)

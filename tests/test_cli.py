@@ -1,0 +1,111 @@
+"""The command as its user meets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from conftest import Workspace
+
+BLOCK = (
+    "import sys; [sys.modules.__setitem__(m, None) for m in ('torch','transformers','trl','peft')]"
+)
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_declaration_imports_with_torch_blocked() -> None:
+    code = f"""{BLOCK}
+from harness import component, cli, session, listing, doctor, gc, compare, report
+for axis in component.AXES:
+    for name in component.names(axis):
+        declared = component.find(axis, name)
+        assert declared.__doc__, name
+        for field, info in declared.model_fields.items():
+            assert info.description, (name, field)
+        print(name)
+"""
+    assert {"full", "lora", "sft", "rouge", "local", "length"} <= set(python(code).split())
+
+
+def test_help_loads_neither_torch_nor_pandas() -> None:
+    code = "import harness.cli, sys; print([m for m in sys.modules if m in ('torch','pandas')])"
+    assert python(code).strip() == "[]"
+
+
+def test_cached_run_says_so_and_starts_no_worker(workspace: Workspace) -> None:
+    arguments = ("run", "suite.yaml", "--store", "store", "--report-dir", "report")
+    first = workspace.command(*arguments)
+    assert first.returncode == 0, first.stderr
+    workspace.write(executor={"local": {}})
+    log = workspace.store / "log.txt"
+    before = log.stat().st_mtime_ns if log.exists() else None
+    again = workspace.command(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "everything is cached" in again.stderr
+    assert (log.stat().st_mtime_ns if log.exists() else None) == before
+    assert "index.html" in again.stdout
+
+
+def test_typo_is_answered_with_exit_status_2_and_no_traceback(workspace: Workspace) -> None:
+    workspace.write(matrix={"method": ["lroa"], "objective": ["sft"]})
+    done = workspace.command("plan", "suite.yaml")
+    assert done.returncode == 2
+    assert "did you mean 'lora'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_compare_two_variants_of_one_suite(workspace: Workspace) -> None:
+    workspace.run()
+    done = workspace.command(
+        "compare", "suite.yaml:lora-sft", "suite.yaml:full-sft", "--store", "store"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "lora-sft" in done.stdout
+
+
+@pytest.mark.parametrize("axis", ["methods", "objectives", "scorers", "executors", "suites"])
+def test_list_documents_every_axis(workspace: Workspace, axis: str) -> None:
+    done = workspace.command("list", axis)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 1
+
+
+def test_list_shows_a_members_options(workspace: Workspace) -> None:
+    done = workspace.command("list", "methods", "lora")
+    assert "target_modules = 'all-linear'" in done.stdout
+    assert "arXiv:2106.09685" in done.stdout
+
+
+def test_init_writes_a_suite_that_plans_and_does_not_overwrite(workspace: Workspace) -> None:
+    assert workspace.command("init", "mine.yaml").returncode == 0
+    assert workspace.command("init", "mine.yaml").returncode == 2
+    done = workspace.command("plan", "mine.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "lora-sft" in done.stdout
+
+
+def test_members_from_outside_the_package_run_together(workspace: Workspace) -> None:
+    workspace.write(
+        matrix={"method": ["bitfit"], "objective": ["plain_sft"]}, scorers=["length"],
+        executor="inline",
+    )  # fmt: skip
+    outcome = workspace.run()
+    assert not outcome.failed
+    assert {r.label for r in outcome.records.values() if r.kind == "train"} == {"bitfit-plain_sft"}
+
+
+def test_secret_in_the_environment_reaches_no_file(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "hf_thisIsASecretThatMustNotLeak"
+    monkeypatch.setenv("HF_TOKEN", secret)
+    done = workspace.command("run", "suite.yaml", "--store", "store", "--report-dir", "report")
+    assert done.returncode == 0, done.stderr
+    for path in workspace.folder.rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
