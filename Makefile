@@ -25,8 +25,8 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 stories: $(STAMP)
-	$(BIN)/harness run suites/stories.yaml --no-examples --report-dir reports/stories
-	
+	$(BIN)/harness run suites/stories.yaml --no-examples --records results/stories.jsonl
+
 # Torch first and alone: asked for by another package it would bring gigabytes of CUDA libraries.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -52,9 +53,18 @@ def suite_options(command: Any) -> Any:
     return click.argument("suite", metavar="SUITE")(command)
 
 
+def _command() -> str:
+    """The command as it was typed: what makes the report again."""
+    return shlex.join(["harness", *sys.argv[1:]])
+
+
 report_dir = click.option(
     "--report-dir", type=Path, help="Where the report goes; default: reports/<suite's name>."
 )
+records_file = click.option(
+    "--records", type=Path, metavar="FILE",
+    help="Also write every stage's record (figures and digests, no data) as JSON lines.",
+)  # fmt: skip
 no_examples = click.option(
     "--no-examples", is_flag=True, help="Leave prompts, references and answers out of the report."
 )
@@ -70,8 +80,9 @@ def main() -> None:
 @suite_options
 @report_dir
 @no_examples
+@records_file
 def run(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
-        report_dir: Path | None, no_examples: bool) -> None:  # fmt: skip
+        report_dir: Path | None, no_examples: bool, records: Path | None) -> None:  # fmt: skip
     """Train and score what is not cached yet, then compare and report.
 
     SUITE is a YAML file, or a suite of the package such as pocket/demo. Exit status: 0; 2 for a
@@ -80,10 +91,13 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
     from harness import session
 
     opened = session.open_suite(suite, settings, store, only, limit)
+    opened.command = _command()
     outcome = session.run(opened)
     folder = report_dir or REPORTS / opened.plan.suite.name
-    comparison = session.report(opened, outcome.records, folder, examples=not no_examples)
-    click.echo(comparison.text)
+    reported = session.report(opened, outcome.records, folder, examples=not no_examples)
+    if records is not None:
+        session.write_records(opened, outcome.records, records)
+    click.echo(reported.text)
     click.echo(session.ledger(outcome, opened))
     click.echo(f"report: {folder / 'index.html'}")
     sys.exit(5 if outcome.failed else 0)
@@ -105,15 +119,19 @@ def plan(suite: str, store: Path, limit: int | None, only: str | None, settings:
 @suite_options
 @report_dir
 @no_examples
+@records_file
 def report(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
-           report_dir: Path | None, no_examples: bool) -> None:  # fmt: skip
+           report_dir: Path | None, no_examples: bool, records: Path | None) -> None:  # fmt: skip
     """Compare and report what the store holds, without running anything."""
     from harness import session
 
     opened = session.open_suite(suite, settings, store, only, limit)
-    records = session.stored(opened)
+    opened.command = _command()
+    found = session.stored(opened)
     folder = report_dir or REPORTS / opened.plan.suite.name
-    click.echo(session.report(opened, records, folder, examples=not no_examples).text)
+    click.echo(session.report(opened, found, folder, examples=not no_examples).text)
+    if records is not None:
+        session.write_records(opened, found, records)
     click.echo(f"report: {folder / 'index.html'}")
 
 
@@ -123,9 +141,9 @@ def report(suite: str, store: Path, limit: int | None, only: str | None, setting
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 def compare(a: str, b: str, store: Path) -> None:
     """Compare two variants on the same examples, of one suite or of two."""
-    from harness import session
+    from harness import versus
 
-    click.echo(session.compare_two(a, b, store))
+    click.echo(versus.compare_two(a, b, store))
 
 
 @main.command(name="list")

@@ -12,9 +12,9 @@ import yaml
 from harness import component
 from harness.component import Component
 from harness.errors import HarnessError
+from harness.locate import package_suites
 from harness.stage import write_atomic
 from harness.store import Store
-from harness.suite import package_suites
 
 
 def members(axis: str, name: str | None) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, SuiteError, unknown
-from harness.plan import Plan, VariantPath, explain_miss, plan, preflight
+from harness import component
+from harness.errors import HarnessError, SuiteError
+from harness.plan import Plan, plan
+from harness.plan_checks import explain_miss, preflight
 from harness.progress import ConsoleReporter
 from harness.schedule import Outcome, Reporter, execute, pending
 from harness.stage import Record, Stage, digest_json, write_atomic
@@ -30,6 +33,7 @@ class Opened:
 
     Attributes:
         seconds: wall time of this run, by part; the ledger's frame.
+        command: as it was typed; what makes the report again.
     """
 
     loaded: Loaded
@@ -38,6 +42,7 @@ class Opened:
     only: str | None
     limit: int | None
     seconds: dict[str, float] = field(default_factory=dict)
+    command: str = ""
 
 
 def open_suite(
@@ -77,7 +82,34 @@ def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:
         log,
     )
     opened.seconds["other stages"] = time.monotonic() - start
+    for warning in changed_sources(outcome.records.values()):
+        print(f"warning: {warning}", file=sys.stderr)
     return outcome
+
+
+def changed_sources(records: Iterable[Record]) -> list[str]:
+    """Components whose source changed since a cached stage was made, while VERSION did not.
+
+    Raises nothing: a component that is gone cannot have changed.
+    """
+    current: dict[tuple[str, str], str] = {}
+    stale: Counter[str] = Counter()
+    for record in records:
+        for axis in ("method", "objective", "scorer"):
+            name = record.config.get(axis, {}).get("name")
+            known = record.provenance.get("sources", {}).get(name)
+            if known is None or name not in component.names(axis):
+                continue
+            if (axis, name) not in current:
+                declared = component.find(axis, name)
+                current[axis, name] = declared.model_construct().source_digest()
+            stale[f"{axis} {name}"] += known != current[axis, name]
+    return [
+        f"the source of {name} changed since {count} cached stages were made, and its VERSION did"
+        " not; raise VERSION if results change"
+        for name, count in stale.items()
+        if count
+    ]
 
 
 def _records(stages: Sequence[Stage], store: Store) -> dict[str, Record]:
@@ -130,7 +162,7 @@ def report(
     from harness import compare as comparing
     from harness import report as reporting
 
-    comparison = comparing.compare(opened.plan, records, opened.store)
+    comparison = comparing.compare(opened.plan, records, opened.store, opened.command)
     files = reporting.render(comparison, folder, examples=examples)
     text = reporting.terminal_table(comparison)
     names = [path.relative_to(folder).as_posix() for path in files]
@@ -148,11 +180,27 @@ def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) ->
             "suite": opened.loaded.suite.model_dump(mode="json"),
             "text": opened.loaded.text,
             "only": opened.only,
+            "command": opened.command,
             "examples": examples,
             "records": {k: [r.status, r.provenance.get("finished")] for k, r in records.items()},
             "code": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in code if p.is_file()],
         }
     )
+
+
+def write_records(opened: Opened, records: Mapping[str, Record], file: Path) -> None:
+    """The records of the plan's stages as JSON lines: figures and digests, no rows, no weights.
+
+    What ran where is left out, so that a run made again elsewhere differs in times only.
+    """
+    lines = []
+    for stage in opened.plan.stages():
+        record = records[stage.key].model_dump(mode="json")
+        record["provenance"].pop("started", None)
+        record["provenance"].pop("finished", None)
+        lines.append(json.dumps(record, sort_keys=True) + "\n")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, "".join(lines))
 
 
 def ledger(outcome: Outcome, opened: Opened) -> str:
@@ -210,41 +258,3 @@ def describe_plan(opened: Opened, *, why: bool) -> str:
                 lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
                 lines += [f"  {line}" for line in explain_miss(stage, store)]
     return "\n".join(lines)
-
-
-def compare_two(a: str, b: str, store: Path) -> str:
-    """The paired comparison of two variants; B is the baseline."""
-    from harness import compare as comparing
-    from harness import report as reporting
-
-    first, second = _one(a, store), _one(b, store)
-    base = _renamed(second[1], b if a != b else f"{b} (again)")
-    paths = (*base, *_renamed(first[1], a))
-    opened = first[0]
-    merged = {**stored(second[0]), **stored(opened)}
-    both = replace(
-        opened.plan,
-        paths=paths,
-        baseline=base[0].variant.group,
-        contamination=(),
-        data={**second[0].plan.data, **opened.plan.data},
-    )
-    return reporting.terminal_table(comparing.compare(both, merged, opened.store))
-
-
-def _one(reference: str, store: Path) -> tuple[Opened, list[VariantPath]]:
-    suite, colon, name = reference.rpartition(":")
-    if not colon:
-        raise HarnessError(
-            f"'{reference}' is not SUITE:VARIANT", fix="such as pocket/demo:lora-sft"
-        )
-    opened = open_suite(suite, (), store, None, None)
-    paths = [p for p in opened.plan.paths if name in (p.variant.id, p.variant.group)]
-    if not paths:
-        raise SuiteError(unknown("variant", name, (p.variant.group for p in opened.plan.paths)))
-    opened.plan = replace(opened.plan, paths=tuple(paths), contamination=())
-    return opened, paths
-
-
-def _renamed(paths: Sequence[VariantPath], name: str) -> list[VariantPath]:
-    return [replace(p, variant=replace(p.variant, group=name)) for p in paths]

@@ -38,6 +38,8 @@ class Resources(BaseModel):
     """Environment variables set for the worker. Never put a secret here: it is written to disk."""
     checkpoint_seconds: float = 60.0
     """A killed training stage loses at most this much work, plus the step under way."""
+    report_to: list[str] = []
+    """Trackers of training, as in transformers: `tensorboard`, `wandb`, `mlflow` ..."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.component import explain
-from harness.errors import HarnessError, SuiteError
+from harness.errors import SuiteError, unknown
+from harness.locate import find_suite
 from harness.model_files import ModelSpec
 from harness.stage import Resources
 
@@ -144,9 +144,7 @@ class Suite(BaseModel):
     executor: Any = "local"
     """Where it runs."""
     resources: Resources = Resources()
-    """What a stage may use; not part of any stage's identity."""
-    report_to: list[str] = []
-    """Trackers as in transformers (`tensorboard`, `wandb` ...)."""
+    """What a stage may use, trackers included; not part of any stage's identity."""
 
     @field_validator("models", mode="before")
     @classmethod
@@ -191,31 +189,6 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d+\.?\d*([eE][-+]?\d+)|\d+\.\d*|\.\d+([eE][-+]?\d+)?)$"),
     list("-+0123456789."),
 )
-
-
-def package_suites() -> Path:
-    """The suites that came with the package: inside it when installed, beside it in a checkout."""
-    inside = Path(__file__).parent / "suites"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "suites"
-
-
-def find_suite(name: str) -> Path:
-    """A suite's file: a path, or a name such as `pocket/demo` of the package.
-
-    Raises:
-        SuiteError: with the suites there are.
-    """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        return path
-    packaged = package_suites() / f"{name.removesuffix('.yaml')}.yaml"
-    if packaged.is_file():
-        return packaged
-    known = [str(p.relative_to(package_suites()))[:-5] for p in package_suites().rglob("*.yaml")]
-    raise SuiteError(
-        f"no suite file '{name}'",
-        fix=f"give a path to a YAML file, or one of: {', '.join(sorted(known))}  (harness init)",
-    )
 
 
 def load_suite(name: str, settings: Sequence[str] = ()) -> Loaded:
@@ -264,8 +237,6 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
     head, _, rest = key.partition(".")
     if head not in Suite.model_fields:
         if not rest:
-            from harness.errors import unknown
-
             raise SuiteError(unknown("key", key, Suite.model_fields, where="--set"))
         tree.setdefault("overrides", []).append({"match": {}, "set": {key: value}})
         return
@@ -278,41 +249,3 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
         node[int(last)] = value
     else:
         node[last] = value
-
-
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
-
-
-def locate(reference: str, suite_file: Path, where: str) -> Path | None:
-    """The file or folder a suite means; None when it can only be a name on the hub.
-
-    Looks from the suite's folder, the working folder, then the package's suites. `${NAME}` stands
-    for an environment variable.
-
-    Raises:
-        SuiteError: a variable that is not set, or a path that is not there.
-    """
-
-    def fill(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            raise SuiteError(
-                f"environment variable {name} is not set", where=where, fix=f"export {name}=..."
-            )
-        return os.environ[name]
-
-    text = _VARIABLE.sub(fill, reference)
-    path = Path(text).expanduser()
-    for root in (suite_file.parent, Path.cwd(), package_suites()):
-        if (root / path).exists():
-            return (root / path).resolve()
-    if path.is_absolute() or path.suffix or text.count("/") != 1 or text.startswith("."):
-        raise SuiteError(
-            f"there is no '{text}'",
-            where=where,
-            fix=f"looked in {suite_file.parent}, the working folder and the package's suites",
-        )
-    return None
-
-
-__all__ = ["AXES", "DataSpec", "Generate", "HarnessError", "Loaded", "ModelSpec", "Split", "Suite"]

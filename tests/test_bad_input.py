@@ -26,7 +26,7 @@ def error_of(workspace: Workspace, *settings: str) -> str:
     [
         ({"scorer": ["rouge"]}, ["suite.yaml", "unknown key 'scorer'", "'scorers'"]),
         ({"matrix": {"method": ["lroa"], "objective": ["sft"]}},
-         ["matrix.method[0]", "unknown method 'lroa'", "did you mean 'lora'", "harness list methods"]),
+         ["matrix.method[0]", "unknown method 'lroa'; did you mean 'lora'?", "harness list"]),
         ({"matrix": {"method": [{"lora": {"rank": 4}}], "objective": ["sft"]}},
          ["lora", "unknown key 'rank'", "target_modules"]),
         ({"matrix": {"method": [{"lora": {"r": -1}}], "objective": ["sft"]}}, ["lora.r", "-1"]),

@@ -21,7 +21,7 @@ def python(code: str) -> str:
 
 def test_every_declaration_imports_with_torch_blocked() -> None:
     code = f"""{BLOCK}
-from harness import component, cli, session, listing, doctor, gc, compare, report
+from harness import component, cli, session, listing, doctor, gc, compare, report, versus
 for axis in component.AXES:
     for name in component.names(axis):
         declared = component.find(axis, name)

@@ -40,7 +40,7 @@ def start(workspace: Workspace) -> subprocess.Popen[bytes]:
 
 
 def kill_when(workspace: Workspace, seen: str, after: float = 0.0) -> bool:
-    """Start a run, SIGKILL it and its workers once a file like `seen` is there; False if it ended."""
+    """SIGKILL a run and its workers once a file like `seen` is there; False if it had ended."""
     run = start(workspace)
     deadline = time.monotonic() + 120
     while not list(workspace.store.glob(seen)):

@@ -169,3 +169,15 @@ def test_transfer_matrix_trains_on_one_family_and_tests_on_all(workspace: Worksp
     comparison = compare(opened.plan, outcome.records, opened.store)
     row = comparison.row("lora-sft-even", "rougeL", slice="odd")
     assert (row.n, row.evaluation) == (6, "letters")
+
+
+def test_changed_source_without_a_new_version_is_warned_of(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.component import Component
+
+    outcome = workspace.run()
+    assert session.changed_sources(outcome.records.values()) == []
+    monkeypatch.setattr(Component, "source_digest", lambda self: "another")
+    (warning, *_) = session.changed_sources(outcome.records.values())
+    assert "VERSION" in warning

@@ -19,7 +19,9 @@ Column = tuple[str, str]
 """(metric, evaluation)"""
 
 
-def compare(planned: Plan, records: Mapping[str, Record], store: Store) -> Comparison:
+def compare(
+    planned: Plan, records: Mapping[str, Record], store: Store, command: str = ""
+) -> Comparison:
     """Compare every variant with the baseline on the same examples.
 
     Failed cells stay in the comparison with their reasons; they have no rows.
@@ -38,7 +40,7 @@ def compare(planned: Plan, records: Mapping[str, Record], store: Store) -> Compa
     return Comparison(
         suite=planned.suite.name,
         description=planned.suite.description,
-        command=f"harness run {planned.file}",
+        command=command or f"harness run {planned.file}",
         baseline=planned.baseline,
         variants=variants,
         rows=tuple(rows),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -106,7 +107,8 @@ class LocalSession(Session):
                 env={**os.environ, **threads, **gpu, **env},
             )
         slot.env = dict(env)
-        threading.Thread(target=self._read, args=(slot, slot.worker), daemon=True).start()
+        slot.reader = threading.Thread(target=self._read, args=(slot, slot.worker), daemon=True)
+        slot.reader.start()
 
     def _read(self, slot: _Slot, worker: subprocess.Popen[str]) -> None:
         assert worker.stdout is not None
@@ -132,21 +134,26 @@ class LocalSession(Session):
         worker, slot.worker = slot.worker, None
         if worker is None:
             return
-        if slot.handle is None and worker.stdin is not None:
-            try:
-                worker.stdin.close()
-                worker.wait(timeout=5)
-                return
-            except (BrokenPipeError, subprocess.TimeoutExpired):
-                pass
-        worker.kill()
-        worker.wait()
+        idle, slot.handle = slot.handle is None, None
+        if worker.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                worker.stdin.close()  # an idle worker ends by itself
+        try:
+            worker.wait(timeout=5 if idle else 0)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+        if slot.reader is not None:
+            slot.reader.join()
+        if worker.stdout is not None:
+            worker.stdout.close()
 
 
 class _Slot:
     def __init__(self, index: int, gpu: str | None) -> None:
         self.index, self.gpu = index, gpu
         self.worker: subprocess.Popen[str] | None = None
+        self.reader: threading.Thread | None = None
         self.handle: Handle | None = None
         self.env: dict[str, str] = {}
 

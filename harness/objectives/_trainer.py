@@ -69,12 +69,15 @@ def arguments(objective: TrainerObjective, job: TrainJob, steps: int) -> dict[st
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
         "eval_strategy": "no",
-        "report_to": [],
+        "report_to": job.report_to,
+        "run_name": job.label,
         "disable_tqdm": True,
         **objective.args,
     }
 
 
+# Named in the stage's resources: they change no result, and stay out of the metrics.
+_UNHASHED = ("output_dir", "report_to", "run_name")
 _SHARED = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
     "gradient_accumulation_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm", "optim",
@@ -89,6 +92,7 @@ class StepLog(TrainerCallback):
     def __init__(self, job: TrainJob) -> None:
         self.job, self.seconds = job, []  # type: tuple[TrainJob, list[float]]
         self._saved = self._began = time.monotonic()
+        self._log: Any = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -146,10 +150,10 @@ class StepLog(TrainerCallback):
             if older != folder:
                 _remove(older)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self._log.close()
+    def close(self) -> None:
+        """Close the file, however training ended."""
+        if self._log is not None:
+            self._log.close()
 
 
 class FirstStep(TrainerCallback):
@@ -201,7 +205,10 @@ def run(make: Callable[..., Trainer], objective: TrainerObjective, job: TrainJob
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:
         _restore(checkpoint / job.step_log.name, job.step_log)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        log.close()
     steps = [json.loads(line) for line in job.step_log.read_text(encoding="utf-8").splitlines()]
     tail = steps[-max(1, len(steps) // 10) :]
     return TrainResult(
@@ -211,7 +218,7 @@ def run(make: Callable[..., Trainer], objective: TrainerObjective, job: TrainJob
         saved_activation_bytes=first.activations,
         optimizer_bytes=_optimizer_bytes(trainer),
         gradient_bytes=first.gradients,
-        arguments={k: v for k, v in given.items() if k != "output_dir"},
+        arguments={k: v for k, v in given.items() if k not in _UNHASHED},
         metrics={
             "first_loss": steps[0]["loss"],
             "final_loss": sum(s["loss"] for s in tail) / len(tail),

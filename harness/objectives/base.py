@@ -37,6 +37,8 @@ class TrainJob:
     dtype: str
     device: str
     checkpoint_seconds: float
+    report_to: list[str]
+    label: str
     progress: Callable[[int, int, str], None]
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.compare.result import Comparison, Row, VariantResult
 from harness.report import numbers
 from harness.report.columns import Column, columns, forgetting, table
-from harness.report.safe import line
+from harness.report.safe import label, line
 
 
 def answer(comparison: Comparison) -> str:
+    """The sentences in one."""
+    return " ".join(sentences(comparison))
+
+
+def sentences(comparison: Comparison) -> list[str]:
     """Best quality against the baseline, then the cheapest variant not shown worse, and forgetting.
 
     It reads estimates and verdicts; it computes none.
@@ -16,7 +23,7 @@ def answer(comparison: Comparison) -> str:
     found = columns(comparison)
     if not found:
         failed = len(comparison.failed)
-        return f"No variant has a result: {failed} of {len(comparison.variants)} failed."
+        return [f"No variant has a result: {failed} of {len(comparison.variants)} failed."]
     headline, rows = found[0], table(comparison)
     scored = [row for row in rows.values() if (row.metric, row.evaluation) == headline.key]
     best = _best(scored, headline)
@@ -25,21 +32,21 @@ def answer(comparison: Comparison) -> str:
     cheapest = _cheapest(scored, best, variants)
     second = _cost(cheapest, best, variants, headline)
     kept = _kept(comparison, cheapest)
-    return f"{first} {second}{kept}."
+    return [first, f"{second}{kept}."]
 
 
 def _best(scored: list[Row], headline: Column) -> Row:
     # Ties go to the suite's order, so that the answer does not change between runs.
-    numbered = [row for row in scored if row.estimate.value == row.estimate.value] or scored
+    numbered = [row for row in scored if not math.isnan(row.estimate.value)] or scored
     pick = max if headline.up else min
     return pick(numbered, key=lambda row: row.estimate.value)
 
 
 def _quality(comparison: Comparison, headline: Column, best: Row) -> str:
-    base, unit = line(comparison.baseline), f" {headline.unit}" if headline.unit else ""
+    base, unit = label(comparison.baseline), f" {headline.unit}" if headline.unit else ""
     where = f"{headline.name} ({'higher' if headline.up else 'lower'} is better)"
     sure = f"95% intervals, {_sure(best)}"
-    name, estimate = line(best.group), f"{numbers.both(best.estimate)}{unit}"
+    name, estimate = label(best.group), f"{numbers.both(best.estimate)}{unit}"
     if best.group == comparison.baseline:
         return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
     head = f"{name} does best on {where}: {estimate}"
@@ -55,7 +62,7 @@ def _quality(comparison: Comparison, headline: Column, best: Row) -> str:
 
 
 def _sure(row: Row) -> str:
-    examples = f"n = {row.n:,}"
+    examples = f"n\u00a0=\u00a0{row.n:,}"
     if row.clusters != row.n:
         examples += f" in {row.clusters:,} clusters"
     if row.seeds == 1:
@@ -88,7 +95,7 @@ def _cost(cheapest: Row, best: Row, variants: dict[str, VariantResult], headline
     if cheapest is best:
         return f"Nothing cheaper reaches its interval; it {_spent(variants[best.group])}"
     return (
-        f"The cheapest whose interval reaches that is {line(cheapest.group)}"
+        f"The cheapest whose interval reaches that is {label(cheapest.group)}"
         f" ({headline.name} {numbers.both(cheapest.estimate)}); it"
         f" {_spent(variants[cheapest.group])}, while the best {_spent(variants[best.group])}"
     )
@@ -97,10 +104,9 @@ def _cost(cheapest: Row, best: Row, variants: dict[str, VariantResult], headline
 def _spent(variant: VariantResult) -> str:
     if not variant.trained:
         return "needs no training"
-    time = variant.cost.get("train_seconds")
-    weights = variant.cost.get("trainable_parameters")
-    took = "trained in a time not measured" if time is None else f"trained {numbers.seconds(time)}"
-    return took if weights is None else f"{took} on {numbers.count(weights)} parameters"
+    time, weights = (variant.cost.get(key) for key in ("train_seconds", "trainable_parameters"))
+    what = "" if weights is None else f" {numbers.count(weights)} parameters"
+    return f"trained{what} in {'a time not measured' if time is None else numbers.seconds(time)}"
 
 
 def _kept(comparison: Comparison, chosen: Row) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.compare.result import Comparison, VariantResult
@@ -14,7 +15,23 @@ from harness.report.sheets import Cell, Line, Sheet, figure, name_cell
 def evidence(comparison: Comparison) -> list[Sheet]:
     """Why the results can be believed, and what stands against that; empty tables are left out."""
     made = (_audits, _predictions, _answers, _contamination, _data)
-    return [sheet for make in made if (sheet := make(comparison)).lines]
+    return [_compact(sheet) for make in made if (sheet := make(comparison)).lines]
+
+
+def _compact(sheet: Sheet) -> Sheet:
+    """Without the columns in which nothing was measured."""
+    if any(row.reason for row in sheet.lines):
+        return sheet
+    kept = [
+        i
+        for i in range(len(sheet.headers))
+        if any(i < len(row.cells) and row.cells[i].text != numbers.MISSING for row in sheet.lines)
+    ]
+    lines = (
+        replace(row, cells=tuple(row.cells[i] for i in kept if i < len(row.cells)))
+        for row in sheet.lines
+    )
+    return replace(sheet, headers=tuple(sheet.headers[i] for i in kept), lines=tuple(lines))
 
 
 def provenance(comparison: Comparison) -> list[Sheet]:
@@ -140,7 +157,7 @@ def _source(found: Mapping[str, Any]) -> Iterator[Cell]:
 
 
 def _pairs(key: str, title: str, heads: tuple[str, ...], found: Mapping[str, Any]) -> Sheet:
-    lines = (Line((name_cell(name), name_cell(value))) for name, value in found.items())
+    lines = (Line((name_cell(k), Cell(line(v), name=True))) for k, v in found.items())
     return Sheet(key, title, heads, tuple(lines))
 
 

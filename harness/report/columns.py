@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.compare.result import ALL, Comparison, Row, VariantResult
 from harness.report import numbers
-from harness.report.safe import line
+from harness.report.safe import label, line
 
 _QUALITY = ("rougeL", "exact_match")
 _FORGETTING = ("forget", "general")
@@ -25,7 +25,7 @@ class Column:
     """A metric on an evaluation.
 
     Attributes:
-        name: for people; the evaluation is named where there are several.
+        name: for people; the evaluation is named where the metric has several.
         up: higher is better.
     """
 
@@ -65,7 +65,7 @@ class Cost:
         if self.kind == "seconds":
             return numbers.seconds(amount)
         if self.kind == "rate":
-            return numbers.rate(amount, "/s")
+            return numbers.rate(amount, "tokens/s")
         return numbers.size(amount) if self.kind == "bytes" else numbers.count(amount)
 
 
@@ -77,7 +77,7 @@ COSTS = (
     Cost("peak_device_bytes", "peak device memory", "bytes"),
     Cost("checkpoint_bytes", "checkpoint", "bytes"),
     Cost("tokens", "tokens trained on", "count"),
-    Cost("tokens_per_second", "tokens generated", "rate"),
+    Cost("tokens_per_second", "generation speed", "rate"),
 )
 MAIN_COSTS = COSTS[:3]
 
@@ -90,15 +90,15 @@ def costs(comparison: Comparison) -> list[Cost]:
 
 def columns(comparison: Comparison) -> list[Column]:
     """Every metric in the suite's order, the headline one first."""
-    several = len({evaluation for _, evaluation in comparison.metrics()}) > 1
+    names = [metric for metric, _ in comparison.metrics()]
     first = {(row.metric, row.evaluation): row for row in reversed(comparison.rows)}
     found = [
         Column(
             metric,
             evaluation,
-            line(f"{metric} · {evaluation}" if several else metric),
+            label(f"{metric} · {evaluation}" if names.count(metric) > 1 else metric),
             first[metric, evaluation].higher_is_better,
-            line(first[metric, evaluation].unit),
+            label(first[metric, evaluation].unit),
         )
         for metric, evaluation in comparison.metrics()
     ]
@@ -120,6 +120,13 @@ def _headline(found: list[Column]) -> Column:
 def forgetting(comparison: Comparison) -> list[Column]:
     """Metrics of what the model knew before: named `forgetting`, `general` or like it."""
     return [column for column in columns(comparison) if not column.quality]
+
+
+def main(comparison: Comparison, most: int) -> list[Column]:
+    """The headline metric, what is forgotten, then the others in order; at most so many."""
+    found = columns(comparison)
+    kept = [column for column in found[1:] if not column.quality]
+    return [*found[:1], *kept, *(c for c in found[1:] if c.quality)][:most]
 
 
 def table(comparison: Comparison, part: str = ALL) -> dict[tuple[str, str, str], Row]:

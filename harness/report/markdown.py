@@ -51,24 +51,19 @@ def _parts(comparison: Comparison) -> Iterator[str]:
 def _section(sheet: Sheet, level: str = "##") -> str:
     if not sheet.lines:
         return ""
-    parts = [f"{level} {markdown(sheet.title)}", markdown(sheet.note), _table(sheet)]
+    parts: list[str] = [f"{level} {markdown(sheet.title)}", markdown(sheet.note), _table(sheet)]
     return "\n\n".join(part for part in parts if part)
 
 
 def _table(sheet: Sheet) -> str:
-    rules = ["---:" if _numeric(sheet, i) else "---" for i in range(len(sheet.headers))]
-    rows = [[markdown(head) for head in sheet.headers], rules]
-    rows += [_row(line_, len(sheet.headers)) for line_ in sheet.lines]
+    rules = ["---:" if sheet.numeric(i) else "---" for i in range(len(sheet.headers))]
+    rows: list[list[str]] = [[markdown(head) for head in sheet.headers], rules]
+    rows += [_row(found, len(sheet.headers)) for found in sheet.lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _numeric(sheet: Sheet, column: int) -> bool:
-    cells = [found.cells[column] for found in sheet.lines if column < len(found.cells)]
-    return any(cell.sort is not None for cell in cells)
-
-
 def _row(found: Line, width: int) -> list[str]:
-    cells = [_cell(cell) for cell in found.cells]
+    cells: list[str] = [_cell(cell) for cell in found.cells]
     if found.reason:
         cells.append(Markdown(f"{MARKS['failed']} failed: {markdown(found.reason)}"))
     return [*cells, *[""] * (width - len(cells))]
@@ -76,7 +71,7 @@ def _row(found: Line, width: int) -> list[str]:
 
 def _cell(cell: Cell) -> str:
     # Brackets of our own intervals need no escape: no parenthesis follows them.
-    parts = [markdown(cell.text) if cell.name else cell.text, cell.below]
+    parts: list[str] = [markdown(cell.text) if cell.name else cell.text, cell.below]
     if cell.verdict:
         parts.append(f"{MARKS[cell.verdict]} {cell.verdict}")
         parts.append(str(markdown(cell.change)))

@@ -6,8 +6,9 @@ import math
 
 from harness.compare.result import Estimate
 
-MISSING = "–"
-_MINUS = "−"
+MISSING = "\u2013"
+MINUS = "\u2212"
+"""The sign as it is set in print; terminals get a hyphen."""
 _MOST_DECIMALS = 8
 
 
@@ -39,11 +40,11 @@ def number(value: float | None, places: int, *, signed: bool = False) -> str:
     if math.isnan(value):
         return "not a number"
     if math.isinf(value):
-        return "∞" if value > 0 else f"{_MINUS}∞"
+        return "∞" if value > 0 else f"{MINUS}∞"
     text = f"{value:{'+' if signed else ''},.{places}f}"
     if not any(digit in text for digit in "123456789"):
         text = text.lstrip("+-")  # no -0.000
-    return text.replace("-", _MINUS)
+    return text.replace("-", MINUS)
 
 
 def value(estimate: Estimate, *, signed: bool = False) -> str:
@@ -53,7 +54,7 @@ def value(estimate: Estimate, *, signed: bool = False) -> str:
 
 def interval(estimate: Estimate, *, signed: bool = False) -> str:
     """The 95% interval, or nothing where there is none."""
-    if estimate.low is None or estimate.high is None:
+    if estimate.low is None or estimate.high is None or math.isnan(estimate.low + estimate.high):
         return ""
     places = decimals(estimate)
     low, high = (number(end, places, signed=signed) for end in (estimate.low, estimate.high))
@@ -72,7 +73,7 @@ def seconds(duration: float | None) -> str:
         return MISSING
     if duration < 9.995:
         return f"{duration:.2f} s"
-    if duration < 99.95:
+    if duration < 59.95:
         return f"{duration:.1f} s"
     minutes, rest = divmod(round(duration), 60)
     if minutes < 60:

@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 from harness.compare.result import Comparison
 from harness.report import plots
-from harness.report.answer import answer
+from harness.report.answer import sentences
 from harness.report.background import evidence, provenance
 from harness.report.columns import MARKS, Column, columns
-from harness.report.safe import line, script_json, visible
+from harness.report.safe import label, line, script_json, visible
 from harness.report.sheets import against, results, sliced
 
 
@@ -35,9 +35,9 @@ def html(comparison: Comparison, *, examples: bool = True) -> str:
     template = environment.get_template("index.html.j2")
     found = columns(comparison)
     return template.render(
-        title=line(comparison.suite),
+        title=label(comparison.suite),
         description=visible(comparison.description),
-        answer=answer(comparison),
+        answer=sentences(comparison),
         sections=_sections(comparison),
         legend=_legend(comparison),
         plots=_drawings(comparison, found),
@@ -86,7 +86,7 @@ def _legend(comparison: Comparison) -> list[dict[str, Any]]:
     for number, variant in enumerate(comparison.variants, 1):
         if variant.status == "ok":
             colour, shape = plots.mark(number)
-            name = line(variant.group)
+            name = label(variant.group)
             found.append({"number": number, "colour": colour, "shape": shape, "name": name})
     return found
 
@@ -131,8 +131,8 @@ def _examples(comparison: Comparison) -> dict[str, Any]:
     shown = [_example(example, variants, list(scored), several) for example in comparison.examples]
     payload = {
         "baseline": variants.index(comparison.baseline) if comparison.baseline in variants else -1,
-        "variants": [line(name) for name in variants],
-        "metrics": [{"name": line(name), "up": up} for name, up in scored.items()],
+        "variants": [label(name) for name in variants],
+        "metrics": [{"name": label(name), "up": up} for name, up in scored.items()],
         "examples": shown,
     }
     families = list(dict.fromkeys(example["family"] for example in shown))
@@ -142,7 +142,7 @@ def _examples(comparison: Comparison) -> dict[str, Any]:
         "families": [family for family in families if family],
         "variants": payload["variants"],
         "metrics": payload["metrics"],
-        "baseline": line(comparison.baseline),
+        "baseline": label(comparison.baseline),
     }
 
 
@@ -153,8 +153,8 @@ def _example(
     if several:
         family = f"{example.evaluation} · {family}" if family else example.evaluation
     return {
-        "id": line(example.id),
-        "family": line(family),
+        "id": label(example.id),
+        "family": label(family),
         "prompt": visible(example.prompt),
         "references": [visible(reference) for reference in example.references],
         "answers": [

@@ -22,8 +22,10 @@ _MARKERS = {"●": "o", "■": "s", "▲": "^", "▼": "v", "◆": "D", "★": "
 _DASHES = ("-", "--", ":", "-.")
 _WIDE = 20.0
 """Ratio of the longest to the shortest training from which the axis is logarithmic."""
-_RC = {
-    "svg.fonttype": "none", "svg.hashsalt": "harness", "font.size": 9.0, "axes.linewidth": 0.6,
+_LABELLED = 8
+"""Curves end close together: more numbers would cover one another."""
+_RC: dict[Any, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "harness", "font.size": 9.5, "axes.linewidth": 0.6,
     "axes.spines.top": False, "axes.spines.right": False, "axes.formatter.use_mathtext": False,
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "path.simplify": False,
 }  # fmt: skip
@@ -54,7 +56,7 @@ def quality_against_cost(comparison: Comparison) -> str:
     def draw(axes: Axes) -> None:
         axes.set_xlabel("training seconds")
         if max(times) > _WIDE * min(times):
-            axes.set_xscale("symlog", linthresh=min(times))
+            axes.set_xscale("symlog", linthresh=10 ** math.floor(math.log10(min(times))))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         for number, variant, row, cost in points:
             _point(axes, number, variant, row, cost)
@@ -93,17 +95,19 @@ def learning_curves(comparison: Comparison) -> str:
     runs = [(number, curve) for number, curve in runs if curve]
     if not runs:
         return ""
+    from matplotlib.ticker import MaxNLocator
 
     def draw(axes: Axes) -> None:
         axes.set_xlabel("step")
         axes.set_ylabel("training loss")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         named: set[int] = set()
         for number, curve in runs:
             colour, _ = mark(number)
             steps, values = zip(*curve, strict=True)
             dash = _DASHES[(number - 1) // len(COLOURS) % len(_DASHES)]
-            axes.plot(steps, values, color=COLOURS[colour], linewidth=1.2, linestyle=dash)
-            if number not in named:
+            axes.plot(steps, values, color=COLOURS[colour], linewidth=1.1, linestyle=dash)
+            if number not in named and len(comparison.variants) <= _LABELLED:
                 axes.annotate(
                     str(number), (steps[-1], values[-1]), (4, 0), textcoords="offset points",
                     va="center",
@@ -119,7 +123,7 @@ def _svg(draw: Any, name: str) -> str:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_RC):
-        figure: Figure = Figure(figsize=(5.4, 3.5), layout="constrained")
+        figure: Figure = Figure(figsize=(4.8, 3.2), layout="constrained")
         axes = figure.add_subplot()
         axes.grid(axis="y", linewidth=0.4, alpha=0.25, color="black")
         axes.set_axisbelow(True)

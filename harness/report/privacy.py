@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from harness.compare.result import Comparison
+from harness.report.safe import rewrite
 
 _LEFT_OUT = "[left out]"
 _SHORTEST = 12
@@ -18,38 +17,17 @@ def without_examples(comparison: Comparison) -> Comparison:
 
     Reasons of failures, audits and notes may quote a row; the suite may hold a worked example.
     """
-    found = {part for example in comparison.examples for part in _sentences(example)}
-    secrets = sorted((p for p in found if len(p) >= _SHORTEST), key=lambda p: (-len(p), p))
+    found = {
+        text.strip()
+        for example in comparison.examples
+        for text in (example.prompt, *example.references, *example.answers.values())
+    }
+    # The longest first: a sentence may be a part of another.
+    secrets = sorted((text for text in found if len(text) >= _SHORTEST), key=lambda t: (-len(t), t))
 
-    def cut(value: Any) -> Any:
-        if isinstance(value, str):
-            for secret in secrets:
-                value = value.replace(secret, _LEFT_OUT)
-            return value
-        if isinstance(value, Mapping):
-            return {name: cut(inner) for name, inner in value.items()}
-        if isinstance(value, tuple | list):
-            return type(value)(cut(inner) for inner in value)
-        return value
+    def cut(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, _LEFT_OUT)
+        return text
 
-    variants = tuple(
-        replace(variant, reasons=cut(variant.reasons), audit=cut(variant.audit))
-        for variant in comparison.variants
-    )
-    return replace(
-        comparison,
-        variants=variants,
-        rows=tuple(replace(row, note=cut(row.note)) for row in comparison.rows),
-        examples=(),
-        description=cut(comparison.description),
-        contamination=cut(comparison.contamination),
-        provenance=cut(comparison.provenance),
-        data=cut(comparison.data),
-        notes=cut(comparison.notes),
-        suite_text=cut(comparison.suite_text),
-    )
-
-
-def _sentences(example: Any) -> list[str]:
-    texts = [example.prompt, *example.references, *example.answers.values()]
-    return [text.strip() for text in texts]
+    return rewrite(replace(comparison, examples=()), cut)

@@ -10,7 +10,7 @@ from harness.compare.frames import TABLE, to_frame
 from harness.compare.result import Comparison
 from harness.report import markdown, page
 from harness.report.privacy import without_examples
-from harness.report.safe import csv_cell, encodable
+from harness.report.safe import csv_cell, rewrite, well_formed
 
 
 def render(comparison: Comparison, folder: Path, *, examples: bool = True) -> list[Path]:
@@ -22,7 +22,7 @@ def render(comparison: Comparison, folder: Path, *, examples: bool = True) -> li
     Args:
         examples: False leaves prompts, references and answers out of every file.
     """
-    shown = comparison if examples else without_examples(comparison)
+    shown = rewrite(comparison if examples else without_examples(comparison), well_formed)
     csv, parquet = _tables(shown)
     files = {
         TABLE: parquet,
@@ -35,11 +35,12 @@ def render(comparison: Comparison, folder: Path, *, examples: bool = True) -> li
 
 
 def _tables(comparison: Comparison) -> tuple[bytes, bytes]:
-    frame = to_frame(comparison).map(encodable)
+    frame = to_frame(comparison)
     parquet = io.BytesIO()
     frame.to_parquet(parquet, index=False)
     safe = frame.map(csv_cell).rename(columns=csv_cell)
-    return safe.to_csv(index=False, lineterminator="\n").encode(), parquet.getvalue()
+    # RFC 4180's line ends; with them the writer quotes a stray carriage return as well.
+    return safe.to_csv(index=False, lineterminator="\r\n").encode(), parquet.getvalue()
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
+
+Value = TypeVar("Value")
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp", "Co"}
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$@:^])")
+_MARKDOWN = re.compile(
+    r"[\\`*|~$@]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|(?<=:)//|(?<=\bwww)\.|^[-+=#\[!]|^\d+(?=[.)])",
+    re.IGNORECASE,
+)
+"""What starts emphasis, code, a cell, a link, a formula, a mention, a list or a definition; other
+punctuation is left alone, so that the file reads well as it is."""
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_LONGEST = 120
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -32,6 +42,14 @@ def line(text: object) -> str:
     return visible(" ".join(str(text).split()))
 
 
+def label(text: object) -> str:
+    """A name on one line, cut in the middle where it is absurdly long: names differ at the end."""
+    name = line(text)
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 :]}"
+
+
 class Markdown(str):
     """Markdown that we wrote ourselves; every other string is escaped."""
 
@@ -43,9 +61,7 @@ def markdown(text: object) -> Markdown:
     if isinstance(text, Markdown):
         return text
     plain = line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    plain = _MARKDOWN.sub(r"\\\1", plain)
-    plain = re.sub(r"(?i)\bwww\.", r"www\\.", plain)
-    return Markdown(re.sub(r"^([-=]|\d+(?=[.)]))", r"\\\1", plain))
+    return Markdown(_MARKDOWN.sub(r"\\\g<0>", plain))
 
 
 def fenced(text: str, language: str = "") -> Markdown:
@@ -65,9 +81,28 @@ def csv_cell(cell: Any) -> Any:
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
-def encodable(cell: Any) -> Any:
-    """A string that UTF-8 can hold: lone surrogates replaced."""
-    return cell.encode("utf-8", "replace").decode("utf-8") if isinstance(cell, str) else cell
+def well_formed(text: str) -> str:
+    """The text with lone surrogates, which no file can hold, written out."""
+    return _SURROGATE.sub(lambda found: _seen(found.group()), text)
+
+
+def rewrite(value: Value, change: Callable[[str], str]) -> Value:
+    """The same structure of dataclasses, mappings and sequences with every string changed."""
+    return cast(Value, _rewritten(value, change))
+
+
+def _rewritten(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_rewritten(k, change): _rewritten(v, change) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_rewritten(inner, change) for inner in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value, **{f.name: _rewritten(getattr(value, f.name), change) for f in fields(value)}
+        )
+    return value
 
 
 def script_json(payload: Mapping[str, Any]) -> str:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.compare.result import Comparison, Row, VariantResult
 from harness.report import numbers
-from harness.report.columns import (
-    Column, columns, costs, difference, slices, table,
-)  # fmt: skip
-from harness.report.safe import line
+from harness.report.columns import Column, Cost, columns, costs, difference, slices, table
+from harness.report.safe import label, line
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: text, what stands below it, and a verdict.
+    """One cell: its text, and what goes with it.
 
     Attributes:
+        below: smaller, beside or under the text.
+        change: the difference behind the verdict, or why there is none.
         sort: the number behind the text, by which a column is ordered; None where it is a word.
         verdict: a key of columns.MARKS, or nothing.
         name: somebody else's word, kept apart from the text around it.
@@ -50,15 +51,24 @@ class Sheet:
     lines: tuple[Line, ...]
     note: str = ""
 
+    def numeric(self, column: int) -> bool:
+        """The column holds plain figures, which stand better at its right edge."""
+        cells = [line_.cells[column] for line_ in self.lines if column < len(line_.cells)]
+        return any(cell.sort is not None for cell in cells) and not any(c.verdict for c in cells)
+
 
 def name_cell(text: object) -> Cell:
     """A name from the suite or the data."""
-    return Cell(line(text), name=True)
+    return Cell(label(text), name=True)
 
 
 def figure(text: str, amount: float | None) -> Cell:
     """A number with what it is sorted by."""
-    return Cell(text, sort=amount if amount is not None and amount == amount else None)
+    return Cell(text, sort=_finite(amount))
+
+
+def _finite(amount: float | None) -> float | None:
+    return amount if amount is not None and math.isfinite(amount) else None
 
 
 def results(comparison: Comparison) -> Sheet:
@@ -73,7 +83,7 @@ def results(comparison: Comparison) -> Sheet:
             lines.append(Line(first, reason=reason or "no reason is known"))
             continue
         own = [metric_cell(rows.get((variant.group, *column.key))) for column in found]
-        paid = [figure(cost.text(variant), _amount(variant, cost.key)) for cost in priced]
+        paid = [figure(cost.text(variant), _amount(variant, cost)) for cost in priced]
         same = variant.group == comparison.baseline
         lines.append(Line((*first, *own, *paid), baseline=same))
     return Sheet(
@@ -81,39 +91,42 @@ def results(comparison: Comparison) -> Sheet:
         "Results",
         ("#", "variant", *heads, *(cost.name for cost in priced)),
         tuple(lines),
-        f"Mean with its 95% interval; the verdict and the difference are against"
-        f" {line(comparison.baseline)} on the same examples. ↑ higher is better, ↓ lower is better."
-        " Costs are means over seeds.",
+        "Each figure with its 95% interval; verdicts and differences are against"
+        f" {label(comparison.baseline)} on the same examples. ↑ higher is better, ↓ lower is"
+        " better. Costs are means over seeds.",
     )
 
 
 def _head(column: Column) -> str:
     unit = f" ({column.unit})" if column.unit else ""
-    return f"{column.name} {column.arrow}{unit}"
+    return f"{column.name}\u00a0{column.arrow}{unit}"
 
 
 def _named(variant: VariantResult) -> Cell:
     count = len(variant.seeds)
     seeds = f"{count} seed{'s' if count > 1 else ''}" if variant.trained else "not trained"
-    return Cell(line(variant.group), below=seeds, name=True)
+    return Cell(label(variant.group), below=seeds, name=True)
 
 
-def _amount(variant: VariantResult, key: str) -> float | None:
+def _amount(variant: VariantResult, cost: Cost) -> float | None:
+    amount = variant.cost.get(cost.key)
     # Not trained costs nothing; that sorts before the cheapest training.
-    return variant.cost.get(key) if variant.trained else (variant.cost.get(key) or 0.0)
+    return 0.0 if amount is None and not variant.trained and cost.kind != "rate" else amount
 
 
 def metric_cell(row: Row | None) -> Cell:
     """An estimate with its interval and, against the baseline, its verdict."""
     if row is None:
         return Cell(numbers.MISSING)
-    change = numbers.value(row.difference, signed=True) if row.difference else line(row.note)
+    change = line(row.note)
+    if row.difference is not None and row.verdict != "no difference shown":
+        change = numbers.value(row.difference, signed=True)
     return Cell(
         numbers.value(row.estimate),
         below=numbers.interval(row.estimate) or "no interval",
         verdict=row.verdict,
         change=change,
-        sort=row.estimate.value if row.estimate.value == row.estimate.value else None,
+        sort=_finite(row.estimate.value),
     )
 
 
@@ -127,7 +140,7 @@ def against(comparison: Comparison) -> Sheet:
                 lines.append(Line(tuple(_test(column, row))))
     return Sheet(
         "against",
-        f"Differences from {line(comparison.baseline)}",
+        f"Differences from {label(comparison.baseline)}",
         ("metric", "variant", "difference", "verdict", "p (Holm)", "smallest detectable",
          "examples", "seeds", "about"),
         tuple(lines),
@@ -167,6 +180,6 @@ def sliced(comparison: Comparison) -> list[Sheet]:
                 cells = (metric_cell(row) for row in own)
                 lines.append(Line((name_cell(part), figure(f"{examples:,}", examples), *cells)))
         if lines:
-            heads = ("task family", "examples", *(line(variant.group) for variant in good))
+            heads = ("task family", "examples", *(label(variant.group) for variant in good))
             sheets.append(Sheet(f"slices-{number}", _head(column), heads, tuple(lines)))
     return sheets

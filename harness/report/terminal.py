@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from harness.compare.result import Comparison, Row, VariantResult
 from harness.report import numbers
 from harness.report.answer import answer
-from harness.report.columns import MAIN_COSTS, Column, columns, difference, table
-from harness.report.safe import line
+from harness.report.columns import MAIN_COSTS, Column, columns, difference, main, table
+from harness.report.safe import label, line
 
 WIDTH = 100
-_NAME, _GAP, _METRICS = 30, "  ", 5
+_NAME, _GAP, _METRICS = 30, "  ", 3
 
 Lines = Sequence[tuple[str, Sequence[str]]]
 """Title of a column and its cells."""
@@ -24,13 +24,14 @@ def terminal_table(comparison: Comparison) -> str:
     found = columns(comparison)
     good = [variant for variant in comparison.variants if variant.status == "ok"]
     if found and good:
-        parts.append(_blocks(_columns(comparison, found, good)))
+        parts.append(_blocks(_columns(comparison, main(comparison, _METRICS), good)))
     if len(found) > _METRICS:
-        parts.append(f"{len(found) - _METRICS} more metrics stand in the report.")
+        rest = len(found) - _METRICS
+        parts.append(f"{rest} more metric{'s stand' if rest > 1 else ' stands'} in the report.")
     parts += [_failure(variant) for variant in comparison.failed]
     parts += [_wrap(f"note: {line(note)}", "      ") for note in comparison.notes]
-    # A plain hyphen: the figures are pasted into shells and spreadsheets.
-    return "\n\n".join(parts).replace("−", "-")
+    # Plain hyphens and spaces: the figures are pasted into shells and spreadsheets.
+    return "\n\n".join(parts).replace(numbers.MINUS, "-").replace("\u00a0", " ")
 
 
 def _columns(
@@ -38,20 +39,20 @@ def _columns(
 ) -> list[tuple[str, list[str]]]:
     rows = table(comparison)
     headline = found[0]
-    main = [rows.get((variant.group, *headline.key)) for variant in good]
+    first = [rows.get((variant.group, *headline.key)) for variant in good]
     shown = [
         ("variant", [_short(line(variant.group)) for variant in good]),
-        (_title(headline), [_estimate(row) for row in main]),
-        (f"against {_short(line(comparison.baseline), 14)}", [_change(row) for row in main]),
-        ("verdict", [row.verdict if row else numbers.MISSING for row in main]),
+        (_title(headline), [_estimate(row) for row in first]),
+        (f"against {_short(line(comparison.baseline), 14)}", [_change(row) for row in first]),
+        ("verdict", [row.verdict if row else numbers.MISSING for row in first]),
     ]
     for cost in MAIN_COSTS:
         name = {"trainable_parameters": "trainable"}.get(cost.key, cost.name)
         shown.append((name, [cost.text(variant) for variant in good]))
-    for column in found[1:_METRICS]:
+    for column in found[1:]:
         own = [rows.get((variant.group, *column.key)) for variant in good]
-        shown.append((_title(column), [_estimate(row) for row in own]))
-        shown.append(("verdict", [row.verdict if row else numbers.MISSING for row in own]))
+        words = [f"{_estimate(row)}  {row.verdict if row else ''}" for row in own]
+        shown.append((_title(column), words))
     return shown
 
 
@@ -104,7 +105,7 @@ def _block(block: Lines) -> str:
 
 def _failure(variant: VariantResult) -> str:
     reasons = "; ".join(line(reason) for reason in variant.reasons)
-    return _wrap(f"FAILED {line(variant.group)}: {reasons}", "  ")
+    return _wrap(f"FAILED {label(variant.group)}: {reasons}", "  ")
 
 
 def _wrap(text: str, indent: str = "") -> str:

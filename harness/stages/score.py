@@ -29,6 +29,7 @@ def run(job: Job) -> dict[str, Any]:
     with job.ledger.phase("write"):
         _require_finite(rows, scorer)
         _write(job, rows)
+    job.provenance["sources"] = {scorer.name: scorer.source_digest()}
     declared = {name: metric.declare(name) for name, metric in scorer.metrics.items()}
     return {
         "rows": len(rows),

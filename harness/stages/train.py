@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any, cast
 
@@ -51,6 +52,7 @@ def run(job: Job) -> dict[str, Any]:
             method, ref, model, checkpoint, probe, before, start, expected, job.folder / STEP_LOG
         )
     job.cost.update(_cost(job, model, result))
+    job.provenance["sources"] = {c.name: c.source_digest() for c in (method, objective)}
     failed = [check for check in audit if check["status"] == "failed"]
     if failed:
         raise StageFailed("audit", "; ".join(f"{c['check']}: {c['detail']}" for c in failed))
@@ -79,8 +81,13 @@ def _train(
         dtype=job.config["model"]["dtype"],
         device=job.config["device"],
         checkpoint_seconds=job.resources["checkpoint_seconds"],
+        report_to=job.resources["report_to"],
+        label=job.spec["label"],
         progress=job.progress,
     )
+    # TensorBoard's default is beside the checkpoints, which go when the stage is done.
+    logs = job.folder.parents[1] / "tensorboard" / job.spec["label"]
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
     with job.ledger.phase("train"):
         return cast(TrainResult, objective.working_part()(objective, train))
 

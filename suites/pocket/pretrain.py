@@ -39,7 +39,7 @@ SHAPES: dict[str, dict[str, int]] = {
     "4m": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 5,
            "num_attention_heads": 8},
 }  # fmt: skip
-STEPS = {"1m": 1800, "4m": 1200}
+STEPS = {"1m": 1800, "4m": 800}
 PEAK = {"1m": 4e-3, "4m": 2e-3}
 SHORT, LONG = (16, 256), (4, CONTEXT)
 """(sequences, tokens) of a step; the last tenth of the steps are long."""
@@ -169,7 +169,7 @@ def _stream(documents: list[list[int]]) -> Iterator[int]:
 
 
 def _fresh_markers(model: LlamaForCausalLM, tokenizer: Any) -> None:
-    """Embeddings of the tokens that never occurred, as large as the others and unlike each other."""
+    """Give tokens that never occurred embeddings as large as the others, unlike each other."""
     weight = model.get_input_embeddings().weight.data
     generator = torch.Generator().manual_seed(SEED)
     scale = weight[len(SPECIALS) :].std()

@@ -1,4 +1,4 @@
-"""The five task families. Each row knows the fact it rests on, and a fact lies in one split only."""
+"""The five task families. Each row knows its facts, and a fact lies in one split only."""
 
 from __future__ import annotations
 

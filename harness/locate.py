@@ -1,0 +1,69 @@
+"""Where what a suite names lies: beside it, in the working folder, or in the package."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from harness.errors import SuiteError
+
+
+def package_suites() -> Path:
+    """The suites that came with the package: inside it when installed, beside it in a checkout."""
+    inside = Path(__file__).parent / "suites"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "suites"
+
+
+def find_suite(name: str) -> Path:
+    """A suite's file: a path, or a name such as `pocket/demo` of the package.
+
+    Raises:
+        SuiteError: with the suites there are.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path
+    packaged = package_suites() / f"{name.removesuffix('.yaml')}.yaml"
+    if packaged.is_file():
+        return packaged
+    known = [str(p.relative_to(package_suites()))[:-5] for p in package_suites().rglob("*.yaml")]
+    raise SuiteError(
+        f"no suite file '{name}'",
+        fix=f"give a path to a YAML file, or one of: {', '.join(sorted(known))}  (harness init)",
+    )
+
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def locate(reference: str, suite_file: Path, where: str) -> Path | None:
+    """The file or folder a suite means; None when it can only be a name on the hub.
+
+    Looks from the suite's folder, the working folder, then the package's suites. `${NAME}` stands
+    for an environment variable.
+
+    Raises:
+        SuiteError: a variable that is not set, or a path that is not there.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise SuiteError(
+                f"environment variable {name} is not set", where=where, fix=f"export {name}=..."
+            )
+        return os.environ[name]
+
+    text = _VARIABLE.sub(fill, reference)
+    path = Path(text).expanduser()
+    for root in (suite_file.parent, Path.cwd(), package_suites()):
+        if (root / path).exists():
+            return (root / path).resolve()
+    if path.is_absolute() or path.suffix or text.count("/") != 1 or text.startswith("."):
+        raise SuiteError(
+            f"there is no '{text}'",
+            where=where,
+            fix=f"looked in {suite_file.parent}, the working folder and the package's suites",
+        )
+    return None

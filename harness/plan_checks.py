@@ -1,0 +1,69 @@
+"""Checks of a plan against records: rows that do not fit, and why a stage is not cached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.errors import SuiteError
+from harness.plan import Plan
+from harness.stage import Record, Stage
+from harness.store import Store
+
+
+def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
+    """What can be checked once the data stages' records exist, before anything is trained.
+
+    Raises:
+        SuiteError: rows an objective cannot train on, or chats for a model without a template.
+    """
+    for path in planned.paths:
+        variant = path.variant
+        template = planned.models[variant.model].chat_template
+        own = planned.suite.models[variant.model].chat_template
+        if path.train is not None and variant.objective is not None:
+            layout = records[path.train.inputs["train"].key].metrics["layout"]
+            refusal = variant.objective.refuse_layout(layout)
+            if refusal:
+                raise SuiteError(refusal, where=f"{planned.file}: data.{variant.data}.train")
+            if layout == "messages" and not own and template == "":
+                raise SuiteError(
+                    f"data.{variant.data} holds chats, and model '{variant.model}' has no chat"
+                    " template",
+                    where=f"{planned.file}: models.{variant.model}",
+                    fix="set `chat_template: FILE.jinja`, or map the rows to prompt and completion",
+                )
+        for entry, generate in path.generate.items():
+            layout = records[generate.inputs["data"].key].metrics["layout"]
+            if layout == "text":
+                raise SuiteError(
+                    "rows of text hold no question to answer; only perplexity can score them",
+                    where=f"{planned.file}: data.{entry}.test",
+                    fix="drop the scorers that read predictions, or map prompt and completion",
+                )
+
+
+def explain_miss(stage: Stage, store: Store) -> list[str]:
+    """Why a stage is not cached: what differs from the nearest finished stage of its kind."""
+    own = _flat({**stage.config, "inputs": {r: s.key[:12] for r, s in stage.inputs.items()}})
+    best: tuple[int, list[str]] | None = None
+    for row in store.query(kind=stage.kind, status="ok"):
+        other = _flat({**row["config"], "inputs": {r: k[:12] for r, k in row["inputs"].items()}})
+        lines = [
+            f"{key}: {other.get(key, 'not set')} -> {own.get(key, 'not set')}"
+            for key in sorted(own.keys() | other.keys())
+            if own.get(key) != other.get(key)
+        ]
+        if best is None or len(lines) < best[0]:
+            best = (len(lines), [f"nearest: {row['label']} ({row['key'][:12]})", *lines])
+    return best[1] if best else [f"no finished {stage.kind} stage in the store"]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = repr(value)
+    return found

@@ -1,0 +1,48 @@
+"""Two variants against each other, of one suite or of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness import compare as comparing
+from harness import report as reporting
+from harness.errors import HarnessError, SuiteError, unknown
+from harness.plan import VariantPath
+from harness.session import Opened, open_suite, stored
+
+
+def compare_two(a: str, b: str, store: Path) -> str:
+    """The paired comparison of two variants; B is the baseline."""
+    first, second = _one(a, store), _one(b, store)
+    base = _renamed(second[1], b if a != b else f"{b} (again)")
+    paths = (*base, *_renamed(first[1], a))
+    opened = first[0]
+    merged = {**stored(second[0]), **stored(opened)}
+    both = replace(
+        opened.plan,
+        paths=paths,
+        baseline=base[0].variant.group,
+        contamination=(),
+        data={**second[0].plan.data, **opened.plan.data},
+    )
+    return reporting.terminal_table(comparing.compare(both, merged, opened.store))
+
+
+def _one(reference: str, store: Path) -> tuple[Opened, list[VariantPath]]:
+    suite, colon, name = reference.rpartition(":")
+    if not colon:
+        raise HarnessError(
+            f"'{reference}' is not SUITE:VARIANT", fix="such as pocket/demo:lora-sft"
+        )
+    opened = open_suite(suite, (), store, None, None)
+    paths = [p for p in opened.plan.paths if name in (p.variant.id, p.variant.group)]
+    if not paths:
+        raise SuiteError(unknown("variant", name, (p.variant.group for p in opened.plan.paths)))
+    opened.plan = replace(opened.plan, paths=tuple(paths), contamination=())
+    return opened, paths
+
+
+def _renamed(paths: Sequence[VariantPath], name: str) -> list[VariantPath]:
+    return [replace(p, variant=replace(p.variant, group=name)) for p in paths]

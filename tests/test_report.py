@@ -1,0 +1,472 @@
+"""The report: what it says first, and that nothing in it can do harm."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.compare import Comparison, Row, VariantResult, load
+from harness.compare.result import Estimate, Example
+from harness.report import answer, numbers, render, safe, terminal_table
+
+SECRET = "The lighthouse keeper counted seven gulls"
+HOSTILE = {
+    "script": "<script>document.title='owned'</script>",
+    "close": "</script><script>document.title='owned'</script><!--",
+    "image": "<img src=x onerror=\"document.title='owned'\">",
+    "template": "{{7*7}}{% raw %}${7*7}",
+    "formula": '=HYPERLINK("http://evil.example","x")',
+    "override": "abc\u202edcba\u2066",
+    "invisible": "ze\u200bro\u200d wid\ufeffth",
+    "table": "a | b\n| c | `d` [x](http://evil.example) <b>",
+    "separators": "a\u2028b\u2029c\x00d\x1b[31m",
+    "surrogate": "lone \ud800",
+    "long": "x" * 5000,
+}
+
+
+def row(group: str, metric: str, value: float, half: float = 0.018, **changes: Any) -> Row:
+    """A row whose difference is from a baseline that has 0.1."""
+    verdict = changes.pop("verdict", "better")
+    difference = (
+        None if verdict == "baseline" else Estimate(value - 0.1, value - 0.12, value - 0.08)
+    )
+    made = Row(
+        group=group, metric=metric, evaluation="tasks", slice="", higher_is_better=True, unit="",
+        n=300, clusters=300, seeds=3, estimate=Estimate(value, value - half, value + half),
+        difference=difference, p=0.0001, p_holm=0.0002, detectable=0.015, level="method",
+        verdict=verdict,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def variant(group: str, seconds: float | None = None, **changes: Any) -> VariantResult:
+    """A variant that trained for so long, or not at all."""
+    trained = seconds is not None
+    cost = {
+        "train_seconds": seconds, "seconds": seconds, "trainable_parameters": 65_536.0,
+        "state_bytes": 12.5 * 2**20, "tokens_per_second": 910.0,
+    }  # fmt: skip
+    check = {"check": "the checkpoint reloads", "status": "passed", "detail": "0"}
+    skipped = {"check": "switched off, it is its base", "status": "skipped", "detail": "no switch"}
+    made = VariantResult(
+        group=group, ids=(f"{group}-0",), labels={"method": group, "objective": "sft"},
+        trained=trained, seeds=(0, 1, 2), status="ok", reasons=(),
+        cost=cost if trained else {"tokens_per_second": 900.0},
+        predicted={"seconds": 9.0, "state_bytes": 12.0 * 2**20} if trained else {},
+        generation={"tasks": {"eos_rate": 0.98, "truncation_rate": 0.02, "mean_tokens": 11.2}},
+        audit=(check, skipped) if trained else (),
+        losses=(((1, 3.2), (2, 2.1), (3, 1.7)), ((1, 3.1), (2, 2.2), (3, 1.6))) if trained else (),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def comparison(**changes: Any) -> Comparison:
+    """A baseline, a slow best, a cheap one nearly as good, and one that failed."""
+    rows = []
+    for part in ("", "colours", "numbers"):
+        rows += [
+            row("zero-shot", "rougeL", 0.1, verdict="baseline", slice=part),
+            row("full-sft", "rougeL", 0.412, slice=part),
+            row("lora-sft", "rougeL", 0.401, slice=part),
+        ]
+    ppl = {"higher_is_better": False}
+    rows += [
+        row("zero-shot", "forgetting", 4.1, 0.2, verdict="baseline", **ppl),
+        row("full-sft", "forgetting", 9.3, 0.3, verdict="worse", **ppl),
+        row("lora-sft", "forgetting", 4.2, 0.2, verdict="no difference shown", **ppl),
+    ]
+    failed = variant(
+        "dpo-sft",
+        trained=True,
+        cost={},
+        predicted={},
+        status="failed",
+        reasons=("train of dpo-sft: out of memory | 8 GiB",),
+    )
+    names = ("zero-shot", "full-sft", "lora-sft")
+    examples = tuple(
+        Example(
+            id=f"row-{i}", evaluation="tasks", group="colours" if i % 2 else "numbers",
+            prompt=f"{SECRET} on day {i}. How many?", references=(f"{SECRET}, so seven.",),
+            answers={name: f"{name} says {SECRET} {i}" for name in names},
+            scores={name: {"rougeL": 0.1 * ((i + j) % 10)} for j, name in enumerate(names)},
+        )
+        for i in range(45)
+    )  # fmt: skip
+    made = Comparison(
+        suite="pocket", description="What to ship.", command="harness run suites/pocket.yaml",
+        baseline="zero-shot",
+        variants=(variant("zero-shot"), variant("full-sft", 40.0), variant("lora-sft", 12.0),
+                  failed),
+        rows=tuple(rows), examples=examples,
+        contamination=({"pair": "tasks / tasks", "test_rows": 300, "n": 13, "exact": 2,
+                        "exact_ids": ["row-3"], "overlap": 1, "overlap_ids": [], "short": 4},),
+        provenance={"machine": {"platform": "Linux", "cores": 4}, "versions": {"torch": "2.9"},
+                    "models": {"small": {"digest": "ab12", "parameters": 1_000_000}},
+                    "stages": {"lora-sft-0": {"train": "c0ffee", "generate tasks": "beef"}}},
+        data=({"entry": "tasks", "split": "train", "rows": 900, "layout": "messages",
+               "dropped": {"empty": 3, "over `limit`": 0}, "digest": "d1ce"},),
+        ledger={"train train": 52.0, "generate generate": 9.1}, notes=("Three seeds.",),
+        suite_text=f"name: pocket\nbase: '{SECRET}, so seven.'\n",
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def hostile() -> Comparison:
+    """Every hostile string as a variant, an axis, a slice, a prompt, an answer and a reason."""
+    good = comparison()
+    bad = tuple(HOSTILE.values())
+    names = tuple(text for text in bad if text != HOSTILE["surrogate"])
+    variants = tuple(variant(name, 5.0 + i) for i, name in enumerate(names))
+    failed = variant("failed", status="failed", reasons=bad)
+    rows = [row(name, "rougeL", 0.3 + i / 100) for i, name in enumerate(names)]
+    sliced = [row(names[0], "rougeL", 0.3, slice=name) for name in names]
+    named = [row(names[0], name, 0.3) for name in names]
+    examples = tuple(
+        Example(text, "tasks", text, text, (text,), {n: text for n in names}, {names[0]: {text: 1}})
+        for text in bad
+    )
+    data = tuple({"entry": t, "split": t, "rows": 1, "dropped": {t: 1}, "digest": t} for t in names)
+    return replace(
+        good, suite=HOSTILE["close"], description=HOSTILE["image"], notes=bad, data=data,
+        variants=(*good.variants, *variants, failed), examples=(*good.examples, *examples),
+        rows=(*good.rows, *rows, *sliced, *named), suite_text="\n".join(bad),
+        command=f"harness run {HOSTILE['close']}",
+    )  # fmt: skip
+
+
+class Elements(html.parser.HTMLParser):
+    """The elements of a page as a browser's parser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an ordinary report."""
+    return render(comparison(), tmp_path_factory.mktemp("ordinary"))[0].parent
+
+
+@pytest.fixture(scope="module")
+def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report full of hostile text."""
+    return render(hostile(), tmp_path_factory.mktemp("hostile"))[0].parent
+
+
+def page(folder: Path) -> str:
+    return (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_answer_names_the_best_variant_its_margin_and_its_doubt() -> None:
+    told = answer(comparison())
+    assert told.startswith("full-sft does best on rougeL (higher is better): 0.412 [0.394, 0.430]")
+    assert "better than the baseline zero-shot by +0.312 [+0.292, +0.332]" in told
+    assert "n\u00a0=\u00a0300, 3 seeds" in told
+
+
+def test_answer_names_the_cheapest_as_good_and_what_it_forgets() -> None:
+    told = answer(comparison())
+    assert "The cheapest whose interval reaches that is lora-sft" in told
+    assert "trained 65,536 parameters in 12.0 s" in told
+    assert "forgetting ↓ moves by" in told
+    assert told.endswith("no change is shown.")
+
+
+def test_answer_does_not_call_an_unproven_lead_a_win() -> None:
+    rows = (
+        row("zero-shot", "rougeL", 0.40, verdict="baseline"),
+        row("full-sft", "rougeL", 0.41, verdict="no difference shown", seeds=1),
+    )
+    told = answer(comparison(rows=rows))
+    assert "no difference from the baseline zero-shot is shown" in told
+    assert "about this checkpoint, not the method" in told
+    assert "cheapest whose interval reaches that is zero-shot" in told
+
+
+def test_answer_says_when_nothing_has_a_result(tmp_path: Path) -> None:
+    empty = comparison(rows=(), examples=(), variants=(comparison().variants[-1],))
+    assert answer(empty) == "No variant has a result: 1 of 1 failed."
+    assert "out of memory" in terminal_table(empty)
+    assert len(render(empty, tmp_path)) == 4
+
+
+def test_failed_cells_appear_with_their_reason(report: Path) -> None:
+    table = load(report)
+    assert "out of memory | 8 GiB" in page(report)
+    assert r"out of memory \| 8 GiB" in (report / "report.md").read_text(encoding="utf-8")
+    assert "FAILED dpo-sft: train of dpo-sft: out of memory" in terminal_table(comparison())
+    assert (
+        table[table.variant == "dpo-sft"].note.item() == "train of dpo-sft: out of memory | 8 GiB"
+    )
+
+
+def test_contamination_that_could_not_be_checked_says_why(tmp_path: Path) -> None:
+    error = {"pair": "tasks / tasks", "error": {"reason": "data", "message": "no test rows"}}
+    render(comparison(contamination=(error,)), tmp_path)
+    assert "failed</span>: <bdi>no test rows" in page(tmp_path)
+    assert "failed: no test rows" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_terminal_summary_fits_100_columns() -> None:
+    many = comparison()
+    names = [f"lora-r={i}-lora_alpha={2 * i}-learning_rate=0.00{i}-sft" for i in range(20)]
+    rows = [row(name, f"metric-{m}", 0.3) for m in range(10) for name in names]
+    many = replace(
+        many,
+        variants=(*many.variants, *(variant(name, 3.0) for name in names)),
+        rows=(*many.rows, *rows),
+    )
+    lines = terminal_table(many).splitlines()
+    assert max(len(line) for line in lines) <= 100
+    assert "0.412 [0.394, 0.430]" in terminal_table(many)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "shown"),
+    [
+        (Estimate(0.41234, 0.39434, 0.43034), "0.412 [0.394, 0.430]"),
+        (Estimate(12.3456, 10.1, 14.5), "12.3 [10.1, 14.5]"),
+        (Estimate(1234.5, 1034.0, 1434.0), "1,234 [1,034, 1,434]"),
+        (Estimate(-0.00001, -0.02, 0.02), "0.000 [\u22120.020, 0.020]"),
+        (Estimate(1.0, 1.0, 1.0), "1.000 [1.000, 1.000]"),
+        (Estimate(0.123456), "0.1235 (no interval)"),
+        (Estimate(float("inf"), None, None), "∞ (no interval)"),
+        (Estimate(float("nan")), "not a number (no interval)"),
+    ],
+)  # fmt: skip
+def test_digits_are_those_the_interval_justifies(estimate: Estimate, shown: str) -> None:
+    assert numbers.both(estimate) == shown
+
+
+def test_costs_carry_their_units() -> None:
+    assert [numbers.seconds(s) for s in (0.4, 12.34, 245, 59.96, 11_220)] == [
+        "0.40 s", "12.3 s", "4 min 05 s", "1 min 00 s", "3 h 07 min",
+    ]  # fmt: skip
+    assert [numbers.size(b) for b in (12, 13_000_000, 1024**3 - 1, 2**31)] == [
+        "12 B", "12.4 MiB", "1.0 GiB", "2.0 GiB",
+    ]  # fmt: skip
+
+
+def test_model_output_cannot_run_as_script(hostile_report: Path) -> None:
+    text = page(hostile_report)
+    found = Elements(text).found
+    scripts = [attributes for tag, attributes in found if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}]
+    assert not {"img", "iframe", "object", "embed", "base", "link"} & {tag for tag, _ in found}
+    assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
+    assert not [attributes for _, attributes in found if "style" in attributes]
+    policy = next(a["content"] for _, a in found if "http-equiv" in a)
+    assert policy is not None
+    assert "default-src 'none'; script-src 'sha256-" in policy
+    assert "unsafe" not in policy
+    assert "innerHTML" not in text
+
+
+def test_examples_are_shown_as_they_were_written(hostile_report: Path) -> None:
+    embedded = re.search(r'id="data">(.*?)</script>', page(hostile_report), re.S)
+    assert embedded is not None
+    assert not set(embedded.group(1)) & set("<>&\u2028\u2029")
+    prompts = [example["prompt"] for example in json.loads(embedded.group(1))["examples"]]
+    for name in ("script", "close", "image", "template", "formula", "table", "long"):
+        assert HOSTILE[name] in prompts
+
+
+def test_template_syntax_in_names_is_not_evaluated(hostile_report: Path) -> None:
+    assert "{{7*7}}" in page(hostile_report)
+
+
+@pytest.mark.parametrize("name", ["index.html", "report.md"])
+def test_hidden_characters_are_written_out(hostile_report: Path, name: str) -> None:
+    text = (hostile_report / name).read_text(encoding="utf-8")
+    assert not set(text) & set("\u202e\u2066\u200b\u200d\ufeff\u2028\u2029\x00\x1b")
+    assert "⟨U+202E⟩" in text
+    assert "⟨U+200B⟩" in text
+
+
+def test_markdown_tables_keep_their_shape(hostile_report: Path) -> None:
+    text = (hostile_report / "report.md").read_text(encoding="utf-8")
+    text = re.sub(r"^(`{3,})\w*\n.*?^\1$", "", text, flags=re.S | re.M)
+    columns: list[int] = []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("| "):
+            columns.append(len(re.findall(r"(?<!\\)\|", line)))
+        else:
+            assert len(set(columns)) <= 1
+            columns = []
+    assert not re.search(r"(?<!\\)\]\(", text)
+    assert "<b>" not in text
+    assert "<script" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[x](http://evil.example)", r"\[x\](http:\//evil.example)"),
+        ("[x]: //evil", r"\[x\]: //evil"),
+        ("see www.evil.example a@b.c", r"see www\.evil.example a\@b.c"),
+        ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
+        ("# no\n- list", r"\# no - list"),
+        ("1. list", r"\1. list"),
+        (r"a\|b", r"a\\\|b"),
+        ("_so_ exact_match 0.4 [0.3, 0.5] (n = 3)", r"\_so\_ exact_match 0.4 [0.3, 0.5] (n = 3)"),
+    ],
+)
+def test_markdown_markup_is_inert_and_plain_text_stays_plain(text: str, shown: str) -> None:
+    assert safe.markdown(text) == shown
+
+
+def test_code_blocks_outlast_the_fences_in_them() -> None:
+    assert safe.fenced("a\n```\n# b", "yaml").startswith("````yaml\n")
+
+
+def test_csv_holds_no_formula(tmp_path: Path) -> None:
+    renamed = [variant(name, 1.0) for name in ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1")]
+    rows = tuple(row(v.group, "rougeL", 0.3, estimate=Estimate(-0.3, -0.4, -0.2)) for v in renamed)
+    render(comparison(variants=tuple(renamed), rows=rows, baseline="=1+1"), tmp_path)
+    with (tmp_path / "comparison.csv").open(encoding="utf-8", newline="") as handle:
+        lines = list(csv.DictReader(handle))
+    assert [line["variant"] for line in lines] == [f"'{v.group}" for v in renamed]
+    assert {line["estimate"] for line in lines} == {"-0.3"}
+
+
+def test_table_survives_the_disk(report: Path) -> None:
+    table = load(report)
+    best = table[(table.variant == "full-sft") & (table.metric == "rougeL") & (table.slice == "")]
+    assert best.estimate.item() == 0.412
+    assert best.train_seconds.item() == 40.0
+    assert len(table) == len(comparison().rows) + 1
+
+
+def test_page_asks_nothing_of_the_network(report: Path) -> None:
+    for _, attributes in Elements(page(report)).found:
+        for name in ("src", "href", "xlink:href", "action", "srcset", "data"):
+            assert (attributes.get(name) or "#").startswith("#")
+    assert not re.search(r"https?://|@import|url\((?!#)", page(report))
+
+
+def test_without_examples_no_sentence_of_the_data_is_written(tmp_path: Path) -> None:
+    leaky = comparison()
+    quoted = variant("quoted", status="failed", reasons=(f"row 3: '{SECRET}, so seven.' is odd",))
+    render(replace(leaky, variants=(*leaky.variants, quoted)), tmp_path)
+    assert SECRET in page(tmp_path)
+    files = render(replace(leaky, variants=(*leaky.variants, quoted)), tmp_path, examples=False)
+    for path in files:
+        assert SECRET.encode() not in path.read_bytes(), path.name
+    assert "were left out of this report" in page(tmp_path)
+
+
+def test_same_comparison_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = {path.name: path.read_bytes() for path in render(comparison(), tmp_path / "a")}
+    again = {path.name: path.read_bytes() for path in render(comparison(), tmp_path / "b")}
+    assert first == again
+
+
+def test_interrupted_report_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render(comparison(), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        render(hostile(), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_importing_the_report_loads_no_plotting() -> None:
+    code = (
+        "import sys, harness.report; print(*({'matplotlib', 'pandas', 'torch'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+
+
+needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no chromium or google-chrome on the path")
+
+
+def browse(path: Path) -> tuple[str, str]:
+    """The page's elements once its script has run, and what the browser logged."""
+    ran = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+         "--disable-background-networking", f"--user-data-dir={path.parent / 'profile'}",
+         "--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=2000", "--dump-dom",
+         path.as_uri()],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return ran.stdout, ran.stderr
+
+
+@needs_browser
+def test_page_opens_in_a_browser_and_hostile_text_does_nothing(hostile_report: Path) -> None:
+    dom, log = browse(hostile_report / "index.html")
+    assert "CONSOLE" not in log
+    assert "<title>owned" not in dom
+    assert dom.count("<article>") == 20
+    assert "<img" not in dom
+
+
+@needs_browser
+def test_policy_stops_a_script_that_is_not_ours(tmp_path: Path) -> None:
+    render(comparison(), tmp_path)
+    smuggled = page(tmp_path).replace("</main>", f"{HOSTILE['script']}</main>")
+    (tmp_path / "index.html").write_text(smuggled, encoding="utf-8")
+    dom, log = browse(tmp_path / "index.html")
+    assert "Content Security Policy" in log
+    assert "<title>owned" not in dom
+
+
+@needs_browser
+def test_tables_sort_and_examples_filter(tmp_path: Path) -> None:
+    render(comparison(), tmp_path)
+    driver = """<script>
+      const pick = (id, value) => {
+        document.getElementById(id).value = value;
+        document.getElementById(id).dispatchEvent(new Event("input", {bubbles: true}));
+      };
+      document.querySelectorAll("#results button")[4].click();
+      pick("f-variant", "2"); pick("f-outcome", "worse");
+      const count = document.getElementById("count").textContent;
+      document.getElementById("more").click();
+      pick("f-text", "day 8."); pick("f-family", "numbers");
+      const names = Array.from(document.querySelectorAll("#results tbody th .name"));
+      const wide = document.documentElement.scrollWidth > window.innerWidth;
+      document.title = [count, document.querySelectorAll("article").length, wide,
+        names.map((name) => name.textContent).join()].join(" / ");
+    </script>"""
+    # The policy would stop the driver, which is not part of the page.
+    text = re.sub(r"<meta http-equiv[^>]*>", "", page(tmp_path)).replace("</body>", driver)
+    (tmp_path / "driven.html").write_text(text, encoding="utf-8")
+    dom, _ = browse(tmp_path / "driven.html")
+    title = re.search(r"<title>(.*?)</title>", dom)
+    assert title is not None
+    # By training time, what failed last; lora-sft's scores are 0.2 above the baseline's but where
+    # they wrap from 0.9 to 0.
+    assert title.group(1) == (
+        "8 of 8 shown, out of 45 examples. / 1 / false / zero-shot,lora-sft,full-sft,dpo-sft"
+    )
