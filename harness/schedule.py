@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.errors import HarnessError, StoreError
-from harness.executors.base import Executor, Finished, Progress, Session
+from harness.executors.base import Executor, Finished, Handle, Progress, Session
 from harness.stage import SPEC, Record, Stage, write_atomic
 from harness.store import Store
 
@@ -101,7 +101,8 @@ def _loop(
     reporter: Reporter,
     outcome: Outcome,
 ) -> None:
-    waiting, running = list(todo), {}  # type: list[Stage], dict[Handle, Stage]
+    waiting = list(todo)
+    running: dict[Handle, Stage] = {}
     keys = {stage.key for stage in todo}
     while waiting or running:
         for stage in list(waiting):

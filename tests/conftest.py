@@ -17,6 +17,7 @@ PLUGIN = Path(__file__).parent / "plugin"
 sys.path.insert(0, str(PLUGIN))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), os.environ.get("PYTHONPATH", "")])
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of tiny matrices, threads only wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from harness import session  # noqa: E402

@@ -42,7 +42,7 @@ def test_cached_run_says_so_and_starts_no_worker(workspace: Workspace) -> None:
     arguments = ("run", "suite.yaml", "--store", "store", "--report-dir", "report")
     first = workspace.command(*arguments)
     assert first.returncode == 0, first.stderr
-    workspace.write(executor={"local": {}})
+    workspace.write(executor={"local": {"threads": 1}})
     log = workspace.store / "log.txt"
     before = log.stat().st_mtime_ns if log.exists() else None
     again = workspace.command(*arguments)

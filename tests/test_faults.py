@@ -25,7 +25,7 @@ def slow_suite(workspace: Workspace) -> None:
     write_jsonl(workspace.folder / "train.jsonl", chat_rows(0, 40))
     workspace.write(
         matrix={"method": ["full", {"lora": {"r": 2}}], "objective": [LONG]},
-        executor="local",
+        executor={"local": {"threads": 1}},
         resources={"checkpoint_seconds": 0.2},
         scorers=["rouge"],
     )

@@ -277,7 +277,8 @@ def _data(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, An
 
 def _provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
     """Machine, versions and stage keys behind the report."""
-    machines, versions = {}, {}
+    machines: dict[str, Any] = {}
+    versions: dict[str, str] = {}
     for record in records.values():
         versions |= record.provenance.get("versions", {})
         known = {

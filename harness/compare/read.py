@@ -62,7 +62,9 @@ def scores_of(
     for scored in path.scores:
         record = records[scored.stage.key]
         table = pq.read_table(scored.stage.path(store.root) / "scores.parquet")
-        keys = [tuple(table.column(k).to_pylist()) for k in ("example_id", "cluster", "group")]
+        ids, clusters, parts = (
+            tuple(table.column(name).to_pylist()) for name in ("example_id", "cluster", "group")
+        )
         declared: dict[str, Any] = record.metrics["metrics"]
         for name, metric in declared.items():
             columns = {
@@ -71,7 +73,9 @@ def scores_of(
             }
             title = _title(name, scored.label, len(declared))
             found[title, scored.evaluation] = Scores(
-                *keys,
+                ids,
+                clusters,
+                parts,
                 Sample(metric["aggregate"], columns),
                 metric["higher_is_better"],
                 metric["unit"],

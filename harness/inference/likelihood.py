@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ class Window:
 def log_likelihoods(
     model: Any,
     tokenizer: Any,
-    rows: list[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     max_length: int,
     stride: int,
     batch_tokens: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -74,7 +74,7 @@ class ModelJob:
 
     model: Any
     tokenizer: Any
-    rows: list[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, Any]]
     device: str
     progress: Callable[[int, int, str], None]
     folder: Path

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 
 from .dialogue import dialogue
-from .language import LEXICON, random_sentence
+from .language import LEXICON, Sentence, random_sentence
 from .tasks import passage, story_problem
 from .world import SEED, TRADES, Person, residents, split_of, strangers
 
@@ -61,7 +61,7 @@ def _biography(rng: random.Random, person: Person) -> str:
     if rng.random() < 0.3:
         return " ".join(_asked(person, kind) for kind in rng.sample(list(_ASK), rng.randint(2, 4)))
     kinds = rng.sample(list(_TELL), rng.randint(3, 6))
-    told = []
+    told: list[str] = []
     for kind in kinds:
         named = person.name if not told or rng.random() < 0.6 else person.first
         told.append(
@@ -128,7 +128,7 @@ def _tal(rng: random.Random) -> str:
     if style < 0.3:
         words = rng.sample(list(LEXICON), rng.randint(4, 8))
         return "; ".join(f"{word} is {LEXICON[word]}" for word in words)
-    sentences = []
+    sentences: list[Sentence] = []
     while len(sentences) < rng.randint(2, 4):
         sentence = random_sentence(rng)
         if split_of(sentence.english()) == "train":
