@@ -31,19 +31,25 @@ from harness.stage import RECORD, SPEC, Output, Record, digest_file, read_record
 def run_stage(folder: Path, emit: Any) -> Record:
     """Run the stage in `folder` under its lock, unless another run has just finished it."""
     lock = FileLock(folder / "lock")
-    waited = False
     while True:
         try:
             lock.acquire(timeout=2)
             break
         except Timeout:
-            waited = True
             emit({"event": "progress", "done": 0, "total": 0, "note": "another run works on it"})
     with lock:
-        record = read_record(folder) if waited else None
-        if record is not None and record.ok:
-            return record
+        record = read_record(folder)
+        if record is not None and record.ok and _whole(folder, record):
+            return record  # another run has finished it since this one was planned
         return _run(folder, emit)
+
+
+def _whole(folder: Path, record: Record) -> bool:
+    """Whether every output is there as recorded."""
+    return all(
+        (folder / name).is_file() and digest_file(folder / name) == output.sha256
+        for name, output in record.outputs.items()
+    )
 
 
 def _run(folder: Path, emit: Any) -> Record:
@@ -99,8 +105,8 @@ def _run(folder: Path, emit: Any) -> Record:
 def _clear(folder: Path) -> None:
     """Remove what an earlier, unfinished try left, but for its checkpoints."""
     for path in folder.iterdir():
-        if path.name in (SPEC, WORK, "lock"):
-            continue
+        if path.name in (SPEC, WORK, "lock") or path.suffix == ".tmp":
+            continue  # .tmp: another run is just writing stage.json
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -109,7 +115,8 @@ def _digests(folder: Path) -> dict[str, Output]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in (SPEC, RECORD, "lock") and not name.startswith(WORK):
+        own = name in (SPEC, RECORD, "lock") or name.startswith(WORK) or path.suffix == ".tmp"
+        if path.is_file() and not own:
             found[name] = Output(sha256=digest_file(path), bytes=path.stat().st_size)
     return found
 

@@ -8,9 +8,14 @@ import sys
 import pytest
 from conftest import Workspace
 
-BLOCK = (
-    "import sys; [sys.modules.__setitem__(m, None) for m in ('torch','transformers','trl','peft')]"
-)
+BLOCK = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('torch', 'transformers', 'trl', 'peft'):
+            raise ImportError(f'{name} is imported by the control half')
+sys.meta_path.insert(0, Blocked())
+"""
 
 
 def python(code: str) -> str:

@@ -281,7 +281,7 @@ def _provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
     versions: dict[str, str] = {}
     for record in records.values():
         versions |= record.provenance.get("versions", {})
-        known = {
+        known: dict[str, Any] = {
             k: record.provenance[k]
             for k in ("platform", "python", "cores", "threads", "device_name", "harness")
             if k in record.provenance

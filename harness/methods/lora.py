@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,6 +66,7 @@ class Lora(Method):
         # all-linear leaves the embeddings alone; without this PEFT asks the hub whether the
         # vocabulary grew.
         model.save_pretrained(folder, save_embedding_layers=False)
+        _in_order(folder / "adapter_config.json")
 
     def switched_off(self, model: Any) -> Any:
         return model.disable_adapter()
@@ -84,3 +86,12 @@ class Lora(Method):
             return True
         layer = weight.removesuffix(".weight")
         return any(layer == t or layer.endswith(f".{t}") for t in self.target_modules)
+
+
+def _in_order(config: Path) -> None:
+    """PEFT writes sets of names in an order that differs from process to process."""
+    fields = json.loads(config.read_text(encoding="utf-8"))
+    for name, value in fields.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            fields[name] = sorted(value)
+    config.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -93,6 +93,7 @@ class StepLog(TrainerCallback):
         self.job, self.seconds = job, []  # type: tuple[TrainJob, list[float]]
         self._saved = self._began = time.monotonic()
         self._log: Any = None
+        self._tokens = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -100,7 +101,10 @@ class StepLog(TrainerCallback):
         lines = []
         if self.job.step_log.is_file():
             lines = self.job.step_log.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_atomic(self.job.step_log, "".join(lines[: state.global_step]))
+        kept = lines[: state.global_step]
+        write_atomic(self.job.step_log, "".join(kept))
+        # TRL counts tokens from zero again when it resumes.
+        self._tokens = json.loads(kept[-1]).get("num_tokens", 0.0) if kept else 0.0
         self._log = self.job.step_log.open("a", encoding="utf-8")
 
     def on_step_begin(
@@ -127,6 +131,8 @@ class StepLog(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         line = {"step": state.global_step, **{k: v for k, v in logs.items() if k != "step"}}
+        if "num_tokens" in line:
+            line["num_tokens"] += self._tokens
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
         if not math.isfinite(logs["loss"]):
