@@ -41,9 +41,24 @@ def test_rouge_is_the_best_reference_of_rouge_score(
 
 @pytest.mark.real
 def test_rouge_reproduces_the_published_figures(real_data: Path) -> None:
+    """The ground truth of ROUGE-1.5.5 in rouge_scorer_test.py, to its five decimals."""
     folder = real_data / "metrics" / "google_rouge"
-    expected = json.loads((folder / "expected.json").read_text())
-    assert expected, "the folder of published figures has changed"
+    published = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+
+    def file(name: str) -> str:
+        return (folder / f"{name}.txt").read_text(encoding="utf-8")
+
+    targets, predictions = file("target").splitlines(), file("prediction").splitlines()
+    cases = [(targets[int(i)], predictions[int(i)], figures)
+             for i, figures in published["target_vs_prediction_line"].items()]  # fmt: skip
+    cases.append((file("target_multi.0"), file("prediction_multi.0"), published["multi.0"]))
+    cases += [(case.pop("target"), case.pop("prediction"), case) for case in published["inline"]]
+    assert len(cases) == 7
+    for target, text, figures in cases:
+        for figure, (_, _, f1) in figures.items():
+            stem = figure.endswith("_stem")
+            found = Rouge(use_stemmer=stem).score(prediction(text, target))
+            assert found[figure.removesuffix("_stem")] == pytest.approx(f1, abs=5e-6), figure
 
 
 @pytest.mark.parametrize(
