@@ -67,7 +67,7 @@ class DataSpec(BaseModel):
             return {"train": {"path": value}}
         if not isinstance(value, Mapping):
             return value
-        shared = {k: v for k, v in value.items() if k in Split.model_fields and k != "split"}
+        shared = {k: v for k, v in value.items() if k in Split.model_fields}
         rest: dict[str, Any] = {k: v for k, v in value.items() if k not in shared}
         for name in ("train", "validation", "test"):
             given = rest.get(name)

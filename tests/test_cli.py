@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Workspace
+
+from harness.suite import Suite
+
+ROOT = Path(__file__).parents[1]
 
 BLOCK = """
 import sys
@@ -114,3 +121,14 @@ def test_secret_in_the_environment_reaches_no_file(
     assert done.returncode == 0, done.stderr
     for path in workspace.folder.rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_readme_explains_the_demo_as_it_is() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    ]
+    demo = yaml.safe_load((ROOT / "suites" / "pocket" / "demo.yaml").read_text(encoding="utf-8"))
+    del demo["description"]
+    assert blocks[0] == demo
+    assert Suite.model_validate(blocks[1]).name == "my-decision"
