@@ -71,14 +71,15 @@ class LocalSession(Session):
             self._stop(slot)
             self._spawn(slot, resources.env)
         pipe = slot.worker.stdin if slot.worker is not None else None
-        slot.handle = str(folder)
+        # The slot's own handle is gone as soon as the stage has ended, which may be before we return.
+        handle = slot.handle = str(folder)
         try:
             if pipe is not None:
                 pipe.write(f"{folder}\n")
                 pipe.flush()
         except BrokenPipeError:
             pass  # the reader thread reports the worker's end
-        return slot.handle
+        return handle
 
     def wait(self, timeout: float) -> list[Event]:
         events: list[Event] = []
