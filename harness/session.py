@@ -222,8 +222,10 @@ def ledger(outcome: Outcome, opened: Opened) -> str:
             lines.append(f"  {name:<14} {seconds:6.1f} s")
     if outcome.ran:
         lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")
-        start = opened.seconds["data stages"] + opened.seconds["other stages"] - inside
-        lines.append(f"  {'workers':<14} {start:6.1f} s  (starting them, scheduling)")
+        slots = opened.plan.executor.capacity()
+        given = slots * (opened.seconds["data stages"] + opened.seconds["other stages"])
+        what = "starting workers, scheduling" + (f"; {slots} slots in all" if slots > 1 else "")
+        lines.append(f"  {'waiting':<14} {given - inside:6.1f} s  ({what})")
     for name in ("compare and report", "report"):
         if name in opened.seconds:
             lines.append(f"  {name:<14} {opened.seconds[name]:6.1f} s")

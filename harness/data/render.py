@@ -55,7 +55,7 @@ def encode(tokenizer: Any, row: Row) -> tuple[list[int], int]:
         whole = tokenizer(text=with_eos(tokenizer, row["prompt"] + row["completion"]))["input_ids"]
     else:
         return tokenizer(text=row["text"])["input_ids"], 0
-    return whole, _common_prefix(prompt, whole)
+    return whole, common_prefix(prompt, whole)
 
 
 def chat_ids(
@@ -77,15 +77,8 @@ def with_eos(tokenizer: Any, text: str) -> str:
     return text if text.endswith(eos) else text + eos
 
 
-def trained_length(tokenizer: Any, row: Row) -> int:
-    """Tokens of a row as trained on, the end-of-sequence token of plain text included."""
-    ids, _ = encode(tokenizer, row)
-    if "text" in row and ids[-1:] != [tokenizer.eos_token_id]:
-        return len(ids) + 1
-    return len(ids)
-
-
-def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """The number of tokens that two sequences begin with alike."""
     pairs = zip(first, second, strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 

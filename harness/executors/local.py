@@ -71,7 +71,7 @@ class LocalSession(Session):
             self._stop(slot)
             self._spawn(slot, resources.env)
         pipe = slot.worker.stdin if slot.worker is not None else None
-        # The slot's own handle is gone as soon as the stage has ended, which may be before we return.
+        # The slot forgets its handle when the stage has ended, which may be before we return.
         handle = slot.handle = str(folder)
         try:
             if pipe is not None:

@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from harness.errors import StageFailed
 from harness.measure import tensor_bytes
+from harness.objectives._evidence import Witness
 from harness.objectives.base import TrainerObjective, TrainJob, TrainResult
 from harness.stage import write_atomic
 
@@ -205,9 +206,9 @@ def run(make: Callable[..., Trainer], objective: TrainerObjective, job: TrainJob
     Args:
         make: makes the trainer from its arguments (a dict) and callbacks.
     """
-    log, first = StepLog(job), FirstStep()
+    log, first, witness = StepLog(job), FirstStep(), Witness()
     given = arguments(objective, job, objective.steps(len(job.rows)))
-    trainer = make(given, [log, first])
+    trainer = make(given, [log, first, witness])
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:
         _restore(checkpoint / job.step_log.name, job.step_log)
@@ -215,6 +216,7 @@ def run(make: Callable[..., Trainer], objective: TrainerObjective, job: TrainJob
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         log.close()
+        witness.close()
     steps = [json.loads(line) for line in job.step_log.read_text(encoding="utf-8").splitlines()]
     tail = steps[-max(1, len(steps) // 10) :]
     return TrainResult(
@@ -229,6 +231,7 @@ def run(make: Callable[..., Trainer], objective: TrainerObjective, job: TrainJob
             "first_loss": steps[0]["loss"],
             "final_loss": sum(s["loss"] for s in tail) / len(tail),
         },
+        evidence=witness.evidence(),
     )
 
 

@@ -43,6 +43,21 @@ class TrainJob:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What the first steps showed; the audit holds it against the rows and the method.
+
+    Attributes:
+        batches: what entered the model: input_ids, attention_mask and labels, as lists of rows.
+        without_gradient: trainable tensors that had no gradient but zero.
+        signal: whether any tensor had one; without it (all rewards equal, say) nothing can be told.
+    """
+
+    batches: tuple[Mapping[str, list[list[int]]], ...] = ()
+    without_gradient: tuple[str, ...] = ()
+    signal: bool = False
+
+
+@dataclass(frozen=True)
 class TrainResult:
     """What training says of itself; the model in the job is the trained one.
 
@@ -60,6 +75,7 @@ class TrainResult:
     gradient_bytes: int | None
     arguments: Mapping[str, Any]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
 
 class Objective(Component):
@@ -67,12 +83,19 @@ class Objective(Component):
 
     axis = "objective"
     paper: ClassVar[str] = ""
+    may_lack_signal: ClassVar[bool] = False
+    """Whether steps without any gradient are honest, as in GRPO when all rewards are equal."""
     layouts: ClassVar[tuple[str, ...]] = ()
     """Row layouts it can train on: `text`, `prompt_completion`, `messages`."""
 
     def needs(self) -> Mapping[str, str]:
         """Traits it asks of a method, each with the reason a refusal gives."""
         return {}
+
+    def answers_only(self, layout: str) -> bool | None:
+        """Whether the loss is on the answers alone (every assistant turn, or the completion);
+        None where rows are not told apart any more, as when they are packed."""
+        return None
 
     def refuse_layout(self, layout: str) -> str | None:
         """Why these options cannot train on rows of this layout; None when they can."""

@@ -34,3 +34,11 @@ class Sft(TrainerObjective):
     def needs(self) -> Mapping[str, str]:
         packed = {"packing": "packing is on, and packed documents would see each other"}
         return {**super().needs(), **(packed if self.packing else {})}
+
+    def answers_only(self, layout: str) -> bool | None:
+        if self.packing:
+            return None
+        return {
+            "messages": self.assistant_only_loss,
+            "prompt_completion": self.completion_only_loss,
+        }.get(layout, False)

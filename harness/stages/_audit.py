@@ -12,6 +12,7 @@ from typing import Any
 from harness.data.render import encode
 from harness.methods.base import Method
 from harness.model_files import ModelInfo, ModelRef
+from harness.objectives.base import Evidence
 
 RELOAD_TOLERANCE = 1e-5
 """Largest difference of a logit between the trained model and its reloaded checkpoint, relative to
@@ -54,6 +55,11 @@ def fingerprint(state: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def frozen_state(model: Any) -> dict[str, Any]:
+    """The parameters that training must not move, by name."""
+    return {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
+
+
 def expected_trainable(method: Method, base: Any) -> int | None:
     """What the method's formula says, from the loaded model's own shapes."""
     shapes = {name: tuple(p.shape) for name, p in base.named_parameters()}
@@ -81,7 +87,7 @@ def audit(
     state = method.trainable_state(model)
     after = logits(model, ids)
     return [
-        _count(state, expected),
+        declared(state, expected),
         _moved(start, fingerprint(state)),
         _changed(before, after),
         _switched_off(method, model, ids, before),
@@ -90,11 +96,34 @@ def audit(
     ]
 
 
+def unmoved(start: Mapping[str, str], end: Mapping[str, str]) -> Check:
+    """The base, and any reference beside it, are as they were when training began."""
+    name = "nothing frozen moved"
+    if not start:
+        return {"check": name, "status": "skipped", "detail": "nothing is frozen"}
+    moved = sorted(name for name in start.keys() | end.keys() if start.get(name) != end.get(name))
+    detail = f"{len(start)} frozen tensors" + (f"; changed: {moved[0]}" if moved else "")
+    return _check(name, not moved, detail)
+
+
+def gradients(evidence: Evidence | None, may_lack_signal: bool) -> Check:
+    """Over the first steps each trainable tensor had a gradient that is not zero."""
+    name = "gradients reached every trainable tensor"
+    if evidence is None:
+        return {"check": name, "status": "skipped", "detail": "the objective shows no gradients"}
+    if not evidence.signal and may_lack_signal:
+        return {"check": name, "status": "skipped", "detail": "no step carried a signal"}
+    missing = evidence.without_gradient
+    detail = f"none at {missing[0]} and {len(missing) - 1} others" if missing else "all of them"
+    return _check(name, not missing, detail)
+
+
 def _check(name: str, good: bool, detail: str) -> Check:
     return {"check": name, "status": "passed" if good else "failed", "detail": detail}
 
 
-def _count(state: Mapping[str, Any], expected: int | None) -> Check:
+def declared(state: Mapping[str, Any], expected: int | None) -> Check:
+    """As many parameters train as the method's formula says."""
     name = "trainable parameters as declared"
     count = sum(tensor.numel() for tensor in state.values())
     if expected is None:

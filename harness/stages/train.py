@@ -7,13 +7,14 @@ import random
 from typing import Any, cast
 
 from harness import component
-from harness.data.render import require_template, template_digest, trained_length
+from harness.data.render import encode, layout_of, require_template, template_digest
 from harness.errors import DataError, StageFailed
 from harness.job import Job
 from harness.measure import tensor_bytes
 from harness.objectives.base import Objective, TrainJob, TrainResult
 from harness.predict import training_flops
 from harness.stages import _audit
+from harness.stages._audit_loss import RowIndex, audit_loss
 from harness.stages._subject import CHECKPOINT, method_of, model_ref
 from harness.stages.data import read_rows
 
@@ -33,14 +34,17 @@ def run(job: Job) -> dict[str, Any]:
         base = method.load(ref)
         _reset(config["seed"])  # loading may draw numbers; attaching must not depend on that
     with job.ledger.phase("data"):
-        rows, lengths = _fitting(read_rows(job.input("train")), tokenizer, objective)
+        rows, lengths, index = _fitting(read_rows(job.input("train")), tokenizer, objective)
     with job.ledger.phase("audit"):
         probe = _audit.probe(tokenizer, rows, config["device"])
         before = _audit.logits(base, probe)
         expected = _audit.expected_trainable(method, base)
     with job.ledger.phase("attach"):
         model = method.attach(base)
+    with job.ledger.phase("audit"):
         start = _audit.fingerprint(method.trainable_state(model))
+        frozen = _audit.fingerprint(_audit.frozen_state(model))
+        _require([_audit.declared(method.trainable_state(model), expected)])  # before it costs
     result = _train(job, objective, model, tokenizer, rows)
     with job.ledger.phase("save"):
         checkpoint = job.folder / CHECKPOINT
@@ -51,11 +55,13 @@ def run(job: Job) -> dict[str, Any]:
         audit = _audit.audit(
             method, ref, model, checkpoint, probe, before, start, expected, job.folder / STEP_LOG
         )
+        audit.append(_audit.unmoved(frozen, _audit.fingerprint(_audit.frozen_state(model))))
+        audit.append(_audit.gradients(result.evidence, objective.may_lack_signal))
+        claim = objective.answers_only(str(layout_of(list(rows[0]))))
+        audit += audit_loss(tokenizer, index, result.evidence, claim)
     job.cost.update(_cost(job, model, result))
     job.provenance["sources"] = {c.name: c.source_digest() for c in (method, objective)}
-    failed = [check for check in audit if check["status"] == "failed"]
-    if failed:
-        raise StageFailed("audit", "; ".join(f"{c['check']}: {c['detail']}" for c in failed))
+    _require(audit)
     return {
         **result.metrics,
         "steps": result.steps,
@@ -92,6 +98,13 @@ def _train(
         return cast(TrainResult, objective.working_part()(objective, train))
 
 
+def _require(audit: list[_audit.Check]) -> None:
+    """Raise where a check failed: a training that isn't what it says is no result."""
+    failed = [check for check in audit if check["status"] == "failed"]
+    if failed:
+        raise StageFailed("audit", "; ".join(f"{c['check']}: {c['detail']}" for c in failed))
+
+
 def _objective(config: dict[str, Any]) -> Objective:
     fields = {k: v for k, v in config["objective"].items() if k not in ("name", "version")}
     name = config["objective"]["name"]
@@ -101,12 +114,17 @@ def _objective(config: dict[str, Any]) -> Objective:
 
 def _fitting(
     rows: list[dict[str, Any]], tokenizer: Any, objective: Objective
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows within the length, and what became of the others."""
+) -> tuple[list[dict[str, Any]], dict[str, Any], RowIndex]:
+    """Rows within the length, what became of the others, and which tokens are which row's."""
     require_template(tokenizer, rows)
     limit = int(getattr(objective, "max_length", 0)) or None
     policy = getattr(objective, "overlong", "drop")
-    lengths = [trained_length(tokenizer, row) for row in rows]
+    lengths, index = [], RowIndex()
+    for row in rows:
+        ids = encode(tokenizer, row)[0]
+        index.add(row, ids)
+        # TRL ends a row of text with the end token.
+        lengths.append(len(ids) + ("text" in row and ids[-1:] != [tokenizer.eos_token_id]))
     over = [i for i, length in enumerate(lengths) if limit and length > limit]
     counts = {
         "given": len(rows),
@@ -128,7 +146,7 @@ def _fitting(
         raise DataError(
             f"all {counts['given']} rows are over max_length {limit}", fix="raise max_length"
         )
-    return rows, {**counts, "trained_on": len(rows)}
+    return rows, {**counts, "trained_on": len(rows)}, index
 
 
 def _cost(job: Job, model: Any, result: TrainResult) -> dict[str, Any]:

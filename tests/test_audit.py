@@ -1,0 +1,188 @@
+"""Planted faults: each is caught by an audit that says what is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Workspace
+
+from harness.methods.lora import Lora
+from harness.objectives import _sft
+from harness.objectives.base import TrainJob, TrainResult
+from harness.objectives.sft import Sft
+from harness.stages import generate
+
+attach, save, load_trained = Lora.attach, Lora.save, Lora.load_trained
+Patch = pytest.MonkeyPatch
+
+
+def never_attached(patch: Patch) -> None:
+    patch.setattr(Lora, "attach", lambda self, base, also_train=(): base)
+
+
+def attached_but_frozen(patch: Patch) -> None:
+    patch.setattr(Lora, "attach", lambda self, base: attach(self, base).requires_grad_(False))
+
+
+def attached_to_fewer_layers(patch: Patch) -> None:
+    def fewer(self: Lora, base: Any) -> Any:
+        return attach(self.model_copy(update={"target_modules": ["q_proj"]}), base)
+
+    patch.setattr(Lora, "attach", fewer)
+
+
+def gradients_dropped(patch: Patch) -> None:
+    def deaf(self: Lora, base: Any) -> Any:
+        model = attach(self, base)
+        for name, parameter in model.named_parameters():
+            if "layers.1" in name and parameter.requires_grad:
+                parameter.register_hook(lambda gradient: gradient * 0)
+        return model
+
+    patch.setattr(Lora, "attach", deaf)
+
+
+def _touching(change: Callable[[Any], None]) -> Callable[[Patch], None]:
+    """Plant a change of the model behind training's back."""
+
+    def plant(patch: Patch) -> None:
+        def train(objective: Sft, job: TrainJob) -> TrainResult:
+            result = _sft.train(objective, job)
+            change(job.model)
+            return result
+
+        patch.setattr(Sft, "working_part", lambda self: train)
+
+    return plant
+
+
+def _shift_base(model: Any) -> None:
+    model.get_input_embeddings().weight.data[0] += 1e-3
+
+
+def reference_trains_along(patch: Patch) -> None:
+    def with_reference(self: Lora, base: Any) -> Any:
+        model = attach(self, base)
+        model.add_adapter("reference", model.peft_config["default"])
+        for name, parameter in model.named_parameters():
+            if ".reference." in name:
+                parameter.requires_grad_(False)
+        return model
+
+    def shift(model: Any) -> None:
+        for name, parameter in model.named_parameters():
+            if "lora_B.reference" in name:
+                parameter.data += 1e-3
+
+    patch.setattr(Lora, "attach", with_reference)
+    _touching(shift)(patch)
+
+
+def checkpoint_does_not_reload(patch: Patch) -> None:
+    def half(self: Lora, model: Any, folder: Path) -> None:
+        for name, parameter in model.named_parameters():
+            if "layers.0" in name and "lora_B" in name:
+                kept = parameter.data.clone()
+                parameter.data.zero_()
+                save(self, model, folder)
+                parameter.data.copy_(kept)
+                return
+
+    patch.setattr(Lora, "save", half)
+
+
+def merged_twice(patch: Patch) -> None:
+    def twice(self: Lora, ref: Any, checkpoint: Path) -> Any:
+        model = load_trained(self, ref, checkpoint)
+        model.merge_adapter()
+        for module in model.modules():
+            if hasattr(module, "get_delta_weight"):
+                module.base_layer.weight.data += module.get_delta_weight("default")
+        return model
+
+    patch.setattr(Lora, "load_trained", twice)
+
+
+def _collating(change: Callable[[dict[str, Any]], None]) -> Callable[[Patch], None]:
+    """Plant a change of the batches that the trainer makes."""
+
+    def plant(patch: Patch) -> None:
+        class Trainer(_sft.SFTTrainer):  # type: ignore[misc]
+            def __init__(self, **arguments: Any) -> None:
+                super().__init__(**arguments)
+                collate = self.data_collator
+
+                def changed(rows: list[Any]) -> dict[str, Any]:
+                    batch: dict[str, Any] = collate(rows)
+                    change(batch)
+                    return batch
+
+                self.data_collator = changed
+
+        patch.setattr(_sft, "SFTTrainer", Trainer)
+
+    return plant
+
+
+def _train_pads(batch: dict[str, Any]) -> None:
+    pads = batch["attention_mask"] == 0
+    batch["labels"][pads] = batch["input_ids"][pads]
+
+
+def _train_everything(batch: dict[str, Any]) -> None:
+    seen = batch["attention_mask"] == 1
+    batch["labels"][seen] = batch["input_ids"][seen]
+
+
+FAULTS = [
+    (never_attached, "trainable parameters as declared"),
+    (attached_but_frozen, "trainable parameters as declared: 0, declared"),
+    (attached_to_fewer_layers, "trainable parameters as declared"),
+    (gradients_dropped, r"gradients reached every trainable tensor: none at .*layers\.1"),
+    (_touching(_shift_base), "nothing frozen moved: .*embed_tokens"),
+    (reference_trains_along, "nothing frozen moved: .*reference"),
+    (checkpoint_does_not_reload, "the checkpoint reloads: relative logit difference"),
+    (merged_twice, "the checkpoint reloads: relative logit difference"),
+    (_collating(_train_pads), r"no padding in the loss: \d+ padded tokens"),
+    (_collating(_train_everything), "tokens of the prompt in the loss"),
+]
+
+
+@pytest.mark.parametrize(("plant", "says"), FAULTS)
+def test_planted_fault_fails_the_cell_and_is_named(
+    workspace: Workspace, monkeypatch: Patch, plant: Callable[[Patch], None], says: str
+) -> None:
+    plant(monkeypatch)
+    workspace.write(scorers=["exact_match"])
+    (failed,) = [r for r in workspace.run(only="lora*").failed if r.kind == "train"]
+    assert failed.error is not None
+    assert failed.error["reason"] == "audit"
+    assert re.search(says, failed.error["message"]), failed.error["message"]
+
+
+def test_wrong_target_is_refused_with_its_name(workspace: Workspace) -> None:
+    workspace.write(
+        overrides=[{"match": {"method": "lora"}, "set": {"lora.target_modules": ["q"]}}]
+    )
+    (failed,) = [r for r in workspace.run(only="lora*").failed if r.kind == "train"]
+    assert "'q'" in (failed.error or {})["message"]
+
+
+def test_another_chat_template_at_generation_is_refused(
+    workspace: Workspace, monkeypatch: Patch
+) -> None:
+    load_subject = generate.load_subject
+
+    def another(*arguments: Any) -> tuple[Any, Any, Any]:
+        model, found, trained = load_subject(*arguments)
+        found.chat_template += " "
+        return model, found, trained
+
+    monkeypatch.setattr(generate, "load_subject", another)
+    failed = [r for r in workspace.run(only="lora*").failed if r.kind == "generate"]
+    reasons = {r.label: (r.error or {})["reason"] for r in failed}
+    assert reasons == {"lora-sft": "chat template"}
