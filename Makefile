@@ -7,7 +7,7 @@ REAL := $(wildcard ../shared/real)
 export HARNESS_REAL_DATA ?= $(abspath $(REAL))
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check slow real stories wheel clean
+.PHONY: demo test check slow stories gpu-check wheel clean
 
 demo: $(STAMP)
 	$(BIN)/harness run suites/pocket/demo.yaml
@@ -26,6 +26,9 @@ check: $(STAMP)
 
 stories: $(STAMP)
 	$(BIN)/harness run suites/stories.yaml --no-examples --records results/stories.jsonl
+
+gpu-check: $(STAMP)
+	$(BIN)/python tests/benchmarks/gpu_check.py
 
 # Torch first and alone: asked for by another package it would bring gigabytes of CUDA libraries.
 $(STAMP): pyproject.toml constraints.txt

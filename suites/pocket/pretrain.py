@@ -39,7 +39,7 @@ SHAPES: dict[str, dict[str, int]] = {
     "4m": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 5,
            "num_attention_heads": 8},
 }  # fmt: skip
-STEPS = {"1m": 1800, "4m": 1600}
+STEPS = {"1m": 1800, "4m": 800}
 PEAK = {"1m": 4e-3, "4m": 2e-3}
 SHORT, LONG = (16, 256), (4, CONTEXT)
 """(sequences, tokens) of a step; the last tenth of the steps are long."""
