@@ -1,33 +1,33 @@
 """What prompt tuning, p-tuning and prefix tuning share: they learn a prompt, and the base is whole.
 
-PEFT exports the prompt that an encoder made, without the encoder, and refuses to train on it. So
-that both a killed stage and another objective can go on from a checkpoint, a model with an encoder
-writes the tensors that train into `resume/` beside PEFT's export, whoever saves it.
+PEFT refuses to train a soft prompt on from its export. Here a prompt without an encoder is loaded
+into a trainable one; with an encoder, the checkpoint holds the encoder too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from harness.errors import ModelError
 from harness.methods._peft import PeftMethod, require_bare
-from harness.model_files import ModelInfo
+from harness.methods._soft_prompt_model import STATE, KeepsEncoder, KeepsPositions, mix
+from harness.model_files import ModelInfo, ModelRef
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-STATE = Path("resume") / "trainable_state.safetensors"
-"""Under a checkpoint's folder; in one of its own, as only the export is shipped."""
 
 
 class SoftPrompt(PeftMethod):
     """A prompt of vectors that is learned; nothing inside the model changes."""
 
     traits = frozenset({"gradient_checkpointing", "resume", "swap"})
+
+    adds_tokens: ClassVar[bool] = True
+    """Whether the prompt is a row's first embeddings, and so stands in its positions and logits."""
 
     num_virtual_tokens: int = Field(20, gt=0)
     """Length of the learned prompt, in tokens; each takes a place in the model's context."""
@@ -47,7 +47,10 @@ class SoftPrompt(PeftMethod):
         return False
 
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
-        return self._resumable(super().attach(base, also_train))
+        return self._repaired(super().attach(base, also_train))
+
+    def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
+        return self._repaired(super().load_trained(ref, checkpoint))
 
     def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
         from peft import PeftConfig, get_peft_model
@@ -61,56 +64,13 @@ class SoftPrompt(PeftMethod):
             )
         config = PeftConfig.from_pretrained(checkpoint)
         config.inference_mode = False
-        model = self._resumable(get_peft_model(base, config))
+        model = self._repaired(get_peft_model(base, config))
         model.load_adapter(str(checkpoint), "default", is_trainable=True)
         return model
 
-    def _resumable(self, model: Any) -> Any:
-        """The same model, of a class whose checkpoints hold the encoder."""
-        if self.has_encoder():
-            kind = type(model)
-            model.__class__ = type(kind.__name__, (_Resumable, kind), {})
-        return model
-
-
-class _Resumable:
-    """Mixed into a PeftModel, so that whatever trainer saves and loads it keeps the encoder."""
-
-    def save_pretrained(self, save_directory: str, *args: Any, **options: Any) -> None:
-        """PEFT's export, and beside it what trains."""
-        import safetensors.torch
-
-        super().save_pretrained(save_directory, *args, **options)  # type: ignore[misc]
-        path = Path(save_directory) / STATE
-        path.parent.mkdir(exist_ok=True)
-        state = {name: tensor.contiguous() for name, tensor in _trained(self).items()}
-        safetensors.torch.save_file(state, path)
-
-    def load_adapter(self, model_id: str, adapter_name: str, *args: Any, **options: Any) -> Any:
-        """What trains, into an adapter that is there; else as PEFT does."""
-        import safetensors.torch
-
-        path = Path(model_id) / STATE
-        if adapter_name not in self.peft_config or not path.is_file():  # type: ignore[attr-defined]
-            return super().load_adapter(  # type: ignore[misc]
-                model_id, adapter_name, *args, **options
-            )
-        import torch
-
-        found, own = safetensors.torch.load_file(path), _trained(self)
-        if found.keys() != own.keys():
-            raise ModelError(
-                f"{path} holds {sorted(found)}, and the model trains {sorted(own)}",
-                fix="give the method the options that the checkpoint was trained with",
-            )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(found[name])
-        return None
-
-
-def _trained(model: Any) -> dict[str, Any]:
-    return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    def _repaired(self, model: Any) -> Any:
+        repairs = [KeepsPositions] if self.adds_tokens else []
+        return mix(model, *repairs, *([KeepsEncoder] if self.has_encoder() else []))
 
 
 def width(info: ModelInfo) -> int | None:

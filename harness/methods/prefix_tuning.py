@@ -26,6 +26,7 @@ class PrefixTuning(SoftPrompt):
 
     paper = "arXiv:2101.00190"
     traits = frozenset({"resume", "swap"})
+    adds_tokens = False
 
     projection: bool = False
     """Make the prefix with a two-layer MLP, as the paper does to steady its training."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.data.render import encode
 from harness.methods.base import Method
-from harness.model_files import ModelInfo, ModelRef
+from harness.model_files import ModelRef
 
 RELOAD_TOLERANCE = 1e-5
 """Largest difference of a logit between the trained model and its reloaded checkpoint, relative to
@@ -39,7 +39,7 @@ def logits(model: Any, ids: Any) -> Any:
     with torch.no_grad():
         found = model(input_ids=ids, use_cache=False).logits.float()
     model.train(training)
-    return found
+    return found[:, -ids.shape[1] :]  # a soft prompt's own logits stand before them
 
 
 def fingerprint(state: Mapping[str, Any]) -> dict[str, str]:
@@ -56,8 +56,7 @@ def fingerprint(state: Mapping[str, Any]) -> dict[str, str]:
 
 def expected_trainable(method: Method, base: Any) -> int | None:
     """What the method's formula says, from the loaded model's own shapes."""
-    shapes = {name: tuple(p.shape) for name, p in base.named_parameters()}
-    return method.count_trainable(ModelInfo("", None, {}, shapes=shapes))
+    return method.count_trainable(method.describe(base))
 
 
 def audit(
