@@ -58,8 +58,15 @@ class KeepsEncoder:
     def save_pretrained(self, save_directory: str, *args: Any, **options: Any) -> None:
         """PEFT's export, and `STATE` beside it."""
         import safetensors.torch
+        import torch
 
-        super().save_pretrained(save_directory, *args, **options)  # type: ignore[misc]
+        # A trainer saves in training mode, in which dropout would go into the exported prompt.
+        encoder = self.prompt_encoder  # type: ignore[attr-defined]
+        training = encoder.training
+        encoder.eval()
+        with torch.no_grad():
+            super().save_pretrained(save_directory, *args, **options)  # type: ignore[misc]
+        encoder.train(training)
         path = Path(save_directory) / STATE
         path.parent.mkdir(exist_ok=True)
         state = {name: tensor.contiguous() for name, tensor in _trained(self).items()}
