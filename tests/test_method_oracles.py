@@ -1,4 +1,4 @@
-"""Every method through the harness equals a plain script of TRL and PEFT, and costs what it says."""
+"""Every method trains as a plain script of TRL and PEFT does, and costs what it says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 from conftest import Workspace, chat_rows
+from test_methods import logits
+
+from harness import component
+from harness.model_files import ModelRef
 
 STEPS = 3
 # Our YAML, and the PEFT config that a script would give for it (None: no adapter).
@@ -80,7 +84,9 @@ CASES: dict[str, tuple[str, dict[str, Any], str | None, dict[str, Any]]] = {
 }
 
 
-def plain(model: Path, folder: Path, config: str | None, options: dict[str, Any]) -> list[float]:
+def plain(
+    model: Path, folder: Path, config: str | None, options: dict[str, Any], **loading: Any
+) -> list[float]:
     """What a user would write without the harness; returns the losses, saves to `folder`."""
     import peft
     import torch
@@ -91,7 +97,7 @@ def plain(model: Path, folder: Path, config: str | None, options: dict[str, Any]
     if config == "LoraConfig":
         options = {"target_modules": "all-linear", **options}
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, **loading),
         processing_class=AutoTokenizer.from_pretrained(model),
         train_dataset=Dataset.from_list([{"messages": r["messages"]} for r in chat_rows(0, 24)]),
         peft_config=getattr(peft, config)(task_type="CAUSAL_LM", **options) if config else None,
@@ -105,6 +111,12 @@ def plain(model: Path, folder: Path, config: str | None, options: dict[str, Any]
     trainer.train()
     trainer.model.save_pretrained(folder)
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def losses_of(folder: Path) -> list[float]:
+    """The losses in a training stage's step log."""
+    lines = (folder / "steps.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -124,8 +136,7 @@ def test_training_equals_plain_trl_and_peft_and_costs_what_the_formulas_say(
     (record,) = [r for r in outcome.records.values() if r.kind == "train"]
     folder = workspace.store / "train" / record.key[:24]
 
-    lines = (folder / "steps.jsonl").read_text().splitlines()
-    found = [json.loads(line)["loss"] for line in lines]
+    found = losses_of(folder)
     expected = plain(tiny_model, workspace.folder / "plain", config, theirs)
     assert found == pytest.approx(expected, abs=0, rel=1e-6)
 
@@ -137,17 +148,15 @@ def test_training_equals_plain_trl_and_peft_and_costs_what_the_formulas_say(
         difference = float((own[key] - tensor).abs().max())
         assert difference <= 1e-6 * float(tensor.abs().max()), key
 
-    predicted, tensors = _state_bytes(method, ours, tiny_model)
+    made = component.build_fields(component.find("method", method), ours, method)
+    ref = ModelRef(str(tiny_model), "float32", "cpu")
+    elsewhere = logits(made.load_trained(ref, workspace.folder / "plain"))
+    scale = float(elsewhere.abs().max())
+    here = logits(made.load_trained(ref, folder / "checkpoint"))
+    assert float((here - elsewhere).abs().max()) <= 1e-5 * scale
+
+    base = made.load(ref)
+    predicted = made.state_bytes(made.describe(base), "float32")
+    tensors = len(made.trainable_state(made.attach(base)))
     predicted["optimizer"] += 4 * tensors  # AdamW counts the steps of each tensor
     assert {part: record.cost["state"][part] for part in predicted} == predicted
-
-
-def _state_bytes(method: str, options: dict[str, Any], model: Path) -> tuple[dict[str, int], int]:
-    """The formula's bytes, and how many tensors train."""
-    from harness import component
-    from harness.model_files import ModelRef
-
-    made = component.build_fields(component.find("method", method), options, method)
-    base = made.load(ModelRef(str(model), "float32", "cpu"))
-    found = made.state_bytes(made.describe(base), "float32")
-    return found, len(made.trainable_state(made.attach(base)))

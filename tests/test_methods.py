@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+
+from harness import component
 from harness.errors import ModelError, SuiteError
 from harness.methods.base import Method
 from harness.model_files import ModelRef
-
-from harness import component
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("full", {}),
@@ -77,9 +77,10 @@ def train(model: Any, steps: int = 3) -> None:
         optimizer.zero_grad()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @every_method
-def test_formulas_count_and_weigh_what_trains(ref: ModelRef, case: str) -> None:
-    method = of(case)
+def test_formulas_count_and_weigh_what_trains(tiny_model: Path, case: str, dtype: str) -> None:
+    method, ref = of(case), ModelRef(str(tiny_model), dtype, "cpu")
     info = method.describe(method.load(ref))
     model = attach(method, ref)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -87,7 +88,7 @@ def test_formulas_count_and_weigh_what_trains(ref: ModelRef, case: str) -> None:
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     gradients = sum(p.numel() * p.element_size() for p in trained)
     expected = {"weights": weights, "gradients": gradients, "optimizer": 2 * gradients}
-    assert method.state_bytes(info, "float32") == expected
+    assert method.state_bytes(info, dtype) == expected
 
 
 def test_counts_are_the_papers(ref: ModelRef) -> None:
@@ -246,6 +247,24 @@ def test_merged_model_computes_what_the_adapter_does(
     difference = (logits(merged) - logits(model)).abs().max()
     assert difference <= 1e-5 * logits(model).abs().max()
     assert torch.isfinite(difference)
+
+
+@every_method
+def test_a_bfloat16_base_reloads_exactly_and_merges_closely(
+    tiny_model: Path, tmp_path: Path, case: str
+) -> None:
+    import torch
+
+    method, ref = of(case), ModelRef(str(tiny_model), "bfloat16", "cpu")
+    model = attach(method, ref)
+    train(model)
+    method.save(model, tmp_path)
+    after = logits(model)
+    assert torch.equal(logits(method.load_trained(ref, tmp_path)), after)
+    assert torch.equal(logits(method.resume(method.load(ref), tmp_path)), after)
+    if method.refusal("merge") is None:  # the sum is rounded to 8 bits of mantissa
+        difference = (logits(method.merged(ref, tmp_path)) - after).abs().max()
+        assert difference <= 0.03 * after.abs().max()
 
 
 @pytest.mark.parametrize("case", ["lora", "dora", "pissa", "ia3", "prompt_tuning", "full"])

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from conftest import Workspace
+from test_methods import make
+
 from harness.errors import ModelError, SuiteError
 from harness.model_files import ModelRef
-from test_methods import make
 
 KINDS: dict[str, dict[str, Any]] = {
     "prompt_tuning": {},
@@ -195,6 +196,7 @@ def test_plan_refuses_what_cannot_work_with_the_reason(
 
 def test_perplexity_of_a_soft_prompt_is_the_texts_own(ref: ModelRef) -> None:
     import torch
+
     from harness.inference.likelihood import log_likelihoods
 
     model, tokenizer = lively(ref, "prompt_tuning"), ref.tokenizer()
