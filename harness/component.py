@@ -80,7 +80,7 @@ def find(axis: str, name: str, where: str = "") -> type[Component]:
     """The declaration called `name`.
 
     Raises:
-        SuiteError: unknown name (with the nearest), or a package it requires is missing.
+        SuiteError: unknown name (with the nearest).
     """
     if name not in names(axis):
         message = unknown(axis, name, names(axis), hint=f"harness list {axis}s")
@@ -134,7 +134,19 @@ def split_spec(spec: Any, axis: str, where: str) -> tuple[str, dict[str, Any]]:
 
 
 def build_fields(declared: type[C], fields: Mapping[str, Any], where: str) -> C:
-    """A component of a known class from its fields, with pydantic's errors made readable."""
+    """A component of a known class from its fields, with pydantic's errors made readable.
+
+    Raises:
+        SuiteError: a field that cannot be meant, or a package it requires is missing.
+    """
+    missing = [name for name in declared.requires if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SuiteError(
+            f"{declared.axis} '{declared.name}' needs the package '{missing[0]}', which is not"
+            " installed",
+            where=where,
+            fix=f"pip install {missing[0]}",
+        )
     try:
         return declared(**fields)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import sys
@@ -12,7 +13,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "rouge-score")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "rouge-score",
+)
 
 
 class Ledger:
@@ -76,6 +86,15 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def number_count(parameters: Iterable[Any]) -> int:
+    """Numbers in parameters; those that bitsandbytes packed count as the ones they stand for."""
+    total = 0
+    for parameter in parameters:
+        packed = getattr(parameter, "quant_state", None)
+        total += parameter.numel() if packed is None else math.prod(packed.shape)
+    return total
 
 
 def tensor_bytes(tensors: Iterable[Any]) -> int:

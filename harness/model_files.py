@@ -94,17 +94,20 @@ class ModelRef:
         """The same way of loading, from a checkpoint's folder."""
         return replace(self, source=str(folder), revision=None)
 
-    def load(self, head: str = "lm") -> Any:
+    def load(self, head: str = "lm", quantization: Any = None) -> Any:
         """Load from safetensors onto the device, in evaluation mode.
 
         Args:
             head: `lm` for a language model, `score` for one number per sequence.
+            quantization: transformers' config of it; layers are quantised as they are read.
         """
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
         auto = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
         options: dict[str, Any] = {} if head == "lm" else {"num_labels": 1}
+        if quantization is not None:
+            options |= {"quantization_config": quantization, "device_map": {"": self.device}}
         model = auto.from_pretrained(
             self.source,
             revision=self.revision or "main",
@@ -114,7 +117,7 @@ class ModelRef:
             use_safetensors=True,
             **options,
         )
-        return model.to(self.device).eval()
+        return (model if quantization is not None else model.to(self.device)).eval()
 
     def tokenizer(self) -> Any:
         """The tokenizer, with the suite's chat template where it gives one, and a pad token."""

@@ -332,10 +332,11 @@ def _refuse_pair(variant: Variant) -> None:
     if variant.method is None or variant.objective is None:
         return
     for trait, reason in variant.objective.needs().items():
-        if trait not in variant.method.traits:
+        refusal = variant.method.refusal(trait)
+        if refusal is not None:
             raise SuiteError(
                 f"method '{variant.method.name}' cannot be trained with '{variant.objective.name}'"
-                f" as set: {reason}, and {variant.method.name} does not carry {trait}",
+                f" as set: {reason}, and {refusal}",
                 where=f"variant {variant.id}",
                 fix="change the option with `overrides:`, or leave the cell out with `exclude:`",
             )

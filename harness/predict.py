@@ -1,7 +1,7 @@
 """What a stage is expected to cost, by formula, before it runs.
 
-Memory of training: weights, gradients and AdamW's two moments at their dtype's bytes a parameter,
-and the activations autograd keeps. Time: 6 N D floating-point operations for a training run of D
+Memory of training: weights, gradients and AdamW's two moments by the method's own formula, and the
+activations autograd keeps. Time: 6 N D floating-point operations for a training run of D
 tokens on N parameters (Kaplan et al., 2020, arXiv:2001.08361, section 2.1), 4 N D where the base's
 weights take no gradient, over the rate that this store's own records measured; until there is one,
 over a stated default.
@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from harness.methods.base import Method
+from harness.methods.base import BYTES, Method
 from harness.model_files import ModelInfo
 from harness.objectives.base import Objective
 from harness.store import Store
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEFAULT_FLOPS = {"cpu": 5e10, "cuda": 5e13}
 DEFAULT_GENERATION = 1000.0
 """Tokens a second until a record says better."""
@@ -60,12 +59,11 @@ def predict_train(
     """Expected seconds, state bytes and tokens; what cannot be known yet is left out."""
     found: dict[str, float] = {}
     total, trainable = info.parameters, method.count_trainable(info)
-    if total is None or trainable is None:
+    parts = method.state_bytes(info, dtype)
+    if total is None or trainable is None or parts is None:
         return found
     found["trainable_parameters"] = float(trainable)
-    size = BYTES[dtype]
-    weights = total * size + (trainable * 4 if trainable < total else 0)
-    state = weights + trainable * (size if trainable == total else 4) * 3
+    size, state = BYTES[dtype], sum(parts.values())
     batch = int(getattr(objective, "per_device_train_batch_size", 1))
     limit = int(getattr(objective, "max_length", 1024))
     if "longest_bytes" not in data:

@@ -96,7 +96,8 @@ def _score(model: Any, tokenizer: Any, batch: list[Window]) -> list[tuple[float,
         scored[i, window.start - 1 : len(window.ids) - 1] = True
     ids, mask, scored = (t.to(model.device) for t in (ids, mask, scored))
     with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+        found = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        logits = found[:, -longest:-1]  # a soft prompt's own logits stand before the row's
         losses = torch.nn.functional.cross_entropy(
             logits[scored].float(), ids[:, 1:][scored], reduction="none"
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.component import Component
+from harness.errors import ModelError
+from harness.methods._reference import Reference
 from harness.model_files import ModelInfo, ModelRef
 
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Head = Literal["lm", "score"]
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class Method(Component):
@@ -21,7 +25,31 @@ class Method(Component):
     axis = "method"
     paper: ClassVar[str] = ""
     traits: ClassVar[frozenset[str]] = frozenset()
-    """What an objective may ask of it: `packing`, `gradient_checkpointing`, `resume`, `merge`."""
+    """What may be asked of it: `packing`, `gradient_checkpointing`, `resume` (its checkpoint can
+    start another objective), `merge` (`merged` works), `swap` (several checkpoints can share one
+    loaded base), `mixed_batch` (PEFT's `adapter_names` mixes them in one batch exactly)."""
+    reload_tolerance: ClassVar[float] = 1e-5
+    """Largest difference of a logit between the trained model and its reloaded checkpoint, relative
+    to the largest logit; the same arithmetic runs twice, so next to nothing is left."""
+
+    def lacks(self) -> Mapping[str, str]:
+        """Traits that it, or these options of it, cannot have, each with the reason."""
+        return {}
+
+    def exceptions(self) -> Mapping[str, str]:
+        """Audits whose promise does not hold for it, each with the reason.
+
+        Keys: `starts_at_base` (before training it computes what the base does), `switched_off` (it
+        can be switched off), `base_unchanged` (the base's own weights stay as they were).
+        """
+        return {}
+
+    def refusal(self, trait: str) -> str | None:
+        """Why it does not have a trait; None when it does."""
+        missing = self.lacks()
+        if trait in missing:
+            return missing[trait]
+        return None if trait in self.traits else f"{self.name} does not carry {trait}"
 
     def load(self, ref: ModelRef, head: Head = "lm") -> PreTrainedModel:
         """The base model, in the reference's dtype, from safetensors."""
@@ -40,17 +68,64 @@ class Method(Component):
         model.save_pretrained(folder)
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
-        """The trained model, ready for inference."""
+        """The trained model, ready for inference; its head is the one it was trained with."""
         raise NotImplementedError
+
+    def merged(self, ref: ModelRef, checkpoint: Path) -> PreTrainedModel:
+        """The trained model as one plain model in the reference's dtype, without an adapter.
+
+        Raises:
+            ModelError: the method cannot be merged (no trait `merge`).
+        """
+        reason = self.refusal("merge")
+        raise ModelError(
+            f"method '{self.name}' cannot be merged: {reason}",
+            where=str(checkpoint),
+            fix="evaluate it unmerged",
+        )
 
     def switched_off(self, model: Any) -> Any:
         """A context in which the model computes what its base computes; None if there is none."""
         return None
 
+    def proofs(self, model: Any) -> Mapping[str, tuple[bool, str]]:
+        """Audits of this method alone, on the trained model: name -> (holds, what was seen)."""
+        return {}
+
     def trainable_state(self, model: Any) -> dict[str, torch.Tensor]:
         """The tensors that training moves, by name."""
         return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
+    def add_reference(self, model: Any) -> Reference:
+        """Keep the model as it is now, frozen, while `model` trains on (PPO's starting policy).
+
+        The reference is a copy of the tensors that training moves, put in their place for one
+        forward pass: the base is shared, no adapter is added (so PiSSA does not decompose again),
+        and nothing of it is among the model's parameters, its checkpoints or its counts.
+        """
+        return Reference(model, self.trainable_state(model))
+
+    def describe(self, base: PreTrainedModel) -> ModelInfo:
+        """What the formulas below need, from a loaded base that nothing is attached to yet."""
+        shapes = {name: tuple(p.shape) for name, p in base.named_parameters()}
+        return ModelInfo("", None, {}, base.config.to_dict(), shapes)
+
     def count_trainable(self, info: ModelInfo) -> int | None:
         """Trainable parameters by formula, from tensor shapes; None when the shapes are unknown."""
         raise NotImplementedError
+
+    def state_bytes(self, info: ModelInfo, dtype: str) -> dict[str, int] | None:
+        """Bytes of `weights`, `gradients` and `optimizer` (AdamW's two moments) by formula.
+
+        For N base parameters of s bytes and T trainable ones beside them in float32: s N + 4 T,
+        4 T and 8 T. None when the shapes are unknown.
+        """
+        trainable = self.count_trainable(info)
+        if info.parameters is None or trainable is None:
+            return None
+        weights = info.parameters * BYTES[dtype]
+        return {
+            "weights": weights + 4 * trainable,
+            "gradients": 4 * trainable,
+            "optimizer": 8 * trainable,
+        }

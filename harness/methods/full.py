@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.methods.base import Method
+from harness.errors import ModelError
+from harness.methods.base import BYTES, Method
 from harness.model_files import ModelInfo, ModelRef
 
 if TYPE_CHECKING:
@@ -15,24 +17,71 @@ if TYPE_CHECKING:
 class Full(Method):
     """Every weight of the model moves.
 
-    Trainable parameters: all of them. State: 4 bytes of weight, 4 of gradient and 8 of AdamW's two
-    moments for each, in float32.
+    Trainable parameters: all N of them. State in a dtype of s bytes: s N of weights, s N of
+    gradients and 2 s N of AdamW's two moments (16 bytes a parameter in float32).
     """
 
     traits = frozenset({"packing", "gradient_checkpointing", "resume"})
+
+    def lacks(self) -> dict[str, str]:
+        return {
+            "merge": "it trains the model itself, so there is nothing to merge",
+            "swap": "its checkpoints are whole models and share no base",
+            "mixed_batch": "its checkpoints are whole models and share no base",
+        }
+
+    def exceptions(self) -> dict[str, str]:
+        return {
+            "switched_off": "the base's own weights moved; there is no adapter to switch off",
+            "base_unchanged": "every weight of the base trains",
+        }
 
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> PreTrainedModel:
         base.requires_grad_(True)
         return base
 
     def resume(self, base: PreTrainedModel, checkpoint: Path) -> PreTrainedModel:
-        import safetensors.torch
-
-        safetensors.torch.load_model(base, checkpoint / "model.safetensors")
+        _load_weights(base, checkpoint)
         return self.attach(base)
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
-        return ref.at(checkpoint).load("lm")
+        head = "score" if _scores(checkpoint) else "lm"
+        return ref.at(checkpoint).load(head)
 
     def count_trainable(self, info: ModelInfo) -> int | None:
         return info.parameters
+
+    def state_bytes(self, info: ModelInfo, dtype: str) -> dict[str, int] | None:
+        if info.parameters is None:
+            return None
+        size = info.parameters * BYTES[dtype]
+        return {"weights": size, "gradients": size, "optimizer": 2 * size}
+
+
+def _scores(checkpoint: Path) -> bool:
+    """Whether the checkpoint has a score head, by the class that its config names."""
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    return any("SequenceClassification" in name for name in config.get("architectures") or [])
+
+
+def _load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
+    """Every shard into the model; a tied weight stands in the file once.
+
+    Raises:
+        ModelError: tensors are missing, or belong to another model.
+    """
+    import safetensors.torch
+
+    state: dict[str, Any] = {}
+    for shard in sorted(checkpoint.glob("*.safetensors")):
+        state |= safetensors.torch.load_file(shard)
+    unknown = sorted(set(state) - set(model.state_dict()))
+    missing = sorted(set(dict(model.named_parameters())) - set(state))
+    if unknown or missing:
+        lacking = f"has no {missing[0]}" if missing else f"holds {unknown[0]}"
+        raise ModelError(
+            f"the checkpoint is of another model: it {lacking}",
+            where=str(checkpoint),
+            fix="resume from a checkpoint that was trained from this base",
+        )
+    model.load_state_dict(state, strict=False)

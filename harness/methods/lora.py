@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from harness.methods.base import Method
-from harness.model_files import ModelInfo, ModelRef
+from harness.methods._peft import PeftMethod, matches, sides, task_of
+from harness.model_files import ModelInfo
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
     from transformers import PreTrainedModel
 
+_REBASING = ("pissa", "olora")
 
-class Lora(Method):
+
+class Lora(PeftMethod):
     """LoRA: W + (alpha / r) B A, with the base frozen (Hu et al., 2021, arXiv:2106.09685).
 
-    Options: rsLoRA's scaling alpha / sqrt(r) (Kalajdzievski, 2023, arXiv:2312.03732) and DoRA's
-    split into magnitude and direction (Liu et al., 2024, arXiv:2402.09353).
+    Options: rsLoRA's scaling alpha / sqrt(r) (Kalajdzievski, 2023, arXiv:2312.03732); DoRA's split
+    into magnitude and direction (Liu et al., 2024, arXiv:2402.09353); PiSSA's start, where B A
+    holds the r largest singular values of W and the base keeps the residual (Meng et al., 2024,
+    arXiv:2404.02948). A PiSSA checkpoint loads onto the original base, which PEFT decomposes again
+    in the same way.
 
-    Trainable parameters: r (d_in + d_out) for each target, and d_out more with DoRA.
+    Trainable parameters: r (d_in + d_out) for each target, and d_out more with DoRA. State: the
+    base's N parameters at s bytes each; 16 bytes for each trainable one (float32 weight, gradient
+    and AdamW's two moments), whatever the base's dtype.
     """
 
+    VERSION = 1
     paper = "arXiv:2106.09685"
-    traits = frozenset({"packing", "gradient_checkpointing", "resume", "merge"})
+    traits = frozenset(
+        {"packing", "gradient_checkpointing", "resume", "merge", "swap", "mixed_batch"}
+    )
 
     r: int = Field(16, gt=0)
     """Rank of the update."""
@@ -41,57 +50,60 @@ class Lora(Method):
     """Train the magnitude of each output's weights too."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which biases train as well."""
-    init_lora_weights: bool | Literal["gaussian", "eva", "olora"] = True
-    """As in PEFT; True starts at the base exactly (B = 0)."""
+    init_lora_weights: Literal[True, "gaussian", "pissa", "olora"] = True
+    """As in PEFT: True and `gaussian` start at the base exactly (B = 0); `pissa` and `olora` move
+    a part of each weight into the adapter, by an exact SVD or a QR decomposition."""
 
-    def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
-        from peft import LoraConfig, get_peft_model
+    @field_validator("init_lora_weights", mode="before")
+    @classmethod
+    def _refuse(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("pissa_niter"):
+            raise ValueError(
+                f"'{value}' is a randomised SVD: its checkpoint reloads onto another residual base"
+                " and gives other logits; use the exact `pissa`"
+            )
+        if value == "eva":
+            raise ValueError(
+                "'eva' needs a pass over the data that is not made here; PEFT would start as plain"
+                " LoRA without a word; choose true, gaussian, pissa or olora"
+            )
+        return value
 
-        config = LoraConfig(
-            task_type="CAUSAL_LM", modules_to_save=list(also_train) or None, **self.model_dump()
+    def lacks(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if self.use_dora:
+            found["mixed_batch"] = "PEFT cannot mix DoRA adapters in one batch"
+        if self.bias != "none":
+            found["swap"] = f"bias: {self.bias} trains the base's own biases"
+        if self.init_lora_weights in _REBASING:
+            found["swap"] = f"{self.init_lora_weights} changes the base under the adapter"
+        if "swap" in found:
+            found["mixed_batch"] = found["swap"]
+        return found
+
+    def exceptions(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for trait, reason in self.lacks().items():
+            if trait == "swap":
+                found |= {"switched_off": reason, "base_unchanged": reason}
+        return found
+
+    def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
+        from peft import LoraConfig
+
+        return LoraConfig(
+            task_type=task_of(base),
+            modules_to_save=list(also_train) or None,
+            fan_in_fan_out=base.config.model_type == "gpt2",
+            **self.model_dump(),
         )
-        return get_peft_model(base, config)
-
-    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
-        from peft import PeftModel
-
-        return PeftModel.from_pretrained(base, checkpoint, is_trainable=True)
-
-    def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
-        from peft import PeftModel
-
-        return PeftModel.from_pretrained(ref.load("lm"), checkpoint).eval()
-
-    def save(self, model: Any, folder: Path) -> None:
-        # all-linear leaves the embeddings alone; without this PEFT asks the hub whether the
-        # vocabulary grew.
-        model.save_pretrained(folder, save_embedding_layers=False)
-        _in_order(folder / "adapter_config.json")
-
-    def switched_off(self, model: Any) -> Any:
-        return model.disable_adapter()
 
     def count_trainable(self, info: ModelInfo) -> int | None:
         if not info.shapes or self.bias != "none":
             return None
         total = 0
-        for name, (d_out, d_in) in info.linear_shapes().items():
-            if self.targets(name):
+        for name, shape in info.linear_shapes().items():
+            if self.target_modules == "all-linear" or matches(name, self.target_modules):
+                d_in, d_out = sides(info, shape)
                 total += self.r * (d_in + d_out) + (d_out if self.use_dora else 0)
         return total
-
-    def targets(self, weight: str) -> bool:
-        """Whether the layer of this weight gets an adapter, by PEFT's rule for names."""
-        if self.target_modules == "all-linear":
-            return True
-        layer = weight.removesuffix(".weight")
-        return any(layer == t or layer.endswith(f".{t}") for t in self.target_modules)
-
-
-def _in_order(config: Path) -> None:
-    """PEFT writes sets of names in an order that differs from process to process."""
-    fields = json.loads(config.read_text(encoding="utf-8"))
-    for name, value in fields.items():
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            fields[name] = sorted(value)
-    config.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -11,12 +11,9 @@ from typing import Any
 
 from harness.data.render import encode
 from harness.methods.base import Method
-from harness.model_files import ModelInfo, ModelRef
+from harness.model_files import ModelRef
 from harness.objectives.base import Evidence
 
-RELOAD_TOLERANCE = 1e-5
-"""Largest difference of a logit between the trained model and its reloaded checkpoint, relative to
-the largest logit; the same arithmetic runs twice, so float32 leaves nothing or next to nothing."""
 _PROBE_ROWS, _PROBE_TOKENS = 4, 64
 
 Check = dict[str, str]
@@ -40,7 +37,7 @@ def logits(model: Any, ids: Any) -> Any:
     with torch.no_grad():
         found = model(input_ids=ids, use_cache=False).logits.float()
     model.train(training)
-    return found
+    return found[:, -ids.shape[1] :]  # a soft prompt's own logits stand before them
 
 
 def fingerprint(state: Mapping[str, Any]) -> dict[str, str]:
@@ -62,8 +59,7 @@ def frozen_state(model: Any) -> dict[str, Any]:
 
 def expected_trainable(method: Method, base: Any) -> int | None:
     """What the method's formula says, from the loaded model's own shapes."""
-    shapes = {name: tuple(p.shape) for name, p in base.named_parameters()}
-    return method.count_trainable(ModelInfo("", None, {}, shapes=shapes))
+    return method.count_trainable(method.describe(base))
 
 
 def audit(
@@ -93,6 +89,7 @@ def audit(
         _switched_off(method, model, ids, before),
         _reloads(method, ref, checkpoint, ids, after),
         _finite(step_log),
+        *(_check(name, good, detail) for name, (good, detail) in method.proofs(model).items()),
     ]
 
 
@@ -149,9 +146,11 @@ def _changed(before: Any, after: Any) -> Check:
 
 def _switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:
     name = "switched off, it is its base"
-    context = method.switched_off(model)
+    reason = method.exceptions().get("switched_off")
+    context = None if reason else method.switched_off(model)
     if context is None:
-        return {"check": name, "status": "skipped", "detail": f"{method.name} has no off switch"}
+        reason = reason or f"{method.name} has no off switch"
+        return {"check": name, "status": "skipped", "detail": reason}
     with context:
         difference = float((logits(model, ids) - before).abs().max())
     return _check(name, difference == 0, f"largest logit difference {difference:.3g}")
@@ -161,8 +160,8 @@ def _reloads(method: Method, ref: ModelRef, checkpoint: Path, ids: Any, after: A
     reloaded = logits(method.load_trained(ref, checkpoint), ids)
     scale = max(float(after.abs().max()), 1e-12)
     difference = float((reloaded - after).abs().max()) / scale
-    detail = f"relative logit difference {difference:.3g}, allowed {RELOAD_TOLERANCE:g}"
-    return _check("the checkpoint reloads", difference <= RELOAD_TOLERANCE, detail)
+    detail = f"relative logit difference {difference:.3g}, allowed {method.reload_tolerance:g}"
+    return _check("the checkpoint reloads", difference <= method.reload_tolerance, detail)
 
 
 def _finite(step_log: Path) -> Check:

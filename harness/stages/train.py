@@ -10,7 +10,7 @@ from harness import component
 from harness.data.render import encode, layout_of, require_template, template_digest
 from harness.errors import DataError, StageFailed
 from harness.job import Job
-from harness.measure import tensor_bytes
+from harness.measure import number_count, tensor_bytes
 from harness.objectives.base import Objective, TrainJob, TrainResult
 from harness.predict import training_flops
 from harness.stages import _audit
@@ -150,7 +150,7 @@ def _fitting(
 
 
 def _cost(job: Job, model: Any, result: TrainResult) -> dict[str, Any]:
-    total = sum(p.numel() for p in model.parameters())
+    total = number_count(model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     flops = training_flops(total, trainable, result.tokens)
     seconds = job.ledger.phases["train"]

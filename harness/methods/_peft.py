@@ -1,0 +1,128 @@
+"""What the methods that PEFT implements share: configs, checkpoints, the off switch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ModelError
+from harness.methods.base import Method
+from harness.model_files import ModelInfo, ModelRef
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
+
+CONFIG = "adapter_config.json"
+
+
+class PeftMethod(Method):
+    """An adapter of PEFT's inside a frozen base; checkpoints are in PEFT's own format."""
+
+    def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
+        """PEFT's config of a fresh adapter on `base`."""
+        raise NotImplementedError
+
+    def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
+        from peft import get_peft_model
+
+        require_bare(base, self.name)
+        return get_peft_model(base, self.config(base, also_train))
+
+    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
+        from peft import PeftModel
+
+        require_bare(base, self.name)
+        return PeftModel.from_pretrained(base, checkpoint, is_trainable=True)
+
+    def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
+        from peft import PeftModel
+
+        base = self.load(ref, head_of(checkpoint))
+        return PeftModel.from_pretrained(base, checkpoint).eval()
+
+    def merged(self, ref: ModelRef, checkpoint: Path) -> PreTrainedModel:
+        if self.refusal("merge") is not None:
+            return super().merged(ref, checkpoint)
+        from peft import PeftModel
+
+        # ref.load, not self.load: an adapter of a 4-bit base is merged into the whole weights.
+        model = PeftModel.from_pretrained(ref.load(head_of(checkpoint)), checkpoint)
+        merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+        return merged.eval()
+
+    def save(self, model: Any, folder: Path) -> None:
+        # No method here touches the embeddings; without this PEFT asks the hub whether the
+        # vocabulary grew.
+        model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
+        in_order(folder / CONFIG)
+
+    def switched_off(self, model: Any) -> Any:
+        if "switched_off" in self.exceptions():
+            return None
+        return model.disable_adapter()
+
+
+def require_bare(base: Any, name: str) -> None:
+    """Refuse a base that carries an adapter already.
+
+    Raises:
+        ModelError: stacked adapters would train and count together, and PiSSA or OLoRA would
+            decompose weights that are a residual already.
+    """
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    carries = isinstance(base, PeftModel) or any(
+        isinstance(module, BaseTunerLayer) for module in base.modules()
+    )
+    if carries:
+        raise ModelError(
+            f"the base that '{name}' is to be attached to carries an adapter already",
+            fix="load the base again, or merge the first adapter into it",
+        )
+
+
+def task_of(base: Any) -> str:
+    """PEFT's name of the task, from the class of the base."""
+    scores = "SequenceClassification" in type(base).__name__
+    return "SEQ_CLS" if scores else "CAUSAL_LM"
+
+
+def head_of(checkpoint: Path) -> Any:
+    """The head a PEFT checkpoint was trained with: `lm` or `score`.
+
+    Raises:
+        ModelError: no PEFT checkpoint there.
+    """
+    path = checkpoint / CONFIG
+    if not path.is_file():
+        raise ModelError(
+            f"{checkpoint} holds no {CONFIG}",
+            fix="name a folder that PEFT's save_pretrained() wrote",
+        )
+    task = json.loads(path.read_text(encoding="utf-8")).get("task_type")
+    return "score" if task == "SEQ_CLS" else "lm"
+
+
+def matches(weight: str, targets: Sequence[str]) -> bool:
+    """Whether the layer of this weight is among `targets`, by PEFT's rule for names."""
+    layer = weight.removesuffix(".weight")
+    return any(layer == target or layer.endswith(f".{target}") for target in targets)
+
+
+def sides(info: ModelInfo, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Inputs and outputs of a linear layer; GPT-2's Conv1D stores them the other way round."""
+    d_out, d_in = reversed(shape) if info.config.get("model_type") == "gpt2" else shape
+    return d_in, d_out
+
+
+def in_order(config: Path) -> None:
+    """PEFT writes sets of names in an order that differs from process to process."""
+    fields = json.loads(config.read_text(encoding="utf-8"))
+    for name, value in fields.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            fields[name] = sorted(value)
+    config.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,41 @@
+"""A frozen copy of what a model's trainable tensors were, for trainers that need a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Reference:
+    """The model as it was when this was made, whatever has been trained since.
+
+    Attributes:
+        tensors: the copies, by parameter name; an audit takes their digest before and after.
+    """
+
+    def __init__(self, model: Any, state: Mapping[str, torch.Tensor]) -> None:
+        self._model = model
+        self.tensors = {name: tensor.detach().clone() for name, tensor in state.items()}
+
+    def __call__(self, **inputs: Any) -> Any:
+        """The model's output for `inputs`, in evaluation mode and without gradients."""
+        import torch
+
+        training = {module: module.training for module in self._model.modules()}
+        self._model.eval()
+        try:
+            with torch.no_grad():
+                return torch.func.functional_call(self._model, self.tensors, kwargs=inputs)
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+
+    def logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits of the given tokens, (batch, tokens, vocabulary); those of a soft prompt, which
+        stand before them, are left out."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        found: torch.Tensor = self(**inputs, use_cache=False).logits
+        return found[:, -input_ids.shape[1] :]

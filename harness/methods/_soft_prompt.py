@@ -1,0 +1,98 @@
+"""What prompt tuning, p-tuning and prefix tuning share: they learn a prompt, and the base is whole.
+
+PEFT refuses to train a soft prompt on from its export. Here a prompt without an encoder is loaded
+into a trainable one; with an encoder, the checkpoint holds the encoder too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from harness.errors import ModelError
+from harness.methods._peft import PeftMethod, require_bare
+from harness.methods._soft_prompt_model import STATE, KeepsEncoder, KeepsPositions, mix
+from harness.model_files import ModelInfo, ModelRef
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class SoftPrompt(PeftMethod):
+    """A prompt of vectors that is learned; nothing inside the model changes."""
+
+    traits = frozenset({"gradient_checkpointing", "resume", "swap"})
+
+    adds_tokens: ClassVar[bool] = True
+    """Whether the prompt is a row's first embeddings, and so stands in its positions and logits."""
+
+    num_virtual_tokens: int = Field(20, gt=0)
+    """Length of the learned prompt, in tokens; each takes a place in the model's context."""
+
+    def lacks(self) -> dict[str, str]:
+        return {
+            "packing": "documents packed into one row would share one prompt and see each other",
+            "merge": "a learned prompt is no part of the weights",
+            "mixed_batch": "PEFT ignores adapter_names for soft prompts without a word",
+        }
+
+    def exceptions(self) -> dict[str, str]:
+        return {"starts_at_base": "a fresh prompt changes the output before it is trained"}
+
+    def has_encoder(self) -> bool:
+        """Whether the exported prompt is computed by an encoder that the export leaves out."""
+        return False
+
+    def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
+        return self._repaired(super().attach(base, also_train))
+
+    def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
+        return self._repaired(super().load_trained(ref, checkpoint))
+
+    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
+        from peft import PeftConfig, get_peft_model
+
+        require_bare(base, self.name)
+        if self.has_encoder() and not (checkpoint / STATE).is_file():
+            raise ModelError(
+                f"{checkpoint} holds the prompt but not the encoder that made it ({STATE}), so"
+                f" {self.name} cannot go on training from it",
+                fix="score it, or start from a checkpoint that was trained here",
+            )
+        config = PeftConfig.from_pretrained(checkpoint)
+        config.inference_mode = False
+        model = self._repaired(get_peft_model(base, config))
+        model.load_adapter(str(checkpoint), "default", is_trainable=True)
+        return model
+
+    def _repaired(self, model: Any) -> Any:
+        repairs = [KeepsPositions] if self.adds_tokens else []
+        return mix(model, *repairs, *([KeepsEncoder] if self.has_encoder() else []))
+
+
+def width(info: ModelInfo) -> int | None:
+    """Size of a token's embedding, by the names that models give it."""
+    return _first(info.config, "hidden_size", "n_embd", "d_model")
+
+
+def depth(info: ModelInfo) -> int | None:
+    """Number of layers."""
+    return _first(info.config, "num_hidden_layers", "num_layers", "n_layer")
+
+
+def key_width(info: ModelInfo) -> int | None:
+    """Size of a token's keys in one layer: key-value heads times their size."""
+    hidden, heads = width(info), _first(info.config, "num_attention_heads", "n_head")
+    if hidden is None or heads is None:
+        return None
+    if info.config.get("num_key_value_heads") is None:
+        return hidden
+    size = info.config.get("head_dim") or hidden // heads
+    return int(size) * int(info.config["num_key_value_heads"])
+
+
+def _first(config: Mapping[str, Any], *names: str) -> int | None:
+    return next((int(config[name]) for name in names if config.get(name) is not None), None)

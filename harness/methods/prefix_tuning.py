@@ -1,0 +1,64 @@
+"""Prefix tuning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from harness.methods._peft import task_of
+from harness.methods._soft_prompt import SoftPrompt, depth, key_width
+from harness.model_files import ModelInfo
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
+
+
+class PrefixTuning(SoftPrompt):
+    """Prefix tuning: n learned keys and values before every layer's own (Li and Liang, 2021).
+
+    Trainable parameters, for L layers whose keys have size k (key-value heads times their size):
+    2 n L k; with `projection`, of hidden size h, n k + (k + 1) h + (h + 1) 2 L k, of which the
+    exported checkpoint holds the 2 n L k that they make. State: the base's N parameters at s bytes
+    each, and 16 bytes for each trainable one.
+    """
+
+    paper = "arXiv:2101.00190"
+    traits = frozenset({"resume", "swap"})
+    adds_tokens = False
+
+    projection: bool = False
+    """Make the prefix with a two-layer MLP, as the paper does to steady its training."""
+    encoder_hidden_size: int | None = Field(None, gt=0)
+    """Size of that MLP; default: the size of a layer's keys."""
+    init: Literal["random", "zero"] = "random"
+    """`zero` starts with keys and values of zero, which still draw attention."""
+
+    def lacks(self) -> dict[str, str]:
+        reason = "PEFT passes the prefix as a cache, which gradient checkpointing throws away"
+        return {**super().lacks(), "gradient_checkpointing": reason}
+
+    def has_encoder(self) -> bool:
+        return self.projection
+
+    def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
+        from peft import PrefixTuningConfig
+
+        return PrefixTuningConfig(
+            task_type=task_of(base),
+            num_virtual_tokens=self.num_virtual_tokens,
+            prefix_projection=self.projection,
+            encoder_hidden_size=self.encoder_hidden_size,
+            init_weights="zero" if self.init == "zero" else None,
+            modules_to_save=list(also_train) or None,
+        )
+
+    def count_trainable(self, info: ModelInfo) -> int | None:
+        layers, keys = depth(info), key_width(info)
+        if layers is None or keys is None:
+            return None
+        if not self.projection:
+            return 2 * self.num_virtual_tokens * layers * keys
+        h = self.encoder_hidden_size or keys
+        return self.num_virtual_tokens * keys + (keys + 1) * h + (h + 1) * 2 * layers * keys

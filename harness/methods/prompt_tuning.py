@@ -1,0 +1,56 @@
+"""Prompt tuning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import model_validator
+
+from harness.methods._peft import task_of
+from harness.methods._soft_prompt import SoftPrompt, width
+from harness.model_files import ModelInfo
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
+
+
+class PromptTuning(SoftPrompt):
+    """Prompt tuning: n learned embeddings before every input (Lester et al., 2021).
+
+    Trainable parameters: n d, for an embedding of size d. State: the base's N parameters at s bytes
+    each, and 16 n d bytes (float32 weight, gradient and AdamW's two moments). Every row is n tokens
+    longer, so activations grow with n.
+    """
+
+    paper = "arXiv:2104.08691"
+
+    init: Literal["vocabulary", "text", "random"] = "vocabulary"
+    """From the embeddings of random tokens (drawn from the seed), from those of `init_text`, or
+    from a normal distribution, whose vectors lie far from any token's."""
+    init_text: str | None = None
+    """The words to start from, cut or repeated to the prompt's length (`init: text`)."""
+
+    @model_validator(mode="after")
+    def _text(self) -> PromptTuning:
+        if (self.init == "text") != (self.init_text is not None):
+            raise ValueError("init_text goes with `init: text`, and with nothing else")
+        return self
+
+    def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
+        from peft import PromptTuningConfig
+
+        kind = {"vocabulary": "SAMPLE_VOCAB", "text": "TEXT", "random": "RANDOM"}[self.init]
+        source = str(base.config._name_or_path) if self.init == "text" else None
+        return PromptTuningConfig(
+            task_type=task_of(base),
+            num_virtual_tokens=self.num_virtual_tokens,
+            prompt_tuning_init=kind,
+            prompt_tuning_init_text=self.init_text,
+            tokenizer_name_or_path=source,
+            modules_to_save=list(also_train) or None,
+        )
+
+    def count_trainable(self, info: ModelInfo) -> int | None:
+        size = width(info)
+        return None if size is None else self.num_virtual_tokens * size

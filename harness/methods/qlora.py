@@ -1,0 +1,193 @@
+"""Low-rank adapters on a 4-bit base."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.methods._peft import matches, sides
+from harness.methods.base import Head
+from harness.methods.lora import Lora
+from harness.model_files import ModelInfo, ModelRef
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_WHOLE = ("lm_head", "embed_out", "score")
+"""Heads stay whole."""
+_BLOCK, _SUPERBLOCK = 64, 256
+"""Weights that share a scale, and scales that share a scale of theirs (the paper's section 3)."""
+
+
+class Qlora(Lora):
+    """QLoRA: LoRA on a base in NF4 with double quantisation (Dettmers et al., 2023).
+
+    The linear layers inside the blocks are quantised as they are read and computed in the suite's
+    dtype; embeddings, norms and the head stay whole, in float32, as PEFT prepares them. The adapter
+    trains in bfloat16, as in the paper and in TRL (DoRA's magnitudes in float32).
+
+    Trainable parameters: as `lora`'s. State: for Q quantised and U other base parameters, Q / 2 + 4
+    U bytes of weights (and about Q / 64 more of scales, which are no parameters), and 8 bytes for
+    each of the adapter's (bfloat16 weight, gradient and AdamW's two moments).
+    """
+
+    VERSION = 1
+    paper = "arXiv:2305.14314"
+    requires = ("bitsandbytes",)
+
+    init_lora_weights: Literal[True, "gaussian"] = True
+    """As in PEFT; both start at the base exactly. PiSSA and OLoRA need whole weights."""
+
+    def load(self, ref: ModelRef, head: Head = "lm") -> PreTrainedModel:
+        import torch
+        from peft import prepare_model_for_kbit_training
+        from transformers import BitsAndBytesConfig
+
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, ref.dtype),
+            llm_int8_skip_modules=list(_WHOLE),
+        )
+        base = ref.load(head, quantization)
+        keep_gradients(base)
+        # Trainers switch gradient checkpointing on themselves, and the inputs' gradients with it.
+        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
+        return base.eval()  # type: ignore[no-any-return]
+
+    def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
+        return _in_bfloat16(super().attach(base, also_train))
+
+    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
+        return _in_bfloat16(super().resume(base, checkpoint))
+
+    def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
+        return _in_bfloat16(super().load_trained(ref, checkpoint))
+
+    def proofs(self, model: Any) -> dict[str, tuple[bool, str]]:
+        whole = unquantised(model)
+        found = {
+            "linear layers are in 4 bits": (
+                not whole,
+                f"not {whole[0]}" if whole else "all of them",
+            )
+        }
+        if not whole:
+            cosine = gradient_cosine(model)
+            found["gradients pass a 4-bit layer as they pass its dequantised weights"] = (
+                cosine >= 0.999,
+                f"cosine {cosine:.5f}, at least 0.999 wanted",
+            )
+        return found
+
+    def describe(self, base: PreTrainedModel) -> ModelInfo:
+        """As for any method, with the shapes that packed weights had in the model's files."""
+        info = super().describe(base)
+        turned = info.config.get("model_type") == "gpt2"  # transposed before it was packed
+        packed = {
+            name: tuple(parameter.quant_state.shape)[:: -1 if turned else 1]
+            for name, parameter in base.named_parameters()
+            if getattr(parameter, "quant_state", None) is not None
+        }
+        return replace(info, shapes={**info.shapes, **packed})
+
+    def state_bytes(self, info: ModelInfo, dtype: str) -> dict[str, int] | None:
+        total, trainable = info.parameters, self.count_trainable(info)
+        if total is None or trainable is None:
+            return None
+        quantised = sum(math.prod(shape) for shape in info.linear_shapes().values())
+        whole = _magnitudes(self, info)
+        small = trainable - whole
+        return {
+            "weights": quantised // 2 + 4 * (total - quantised) + 2 * small + 4 * whole,
+            "gradients": 2 * small + 4 * whole,
+            "optimizer": 4 * small + 8 * whole,
+        }
+
+
+def scale_bytes(info: ModelInfo) -> int:
+    """Bytes of the scales of double quantisation, which are no parameters.
+
+    A byte for each block of 64 weights, four for each 256 of those, and for each layer the two code
+    books (16 and 256 numbers) and an offset, in float32.
+    """
+    total = 0
+    for shape in info.linear_shapes().values():
+        blocks = math.ceil(math.prod(shape) / _BLOCK)
+        total += blocks + 4 * math.ceil(blocks / _SUPERBLOCK) + 4 * (16 + 256 + 1)
+    return total
+
+
+def unquantised(model: Any) -> list[str]:
+    """Linear layers of the base that hold whole weights, though they should be in 4 bits."""
+    import torch
+    from bitsandbytes.nn.modules import Linear4bit
+
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and not isinstance(module, Linear4bit)
+        and "lora_" not in name
+        and not any(part in _WHOLE for part in name.split("."))
+    ]
+
+
+def gradient_cosine(model: Any) -> float:
+    """Cosine between a 4-bit layer's input gradient and that of its dequantised weights, after a
+    forward pass in evaluation mode, where bitsandbytes may have repacked them."""
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn.modules import Linear4bit
+
+    layer = next(module for module in model.modules() if isinstance(module, Linear4bit))
+    packed: Any = layer.weight
+    weight = dequantize_4bit(packed.data, packed.quant_state).float()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(8, layer.in_features, generator=generator).to(weight.device)
+    out = torch.randn(8, layer.out_features, generator=generator).to(weight.device)
+    x.requires_grad_(True)
+    (found,) = torch.autograd.grad(layer(x), x, out.to(layer(x).dtype), allow_unused=True)
+    if found is None:
+        return 0.0
+    wanted = out @ weight.view(layer.out_features, layer.in_features)
+    return float(
+        torch.nn.functional.cosine_similarity(found.float().flatten(), wanted.flatten(), 0)
+    )
+
+
+def keep_gradients(base: Any) -> None:
+    """Keep bitsandbytes from repacking weights for a CPU's AVX-512 bf16 kernels.
+
+    It repacks at a layer's first forward pass without gradients in evaluation mode, never unpacks,
+    and from then on passes no gradient through the layer, without a word. The other path is exact.
+    """
+    for module in base.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _in_bfloat16(model: Any) -> Any:
+    """The adapter in bfloat16, as TRL has it on a quantised base; here from the start, so that a
+    checkpoint reloads to the same arithmetic, whatever trained it."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if "lora_" in name and "lora_magnitude_vector" not in name:
+            parameter.data = parameter.data.to(torch.bfloat16)
+    return model
+
+
+def _magnitudes(method: Lora, info: ModelInfo) -> int:
+    """DoRA's trained magnitudes: one for each output of each target."""
+    if not method.use_dora:
+        return 0
+    every = method.target_modules == "all-linear"
+    return sum(
+        sides(info, shape)[1]
+        for name, shape in info.linear_shapes().items()
+        if every or matches(name, method.target_modules)
+    )
