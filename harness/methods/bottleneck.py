@@ -14,14 +14,15 @@ from harness.methods._bottleneck_layouts import (
     residual_width,
     targets,
 )
-from harness.methods.base import Method
+from harness.methods._peft import PeftMethod, task_of
 from harness.model_files import ModelInfo, ModelRef
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
     from transformers import PreTrainedModel
 
 
-class Bottleneck(Method):
+class Bottleneck(PeftMethod):
     """Bottleneck adapters: h + s up(act(down(h))) on a sublayer's output h, with the base frozen.
 
     `houlsby` puts one after the attention's output projection and one after the feed-forward's,
@@ -39,7 +40,7 @@ class Bottleneck(Method):
     """
 
     paper = "arXiv:1902.00751"
-    traits = frozenset({"packing", "gradient_checkpointing", "resume"})
+    traits = frozenset({"packing", "gradient_checkpointing", "resume", "swap", "mixed_batch"})
     impl = "harness.methods._bottleneck:BottleneckConfig"
 
     placement: Placement = "houlsby"
@@ -55,34 +56,19 @@ class Bottleneck(Method):
     target_modules: list[str] | None = None
     """Names of the projections to adapt instead of `placement`'s: for architectures not known."""
 
-    def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
-        from peft import get_peft_model
-
-        config = self.working_part()(
-            task_type="CAUSAL_LM" if base.can_generate() else "SEQ_CLS",
-            modules_to_save=list(also_train) or None,
-            **self.model_dump(),
+    def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
+        made: PeftConfig = self.working_part()(
+            task_type=task_of(base), modules_to_save=list(also_train) or None, **self.model_dump()
         )
-        return get_peft_model(base, config)
+        return made
 
     def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
-        from peft import PeftModel
-
         self.working_part()  # makes PEFT know the type
-        return PeftModel.from_pretrained(base, checkpoint, is_trainable=True)
+        return super().resume(base, checkpoint)
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
-        from peft import PeftModel
-
         self.working_part()
-        return PeftModel.from_pretrained(self.load(ref), checkpoint).eval()
-
-    def save(self, model: Any, folder: Path) -> None:
-        # No embedding is adapted; without this PEFT asks the hub whether the vocabulary grew.
-        model.save_pretrained(folder, save_embedding_layers=False)
-
-    def switched_off(self, model: Any) -> Any:
-        return model.disable_adapter()
+        return super().load_trained(ref, checkpoint)
 
     def count_trainable(self, info: ModelInfo) -> int | None:
         width = residual_width(info.config, info.shapes)
