@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from harness import component
 from harness.data.render import require_template, template_digest, trained_length
+from harness.data.statistics import lengths as length_figures
 from harness.errors import DataError, StageFailed
 from harness.job import Job
 from harness.measure import tensor_bytes
@@ -41,7 +42,8 @@ def run(job: Job) -> dict[str, Any]:
     with job.ledger.phase("attach"):
         model = method.attach(base)
         start = _audit.fingerprint(method.trainable_state(model))
-    result = _train(job, objective, model, tokenizer, rows)
+    more = {role: read_rows(job.input(role)) for role in objective.more_data()}
+    result = _train(job, objective, model, tokenizer, rows, more)
     with job.ledger.phase("save"):
         checkpoint = job.folder / CHECKPOINT
         method.save(model, checkpoint)
@@ -67,7 +69,12 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _train(
-    job: Job, objective: Objective, model: Any, tokenizer: Any, rows: list[dict[str, Any]]
+    job: Job,
+    objective: Objective,
+    model: Any,
+    tokenizer: Any,
+    rows: list[dict[str, Any]],
+    more: dict[str, list[dict[str, Any]]],
 ) -> TrainResult:
     train = TrainJob(
         model=model,
@@ -84,6 +91,7 @@ def _train(
         report_to=job.resources["report_to"],
         label=job.spec["label"],
         progress=job.progress,
+        more_rows=cast(Any, more),
     )
     # TensorBoard's default is beside the checkpoints, which go when the stage is done.
     logs = job.folder.parents[1] / "tensorboard" / job.spec["label"]
@@ -114,6 +122,10 @@ def _fitting(
         "overlong": policy,
         "longest": max(lengths),
         "mean_length": sum(lengths) / len(lengths),
+        "tokens": length_figures(lengths),
+        "tokens_cut": sum(lengths[i] - limit for i in over)
+        if limit and policy == "truncate"
+        else 0,
     }
     if over and policy == "error":
         raise DataError(
