@@ -112,10 +112,10 @@ class DataSpec(BaseModel):
         shared = {k: v for k, v in value.items() if k in Split.model_fields and k != "split"}
         rest: dict[str, Any] = {k: v for k, v in value.items() if k not in shared}
         mixture = {k: shared.pop(k) for k in list(shared) if k.startswith("mixture")}
-        if mixture and "train" not in rest:
-            rest["train"] = mixture
-        elif mixture:
+        if mixture and "train" in rest:
             raise ValueError("`train` and `mixture` both name the training rows: give one of them")
+        if mixture:
+            rest["train"], shared = {**shared, **mixture}, {}
         for name in ("train", "validation", "test"):
             given = rest.get(name)
             if isinstance(given, str):
