@@ -247,3 +247,28 @@ def test_method_that_cannot_keep_packed_documents_apart_is_refused(
     objective = {"cpt": {"packing": False, "max_length": 64}}
     texts.write(matrix={**matrix, "method": ["bitfit"], "objective": [objective]})
     assert texts.open().plan.paths
+
+
+def test_training_that_broke_off_goes_on_to_the_same_tokens_and_weights(
+    texts: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.objectives._cpt import PackedTrainer
+
+    texts.write(resources={"checkpoint_seconds": 0})
+    cpt(texts, num_train_epochs=2, per_device_train_batch_size=2)
+    whole, _ = trained(texts)
+    compute, calls = PackedTrainer.compute_loss, []
+
+    def breaks_once(self: Any, *arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("the plug was pulled")
+        return compute(self, *arguments, **named)
+
+    monkeypatch.setattr(PackedTrainer, "compute_loss", breaks_once)
+    again = texts.folder / "again"
+    assert texts.run(store=again).failed
+    records = texts.run(store=again).records
+    assert len(calls) < 2 * whole.metrics["steps"]  # it did not start from the beginning
+    assert records[whole.key].outputs == whole.outputs
+    assert records[whole.key].cost["tokens"] == whole.cost["tokens"]

@@ -516,11 +516,16 @@ def test_rows_that_cannot_be_trained_on_are_one_sentence(workspace: Workspace) -
         shown(workspace)
 
 
-def test_the_command_prints_rows_from_a_worker(workspace: Workspace) -> None:
-    workspace.write(executor="local")
-    done = workspace.command("data", "suite.yaml", "--rows", "1", "--store", "store")
-    assert done.returncode == 0, done.stderr
-    assert "⟦aa<|end|>⟧" in done.stdout
+def test_the_command_prints_the_rows_asked_for(workspace: Workspace) -> None:
+    from click.testing import CliRunner
+
+    from harness.cli import main
+
+    arguments = ["data", str(workspace.write()), "--rows", "1", "--store", str(workspace.store)]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert "<|user|>a0?<|assistant|>⟦aa<|end|>⟧" in done.stdout
+    assert "b1?" not in done.stdout
 
 
 def test_lengths_in_the_records_are_those_of_the_rows(workspace: Workspace) -> None:
