@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import traceback
@@ -113,6 +114,26 @@ def plan(suite: str, store: Path, limit: int | None, only: str | None, settings:
 
     opened = session.open_suite(suite, settings, store, only, limit)
     click.echo(session.describe_plan(opened, why=why))
+
+
+@main.command()
+@suite_options
+@click.option("--data", "entry", metavar="NAME", help="Only this entry of `data:`.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=3, show_default=True, help="Rows to show."
+)
+def data(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
+         entry: str | None, rows: int) -> None:  # fmt: skip
+    """Show the first rows just as they are trained on, and count the dropped ones by reason.
+
+    The chat template is applied, tokens in the loss are marked, special tokens are visible. Rows
+    are prepared by the trainer that would train on them; nothing is trained.
+    """
+    from harness import data_view, session
+
+    opened = session.open_suite(suite, settings, store, only, limit)
+    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    click.echo(data_view.show(opened, entry, rows, color=color))
 
 
 @main.command()

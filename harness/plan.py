@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from harness import component
-from harness.errors import SuiteError
+from harness.errors import SuiteError, unknown
 from harness.executors.base import Executor
 from harness.locate import locate
 from harness.matrix import Variant, baseline_of, expand
@@ -20,7 +21,7 @@ from harness.stage import Stage
 from harness.store import Store
 from harness.suite import Loaded, Split, Suite
 
-STAGE_VERSIONS = {"data": 1, "contamination": 1, "train": 1, "generate": 1, "score": 1}
+STAGE_VERSIONS = {"data": 2, "contamination": 1, "train": 1, "generate": 1, "score": 1}
 CONTAMINATION_N = 8
 
 
@@ -177,10 +178,13 @@ class _Planner:
             where = f"{self.file}: data.{entry}.{split}"
             if spec is None:
                 raise SuiteError("this split is needed and not given", where=where)
+            if spec.mixture:
+                self.data[entry, split] = self._mixture(entry, split, spec, where)
+                return self.data[entry, split]
             path = locate(spec.path, self.file, where)
             if path is not None and path.is_dir():
                 raise SuiteError(f"'{spec.path}' is a folder, not a file of rows", where=where)
-            fields = spec.model_dump(exclude={"path"})
+            fields = spec.model_dump(exclude={"path", "mixture", "mixture_seed", "mixture_stop"})
             if self.limit is not None:
                 fields["limit"] = min(self.limit, fields["limit"] or self.limit)
             content = (
@@ -195,10 +199,43 @@ class _Planner:
             )
         return self.data[entry, split]
 
+    def _mixture(self, entry: str, split: str, spec: Split, where: str) -> Stage:
+        """A data stage over other entries' data stages; each keeps its own filters and limit."""
+        for name in spec.mixture:
+            if name not in self.suite.data:
+                message = unknown("data", name, self.suite.data, hint="the keys of `data:`")
+                raise SuiteError(message, where=f"{where}.mixture")
+            part: Split | None = getattr(self.suite.data[name], split)
+            if part is not None and part.mixture:
+                raise SuiteError(
+                    f"'{name}' is a mixture itself", where=f"{where}.mixture", fix="name its parts"
+                )
+        limits = [n for n in (self.limit, spec.limit) if n is not None]
+        return Stage(
+            "data",
+            {
+                "version": STAGE_VERSIONS["data"],
+                "mixture": spec.mixture,
+                "seed": spec.mixture_seed,
+                "stop": spec.mixture_stop,
+                "limit": min(limits, default=None),
+            },
+            inputs={name: self._data(name, split) for name in spec.mixture},
+            locators={"where": where},
+            resources=self.suite.resources,
+            label=f"{entry}/{split}",
+        )
+
     def _train(self, variant: Variant) -> Stage:
         if not (variant.method and variant.objective and variant.data):
             raise AssertionError("an untrained use has no training stage")
         rows = self._data(variant.data, "train")
+        more = {}
+        for role, entry in variant.objective.more_data().items():
+            if entry not in self.suite.data:
+                message = unknown("data", entry, self.suite.data, hint="the keys of `data:`")
+                raise SuiteError(message, where=f"variant {variant.id}: {role}")
+            more[role] = self._data(entry, "train")
         stage = Stage(
             "train",
             {
@@ -210,7 +247,7 @@ class _Planner:
                 "seed": variant.seed,
                 "data_seed": variant.seed,
             },
-            inputs={"train": rows},
+            inputs={"train": rows, **more},
             locators=self._model_locators(variant.model),
             resources=self.suite.resources,
             label=variant.id,
@@ -301,8 +338,8 @@ class _Planner:
         for path in paths:
             if path.train is None:
                 continue
-            rows = path.train.inputs["train"]
-            for entry in path.variant.evaluations:
+            trained_on = [s for s in path.train.inputs.values() if s.kind == "data"]
+            for rows, entry in itertools.product(trained_on, path.variant.evaluations):
                 test = self._data(entry, "test")
                 if (rows.key, test.key) not in seen:
                     seen.add((rows.key, test.key))

@@ -22,11 +22,12 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
         template = planned.models[variant.model].chat_template
         own = planned.suite.models[variant.model].chat_template
         if path.train is not None and variant.objective is not None:
-            layout = records[path.train.inputs["train"].key].metrics["layout"]
+            found = records[path.train.inputs["train"].key].metrics
+            layout = found["layout"]
             refusal = variant.objective.refuse_layout(layout)
             if refusal:
                 raise SuiteError(refusal, where=f"{planned.file}: data.{variant.data}.train")
-            if layout == "messages" and not own and template == "":
+            if found["conversational"] and not own and template == "":
                 raise SuiteError(
                     f"data.{variant.data} holds chats, and model '{variant.model}' has no chat"
                     " template",

@@ -21,11 +21,14 @@ AXES = ("model", "data", "method", "objective")
 
 
 class Split(BaseModel):
-    """Rows: a file (JSONL, JSON, CSV, Parquet, text) or a data set on the hub."""
+    """Rows: a file (JSONL, JSON, CSV, TSV, Parquet, text), a hub data set, or a mixture of both.
+
+    Files may be compressed with gzip (`rows.jsonl.gz`).
+    """
 
     model_config = _STRICT
 
-    path: str
+    path: str = ""
     """A file, `pocket/...` of the package, or `organisation/name` on the hub."""
     name: str | None = None
     """The hub data set's configuration."""
@@ -33,8 +36,25 @@ class Split(BaseModel):
     """The hub data set's split."""
     revision: str | None = None
     """The hub data set's commit or tag. Pin it: an unpinned one may change between runs."""
-    format: Literal["jsonl", "json", "csv", "parquet", "text"] | None = None
+    format: Literal["jsonl", "json", "csv", "tsv", "parquet", "text"] | None = None
     """Default: told by the file's ending."""
+    layout: (
+        Literal[
+            "text",
+            "messages",
+            "prompt_completion",
+            "prompt",
+            "preference",
+            "unpaired",
+            "alpaca",
+            "sharegpt",
+            "hh_rlhf",
+        ]
+        | None
+    ) = None
+    """What the columns mean; default: told by their names (`harness data` shows the outcome)."""
+    chat: bool = False
+    """Make chats of prompts and answers that are plain strings; alpaca loses its template."""
     delimiter: str = "\n\n"
     """What separates the documents of a text file."""
     rows: tuple[int, int | None] | None = None
@@ -44,7 +64,29 @@ class Split(BaseModel):
     limit: int | None = Field(None, gt=0)
     """Keep at most so many rows, the first ones."""
     map: dict[str, str] = {}
-    """New columns from old: `prompt: "Summarise: {dialogue}"`."""
+    """New columns from old: `prompt: "Summarise: {dialogue}"`. With `map`, only these are read."""
+    mixture: dict[str, float] = {}
+    """Instead of a path: other data entries and their weights, such as `{alpaca: 3, dialogues: 1}`.
+    Each next row is drawn from an entry with a probability in proportion to its weight."""
+    mixture_seed: int = 0
+    """Seeds the draws of a mixture."""
+    mixture_stop: Literal["first_exhausted", "all_exhausted"] = "first_exhausted"
+    """A mixture ends when an entry runs out, or, repeating rows, when each has been used up."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Split:
+        if bool(self.path) == bool(self.mixture):
+            raise ValueError("rows come from a `path` or from a `mixture`: give one of them")
+        if self.mixture:
+            own = self.model_fields_set - _OF_MIXTURES
+            if own:
+                raise ValueError(f"`{min(own)}` belongs to the entries of a mixture, not to it")
+            if min(self.mixture.values()) <= 0:
+                raise ValueError("the weights of a mixture are greater than 0")
+        return self
+
+
+_OF_MIXTURES = frozenset({"mixture", "mixture_seed", "mixture_stop", "limit"})
 
 
 class DataSpec(BaseModel):
@@ -69,12 +111,17 @@ class DataSpec(BaseModel):
             return value
         shared = {k: v for k, v in value.items() if k in Split.model_fields}
         rest: dict[str, Any] = {k: v for k, v in value.items() if k not in shared}
+        mixture = {k: shared.pop(k) for k in list(shared) if k.startswith("mixture")}
+        if mixture and "train" in rest:
+            raise ValueError("`train` and `mixture` both name the training rows: give one of them")
+        if mixture:
+            rest["train"], shared = {**shared, **mixture}, {}
         for name in ("train", "validation", "test"):
             given = rest.get(name)
             if isinstance(given, str):
                 given = {"path": given}
             if isinstance(given, Mapping):
-                rest[name] = {**shared, **given}
+                rest[name] = {**({} if "mixture" in given else shared), **given}
         return rest
 
 

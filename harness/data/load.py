@@ -1,34 +1,49 @@
-"""Rows from a file or the hub, in one of our layouts, with every dropped row counted."""
+"""Rows in one layout, with every dropped row counted by reason."""
 
 from __future__ import annotations
 
-import csv
 import json
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from harness.data.layouts import Unusable, detect, normal
+from harness.data.read import read
 from harness.data.render import layout_of
 from harness.errors import DataError, unknown
 
 Row = dict[str, Any]
-_BY_SUFFIX = {
-    ".jsonl": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".parquet": "parquet",
-    ".txt": "text",
-}
+_KEPT = ("id", "cluster", "group", "task", "references")
 
 
-def load_rows(
-    config: Mapping[str, Any], source: str, where: str
-) -> tuple[list[Row], dict[str, int]]:
-    """Read, filter and map a split; returns its rows and the number dropped by reason.
+@dataclass
+class Rows:
+    """Usable rows, and what became of the others.
 
-    Each row has id, cluster and group (strings), the columns of one layout, and references.
+    Attributes:
+        rows: each has id, cluster and group (strings), references, and the columns of one layout.
+        layout: of all of them, as `harness.data.layouts` names it.
+        dropped: reason -> number of rows.
+        examples: reason -> the first raw row dropped for it and its number in the source. These are
+            sentences of the data: they belong in a stage's files, never in its record.
+    """
+
+    rows: list[Row]
+    layout: str
+    dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, tuple[int, Row]] = field(default_factory=dict)
+
+    def drop(self, reason: str, numbered: Sequence[tuple[int, Row]]) -> None:
+        """Count rows as dropped; the first for a reason is its example."""
+        if numbered:
+            self.dropped[reason] += len(numbered)
+            self.examples.setdefault(reason, numbered[0])
+
+
+def load_rows(config: Mapping[str, Any], source: str, where: str) -> Rows:
+    """Read, filter and map a split.
 
     Args:
         config: a Split's fields.
@@ -38,115 +53,98 @@ def load_rows(
     Raises:
         DataError: a file that cannot be read, a column that isn't there, or no row left.
     """
-    raw = list(_read(config, source, where))
+    raw = list(enumerate(read(config, source, where)))
     if not raw:
         raise DataError(f"{source} holds no rows", where=where, fix="name a file with rows")
-    total = len(raw)
+    found = Rows([], "")
     first, last = config["rows"] or (0, None)
-    raw = raw[first:last]
-    dropped = Counter({"outside `rows`": total - len(raw)})
-    kept = [row for row in raw if _matches(row, config["where"], where)]
-    dropped["not `where`"] = len(raw) - len(kept)
-    if config["limit"] and len(kept) > config["limit"]:
-        dropped["over `limit`"] = len(kept) - config["limit"]
+    inside = raw[first:last]
+    found.drop("outside `rows`", raw[:first] + (raw[last:] if last is not None else []))
+    kept = [(n, row) for n, row in inside if _matches(row, config["where"], where)]
+    found.drop("not `where`", _difference(inside, kept))
+    if config["limit"]:
+        found.drop("over `limit`", kept[config["limit"] :])
         kept = kept[: config["limit"]]
-    rows = []
-    for index, row in enumerate(kept):
-        mapped = _normal(_mapped(row, config["map"], where), index, where)
-        if any(not text.strip() for text in _texts(mapped)):
-            dropped["empty"] += 1
+    if kept:
+        _bring_into_layout(found, kept, config, where)
+    if not found.rows:
+        told = ", ".join(f"{count} {reason}" for reason, count in found.dropped.items())
+        raise DataError(f"no row of {source} is left", where=where, fix=f"dropped: {told}")
+    found.layout = str(layout_of(list(found.rows[0])))
+    refuse_doubles(found.rows, where)
+    return found
+
+
+def _difference(
+    all_rows: list[tuple[int, Row]], kept: list[tuple[int, Row]]
+) -> list[tuple[int, Row]]:
+    numbers = {number for number, _ in kept}
+    return [(number, row) for number, row in all_rows if number not in numbers]
+
+
+def _bring_into_layout(
+    found: Rows, kept: Sequence[tuple[int, Row]], config: Mapping[str, Any], where: str
+) -> None:
+    """Normal rows; those that cannot become one, or are of another form, are dropped."""
+    layout, form = config["layout"], None
+    for index, (number, row) in enumerate(kept):
+        try:
+            mapped = _mapped(row, config["map"], where)
+            layout = layout or _detected(mapped, where)
+            columns = normal(mapped, layout, chat=config["chat"])
+            form = form or _form(columns)
+            _require_unicode(mapped)
+            if _form(columns) != form:
+                raise Unusable("of another layout than the first row")
+        except Unusable as reason:
+            found.drop(str(reason), [(number, row)])
             continue
-        rows.append(mapped)
-    if not rows:
-        raise DataError(
-            f"no row of {source} is left", where=where, fix=f"dropped: {_counts(dropped)}"
-        )
-    _refuse_doubles(rows, where)
-    return rows, {reason: count for reason, count in dropped.items() if count}
+        found.rows.append({**_identified(mapped, index), **columns, **_references(mapped, columns)})
 
 
-def _counts(dropped: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-
-
-def _read(config: Mapping[str, Any], source: str, where: str) -> Iterator[Row]:
-    path = Path(source)
-    if not path.exists():
-        yield from _from_hub(config, source, where)
-        return
-    kind = config["format"] or _BY_SUFFIX.get(path.suffix)
-    if kind is None:
-        raise DataError(
-            f"cannot tell the format of {path.name}", where=where, fix="set `format: jsonl`"
-        )
+def _require_unicode(row: Row) -> None:
     try:
-        yield from _READERS[kind](path, config)
-    except UnicodeDecodeError as error:
+        json.dumps(row, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise Unusable("half a surrogate pair, which is no text") from None
+
+
+def _form(columns: Row) -> tuple[tuple[str, bool], ...]:
+    return tuple(sorted((name, isinstance(value, list)) for name, value in columns.items()))
+
+
+def _detected(row: Row, where: str) -> str:
+    layout = detect(row)
+    if layout is None:
         raise DataError(
-            f"{path} is not UTF-8 text (byte {error.start}: {error.object[error.start]:#04x})",
+            f"columns {', '.join(sorted(row))} make no layout",
             where=where,
-            fix="convert it: iconv -f latin1 -t utf-8",
-        ) from None
-    except (ValueError, csv.Error, OSError) as error:
-        raise DataError(f"{path} cannot be read as {kind}: {error}", where=where) from None
-
-
-def _jsonl(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as handle:
-        for number, line in enumerate(handle, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} is no object")
-            yield row
-
-
-def _json(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("not a list of objects")
-    yield from rows
-
-
-def _csv(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        yield from csv.DictReader(handle)
-
-
-def _parquet(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
-    import pyarrow.parquet
-
-    yield from pyarrow.parquet.read_table(path).to_pylist()
-
-
-def _text(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
-    for part in path.read_text(encoding="utf-8").split(config["delimiter"]):
-        if part.strip():
-            yield {"text": part.strip("\n")}
-
-
-_READERS = {"jsonl": _jsonl, "json": _json, "csv": _csv, "parquet": _parquet, "text": _text}
-
-
-def _from_hub(config: Mapping[str, Any], source: str, where: str) -> Iterator[Row]:
-    import datasets
-
-    try:
-        rows = datasets.load_dataset(
-            source, config["name"], split=config["split"] or "train", revision=config["revision"]
+            fix="needed: messages; prompt and completion; prompt, chosen and rejected; prompt,"
+            " completion and a label; text; or those of alpaca or sharegpt. Make them with `map:`,"
+            " or name the `layout:`",
         )
-    except Exception as error:  # datasets raises a dozen kinds; the sentence is the same for each
-        first = str(error).strip().split("\n")[0]
-        raise DataError(
-            f"'{source}' is no file here and the hub gave no data set ({first})",
-            where=where,
-            fix="check the name; without a network, download it elsewhere and set HF_HOME",
-        ) from error
-    yield from (dict(row) for row in rows)
+    return layout
+
+
+def _identified(row: Row, index: int) -> Row:
+    identifier = str(row.get("id", index))
+    return {
+        "id": identifier,
+        "cluster": str(row.get("cluster") or identifier),
+        "group": str(row.get("group") or row.get("task") or ""),
+    }
+
+
+def _references(row: Row, columns: Row) -> Row:
+    """The references a row comes with, else the answer it trains on."""
+    given = row.get("references")
+    if given:
+        return {"references": [given] if isinstance(given, str) else list(given)}
+    for name in ("messages", "completion", "chosen"):
+        if name in columns and columns.get("label", True):
+            value = columns[name]
+            return {"references": [value if isinstance(value, str) else value[-1]["content"]]}
+    return {} if "text" in columns else {"references": []}
 
 
 def _matches(row: Row, wanted: Mapping[str, Any], where: str) -> bool:
@@ -164,70 +162,28 @@ def _require(column: str, row: Mapping[str, Any], where: str) -> None:
 
 
 def _mapped(row: Row, formats: Mapping[str, str], where: str) -> Row:
-    """Columns made of others. Only plain `{column}` fields: no attributes, no indexes."""
+    """Columns made of others. Only plain `{column}` fields: no attributes, no indexes.
+
+    A format that is nothing but one field renames a column, lists and all.
+    """
     if not formats:
         return row
     made = {}
     for column, template in formats.items():
-        parts = []
+        parts: list[Any] = []
         for text, name, _, _ in string.Formatter().parse(template):
-            parts.append(text)
+            parts += [text] if text else []
             if name is not None:
                 _require(name, row, f"{where}.map.{column}")
-                parts.append(str(row[name]))
-        made[column] = "".join(parts)
-    kept = {k: v for k, v in row.items() if k in ("id", "cluster", "group", "task", "references")}
-    return {**kept, **made}
+                if row[name] is None:
+                    raise Unusable(f"no `{name}`")
+                parts.append(row[name])
+        made[column] = parts[0] if len(parts) == 1 else "".join(str(part) for part in parts)
+    return {**{name: row[name] for name in _KEPT if name in row}, **made}
 
 
-def _normal(row: Row, index: int, where: str) -> Row:
-    layout = layout_of(list(row))
-    if layout is None:
-        raise DataError(
-            f"columns {', '.join(sorted(row))} make no layout",
-            where=where,
-            fix="needed: messages; prompt and completion; or text. Make them with `map:`",
-        )
-    identifier = str(row.get("id", index))
-    found: Row = {
-        "id": identifier,
-        "cluster": str(row.get("cluster") or identifier),
-        "group": str(row.get("group") or row.get("task") or ""),
-    }
-    if layout == "messages":
-        found["messages"] = _chat(row["messages"], identifier, where)
-        target = found["messages"][-1]["content"]
-    elif layout == "prompt_completion":
-        found["prompt"], found["completion"] = str(row["prompt"]), str(row["completion"])
-        target = found["completion"]
-    else:
-        found["text"] = str(row["text"])
-        return found
-    references = row.get("references") or [target]
-    found["references"] = [references] if isinstance(references, str) else list(references)
-    return found
-
-
-def _chat(messages: Any, identifier: str, where: str) -> list[dict[str, str]]:
-    try:
-        chat = [{"role": str(m["role"]), "content": str(m["content"])} for m in messages]
-    except (TypeError, KeyError):
-        chat = []
-    if len(chat) < 2 or chat[-1]["role"] != "assistant":
-        raise DataError(
-            f"row {identifier}: a chat is a list of role and content that ends with the assistant",
-            where=where,
-        )
-    return chat
-
-
-def _texts(row: Row) -> list[str]:
-    if "messages" in row:
-        return [row["messages"][-1]["content"]]
-    return [row["completion"]] if "completion" in row else [row["text"]]
-
-
-def _refuse_doubles(rows: list[Row], where: str) -> None:
+def refuse_doubles(rows: Sequence[Row], where: str) -> None:
+    """Raise DataError where two rows have one id: comparisons pair rows by id."""
     counts = Counter(row["id"] for row in rows)
     double, times = counts.most_common(1)[0]
     if times > 1:

@@ -13,12 +13,35 @@ Row = Mapping[str, Any]
 
 
 def layout_of(columns: Sequence[str]) -> str | None:
-    """The layout a row's columns make: `messages`, `prompt_completion`, `text`, or None."""
-    if "messages" in columns:
-        return "messages"
-    if "prompt" in columns and "completion" in columns:
-        return "prompt_completion"
-    return "text" if "text" in columns else None
+    """The layout of a normal row (see harness.data.layouts), from its columns; None for none."""
+    for layout, needed in _COLUMNS.items():
+        if needed <= set(columns):
+            return layout
+    return None
+
+
+_COLUMNS = {
+    "messages": {"messages"},
+    "preference": {"prompt", "chosen", "rejected"},
+    "unpaired": {"prompt", "completion", "label"},
+    "prompt_completion": {"prompt", "completion"},
+    "text": {"text"},
+    "prompt": {"prompt"},
+}
+
+
+def turns_of(row: Row) -> list[Mapping[str, str]] | None:
+    """The chat that a row is, its answer last; None for rows of plain strings."""
+    if "messages" in row:
+        return list(row["messages"])
+    if isinstance(row.get("prompt"), list):
+        return [*row["prompt"], *row.get("completion", row.get("chosen", []))]
+    return None
+
+
+def _asked(row: Row) -> list[Mapping[str, str]]:
+    """The turns of a chat before its answer."""
+    return list(row["messages"][:-1] if "messages" in row else row["prompt"])
 
 
 def require_rows(rows: Sequence[Row]) -> None:
@@ -34,7 +57,7 @@ def template_digest(tokenizer: Any) -> str:
 
 def require_template(tokenizer: Any, rows: Sequence[Row]) -> None:
     """Raise where chats meet a tokenizer without a chat template."""
-    if any("messages" in row for row in rows) and not tokenizer.chat_template:
+    if any(turns_of(row) is not None for row in rows) and not tokenizer.chat_template:
         raise ModelError(
             "the rows are chats, and the model has no chat template",
             fix="set `chat_template:` on the model, or map the rows to prompt and completion",
@@ -44,15 +67,18 @@ def require_template(tokenizer: Any, rows: Sequence[Row]) -> None:
 def encode(tokenizer: Any, row: Row) -> tuple[list[int], int]:
     """A row's tokens as TRL trains on them, and where its answer starts (0 for text).
 
-    The answer starts where the tokens of the prompt alone and of the whole row diverge.
+    The answer starts where the tokens of the prompt alone and of the whole row diverge; of a
+    preference it is the chosen one.
     """
-    if "messages" in row:
-        *before, _ = row["messages"]
-        prompt = chat_ids(tokenizer, before, add_generation_prompt=True)
-        whole = chat_ids(tokenizer, row["messages"])
+    turns = turns_of(row)
+    if turns is not None:
+        prompt = chat_ids(tokenizer, _asked(row), add_generation_prompt=True)
+        whole = chat_ids(tokenizer, turns)
     elif "prompt" in row:
         prompt = tokenizer(text=row["prompt"])["input_ids"]
-        whole = tokenizer(text=with_eos(tokenizer, row["prompt"] + row["completion"]))["input_ids"]
+        if not answer(row):
+            return prompt, len(prompt)
+        whole = tokenizer(text=with_eos(tokenizer, row["prompt"] + answer(row)))["input_ids"]
     else:
         return tokenizer(text=row["text"])["input_ids"], 0
     return whole, common_prefix(prompt, whole)
@@ -77,6 +103,21 @@ def with_eos(tokenizer: Any, text: str) -> str:
     return text if text.endswith(eos) else text + eos
 
 
+def trained_length(tokenizer: Any, row: Row, ids: Sequence[int] | None = None) -> int:
+    """Tokens of a row as trained on, the end-of-sequence token of plain text included.
+
+    Args:
+        ids: what `encode` gives for the row, where it is at hand already.
+    """
+    ids = encode(tokenizer, row)[0] if ids is None else ids
+    if "rejected" in row:  # both sides must fit
+        other, _ = encode(tokenizer, {**row, "chosen": row["rejected"]})
+        return max(len(ids), len(other))
+    if "text" in row and list(ids[-1:]) != [tokenizer.eos_token_id]:
+        return len(ids) + 1
+    return len(ids)
+
+
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     """The number of tokens that two sequences begin with alike."""
     pairs = zip(first, second, strict=False)
@@ -85,19 +126,21 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
 
 def question(row: Row) -> str:
     """What a row asks, as plain text: for people, and for prompts without a chat template."""
-    if "messages" in row:
-        turns = row["messages"][:-1]
-        if len(turns) == 1:
-            return str(turns[0]["content"])
-        return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
-    return str(row.get("prompt", row.get("text", "")))
+    if turns_of(row) is None:
+        return str(row.get("prompt", row.get("text", "")))
+    turns = _asked(row)
+    if len(turns) == 1:
+        return str(turns[0]["content"])
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
 
 
 def answer(row: Row) -> str:
-    """The answer a row trains on."""
-    if "messages" in row:
-        return str(row["messages"][-1]["content"])
-    return str(row.get("completion", ""))
+    """The answer a row trains on; of a preference the chosen one, nothing where there is none."""
+    for name in ("messages", "completion", "chosen"):
+        if name in row:
+            value = row[name]
+            return value if isinstance(value, str) else str(value[-1]["content"])
+    return ""
 
 
 def prompt_ids(
@@ -108,10 +151,10 @@ def prompt_ids(
     With a chat template shots are earlier turns; without one they are plain text, joined by the
     delimiters as lm-eval joins them.
     """
-    if generate["apply_chat_template"] and "messages" in row:
-        turns = [turn for shot in shots for turn in shot["messages"]]
-        return chat_ids(tokenizer, [*turns, *row["messages"][:-1]], add_generation_prompt=True)
-    if "messages" not in row and not shots and generate["apply_chat_template"]:
+    if generate["apply_chat_template"] and turns_of(row) is not None:
+        turns = [turn for shot in shots for turn in turns_of(shot) or []]
+        return chat_ids(tokenizer, [*turns, *_asked(row)], add_generation_prompt=True)
+    if turns_of(row) is None and not shots and generate["apply_chat_template"]:
         return list(tokenizer(text=row["prompt"])["input_ids"])
     parts = [f"{question(s)}{generate['target_delimiter']}{answer(s)}" for s in shots]
     parts.append(f"{question(row)}{generate['target_delimiter']}".rstrip(" "))

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from harness.data.render import layout_of
-from harness.objectives._trainer import run
+from harness.objectives._trainer import arguments, run
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.sft import Sft
 
@@ -22,6 +22,28 @@ _COLUMNS = {
 
 def train(objective: Sft, job: TrainJob) -> TrainResult:
     """Train `job.model` in place."""
+
+    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> SFTTrainer:
+        return _trainer(objective, job, given, callbacks)
+
+    return run(make, objective, job)
+
+
+def batches(objective: Sft, job: TrainJob) -> list[dict[str, list[int]]]:
+    """The job's rows (packed ones together) one by one, as the trainer's collator makes them."""
+    trainer = _trainer(objective, job, arguments(objective, job, steps=1), [])
+    wanted = ("input_ids", "labels", "seq_lengths")
+    found = []
+    for row in trainer.train_dataset:
+        batch = trainer.data_collator([{name: row[name] for name in wanted if name in row}])
+        shown = ("input_ids", "labels", "position_ids")
+        found.append({name: batch[name][0].tolist() for name in shown if name in batch})
+    return found
+
+
+def _trainer(
+    objective: Sft, job: TrainJob, given: dict[str, Any], callbacks: list[TrainerCallback]
+) -> SFTTrainer:
     layout = layout_of(list(job.rows[0])) or "text"
     columns = _COLUMNS[layout]
     rows = Dataset.from_list([{name: row[name] for name in columns} for row in job.rows])
@@ -39,14 +61,10 @@ def train(objective: Sft, job: TrainJob) -> TrainResult:
         "activation_offloading": False,
         "dataset_num_proc": None,
     }
-
-    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> SFTTrainer:
-        return SFTTrainer(
-            model=job.model,
-            args=SFTConfig(**{**own, **given}),
-            train_dataset=rows,
-            processing_class=job.tokenizer,
-            callbacks=callbacks,
-        )
-
-    return run(make, objective, job)
+    return SFTTrainer(
+        model=job.model,
+        args=SFTConfig(**{**own, **given}),
+        train_dataset=rows,
+        processing_class=job.tokenizer,
+        callbacks=callbacks,
+    )

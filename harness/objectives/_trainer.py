@@ -200,14 +200,20 @@ class FirstStep(TrainerCallback):
         self.gradients = tensor_bytes(grads)
 
 
-def run(make: Callable[..., Trainer], objective: TrainerObjective, job: TrainJob) -> TrainResult:
+def run(
+    make: Callable[..., Trainer],
+    objective: TrainerObjective,
+    job: TrainJob,
+    sequences: int | None = None,
+) -> TrainResult:
     """Train from the last whole checkpoint, if there is one, to the end.
 
     Args:
         make: makes the trainer from its arguments (a dict) and callbacks.
+        sequences: what an epoch goes through, where rows were packed into fewer.
     """
     log, first, witness = StepLog(job), FirstStep(), Witness()
-    given = arguments(objective, job, objective.steps(len(job.rows)))
+    given = arguments(objective, job, objective.steps(sequences or len(job.rows)))
     trainer = make(given, [log, first, witness])
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:

@@ -40,6 +40,8 @@ class TrainJob:
     report_to: list[str]
     label: str
     progress: Callable[[int, int, str], None]
+    more_rows: Mapping[str, list[Row]] = field(default_factory=dict)
+    """Role -> rows of the other data entries that `Objective.more_data` names."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,10 @@ class Objective(Component):
     may_lack_signal: ClassVar[bool] = False
     """Whether steps without any gradient are honest, as in GRPO when all rewards are equal."""
     layouts: ClassVar[tuple[str, ...]] = ()
-    """Row layouts it can train on: `text`, `prompt_completion`, `messages`."""
+    """Row layouts it can train on: `text`, `prompt_completion`, `messages` ..."""
+    batches: ClassVar[str | None] = None
+    """`module:function(objective, job) -> list of dicts`: sequences as the trainer's collator makes
+    them (input_ids and labels; position_ids where documents are packed), for `harness data`."""
 
     def needs(self) -> Mapping[str, str]:
         """Traits it asks of a method, each with the reason a refusal gives."""
@@ -96,6 +101,10 @@ class Objective(Component):
         """Whether the loss is on the answers alone (every assistant turn, or the completion);
         None where rows are not told apart any more, as when they are packed."""
         return None
+
+    def more_data(self) -> Mapping[str, str]:
+        """Role -> data entry whose training rows it needs beside the variant's own."""
+        return {}
 
     def refuse_layout(self, layout: str) -> str | None:
         """Why these options cannot train on rows of this layout; None when they can."""

@@ -4,51 +4,72 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.data.load import load_rows
+from harness.data.load import Rows, load_rows
+from harness.data.mixture import mix
+from harness.data.render import layout_of, turns_of
+from harness.data.statistics import content_bytes, row_statistics
 from harness.job import Job
 
 ROWS = "rows.jsonl"
+DROPPED = "dropped.jsonl"
+"""One line for each reason: how many rows, and the first of them. Sentences of the data stay in
+this file; the record has the counts alone."""
+_EXCERPT = 500
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Read, filter and write the rows; metrics are counts, lengths in bytes, and the digest."""
+    """Read or mix the rows and write them; metrics are counts, lengths, and the digest."""
     with job.ledger.phase("read"):
-        rows, dropped = load_rows(job.config, job.locators["data"], job.locators["where"])
+        if "mixture" in job.config:
+            found, shares = _mixed(job)
+        else:
+            found = load_rows(job.config, job.locators["data"], job.locators["where"])
+            shares = None
     with job.ledger.phase("write"):
         digest = hashlib.sha256()
-        lengths = []
+        sizes = []
         with (job.folder / ROWS).open("w", encoding="utf-8") as handle:
-            for row in rows:
+            for row in found.rows:
                 line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
                 digest.update(line.encode())
-                lengths.append(_content_bytes(row))
+                sizes.append(content_bytes(row))
                 handle.write(line)
-    groups = sorted({row["group"] for row in rows if row["group"]})
-    return {
-        "rows": len(rows),
-        "layout": _layout(rows[0]),
-        "dropped": dropped,
+        _write_dropped(job.folder / DROPPED, found)
+    metrics = {
+        "rows": len(found.rows),
+        "layout": found.layout,
+        "conversational": turns_of(found.rows[0]) is not None,
+        "dropped": dict(found.dropped),
         "digest": digest.hexdigest(),
-        "groups": groups,
-        "longest_bytes": max(lengths),
-        "mean_bytes": sum(lengths) / len(lengths),
+        "groups": sorted({row["group"] for row in found.rows if row["group"]}),
+        "longest_bytes": max(sizes),
+        "mean_bytes": sum(sizes) / len(sizes),
+        **row_statistics(found.rows),
     }
+    return metrics if shares is None else {**metrics, "shares": shares}
+
+
+def _mixed(job: Job) -> tuple[Rows, Mapping[str, Any]]:
+    config = job.config
+    parts = {name: read_rows(job.input(name)) for name in config["mixture"]}
+    rows, shares = mix(parts, config["mixture"], config["seed"], config["stop"], config["limit"])
+    return Rows(rows, str(layout_of(list(rows[0])))), shares
+
+
+def _write_dropped(path: Path, found: Rows) -> None:
+    with path.open("w", encoding="utf-8") as handle:
+        for reason, count in found.dropped.items():
+            number, row = found.examples[reason]
+            excerpt = json.dumps(row, ensure_ascii=True, default=str)[:_EXCERPT]
+            line = {"reason": reason, "rows": count, "first": number, "excerpt": excerpt}
+            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of a finished data stage."""
     with (folder / ROWS).open(encoding="utf-8") as handle:
         return [json.loads(line) for line in handle]
-
-
-def _layout(row: dict[str, Any]) -> str:
-    return "messages" if "messages" in row else "text" if "text" in row else "prompt_completion"
-
-
-def _content_bytes(row: dict[str, Any]) -> int:
-    if "messages" in row:
-        return sum(len(turn["content"].encode()) for turn in row["messages"])
-    return sum(len(row.get(name, "").encode()) for name in ("prompt", "completion", "text"))

@@ -7,7 +7,14 @@ import random
 from typing import Any, cast
 
 from harness import component
-from harness.data.render import encode, layout_of, require_template, template_digest
+from harness.data.render import (
+    encode,
+    layout_of,
+    require_template,
+    template_digest,
+    trained_length,
+)
+from harness.data.statistics import lengths as length_figures
 from harness.errors import DataError, StageFailed
 from harness.job import Job
 from harness.measure import number_count, tensor_bytes
@@ -34,7 +41,7 @@ def run(job: Job) -> dict[str, Any]:
         base = method.load(ref)
         _reset(config["seed"])  # loading may draw numbers; attaching must not depend on that
     with job.ledger.phase("data"):
-        rows, lengths, index = _fitting(read_rows(job.input("train")), tokenizer, objective)
+        rows, lengths, index = fitting(read_rows(job.input("train")), tokenizer, objective)
     with job.ledger.phase("audit"):
         probe = _audit.probe(tokenizer, rows, config["device"])
         before = _audit.logits(base, probe)
@@ -45,7 +52,8 @@ def run(job: Job) -> dict[str, Any]:
         start = _audit.fingerprint(method.trainable_state(model))
         frozen = _audit.fingerprint(_audit.frozen_state(model))
         _require([_audit.declared(method.trainable_state(model), expected)])  # before it costs
-    result = _train(job, objective, model, tokenizer, rows)
+    more = {role: read_rows(job.input(role)) for role in objective.more_data()}
+    result = _train(job, objective, model, tokenizer, rows, more)
     with job.ledger.phase("save"):
         checkpoint = job.folder / CHECKPOINT
         method.save(model, checkpoint)
@@ -73,7 +81,12 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _train(
-    job: Job, objective: Objective, model: Any, tokenizer: Any, rows: list[dict[str, Any]]
+    job: Job,
+    objective: Objective,
+    model: Any,
+    tokenizer: Any,
+    rows: list[dict[str, Any]],
+    more: dict[str, list[dict[str, Any]]],
 ) -> TrainResult:
     train = TrainJob(
         model=model,
@@ -90,6 +103,7 @@ def _train(
         report_to=job.resources["report_to"],
         label=job.spec["label"],
         progress=job.progress,
+        more_rows=cast(Any, more),
     )
     # TensorBoard's default is beside the checkpoints, which go when the stage is done.
     logs = job.folder.parents[1] / "tensorboard" / job.spec["label"]
@@ -112,7 +126,7 @@ def _objective(config: dict[str, Any]) -> Objective:
     return component.build_fields(declared, fields, f"objective {name}")
 
 
-def _fitting(
+def fitting(
     rows: list[dict[str, Any]], tokenizer: Any, objective: Objective
 ) -> tuple[list[dict[str, Any]], dict[str, Any], RowIndex]:
     """Rows within the length, what became of the others, and which tokens are which row's."""
@@ -123,8 +137,7 @@ def _fitting(
     for row in rows:
         ids = encode(tokenizer, row)[0]
         index.add(row, ids)
-        # TRL ends a row of text with the end token.
-        lengths.append(len(ids) + ("text" in row and ids[-1:] != [tokenizer.eos_token_id]))
+        lengths.append(trained_length(tokenizer, row, ids))
     over = [i for i, length in enumerate(lengths) if limit and length > limit]
     counts = {
         "given": len(rows),
@@ -132,6 +145,10 @@ def _fitting(
         "overlong": policy,
         "longest": max(lengths),
         "mean_length": sum(lengths) / len(lengths),
+        "tokens": length_figures(lengths),
+        "tokens_cut": sum(lengths[i] - limit for i in over)
+        if limit and policy == "truncate"
+        else 0,
     }
     if over and policy == "error":
         raise DataError(

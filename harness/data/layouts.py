@@ -1,0 +1,307 @@
+"""The layouts people have, and the one normal form of each.
+
+Normal rows hold one of these sets of columns; a prompt, an answer and its rivals are all strings or
+all lists of messages (`role`, `content`):
+
+    text                  text
+    messages              messages
+    prompt_completion     prompt, completion
+    prompt                prompt
+    preference            prompt, chosen, rejected
+    unpaired              prompt, completion, label (true: wanted)
+
+alpaca, sharegpt and hh_rlhf are other people's ways to write these, and are turned into them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+Chat = list[dict[str, str]]
+
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes"
+    " the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+)
+ALPACA_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further"
+    " context. Write a response that appropriately completes the request.\n\n### Instruction:\n"
+    "{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
+"""The templates of github.com/tatsu-lab/stanford_alpaca, and a line feed before the response."""
+_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "system": "system",
+}
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+
+
+class Unusable(Exception):
+    """A row that cannot be brought into its layout; the message is the reason it is counted by."""
+
+
+def detect(row: Row) -> str | None:
+    """The layout that a row's columns make, other people's formats included; None for none."""
+    has = row.keys()
+    if "conversations" in has:
+        return "sharegpt"
+    if {"chosen", "rejected"} <= has:
+        return "hh_rlhf" if _is_hh(row) else "preference"
+    answered = "messages" in has or {"prompt", "completion"} <= has
+    if answered and isinstance(row.get("label"), bool):
+        return "unpaired"
+    if "messages" in has:
+        return "messages"
+    if {"prompt", "completion"} <= has:
+        return "prompt_completion"
+    if {"instruction", "output"} <= has:
+        return "alpaca"
+    if "text" in has:
+        return "text"
+    return "prompt" if "prompt" in has else None
+
+
+def normal(row: Row, layout: str, *, chat: bool) -> dict[str, Any]:
+    """The columns of a row in its normal form.
+
+    Args:
+        layout: as `detect` names it.
+        chat: make chats of prompts and answers that are strings.
+
+    Raises:
+        Unusable: with the reason.
+    """
+    found = _FORMATS[layout](row, chat)
+    if chat and isinstance(found.get("prompt"), str):
+        found = _as_chat(found)
+    if any(not _text_of(found[name]).strip() for name in _ANSWERS if name in found):
+        raise Unusable("empty")
+    if "prompt" in found and not _text_of(found["prompt"]).strip():
+        raise Unusable("empty prompt")
+    return found
+
+
+_ANSWERS = ("text", "messages", "completion", "chosen", "rejected")
+
+
+def _text_of(value: Any) -> str:
+    """A string, or the last message of a chat."""
+    return value if isinstance(value, str) else str(value[-1]["content"]) if value else ""
+
+
+def _string(row: Row, column: str) -> str:
+    value = row.get(column)
+    if value is None:
+        raise Unusable(f"no `{column}`")
+    if isinstance(value, list | dict):
+        raise Unusable(f"`{column}` is no text")
+    return str(value)
+
+
+def _messages(value: Any, column: str, *, ends: str | None) -> Chat:
+    """A chat of role and content, or of from and value; `ends`: the role of its last turn."""
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise Unusable(f"`{column}` is no list of messages")
+    chat = []
+    for message in value:
+        if not isinstance(message, Mapping):
+            raise Unusable(f"`{column}` is no list of messages")
+        role = message.get("role") or _ROLES.get(str(message.get("from")), message.get("from"))
+        content = message.get("content", message.get("value"))
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise Unusable(f"a message of `{column}` lacks its role or its text")
+        if "from" in message and message["from"] not in _ROLES:
+            raise Unusable(f"a role of `{column}` is none of {', '.join(_ROLES)}")
+        chat.append({"role": role, "content": content})
+    if ends is not None and chat[-1]["role"] != ends:
+        raise Unusable(f"`{column}` does not end with the {ends}")
+    return chat
+
+
+def _side(row: Row, column: str, like: Any) -> Any:
+    """An answer in the form its prompt has."""
+    if isinstance(like, str):
+        return _string(row, column)
+    value = row.get(column)
+    if isinstance(value, str):
+        return [{"role": "assistant", "content": value}]
+    return _messages(value, column, ends="assistant")
+
+
+def _prompt(row: Row, column: str = "prompt") -> Any:
+    value = row.get(column)
+    return _messages(value, column, ends=None) if isinstance(value, list) else _string(row, column)
+
+
+def _text(row: Row, chat: bool) -> dict[str, Any]:
+    return {"text": _string(row, "text")}
+
+
+def _chat(row: Row, chat: bool) -> dict[str, Any]:
+    messages = _messages(row.get("messages"), "messages", ends="assistant")
+    if len(messages) < 2:
+        raise Unusable("`messages` holds no question")
+    return {"messages": messages}
+
+
+def _pair(row: Row, chat: bool) -> dict[str, Any]:
+    prompt = _prompt(row)
+    return {"prompt": prompt, "completion": _side(row, "completion", prompt)}
+
+
+def _prompt_only(row: Row, chat: bool) -> dict[str, Any]:
+    return {"prompt": _prompt(row)}
+
+
+def _unpaired(row: Row, chat: bool) -> dict[str, Any]:
+    if "messages" in row:
+        *prompt, last = _chat(row, chat)["messages"]
+        return {"prompt": prompt, "completion": [last], "label": _label(row)}
+    return {**_pair(row, chat), "label": _label(row)}
+
+
+def _label(row: Row) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    label = known.get(str(row.get("label")).lower())
+    if label is None:
+        raise Unusable("`label` is neither true nor false")
+    return label
+
+
+def _preference(row: Row, chat: bool) -> dict[str, Any]:
+    for column in ("prompt", "messages"):
+        if row.get(column) is not None:
+            prompt = _prompt(row, column)
+            sides = {name: _side(row, name, prompt) for name in ("chosen", "rejected")}
+            return _apart({"prompt": prompt, **sides})
+    if isinstance(row["chosen"], str):
+        return _apart(_split_strings(_string(row, "chosen"), _string(row, "rejected")))
+    chosen = _messages(row["chosen"], "chosen", ends="assistant")
+    return _split_chats(chosen, _messages(row["rejected"], "rejected", ends="assistant"))
+
+
+def _apart(row: dict[str, Any]) -> dict[str, Any]:
+    if row["chosen"] == row["rejected"]:
+        raise Unusable("chosen and rejected are equal")
+    return row
+
+
+def _split_strings(chosen: str, rejected: str) -> dict[str, Any]:
+    """The common beginning is the prompt, without the space that starts an answer (as in TRL)."""
+    shared = 0
+    for a, b in zip(chosen, rejected, strict=False):
+        if a != b:
+            break
+        shared += 1
+    if shared and chosen[shared - 1] == " ":
+        shared -= 1
+    return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
+
+
+def _split_chats(chosen: Chat, rejected: Chat) -> dict[str, Any]:
+    """The common turns are the prompt."""
+    if chosen == rejected:
+        raise Unusable("chosen and rejected are equal")
+    shared = 0
+    for a, b in zip(chosen, rejected, strict=False):
+        if a != b:
+            break
+        shared += 1
+    sides = {"chosen": chosen[shared:], "rejected": rejected[shared:]}
+    if not shared or any(not side or side[0]["role"] != "assistant" for side in sides.values()):
+        raise Unusable("chosen and rejected do not answer the same question")
+    return {"prompt": chosen[:shared], **sides}
+
+
+def _alpaca(row: Row, chat: bool) -> dict[str, Any]:
+    instruction, extra = _string(row, "instruction"), str(row.get("input") or "")
+    if row.get("history"):
+        raise Unusable("alpaca's `history` is not read")
+    if chat:
+        prompt = f"{instruction}\n\n{extra}" if extra.strip() else instruction
+        system = str(row.get("system") or "")
+        turns = [{"role": "system", "content": system}] if system else []
+        turns.append({"role": "user", "content": prompt})
+        turns.append({"role": "assistant", "content": _string(row, "output")})
+        return {"messages": turns}
+    if str(row.get("system") or ""):
+        raise Unusable("alpaca's `system` needs `chat: true`")
+    template = ALPACA_INPUT if extra.strip() else ALPACA
+    prompt = template.format(instruction=instruction, input=extra)
+    return {"prompt": prompt, "completion": _string(row, "output")}
+
+
+def _sharegpt(row: Row, chat: bool) -> dict[str, Any]:
+    paired = {"chosen", "rejected"} <= row.keys()
+    turns = _messages(
+        row.get("conversations"), "conversations", ends=None if paired else "assistant"
+    )
+    if row.get("system"):
+        turns = [{"role": "system", "content": _string(row, "system")}, *turns]
+    if paired:
+        sides = {n: _messages(row[n], n, ends="assistant") for n in ("chosen", "rejected")}
+        return _apart({"prompt": turns, **sides})
+    if isinstance(row.get("label"), bool):
+        return _unpaired({"messages": turns, "label": row["label"]}, chat)
+    return _chat({"messages": turns}, chat)
+
+
+def _is_hh(row: Row) -> bool:
+    sides = (row["chosen"], row["rejected"])
+    return "prompt" not in row and all(isinstance(s, str) and _TURN.match(s) for s in sides)
+
+
+def _hh(row: Row, chat: bool) -> dict[str, Any]:
+    sides = [_hh_turns(_string(row, name)) for name in ("chosen", "rejected")]
+    for name, side in zip(("chosen", "rejected"), sides, strict=True):
+        _messages(side, name, ends="assistant")
+    return _split_chats(*sides)
+
+
+def _hh_turns(text: str) -> Chat:
+    """Turns of github.com/anthropics/hh-rlhf: `\\n\\nHuman: ...\\n\\nAssistant: ...`."""
+    head, *parts = _TURN.split(text)
+    if head.strip() or not parts:
+        raise Unusable("no dialogue of Human and Assistant")
+    roles = [_ROLES[name.lower()] for name in parts[::2]]
+    return [
+        {"role": role, "content": content.strip()}
+        for role, content in zip(roles, parts[1::2], strict=True)
+    ]
+
+
+def _as_chat(row: dict[str, Any]) -> dict[str, Any]:
+    """A prompt that is a string becomes the user's turn, an answer the assistant's."""
+    user: Chat = [{"role": "user", "content": row["prompt"]}]
+    sides: dict[str, Any] = {
+        name: [{"role": "assistant", "content": row[name].strip()}]
+        for name in ("completion", "chosen", "rejected")
+        if name in row
+    }
+    if row.keys() == {"prompt", "completion"}:
+        return {"messages": user + sides["completion"]}
+    return {**row, "prompt": user, **sides}
+
+
+_FORMATS: dict[str, Callable[[Row, bool], dict[str, Any]]] = {
+    "text": _text,
+    "messages": _chat,
+    "prompt_completion": _pair,
+    "prompt": _prompt_only,
+    "preference": _preference,
+    "unpaired": _unpaired,
+    "alpaca": _alpaca,
+    "sharegpt": _sharegpt,
+    "hh_rlhf": _hh,
+}

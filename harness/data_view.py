@@ -1,0 +1,195 @@
+"""`harness data`: the rows of a suite as they are trained on, and what became of the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.errors import SuiteError, unknown
+from harness.plan import VariantPath
+from harness.progress import ConsoleReporter
+from harness.report.safe import line, visible
+from harness.schedule import Reporter, execute
+from harness.session import Opened
+from harness.stage import Record, Stage
+
+VERSION = 1
+_EXCERPT = 160
+_OPEN, _CLOSE = "⟦", "⟧"
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of one data entry: its data stage, the preview, and who trains on it."""
+
+    entry: str
+    path: VariantPath
+    preview: Stage
+
+    @property
+    def data(self) -> Stage:
+        """The stage of the training rows."""
+        return self.preview.inputs["train"]
+
+
+def show(
+    opened: Opened, entry: str | None, rows: int, *, color: bool, reporter: Reporter | None = None
+) -> str:
+    """The first `rows` rows of each data entry (or the one named), as text for a terminal.
+
+    Rows are prepared in a worker, by the trainer that would train on them; nothing is trained.
+
+    Raises:
+        SuiteError: an entry that is not trained on, or rows that cannot be.
+    """
+    views = list(_views(opened, entry, rows))
+    stages: dict[str, Stage] = {}
+    for view in views:
+        for stage in view.preview.inputs.values():
+            stages.update({part.key: part for part in stage.inputs.values()})
+            stages[stage.key] = stage
+        stages[view.preview.key] = view.preview
+    outcome = execute(
+        list(stages.values()), [view.preview for view in views], opened.plan.executor,
+        opened.store, reporter or ConsoleReporter(), opened.store.root / "log.txt",
+    )  # fmt: skip
+    causes = [r for r in outcome.failed if not (r.error or {}).get("skipped")]
+    if causes:
+        told = [(record.error or {}).get("message", "") for record in causes]
+        raise SuiteError("\n".join(dict.fromkeys(told)))
+    return "\n\n".join("\n".join(_lines(view, opened, color=color)) for view in views)
+
+
+def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
+    """One for each data entry, model and objective; hyper-parameters of the first variant."""
+    suite = opened.plan.suite
+    if entry is not None and entry not in suite.data:
+        raise SuiteError(unknown("data entry", entry, suite.data), where="--data")
+    trained = [path for path in opened.plan.paths if path.train is not None]
+    if entry is not None and all(path.variant.data != entry for path in trained):
+        known = ", ".join(dict.fromkeys(str(path.variant.data) for path in trained))
+        raise SuiteError(
+            f"no variant trains on '{entry}' itself", where="--data", fix=f"trained on: {known}"
+        )
+    seen = set()
+    for path in trained:
+        variant, train = path.variant, path.train
+        kind = (variant.data, variant.model, variant.objective and variant.objective.name)
+        if train is None or kind in seen or entry not in (None, variant.data):
+            continue
+        seen.add(kind)
+        own = {name: train.config[name] for name in ("model", "objective", "seed", "data_seed")}
+        preview = Stage(
+            "preview",
+            {"version": VERSION, "rows": rows, **own},
+            inputs={r: s for r, s in train.inputs.items() if s.kind == "data"},
+            locators=train.locators,
+            resources=train.resources,
+            label=f"{variant.data} for {variant.id}",
+        )
+        yield View(str(variant.data), path, preview)
+
+
+def _lines(view: View, opened: Opened, *, color: bool) -> Iterator[str]:
+    record, data = (_record(stage, opened) for stage in (view.preview, view.data))
+    shown = json.loads(_file(view.preview, "preview.json", opened))
+    variant = view.path.variant
+    objective = variant.objective
+    yield line(
+        f"data.{view.entry}.train as {objective and objective.name} trains on it"
+        f" (variant {variant.id}, model {variant.model})"
+    )
+    mark = "shown in reverse" if color else f"between {_OPEN} and {_CLOSE}"
+    yield f"tokens in the loss are {mark}; special tokens, EOS among them, stand as their names"
+    for number, sequence in enumerate(shown["sequences"]):
+        name = f"row {line(shown['ids'][number])}" if shown["ids"] else f"sequence {number}"
+        packed = f", {sequence['documents']} documents" if sequence["documents"] > 1 else ""
+        size, learnt = len(sequence["ids"]), sum(sequence["loss"])
+        yield f"\n{name}: {size} tokens{packed}, {learnt} in the loss"
+        yield _marked(sequence["runs"], color=color)
+    yield ""
+    yield from _counts(view, data, record, shown, opened)
+
+
+def _marked(runs: list[Mapping[str, Any]], *, color: bool) -> str:
+    """The runs as text that no row can turn into terminal commands or false marks."""
+    text, inside = "", False
+    for run in runs:
+        if run["starts_document"]:
+            text += (_CLOSE if inside and not color else "") + "\n  -- next document --\n"
+            inside = False
+        piece = visible(run["text"])
+        for mark in (_OPEN, _CLOSE):
+            piece = piece.replace(mark, f"⟨U+{ord(mark):04X}⟩")
+        if color:
+            text += click.style(piece, reverse=run["loss"], bold=run["special"])
+            continue
+        if run["loss"] != inside:
+            text += _OPEN if run["loss"] else _CLOSE
+            inside = run["loss"]
+        text += piece
+    return text + (_CLOSE if inside else "")
+
+
+def _counts(
+    view: View, data: Record, record: Record, shown: Mapping[str, Any], opened: Opened
+) -> Iterator[str]:
+    found, counts = data.metrics, record.metrics["rows"]
+    lost = sum(found["dropped"].values())
+    yield f"rows: {found['rows']} usable ({found['layout']}), {lost} dropped"
+    for text in _file(view.data, "dropped.jsonl", opened).splitlines():
+        reason = json.loads(text)
+        yield (
+            f"  {reason['rows']} {line(reason['reason'])}; the first is row {reason['first']}:"
+            f" {line(reason['excerpt'])[:_EXCERPT]}"
+        )
+    for name, part in found.get("shares", {}).items():
+        yield f"  {line(name)}: {part['rows']} rows, {part['share']:.1%} of the mixture"
+    over = shown["over_length"]
+    told = f"over max_length: {counts['over_length']} of {counts['given']} ({counts['overlong']})"
+    yield f"{told}, {counts['tokens_cut']} tokens cut off"
+    if over:
+        said = line(over["excerpt"])[:_EXCERPT]
+        yield f"  the first is row {line(over['id'])}, {over['tokens']} tokens: {said}"
+    for name, figures in (*found["characters"].items(), ("row", counts["tokens"])):
+        unit = "tokens" if name == "row" else "characters"
+        yield (
+            f"{unit} ({name}): mean {figures['mean']:.1f}, median {figures['p50']},"
+            f" 99% up to {figures['p99']}, longest {figures['max']}"
+        )
+    yield f"rows equal to another: {found['equal_rows']}"
+    yield from _contamination(view, opened)
+
+
+def _contamination(view: View, opened: Opened) -> Iterator[str]:
+    """The result where the stage has run; where it has not, that and nothing else."""
+    for stage in opened.plan.contamination:
+        if stage.inputs["train"] not in view.preview.inputs.values():
+            continue
+        record = opened.store.record(stage)
+        if record is None or not record.ok:
+            yield f"test rows among them ({line(stage.label)}): not checked yet; harness run does"
+            continue
+        metrics = record.metrics
+        yield (
+            f"test rows among them ({line(stage.label)}): {metrics['exact']} exact,"
+            f" {metrics['overlap']} near copies, {metrics['short']} of {metrics['test_rows']} too"
+            " short to look for near copies"
+        )
+
+
+def _record(stage: Stage, opened: Opened) -> Record:
+    record = opened.store.record(stage)
+    if record is None:
+        raise SuiteError(f"{stage.label}: the stage's record is gone", fix="run again")
+    return record
+
+
+def _file(stage: Stage, name: str, opened: Opened) -> str:
+    path: Path = stage.path(opened.store.root) / name
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,128 @@
+"""The preview stage: rows as an objective's own trainer prepares and collates them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from harness.data.render import answer, question, template_digest, trained_length
+from harness.errors import StageFailed
+from harness.job import Job
+from harness.objectives.base import Objective, TrainJob
+from harness.stages._subject import model_ref
+from harness.stages.data import read_rows
+from harness.stages.train import _objective, fitting
+
+PREVIEW = "preview.json"
+"""Sentences of the data stay in this file; the record has counts alone."""
+_EXCERPT = 300
+
+Row = dict[str, Any]
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Write the first rows as trained on; metrics are the counts over all rows."""
+    config = job.config
+    objective = _objective(config)
+    tokenizer = model_ref(config["model"], "cpu", job.locators).tokenizer()
+    with job.ledger.phase("data"):
+        rows = read_rows(job.input("train"))
+        refusal = objective.refuse_layout(job.input_record("train").metrics["layout"])
+        if refusal:
+            raise StageFailed("data", refusal)
+        kept, counts, _ = fitting(rows, tokenizer, objective)
+    with job.ledger.phase("prepare"):
+        shown = kept[: config["rows"]]
+        found = _batches(job, objective, tokenizer, shown)
+    alone = len(found) == len(shown) and not any("position_ids" in batch for batch in found)
+    named = [row["id"] for row in shown] if alone else None
+    sequences = [_described(tokenizer, batch) for batch in found]
+    over = _over_length(rows, tokenizer, objective) if counts["over_length"] else None
+    text = json.dumps({"sequences": sequences, "ids": named, "over_length": over})
+    (job.folder / PREVIEW).write_text(text, encoding="utf-8")
+    return {"rows": counts, "chat_template": template_digest(tokenizer)}
+
+
+def _batches(
+    job: Job, objective: Objective, tokenizer: Any, rows: list[Row]
+) -> list[dict[str, list[int]]]:
+    if objective.batches is None:
+        raise StageFailed("preview", f"{objective.name} has no way to show the rows it trains on")
+    module, _, name = objective.batches.partition(":")
+    train = TrainJob(
+        model=_stand_in(),
+        tokenizer=tokenizer,
+        rows=cast(Any, rows),
+        validation=[],
+        checkpoints=job.work,
+        step_log=job.work / "steps.jsonl",
+        seed=job.config["seed"],
+        data_seed=job.config["data_seed"],
+        dtype="float32",
+        device="cpu",
+        checkpoint_seconds=60.0,
+        report_to=[],
+        label=job.spec["label"],
+        progress=job.progress,
+        more_rows=cast(Any, {role: read_rows(job.input(role)) for role in objective.more_data()}),
+    )
+    made = getattr(importlib.import_module(module), name)(objective, train)
+    return cast(list[dict[str, list[int]]], made)
+
+
+def _stand_in() -> Any:
+    """The smallest model a trainer takes: how rows are prepared depends on the tokenizer alone."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+            num_attention_heads=1, num_key_value_heads=1,
+            bos_token_id=None, eos_token_id=None, pad_token_id=None,
+        )
+    )  # fmt: skip
+
+
+def _described(tokenizer: Any, batch: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """A sequence's tokens, which of them are in the loss, and its text in runs of one kind.
+
+    The first token of a sequence is never predicted, whatever its label says.
+    """
+    ids = list(batch["input_ids"])
+    loss = [label != -100 and i > 0 for i, label in enumerate(batch["labels"])]
+    starts = [i for i, p in enumerate(batch.get("position_ids", [])) if p == 0 and i > 0]
+    special = set(tokenizer.all_special_ids)
+    kinds = [(loss[i], token in special) for i, token in enumerate(ids)]
+    cuts = [
+        i
+        for i in range(1, len(ids))
+        if kinds[i] != kinds[i - 1] or kinds[i][1] or kinds[i - 1][1] or i in starts
+    ]
+    runs, before = [], ""
+    for begin, end in zip([0, *cuts], [*cuts, len(ids)], strict=True):
+        whole = _decode(tokenizer, ids[:end])
+        text = (
+            whole[len(before) :] if whole.startswith(before) else _decode(tokenizer, ids[begin:end])
+        )
+        before = whole
+        runs.append(
+            {"text": text, "loss": kinds[begin][0], "special": kinds[begin][1],
+             "starts_document": begin in starts}
+        )  # fmt: skip
+    return {"ids": ids, "loss": loss, "runs": runs, "documents": len(starts) + 1}
+
+
+def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _over_length(rows: list[Row], tokenizer: Any, objective: Objective) -> dict[str, Any]:
+    """The first row over max_length."""
+    limit = int(getattr(objective, "max_length", 0))
+    row = next(row for row in rows if trained_length(tokenizer, row) > limit)
+    said = f"{question(row)}\n{answer(row)}" if answer(row) else question(row)
+    return {
+        "id": row["id"], "tokens": trained_length(tokenizer, row), "excerpt": said[:_EXCERPT]
+    }  # fmt: skip
