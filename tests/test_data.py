@@ -18,7 +18,8 @@ from conftest import Workspace, chat_rows, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.layouts import Unusable, detect, normal
+from harness.data.cells import Unusable
+from harness.data.layouts import detect, normal
 from harness.data.load import Rows, load_rows
 from harness.data.mixture import mix
 from harness.errors import DataError, HarnessError

@@ -16,11 +16,12 @@ alpaca, sharegpt and hh_rlhf are other people's ways to write these, and are tur
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from harness.data.cells import ROLES, Chat, Unusable, messages, string
+
 Row = Mapping[str, Any]
-Chat = list[dict[str, str]]
 
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes"
@@ -32,21 +33,7 @@ ALPACA_INPUT = (
     "{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
 """The templates of github.com/tatsu-lab/stanford_alpaca, and a line feed before the response."""
-_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "system": "system",
-}
 _TURN = re.compile(r"\n\n(Human|Assistant):")
-
-
-class Unusable(Exception):
-    """A row that cannot be brought into its layout; the message is the reason it is counted by."""
 
 
 def detect(row: Row) -> str | None:
@@ -98,61 +85,30 @@ def _text_of(value: Any) -> str:
     return value if isinstance(value, str) else str(value[-1]["content"]) if value else ""
 
 
-def _string(row: Row, column: str) -> str:
-    value = row.get(column)
-    if value is None:
-        raise Unusable(f"no `{column}`")
-    if isinstance(value, list | dict):
-        raise Unusable(f"`{column}` is no text")
-    return str(value)
-
-
-def _messages(value: Any, column: str, *, ends: str | None) -> Chat:
-    """A chat of role and content, or of from and value; `ends`: the role of its last turn."""
-    if isinstance(value, Mapping):
-        value = [value]
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise Unusable(f"`{column}` is no list of messages")
-    chat = []
-    for message in value:
-        if not isinstance(message, Mapping):
-            raise Unusable(f"`{column}` is no list of messages")
-        role = message.get("role") or _ROLES.get(str(message.get("from")), message.get("from"))
-        content = message.get("content", message.get("value"))
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise Unusable(f"a message of `{column}` lacks its role or its text")
-        if "from" in message and message["from"] not in _ROLES:
-            raise Unusable(f"a role of `{column}` is none of {', '.join(_ROLES)}")
-        chat.append({"role": role, "content": content})
-    if ends is not None and chat[-1]["role"] != ends:
-        raise Unusable(f"`{column}` does not end with the {ends}")
-    return chat
-
-
 def _side(row: Row, column: str, like: Any) -> Any:
     """An answer in the form its prompt has."""
     if isinstance(like, str):
-        return _string(row, column)
+        return string(row, column)
     value = row.get(column)
     if isinstance(value, str):
         return [{"role": "assistant", "content": value}]
-    return _messages(value, column, ends="assistant")
+    return messages(value, column, ends="assistant")
 
 
 def _prompt(row: Row, column: str = "prompt") -> Any:
     value = row.get(column)
-    return _messages(value, column, ends=None) if isinstance(value, list) else _string(row, column)
+    return messages(value, column, ends=None) if isinstance(value, list) else string(row, column)
 
 
 def _text(row: Row, chat: bool) -> dict[str, Any]:
-    return {"text": _string(row, "text")}
+    return {"text": string(row, "text")}
 
 
 def _chat(row: Row, chat: bool) -> dict[str, Any]:
-    messages = _messages(row.get("messages"), "messages", ends="assistant")
-    if len(messages) < 2:
+    turns = messages(row.get("messages"), "messages", ends="assistant")
+    if len(turns) < 2:
         raise Unusable("`messages` holds no question")
-    return {"messages": messages}
+    return {"messages": turns}
 
 
 def _pair(row: Row, chat: bool) -> dict[str, Any]:
@@ -186,9 +142,9 @@ def _preference(row: Row, chat: bool) -> dict[str, Any]:
             sides = {name: _side(row, name, prompt) for name in ("chosen", "rejected")}
             return _apart({"prompt": prompt, **sides})
     if isinstance(row["chosen"], str):
-        return _apart(_split_strings(_string(row, "chosen"), _string(row, "rejected")))
-    chosen = _messages(row["chosen"], "chosen", ends="assistant")
-    return _split_chats(chosen, _messages(row["rejected"], "rejected", ends="assistant"))
+        return _apart(_split_strings(string(row, "chosen"), string(row, "rejected")))
+    chosen = messages(row["chosen"], "chosen", ends="assistant")
+    return _split_chats(chosen, messages(row["rejected"], "rejected", ends="assistant"))
 
 
 def _apart(row: dict[str, Any]) -> dict[str, Any]:
@@ -225,7 +181,7 @@ def _split_chats(chosen: Chat, rejected: Chat) -> dict[str, Any]:
 
 
 def _alpaca(row: Row, chat: bool) -> dict[str, Any]:
-    instruction, extra = _string(row, "instruction"), str(row.get("input") or "")
+    instruction, extra = string(row, "instruction"), str(row.get("input") or "")
     if row.get("history"):
         raise Unusable("alpaca's `history` is not read")
     if chat:
@@ -233,24 +189,24 @@ def _alpaca(row: Row, chat: bool) -> dict[str, Any]:
         system = str(row.get("system") or "")
         turns = [{"role": "system", "content": system}] if system else []
         turns.append({"role": "user", "content": prompt})
-        turns.append({"role": "assistant", "content": _string(row, "output")})
+        turns.append({"role": "assistant", "content": string(row, "output")})
         return {"messages": turns}
     if str(row.get("system") or ""):
         raise Unusable("alpaca's `system` needs `chat: true`")
     template = ALPACA_INPUT if extra.strip() else ALPACA
     prompt = template.format(instruction=instruction, input=extra)
-    return {"prompt": prompt, "completion": _string(row, "output")}
+    return {"prompt": prompt, "completion": string(row, "output")}
 
 
 def _sharegpt(row: Row, chat: bool) -> dict[str, Any]:
     paired = {"chosen", "rejected"} <= row.keys()
-    turns = _messages(
+    turns = messages(
         row.get("conversations"), "conversations", ends=None if paired else "assistant"
     )
     if row.get("system"):
-        turns = [{"role": "system", "content": _string(row, "system")}, *turns]
+        turns = [{"role": "system", "content": string(row, "system")}, *turns]
     if paired:
-        sides = {n: _messages(row[n], n, ends="assistant") for n in ("chosen", "rejected")}
+        sides = {n: messages(row[n], n, ends="assistant") for n in ("chosen", "rejected")}
         return _apart({"prompt": turns, **sides})
     if isinstance(row.get("label"), bool):
         return _unpaired({"messages": turns, "label": row["label"]}, chat)
@@ -263,9 +219,9 @@ def _is_hh(row: Row) -> bool:
 
 
 def _hh(row: Row, chat: bool) -> dict[str, Any]:
-    sides = [_hh_turns(_string(row, name)) for name in ("chosen", "rejected")]
+    sides = [_hh_turns(string(row, name)) for name in ("chosen", "rejected")]
     for name, side in zip(("chosen", "rejected"), sides, strict=True):
-        _messages(side, name, ends="assistant")
+        messages(side, name, ends="assistant")
     return _split_chats(*sides)
 
 
@@ -274,7 +230,7 @@ def _hh_turns(text: str) -> Chat:
     head, *parts = _TURN.split(text)
     if head.strip() or not parts:
         raise Unusable("no dialogue of Human and Assistant")
-    roles = [_ROLES[name.lower()] for name in parts[::2]]
+    roles = [ROLES[name.lower()] for name in parts[::2]]
     return [
         {"role": role, "content": content.strip()}
         for role, content in zip(roles, parts[1::2], strict=True)

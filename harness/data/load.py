@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.data.layouts import Unusable, detect, normal
+from harness.data.cells import Unusable
+from harness.data.layouts import detect, normal
 from harness.data.read import read
 from harness.data.render import layout_of
 from harness.errors import DataError, unknown
