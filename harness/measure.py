@@ -12,7 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "rouge-score")
+LIBRARIES = (
+    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "rouge-score-rs", "sacrebleu",
+)  # fmt: skip
 
 
 class Ledger:

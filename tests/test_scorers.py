@@ -21,7 +21,7 @@ def prediction(text: str, *references: str) -> Prediction:
     return Prediction("1", "1", "", "", text, references)
 
 
-words = st.text(alphabet="abc \n.é", max_size=30)
+words = st.text(alphabet="abc \n.é\u212a\u0130\udc80", max_size=30)
 
 
 @settings(max_examples=50, deadline=None)
