@@ -18,8 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from harness.errors import ModelError, StageFailed
+from harness.scorers._folder import folder_digest
 from harness.scorers.base import PredictionJob
-from harness.scorers.bertscore import Bertscore, folder_digest
+from harness.scorers.bertscore import ENCODER_FILES, Bertscore
 
 _PREFIXED = ("roberta", "gpt2", "longformer", "bart")
 """Encoders whose words carry the space before them: bert-score gives one to the first word too."""
@@ -79,7 +80,7 @@ class Encoder:
 
         folder = scorer.folder
         name = str(folder or scorer.model_type)
-        digest = None if folder is None else folder_digest(folder)
+        digest = None if folder is None else folder_digest(folder, ENCODER_FILES)
         if folder is not None and scorer.digest not in (None, digest):
             raise StageFailed(
                 "encoder", f"{name} holds another encoder ({digest}) than planned ({scorer.digest})"

