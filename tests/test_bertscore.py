@@ -232,7 +232,7 @@ def test_what_is_missing_is_said_before_anything_runs(
     missing = Bertscore(model_type="some/encoder", num_layers=2)
     with pytest.raises(ModelError, match="'some/encoder' cannot be loaded"):
         missing.score_job(job(ROWS, tmp_path))
-    with pytest.raises(ModelError, match="num_layers 7: .* has 3"):
+    with pytest.raises(ModelError, match=r"num_layers 7: .* has 3"):
         Bertscore(model_type=str(encoder), num_layers=7).score_job(job(ROWS, tmp_path))
 
 

@@ -10,9 +10,9 @@ class Squad(Scorer):
     """Exact match and word F1 after SQuAD's normalisation (lower case, no punctuation or articles),
     each against its best reference, as shares of 1 (Rajpurkar et al., 2016, arXiv:1606.05250).
 
-    Where an answer normalises to nothing, both are 1 if the reference does too and else 0, as in the
-    script of SQuAD 2.0 (arXiv:1806.03822); that of 1.1 differs in this alone (its F1 is then 0).
-    Questions without an answer carry an empty reference.
+    Where an answer normalises to nothing, both are 1 if the reference does too and else 0, as in
+    the script of SQuAD 2.0 (arXiv:1806.03822); that of 1.1 differs in this alone (its F1 is 0
+    then). Questions without an answer carry an empty reference.
     """
 
     VERSION = 1
