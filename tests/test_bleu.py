@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from harness.aggregate import AGGREGATES
 from harness.compare.statistics import Resampler, Sample, infer
+from harness.errors import SuiteError
 from harness.scorers.base import Prediction, Scorer
 from harness.scorers.bleu import Bleu
 from harness.scorers.chrf import Chrf
@@ -109,6 +110,14 @@ def test_a_run_reports_bleu_with_its_signature(workspace: Any) -> None:
     assert {m for r in scored for m in r.metrics["metrics"]} == {"bleu", "chrf", "ter"}
     assert all("version:2." in r.provenance["scorer"]["signature"] for r in scored)
     assert all("label" not in r.config["scorer"] for r in scored)
+
+
+def test_two_metrics_of_one_name_are_refused_before_anything_runs(workspace: Any) -> None:
+    workspace.write(scorers=["rouge", {"bleu": {"label": "rougeL"}}])
+    with pytest.raises(
+        SuiteError, match=r"scorers\[1\].bleu: 'rougeL' is a metric of scorers\[0\]"
+    ):
+        workspace.open()
 
 
 # What others published.
