@@ -3,16 +3,21 @@
 Each function takes a mapping of statistic name -> array whose **last** axis is examples already
 summed (shape `(...,)`), so that the same code serves the point estimate (scalars) and a bootstrap
 (one value per resample). `n` counts examples, or the resample's total weight.
+
+BLEU, chrF and TER turn sums into the corpus score just as sacrebleu does (Post, 2018,
+aclanthology.org/W18-6319); tests hold them to it. Neither it nor torch is imported here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # numpy takes 0.1 s to import, which `harness --help` need not pay
     import numpy as np
+    from numpy.typing import ArrayLike
 
 Sums = Mapping[str, "np.ndarray"]
 
@@ -22,7 +27,8 @@ class Aggregate:
     """A named way from summed statistics to one number.
 
     Attributes:
-        statistics: the columns a scorer must supply.
+        statistics: the columns a scorer must supply; empty where their number is the scorer's
+            choice (n-gram orders, labels), told apart by their prefix and number.
         unit: shown beside the number; empty for a share of 1.
     """
 
@@ -44,7 +50,129 @@ def _perplexity(sums: Sums) -> np.ndarray:
 
 
 def _ratio(sums: Sums) -> np.ndarray:
-    return sums["numerator"] / sums["denominator"]
+    """A share of sums; 0 where there is nothing to share."""
+    return _over(sums["numerator"], sums["denominator"])
+
+
+def _over(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
+    """Quotient, 0 where the denominator is 0."""
+    import numpy as np
+
+    top, bottom = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
+    return np.asarray(np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0))
+
+
+def _orders(sums: Sums, prefix: str) -> list[np.ndarray]:
+    """The columns `<prefix>_1`, `<prefix>_2` ... as far as they go."""
+    import numpy as np
+
+    found: list[np.ndarray] = []
+    while f"{prefix}_{len(found) + 1}" in sums:
+        found.append(np.asarray(sums[f"{prefix}_{len(found) + 1}"], np.float64))
+    return found
+
+
+_LOG_ZERO = -9999999999.0
+"""sacrebleu's logarithm of 0."""
+
+
+def _bleu(sums: Sums, *, smooth: bool, effective: bool) -> np.ndarray:
+    """BLEU of 0 to 100 (Papineni et al., 2002, aclanthology.org/P02-1040) from sums of sys_len,
+    ref_len, correct_k and total_k.
+
+    Args:
+        smooth: exponential smoothing, method 3 of Chen & Cherry (2014, aclanthology.org/W14-3346).
+        effective: orders of which the outputs hold no n-gram are left out of the mean.
+    """
+    import numpy as np
+
+    given, wanted = np.asarray(sums["sys_len"], float), np.asarray(sums["ref_len"], float)
+    correct, total = _orders(sums, "correct"), _orders(sums, "total")
+    short = (given < wanted) & (given > 0)
+    brevity = np.where(short, np.exp(1 - np.where(short, _over(wanted, given), 1.0)), 1.0)
+    brevity = np.where((given < wanted) & (given == 0), 0.0, brevity)
+    alive, halved = np.ones(given.shape, bool), np.ones(given.shape)
+    logs, used = np.zeros(given.shape), np.zeros(given.shape)
+    for hits, all_ in zip(correct, total, strict=True):
+        alive = alive & (all_ > 0)
+        missed = alive & (hits == 0)
+        halved = np.where(missed, halved * 2, halved)
+        chance = _over(100.0, halved * all_) if smooth else np.zeros(given.shape)
+        precision = np.where(missed, chance, _over(100.0 * hits, all_)) * alive
+        log = np.where(precision > 0, np.log(np.where(precision > 0, precision, 1.0)), _LOG_ZERO)
+        counted = alive if effective else np.ones(given.shape, bool)
+        logs, used = logs + np.where(counted, log, 0.0), used + counted
+    matched = np.sum(correct, axis=0) > 0
+    return np.where(matched, brevity * np.exp(_over(logs, used)), 0.0)
+
+
+_BETA_SQUARED = 4.0
+"""Recall weighs twice as much as precision, as everywhere chrF is reported."""
+
+
+def _chrf(sums: Sums) -> np.ndarray:
+    """chrF of 0 to 100 (Popovic, 2015, aclanthology.org/W15-3049) from sums of hyp_k, ref_k and
+    match_k, one k for each character and word order; orders that one side lacks are left out."""
+    import numpy as np
+
+    columns = zip(*(_orders(sums, name) for name in ("hyp", "ref", "match")), strict=True)
+    precision = recall = orders = np.zeros(())
+    for given, wanted, hits in columns:
+        both = (given > 0) & (wanted > 0)
+        precision = precision + np.where(both, _over(hits, given), 0.0)
+        recall = recall + np.where(both, _over(hits, wanted), 0.0)
+        orders = orders + both
+    precision, recall = _over(precision, orders), _over(recall, orders)
+    top = (1 + _BETA_SQUARED) * precision * recall
+    return 100 * _over(top, _BETA_SQUARED * precision + recall)
+
+
+def _chrf_smoothed(sums: Sums) -> np.ndarray:
+    """chrF as chrF++.py has it: the mean of the orders' F, 1e-16 for what is undefined."""
+    import numpy as np
+
+    tiny, scores = 1e-16, []
+    for given, wanted, hits in zip(
+        *(_orders(sums, name) for name in ("hyp", "ref", "match")), strict=True
+    ):
+        precision = np.where(given > 0, _over(hits, given), tiny)
+        recall = np.where(wanted > 0, _over(hits, wanted), tiny)
+        bottom = _BETA_SQUARED * precision + recall
+        score = _over((1 + _BETA_SQUARED) * precision * recall, bottom)
+        scores.append(np.where(bottom > 0, score, tiny))
+    return np.asarray(100 * np.sum(scores, axis=0) / len(scores))
+
+
+def _ter(sums: Sums) -> np.ndarray:
+    """TER as edits per 100 reference words (Snover et al., 2006,
+    aclanthology.org/2006.amta-papers.25); 100 where there are edits but no reference words."""
+    import numpy as np
+
+    edits, words = np.asarray(sums["edits"], float), np.asarray(sums["ref_length"], float)
+    return 100 * np.where(words > 0, _over(edits, words), np.where(edits > 0, 1.0, 0.0))
+
+
+def _macro_f1(sums: Sums) -> np.ndarray:
+    """Mean over labels of F1 from sums of tp_k, fp_k and fn_k; a label that neither occurs nor is
+    predicted counts 0, as scikit-learn's f1_score(labels=..., zero_division=0) has it."""
+    import numpy as np
+
+    hits, false, missed = (_orders(sums, name) for name in ("tp", "fp", "fn"))
+    scores = [_over(2 * h, 2 * h + f + m) for h, f, m in zip(hits, false, missed, strict=True)]
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def _bleu_variants() -> list[Aggregate]:
+    """`bleu` is sacrebleu's default; the others switch smoothing off or effective order on."""
+    return [
+        Aggregate(
+            f"bleu{'' if smooth else '_unsmoothed'}{'_effective' if effective else ''}",
+            (),
+            partial(_bleu, smooth=smooth, effective=effective),
+        )
+        for smooth in (True, False)
+        for effective in (False, True)
+    ]
 
 
 AGGREGATES: dict[str, Aggregate] = {
@@ -53,5 +181,10 @@ AGGREGATES: dict[str, Aggregate] = {
         Aggregate("mean", ("value",), _mean),
         Aggregate("perplexity", ("nll", "tokens"), _perplexity),
         Aggregate("ratio", ("numerator", "denominator"), _ratio),
+        *_bleu_variants(),
+        Aggregate("chrf", (), _chrf),
+        Aggregate("chrf_smoothed", (), _chrf_smoothed),
+        Aggregate("ter", ("edits", "ref_length"), _ter),
+        Aggregate("macro_f1", (), _macro_f1),
     )
 }

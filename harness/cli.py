@@ -167,6 +167,36 @@ def compare(a: str, b: str, store: Path) -> None:
     click.echo(versus.compare_two(a, b, store))
 
 
+@main.command(name="import")
+@click.argument("tool", type=click.Choice(["peft-method-comparison"]))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--baseline",
+    metavar="RUN",
+    help="Run that the others are held against; default: the"
+    " one of full fine-tuning, where there is just one.",
+)
+@click.option(
+    "--test-rows",
+    type=click.IntRange(min=1),
+    default=1319,
+    show_default=True,
+    help="Rows that the accuracies are shares of.",
+)
+@report_dir
+@records_file
+def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, report_dir: Path | None,
+            records: Path | None) -> None:  # fmt: skip
+    """Read another tool's published results and report them as our own.
+
+    FOLDER is PEFT's method_comparison/MetaMathQA, or one like it. What such results lack (rows,
+    seeds) is said in the report.
+    """
+    from harness import importers
+
+    click.echo(importers.import_results(tool, folder, baseline, test_rows, report_dir, records))
+
+
 @main.command(name="list")
 @click.argument("what", type=click.Choice(
     ["methods", "objectives", "scorers", "executors", "suites", "stages"]))  # fmt: skip

@@ -112,10 +112,18 @@ def build(axis: str, spec: Any, where: str) -> Component:
     """A component from its YAML: `rouge`, or `{rouge: {use_stemmer: false}}`.
 
     Raises:
-        SuiteError: naming the value, the place and the choices.
+        SuiteError: naming the value, the place and the choices; or a package that is missing.
     """
     name, fields = split_spec(spec, axis, where)
-    return build_fields(find(axis, name, where), fields, f"{where}.{name}")
+    declared = find(axis, name, where)
+    for package in declared.requires:
+        if importlib.util.find_spec(package) is None:
+            raise SuiteError(
+                f"{axis} '{name}' needs the package {package}, which is not installed",
+                where=where,
+                fix=f"pip install {package}",
+            )
+    return build_fields(declared, fields, f"{where}.{name}")
 
 
 def split_spec(spec: Any, axis: str, where: str) -> tuple[str, dict[str, Any]]:

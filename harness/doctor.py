@@ -15,8 +15,8 @@ from harness.stage import read_record
 from harness.store import Store
 
 _LIBRARIES = (
-    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "rouge-score", "pandas",
-    "scipy", "statsmodels",
+    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "rouge-score-rs",
+    "sacrebleu", "pandas", "scipy", "statsmodels",
 )  # fmt: skip
 
 

@@ -14,15 +14,9 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "bitsandbytes",
-    "accelerate",
-    "datasets",
-    "rouge-score",
-)
+    "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets",
+    "rouge-score-rs", "sacrebleu",
+)  # fmt: skip
 
 
 class Ledger:

@@ -362,6 +362,24 @@ class _Planner:
                     fix="give one of them a `label:`",
                 )
             seen[name] = index
+        titles: dict[tuple[str, Any], int] = {}
+        for index, scorer in enumerate(self.scorers):
+            for title in _titles(scorer):
+                other = titles.setdefault((title, getattr(scorer, "data", None)), index)
+                if other != index:
+                    raise SuiteError(
+                        f"'{title}' is a metric of scorers[{other}] too",
+                        where=f"scorers[{index}].{scorer.name}",
+                        fix="give one of them a `label:`",
+                    )
+
+
+def _titles(scorer: Scorer) -> list[str]:
+    """The names of a scorer's metrics in tables, as the comparison gives them."""
+    metrics, label = list(scorer.declared()), getattr(scorer, "label", None)
+    if label is None:
+        return metrics
+    return [label] if len(metrics) == 1 else [f"{label} {metric}" for metric in metrics]
 
 
 def _refuse_pair(variant: Variant) -> None:

@@ -11,9 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.aggregate import AGGREGATES
+from harness.errors import DataError
 from harness.scorers.base import Prediction
+from harness.scorers.classification import Classification
+from harness.scorers.distinct import Distinct
 from harness.scorers.exact_match import ExactMatch
 from harness.scorers.rouge import Rouge
+from harness.scorers.squad import Squad
 from harness.scorers.token_f1 import TokenF1
 
 
@@ -21,7 +26,7 @@ def prediction(text: str, *references: str) -> Prediction:
     return Prediction("1", "1", "", "", text, references)
 
 
-words = st.text(alphabet="abc \n.é", max_size=30)
+words = st.text(alphabet="abc \n.é\u212a\u0130\udc80", max_size=30)
 
 
 @settings(max_examples=50, deadline=None)
@@ -88,6 +93,81 @@ def test_exact_match_takes_any_reference_and_can_ignore_punctuation() -> None:
 )
 def test_token_f1_is_squads(text: str, reference: str, f1: float) -> None:
     assert TokenF1().score(prediction(text, reference))["token_f1"] == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("text", "references", "exact", "f1"),
+    [
+        ("The  Orla!", ("orla",), 1, 1),
+        ("a cat sat", ("dog", "the cat sat down"), 0, 0.8),
+        ("an", ("the",), 1, 1),
+        ("something", ("",), 0, 0),
+        ("", ("",), 1, 1),
+    ],
+)
+def test_squad_normalises_and_takes_the_best_reference(
+    text: str, references: tuple[str, ...], exact: float, f1: float
+) -> None:
+    found = Squad().score(prediction(text, *references))
+    assert found == {"squad_exact": exact, "squad_f1": pytest.approx(f1)}
+
+
+def aggregated(scorer: Any, predictions: list[Prediction]) -> dict[str, float]:
+    rows = scorer.score_all(predictions)
+    found = {}
+    for name, metric in scorer.declared().items():
+        declared = metric.declare(name)
+        sums = {s: sum(row[c] for row in rows) for s, c in declared["columns"].items()}
+        found[name] = float(AGGREGATES[declared["aggregate"]].compute({**sums, "n": len(rows)}))
+    return found
+
+
+LABELS = ["yes", "no", "not sure"]
+answers = st.sampled_from(["yes", "No", "not  sure", "maybe", ""])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(answers, st.sampled_from(LABELS)), min_size=1, max_size=8))
+def test_macro_f1_is_the_mean_of_each_labels_f1(pairs: list[tuple[str, str]]) -> None:
+    found = aggregated(Classification(labels=LABELS), [prediction(t, r) for t, r in pairs])
+    given_ = [" ".join(text.lower().split()) for text, _ in pairs]
+    gold = [reference for _, reference in pairs]
+    scores = []
+    for label in LABELS:
+        hits = sum(a == b == label for a, b in zip(given_, gold, strict=True))
+        precision = hits / given_.count(label) if given_.count(label) else 0
+        recall = hits / gold.count(label) if gold.count(label) else 0
+        total = precision + recall
+        scores.append(2 * precision * recall / total if total else 0)
+    assert found["macro_f1"] == pytest.approx(sum(scores) / len(LABELS))
+    right = sum(a == b for a, b in zip(given_, gold, strict=True))
+    assert found["accuracy"] == pytest.approx(right / len(pairs))
+    assert found["no_label"] == pytest.approx(sum(a not in LABELS for a in given_) / len(pairs))
+
+
+@pytest.mark.parametrize(
+    ("text", "hit"),
+    [("I am not sure, no", 0.0), ("No: not sure", 1.0), ("nothing", 0.0), ("The answer: NO.", 1.0)],
+)
+def test_first_label_that_stands_as_a_word_counts(text: str, hit: float) -> None:
+    found = Classification(labels=LABELS, match="first").score(prediction(text, "no"))
+    assert found["accuracy"] == hit
+
+
+def test_reference_that_is_no_label_is_an_error_that_names_the_row() -> None:
+    with pytest.raises(DataError, match=r"example 1: .*\['maybe'\] is a label"):
+        Classification(labels=LABELS).score(prediction("yes", "maybe"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(alphabet="ab C", max_size=8), min_size=1, max_size=6))
+def test_distinct_is_the_share_of_different_ngrams(texts: list[str]) -> None:
+    found = aggregated(Distinct(orders=[1, 2]), [prediction(text, "") for text in texts])
+    for n in (1, 2):
+        words = [text.lower().split() for text in texts]
+        grams = [tuple(own[i : i + n]) for own in words for i in range(len(own) - n + 1)]
+        expected = len(set(grams)) / len(grams) if grams else 0.0
+        assert found[f"distinct_{n}"] == pytest.approx(expected)
 
 
 @pytest.fixture(scope="module")

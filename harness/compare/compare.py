@@ -36,7 +36,7 @@ def compare(
         for group, paths in groups.items()
         if group in good
     }
-    rows = _adjusted(_rows(scores, planned.baseline))
+    rows = adjusted(_rows(scores, planned.baseline))
     return Comparison(
         suite=planned.suite.name,
         description=planned.suite.description,
@@ -156,7 +156,7 @@ def _against(
     )
 
 
-def _adjusted(rows: list[Row]) -> list[Row]:
+def adjusted(rows: list[Row]) -> list[Row]:
     """Holm over the whole-set rows, and apart from them over the slices; then the verdicts."""
     adjusted = list(rows)
     for whole in (True, False):

@@ -114,6 +114,8 @@ class Comparison:
     notes: tuple[str, ...] = field(default=())
     """What a reader must know: one seed, leaks, mixed versions."""
     suite_text: str = ""
+    tests: str = "Paired on the same examples."
+    """How differences were tested."""
 
     @property
     def failed(self) -> tuple[VariantResult, ...]:

@@ -144,7 +144,7 @@ def against(comparison: Comparison) -> Sheet:
         ("metric", "variant", "difference", "verdict", "p (Holm)", "smallest detectable",
          "examples", "seeds", "about"),
         tuple(lines),
-        "Paired on the same examples. A verdict needs the interval to exclude zero and the adjusted"
+        f"{line(comparison.tests)} A verdict needs the interval to exclude zero and the adjusted"
         " p below 0.05. The smallest detectable difference is what 80% of such experiments would"
         " have seen.",
     )  # fmt: skip

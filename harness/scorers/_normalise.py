@@ -1,9 +1,10 @@
-"""Answer normalisation of SQuAD (Rajpurkar et al., 2016, arXiv:1606.05250)."""
+"""Answer normalisation and word F1 of SQuAD (Rajpurkar et al., 2016, arXiv:1606.05250)."""
 
 from __future__ import annotations
 
 import re
 import string
+from collections import Counter
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -13,6 +14,18 @@ def normalise(text: str) -> str:
     """Lower case, without punctuation, articles and extra white space."""
     bare = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION))
     return " ".join(bare.split())
+
+
+def word_f1(answer: str, reference: str) -> float:
+    """F1 over the words of the normalised texts; where one has none, whether both have none."""
+    given, wanted = normalise(answer).split(), normalise(reference).split()
+    if not given or not wanted:
+        return float(given == wanted)
+    shared = sum((Counter(given) & Counter(wanted)).values())
+    if shared == 0:
+        return 0.0
+    precision, recall = shared / len(given), shared / len(wanted)
+    return 2 * precision * recall / (precision + recall)
 
 
 def extract(text: str, pattern: str | None) -> str:

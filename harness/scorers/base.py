@@ -51,6 +51,20 @@ class Metric:
         }
 
 
+@dataclass(frozen=True)
+class PredictionJob:
+    """What the score stage hands to a scorer of predictions.
+
+    Attributes:
+        cache: a folder that outlives the stage and is shared by every variant, for what does not
+            depend on one (embedded references). Several processes write there at once.
+    """
+
+    predictions: Sequence[Prediction]
+    progress: Callable[[int, int, str], None]
+    cache: Path
+
+
 class Scorer(Component):
     """From predictions, or a checkpoint, to per-example statistics."""
 
@@ -59,6 +73,21 @@ class Scorer(Component):
     """`predictions`, or `model` for scorers that load the checkpoint."""
     metrics: ClassVar[Mapping[str, Metric]] = {}
 
+    label: str | None = None
+    """Name of the metric in tables, where one scorer is used more than once."""
+
+    def identity(self) -> dict[str, Any]:
+        # The label is for people: it changes no score.
+        return {name: value for name, value in super().identity().items() if name != "label"}
+
+    def declared(self) -> Mapping[str, Metric]:
+        """The metrics of this scorer as it is set; override where its fields choose them."""
+        return self.metrics
+
+    def provenance(self) -> dict[str, Any]:
+        """What the record should say of how the scores were made; asked after scoring."""
+        return {}
+
     def score(self, prediction: Prediction) -> dict[str, float]:
         """One value a column for one prediction."""
         raise NotImplementedError
@@ -66,6 +95,10 @@ class Scorer(Component):
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
         """Override where a batch is cheaper than one by one; same order as given."""
         return [self.score(prediction) for prediction in predictions]
+
+    def score_job(self, job: PredictionJob) -> list[dict[str, float]]:
+        """Override where the work needs more than the predictions; same order as given."""
+        return self.score_all(job.predictions)
 
 
 @dataclass(frozen=True)
@@ -88,13 +121,10 @@ class ModelScorer(Scorer):
 
     data: str | None = None
     """Entry under `data:` whose test split is scored; default: what the variant is tested on."""
-    label: str | None = None
-    """Name of the metric in tables, where one scorer is used more than once."""
 
     def identity(self) -> dict[str, Any]:
-        # The rows are an input of the stage and the label is for people: neither changes a score.
-        own = super().identity()
-        return {name: value for name, value in own.items() if name not in ("data", "label")}
+        # The rows are an input of the stage: their name changes no score.
+        return {name: value for name, value in super().identity().items() if name != "data"}
 
     def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
         """Rows of example_id, cluster, group and one value a column."""

@@ -12,10 +12,12 @@ TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 class Rouge(Scorer):
-    """ROUGE-1, -2, -L and -Lsum F1 (Lin, 2004, aclanthology.org/W04-1013), by rouge-score.
+    """ROUGE-1, -2, -L and -Lsum F1 (Lin, 2004, aclanthology.org/W04-1013), equal to the last bit
+    to those of the rouge-score package.
 
     With several references each type takes its best one by F1, as rouge-score's score_multi does.
-    rougeLsum splits sentences at newlines.
+    rougeLsum splits sentences at newlines. The work is done by rouge-score-rs, compiled code that
+    tests hold to rouge-score (tests/benchmarks/rouge_speed.py measures both).
     """
 
     VERSION = 1
@@ -26,21 +28,24 @@ class Rouge(Scorer):
 
     @cached_property
     def _scorer(self) -> Any:
-        from rouge_score.rouge_scorer import RougeScorer
+        from rouge_score_rs import RougeScorer
 
         return RougeScorer(list(TYPES), use_stemmer=self.use_stemmer)
 
     def score(self, prediction: Prediction) -> dict[str, float]:
-        found = self._scorer.score_multi(list(prediction.references), prediction.text)
-        return {name: found[name].fmeasure for name in TYPES}
+        return self.score_all([prediction])[0]
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
+        predictions = list(predictions)
         # Equal pairs are common (short answers), and a score is a function of the pair.
-        known: dict[tuple[str, tuple[str, ...]], dict[str, float]] = {}
+        pairs = dict.fromkeys((r, p.text) for p in predictions for r in p.references)
+        made = self._scorer.score_batch([r for r, _ in pairs], [text for _, text in pairs])
+        known = {
+            pair: {name: found[name].fmeasure for name in TYPES}
+            for pair, found in zip(pairs, made, strict=True)
+        }
         scores = []
         for prediction in predictions:
-            pair = (prediction.text, prediction.references)
-            if pair not in known:
-                known[pair] = self.score(prediction)
-            scores.append(known[pair])
+            own = [known[reference, prediction.text] for reference in prediction.references]
+            scores.append({name: max(found[name] for found in own) for name in TYPES})
         return scores

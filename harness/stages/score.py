@@ -9,12 +9,14 @@ from harness import component
 from harness.aggregate import AGGREGATES
 from harness.errors import StageFailed
 from harness.job import Job
-from harness.scorers.base import ModelJob, ModelScorer, Scorer
+from harness.scorers.base import ModelJob, ModelScorer, PredictionJob, Scorer
 from harness.stages._subject import load_subject
 from harness.stages.data import read_rows
 from harness.stages.generate import read_predictions
 
 SCORES = "scores.parquet"
+CACHE = "cache"
+"""Folder of the store for what scorers share between stages; it may be removed at any time."""
 KEYS = ("example_id", "cluster", "group")
 
 
@@ -30,7 +32,10 @@ def run(job: Job) -> dict[str, Any]:
         _require_finite(rows, scorer)
         _write(job, rows)
     job.provenance["sources"] = {scorer.name: scorer.source_digest()}
-    declared = {name: metric.declare(name) for name, metric in scorer.metrics.items()}
+    made = scorer.provenance()
+    if made:
+        job.provenance["scorer"] = made
+    declared = {name: metric.declare(name) for name, metric in scorer.declared().items()}
     return {
         "rows": len(rows),
         "metrics": {
@@ -48,7 +53,8 @@ def _scorer(config: dict[str, Any]) -> Scorer:
 def _from_predictions(job: Job, scorer: Scorer) -> list[dict[str, Any]]:
     predictions = read_predictions(job.input("predictions"))
     with job.ledger.phase("score"):
-        scores = scorer.score_all(predictions)
+        cache = job.folder.parents[1] / CACHE / scorer.name
+        scores = scorer.score_job(PredictionJob(predictions, job.progress, cache))
     return [
         {"example_id": p.example_id, "cluster": p.cluster, "group": p.group, **score}
         for p, score in zip(predictions, scores, strict=True)

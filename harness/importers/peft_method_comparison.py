@@ -1,0 +1,270 @@
+"""Published results of PEFT's method comparison on MetaMathQA and GSM8K.
+
+One JSON file a run, written by method_comparison/MetaMathQA/run.py of github.com/huggingface/peft:
+training settings, cost, and the accuracy over the whole test set. There are no per-example rows,
+so accuracies get binomial intervals and differences a test of two proportions. Both hold; where
+runs tend to answer the same questions, paired ones would be narrower.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.compare.binomial import difference, share
+from harness.compare.compare import adjusted
+from harness.compare.result import ALL, Comparison, Estimate, Row, VariantResult
+from harness.errors import DataError, unknown
+from harness.stage import Record, digest_file, digest_json
+
+NAME = "peft-metamathqa"
+TEST_ROWS = 1319
+"""Rows of the GSM8K test set, on the whole of which PEFT's runs are tested."""
+_PARTS = ("run_info", "train_info", "meta_info")
+_TESTS = "Unpaired tests of two shares (Agresti & Caffo, 2000): no per-example rows are published."
+
+
+def read(folder: Path, test_rows: int = TEST_ROWS) -> list[Record]:
+    """A record for every run in `folder`, or in its `results/`, in the order of their names.
+
+    Raises:
+        DataError: no runs there, or a file that is none, or whose accuracy is no share of
+            `test_rows`.
+    """
+    inner = folder / "results"
+    files = sorted((inner if inner.is_dir() else folder).glob("*.json"))
+    if not files:
+        raise DataError(
+            "no *.json of a run here or in results/", where=str(folder),
+            fix="give the folder method_comparison/MetaMathQA of a checkout of PEFT",
+        )  # fmt: skip
+    return [_record(file, test_rows) for file in files]
+
+
+def _record(file: Path, test_rows: int) -> Record:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        run, train, meta = (found[part] for part in _PARTS)
+        good = train["status"] == "success"
+        metrics = _metrics(train, test_rows, file) if good else {}
+        config = {
+            "tool": "peft method_comparison",
+            "experiment": run["experiment_name"],
+            "train": run["train_config"],
+            "peft": run["peft_config"],
+            "source": {"file": file.name, "sha256": digest_file(file)},
+        }
+        return Record(
+            key=digest_json({"kind": "import", "config": config}),
+            kind="import",
+            status="ok" if good else "failed",
+            label=run["experiment_name"],
+            config=config,
+            metrics=metrics,
+            cost=_cost(run, train),
+            provenance=_provenance(run, meta),
+            error=None if good else {"reason": train["status"], "message": _error(run, train)},
+        )
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise DataError(
+            f"not a result of PEFT's method comparison: {type(error).__name__} {error}",
+            where=str(file),
+            fix="each file holds run_info, train_info and meta_info; move others away",
+        ) from error
+
+
+def _error(run: dict[str, Any], train: dict[str, Any]) -> str:
+    return str(run.get("error_msg") or f"ended as '{train['status']}'")
+
+
+def _metrics(train: dict[str, Any], test_rows: int, file: Path) -> dict[str, Any]:
+    last = train["metrics"][-1]
+    accuracy = float(last["test accuracy"])
+    correct = round(accuracy * test_rows)
+    if not math.isclose(correct / test_rows, accuracy, abs_tol=1e-9):
+        raise DataError(
+            f"test accuracy {accuracy} is no share of {test_rows} rows",
+            where=str(file),
+            fix="say with --test-rows how many rows were tested on",
+        )
+    losses = [[m["step"], m["train loss"]] for m in train["metrics"] if "train loss" in m]
+    steps = {int(step): float(loss) for step, loss in losses}
+    found = {"correct": correct, "rows": test_rows, "losses": sorted(steps.items())}
+    return found | ({"forgetting": float(last["forgetting"])} if "forgetting" in last else {})
+
+
+def _cost(run: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
+    last = train["metrics"][-1] if train["metrics"] else {}
+    return {
+        "seconds": run["total_time"],
+        "train_seconds": train["train_time"],
+        "trainable_parameters": train["num_trainable_params"],
+        "parameters": train["num_total_params"],
+        "checkpoint_bytes": train["file_size"],
+        "peak_device_bytes": train["accelerator_memory_max"],
+        "tokens": last.get("train total tokens"),
+    }
+
+
+def _provenance(run: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    versions = {
+        name.removesuffix("-version"): version
+        for name, version in meta["package_info"].items()
+        if name.endswith("-version") and version
+    }
+    return {
+        "created": run["created_at"],
+        "device_name": meta["system_info"]["accelerator"],
+        "platform": f"{meta['system_info']['system']} {meta['system_info']['release']}",
+        "versions": versions,
+        "model": {"name": run["train_config"]["model_id"], "revision": meta["model_info"]["sha"]},
+        "data": {name: about["sha"] for name, about in meta["dataset_info"].items()},
+    }
+
+
+def compare(records: Sequence[Record], baseline: str, folder: Path) -> Comparison:
+    """The runs beside `baseline`, an experiment's name, with Holm's adjustment over all of them.
+
+    Raises:
+        DataError: no successful run of that name.
+    """
+    good = {record.label: record for record in records if record.ok}
+    if baseline not in good:
+        raise DataError(unknown("run", baseline, good, where="--baseline"))
+    if len({record.label for record in records}) < len(records):
+        raise DataError("two files are of one experiment", where=str(folder))
+    base, rows = good[baseline], []
+    for record in good.values():
+        rows.append(_accuracy(record, base))
+        if "forgetting" in record.metrics:
+            rows.append(_forgetting(record, base))
+    return Comparison(
+        suite=NAME,
+        description="Published runs of PEFT's method comparison: one base model fine-tuned on"
+        " MetaMathQA by many methods and settings, tested on the whole of GSM8K. Imported, not run"
+        " again.",
+        command=_command(folder, baseline, base.metrics["rows"]),
+        baseline=baseline,
+        variants=tuple(_variant(record) for record in records),
+        rows=tuple(adjusted(rows)),
+        examples=(),
+        contamination=(),
+        provenance=_behind(records),
+        data=tuple(_data(base)),
+        ledger={},
+        notes=tuple(_notes(records)),
+        tests=_TESTS,
+    )
+
+
+def _command(folder: Path, baseline: str, rows: int) -> str:
+    words = ["harness", "import", "peft-method-comparison", folder.name, "--baseline", baseline]
+    return shlex.join(words + (["--test-rows", str(rows)] if rows != TEST_ROWS else []))
+
+
+def _row(record: Record, metric: str, estimate: Estimate, **rest: Any) -> Row:
+    kept: dict[str, Any] = {
+        "slice": ALL, "unit": "", "n": record.metrics["rows"], "clusters": record.metrics["rows"],
+        "seeds": 1, "difference": None, "p": None, "p_holm": None, "detectable": None,
+        "level": "checkpoint", "verdict": "baseline", "evaluation": "gsm8k",
+    }  # fmt: skip
+    return Row(group=record.label, metric=metric, estimate=estimate, **{**kept, **rest})
+
+
+def _accuracy(record: Record, base: Record) -> Row:
+    correct, rows = record.metrics["correct"], record.metrics["rows"]
+    row = _row(record, "accuracy", share(correct, rows), higher_is_better=True)
+    if record is base:
+        return row
+    found = difference(correct, rows, base.metrics["correct"], base.metrics["rows"])
+    return _row(
+        record, "accuracy", row.estimate, higher_is_better=True, verdict="",
+        difference=Estimate(found.value, found.low, found.high), p=found.p,
+        detectable=found.detectable,
+    )  # fmt: skip
+
+
+def _forgetting(record: Record, base: Record) -> Row:
+    same = record is base
+    return _row(
+        record, "forgetting", Estimate(record.metrics["forgetting"]), higher_is_better=False,
+        evaluation="general text", verdict="baseline" if same else "incomparable",
+        note="" if same else "one figure a run, without its spread: no test",
+    )  # fmt: skip
+
+
+def _variant(record: Record) -> VariantResult:
+    method, _, setting = record.label.partition("/")
+    return VariantResult(
+        group=record.label,
+        ids=(record.label,),
+        labels={"method": method, "setting": setting},
+        trained=True,
+        seeds=(int(record.config["train"]["seed"]),),
+        status=record.status,
+        reasons=(record.error["message"],) if record.error else (),
+        cost=record.cost,
+        predicted={},
+        generation={},
+        audit=(),
+        losses=(tuple(tuple(point) for point in record.metrics.get("losses", ())),),
+    )
+
+
+def _behind(records: Sequence[Record]) -> dict[str, Any]:
+    versions: dict[str, set[str]] = {}
+    for record in records:
+        for name, version in record.provenance["versions"].items():
+            versions.setdefault(name, set()).add(version)
+    first = records[0].provenance
+    return {
+        "machine": {
+            "run on": ", ".join(sorted({r.provenance["device_name"] for r in records})),
+            "platform": ", ".join(sorted({r.provenance["platform"] for r in records})),
+        },
+        "versions": {name: ", ".join(sorted(found)) for name, found in versions.items()},
+        "models": {first["model"]["name"]: {"revision": first["model"]["revision"]}},
+        "stages": {r.label: {r.config["source"]["file"]: r.config["source"]["sha256"]}
+                   for r in records},
+    }  # fmt: skip
+
+
+def _data(base: Record) -> Iterator[dict[str, Any]]:
+    for name, digest in base.provenance["data"].items():
+        test = name == "gsm8k"
+        yield {"entry": name, "split": "test" if test else "train", "layout": None, "dropped": {},
+               "rows": base.metrics["rows"] if test else None, "digest": digest}  # fmt: skip
+
+
+def _notes(records: Sequence[Record]) -> Iterator[str]:
+    yield (
+        "Imported results: no per-example rows are published, so that intervals are binomial"
+        " (Wilson, 1927) and differences are tested as if the runs had answered other questions."
+        " Paired on the same answers they would most likely be narrower. Examples cannot be shown."
+    )
+    seeds = sorted({record.config["train"]["seed"] for record in records})
+    yield (
+        f"One training run for each setting (seed {', '.join(map(str, seeds))}): each difference is"
+        " about these checkpoints, not about the methods."
+    )
+    methods = [record.label.partition("/")[0] for record in records]
+    most = max(dict.fromkeys(methods), key=methods.count)
+    yield (
+        f"Methods have different numbers of settings ({most} has {methods.count(most)}): the best"
+        " of several on this test set is flattered, and no budget of tuning is published."
+    )
+    for what, values in (
+        ("models", {r.provenance["model"]["revision"] for r in records}),
+        ("torch versions", {r.provenance["versions"].get("torch") for r in records}),
+        ("devices", {r.provenance["device_name"] for r in records}),
+    ):
+        if len(values) > 1:
+            yield f"Runs are of different {what}: {', '.join(sorted(map(str, values)))}."
+    yield (
+        "Not published with these runs, and left empty: generation speed, state memory, how answers"
+        " end, audits, contamination. Forgetting is as published, one figure without a spread."
+    )

@@ -1,0 +1,225 @@
+"""The work of bertscore: vectors of every text, references from a cache, greedy matching."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from harness.errors import ModelError, StageFailed
+from harness.scorers._folder import folder_digest
+from harness.scorers.base import PredictionJob
+from harness.scorers.bertscore import ENCODER_FILES, Bertscore
+
+_PREFIXED = ("roberta", "gpt2", "longformer", "bart")
+"""Encoders whose words carry the space before them: bert-score gives one to the first word too."""
+_SPECIAL = 2
+"""Tokens that an empty text still has."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One text: token ids (t,), and their vectors (t, d) of length 1."""
+
+    ids: list[int]
+    matrix: torch.Tensor
+
+
+def _nothing() -> Vectors:
+    return Vectors([], torch.zeros(0, 0))
+
+
+def score(scorer: Bertscore, job: PredictionJob) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """A row a prediction, and what the record says of how they were made.
+
+    Raises:
+        ModelError: the encoder is not there, or of an architecture whose layers are not known.
+        StageFailed: the folder holds another encoder than the one planned with.
+    """
+    encoder = Encoder(scorer)
+    outputs = list(dict.fromkeys(p.text.strip() for p in job.predictions))
+    references = [r.strip() for p in job.predictions for r in p.references]
+    known = _shared(encoder, list(dict.fromkeys(references)), job.cache)
+    fresh = [text for text in outputs if text not in known]
+    vectors = {**known, **encoder.embed(fresh, job.progress)}
+    weigh = _weights(encoder.tokenizer, [known[text].ids for text in references], idf=scorer.idf)
+    pairs: dict[tuple[str, str], tuple[float, float, float]] = {}
+    rows, empty = [], 0
+    for prediction in job.predictions:
+        text = prediction.text.strip()
+        empty += not text
+        for reference in prediction.references:
+            if (text, reference.strip()) not in pairs:
+                pair = text, reference.strip()
+                pairs[pair] = _match(vectors[text], vectors[pair[1]], weigh)
+        own = [pairs[text, reference.strip()] for reference in prediction.references]
+        best = [max(column) for column in zip(*own, strict=True)]
+        if scorer.baseline is not None:
+            best = [(b - base) / (1 - base) for b, base in zip(best, scorer.baseline, strict=True)]
+        names = ("precision", "recall", "f1")
+        rows.append({f"bertscore_{n}": b for n, b in zip(names, best, strict=True)})
+    return rows, {**encoder.about, "empty_outputs": empty}
+
+
+class Encoder:
+    """An encoder cut behind the layer that is compared."""
+
+    def __init__(self, scorer: Bertscore) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        folder = scorer.folder
+        name = str(folder or scorer.model_type)
+        digest = None if folder is None else folder_digest(folder, ENCODER_FILES)
+        if folder is not None and scorer.digest not in (None, digest):
+            raise StageFailed(
+                "encoder", f"{name} holds another encoder ({digest}) than planned ({scorer.digest})"
+            )
+        options = {"revision": scorer.revision}
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(name, **options)
+            model = AutoModel.from_pretrained(
+                name, dtype=torch.float32, use_safetensors=True, **options
+            )
+        except OSError as error:
+            raise ModelError(
+                f"the encoder '{name}' cannot be loaded: {error}",
+                fix="name a folder, or an encoder in the hub's cache; model_type: null takes the"
+                " packaged one",
+            ) from error
+        self.device, self.batch = scorer.device, scorer.batch_size
+        self.model = _cut(model, scorer.layer or 0, name).to(self.device).eval()
+        config = model.config
+        places = getattr(config, "max_position_embeddings", 1 << 30)
+        self.longest = min(self.tokenizer.model_max_length, places - 2)
+        self.prefix = " " if config.model_type in _PREFIXED else ""
+        commit = getattr(config, "_commit_hash", None)
+        self.about = {
+            "encoder": scorer.model_type or "all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0)",
+            "encoder_digest": digest or commit or f"{name}@{scorer.revision or 'main'}",
+            "layer": scorer.layer,
+        }
+
+    def embed(
+        self, texts: Sequence[str], progress: Callable[[int, int, str], None]
+    ) -> dict[str, Vectors]:
+        """Vectors of stripped texts; an empty one keeps its special tokens and no vectors."""
+        ids = {text: self._encode(text) for text in texts}
+        # Long texts first: equal lengths share a batch, and memory runs out at once or never.
+        ordered = sorted((text for text in texts if text), key=lambda text: -len(ids[text]))
+        found: dict[str, Vectors] = {}
+        if "" in ids:
+            found[""] = _nothing()
+        for start in range(0, len(ordered), self.batch):
+            batch = ordered[start : start + self.batch]
+            found |= self._embed_batch({text: ids[text] for text in batch})
+            progress(start + len(batch), len(ordered), "texts embedded")
+        return found
+
+    def _encode(self, text: str) -> list[int]:
+        return list(
+            self.tokenizer.encode(self.prefix + text, max_length=self.longest, truncation=True)
+        )
+
+    @torch.no_grad()
+    def _embed_batch(self, ids: Mapping[str, list[int]]) -> dict[str, Vectors]:
+        longest = max(map(len, ids.values()))
+        tokens = torch.full((len(ids), longest), self.tokenizer.pad_token_id or 0)
+        mask = torch.zeros((len(ids), longest), dtype=torch.long)
+        for row, own in enumerate(ids.values()):
+            tokens[row, : len(own)] = torch.tensor(own)
+            mask[row, : len(own)] = 1
+        states = self.model(tokens.to(self.device), attention_mask=mask.to(self.device))[0]
+        states = torch.nn.functional.normalize(states.float(), dim=-1).cpu()
+        return {
+            text: Vectors(own, states[row, : len(own)].clone())
+            for row, (text, own) in enumerate(ids.items())
+        }
+
+
+def _cut(model: Any, layers: int, name: str) -> Any:
+    """The model without the layers above, so that its last state is the one compared."""
+    for path in ("encoder", "transformer"):
+        part: Any = getattr(model, path, None)
+        stack = getattr(part, "layer", None)
+        if part is not None and isinstance(stack, torch.nn.ModuleList):
+            if layers > len(stack):
+                raise ModelError(f"num_layers {layers}: the encoder '{name}' has {len(stack)}")
+            part.layer = stack[:layers]
+            return model
+    raise ModelError(
+        f"the layers of the encoder '{name}' ({type(model).__name__}) are not where BERT, RoBERTa,"
+        " DistilBERT, ELECTRA or DeBERTa have them",
+        fix="use an encoder of one of those kinds",
+    )
+
+
+def _shared(encoder: Encoder, texts: list[str], cache: Path) -> dict[str, Vectors]:
+    """Vectors of the references: from the cache, or made and left there.
+
+    Writers that meet write the same content beside, and rename: the last one stands, whole.
+    """
+    about = json.dumps([encoder.about["encoder_digest"], encoder.about["layer"], texts])
+    path = cache / f"{hashlib.sha256(about.encode()).hexdigest()}.safetensors"
+    if not path.is_file():
+        made = encoder.embed(texts, lambda done, total, note: None)
+        kept = [made[text] for text in texts if text]
+        cache.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
+        try:
+            lengths = torch.tensor([len(own.ids) for own in kept], dtype=torch.long)
+            ids = torch.tensor([i for own in kept for i in own.ids], dtype=torch.long)
+            matrix = torch.cat([own.matrix for own in kept] or [torch.zeros(0, 0)])
+            save_file({"lengths": lengths, "ids": ids, "matrix": matrix}, beside)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    with safe_open(path, framework="pt") as file:
+        lengths, ids, matrix = (file.get_tensor(name) for name in ("lengths", "ids", "matrix"))
+    parts = zip(ids.split(lengths.tolist()), matrix.split(lengths.tolist()), strict=True)
+    full = [text for text in texts if text]
+    found = {t: Vectors(i.tolist(), m) for t, (i, m) in zip(full, parts, strict=True)}
+    return found | ({"": _nothing()} if "" in texts else {})
+
+
+def _weights(tokenizer: Any, documents: list[list[int]], *, idf: bool) -> Callable[[int], float]:
+    """The weight of a token: 1 but for the special ones, or the inverse document frequency."""
+    if not idf:
+        special = {tokenizer.cls_token_id, tokenizer.sep_token_id}
+        return lambda token: float(token not in special)
+    # An empty reference holds the special tokens, so that these are in every document.
+    seen = Counter(token for ids in documents for token in set(ids or _bare(tokenizer)))
+    return lambda token: math.log((len(documents) + 1) / (seen[token] + 1))
+
+
+def _bare(tokenizer: Any) -> list[int]:
+    return [tokenizer.cls_token_id, tokenizer.sep_token_id]
+
+
+def _match(
+    output: Vectors, reference: Vectors, weigh: Callable[[int], float]
+) -> tuple[float, float, float]:
+    """Precision, recall and F1 of equations 1 to 3 of the paper; 0 where a side is empty."""
+    if len(output.ids) <= _SPECIAL or len(reference.ids) <= _SPECIAL:
+        return 0.0, 0.0, 0.0
+    similar = output.matrix @ reference.matrix.T
+    precision = _mean(similar.amax(dim=1), output.ids, weigh)
+    recall = _mean(similar.amax(dim=0), reference.ids, weigh)
+    total = precision + recall
+    return precision, recall, 2 * precision * recall / total if total else 0.0
+
+
+def _mean(values: torch.Tensor, ids: list[int], weigh: Callable[[int], float]) -> float:
+    weights = torch.tensor([weigh(token) for token in ids])
+    total = float(weights.sum())
+    return float((values * (weights / total)).sum()) if total else 0.0

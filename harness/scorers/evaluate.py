@@ -1,0 +1,140 @@
+"""Any metric of the evaluate library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from harness.errors import StageFailed
+from harness.scorers._folder import folder_digest
+from harness.scorers.base import Metric, Prediction, Scorer
+
+
+class Evaluate(Scorer):
+    """A metric module of Hugging Face evaluate, by its name on the hub or its folder: METEOR
+    (`{metric: meteor, values: [meteor]}`) and other word metrics that have no scorer of their own.
+
+    Where the module gives a list with a value for each example, these are the scores. Where it
+    gives one value for a whole set, it is asked once for each example and the mean is reported,
+    which for most metrics is not the value of the set; the record holds both, and says so.
+    """
+
+    VERSION = 1
+    requires = ("evaluate",)
+
+    metric: str
+    """Name on the hub, or a folder with the module."""
+    values: list[str] = Field(min_length=1)
+    """Entries of the module's result that become metrics."""
+    higher_is_better: bool = True
+    """Which way these values are better."""
+    config_name: str | None = None
+    """Configuration of the module."""
+    options: dict[str, Any] = {}
+    """Arguments of the module's compute(), such as `{lang: en}`."""
+    references: Literal["all", "first"] = "all"
+    """`all` hands over a list of references for each example, `first` one text."""
+    one_by_one: bool = True
+    """Ask example by example where the module has one value for a whole set; false refuses it."""
+    revision: str | None = None
+    """Commit of a module on the hub; give it, for a branch moves."""
+    trust_remote_code: bool = False
+    """A metric module is Python code that runs here; it is loaded only where this is true."""
+    digest: str | None = None
+    """sha256 of the module's files where it is a folder; filled in, and another is refused."""
+
+    _made: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _trusted(self) -> Evaluate:
+        if not self.trust_remote_code:
+            raise ValueError(
+                f"the metric {self.metric!r} is Python code that would run on this machine;"
+                " read it, then set trust_remote_code: true"
+            )
+        return self
+
+    @property
+    def _folder(self) -> Path | None:
+        named = Path(self.metric).expanduser()
+        return named if named.is_dir() else None
+
+    def _content(self) -> str | None:
+        return None if self._folder is None else folder_digest(self._folder, (".py",))
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "digest": self._content() or self.digest}
+
+    def declared(self) -> Mapping[str, Metric]:
+        return {name: Metric(higher_is_better=self.higher_is_better) for name in self.values}
+
+    def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
+        predictions = list(predictions)
+        module = self._load()
+        whole = self._ask(module, predictions)
+        each = {name: whole[name] for name in self.values if isinstance(whole[name], list)}
+        for name, found in each.items():
+            if len(found) != len(predictions):
+                raise StageFailed(
+                    "metric",
+                    f"{self.metric} gave {len(found)} values of {name} for {len(predictions)}"
+                    " examples",
+                )
+        single = [name for name in self.values if name not in each]
+        if single:
+            if not self.one_by_one:
+                raise StageFailed(
+                    "metric",
+                    f"{self.metric} gives one {single[0]} for a whole set, and one_by_one is false",
+                    fix="set one_by_one: true for the mean over examples, or use another metric",
+                )
+            rows = [self._ask(module, [prediction]) for prediction in predictions]
+            each |= {name: [row[name] for row in rows] for name in single}
+            self._made["whole_set"] = {name: float(whole[name]) for name in single}
+            self._made["note"] = (
+                f"{', '.join(single)}: the module gives one value for a whole set; the metric is"
+                " the mean of its values for each example alone"
+            )
+        return [
+            {name: float(each[name][i]) for name in self.values} for i in range(len(predictions))
+        ]
+
+    def _ask(self, module: Any, predictions: list[Prediction]) -> Mapping[str, Any]:
+        references: list[Any] = [list(p.references) for p in predictions]
+        if self.references == "first":
+            references = [own[0] for own in references]
+        found: Mapping[str, Any] = module.compute(
+            predictions=[p.text for p in predictions], references=references, **self.options
+        )
+        missing = [name for name in self.values if name not in found]
+        if missing:
+            raise StageFailed(
+                "metric", f"{self.metric} gives no {missing[0]}; it gives {', '.join(found)}"
+            )
+        return found
+
+    def _load(self) -> Any:
+        import evaluate
+
+        if self.digest is not None and self._content() not in (None, self.digest):
+            raise StageFailed("metric", f"the files of {self.metric} are not those planned with")
+        try:
+            return evaluate.load(
+                self.metric, config_name=self.config_name, revision=self.revision,
+                keep_in_memory=True,
+            )  # fmt: skip
+        except (OSError, ConnectionError) as error:
+            raise StageFailed(
+                "metric",
+                f"the metric '{self.metric}' is no folder here, and the hub has none of that name"
+                f" or cannot be reached: {error}",
+                fix="give the folder of the module, or fetch it once with a network",
+            ) from error
+        except ImportError as error:
+            raise StageFailed("metric", f"{self.metric} needs more packages: {error}") from error
+
+    def provenance(self) -> dict[str, Any]:
+        return {"metric": self.metric, "revision": self.revision, **self._made}

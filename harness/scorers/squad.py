@@ -1,0 +1,26 @@
+"""SQuAD's exact match and F1."""
+
+from __future__ import annotations
+
+from harness.scorers._normalise import normalise, word_f1
+from harness.scorers.base import Metric, Prediction, Scorer
+
+
+class Squad(Scorer):
+    """Exact match and word F1 after SQuAD's normalisation (lower case, no punctuation or articles),
+    each against its best reference, as shares of 1 (Rajpurkar et al., 2016, arXiv:1606.05250).
+
+    Where an answer normalises to nothing, both are 1 if the reference does too and else 0, as in
+    the script of SQuAD 2.0 (arXiv:1806.03822); that of 1.1 differs in this alone (its F1 is 0
+    then). Questions without an answer carry an empty reference.
+    """
+
+    VERSION = 1
+    metrics = {"squad_exact": Metric(), "squad_f1": Metric()}
+
+    def score(self, prediction: Prediction) -> dict[str, float]:
+        answer = normalise(prediction.text)
+        return {
+            "squad_exact": float(any(normalise(r) == answer for r in prediction.references)),
+            "squad_f1": max(word_f1(prediction.text, r) for r in prediction.references),
+        }
