@@ -13,6 +13,7 @@ import click
 
 from harness import __version__
 from harness.errors import EXIT_CRASH, HarnessError
+from harness.report.safe import visible
 
 STORE = Path("results/store")
 REPORTS = Path("reports")
@@ -25,7 +26,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            click.echo(str(error), err=True)
+            click.echo(visible(str(error)), err=True)
             ctx.exit(error.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

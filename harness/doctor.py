@@ -11,7 +11,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from harness.stage import read_record
+from harness.stage import digest_file, read_record
 from harness.store import Store
 
 _LIBRARIES = (
@@ -80,7 +80,7 @@ def _store(root: Path) -> list[tuple[bool, str]]:
             path = folder / name
             if output.released:
                 continue
-            if not path.is_file() or store.file_digest(path) != output.sha256:
+            if not path.is_file() or digest_file(path) != output.sha256:
                 damaged.append(f"{folder.parent.name}/{folder.name}/{name}")
     free = shutil.disk_usage(root).free / 2**30
     text = f"store {root}: {len(folders)} stages, {free:.0f} GiB free"

@@ -34,6 +34,9 @@ def find_suite(name: str) -> Path:
     )
 
 
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".yaml", ".jinja",
+          ".safetensors")  # fmt: skip
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -60,7 +63,7 @@ def locate(reference: str, suite_file: Path, where: str) -> Path | None:
     for root in (suite_file.parent, Path.cwd(), package_suites()):
         if (root / path).exists():
             return (root / path).resolve()
-    if path.is_absolute() or path.suffix or text.count("/") != 1 or text.startswith("."):
+    if path.suffix in _FILES or not _HUB_NAME.fullmatch(text):
         raise SuiteError(
             f"there is no '{text}'",
             where=where,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, cast
@@ -56,7 +56,15 @@ def expand(suite: Suite, only: str | None = None) -> list[Variant]:
         SuiteError: an axis, name or hyper-parameter that does not exist; nothing left to run.
     """
     _check_axes(suite)
-    variants = [*_uses(suite), *_cells(suite)]
+    uses, cells = _uses(suite), _cells(suite)
+    both = {use.group for use in uses} & {cell.group for cell in cells}
+    if both:
+        raise SuiteError(
+            f"'{min(both)}' is a cell of the matrix too",
+            where=f"base.{min(both)}",
+            fix="give this use another name",
+        )
+    variants = [*uses, *cells]
     baseline = baseline_of(suite, variants)
     if only is not None:
         chosen = [v for v in variants if fnmatchcase(v.id, only) or fnmatchcase(v.group, only)]
@@ -180,11 +188,12 @@ def _variants(
         component.find(axis, names[axis], where)
         parts[names[axis]] = fields
     labels = {"model": cell["model"][0], "data": cell["data"][0], **names}
-    if any(all(labels.get(k) == v for k, v in rule.items()) for rule in suite.exclude):
-        return []
     applied = {k: v for k, v in hyper.items() if k.split(".")[0] in parts}
+    seen = labels | {k: str(v) for k, v in applied.items()}
+    if any(_holds(rule, seen) for rule in suite.exclude):
+        return []
     for index, override in enumerate(suite.overrides):
-        if all(labels.get(k) == v for k, v in override.match.items()):
+        if _holds(override.match, seen):
             _set(parts, override.set, f"overrides[{index}].set")
     _set(parts, applied, "matrix")
     built = {
@@ -213,6 +222,10 @@ def _variants(
     ]
 
 
+def _holds(rule: Mapping[str, str | int | float], seen: Mapping[str, str]) -> bool:
+    return all(seen.get(axis) == str(value) for axis, value in rule.items())
+
+
 def _set(parts: Fields, values: Mapping[str, Any], where: str) -> None:
     """Set `component.field: value` on the components this cell has."""
     for key, value in values.items():
@@ -230,17 +243,28 @@ def _set(parts: Fields, values: Mapping[str, Any], where: str) -> None:
 
 def _check_hyper(suite: Suite, hyper: Mapping[str, Any]) -> None:
     """Every dotted key must name a component the matrix has, so that a typo is not ignored."""
-    present = set()
+    named: dict[str, list[str]] = {
+        "model": list(suite.matrix.get("model") or suite.models),
+        "data": _trained_on(suite),
+    }
     for axis in ("method", "objective"):
-        for index, spec in enumerate(suite.matrix[axis]):
-            present.add(component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0])
+        named[axis] = [
+            component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0]
+            for index, spec in enumerate(suite.matrix[axis])
+        ]
+    present = {*named["method"], *named["objective"]}
+    for index, rule in enumerate(suite.exclude):
+        _check_rule(rule, named, hyper, f"exclude[{index}]")
     keys = [(f"matrix.{key}", key) for key in hyper]
     for index, override in enumerate(suite.overrides):
         keys += [(f"overrides[{index}].set", key) for key in override.set]
-        for axis in override.match:
-            if axis not in AXES:
-                message = unknown("axis", axis, AXES)
-                raise SuiteError(message, where=f"overrides[{index}].match")
+        _check_rule(override.match, named, hyper, f"overrides[{index}].match")
+        for key in override.set.keys() & hyper.keys():
+            raise SuiteError(
+                f"'{key}' is an axis of the matrix, which would win",
+                where=f"overrides[{index}].set",
+                fix=f"remove it from one of the two (--set matrix.{key}=[...] sets the axis)",
+            )
     for where, key in keys:
         name, _, path = key.partition(".")
         if not path:
@@ -250,3 +274,19 @@ def _check_hyper(suite: Suite, hyper: Mapping[str, Any]) -> None:
                 "component", name, present, hint="methods and objectives in the matrix"
             )
             raise SuiteError(message, where=where)
+
+
+def _check_rule(
+    rule: Mapping[str, str | int | float],
+    named: Mapping[str, Sequence[str]],
+    hyper: Mapping[str, Any],
+    where: str,
+) -> None:
+    """Names in a rule must be the matrix's own: a typo would match nothing, and say nothing."""
+    for axis, value in rule.items():
+        if axis in hyper:
+            continue
+        if axis not in named:
+            raise SuiteError(unknown("axis", axis, [*named, *hyper]), where=where)
+        if value not in named[axis]:
+            raise SuiteError(unknown(axis, str(value), named[axis]), where=f"{where}.{axis}")

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,7 +26,7 @@ class ModelSpec(BaseModel):
     """A folder, `pocket/models/pocket-1m` of the package, or `organisation/name` on the hub."""
     revision: str | None = None
     """The hub's commit, branch or tag; a branch is resolved to its commit before anything runs."""
-    dtype: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """`float32`, `bfloat16` or `float16`; default: the executor's (float32 on a CPU)."""
     attn_implementation: str = "sdpa"
     """As in transformers: `sdpa`, `eager`, `flash_attention_2`."""

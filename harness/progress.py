@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TextIO
 
+from harness.report import safe
 from harness.stage import Record, Stage
 
 
@@ -65,13 +66,13 @@ class ConsoleReporter:
         if self.live:
             left = _time(sum(self._expected.values()))
             shown = f"[{self.done}/{self.total}] {text}  (all: about {left} left)"
-            self.stream.write(f"\r\033[K{shown[:118]}")
+            self.stream.write(f"\r\033[K{safe.line(shown)[:118]}")
             self.stream.flush()
 
     def _line(self, text: str) -> None:
         if self.live:
             self.stream.write("\r\033[K")
-        self.stream.write(f"{text.rstrip()}\n")
+        self.stream.write(f"{safe.visible(text.rstrip())}\n")
         self.stream.flush()
 
 

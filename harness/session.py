@@ -126,16 +126,23 @@ def stored(opened: Opened) -> dict[str, Record]:
     """The records a report needs, without running anything.
 
     Raises:
-        HarnessError: stages that have not run yet, by name.
+        HarnessError: stages that have not run yet, or whose outputs are damaged, by name.
     """
     found = _records(opened.plan.stages(), opened.store)
-    missing = [s for s in opened.plan.targets() if s.key not in found]
-    if missing:
-        names = ", ".join(dict.fromkeys(f"{s.kind} {s.label}" for s in missing[:5]))
-        raise HarnessError(
-            f"{len(missing)} stages have not run: {names}{' ...' if len(missing) > 5 else ''}",
-            fix=f"harness run {opened.loaded.path}",
-        )
+    targets = list(opened.plan.targets())
+    missing = [s for s in targets if s.key not in found]
+    damaged = [
+        s
+        for s in targets
+        if s.key in found and found[s.key].ok and not opened.store.intact(s, found[s.key])
+    ]
+    for stages, what in ((missing, "have not run"), (damaged, "have damaged outputs")):
+        if stages:
+            names = ", ".join(dict.fromkeys(f"{s.kind} {s.label}" for s in stages[:5]))
+            raise HarnessError(
+                f"{len(stages)} stages {what}: {names}{' ...' if len(stages) > 5 else ''}",
+                fix=f"harness run {opened.loaded.path}",
+            )
     return found
 
 

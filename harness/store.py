@@ -27,12 +27,12 @@ from harness.stage import (
     write_record,
 )
 
-_VERSION = 1
+_VERSION = 2
 _JSON = ("config", "inputs", "metrics", "cost")
 _COLUMNS = ("key", "kind", "status", "label", "finished", "seconds", "bytes", *_JSON)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files(
-  path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT);
+  path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, sha256 TEXT);
 CREATE TABLE IF NOT EXISTS records(
   key TEXT PRIMARY KEY, kind TEXT, status TEXT, label TEXT, finished REAL, seconds REAL,
   bytes INTEGER, mtime_ns INTEGER, config TEXT, inputs TEXT, metrics TEXT, cost TEXT);
@@ -87,20 +87,18 @@ class Store:
         return True
 
     def file_digest(self, path: Path) -> str:
-        """sha256 of a file, remembered by path, size and modification time."""
+        """sha256 of a file, remembered by path, size and when it was last written or
+        had its times set (ctime, which no copying tool can set back)."""
         status = path.stat()
+        state = (str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         known = self._db.execute(
-            "SELECT sha256 FROM files WHERE path=? AND size=? AND mtime_ns=?",
-            (str(path), status.st_size, status.st_mtime_ns),
+            "SELECT sha256 FROM files WHERE path=? AND size=? AND mtime_ns=? AND ctime_ns=?", state
         ).fetchone()
         if known:
             return str(known[0])
         digest = digest_file(path)
         with self._writing():
-            self._db.execute(
-                "INSERT OR REPLACE INTO files VALUES(?,?,?,?)",
-                (str(path), status.st_size, status.st_mtime_ns, digest),
-            )
+            self._db.execute("INSERT OR REPLACE INTO files VALUES(?,?,?,?,?)", (*state, digest))
         return digest
 
     def query(

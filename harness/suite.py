@@ -151,7 +151,7 @@ class Override(BaseModel):
 
     model_config = _STRICT
 
-    match: dict[str, str] = {}
+    match: dict[str, str | int | float] = {}
     """Axis -> name, such as `{method: lora}`; empty matches all."""
     set: dict[str, Any]
     """`sft.learning_rate: 1e-3`: a component, a dot, its field."""
@@ -174,7 +174,7 @@ class Suite(BaseModel):
     """Axes: model, data, method, objective, and hyper-parameters such as `lora.r`."""
     overrides: list[Override] = []
     """Hyper-parameters that differ between cells."""
-    exclude: list[dict[str, str]] = []
+    exclude: list[dict[str, str | int | float]] = []
     """Cells to leave out, such as `{method: full, model: big}`."""
     seeds: list[int] = [0]
     """Each cell is trained once a seed (initialisation and order of the rows)."""

@@ -136,7 +136,9 @@ def serve(source: TextIO, events: TextIO) -> None:
         folder = Path(line.strip())
 
         def emit(event: Mapping[str, Any], folder: Path = folder) -> None:
-            events.write(json.dumps({**event, "folder": str(folder)}) + "\n")
+            # Whoever listened may have been killed; the stage goes on, and its record stays true.
+            with contextlib.suppress(BrokenPipeError):
+                events.write(json.dumps({**event, "folder": str(folder)}) + "\n")
 
         error = None
         try:

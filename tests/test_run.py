@@ -113,7 +113,7 @@ def test_gc_removes_what_no_suite_uses_and_dry_run_nothing(workspace: Workspace)
     workspace.run()
     workspace.write(matrix={**workspace.tree["matrix"], "method": ["full"]})
     count = len(list(workspace.store.glob("*/*/record.json")))
-    assert "lora" not in str(workspace.run().ran)
+    assert workspace.run().ran == []  # what full needs is there already
     collect([str(workspace.path)], workspace.store, None, False, dry_run=True)
     assert len(list(workspace.store.glob("*/*/record.json"))) == count
     collect([str(workspace.path)], workspace.store, None, False, dry_run=False)

@@ -66,7 +66,12 @@ def _rows(scores: Mapping[str, Mapping[int, Mapping[Column, Scores]]], baseline:
             cut = {
                 group: {seed: found[column].slice(part) for seed, found in seeds.items()}
                 for group, seeds in scores.items()
-                if all(column in found for found in seeds.values())
+                if all(
+                    part in found[column].groups or part == ALL
+                    for found in seeds.values()
+                    if column in found
+                )
+                and all(column in found for found in seeds.values())
             }
             for group in cut:
                 rows.append(_row(group, column, part, cut, baseline, resamplers))
@@ -131,29 +136,38 @@ def _against(
 ) -> Row:
     """The row with its difference: seed k against the baseline's seed k, or its mean."""
     first, other = next(iter(own.values())), next(iter(base.values()))
-    if first.ids != other.ids:
+    if first.ids != other.ids or first.rows != other.rows:
         return replace(row, verdict="incomparable", note="not the same examples")
     if first.version != other.version:
         return replace(row, verdict="incomparable", note="not the same scorer, or its version")
-    against = base if own.keys() <= base.keys() else None
+    if not _same_tokens(first, other):
+        return replace(row, verdict="incomparable", note="not the same tokens: another tokenizer")
+    paired = len(base) > 1 and own.keys() <= base.keys()
     points, draws = [], []
     base_point = sum(b.sample.point() for b in base.values()) / len(base)
     base_draws = sum(b.sample.resampled(weights) for b in base.values()) / len(base)
     for seed, found in own.items():
         mine, mine_draws = found.sample.point(), found.sample.resampled(weights)
-        if against is not None and len(base) > 1:
-            points.append(mine - against[seed].sample.point())
-            draws.append(mine_draws - against[seed].sample.resampled(weights))
+        if paired:
+            points.append(mine - base[seed].sample.point())
+            draws.append(mine_draws - base[seed].sample.resampled(weights))
         else:
             points.append(mine - base_point)
             draws.append(mine_draws - base_draws)
-    found_: Inference = infer(points, draws, weights.clusters)
+    apart = () if paired else tuple(b.sample.point() for b in base.values())
+    found_: Inference = infer(points, draws, weights.clusters, apart)
     return replace(
         row,
         difference=Estimate(found_.value, found_.low, found_.high),
         p=found_.p,
         detectable=found_.detectable,
     )
+
+
+def _same_tokens(first: Scores, other: Scores) -> bool:
+    """Whether two figures a token are about the same tokens; true where tokens do not matter."""
+    own, base = (s.sample.columns.get("tokens") for s in (first, other))
+    return own is None or base is None or bool((own == base).all())
 
 
 def adjusted(rows: list[Row]) -> list[Row]:

@@ -27,6 +27,7 @@ class Scores:
 
     Attributes:
         version: the scorer's identity; other versions are not compared.
+        rows: the key of the data stage whose rows were scored.
     """
 
     ids: tuple[str, ...]
@@ -36,6 +37,7 @@ class Scores:
     higher_is_better: bool
     unit: str
     version: str
+    rows: str = ""
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -51,6 +53,7 @@ class Scores:
             self.higher_is_better,
             self.unit,
             self.version,
+            self.rows,
         )
 
 
@@ -80,8 +83,15 @@ def scores_of(
                 metric["higher_is_better"],
                 metric["unit"],
                 json.dumps(record.config.get("scorer"), sort_keys=True),
+                _rows_of(scored.stage),
             )
     return found
+
+
+def _rows_of(stage: Stage) -> str:
+    """The key of the data stage whose rows were scored: ids alone do not make rows the same."""
+    predictions = stage.inputs.get("predictions")
+    return (predictions or stage).inputs["data"].key
 
 
 def _title(metric: str, label: str | None, metrics: int) -> str:

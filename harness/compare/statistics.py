@@ -97,12 +97,19 @@ class Inference:
     detectable: float | None
 
 
-def infer(points: Sequence[float], resampled: Sequence[Array], clusters: int) -> Inference:
+def infer(
+    points: Sequence[float],
+    resampled: Sequence[Array],
+    clusters: int,
+    unpaired: Sequence[float] = (),
+) -> Inference:
     """From one value a seed (a metric or a difference) and its resamples to an interval.
 
     Args:
         points: the value of each seed. resampled: its bootstrap values, the same weights for all.
         clusters: independent examples.
+        unpaired: the baseline's value of each of its seeds, where these are not the same seeds;
+            their spread then counts too (Welch, 1947).
     """
     value = float(np.mean(points))
     draws = np.mean(np.stack(resampled), axis=0)
@@ -110,27 +117,35 @@ def infer(points: Sequence[float], resampled: Sequence[Array], clusters: int) ->
     seeds = len(points)
     if clusters < 2 or not np.isfinite(items):
         return Inference(value, None, None, None, None)
-    if seeds == 1:
+    if seeds == 1 and len(unpaired) < 2:
         error, freedom = np.sqrt(items), float(clusters - 1)
         tail = (1 - CONFIDENCE) / 2
         low, high = (float(q) for q in np.quantile(draws, [tail, 1 - tail]))
     else:
-        between = float(np.var(points, ddof=1)) / seeds
-        error = np.sqrt(items + between)
-        freedom = _satterthwaite(items, clusters - 1, between, seeds - 1)
+        parts = [(items, clusters - 1)]
+        parts += [
+            (float(np.var(v, ddof=1)) / len(v), len(v) - 1)
+            for v in (points, unpaired)
+            if len(v) > 1
+        ]
+        error = np.sqrt(sum(variance for variance, _ in parts))
+        freedom = _satterthwaite(parts)
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error)
         low, high = value - half, value + half
     if error == 0:
-        return Inference(value, low, high, 1.0 if value == 0 else None, 0.0)
+        # Every cluster moved alike: the sign test's p is exact, and no spread tells a power.
+        alike = 1.0 if value == 0 else min(1.0, 2 * 0.5**clusters)
+        return Inference(value, low, high, alike, None)
     p = float(2 * stats.t.sf(abs(value) / error, freedom))
     quantiles = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) + stats.t.ppf(POWER, freedom)
     return Inference(value, low, high, p, float(quantiles * error))
 
 
-def _satterthwaite(first: float, first_df: float, second: float, second_df: float) -> float:
-    """Effective degrees of freedom of a sum of two variances."""
-    denominator = first**2 / first_df + second**2 / second_df
-    return (first + second) ** 2 / denominator if denominator > 0 else min(first_df, second_df)
+def _satterthwaite(parts: Sequence[tuple[float, int]]) -> float:
+    """Effective degrees of freedom of a sum of variances, each given with its own."""
+    total = sum(variance for variance, _ in parts)
+    denominator = sum(variance**2 / freedom for variance, freedom in parts)
+    return total**2 / denominator if denominator > 0 else float(min(f for _, f in parts))
 
 
 def holm(values: Sequence[float]) -> list[float]:

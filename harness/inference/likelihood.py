@@ -64,7 +64,8 @@ def _windows(row: int, ids: list[int], start: int, limit: int, stride: int) -> I
     if len(ids) <= limit:
         yield Window(row, ids, start)
         return
-    scored, begin = start, max(0, start - (limit - stride))
+    # The first window holds the token before the first scored one, whatever the stride.
+    scored, begin = start, max(0, min(start - 1, start - (limit - stride)))
     while scored < len(ids):
         end = min(begin + limit, len(ids))
         yield Window(row, ids[begin:end], scored - begin)

@@ -71,8 +71,17 @@ def _sure(row: Row) -> str:
 
 
 def _cheapest(scored: list[Row], best: Row, variants: dict[str, VariantResult]) -> Row:
-    """The least training among those whose interval reaches the best one's."""
-    near = [row for row in scored if row is best or _overlap(row, best)]
+    """The least training among those whose interval reaches the best one's.
+
+    Where the best is shown better than the baseline, so must the cheapest be: the paired difference
+    tells more than two intervals side by side.
+    """
+    near = [
+        row
+        for row in scored
+        if row is best
+        or (_overlap(row, best) and (best.verdict != "better" or row.verdict == "better"))
+    ]
     return min(near, key=lambda row: _price(variants[row.group]))
 
 

@@ -18,7 +18,7 @@ class ExactMatch(Scorer):
     without the pattern is then wrong.
     """
 
-    VERSION = 1
+    VERSION = 2
     metrics = {"exact_match": Metric()}
 
     answer_pattern: str | None = r"####\s*(\S+)"
@@ -26,7 +26,7 @@ class ExactMatch(Scorer):
     ignore_case: bool = True
     """Compare in lower case."""
     normalise: bool = False
-    """Also drop punctuation and articles, as SQuAD does."""
+    """Also drop punctuation and articles, as SQuAD does, from answers without `answer_pattern`."""
 
     @field_validator("answer_pattern")
     @classmethod
@@ -45,8 +45,10 @@ class ExactMatch(Scorer):
         if self.answer_pattern and re.search(self.answer_pattern, reference):
             if not re.search(self.answer_pattern, answer):
                 return False
+            # A number keeps its sign and its point, whatever `normalise` says.
             answer = extract(answer, self.answer_pattern)
             reference = extract(reference, self.answer_pattern)
+            return answer.lower() == reference.lower() if self.ignore_case else answer == reference
         return self._form(answer) == self._form(reference)
 
     def _form(self, text: str) -> str:

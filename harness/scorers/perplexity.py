@@ -19,7 +19,7 @@ class Perplexity(ModelScorer):
     (huggingface.co/docs/transformers/perplexity). Compare it only between models of one tokenizer.
     """
 
-    VERSION = 1
+    VERSION = 2
     metrics = {
         "perplexity": Metric("perplexity", False, {"nll": "nll", "tokens": "tokens"}),
     }
