@@ -64,6 +64,19 @@ def test_answers_in_a_padded_batch_are_those_given_one_by_one(ref: ModelRef, kin
             one = torch.cat((one, whole.argmax(-1, keepdim=True)), dim=1)
 
 
+@every_kind
+def test_reference_of_a_row_padded_on_the_left_is_the_rows_own(ref: ModelRef, kind: str) -> None:
+    import torch
+
+    model = lively(ref, kind, **KINDS[kind])
+    reference = make(kind).add_reference(model)
+    ids = torch.tensor([[1, 1, 1, 5, 6, 7]])
+    mask = (ids != 1).long()
+    padded = reference.logits(ids, mask, (mask.cumsum(1) - 1).clamp(min=0))
+    alone = reference.logits(ids[:, 3:], mask[:, 3:])
+    assert torch.allclose(padded[:, 3:], alone, atol=1e-4)
+
+
 def generate(model: Any, ids: Any, mask: Any) -> Any:
     """Logits of four greedy tokens, (steps, rows, vocabulary)."""
     import torch

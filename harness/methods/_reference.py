@@ -33,9 +33,21 @@ class Reference:
             for module, mode in training.items():
                 module.training = mode
 
-    def logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def logits(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        position_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Logits of the given tokens, (batch, tokens, vocabulary); those of a soft prompt, which
-        stand before them, are left out."""
+        stand before them, are left out.
+
+        Args:
+            input_ids, attention_mask: (batch, tokens).
+            position_ids: (batch, tokens); needed where rows are padded on the left.
+        """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if position_ids is not None:
+            inputs["position_ids"] = position_ids
         found: torch.Tensor = self(**inputs, use_cache=False).logits
         return found[:, -input_ids.shape[1] :]
