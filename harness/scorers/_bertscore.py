@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,10 @@ _PREFIXED = ("roberta", "gpt2", "longformer", "bart")
 """Encoders whose words carry the space before them: bert-score gives one to the first word too."""
 _SPECIAL = 2
 """Tokens that an empty text still has."""
+
+
+_LOADING = threading.Lock()
+"""transformers patches its own classes while it loads; two threads at once leave them patched."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,11 @@ class Encoder:
             )
         options = {"revision": scorer.revision}
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(name, **options)
-            model = AutoModel.from_pretrained(
-                name, dtype=torch.float32, use_safetensors=True, **options
-            )
+            with _LOADING:
+                self.tokenizer = AutoTokenizer.from_pretrained(name, **options)
+                model = AutoModel.from_pretrained(
+                    name, dtype=torch.float32, use_safetensors=True, **options
+                )
         except OSError as error:
             raise ModelError(
                 f"the encoder '{name}' cannot be loaded: {error}",
