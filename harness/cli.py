@@ -98,7 +98,7 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
     folder = report_dir or REPORTS / opened.plan.suite.name
     reported = session.report(opened, outcome.records, folder, examples=not no_examples)
     if records is not None:
-        session.write_records(opened, outcome.records, records)
+        session.write_records(opened, outcome.records, records, examples=not no_examples)
     click.echo(reported.text)
     click.echo(session.ledger(outcome, opened))
     click.echo(f"report: {folder / 'index.html'}")
@@ -153,7 +153,7 @@ def report(suite: str, store: Path, limit: int | None, only: str | None, setting
     folder = report_dir or REPORTS / opened.plan.suite.name
     click.echo(session.report(opened, found, folder, examples=not no_examples).text)
     if records is not None:
-        session.write_records(opened, found, records)
+        session.write_records(opened, found, records, examples=not no_examples)
     click.echo(f"report: {folder / 'index.html'}")
 
 

@@ -28,7 +28,8 @@ def collect(
     A stage that another run holds locked is left alone.
 
     Raises:
-        HarnessError: neither a suite nor an age was given, so that everything would go.
+        HarnessError: a run is working in the store;
+            neither a suite nor an age was given, so that everything would go.
     """
     if not root.is_dir():
         raise HarnessError(f"there is no store at {root}")
@@ -38,6 +39,12 @@ def collect(
             fix="name the suites to keep, give --older-than DAYS, or remove the folder yourself",
         )
     store = Store(root)
+    live = store.runs()
+    if live and not dry_run:
+        raise HarnessError(
+            f"{live} runs are working in {root}; what they have made would be taken from them",
+            fix="wait for them to end",
+        )
     kept = {s.path(store.root) for name in suites for s in plan(load_suite(name), store).stages()}
     removed = freed = released = 0
     for folder in sorted(store.folders()):

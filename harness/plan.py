@@ -110,6 +110,9 @@ class _Planner:
         self.data: dict[tuple[str, str], Stage] = {}
 
     def plan(self, only: str | None) -> Plan:
+        refusal = self.executor.refuse(self.suite.resources)
+        if refusal:
+            raise SuiteError(refusal, where=f"{self.file}: resources")
         variants = expand(self.suite, only)
         for variant in variants:
             _refuse_pair(variant)
@@ -152,7 +155,11 @@ class _Planner:
         path = locate(spec.chat_template, self.file, f"{where}.chat_template")
         if path is None:
             raise SuiteError(f"no file {spec.chat_template}", where=f"{where}.chat_template")
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            message = f"{path.name} is not UTF-8 text (byte {error.start})"
+            raise SuiteError(message, where=f"{where}.chat_template") from None
 
     def _model_config(self, name: str) -> dict[str, Any]:
         spec, template = self.suite.models[name], self.templates[name]

@@ -61,7 +61,11 @@ def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:
     Raises:
         SuiteError: the data cannot be used as the suite wants; nothing was trained.
     """
-    reporter = reporter or ConsoleReporter()
+    with opened.store.in_use():
+        return _run(opened, reporter or ConsoleReporter())
+
+
+def _run(opened: Opened, reporter: Reporter) -> Outcome:
     store, start = opened.store, time.monotonic()
     log = store.root / "log.txt"
     data = list(opened.plan.data.values())
@@ -73,14 +77,8 @@ def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:
     preflight(opened.plan, _records(data, store))
     opened.seconds["data stages"] = time.monotonic() - start
     start = time.monotonic()
-    outcome = execute(
-        opened.plan.stages(),
-        list(opened.plan.targets()),
-        opened.plan.executor,
-        store,
-        reporter,
-        log,
-    )
+    stages, targets = opened.plan.stages(), list(opened.plan.targets())
+    outcome = execute(stages, targets, opened.plan.executor, store, reporter, log)
     opened.seconds["other stages"] = time.monotonic() - start
     for warning in changed_sources(outcome.records.values()):
         print(f"warning: {warning}", file=sys.stderr)
@@ -195,16 +193,24 @@ def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) ->
     )
 
 
-def write_records(opened: Opened, records: Mapping[str, Record], file: Path) -> None:
+def write_records(
+    opened: Opened, records: Mapping[str, Record], file: Path, *, examples: bool
+) -> None:
     """The records of the plan's stages as JSON lines: figures and digests, no rows, no weights.
 
     What ran where is left out, so that a run made again elsewhere differs in times only.
+
+    Args:
+        examples: without them a failure keeps its reason alone, as its message may quote a row.
     """
     lines = []
     for stage in opened.plan.stages():
         record = records[stage.key].model_dump(mode="json")
         record["provenance"].pop("started", None)
         record["provenance"].pop("finished", None)
+        if record["error"]:
+            kept = ("reason", "message") if examples else ("reason",)
+            record["error"] = {name: record["error"].get(name, "") for name in kept}
         lines.append(json.dumps(record, sort_keys=True) + "\n")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, "".join(lines))

@@ -10,9 +10,12 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from harness.errors import StoreError
 from harness.stage import (
@@ -50,6 +53,27 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot make the store {self.root}: {error}") from error
         self._db = self._open_index()
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Tell gc that a run works here; a killed run's lock goes with its process."""
+        folder = self.root / "runs"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{uuid.uuid4().hex}.lock"
+        with FileLock(path):
+            yield
+        path.unlink(missing_ok=True)
+
+    def runs(self) -> int:
+        """How many runs work here now; locks of ended ones are removed."""
+        live = 0
+        for path in (self.root / "runs").glob("*.lock"):
+            try:
+                with FileLock(path, timeout=0):
+                    path.unlink(missing_ok=True)
+            except Timeout:
+                live += 1
+        return live
 
     def record(self, stage: Stage) -> Record | None:
         """The stage's record, or None when it has none that can be trusted."""

@@ -225,7 +225,10 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
+            if isinstance(key, list | dict):
+                line = key_node.start_mark.line + 1
+                raise SuiteError(f"line {line}: a key must be a name, not {key!r}")
+            if key in seen and key_node.tag != "tag:yaml.org,2002:merge":
                 raise SuiteError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -280,19 +283,30 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
     key, equals, raw = setting.partition("=")
     if not equals or not key:
         raise SuiteError(f"--set {setting!r} is not key=value", fix="such as --set seeds=[0,1,2]")
-    value = yaml.load(raw, _Loader)
+    try:
+        value = yaml.load(raw, _Loader)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise SuiteError(f"not YAML: {reason}", where=f"--set {setting}") from None
     head, _, rest = key.partition(".")
     if head not in Suite.model_fields:
         if not rest:
             raise SuiteError(unknown("key", key, Suite.model_fields, where="--set"))
-        tree.setdefault("overrides", []).append({"match": {}, "set": {key: value}})
+        tree["overrides"] = [*(tree.get("overrides") or []), {"match": {}, "set": {key: value}}]
         return
     node: Any = tree
-    parts = key.split(".")
-    for part in parts[:-1]:
-        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-    last = parts[-1]
-    if isinstance(node, list):
-        node[int(last)] = value
-    else:
-        node[last] = value
+    *outer, last = key.split(".")
+    if head == "matrix" and rest not in AXES:  # a hyper-parameter's name has a dot of its own
+        outer, last = [head], rest
+    try:
+        for part in outer:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if isinstance(node, str | int | float | None):
+            raise TypeError
+        node[int(last) if isinstance(node, list) else last] = value
+    except (TypeError, ValueError, IndexError, AttributeError):
+        raise SuiteError(
+            f"there is no place '{key}' in the suite",
+            where=f"--set {setting}",
+            fix="give the whole value above it, such as --set 'models={...}'",
+        ) from None

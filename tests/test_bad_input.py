@@ -157,3 +157,72 @@ def test_what_cannot_be_hashed_is_an_error() -> None:
         canonical({"sampler": object()})
     with pytest.raises(HarnessError, match="finite"):
         canonical({"rate": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"overrides": [{"match": {"method": "ful"}, "set": {"sft.max_steps": 1}}]},
+         ["overrides[0].match.method", "'ful'", "'full'"]),
+        ({"exclude": [{"methd": "full"}]}, ["exclude[0]", "'methd'", "'method'"]),
+        ({"exclude": [{"method": "lroa"}]}, ["exclude[0].method", "'lroa'", "'lora'"]),
+        ({"base": {"lora-sft": {}}}, ["base.lora-sft", "another name"]),
+        ({"models": {"tiny": {"path": "no/such", "dtype": "bf16"}}}, ["dtype", "bfloat16"]),
+        ({"executor": "local", "resources": {"gpus": 8}}, ["resources", "8 GPUs"]),
+        ({"overrides": [{"match": {}, "set": {"sft.lr_scheduler_type": "cosin"}}]},
+         ["lr_scheduler_type", "cosine"]),
+        ({"overrides": [{"match": {}, "set": {"sft.args": {"output_dir": "x"}}}]},
+         ["output_dir", "decided by the harness"]),
+    ],
+)  # fmt: skip
+def test_names_in_rules_and_values_are_checked(
+    workspace: Workspace, change: dict[str, Any], words: list[str]
+) -> None:
+    workspace.write(**change)
+    message = error_of(workspace)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["name.x=1", "models.tiny.dtype.x=1", "description=[", "seeds=[0",
+     "scorers.9=rouge"],
+)  # fmt: skip
+def test_setting_without_a_place_is_refused(workspace: Workspace, setting: str) -> None:
+    assert "--set" in error_of(workspace, setting)
+
+
+def test_setting_that_an_axis_would_override_is_refused(workspace: Workspace) -> None:
+    workspace.write(matrix={**workspace.tree["matrix"], "lora.r": [2, 4]})
+    assert "axis of the matrix" in error_of(workspace, "lora.r=8")
+
+
+@pytest.mark.parametrize(
+    "name", ["Qwen/Qwen3-0.6B", "meta-llama/Llama-3.2-1B", "gpt2", "HuggingFaceTB/SmolLM2-135M"]
+)
+def test_names_on_the_hub_are_names(workspace: Workspace, name: str) -> None:
+    from harness.locate import locate
+
+    assert locate(name, workspace.path, "") is None
+
+
+def test_gc_leaves_a_store_that_a_run_works_in(workspace: Workspace) -> None:
+    from harness.gc import collect
+    from harness.store import Store
+
+    workspace.run()
+    store = Store(workspace.store)
+    with store.in_use(), pytest.raises(HarnessError, match="runs are working"):
+        collect([], workspace.store, 0.0, checkpoints=False, dry_run=False)
+    assert store.runs() == 0
+    assert "stages removed" in collect([], workspace.store, 0.0, checkpoints=False, dry_run=False)
+
+
+def test_damaged_scores_are_named_by_report(workspace: Workspace) -> None:
+    from harness import session
+
+    workspace.run()
+    scores = next(workspace.store.glob("score/*/scores.parquet"))
+    scores.write_bytes(scores.read_bytes()[:-9])
+    with pytest.raises(HarnessError, match="damaged outputs: score"):
+        session.stored(workspace.open())

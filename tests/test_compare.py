@@ -53,7 +53,28 @@ def test_the_same_answers_make_no_difference() -> None:
     values = np.linspace(0, 1, 50)
     draws = mean_sample(values).resampled(Resampler([str(i) for i in range(50)]))
     found = infer([0.0], [draws - draws], 50)
-    assert (found.value, found.p, found.detectable) == (0.0, 1.0, 0.0)
+    assert (found.value, found.p, found.detectable) == (0.0, 1.0, None)
+
+
+def test_a_move_of_every_example_alike_is_a_difference() -> None:
+    zeros, ones = np.zeros(20), np.ones(20)
+    weights = Resampler([str(i) for i in range(20)])
+    draws = mean_sample(ones).resampled(weights) - mean_sample(zeros).resampled(weights)
+    found = infer([1.0], [draws], 20)
+    assert (found.low, found.high) == (1.0, 1.0)
+    assert found.p == 2 * 0.5**20  # the sign test's
+
+
+def test_seeds_that_are_not_the_baselines_count_with_its_spread() -> None:
+    rng = np.random.default_rng(5)
+    weights = Resampler([str(i) for i in range(200)])
+    draws = [mean_sample(rng.normal(0.05, 0.05, 200)).resampled(weights) for _ in range(3)]
+    points = [0.04, 0.05, 0.06]
+    alone = infer(points, draws, 200)
+    beside = infer(points, draws, 200, unpaired=[-0.3, 0.0, 0.3])
+    assert alone.p is not None
+    assert beside.p is not None
+    assert alone.p < 0.05 < beside.p
 
 
 def test_seed_noise_widens_a_claim_about_a_method() -> None:

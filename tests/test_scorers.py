@@ -219,6 +219,7 @@ def test_every_token_is_scored_once_whatever_the_window(
     scored = []
     for window in _windows(0, ids, start, length, min(stride, length)):
         assert len(window.ids) <= length
+        assert window.start >= 1  # nothing predicts a window's first token
         scored += window.ids[window.start :]
     assert scored == ids[max(start, 1) :]
 

@@ -51,6 +51,10 @@ class Executor(Component):
         """Stages that may run at once."""
         return 1
 
+    def refuse(self, resources: Resources) -> str | None:
+        """Why stages that need these can never run here; None when they can."""
+        return None
+
     def start(self, log: Path) -> Any:
         """Begin a run; returns the session with `submit`, `wait` and `close`."""
         raise NotImplementedError

@@ -37,6 +37,12 @@ class Local(Executor):
     def capacity(self) -> int:
         return self.slots or (len(_gpus()) if self.device() == "cuda" else 1)
 
+    def refuse(self, resources: Resources) -> str | None:
+        there = min(1, len(_gpus())) if self.device() == "cuda" else 0
+        if resources.gpus > there:
+            return f"stages ask for {resources.gpus} GPUs, and a slot of this machine has {there}"
+        return None
+
     def start(self, log: Path) -> LocalSession:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         threads = self.threads or max(1, (cores or 1) // self.capacity())

@@ -22,35 +22,9 @@ from harness.stage import write_atomic
 COMPLETE = "complete"
 """Written into a checkpoint's folder when all of it is on disk."""
 
-# Arguments the harness itself must decide: paths, logging and saving, device and seeds.
-_RESERVED = frozenset(
-    [
-        "output_dir",
-        "logging_steps",
-        "logging_strategy",
-        "save_strategy",
-        "save_steps",
-        "seed",
-        "data_seed",
-        "report_to",
-        "disable_tqdm",
-        "use_cpu",
-        "eval_strategy",
-        "load_best_model_at_end",
-        "remove_unused_columns",
-    ]
-)
-
 
 def arguments(objective: TrainerObjective, job: TrainJob, steps: int) -> dict[str, Any]:
-    """The trainer's arguments, none of them left to a default that could move.
-
-    Raises:
-        StageFailed: an argument under `args:` that the harness decides itself.
-    """
-    taken = sorted(_RESERVED & set(objective.args))
-    if taken:
-        raise StageFailed("argument", f"args.{taken[0]} is decided by the harness", fix="remove it")
+    """The trainer's arguments, none of them left to a default that could move."""
     fields = {name: getattr(objective, name) for name in _SHARED}
     return {
         **fields,

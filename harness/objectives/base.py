@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness.component import Component
 
@@ -117,6 +117,18 @@ class Objective(Component):
         raise NotImplementedError
 
 
+Schedule = Literal[
+    "linear", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "polynomial", "constant",
+    "constant_with_warmup", "inverse_sqrt", "warmup_stable_decay",
+]  # fmt: skip
+RESERVED = frozenset(
+    ["output_dir", "logging_steps", "logging_strategy", "save_strategy", "save_steps", "seed",
+     "data_seed", "report_to", "disable_tqdm", "use_cpu", "eval_strategy",
+     "load_best_model_at_end", "remove_unused_columns"]
+)  # fmt: skip
+"""Arguments the harness itself must decide: paths, logging and saving, device and seeds."""
+
+
 class TrainerObjective(Objective):
     """Arguments of transformers' Trainer by their own names: each stated, none left to chance."""
 
@@ -134,8 +146,8 @@ class TrainerObjective(Objective):
     """Tokens of a row, prompt and answer together."""
     overlong: Literal["drop", "truncate", "error"] = "drop"
     """What happens to rows over max_length; counted in the record in each case."""
-    lr_scheduler_type: str = "linear"
-    """As in transformers: `linear`, `cosine`, `constant`, `constant_with_warmup` ..."""
+    lr_scheduler_type: Schedule = "linear"
+    """As in transformers; what a schedule takes beside goes into args.lr_scheduler_kwargs."""
     warmup_ratio: float = Field(0.0, ge=0, lt=1)
     """Share of the steps over which the learning rate rises to its peak."""
     weight_decay: float = Field(0.0, ge=0)
@@ -156,6 +168,13 @@ class TrainerObjective(Objective):
     """Order of the rows; `group_by_length` wastes less on padding."""
     args: dict[str, Any] = {}
     """Any other argument of the trainer behind it, passed on as it is."""
+
+    @field_validator("args")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in sorted(RESERVED & set(value)):
+            raise ValueError(f"{name} is decided by the harness; remove it")
+        return value
 
     def needs(self) -> Mapping[str, str]:
         if self.gradient_checkpointing:
