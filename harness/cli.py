@@ -200,7 +200,7 @@ def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, repor
 
 @main.command(name="list")
 @click.argument("what", type=click.Choice(
-    ["methods", "objectives", "scorers", "executors", "suites", "stages"]))  # fmt: skip
+    ["methods", "objectives", "scorers", "executors", "pairs", "suites", "stages"]))  # fmt: skip
 @click.argument("name", required=False)
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 @click.option("--kind", help="stages: only of this kind.")
@@ -208,10 +208,13 @@ def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, repor
 @click.option("--text", default="", help="stages: label or configuration contains this.")
 def list_(what: str, name: str | None, store: Path, kind: str | None, status: str | None,
           text: str) -> None:  # fmt: skip
-    """List an axis's members (NAME for one with its options), suites, or stages in the store."""
-    from harness import listing
+    """List an axis's members (NAME for one with its options), which methods go with which
+    objectives, suites, or stages in the store."""
+    from harness import listing, pairs
 
-    if what == "stages":
+    if what == "pairs":
+        click.echo(pairs.table())
+    elif what == "stages":
         click.echo(listing.stages(store, kind, status, text))
     elif what == "suites":
         click.echo(listing.suites())

@@ -15,6 +15,7 @@ from harness.executors.base import Executor
 from harness.locate import locate
 from harness.matrix import Variant, baseline_of, expand
 from harness.model_files import ModelInfo, ModelSpec, resolve_model
+from harness.pairs import refusal_of
 from harness.predict import predict_generate, predict_train
 from harness.scorers.base import Scorer
 from harness.stage import Stage
@@ -393,12 +394,11 @@ def _refuse_pair(variant: Variant) -> None:
     """A method that lacks what the objective's options ask of it is refused, with the reason."""
     if variant.method is None or variant.objective is None:
         return
-    for trait, reason in variant.objective.needs().items():
-        refusal = variant.method.refusal(trait)
-        if refusal is not None:
-            raise SuiteError(
-                f"method '{variant.method.name}' cannot be trained with '{variant.objective.name}'"
-                f" as set: {reason}, and {refusal}",
-                where=f"variant {variant.id}",
-                fix="change the option with `overrides:`, or leave the cell out with `exclude:`",
-            )
+    refusal = refusal_of(variant.method, variant.objective)
+    if refusal is not None:
+        raise SuiteError(
+            f"method '{variant.method.name}' cannot be trained with '{variant.objective.name}'"
+            f" as set: {refusal}",
+            where=f"variant {variant.id}",
+            fix="change the option with `overrides:`, or leave the cell out with `exclude:`",
+        )

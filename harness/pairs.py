@@ -1,0 +1,55 @@
+"""Which method goes with which objective, and why not: generated, never written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from harness import component
+from harness.methods.base import Method
+from harness.objectives.base import Objective
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A method and an objective with their default options; `refusal` is None where they work."""
+
+    method: str
+    objective: str
+    refusal: str | None
+
+
+def refusal_of(method: Method, objective: Objective) -> str | None:
+    """Why these two, with the options they have, cannot be trained together; None if they can."""
+    for trait, reason in objective.needs().items():
+        refused = method.refusal(trait)
+        if refused is not None:
+            return f"{reason}, and {refused}"
+    return None
+
+
+def pairs() -> Iterator[Pair]:
+    """Every member of both axes, those from entry points too."""
+    for objective in component.names("objective"):
+        aim = cast(Objective, component.find("objective", objective)())
+        for method in component.names("method"):
+            way = cast(Method, component.find("method", method)())
+            yield Pair(method, objective, refusal_of(way, aim))
+
+
+def table() -> str:
+    """The pairs as Markdown: `works`, or a number that the reasons below explain."""
+    found = list(pairs())
+    objectives = list(dict.fromkeys(pair.objective for pair in found))
+    reasons = list(dict.fromkeys(pair.refusal for pair in found if pair.refusal))
+    lines = [f"| method | {' | '.join(objectives)} |", "|---" * (len(objectives) + 1) + "|"]
+    for method in dict.fromkeys(pair.method for pair in found):
+        cells = [
+            f"refused ({reasons.index(pair.refusal) + 1})" if pair.refusal else "works"
+            for pair in found
+            if pair.method == method
+        ]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    notes = [f"{number}. {reason}." for number, reason in enumerate(reasons, 1)]
+    return "\n".join([*lines, "", *notes])
