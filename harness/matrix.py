@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from harness import component
 from harness.errors import SuiteError, unknown
+from harness.hyper import Fields, check_hyper, set_budget, set_fields
 from harness.methods.base import Method
 from harness.objectives.base import Objective
 from harness.suite import AXES, Generate, Suite
@@ -41,9 +42,6 @@ class Variant:
     def trained(self) -> bool:
         """Whether anything is trained for it."""
         return self.method is not None
-
-
-Fields = dict[str, dict[str, Any]]
 
 
 def expand(suite: Suite, only: str | None = None) -> list[Variant]:
@@ -144,7 +142,7 @@ def _cells(suite: Suite) -> list[Variant]:
         "objective": suite.matrix["objective"],
     }
     hyper = {axis: values for axis, values in suite.matrix.items() if axis not in AXES}
-    _check_hyper(suite, hyper)
+    check_hyper(suite, hyper)
     found: dict[str, Variant] = {}
     for indexes in itertools.product(*(range(len(values)) for values in axes.values())):
         cell = {axis: (axes[axis][i], i) for axis, i in zip(axes, indexes, strict=True)}
@@ -185,8 +183,10 @@ def _variants(
     applied = {k: v for k, v in hyper.items() if k.split(".")[0] in parts}
     for index, override in enumerate(suite.overrides):
         if all(labels.get(k) == v for k, v in override.match.items()):
-            _set(parts, override.set, f"overrides[{index}].set")
-    _set(parts, applied, "matrix")
+            set_fields(parts, override.set, f"overrides[{index}].set")
+    set_fields(parts, applied, "matrix")
+    if suite.budget is not None:
+        set_budget(parts, names["objective"], suite.budget)
     built = {
         axis: component.build_fields(component.find(axis, name), parts[name], f"{axis} {name}")
         for axis, name in names.items()
@@ -211,42 +211,3 @@ def _variants(
         )
         for seed in suite.seeds
     ]
-
-
-def _set(parts: Fields, values: Mapping[str, Any], where: str) -> None:
-    """Set `component.field: value` on the components this cell has."""
-    for key, value in values.items():
-        name, _, path = key.partition(".")
-        if name not in parts:
-            continue
-        parts[name] = dict(parts[name])
-        node: Any = parts[name]
-        *outer, last = path.split(".")
-        for part in outer:
-            node[part] = dict(node.get(part) or {})
-            node = node[part]
-        node[last] = value
-
-
-def _check_hyper(suite: Suite, hyper: Mapping[str, Any]) -> None:
-    """Every dotted key must name a component the matrix has, so that a typo is not ignored."""
-    present = set()
-    for axis in ("method", "objective"):
-        for index, spec in enumerate(suite.matrix[axis]):
-            present.add(component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0])
-    keys = [(f"matrix.{key}", key) for key in hyper]
-    for index, override in enumerate(suite.overrides):
-        keys += [(f"overrides[{index}].set", key) for key in override.set]
-        for axis in override.match:
-            if axis not in AXES:
-                message = unknown("axis", axis, AXES)
-                raise SuiteError(message, where=f"overrides[{index}].match")
-    for where, key in keys:
-        name, _, path = key.partition(".")
-        if not path:
-            raise SuiteError(f"'{key}' names no field", where=where, fix="write component.field")
-        if name not in present:
-            message = unknown(
-                "component", name, present, hint="methods and objectives in the matrix"
-            )
-            raise SuiteError(message, where=where)

@@ -212,6 +212,8 @@ def _variant(
 
 
 def _stages(path: VariantPath) -> Iterable[Stage]:
+    if path.tuning is not None and path.tuning.select is not None:
+        yield path.tuning.select
     if path.train is not None:
         yield path.train
     yield from path.generate.values()
@@ -307,7 +309,8 @@ def _provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
 def _ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:
     found: dict[str, float] = defaultdict(float)
     for stage in planned.stages():
-        for phase, seconds in records[stage.key].cost.get("phases", {}).items():
+        record = records.get(stage.key)  # none where a trial before it failed
+        for phase, seconds in record.cost.get("phases", {}).items() if record else ():
             found[f"{stage.kind} {phase}"] += seconds
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 

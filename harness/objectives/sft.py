@@ -19,6 +19,7 @@ class Sft(TrainerObjective):
     impl = "harness.objectives._sft:train"
     paper = "arXiv:2203.02155"
     layouts = ("messages", "prompt_completion", "text")
+    keeps = ("last", "best")
 
     learning_rate: float = 2e-5
     """Peak learning rate; an adapter usually wants ten times that of full fine-tuning."""

@@ -34,6 +34,10 @@ def run(job: Job) -> dict[str, Any]:
         _reset(config["seed"])  # loading may draw numbers; attaching must not depend on that
     with job.ledger.phase("data"):
         rows, lengths = _fitting(read_rows(job.input("train")), tokenizer, objective)
+        validation: list[dict[str, Any]] = []
+        if job.has("validation"):
+            given = read_rows(job.input("validation"))
+            validation, lengths["validation"] = _fitting(given, tokenizer, objective)
     with job.ledger.phase("audit"):
         probe = _audit.probe(tokenizer, rows, config["device"])
         before = _audit.logits(base, probe)
@@ -41,7 +45,7 @@ def run(job: Job) -> dict[str, Any]:
     with job.ledger.phase("attach"):
         model = method.attach(base)
         start = _audit.fingerprint(method.trainable_state(model))
-    result = _train(job, objective, model, tokenizer, rows)
+    result = _train(job, objective, model, tokenizer, rows, validation)
     with job.ledger.phase("save"):
         checkpoint = job.folder / CHECKPOINT
         method.save(model, checkpoint)
@@ -67,13 +71,18 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _train(
-    job: Job, objective: Objective, model: Any, tokenizer: Any, rows: list[dict[str, Any]]
+    job: Job,
+    objective: Objective,
+    model: Any,
+    tokenizer: Any,
+    rows: list[dict[str, Any]],
+    validation: list[dict[str, Any]],
 ) -> TrainResult:
     train = TrainJob(
         model=model,
         tokenizer=tokenizer,
         rows=cast(Any, rows),
-        validation=[],
+        validation=cast(Any, validation),
         checkpoints=job.work,
         step_log=job.folder / STEP_LOG,
         seed=job.config["seed"],
