@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from harness.compare import tuning
 from harness.compare.read import Scores, examples, losses, scores_of
 from harness.compare.result import ALL, Comparison, Estimate, Row, VariantResult
 from harness.compare.statistics import Inference, Resampler, holm, infer
@@ -49,8 +50,9 @@ def compare(
         provenance=_provenance(planned, records),
         data=tuple(_data(planned, records)),
         ledger=_ledger(planned, records),
-        notes=tuple(_notes(planned, records, variants)),
+        notes=(*tuning.notes(planned, records), *_notes(planned, records, variants)),
         suite_text=planned.text,
+        tuning=tuple(tuning.tunings(planned, records)),
     )
 
 
@@ -296,6 +298,7 @@ def _provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
             name: {**info.identity, "parameters": info.parameters}
             for name, info in planned.models.items()
         },
+        "test_uses": tuning.test_uses(planned),
         "stages": {
             path.variant.id: {
                 kind: stage.key for kind, stage in (("train", path.train),) if stage is not None

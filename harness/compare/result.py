@@ -114,6 +114,8 @@ class Comparison:
     notes: tuple[str, ...] = field(default=())
     """What a reader must know: one seed, leaks, mixed versions."""
     suite_text: str = ""
+    tuning: tuple[Mapping[str, Any], ...] = ()
+    """Each tuned variant's trials, as its select stage recorded them."""
 
     @property
     def failed(self) -> tuple[VariantResult, ...]:

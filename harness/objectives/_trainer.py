@@ -84,6 +84,8 @@ def arguments(objective: TrainerObjective, job: TrainJob, steps: int) -> dict[st
 
 # Named in the stage's resources: they change no result, and stay out of the metrics.
 _UNHASHED = ("output_dir", "report_to", "run_name")
+# What the trainer logs beside a token count: times, which differ from run to run, and doubles.
+_UNLOGGED = ("step", "train_runtime", "train_tokens_per_second", "num_input_tokens_seen")
 _SHARED = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
     "gradient_accumulation_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm", "optim",
@@ -137,7 +139,8 @@ class StepLog(TrainerCallback):
     ) -> None:
         if not logs or "loss" not in logs:
             return
-        line = {"step": state.global_step, **{k: v for k, v in logs.items() if k != "step"}}
+        kept = {k: v for k, v in logs.items() if k not in _UNLOGGED}
+        line = {"step": state.global_step, **kept}
         if "num_tokens" in line:
             line["num_tokens"] += self._tokens
         self._log.write(json.dumps(line) + "\n")
