@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from harness import component
 from harness.errors import SuiteError, unknown
+from harness.hyper import Fields, check_hyper, holds, set_budget, set_fields
 from harness.methods.base import Method
 from harness.objectives.base import Objective
 from harness.suite import AXES, Generate, Suite
@@ -41,9 +42,6 @@ class Variant:
     def trained(self) -> bool:
         """Whether anything is trained for it."""
         return self.method is not None
-
-
-Fields = dict[str, dict[str, Any]]
 
 
 def expand(suite: Suite, only: str | None = None) -> list[Variant]:
@@ -152,7 +150,7 @@ def _cells(suite: Suite) -> list[Variant]:
         "objective": suite.matrix["objective"],
     }
     hyper = {axis: values for axis, values in suite.matrix.items() if axis not in AXES}
-    _check_hyper(suite, hyper)
+    check_hyper(suite, hyper, _trained_on(suite))
     found: dict[str, Variant] = {}
     for indexes in itertools.product(*(range(len(values)) for values in axes.values())):
         cell = {axis: (axes[axis][i], i) for axis, i in zip(axes, indexes, strict=True)}
@@ -190,12 +188,14 @@ def _variants(
     labels = {"model": cell["model"][0], "data": cell["data"][0], **names}
     applied = {k: v for k, v in hyper.items() if k.split(".")[0] in parts}
     seen = labels | {k: str(v) for k, v in applied.items()}
-    if any(_holds(rule, seen) for rule in suite.exclude):
+    if any(holds(rule, seen) for rule in suite.exclude):
         return []
     for index, override in enumerate(suite.overrides):
-        if _holds(override.match, seen):
-            _set(parts, override.set, f"overrides[{index}].set")
-    _set(parts, applied, "matrix")
+        if holds(override.match, seen):
+            set_fields(parts, override.set, f"overrides[{index}].set")
+    set_fields(parts, applied, "matrix")
+    if suite.budget is not None:
+        set_budget(parts, names["objective"], suite.budget)
     built = {
         axis: component.build_fields(component.find(axis, name), parts[name], f"{axis} {name}")
         for axis, name in names.items()
@@ -220,73 +220,3 @@ def _variants(
         )
         for seed in suite.seeds
     ]
-
-
-def _holds(rule: Mapping[str, str | int | float], seen: Mapping[str, str]) -> bool:
-    return all(seen.get(axis) == str(value) for axis, value in rule.items())
-
-
-def _set(parts: Fields, values: Mapping[str, Any], where: str) -> None:
-    """Set `component.field: value` on the components this cell has."""
-    for key, value in values.items():
-        name, _, path = key.partition(".")
-        if name not in parts:
-            continue
-        parts[name] = dict(parts[name])
-        node: Any = parts[name]
-        *outer, last = path.split(".")
-        for part in outer:
-            node[part] = dict(node.get(part) or {})
-            node = node[part]
-        node[last] = value
-
-
-def _check_hyper(suite: Suite, hyper: Mapping[str, Any]) -> None:
-    """Every dotted key must name a component the matrix has, so that a typo is not ignored."""
-    named: dict[str, list[str]] = {
-        "model": list(suite.matrix.get("model") or suite.models),
-        "data": _trained_on(suite),
-    }
-    for axis in ("method", "objective"):
-        named[axis] = [
-            component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0]
-            for index, spec in enumerate(suite.matrix[axis])
-        ]
-    present = {*named["method"], *named["objective"]}
-    for index, rule in enumerate(suite.exclude):
-        _check_rule(rule, named, hyper, f"exclude[{index}]")
-    keys = [(f"matrix.{key}", key) for key in hyper]
-    for index, override in enumerate(suite.overrides):
-        keys += [(f"overrides[{index}].set", key) for key in override.set]
-        _check_rule(override.match, named, hyper, f"overrides[{index}].match")
-        for key in override.set.keys() & hyper.keys():
-            raise SuiteError(
-                f"'{key}' is an axis of the matrix, which would win",
-                where=f"overrides[{index}].set",
-                fix=f"remove it from one of the two (--set matrix.{key}=[...] sets the axis)",
-            )
-    for where, key in keys:
-        name, _, path = key.partition(".")
-        if not path:
-            raise SuiteError(f"'{key}' names no field", where=where, fix="write component.field")
-        if name not in present:
-            message = unknown(
-                "component", name, present, hint="methods and objectives in the matrix"
-            )
-            raise SuiteError(message, where=where)
-
-
-def _check_rule(
-    rule: Mapping[str, str | int | float],
-    named: Mapping[str, Sequence[str]],
-    hyper: Mapping[str, Any],
-    where: str,
-) -> None:
-    """Names in a rule must be the matrix's own: a typo would match nothing, and say nothing."""
-    for axis, value in rule.items():
-        if axis in hyper:
-            continue
-        if axis not in named:
-            raise SuiteError(unknown("axis", axis, [*named, *hyper]), where=where)
-        if value not in named[axis]:
-            raise SuiteError(unknown(axis, str(value), named[axis]), where=f"{where}.{axis}")

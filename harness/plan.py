@@ -2,113 +2,63 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, cast
 
 from harness import component
 from harness.errors import SuiteError, unknown
 from harness.executors.base import Executor
-from harness.locate import locate
 from harness.matrix import Variant, baseline_of, expand
-from harness.model_files import ModelInfo, ModelSpec, resolve_model
 from harness.pairs import refusal_of
+from harness.plan_graph import STAGE_VERSIONS, Plan, Scored, Tuning, VariantPath
+from harness.plan_sources import Sources
+from harness.plan_tune import judge_of, plan_tuning, tuned, winner
 from harness.predict import predict_generate, predict_train
 from harness.scorers.base import Scorer
-from harness.stage import Stage
+from harness.stage import Record, Stage
 from harness.store import Store
-from harness.suite import Loaded, Split, Suite
+from harness.suite import Loaded
 
-STAGE_VERSIONS = {"data": 2, "contamination": 1, "train": 1, "generate": 1, "score": 1}
+__all__ = ["STAGE_VERSIONS", "Plan", "Scored", "VariantPath", "plan"]
+
 CONTAMINATION_N = 8
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A score stage of a variant: which scorer, on which data entry, under which name."""
-
-    stage: Stage
-    scorer: str
-    evaluation: str
-    label: str | None
-
-
-@dataclass(frozen=True)
-class VariantPath:
-    """A variant's path through the stages."""
-
-    variant: Variant
-    train: Stage | None
-    generate: Mapping[str, Stage]
-    scores: tuple[Scored, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a suite asks for."""
-
-    suite: Suite
-    file: Path
-    text: str
-    baseline: str
-    executor: Executor
-    paths: tuple[VariantPath, ...]
-    data: Mapping[tuple[str, str], Stage]
-    contamination: tuple[Stage, ...]
-    models: Mapping[str, ModelInfo] = field(default_factory=dict)
-
-    def stages(self) -> list[Stage]:
-        """Every stage once, inputs before what needs them, in the variants' order."""
-        ordered: dict[str, Stage] = {}
-
-        def add(stage: Stage) -> None:
-            for source in stage.inputs.values():
-                add(source)
-            ordered.setdefault(stage.key, stage)
-
-        for stage in self.targets():
-            add(stage)
-        return list(ordered.values())
-
-    def targets(self) -> Iterator[Stage]:
-        """The stages whose records the comparison reads."""
-        yield from self.data.values()
-        yield from self.contamination
-        for path in self.paths:
-            yield from path.generate.values()
-            yield from (scored.stage for scored in path.scores)
-            if path.train is not None:
-                yield path.train
-
-
-def plan(loaded: Loaded, store: Store, only: str | None = None, limit: int | None = None) -> Plan:
-    """The graph of a suite.
+def plan(
+    loaded: Loaded,
+    store: Store,
+    only: str | None = None,
+    limit: int | None = None,
+    known: Mapping[str, Record] | None = None,
+) -> Plan:
+    """The graph of a suite, as far as the records of its trials let it be known.
 
     Args:
         only: pattern of variants to keep (the baseline stays).
         limit: keep so many rows of every split; another identity, so nothing is mixed up.
+        known: records by key of a run under way, failures that left none in the store included.
 
     Raises:
         SuiteError, ModelError: before anything is spent, naming place and fix.
     """
-    return _Planner(loaded, store, limit).plan(only)
+    return _Planner(loaded, store, limit, known or {}).plan(only)
 
 
 class _Planner:
-    def __init__(self, loaded: Loaded, store: Store, limit: int | None) -> None:
+    def __init__(
+        self, loaded: Loaded, store: Store, limit: int | None, known: Mapping[str, Record]
+    ) -> None:
         self.suite, self.file, self.text = loaded.suite, loaded.path, loaded.text
-        self.store, self.limit = store, limit
+        self.store, self.known = store, known
         self.executor = cast(Executor, component.build("executor", self.suite.executor, "executor"))
+        self.sources = Sources(self.suite, self.file, store, self.executor, limit)
+        self.tunings: dict[str, Tuning] = {}
         self.scorers = [
             cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
             for i, spec in enumerate(self.suite.scorers)
         ]
-        self.models: dict[str, ModelInfo] = {}
-        self.templates: dict[str, str | None] = {}
-        self.data: dict[tuple[str, str], Stage] = {}
 
     def plan(self, only: str | None) -> Plan:
         refusal = self.executor.refuse(self.suite.resources)
@@ -117,9 +67,9 @@ class _Planner:
         variants = expand(self.suite, only)
         for variant in variants:
             _refuse_pair(variant)
-            self._model(variant.model)
+            self.sources.model(variant.model)
         self._require_distinct_metrics()
-        paths = tuple(self._path(variant) for variant in variants)
+        paths = tuple(self._tuned_path(variant) for variant in variants)
         return Plan(
             suite=self.suite,
             file=self.file,
@@ -128,9 +78,50 @@ class _Planner:
             executor=self.executor,
             paths=paths,
             contamination=tuple(self._contamination(paths)),
-            data=dict(self.data),
-            models=dict(self.models),
+            data=dict(self.sources.data),
+            models=dict(self.sources.models),
         )
+
+    def _tuned_path(self, variant: Variant) -> VariantPath:
+        """The variant's path with its winner's settings; a draft until they are known."""
+        if self.suite.tune is None or not variant.trained:
+            return self._path(variant)
+        if variant.group not in self.tunings:
+            self.tunings[variant.group] = self._tuning(variant)
+        tuning = self.tunings[variant.group]
+        settings = winner(tuning, self._record)
+        if settings is None:
+            return VariantPath(variant, None, {}, (), tuning, self._path(variant))
+        return replace(self._path(tuned(variant, settings)), tuning=tuning)
+
+    def _tuning(self, variant: Variant) -> Tuning:
+        tune = self.suite.tune
+        if tune is None or variant.data is None:
+            raise AssertionError("nothing to tune")
+        judge = judge_of(tune, self.scorers, self.suite.data)
+        entry = judge.data or variant.data
+        rows = self.sources.rows(entry, "validation", "trials are judged on it")
+        for tested in {*variant.evaluations, entry}:
+            given = self.suite.data[tested].test
+            if given is not None and self.sources.rows(tested, "test").key == rows.key:
+                raise SuiteError(
+                    f"the validation rows are the test rows of data.{tested}",
+                    where=f"{self.file}: data.{entry}.validation",
+                    fix="tune on rows that nothing is reported on",
+                )
+
+        def score(trial: Variant) -> Stage:
+            _refuse_pair(trial)
+            train, scorer = self._train(trial), self.scorers[judge.scorer]
+            if scorer.reads == "model":
+                return self._model_score(trial, scorer, train, entry, "validation")
+            predictions = self._generate(trial, entry, train, "validation")
+            return self._prediction_score(trial, scorer, predictions)
+
+        return plan_tuning(tune, judge, variant, entry, score, self._record)
+
+    def _record(self, stage: Stage) -> Record | None:
+        return self.known.get(stage.key) or self.store.record(stage)
 
     def _path(self, variant: Variant) -> VariantPath:
         train = self._train(variant) if variant.trained else None
@@ -142,144 +133,51 @@ class _Planner:
             scores += self._scores(variant, scorer, f"scorers[{index}]", train, generate)
         return VariantPath(variant, train, generate, tuple(scores))
 
-    def _model(self, name: str) -> ModelInfo:
-        if name not in self.models:
-            spec, where = self.suite.models[name], f"{self.file}: models.{name}"
-            folder = locate(spec.path, self.file, where)
-            self.models[name] = resolve_model(spec, folder, self.store.file_digest, where)
-            self.templates[name] = self._template(spec, where)
-        return self.models[name]
-
-    def _template(self, spec: ModelSpec, where: str) -> str | None:
-        if spec.chat_template is None:
-            return None
-        path = locate(spec.chat_template, self.file, f"{where}.chat_template")
-        if path is None:
-            raise SuiteError(f"no file {spec.chat_template}", where=f"{where}.chat_template")
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            message = f"{path.name} is not UTF-8 text (byte {error.start})"
-            raise SuiteError(message, where=f"{where}.chat_template") from None
-
-    def _model_config(self, name: str) -> dict[str, Any]:
-        spec, template = self.suite.models[name], self.templates[name]
-        return {
-            **self.models[name].identity,
-            "dtype": spec.dtype or self.executor.dtype(),
-            "attn_implementation": spec.attn_implementation,
-            "chat_template": template and hashlib.sha256(template.encode()).hexdigest(),
-        }
-
-    def _model_locators(self, name: str) -> dict[str, str]:
-        info, spec = self.models[name], self.suite.models[name]
-        found = {"model": info.source, "revision": info.revision or ""}
-        if spec.trust_remote_code:
-            found["trust_remote_code"] = "true"
-        if self.templates[name]:
-            found["chat_template"] = str(self.templates[name])
-        return found
-
-    def _data(self, entry: str, split: str) -> Stage:
-        if (entry, split) not in self.data:
-            spec: Split | None = getattr(self.suite.data[entry], split)
-            where = f"{self.file}: data.{entry}.{split}"
-            if spec is None:
-                raise SuiteError("this split is needed and not given", where=where)
-            if spec.mixture:
-                self.data[entry, split] = self._mixture(entry, split, spec, where)
-                return self.data[entry, split]
-            path = locate(spec.path, self.file, where)
-            if path is not None and path.is_dir():
-                raise SuiteError(f"'{spec.path}' is a folder, not a file of rows", where=where)
-            fields = spec.model_dump(exclude={"path", "mixture", "mixture_seed", "mixture_stop"})
-            if self.limit is not None:
-                fields["limit"] = min(self.limit, fields["limit"] or self.limit)
-            content = (
-                {"sha256": self.store.file_digest(path)} if path is not None else {"hub": spec.path}
-            )
-            self.data[entry, split] = Stage(
-                "data",
-                {"version": STAGE_VERSIONS["data"], **content, **fields},
-                locators={"data": str(path or spec.path), "where": where},
-                resources=self.suite.resources,
-                label=f"{entry}/{split}",
-            )
-        return self.data[entry, split]
-
-    def _mixture(self, entry: str, split: str, spec: Split, where: str) -> Stage:
-        """A data stage over other entries' data stages; each keeps its own filters and limit."""
-        for name in spec.mixture:
-            if name not in self.suite.data:
-                message = unknown("data", name, self.suite.data, hint="the keys of `data:`")
-                raise SuiteError(message, where=f"{where}.mixture")
-            part: Split | None = getattr(self.suite.data[name], split)
-            if part is not None and part.mixture:
-                raise SuiteError(
-                    f"'{name}' is a mixture itself", where=f"{where}.mixture", fix="name its parts"
-                )
-        limits = [n for n in (self.limit, spec.limit) if n is not None]
-        return Stage(
-            "data",
-            {
-                "version": STAGE_VERSIONS["data"],
-                "mixture": spec.mixture,
-                "seed": spec.mixture_seed,
-                "stop": spec.mixture_stop,
-                "limit": min(limits, default=None),
-            },
-            inputs={name: self._data(name, split) for name in spec.mixture},
-            locators={"where": where},
-            resources=self.suite.resources,
-            label=f"{entry}/{split}",
-        )
-
     def _train(self, variant: Variant) -> Stage:
         if not (variant.method and variant.objective and variant.data):
             raise AssertionError("an untrained use has no training stage")
-        rows = self._data(variant.data, "train")
-        more = {}
+        inputs = {"train": self.sources.rows(variant.data, "train")}
         for role, entry in variant.objective.more_data().items():
             if entry not in self.suite.data:
                 message = unknown("data", entry, self.suite.data, hint="the keys of `data:`")
                 raise SuiteError(message, where=f"variant {variant.id}: {role}")
-            more[role] = self._data(entry, "train")
+            inputs[role] = self.sources.rows(entry, "train")
+        if variant.objective.validates:
+            reason = f"keep: best of {variant.objective.name} chooses by it"
+            inputs["validation"] = self.sources.rows(variant.data, "validation", reason)
         stage = Stage(
             "train",
             {
                 "version": STAGE_VERSIONS["train"],
-                "model": self._model_config(variant.model),
+                "model": self.sources.model_config(variant.model),
                 "device": self.executor.device(),
                 "method": variant.method.identity(),
                 "objective": variant.objective.identity(),
                 "seed": variant.seed,
                 "data_seed": variant.seed,
             },
-            inputs={"train": rows, **more},
-            locators=self._model_locators(variant.model),
+            inputs=inputs,
+            locators=self.sources.model_locators(variant.model),
             resources=self.suite.resources,
             label=variant.id,
         )
         predicted = predict_train(
-            self.models[variant.model], variant.method, variant.objective,
-            self._metrics(rows), self.store, str(self._model_config(variant.model)["dtype"]),
+            self.sources.models[variant.model], variant.method, variant.objective,
+            self.sources.counts(inputs["train"]), self.store, str(stage.config["model"]["dtype"]),
         )  # fmt: skip
         return replace(stage, predicted=predicted)
 
-    def _metrics(self, stage: Stage) -> Mapping[str, Any]:
-        """A data stage's counts, empty until it has run."""
-        record = self.store.record(stage)
-        return record.metrics if record is not None and record.ok else {}
-
-    def _generate(self, variant: Variant, entry: str, train: Stage | None) -> Stage:
-        inputs = {"data": self._data(entry, "test")}
+    def _generate(
+        self, variant: Variant, entry: str, train: Stage | None, split: str = "test"
+    ) -> Stage:
+        inputs = {"data": self.sources.rows(entry, split)}
         if variant.generate.num_fewshot:
-            inputs["shots"] = self._data(entry, "train")
+            inputs["shots"] = self.sources.rows(entry, "train")
         stage = self._on_model("generate", variant, train, inputs)
         config = {**stage.config, "generate": variant.generate.model_dump()}
-        rows = self._metrics(inputs["data"]).get("rows")
+        rows = self.sources.counts(inputs["data"]).get("rows")
         predicted = predict_generate(
-            self.models[variant.model], variant.generate.max_new_tokens, rows, self.store
+            self.sources.models[variant.model], variant.generate.max_new_tokens, rows, self.store
         )
         return replace(stage, config=config, predicted=predicted)
 
@@ -292,12 +190,12 @@ class _Planner:
         if train is not None:
             inputs["checkpoint"] = train
         else:
-            config["model"] = self._model_config(variant.model)
+            config["model"] = self.sources.model_config(variant.model)
         return Stage(
             kind,
             config,
             inputs=inputs,
-            locators=self._model_locators(variant.model),
+            locators=self.sources.model_locators(variant.model),
             resources=self.suite.resources,
             label=variant.id if train is not None or kind == "generate" else variant.model,
         )
@@ -312,18 +210,12 @@ class _Planner:
     ) -> list[Scored]:
         label = getattr(scorer, "label", None)
         named = getattr(scorer, "data", None)
-        found = []
         if scorer.reads == "predictions":
-            for entry, predictions in generate.items():
-                stage = Stage(
-                    "score",
-                    {"version": STAGE_VERSIONS["score"], "scorer": scorer.identity()},
-                    inputs={"predictions": predictions},
-                    resources=self.suite.resources,
-                    label=f"{variant.id} {scorer.name}",
-                )
-                found.append(Scored(stage, scorer.name, entry, label))
-            return found
+            return [
+                Scored(self._prediction_score(variant, scorer, found), scorer.name, entry, label)
+                for entry, found in generate.items()
+            ]
+        found = []
         for entry in [named] if named else variant.evaluations:
             if entry not in self.suite.data or self.suite.data[entry].test is None:
                 known = ", ".join(n for n, d in self.suite.data.items() if d.test is not None)
@@ -332,23 +224,41 @@ class _Planner:
                     where=f"{where}.{scorer.name}.data",
                     fix=f"known: {known}",
                 )
-            stage = self._on_model("score", variant, train, {"data": self._data(entry, "test")})
-            config = {**stage.config, "scorer": scorer.identity()}
-            name = f"{stage.label} {label or f'{scorer.name} {entry}'}"
-            found.append(
-                Scored(replace(stage, config=config, label=name), scorer.name, entry, label)
-            )
+            stage = self._model_score(variant, scorer, train, entry, "test")
+            found.append(Scored(stage, scorer.name, entry, label))
         return found
+
+    def _prediction_score(self, variant: Variant, scorer: Scorer, predictions: Stage) -> Stage:
+        return Stage(
+            "score",
+            {"version": STAGE_VERSIONS["score"], "scorer": scorer.identity()},
+            inputs={"predictions": predictions},
+            resources=self.suite.resources,
+            label=f"{variant.id} {scorer.name}",
+        )
+
+    def _model_score(
+        self, variant: Variant, scorer: Scorer, train: Stage | None, entry: str, split: str
+    ) -> Stage:
+        rows = self.sources.rows(entry, split)
+        stage = self._on_model("score", variant, train, {"data": rows})
+        name = getattr(scorer, "label", None) or f"{scorer.name} {entry}"
+        config = {**stage.config, "scorer": scorer.identity()}
+        return replace(stage, config=config, label=f"{stage.label} {name}")
 
     def _contamination(self, paths: tuple[VariantPath, ...]) -> Iterator[Stage]:
         """For every training set and every test set it is judged on."""
         seen = set()
-        for path in paths:
+        for path in (path.draft or path for path in paths):
             if path.train is None:
                 continue
-            trained_on = [s for s in path.train.inputs.values() if s.kind == "data"]
+            trained_on = [
+                s
+                for role, s in path.train.inputs.items()
+                if s.kind == "data" and role != "validation"
+            ]
             for rows, entry in itertools.product(trained_on, path.variant.evaluations):
-                test = self._data(entry, "test")
+                test = self.sources.rows(entry, "test")
                 if (rows.key, test.key) not in seen:
                     seen.add((rows.key, test.key))
                     yield Stage(

@@ -17,7 +17,7 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
     Raises:
         SuiteError: rows an objective cannot train on, or chats for a model without a template.
     """
-    for path in planned.paths:
+    for path in (path.draft or path for path in planned.paths):
         variant = path.variant
         template = planned.models[variant.model].chat_template
         own = planned.suite.models[variant.model].chat_template

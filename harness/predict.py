@@ -74,10 +74,14 @@ def predict_train(
     steps = objective.steps(data["rows"])
     accumulate = int(getattr(objective, "gradient_accumulation_steps", 1))
     mean = min(limit, data["mean_bytes"] / BYTES_A_TOKEN)
-    tokens = int(steps * batch * accumulate * mean)
+    tokens = getattr(objective, "max_tokens", None) or int(steps * batch * accumulate * mean)
     found["tokens"] = float(tokens)
     rate = _rate(store, "train", "flops_per_second") or DEFAULT_FLOPS["cpu"]
     found["seconds"] = training_flops(total, trainable, tokens) / rate
+    if given := getattr(objective, "max_seconds", None):
+        # As many tokens as the rate gives in that time; loading and audits come on top.
+        found["tokens"] = tokens * given / found["seconds"]
+        found["seconds"] = float(given)
     return found
 
 

@@ -86,6 +86,10 @@ def _headline(record: Record) -> str:
         return f"{metrics['exact']} exact, {metrics['overlap']} near copies in the training rows"
     if record.kind == "train":
         return f"loss {metrics['first_loss']:.2f} -> {metrics['final_loss']:.2f}"
+    if record.kind == "select":
+        won = metrics["winner"]
+        chosen = ", ".join(f"{name} {value}" for name, value in won["set"].items())
+        return f"trial {won['number']} of {len(metrics['trials'])}: {chosen}"
     if record.kind == "generate":
         speed = record.cost.get("tokens_per_second", 0.0)
         return f"{metrics['rows']} answers, {speed:.0f} tokens/s"

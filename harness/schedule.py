@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from harness.errors import HarnessError, StoreError
 from harness.executors.base import Executor, Finished, Handle, Progress, Session
-from harness.stage import SPEC, Record, Stage, write_atomic
+from harness.stage import FAILED, SPEC, Record, Stage, write_atomic
 from harness.store import Store
 
 _POLL_SECONDS = 0.2
+_TOLERANT = ("select",)
+"""Kinds that run although some of their inputs failed: they are told which, and why."""
 
 
 class Reporter(Protocol):
@@ -34,11 +36,13 @@ class Outcome:
 
     records: dict[str, Record] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
+    trials: frozenset[str] = frozenset()
+    """Keys of stages that serve trials alone: a failed trial is a result of its tuning."""
 
     @property
     def failed(self) -> list[Record]:
-        """Stages that ended without a result, skipped ones included."""
-        return [record for record in self.records.values() if not record.ok]
+        """Stages that ended without a result, skipped ones included, failed trials left out."""
+        return [r for key, r in self.records.items() if not r.ok and key not in self.trials]
 
 
 def pending(stages: Iterable[Stage], targets: Iterable[Stage], store: Store) -> list[Stage]:
@@ -70,18 +74,23 @@ def execute(
     store: Store,
     reporter: Reporter,
     log: Path,
+    earlier: Outcome | None = None,
 ) -> Outcome:
     """Run what must run and return every stage's record.
+
+    Args:
+        earlier: what the same run did before; what failed in it is not tried again.
 
     Raises:
         StoreError: the store cannot be written.
         HarnessError: the executor cannot start.
     """
-    todo = pending(stages, targets, store)
-    outcome = Outcome()
+    outcome = Outcome(dict(earlier.records), list(earlier.ran)) if earlier else Outcome()
+    failed = {key for key, record in outcome.records.items() if not record.ok}
+    todo = [s for s in pending(stages, targets, store) if s.key not in failed]
     for stage in stages:
         record = store.record(stage)
-        if record is not None and stage not in todo:
+        if record is not None and stage not in todo and stage.key not in failed:
             outcome.records[stage.key] = record
     reporter.begin(todo, len(outcome.records))
     if todo:
@@ -107,17 +116,20 @@ def _loop(
     while waiting or running:
         for stage in list(waiting):
             blocked = [s for s in stage.inputs.values() if s.key in keys]
-            failed = next(
-                (r for s in blocked if (r := outcome.records.get(s.key)) and not r.ok), None
-            )
-            if failed is not None:
+            failed = {
+                role: record
+                for role, source in stage.inputs.items()
+                if (record := outcome.records.get(source.key)) and not record.ok
+            }
+            if failed and stage.kind not in _TOLERANT:
                 waiting.remove(stage)
-                _end(stage, _skipped(stage, failed), outcome, reporter)
+                _end(stage, _skipped(stage, next(iter(failed.values()))), outcome, reporter)
             elif len(running) < capacity and all(s.key in outcome.records for s in blocked):
                 waiting.remove(stage)
                 reporter.started(stage)
                 try:
-                    running[session.submit(_prepare(stage, store), stage.resources)] = stage
+                    folder = _prepare(_told(stage, failed), store)
+                    running[session.submit(folder, stage.resources)] = stage
                 except (HarnessError, OSError) as error:
                     cause = {"reason": "not started", "message": str(error)}
                     _end(stage, _failed(stage, cause), outcome, reporter)
@@ -136,6 +148,14 @@ def _end(stage: Stage, record: Record, outcome: Outcome, reporter: Reporter) -> 
     outcome.records[stage.key] = record
     outcome.ran.append(stage.key)
     reporter.finished(stage, record)
+
+
+def _told(stage: Stage, failed: Mapping[str, Record]) -> Stage:
+    """The stage with the reasons of its failed inputs, which left it nothing to read."""
+    if not failed:
+        return stage
+    reasons = {role: (record.error or {}).get("message", "") for role, record in failed.items()}
+    return replace(stage, locators={**stage.locators, FAILED: json.dumps(reasons)})
 
 
 def _prepare(stage: Stage, store: Store) -> Path:

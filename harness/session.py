@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import component
+from harness import component, describe
 from harness.errors import HarnessError, SuiteError
 from harness.plan import Plan, plan
-from harness.plan_checks import explain_miss, preflight
+from harness.plan_checks import preflight
 from harness.progress import ConsoleReporter
 from harness.schedule import Outcome, Reporter, execute, pending
 from harness.stage import Record, Stage, digest_json, write_atomic
@@ -56,7 +56,8 @@ def open_suite(
 
 
 def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:
-    """Run what is not cached. The data stages come first, so that bad data costs no training.
+    """Run what is not cached. The data stages come first, so that bad data costs no training; what
+    follows a tuning is planned and run once its trials have ended.
 
     Raises:
         SuiteError: the data cannot be used as the suite wants; nothing was trained.
@@ -77,12 +78,24 @@ def _run(opened: Opened, reporter: Reporter) -> Outcome:
     preflight(opened.plan, _records(data, store))
     opened.seconds["data stages"] = time.monotonic() - start
     start = time.monotonic()
-    stages, targets = opened.plan.stages(), list(opened.plan.targets())
-    outcome = execute(stages, targets, opened.plan.executor, store, reporter, log)
+    outcome = _execute(opened, reporter, log, None)
+    while opened.plan.open:
+        known = opened.plan
+        opened.plan = plan(opened.loaded, store, opened.only, opened.limit, outcome.records)
+        if {s.key for s in known.targets()} == {s.key for s in opened.plan.targets()}:
+            break  # nothing was chosen: every trial of some cell failed
+        outcome = _execute(opened, reporter, log, outcome)
+    outcome.trials = opened.plan.trial_keys()
     opened.seconds["other stages"] = time.monotonic() - start
     for warning in changed_sources(outcome.records.values()):
         print(f"warning: {warning}", file=sys.stderr)
     return outcome
+
+
+def _execute(opened: Opened, reporter: Reporter, log: Path, earlier: Outcome | None) -> Outcome:
+    planned = opened.plan
+    stages, targets = planned.stages(), list(planned.targets())
+    return execute(stages, targets, planned.executor, opened.store, reporter, log, earlier)
 
 
 def changed_sources(records: Iterable[Record]) -> list[str]:
@@ -205,6 +218,8 @@ def write_records(
     """
     lines = []
     for stage in opened.plan.stages():
+        if stage.key not in records:
+            continue  # not run, as a trial before it failed; its tuning's record says so
         record = records[stage.key].model_dump(mode="json")
         record["provenance"].pop("started", None)
         record["provenance"].pop("finished", None)
@@ -218,58 +233,9 @@ def write_records(
 
 def ledger(outcome: Outcome, opened: Opened) -> str:
     """Where this run's time went, by kind of stage and phase."""
-    parts: dict[str, float] = defaultdict(float)
-    inside = 0.0
-    for key in outcome.ran:
-        record = outcome.records[key]
-        inside += record.cost.get("seconds", 0.0)
-        for phase, seconds in record.cost.get("phases", {}).items():
-            parts[phase if phase in ("import", "load", "audit", "commit") else record.kind] += (
-                seconds
-            )
-    rest = inside - sum(parts.values())
-    wall = sum(opened.seconds.values())
-    lines = [f"time: {wall:.1f} s"]
-    for name, seconds in sorted(parts.items(), key=lambda item: -item[1]):
-        if seconds >= 0.05:
-            lines.append(f"  {name:<14} {seconds:6.1f} s")
-    if outcome.ran:
-        lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")
-        slots = opened.plan.executor.capacity()
-        given = slots * (opened.seconds["data stages"] + opened.seconds["other stages"])
-        what = "starting workers, scheduling" + (f"; {slots} slots in all" if slots > 1 else "")
-        lines.append(f"  {'waiting':<14} {given - inside:6.1f} s  ({what})")
-    for name in ("compare and report", "report"):
-        if name in opened.seconds:
-            lines.append(f"  {name:<14} {opened.seconds[name]:6.1f} s")
-    return "\n".join(lines)
+    return describe.ledger(outcome, opened.seconds, opened.plan.executor.capacity())
 
 
 def describe_plan(opened: Opened, *, why: bool) -> str:
     """The stages as a table: state, expected time and memory; with `why`, what differs."""
-    planned, store = opened.plan, opened.store
-    todo = {stage.key for stage in pending(planned.stages(), list(planned.targets()), store)}
-    lines = [f"{planned.suite.name}: {len(planned.paths)} variants, baseline {planned.baseline}"]
-    lines.append(f"{'state':<8} {'stage':<14} {'for':<34} {'expected':>10} {'state memory':>13}")
-    total = 0.0
-    for stage in planned.stages():
-        seconds = stage.predicted.get("seconds")
-        memory = stage.predicted.get("state_bytes")
-        state = "to run" if stage.key in todo else "cached"
-        total += (seconds or 0.0) if stage.key in todo else 0.0
-        lines.append(
-            f"{state:<8} {stage.kind:<14} {stage.label:<34.34}"
-            f" {f'{seconds:.0f} s' if seconds is not None else '':>10}"
-            f" {f'{memory / 2**20:.1f} MiB' if memory is not None else '':>13}"
-        )
-    unknown_data = any(s.kind == "data" and s.key in todo for s in planned.stages())
-    lines.append(f"{len(todo)} to run, {len(planned.stages()) - len(todo)} cached;"
-                 f" about {total:.0f} s expected for those with a formula")  # fmt: skip
-    if unknown_data:
-        lines.append("times are unknown until the data stages have run")
-    if why:
-        for stage in planned.stages():
-            if stage.key in todo:
-                lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
-                lines += [f"  {line}" for line in explain_miss(stage, store)]
-    return "\n".join(lines)
+    return describe.table(opened.plan, opened.store, why=why)

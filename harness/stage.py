@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.errors import HarnessError, StoreError
 
 SPEC, RECORD = "stage.json", "record.json"
+FAILED = "failed"
+"""Locator of a stage that runs although inputs failed: JSON of role -> reason."""
 FOLDER_NAME = 24
 """Hex digits of the key that name a stage's folder."""
 

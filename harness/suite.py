@@ -15,6 +15,7 @@ from harness.errors import SuiteError, unknown
 from harness.locate import find_suite
 from harness.model_files import ModelSpec
 from harness.stage import Resources
+from harness.tune import Budget, Tune
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 AXES = ("model", "data", "method", "objective")
@@ -178,6 +179,10 @@ class Suite(BaseModel):
     """Cells to leave out, such as `{method: full, model: big}`."""
     seeds: list[int] = [0]
     """Each cell is trained once a seed (initialisation and order of the rows)."""
+    tune: Tune | None = None
+    """Hyper-parameters that are chosen on validation rows, alike for every cell."""
+    budget: Budget | None = None
+    """Where every training run ends, trials included; default: as each objective says."""
     base: dict[str, Generate] = {}
     """Uses of the untrained model that the variants are compared with."""
     baseline: str | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from harness.compare import tuning
 from harness.compare.read import Scores, examples, losses, scores_of
 from harness.compare.result import ALL, Comparison, Estimate, Row, VariantResult
 from harness.compare.statistics import Inference, Resampler, holm, infer
@@ -49,8 +50,9 @@ def compare(
         provenance=_provenance(planned, records),
         data=tuple(_data(planned, records)),
         ledger=_ledger(planned, records),
-        notes=tuple(_notes(planned, records, variants)),
+        notes=(*tuning.notes(planned, records), *_notes(planned, records, variants)),
         suite_text=planned.text,
+        tuning=tuple(tuning.tunings(planned, records)),
     )
 
 
@@ -226,6 +228,8 @@ def _variant(
 
 
 def _stages(path: VariantPath) -> Iterable[Stage]:
+    if path.tuning is not None and path.tuning.select is not None:
+        yield path.tuning.select
     if path.train is not None:
         yield path.train
     yield from path.generate.values()
@@ -308,6 +312,7 @@ def _provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
             name: {**info.identity, "parameters": info.parameters}
             for name, info in planned.models.items()
         },
+        "test_uses": tuning.test_uses(planned),
         "stages": {
             path.variant.id: {
                 kind: stage.key for kind, stage in (("train", path.train),) if stage is not None
@@ -321,7 +326,8 @@ def _provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
 def _ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:
     found: dict[str, float] = defaultdict(float)
     for stage in planned.stages():
-        for phase, seconds in records[stage.key].cost.get("phases", {}).items():
+        record = records.get(stage.key)  # none where a trial before it failed
+        for phase, seconds in record.cost.get("phases", {}).items() if record else ():
             found[f"{stage.kind} {phase}"] += seconds
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 

@@ -116,6 +116,8 @@ class Comparison:
     suite_text: str = ""
     tests: str = "Paired on the same examples."
     """How differences were tested."""
+    tuning: tuple[Mapping[str, Any], ...] = ()
+    """Each tuned variant's trials, as its select stage recorded them."""
 
     @property
     def failed(self) -> tuple[VariantResult, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -10,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from harness.data.render import layout_of
 from harness.objectives._trainer import arguments, run
-from harness.objectives.base import TrainJob, TrainResult
+from harness.objectives.base import Row, TrainJob, TrainResult
 from harness.objectives.sft import Sft
 
 _COLUMNS = {
@@ -46,7 +47,10 @@ def _trainer(
 ) -> SFTTrainer:
     layout = layout_of(list(job.rows[0])) or "text"
     columns = _COLUMNS[layout]
-    rows = Dataset.from_list([{name: row[name] for name in columns} for row in job.rows])
+
+    def table(rows: Sequence[Row]) -> Dataset | None:
+        return Dataset.from_list([{c: row[c] for c in columns} for row in rows]) if rows else None
+
     own = {
         "max_length": objective.max_length,
         "packing": objective.packing,
@@ -64,7 +68,8 @@ def _trainer(
     return SFTTrainer(
         model=job.model,
         args=SFTConfig(**{**own, **given}),
-        train_dataset=rows,
+        train_dataset=table(job.rows),
+        eval_dataset=table(job.validation),
         processing_class=job.tokenizer,
         callbacks=callbacks,
     )

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from harness.errors import StageFailed
-from harness.measure import tensor_bytes
+from harness.objectives._budget import HORIZON, Budget, budget_of
 from harness.objectives._evidence import Witness
+from harness.objectives._keep import KeepBest
+from harness.objectives._memory import FirstStep, optimizer_bytes
 from harness.objectives.base import TrainerObjective, TrainJob, TrainResult
 from harness.stage import write_atomic
 
@@ -44,15 +45,20 @@ def arguments(objective: TrainerObjective, job: TrainJob, steps: int) -> dict[st
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
         "eval_strategy": "no",
+        "per_device_eval_batch_size": objective.per_device_train_batch_size,
         "report_to": job.report_to,
         "run_name": job.label,
         "disable_tqdm": True,
         **objective.args,
+        **({"max_steps": HORIZON} if steps == HORIZON else {}),
+        **({"include_num_input_tokens_seen": "non_padding"} if objective.max_tokens else {}),
     }
 
 
 # Named in the stage's resources: they change no result, and stay out of the metrics.
 _UNHASHED = ("output_dir", "report_to", "run_name")
+# What the trainer logs beside a token count: times, which differ from run to run, and doubles.
+_UNLOGGED = ("step", "train_runtime", "train_tokens_per_second", "num_input_tokens_seen")
 _SHARED = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
     "gradient_accumulation_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm", "optim",
@@ -64,8 +70,9 @@ _SHARED = (
 class StepLog(TrainerCallback):
     """One JSON line a step, durable across kills; stops on a loss that is no number."""
 
-    def __init__(self, job: TrainJob) -> None:
+    def __init__(self, job: TrainJob, budget: Budget | None = None) -> None:
         self.job, self.seconds = job, []  # type: tuple[TrainJob, list[float]]
+        self._budget = budget
         self._saved = self._began = time.monotonic()
         self._log: Any = None
         self._tokens = 0.0
@@ -105,7 +112,8 @@ class StepLog(TrainerCallback):
     ) -> None:
         if not logs or "loss" not in logs:
             return
-        line = {"step": state.global_step, **{k: v for k, v in logs.items() if k != "step"}}
+        kept = {k: v for k, v in logs.items() if k not in _UNLOGGED}
+        line = {"step": state.global_step, **kept}
         if "num_tokens" in line:
             line["num_tokens"] += self._tokens
         self._log.write(json.dumps(line) + "\n")
@@ -116,7 +124,10 @@ class StepLog(TrainerCallback):
                 f"the loss of step {state.global_step} is {logs['loss']}",
                 fix="lower the learning rate, raise warmup_ratio, or clip with max_grad_norm",
             )
-        self.job.progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
+        done, total = state.global_step, state.max_steps
+        if self._budget is not None:
+            done, total = int(self._budget.spent), int(self._budget.total)
+        self.job.progress(done, total, f"loss {logs['loss']:.3f}")
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -137,43 +148,6 @@ class StepLog(TrainerCallback):
             self._log.close()
 
 
-class FirstStep(TrainerCallback):
-    """Counts what a step keeps in memory: activations of the first, gradients, optimizer state."""
-
-    def __init__(self) -> None:
-        self.activations: int | None = None
-        self.gradients: int | None = None
-        self._hooks: Any = None
-        self._kept: dict[int, int] = {}
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self.activations is not None:
-            return
-        own = {p.untyped_storage().data_ptr() for p in kwargs["model"].parameters()}
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                self._kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-        self._hooks.__enter__()
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self._hooks is None:
-            return
-        self._hooks.__exit__(None, None, None)
-        self._hooks = None
-        self.activations = sum(self._kept.values()) // args.gradient_accumulation_steps
-        grads = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        self.gradients = tensor_bytes(grads)
-
-
 def run(
     make: Callable[..., Trainer],
     objective: TrainerObjective,
@@ -186,12 +160,21 @@ def run(
         make: makes the trainer from its arguments (a dict) and callbacks.
         sequences: what an epoch goes through, where rows were packed into fewer.
     """
-    log, first, witness = StepLog(job), FirstStep(), Witness()
-    given = arguments(objective, job, objective.steps(sequences or len(job.rows)))
-    trainer = make(given, [log, first, witness])
+    budget = budget_of(objective, job.checkpoints)
+    keeper = None
+    if objective.keep == "best" and objective.eval_steps:
+        keeper = KeepBest(job.model, objective.eval_steps, job.checkpoints)
+    log, first, witness = StepLog(job, budget), FirstStep(), Witness()
+    horizon = HORIZON if budget else objective.steps(sequences or len(job.rows))
+    given = arguments(objective, job, horizon)
+    # What a checkpoint must hold is saved before the step log marks the checkpoint as complete.
+    callbacks = [c for c in (first, witness, budget, keeper, log) if c is not None]
+    trainer = make(given, callbacks)
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:
         _restore(checkpoint / job.step_log.name, job.step_log)
+    if keeper is not None:
+        keeper.restore(checkpoint)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
@@ -199,17 +182,20 @@ def run(
         witness.close()
     steps = [json.loads(line) for line in job.step_log.read_text(encoding="utf-8").splitlines()]
     tail = steps[-max(1, len(steps) // 10) :]
+    kept = keeper.finish() if keeper else {"policy": "last", "step": len(steps)}
     return TrainResult(
         steps=len(steps),
         tokens=int(trainer.state.num_input_tokens_seen or _tokens(steps)),
         seconds_per_step=sorted(log.seconds)[len(log.seconds) // 2] if log.seconds else 0.0,
         saved_activation_bytes=first.activations,
-        optimizer_bytes=_optimizer_bytes(trainer),
+        optimizer_bytes=optimizer_bytes(trainer),
         gradient_bytes=first.gradients,
         arguments={k: v for k, v in given.items() if k not in _UNHASHED},
         metrics={
             "first_loss": steps[0]["loss"],
             "final_loss": sum(s["loss"] for s in tail) / len(tail),
+            "kept": kept,
+            **({"budget": budget.summary()} if budget else {}),
         },
         evidence=witness.evidence(),
     )
@@ -239,9 +225,3 @@ def _remove(folder: Path) -> None:
 
 def _tokens(steps: list[dict[str, Any]]) -> int:
     return int(steps[-1].get("num_tokens", 0)) if steps else 0
-
-
-def _optimizer_bytes(trainer: Trainer) -> int:
-    state = trainer.optimizer.state if trainer.optimizer is not None else {}
-    tensors = [t for values in state.values() for t in values.values() if torch.is_tensor(t)]
-    return tensor_bytes(tensors)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness.component import Component
 
 Row = Mapping[str, Any]
+SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial")
+"""Schedules that depend on the share of the training done alone."""
 
 
 @dataclass
@@ -76,7 +78,7 @@ class TrainResult:
     optimizer_bytes: int | None
     gradient_bytes: int | None
     arguments: Mapping[str, Any]
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = None
 
 
@@ -92,6 +94,11 @@ class Objective(Component):
     batches: ClassVar[str | None] = None
     """`module:function(objective, job) -> list of dicts`: sequences as the trainer's collator makes
     them (input_ids and labels; position_ids where documents are packed), for `harness data`."""
+
+    @property
+    def validates(self) -> bool:
+        """Whether it reads validation rows, which are then an input of the training stage."""
+        return False
 
     def needs(self) -> Mapping[str, str]:
         """Traits it asks of a method, each with the reason a refusal gives."""
@@ -124,7 +131,8 @@ Schedule = Literal[
 RESERVED = frozenset(
     ["output_dir", "logging_steps", "logging_strategy", "save_strategy", "save_steps", "seed",
      "data_seed", "report_to", "disable_tqdm", "use_cpu", "eval_strategy",
-     "load_best_model_at_end", "remove_unused_columns"]
+     "load_best_model_at_end", "remove_unused_columns", "eval_steps",
+     "include_num_input_tokens_seen"]
 )  # fmt: skip
 """Arguments the harness itself must decide: paths, logging and saving, device and seeds."""
 
@@ -132,12 +140,26 @@ RESERVED = frozenset(
 class TrainerObjective(Objective):
     """Arguments of transformers' Trainer by their own names: each stated, none left to chance."""
 
+    keeps: ClassVar[tuple[str, ...]] = ("last",)
+    """Checkpoint policies; `best` asks that its trainer is given the job's validation rows."""
+
     learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate."""
     num_train_epochs: float = Field(1.0, gt=0)
     """Passes over the training rows, where max_steps is not given."""
     max_steps: int = -1
     """Optimizer steps; -1: as many as the epochs take."""
+    max_tokens: int | None = Field(None, gt=0)
+    """Stop at the step where the model has seen so many tokens (padding excluded); the schedule
+    follows the share of them seen."""
+    max_seconds: float | None = Field(None, gt=0)
+    """Stop at the step where training has taken so long (validation and saving excluded); the
+    schedule follows the share of it spent. Such a run does not repeat bit for bit."""
+    keep: Literal["last", "best"] = "last"
+    """Which checkpoint is kept; `best` has the lowest loss on the data entry's validation rows, a
+    mean over rows of their batches' losses, as transformers computes it."""
+    eval_steps: int | None = Field(None, gt=0)
+    """With `keep: best`: validate every so many steps, and at the last."""
     per_device_train_batch_size: int = Field(8, gt=0)
     """Rows in one forward pass."""
     gradient_accumulation_steps: int = Field(1, gt=0)
@@ -175,6 +197,28 @@ class TrainerObjective(Objective):
         for name in sorted(RESERVED & set(value)):
             raise ValueError(f"{name} is decided by the harness; remove it")
         return value
+
+    @model_validator(mode="after")
+    def _policies_fit(self) -> Self:
+        limits = {"max_steps": self.max_steps if self.max_steps > 0 else None,
+                  "max_tokens": self.max_tokens, "max_seconds": self.max_seconds}  # fmt: skip
+        given = [name for name, limit in limits.items() if limit is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are given; one of them ends the training")
+        if given not in ([], ["max_steps"]) and self.lr_scheduler_type not in SCHEDULES:
+            raise ValueError(
+                f"{given[0]} needs a schedule over a share of the training"
+                f" ({', '.join(SCHEDULES)}), not {self.lr_scheduler_type}"
+            )
+        if self.keep not in self.keeps:
+            raise ValueError(f"keep: {self.keep} is not offered by {self.name}; keep: last is")
+        if (self.keep == "best") != (self.eval_steps is not None):
+            raise ValueError("keep: best and eval_steps go together: give both, or neither")
+        return self
+
+    @property
+    def validates(self) -> bool:
+        return self.keep == "best"
 
     def needs(self) -> Mapping[str, str]:
         if self.gradient_checkpointing:

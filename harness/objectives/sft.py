@@ -20,6 +20,7 @@ class Sft(TrainerObjective):
     batches = "harness.objectives._sft:batches"
     paper = "arXiv:2203.02155"
     layouts = ("messages", "prompt_completion", "text")
+    keeps = ("last", "best")
 
     learning_rate: float = 2e-5
     """Peak learning rate; an adapter usually wants ten times that of full fine-tuning."""

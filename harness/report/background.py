@@ -10,11 +10,12 @@ from harness.compare.result import Comparison, VariantResult
 from harness.report import numbers
 from harness.report.safe import line
 from harness.report.sheets import Cell, Line, Sheet, figure, name_cell
+from harness.report.tuned import trials
 
 
 def evidence(comparison: Comparison) -> list[Sheet]:
     """Why the results can be believed, and what stands against that; empty tables are left out."""
-    made = (_audits, _predictions, _answers, _contamination, _data)
+    made = (trials, _audits, _predictions, _answers, _contamination, _data)
     return [_compact(sheet) for make in made if (sheet := make(comparison)).lines]
 
 
@@ -36,7 +37,7 @@ def _compact(sheet: Sheet) -> Sheet:
 
 def provenance(comparison: Comparison) -> list[Sheet]:
     """Where the results come from; empty tables are left out."""
-    made = (_models, _machine, _stages, _ledger)
+    made = (_models, _test_uses, _machine, _stages, _ledger)
     return [sheet for make in made if (sheet := make(comparison)).lines]
 
 
@@ -171,6 +172,15 @@ def _told(about: Any) -> str:
     if not isinstance(about, Mapping):
         return str(about)
     return ", ".join(f"{k}: {_told(v)}" for k, v in about.items() if v is not None)
+
+
+def _test_uses(comparison: Comparison) -> Sheet:
+    uses = comparison.provenance.get("test_uses", {})
+    told = {
+        entry: f"{found['variants']} variants, {found['trials']} trials"
+        for entry, found in uses.items()
+    }
+    return _pairs("test-uses", "Uses of the test rows", ("test rows", "scored on them"), told)
 
 
 def _machine(comparison: Comparison) -> Sheet:

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.compare.result import Comparison
-from harness.report import plots
+from harness.report import plots, tuned
 from harness.report.answer import sentences
 from harness.report.background import evidence, provenance
 from harness.report.columns import MARKS, Column, columns
@@ -105,6 +105,7 @@ def _drawings(comparison: Comparison, found: list[Column]) -> list[dict[str, Any
                 "svg": Markup(cost),
             }
         )
+    drawings += [{**found, "svg": Markup(found["svg"])} for found in tuned.sensitivity(comparison)]
     losses = plots.learning_curves(comparison)
     if losses:
         drawings.append(

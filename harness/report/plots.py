@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MARKERS = {"●": "o", "■": "s", "▲": "^", "▼": "v", "◆": "D", "★": "*", "✚": "P"}
 _DASHES = ("-", "--", ":", "-.")
-_WIDE = 20.0
+WIDE = 20.0
 """Ratio of the longest to the shortest training from which the axis is logarithmic."""
 _LABELLED = 8
 """Curves end close together: more numbers would cover one another."""
@@ -36,6 +36,11 @@ def mark(number: int) -> tuple[int, str]:
     index = number - 1
     shift = index // len(COLOURS)
     return index % len(COLOURS), list(_MARKERS)[(index + shift) % len(_MARKERS)]
+
+
+def marker(number: int) -> str:
+    """Matplotlib's marker of the variant with this number."""
+    return _MARKERS[mark(number)[1]]
 
 
 def quality_against_cost(comparison: Comparison) -> str:
@@ -55,7 +60,7 @@ def quality_against_cost(comparison: Comparison) -> str:
 
     def draw(axes: Axes) -> None:
         axes.set_xlabel("training seconds")
-        if max(times) > _WIDE * min(times):
+        if max(times) > WIDE * min(times):
             axes.set_xscale("symlog", linthresh=10 ** math.floor(math.log10(min(times))))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         for number, variant, row, cost in points:
@@ -68,7 +73,7 @@ def quality_against_cost(comparison: Comparison) -> str:
                 textcoords="offset points", fontsize=8,
             )  # fmt: skip
 
-    return _svg(draw, "cost")
+    return svg(draw, "cost")
 
 
 def _point(axes: Axes, number: int, variant: VariantResult, row: Row, cost: float) -> None:
@@ -114,10 +119,10 @@ def learning_curves(comparison: Comparison) -> str:
                 )  # fmt: skip
             named.add(number)
 
-    return _svg(draw, "losses")
+    return svg(draw, "losses")
 
 
-def _svg(draw: Any, name: str) -> str:
+def svg(draw: Any, name: str) -> str:
     """Draw on one axes and save; the same input gives the same bytes."""
     import matplotlib
     from matplotlib.figure import Figure

@@ -42,6 +42,10 @@ def run(job: Job) -> dict[str, Any]:
         _reset(config["seed"])  # loading may draw numbers; attaching must not depend on that
     with job.ledger.phase("data"):
         rows, lengths, index = fitting(read_rows(job.input("train")), tokenizer, objective)
+        validation: list[dict[str, Any]] = []
+        if job.has("validation"):
+            given = read_rows(job.input("validation"))
+            validation, lengths["validation"], _ = fitting(given, tokenizer, objective)
     with job.ledger.phase("audit"):
         probe = _audit.probe(tokenizer, rows, config["device"])
         before = _audit.logits(base, probe)
@@ -53,7 +57,7 @@ def run(job: Job) -> dict[str, Any]:
         frozen = _audit.fingerprint(_audit.frozen_state(model))
         _require([_audit.declared(method.trainable_state(model), expected)])  # before it costs
     more = {role: read_rows(job.input(role)) for role in objective.more_data()}
-    result = _train(job, objective, model, tokenizer, rows, more)
+    result = _train(job, objective, model, tokenizer, rows, validation, more)
     with job.ledger.phase("save"):
         checkpoint = job.folder / CHECKPOINT
         method.save(model, checkpoint)
@@ -86,13 +90,14 @@ def _train(
     model: Any,
     tokenizer: Any,
     rows: list[dict[str, Any]],
+    validation: list[dict[str, Any]],
     more: dict[str, list[dict[str, Any]]],
 ) -> TrainResult:
     train = TrainJob(
         model=model,
         tokenizer=tokenizer,
         rows=cast(Any, rows),
-        validation=[],
+        validation=cast(Any, validation),
         checkpoints=job.work,
         step_log=job.folder / STEP_LOG,
         seed=job.config["seed"],

@@ -1,0 +1,99 @@
+"""A plan, and a run's time, as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from harness.plan import Plan
+from harness.plan_checks import explain_miss
+from harness.schedule import Outcome, pending
+from harness.store import Store
+
+
+def ledger(outcome: Outcome, wall: Mapping[str, float], slots: int) -> str:
+    """Where a run's time went, by kind of stage and phase.
+
+    Args:
+        wall: seconds of the run by part. slots: stages that could run at once.
+    """
+    parts: dict[str, float] = defaultdict(float)
+    inside = 0.0
+    for key in outcome.ran:
+        record = outcome.records[key]
+        inside += record.cost.get("seconds", 0.0)
+        for phase, seconds in record.cost.get("phases", {}).items():
+            parts[phase if phase in ("import", "load", "audit", "commit") else record.kind] += (
+                seconds
+            )
+    rest = inside - sum(parts.values())
+    lines = [f"time: {sum(wall.values()):.1f} s"]
+    for name, seconds in sorted(parts.items(), key=lambda item: -item[1]):
+        if seconds >= 0.05:
+            lines.append(f"  {name:<14} {seconds:6.1f} s")
+    if outcome.ran:
+        lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")
+        given = slots * (wall["data stages"] + wall["other stages"])
+        what = "starting workers, scheduling" + (f"; {slots} slots in all" if slots > 1 else "")
+        lines.append(f"  {'waiting':<14} {given - inside:6.1f} s  ({what})")
+    for name in ("compare and report", "report"):
+        if name in wall:
+            lines.append(f"  {name:<14} {wall[name]:6.1f} s")
+    return "\n".join(lines)
+
+
+def table(planned: Plan, store: Store, *, why: bool) -> str:
+    """The stages as a table: state, expected time and memory; with `why`, what differs."""
+    todo = {stage.key for stage in pending(planned.stages(), list(planned.targets()), store)}
+    idle = _failed_trials(planned, store) - todo
+    lines = [f"{planned.suite.name}: {len(planned.paths)} variants, baseline {planned.baseline}"]
+    lines.append(f"{'state':<8} {'stage':<14} {'for':<34} {'expected':>10} {'state memory':>13}")
+    total = 0.0
+    for stage in planned.stages():
+        seconds = stage.predicted.get("seconds")
+        memory = stage.predicted.get("state_bytes")
+        state = "to run" if stage.key in todo else "failed" if stage.key in idle else "cached"
+        total += (seconds or 0.0) if stage.key in todo else 0.0
+        lines.append(
+            f"{state:<8} {stage.kind:<14} {stage.label:<34.34}"
+            f" {f'{seconds:.0f} s' if seconds is not None else '':>10}"
+            f" {f'{memory / 2**20:.1f} MiB' if memory is not None else '':>13}"
+        )
+    unknown_data = any(s.kind == "data" and s.key in todo for s in planned.stages())
+    lines.append(f"{len(todo)} to run, {len(planned.stages()) - len(todo) - len(idle)} cached;"
+                 f" about {total:.0f} s expected for those with a formula")  # fmt: skip
+    lines += _afterwards(planned)
+    if unknown_data:
+        lines.append("times are unknown until the data stages have run")
+    if why:
+        for stage in planned.stages():
+            if stage.key in todo:
+                lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
+                lines += [f"  {line}" for line in explain_miss(stage, store)]
+    return "\n".join(lines)
+
+
+def _failed_trials(planned: Plan, store: Store) -> set[str]:
+    """Stages of trials that have no good record; a selection that is done does not need them."""
+    trials = planned.trial_keys()
+    return {
+        s.key
+        for s in planned.stages()
+        if s.key in trials and not ((record := store.record(s)) and record.ok)
+    }
+
+
+def _afterwards(planned: Plan) -> list[str]:
+    """What is planned later, and why not now."""
+    if not planned.open:
+        return []
+    lines = []
+    for tuning in planned.tunings():
+        asked = len(tuning.trials)
+        if asked < tuning.total:
+            lines.append(
+                f"{tuning.group}: {asked} of {tuning.total} trials; the others are asked for once"
+                " these have ended"
+            )
+    names = ", ".join(path.variant.id for path in planned.open)
+    return [*lines, f"planned once `select` has chosen their hyper-parameters: {names}"]

@@ -1,0 +1,146 @@
+"""Hyper-parameters by name: `component.field` set on the components of a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness import component
+from harness.component import C
+from harness.errors import SuiteError, unknown
+from harness.suite import Suite
+from harness.tune import Budget
+
+Fields = dict[str, dict[str, Any]]
+"""Component -> its fields as given."""
+LIMITS = ("max_steps", "max_tokens", "max_seconds")
+"""Fields of an objective that end its training."""
+
+
+def set_fields(parts: Fields, values: Mapping[str, Any], where: str) -> None:
+    """Set `component.field: value` on the components this cell has."""
+    for key, value in values.items():
+        name, _, path = key.partition(".")
+        if name not in parts:
+            continue
+        parts[name] = dict(parts[name])
+        node: Any = parts[name]
+        *outer, last = path.split(".")
+        for part in outer:
+            node[part] = dict(node.get(part) or {})
+            node = node[part]
+        node[last] = value
+
+
+def holds(rule: Mapping[str, str | int | float], seen: Mapping[str, str]) -> bool:
+    """Whether a cell with these labels is one that the rule means."""
+    return all(seen.get(axis) == str(value) for axis, value in rule.items())
+
+
+def check_hyper(suite: Suite, hyper: Mapping[str, Any], trained_on: Sequence[str]) -> None:
+    """Every name in a rule, and every dotted key, must be one that the matrix has, so that a typo
+    is not ignored."""
+    named: dict[str, Sequence[str]] = {
+        "model": list(suite.matrix.get("model") or suite.models),
+        "data": trained_on,
+    }
+    for axis in ("method", "objective"):
+        named[axis] = [
+            component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0]
+            for index, spec in enumerate(suite.matrix[axis])
+        ]
+    present = {*named["method"], *named["objective"]}
+    for index, rule in enumerate(suite.exclude):
+        _check_rule(rule, named, hyper, f"exclude[{index}]")
+    keys = [(f"matrix.{key}", key) for key in hyper]
+    for index, override in enumerate(suite.overrides):
+        keys += [(f"overrides[{index}].set", key) for key in override.set]
+        _check_rule(override.match, named, hyper, f"overrides[{index}].match")
+        for key in override.set.keys() & hyper.keys():
+            raise SuiteError(
+                f"'{key}' is an axis of the matrix, which would win",
+                where=f"overrides[{index}].set",
+                fix=f"remove it from one of the two (--set matrix.{key}=[...] sets the axis)",
+            )
+    keys += [(f"tune.space.{key}", key) for key in (suite.tune.space if suite.tune else ())]
+    _check_space(suite, hyper)
+    for where, key in keys:
+        name, _, path = key.partition(".")
+        if not path:
+            raise SuiteError(f"'{key}' names no field", where=where, fix="write component.field")
+        if name not in present:
+            message = unknown(
+                "component", name, present, hint="methods and objectives in the matrix"
+            )
+            raise SuiteError(message, where=where)
+
+
+def _check_rule(
+    rule: Mapping[str, str | int | float],
+    named: Mapping[str, Sequence[str]],
+    hyper: Mapping[str, Any],
+    where: str,
+) -> None:
+    """Names in a rule must be the matrix's own: a typo would match nothing, and say nothing."""
+    for axis, value in rule.items():
+        if axis in hyper:
+            continue
+        if axis not in named:
+            raise SuiteError(unknown("axis", axis, [*named, *hyper]), where=where)
+        if value not in named[axis]:
+            raise SuiteError(unknown(axis, str(value), named[axis]), where=f"{where}.{axis}")
+
+
+def _check_space(suite: Suite, hyper: Mapping[str, Any]) -> None:
+    """What is tuned is set by nothing else, or two places would say one thing."""
+    for key in suite.tune.space if suite.tune else ():
+        if key in hyper:
+            raise SuiteError(
+                f"'{key}' is an axis of the matrix, and tuned",
+                where=f"tune.space.{key}",
+                fix="keep it in one of the two places",
+            )
+        if suite.budget is not None and key.partition(".")[2] in (*LIMITS, "num_train_epochs"):
+            raise SuiteError(
+                f"'{key}' is tuned, and `budget:` ends every training alike",
+                where=f"tune.space.{key}",
+                fix="keep it in one of the two places",
+            )
+
+
+def set_budget(parts: Fields, objective: str, budget: Budget) -> None:
+    """End the objective's training where the suite's budget says.
+
+    Raises:
+        SuiteError: the objective has no such limit, or the cell sets one itself.
+    """
+    declared = component.find("objective", objective)
+    if budget.field not in declared.model_fields:
+        raise SuiteError(
+            f"objective '{objective}' has no {budget.field}, and cannot keep a budget of {budget}",
+            where="budget",
+            fix="leave the objective or the budget out",
+        )
+    given = [name for name in (*LIMITS, "num_train_epochs") if name in parts[objective]]
+    if given:
+        raise SuiteError(
+            f"{objective}.{given[0]} is set, and `budget:` ends every training alike",
+            where="budget",
+            fix="keep it in one of the two places",
+        )
+    unit = budget.field.removeprefix("max_")
+    parts[objective] = {**parts[objective], budget.field: getattr(budget, unit)}
+
+
+def with_settings(declared: C, settings: Mapping[str, Any], where: str) -> C:
+    """The component with those settings that name it; itself where none does.
+
+    Raises:
+        SuiteError: a field it does not have, or a value that does not fit.
+    """
+    parts: Fields = {declared.name: declared.model_dump()}
+    own = {key: value for key, value in settings.items() if key.split(".")[0] == declared.name}
+    if not own:
+        return declared
+    set_fields(parts, own, where)
+    return component.build_fields(type(declared), parts[declared.name], f"{where} {declared.name}")

@@ -1,0 +1,153 @@
+"""What a plan is made of: variants' paths through stages, trials, and the whole graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.executors.base import Executor
+from harness.matrix import Variant
+from harness.model_files import ModelInfo
+from harness.stage import Stage
+from harness.suite import Suite
+
+STAGE_VERSIONS = {
+    "data": 2, "contamination": 1, "train": 1, "generate": 1, "score": 1, "select": 1,
+}  # fmt: skip
+"""Raise one where the stage itself would give other results: cached ones then run again."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score stage of a variant: which scorer, on which data entry, under which name."""
+
+    stage: Stage
+    scorer: str
+    evaluation: str
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration tried for a cell.
+
+    Attributes:
+        settings: `component.field` -> value.
+        scores: score stages on validation rows, one for each tuning seed.
+    """
+
+    number: int
+    settings: Mapping[str, Any]
+    scores: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The trials of a cell, which its seeds share, and the stage that chooses among them.
+
+    Attributes:
+        evaluation: data entry whose validation rows judge.
+        trials: those known by now; a search that learns asks for more once these have ended.
+        select: None until all trials are known.
+        logarithmic: fields whose range is spread over the logarithm.
+    """
+
+    group: str
+    metric: str
+    evaluation: str
+    higher_is_better: bool
+    total: int
+    trials: tuple[Trial, ...]
+    select: Stage | None
+    logarithmic: tuple[str, ...] = ()
+
+    def targets(self) -> Iterator[Stage]:
+        """What has to end before more can be planned."""
+        if self.select is not None:
+            yield self.select
+        else:
+            yield from (score for trial in self.trials for score in trial.scores)
+
+
+@dataclass(frozen=True)
+class VariantPath:
+    """A variant's path through the stages.
+
+    Attributes:
+        tuning: where its hyper-parameters come from; None when the suite gives them.
+        draft: while they are not chosen yet: the path as it would be without tuning, for what can
+            be checked of it (its rows, its pairs). The path itself has no stages then.
+    """
+
+    variant: Variant
+    train: Stage | None
+    generate: Mapping[str, Stage]
+    scores: tuple[Scored, ...]
+    tuning: Tuning | None = None
+    draft: VariantPath | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a suite asks for."""
+
+    suite: Suite
+    file: Path
+    text: str
+    baseline: str
+    executor: Executor
+    paths: tuple[VariantPath, ...]
+    data: Mapping[tuple[str, str], Stage]
+    contamination: tuple[Stage, ...]
+    models: Mapping[str, ModelInfo] = field(default_factory=dict)
+
+    def stages(self) -> list[Stage]:
+        """Every stage once, inputs before what needs them, in the variants' order."""
+        return list(_closure(self.targets()))
+
+    def targets(self) -> Iterator[Stage]:
+        """The stages that a run must bring to an end."""
+        for tuning in self.tunings():
+            yield from tuning.targets()
+        yield from self.results()
+
+    def results(self) -> Iterator[Stage]:
+        """The stages whose records the comparison reads, those that choose aside."""
+        yield from self.data.values()
+        yield from self.contamination
+        for path in self.paths:
+            yield from path.generate.values()
+            yield from (scored.stage for scored in path.scores)
+            if path.train is not None:
+                yield path.train
+
+    def tunings(self) -> list[Tuning]:
+        """Each cell's tuning once."""
+        found = {p.tuning.group: p.tuning for p in self.paths if p.tuning is not None}
+        return list(found.values())
+
+    @property
+    def open(self) -> list[VariantPath]:
+        """Paths that are planned once their trials have ended."""
+        return [path for path in self.paths if path.draft is not None]
+
+    def trial_keys(self) -> frozenset[str]:
+        """Keys of stages that serve trials alone: what fails there is a result of the tuning."""
+        trials = [s for t in self.tunings() for trial in t.trials for s in trial.scores]
+        shared = {stage.key for stage in _closure(self.results())}
+        return frozenset(stage.key for stage in _closure(trials)) - shared
+
+
+def _closure(targets: Iterator[Stage] | list[Stage]) -> dict[Stage, None]:
+    ordered: dict[str, Stage] = {}
+
+    def add(stage: Stage) -> None:
+        for source in stage.inputs.values():
+            add(source)
+        ordered.setdefault(stage.key, stage)
+
+    for stage in targets:
+        add(stage)
+    return dict.fromkeys(ordered.values())

@@ -1,0 +1,136 @@
+"""Where a plan's stages start: models and rows, found and identified once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import SuiteError, unknown
+from harness.executors.base import Executor
+from harness.locate import locate
+from harness.model_files import ModelInfo, ModelSpec, resolve_model
+from harness.plan_graph import STAGE_VERSIONS
+from harness.stage import Stage
+from harness.store import Store
+from harness.suite import Split, Suite
+
+
+class Sources:
+    """A suite's models and data stages. `limit` keeps so many rows of every split."""
+
+    def __init__(
+        self, suite: Suite, file: Path, store: Store, executor: Executor, limit: int | None
+    ) -> None:
+        self.suite, self.file, self.store = suite, file, store
+        self.executor, self.limit = executor, limit
+        self.models: dict[str, ModelInfo] = {}
+        self.templates: dict[str, str | None] = {}
+        self.data: dict[tuple[str, str], Stage] = {}
+
+    def model(self, name: str) -> ModelInfo:
+        """The model's shapes and identity."""
+        if name not in self.models:
+            spec, where = self.suite.models[name], f"{self.file}: models.{name}"
+            folder = locate(spec.path, self.file, where)
+            self.models[name] = resolve_model(spec, folder, self.store.file_digest, where)
+            self.templates[name] = self._template(spec, where)
+        return self.models[name]
+
+    def _template(self, spec: ModelSpec, where: str) -> str | None:
+        if spec.chat_template is None:
+            return None
+        path = locate(spec.chat_template, self.file, f"{where}.chat_template")
+        if path is None:
+            raise SuiteError(f"no file {spec.chat_template}", where=f"{where}.chat_template")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            message = f"{path.name} is not UTF-8 text (byte {error.start})"
+            raise SuiteError(message, where=f"{where}.chat_template") from None
+
+    def model_config(self, name: str) -> dict[str, Any]:
+        """The model as a stage's identity has it."""
+        spec, template = self.suite.models[name], self.templates[name]
+        return {
+            **self.models[name].identity,
+            "dtype": spec.dtype or self.executor.dtype(),
+            "attn_implementation": spec.attn_implementation,
+            "chat_template": template and hashlib.sha256(template.encode()).hexdigest(),
+        }
+
+    def model_locators(self, name: str) -> dict[str, str]:
+        """Where a worker finds the model."""
+        info, spec = self.models[name], self.suite.models[name]
+        found = {"model": info.source, "revision": info.revision or ""}
+        if spec.trust_remote_code:
+            found["trust_remote_code"] = "true"
+        if self.templates[name]:
+            found["chat_template"] = str(self.templates[name])
+        return found
+
+    def rows(self, entry: str, split: str, needed_by: str = "") -> Stage:
+        """The data stage of a split.
+
+        Raises:
+            SuiteError: the split is not given; `needed_by` says who asks for it.
+        """
+        if (entry, split) not in self.data:
+            spec: Split | None = getattr(self.suite.data[entry], split)
+            where = f"{self.file}: data.{entry}.{split}"
+            if spec is None:
+                reason = f"; {needed_by}" if needed_by else ""
+                raise SuiteError(f"this split is needed and not given{reason}", where=where)
+            if spec.mixture:
+                self.data[entry, split] = self._mixture(entry, split, spec, where)
+                return self.data[entry, split]
+            path = locate(spec.path, self.file, where)
+            if path is not None and path.is_dir():
+                raise SuiteError(f"'{spec.path}' is a folder, not a file of rows", where=where)
+            fields = spec.model_dump(exclude={"path", "mixture", "mixture_seed", "mixture_stop"})
+            if self.limit is not None:
+                fields["limit"] = min(self.limit, fields["limit"] or self.limit)
+            content = (
+                {"sha256": self.store.file_digest(path)} if path is not None else {"hub": spec.path}
+            )
+            self.data[entry, split] = Stage(
+                "data",
+                {"version": STAGE_VERSIONS["data"], **content, **fields},
+                locators={"data": str(path or spec.path), "where": where},
+                resources=self.suite.resources,
+                label=f"{entry}/{split}",
+            )
+        return self.data[entry, split]
+
+    def _mixture(self, entry: str, split: str, spec: Split, where: str) -> Stage:
+        """A data stage over other entries' data stages; each keeps its own filters and limit."""
+        for name in spec.mixture:
+            if name not in self.suite.data:
+                message = unknown("data", name, self.suite.data, hint="the keys of `data:`")
+                raise SuiteError(message, where=f"{where}.mixture")
+            part: Split | None = getattr(self.suite.data[name], split)
+            if part is not None and part.mixture:
+                raise SuiteError(
+                    f"'{name}' is a mixture itself", where=f"{where}.mixture", fix="name its parts"
+                )
+        limits = [n for n in (self.limit, spec.limit) if n is not None]
+        return Stage(
+            "data",
+            {
+                "version": STAGE_VERSIONS["data"],
+                "mixture": spec.mixture,
+                "seed": spec.mixture_seed,
+                "stop": spec.mixture_stop,
+                "limit": min(limits, default=None),
+            },
+            inputs={name: self.rows(name, split) for name in spec.mixture},
+            locators={"where": where},
+            resources=self.suite.resources,
+            label=f"{entry}/{split}",
+        )
+
+    def counts(self, stage: Stage) -> Mapping[str, Any]:
+        """A data stage's counts, empty until it has run."""
+        record = self.store.record(stage)
+        return record.metrics if record is not None and record.ok else {}
