@@ -10,7 +10,7 @@ import pytest
 from conftest import Workspace
 from test_methods import make
 
-from harness.errors import ModelError, SuiteError
+from harness.errors import ModelError, StageFailed, SuiteError
 from harness.model_files import ModelRef
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -225,3 +225,24 @@ def test_perplexity_of_a_soft_prompt_is_the_texts_own(ref: ModelRef) -> None:
         expected = -own.gather(1, ids[0, 1:, None]).sum()
         assert score["tokens"] == ids.shape[1] - 1
         assert score["nll"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@every_kind
+def test_a_learned_prompt_takes_its_places_in_the_context(ref: ModelRef, kind: str) -> None:
+    from harness.inference.generate import generate as answers
+    from harness.inference.likelihood import log_likelihoods
+
+    model, tokenizer = lively(ref, kind, **KINDS[kind]), ref.tokenizer()
+    places = model.config.max_position_embeddings
+    options = {"max_new_tokens": 4, "until": [], "batch_tokens": 1 << 14}
+    fits = [9] * (places - 4 - 5)
+    assert len(answers(model, tokenizer, [fits], options, lambda *_: None)) == 1
+    with pytest.raises(StageFailed, match=f"has room for {places - 5}"):
+        answers(model, tokenizer, [[*fits, 9]], options, lambda *_: None)
+    row = {"id": "0", "cluster": "0", "group": "", "text": "word " * places}
+    seen: list[int] = []
+    model.register_forward_hook(
+        lambda _, args, kwargs, out: seen.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    log_likelihoods(model, tokenizer, [row], 1 << 20, 64, 1 << 20, lambda *_: None)
+    assert max(seen) == places - 5

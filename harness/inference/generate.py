@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import StageFailed
+from harness.inference.context import context_of
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ def generate(
     Raises:
         StageFailed: a prompt that leaves no room for an answer in the model's context.
     """
-    limit = int(getattr(model.config, "max_position_embeddings", 0)) or None
+    limit = context_of(model)
     room = options["max_new_tokens"]
     for index, prompt in enumerate(prompts):
-        if limit and len(prompt) + room > limit:
+        if limit is not None and len(prompt) + room > limit:
             raise StageFailed(
                 "prompt too long",
                 f"prompt {index} has {len(prompt)} tokens and the answer may have {room}, but the"
-                f" model's context is {limit}",
+                f" model's context has room for {limit}",
                 fix="lower generate.max_new_tokens or num_fewshot, or filter the test rows",
             )
     answers: dict[int, Answer] = {}

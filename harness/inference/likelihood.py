@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.data.render import encode, require_rows
+from harness.inference.context import context_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def log_likelihoods(
     The first token of a sequence has no probability and is not counted.
     """
     require_rows(rows)
-    limit = min(max_length, int(getattr(model.config, "max_position_embeddings", max_length)))
+    context = context_of(model)
+    limit = max_length if context is None else min(max_length, context)
     windows: list[Window] = []
     for index, row in enumerate(rows):
         ids, start = encode(tokenizer, row)

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.data.render import prompt_ids, question, require_template, template_digest
 from harness.errors import StageFailed
+from harness.inference.context import context_of
 from harness.inference.generate import Answer, generate
 from harness.job import Job
 from harness.scorers.base import Prediction
@@ -31,12 +32,13 @@ def run(job: Job) -> dict[str, Any]:
     if trained is not None:
         _same_template(tokenizer, trained["chat_template"])
     with job.ledger.phase("prompt"):
-        limit = _context(model) - options["max_new_tokens"]
+        room = context_of(model)
+        limit = None if room is None else room - options["max_new_tokens"]
         prompts, used = [], []
         for row in rows:
             chosen = _shots(row, shots, options["num_fewshot"])
             ids = prompt_ids(tokenizer, row, chosen, options)
-            while len(ids) > limit and chosen:  # as many shots as the context holds
+            while chosen and limit is not None and len(ids) > limit:  # what the context holds
                 chosen = chosen[1:]
                 ids = prompt_ids(tokenizer, row, chosen, options)
             prompts.append(ids)
@@ -81,10 +83,6 @@ def _shots(row: dict[str, Any], pool: list[dict[str, Any]], count: int) -> list[
     same = [shot for shot in pool if shot["group"] == row["group"]]
     # Seeded by the group alone, so that all rows of a group share one prefix.
     return random.Random(f"shots {row['group']}").sample(same, min(count, len(same)))
-
-
-def _context(model: Any) -> int:
-    return int(getattr(model.config, "max_position_embeddings", 1 << 30))
 
 
 def _same_template(tokenizer: Any, trained: str) -> None:
