@@ -60,8 +60,9 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
             f" {f'{memory / 2**20:.1f} MiB' if memory is not None else '':>13}"
         )
     unknown_data = any(s.kind == "data" and s.key in todo for s in planned.stages())
-    lines.append(f"{len(todo)} to run, {len(planned.stages()) - len(todo) - len(idle)} cached;"
-                 f" about {total:.0f} s expected for those with a formula")  # fmt: skip
+    cached = len(planned.stages()) - len(todo) - len(idle)
+    expected = f"; about {total:.0f} s expected for those with a formula" if total else ""
+    lines.append(f"{len(todo)} to run, {cached} cached{expected}")
     lines += _afterwards(planned)
     if unknown_data:
         lines.append("times are unknown until the data stages have run")
@@ -95,5 +96,7 @@ def _afterwards(planned: Plan) -> list[str]:
                 f"{tuning.group}: {asked} of {tuning.total} trials; the others are asked for once"
                 " these have ended"
             )
-    names = ", ".join(path.variant.id for path in planned.open)
-    return [*lines, f"planned once `select` has chosen their hyper-parameters: {names}"]
+    groups = list(dict.fromkeys(path.variant.group for path in planned.open))
+    names = ", ".join(groups)
+    head = f"planned once `select` has chosen their hyper-parameters ({len(planned.open)} variants)"
+    return [*lines, f"{head}: {names}"]
