@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ from harness.hyper import Fields, check_hyper, holds, set_budget, set_fields
 from harness.methods.base import Method
 from harness.objectives.base import Objective
 from harness.suite import AXES, Generate, Suite
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Variant:
         group: the id without the seed: what a claim about a method is about.
         labels: axis or hyper-parameter -> what this cell has there.
         evaluations: data entries on whose test rows it is scored.
+        checkpoint: its name in the suite's `checkpoints`, when it was trained elsewhere.
+        merged_from: the group whose training it shares, when it is that with the adapter merged.
     """
 
     id: str
@@ -37,15 +42,19 @@ class Variant:
     generate: Generate
     evaluations: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
+    checkpoint: str = ""
+    merged_from: str = ""
 
     @property
     def trained(self) -> bool:
-        """Whether anything is trained for it."""
-        return self.method is not None
+        """Whether anything is trained for it here."""
+        return self.method is not None and not self.checkpoint
 
 
 def expand(suite: Suite, only: str | None = None) -> list[Variant]:
     """The suite's variants, untrained uses first, without doubles and excluded cells.
+
+    A variant of a checkpoint has no method yet: its files tell.
 
     Args:
         only: a pattern such as `lora*`; the baseline stays, as there is no comparison without it.
@@ -54,18 +63,32 @@ def expand(suite: Suite, only: str | None = None) -> list[Variant]:
         SuiteError: an axis, name or hyper-parameter that does not exist; nothing left to run.
     """
     _check_axes(suite)
-    uses, cells = _uses(suite), _cells(suite)
-    both = {use.group for use in uses} & {cell.group for cell in cells}
-    if both:
+    uses, cells, given = _uses(suite), _cells(suite), _checkpoints(suite)
+    if not (uses or cells or given):
         raise SuiteError(
-            f"'{min(both)}' is a cell of the matrix too",
-            where=f"base.{min(both)}",
-            fix="give this use another name",
+            "nothing to run",
+            where="matrix",
+            fix="add method and objective, `base` or `checkpoints`",
         )
-    variants = [*uses, *cells]
+    merged = _merged(suite, [*cells, *given])
+    for place, named in (("base", uses), ("checkpoints", given)):
+        others = [
+            v.group for kind in (uses, cells, given, merged) if kind is not named for v in kind
+        ]
+        both = {variant.group for variant in named} & set(others)
+        if both:
+            raise SuiteError(
+                f"another variant is called '{min(both)}' too",
+                where=f"{place}.{min(both)}",
+                fix="give this one another name",
+            )
+    # Each merged variant stands behind the one it is compared with.
+    variants = list(uses)
+    for variant in [*cells, *given]:
+        variants += [variant, *(m for m in merged if _is_sibling(m, variant))]
     baseline = baseline_of(suite, variants)
     if only is not None:
-        chosen = [v for v in variants if fnmatchcase(v.id, only) or fnmatchcase(v.group, only)]
+        chosen = [v for v in variants if _matches(v, only)]
         if not chosen:
             message = unknown("variant", only, (v.id for v in variants))
             raise SuiteError(message, where="--only")
@@ -90,7 +113,7 @@ def _check_axes(suite: Suite) -> None:
             raise SuiteError(unknown("axis", axis, AXES, hint="or component.field"), where=where)
         if not values:
             raise SuiteError("the axis is empty", where=where, fix="list at least one value")
-    for axis in ("method", "objective"):
+    for axis in ("method", "objective") if suite.matrix else ():
         if axis not in suite.matrix:
             raise SuiteError(
                 f"the matrix has no {axis}", where="matrix", fix=f"add `{axis}: [...]`"
@@ -115,11 +138,17 @@ def _check_names(
 
 
 def _trained_on(suite: Suite) -> list[str]:
+    if not suite.matrix:
+        return []
     return suite.matrix.get("data") or [n for n, d in suite.data.items() if d.train is not None]
 
 
 def _evaluations(suite: Suite) -> list[str]:
-    return suite.evaluate or _trained_on(suite)
+    return (
+        suite.evaluate
+        or _trained_on(suite)
+        or [name for name, given in suite.data.items() if given.test is not None]
+    )
 
 
 def _uses(suite: Suite) -> list[Variant]:
@@ -143,6 +172,13 @@ def _uses(suite: Suite) -> list[Variant]:
 
 
 def _cells(suite: Suite) -> list[Variant]:
+    if not suite.matrix:
+        for key in ("overrides", "exclude", "tune", "budget"):
+            if getattr(suite, key):
+                raise SuiteError(
+                    "nothing is trained, as there is no `matrix:`", where=key, fix="remove it"
+                )
+        return []
     axes: dict[str, list[Any]] = {
         "model": suite.matrix.get("model") or list(suite.models),
         "data": _trained_on(suite),
@@ -160,6 +196,76 @@ def _cells(suite: Suite) -> list[Variant]:
     if not found and not suite.base:
         raise SuiteError("every cell is excluded", where="exclude", fix="leave at least one")
     return list(found.values())
+
+
+def _checkpoints(suite: Suite) -> list[Variant]:
+    """The checkpoints trained elsewhere that the suite names."""
+    found = []
+    for name, spec in suite.checkpoints.items():
+        where = f"checkpoints.{name}"
+        if not _NAME.fullmatch(name):
+            raise SuiteError(
+                f"'{name}' is no name for a variant",
+                where=where,
+                fix="use letters, digits, `.`, `_`, `=` and `-`",
+            )
+        if spec.model is None and len(suite.models) > 1:
+            raise SuiteError(
+                "which model was it trained from?",
+                where=f"{where}.model",
+                fix=f"name one of: {', '.join(suite.models)}",
+            )
+        model = spec.model or next(iter(suite.models))
+        if model not in suite.models:
+            message = unknown("model", model, suite.models, hint="the keys of `models:`")
+            raise SuiteError(message, where=f"{where}.model")
+        found.append(
+            Variant(
+                id=name,
+                group=name,
+                model=model,
+                data=None,
+                method=None,
+                objective=None,
+                seed=0,
+                generate=suite.generate,
+                evaluations=tuple(_evaluations(suite)),
+                labels={"model": model, "objective": "trained elsewhere"},
+                checkpoint=name,
+            )
+        )
+    return found
+
+
+def _merged(suite: Suite, variants: Iterable[Variant]) -> list[Variant]:
+    """Second evaluations of trained variants, their adapters merged."""
+    variants = list(variants)
+    found = []
+    for index, pattern in enumerate(suite.evaluate_merged):
+        if not any(_matches(variant, pattern) for variant in variants):
+            message = unknown("variant", pattern, (v.group for v in variants))
+            raise SuiteError(message, where=f"evaluate_merged[{index}]")
+    for variant in variants:
+        if any(_matches(variant, pattern) for pattern in suite.evaluate_merged):
+            group = f"{variant.group}-merged"
+            found.append(
+                replace(
+                    variant,
+                    id=group + variant.id.removeprefix(variant.group),
+                    group=group,
+                    labels={**variant.labels, "merged": "true"},
+                    merged_from=variant.group,
+                )
+            )
+    return found
+
+
+def _matches(variant: Variant, pattern: str) -> bool:
+    return fnmatchcase(variant.id, pattern) or fnmatchcase(variant.group, pattern)
+
+
+def _is_sibling(merged: Variant, variant: Variant) -> bool:
+    return (merged.merged_from, merged.seed) == (variant.group, variant.seed)
 
 
 def _add(found: dict[str, Variant], variant: Variant) -> None:

@@ -92,6 +92,17 @@ class Method(Component):
         """Audits of this method alone, on the trained model: name -> (holds, what was seen)."""
         return {}
 
+    def unmatched(
+        self, model: Any, ref: ModelRef, checkpoint: Path
+    ) -> tuple[list[str], list[str]] | None:
+        """What loading a checkpoint left out, which libraries pass over with a warning at most.
+
+        Returns:
+            Names of tensors that `model`, as `load_trained` gives it, wanted and the files lack,
+            and of those in the files that it has no place for; None where it cannot be told.
+        """
+        return None
+
     def trainable_state(self, model: Any) -> dict[str, torch.Tensor]:
         """The tensors that training moves, by name."""
         return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
