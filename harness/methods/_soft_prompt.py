@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class SoftPrompt(PeftMethod):
     """A prompt of vectors that is learned; nothing inside the model changes."""
 
-    traits = frozenset({"gradient_checkpointing", "resume", "swap"})
+    traits = frozenset({"gradient_checkpointing", "resume", "swap", "mixed_batch"})
 
     adds_tokens: ClassVar[bool] = True
     """Whether the prompt is a row's first embeddings, and so stands in its positions and logits."""
@@ -36,7 +36,6 @@ class SoftPrompt(PeftMethod):
         return {
             "packing": "documents packed into one row would share one prompt and see each other",
             "merge": "a learned prompt is no part of the weights",
-            "mixed_batch": "PEFT ignores adapter_names for soft prompts without a word",
         }
 
     def exceptions(self) -> dict[str, str]:
