@@ -1,12 +1,6 @@
 """Several adapters of different tasks over one loaded base: swapped in place, mixed in one batch.
 
-    from harness.adapters import load_several
-    from harness.model_files import ModelRef
-
-    model = load_several(
-        ModelRef("Qwen/Qwen3-0.6B", dtype="bfloat16", device="cuda"),
-        {"summarise": "out/lora-a", "translate": "out/lora-b", "terse": "out/prompt"},
-    )
+    model = load_several(ref, {"summarise": "out/lora-a", "translate": "out/lora-b"})
     model.use("summarise")
     model.generate(["A long text ..."], max_new_tokens=64)
     model.generate(["A long text ...", "Guten Tag"], adapter_names=["summarise", "translate"])

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from harness import component
 from harness.errors import SuiteError, unknown
 from harness.hyper import Fields, check_hyper, holds, set_budget, set_fields
+from harness.matrix_checkpoints import (
+    checkpoint_cells,
+    is_sibling,
+    matches,
+    merged_siblings,
+    require_own_names,
+)
 from harness.methods.base import Method
 from harness.objectives.base import Objective
 from harness.suite import AXES, Generate, Suite
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*")
 
 
 @dataclass(frozen=True)
@@ -63,32 +66,23 @@ def expand(suite: Suite, only: str | None = None) -> list[Variant]:
         SuiteError: an axis, name or hyper-parameter that does not exist; nothing left to run.
     """
     _check_axes(suite)
-    uses, cells, given = _uses(suite), _cells(suite), _checkpoints(suite)
+    uses, cells = _uses(suite), _cells(suite)
+    given = [Variant(**fields) for fields in checkpoint_cells(suite, _evaluations(suite))]
     if not (uses or cells or given):
         raise SuiteError(
             "nothing to run",
             where="matrix",
             fix="add method and objective, `base` or `checkpoints`",
         )
-    merged = _merged(suite, [*cells, *given])
-    for place, named in (("base", uses), ("checkpoints", given)):
-        others = [
-            v.group for kind in (uses, cells, given, merged) if kind is not named for v in kind
-        ]
-        both = {variant.group for variant in named} & set(others)
-        if both:
-            raise SuiteError(
-                f"another variant is called '{min(both)}' too",
-                where=f"{place}.{min(both)}",
-                fix="give this one another name",
-            )
+    merged = merged_siblings(suite.evaluate_merged, [*cells, *given])
+    require_own_names(uses, cells, given, merged)
     # Each merged variant stands behind the one it is compared with.
     variants = list(uses)
     for variant in [*cells, *given]:
-        variants += [variant, *(m for m in merged if _is_sibling(m, variant))]
+        variants += [variant, *(m for m in merged if is_sibling(m, variant))]
     baseline = baseline_of(suite, variants)
     if only is not None:
-        chosen = [v for v in variants if _matches(v, only)]
+        chosen = [v for v in variants if matches(v, only)]
         if not chosen:
             message = unknown("variant", only, (v.id for v in variants))
             raise SuiteError(message, where="--only")
@@ -196,76 +190,6 @@ def _cells(suite: Suite) -> list[Variant]:
     if not found and not suite.base:
         raise SuiteError("every cell is excluded", where="exclude", fix="leave at least one")
     return list(found.values())
-
-
-def _checkpoints(suite: Suite) -> list[Variant]:
-    """The checkpoints trained elsewhere that the suite names."""
-    found = []
-    for name, spec in suite.checkpoints.items():
-        where = f"checkpoints.{name}"
-        if not _NAME.fullmatch(name):
-            raise SuiteError(
-                f"'{name}' is no name for a variant",
-                where=where,
-                fix="use letters, digits, `.`, `_`, `=` and `-`",
-            )
-        if spec.model is None and len(suite.models) > 1:
-            raise SuiteError(
-                "which model was it trained from?",
-                where=f"{where}.model",
-                fix=f"name one of: {', '.join(suite.models)}",
-            )
-        model = spec.model or next(iter(suite.models))
-        if model not in suite.models:
-            message = unknown("model", model, suite.models, hint="the keys of `models:`")
-            raise SuiteError(message, where=f"{where}.model")
-        found.append(
-            Variant(
-                id=name,
-                group=name,
-                model=model,
-                data=None,
-                method=None,
-                objective=None,
-                seed=0,
-                generate=suite.generate,
-                evaluations=tuple(_evaluations(suite)),
-                labels={"model": model, "objective": "trained elsewhere"},
-                checkpoint=name,
-            )
-        )
-    return found
-
-
-def _merged(suite: Suite, variants: Iterable[Variant]) -> list[Variant]:
-    """Second evaluations of trained variants, their adapters merged."""
-    variants = list(variants)
-    found = []
-    for index, pattern in enumerate(suite.evaluate_merged):
-        if not any(_matches(variant, pattern) for variant in variants):
-            message = unknown("variant", pattern, (v.group for v in variants))
-            raise SuiteError(message, where=f"evaluate_merged[{index}]")
-    for variant in variants:
-        if any(_matches(variant, pattern) for pattern in suite.evaluate_merged):
-            group = f"{variant.group}-merged"
-            found.append(
-                replace(
-                    variant,
-                    id=group + variant.id.removeprefix(variant.group),
-                    group=group,
-                    labels={**variant.labels, "merged": "true"},
-                    merged_from=variant.group,
-                )
-            )
-    return found
-
-
-def _matches(variant: Variant, pattern: str) -> bool:
-    return fnmatchcase(variant.id, pattern) or fnmatchcase(variant.group, pattern)
-
-
-def _is_sibling(merged: Variant, variant: Variant) -> bool:
-    return (merged.merged_from, merged.seed) == (variant.group, variant.seed)
 
 
 def _add(found: dict[str, Variant], variant: Variant) -> None:

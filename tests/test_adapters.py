@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,29 @@ def test_mixed_rows_end_at_their_own_stop_strings(loaded: Adapters, alone: dict[
     stop = next(text[2] for text in whole if len(text) > 3)
     found = loaded.generate(PROMPTS, names, max_new_tokens=6, until=[stop])
     assert found == [text.split(stop)[0].strip() for text in whole]
+
+
+def test_the_example_in_the_readme_runs(
+    ref: ModelRef,
+    folders: dict[str, Path],
+    alone: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = (part for part in re.findall(r"```python\n(.*?)```", text, re.S) if "several" in part)
+    here = {
+        "Qwen/Qwen3-0.6B": ref.source, "bfloat16": "float32", "cuda": "cpu",
+        "out/lora-a": str(folders["lora"]), "out/lora-b": str(folders["lora.some"]),
+        "out/prompt": str(folders["prompt"]), "Why is the sky blue?": PROMPTS[1],
+        "max_new_tokens=64": "max_new_tokens=6",
+    }  # fmt: skip
+    for there, ours in here.items():
+        assert there in code, there
+        code = code.replace(there, ours)
+    exec(code, {})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == str([alone["prompt"][1][1]])
+    assert second.count(",") >= 1
 
 
 def test_the_base_is_in_memory_once(loaded: Adapters) -> None:

@@ -81,7 +81,7 @@ class MixedPrompts:
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, names: Sequence[str]
     ) -> tuple[dict[str, Any], int]:
         """What the base takes, and the length of the longest prompt among the rows."""
-        found = [self.prompts.get(name) for name in names]
+        found: list[Any] = [self.prompts.get(name) for name in names]
         length = max(map(_length, found))
         if any(isinstance(prompt, list) for prompt in found):
             return self._prefixed(found, attention_mask, length), length
