@@ -33,6 +33,8 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """peft_type -> methods that load such a checkpoint, and their fields that its config tells."""
 
+_ADAPTERS = frozenset(method for methods, _ in _KINDS.values() for method in methods)
+
 
 class CheckpointSpec(BaseModel):
     """A checkpoint trained elsewhere: PEFT's folder of an adapter, or a whole model's."""
@@ -94,7 +96,7 @@ def resolve_checkpoint(
         identity = content_identity(folder, digest, where)
         _require_same_architecture(folder, base, where)
         name, fields = given or ("full", {})
-        if name in {method for methods, _ in _KINDS.values() for method in methods}:
+        if name in _ADAPTERS:
             raise ModelError(
                 f"{folder} holds a whole model, which method '{name}' cannot load",
                 where=f"{where}.method",
@@ -146,8 +148,7 @@ def told_by(
         ModelError: a type that no method here loads, or that the given method does not.
     """
     kind = str(config.get("peft_type")).upper()
-    known = {method for methods, _ in _KINDS.values() for method in methods}
-    if given is not None and given[0] not in known:
+    if given is not None and given[0] not in (*_ADAPTERS, "full"):
         return given  # a method from elsewhere knows its own checkpoints
     if kind not in _KINDS:
         raise ModelError(

@@ -88,6 +88,10 @@ def test_checkpoints_stand_beside_trained_variants_and_train_nothing(
     assert comparison.row("theirs", "rougeL").difference is not None
     text = markdown.report(comparison)
     assert "trained elsewhere" in text
+    theirs = next(v for v in comparison.variants if v.group == "theirs")
+    assert theirs.cost["train_seconds"] is theirs.cost["peak_host_bytes"] is None
+    # 3 (d_in + d_out) for q_proj (32, 32) and down_proj (48, 32) of two layers
+    assert theirs.cost["trainable_parameters"] == 2 * 3 * (64 + 80)
     # Merging moves float32 figures by next to nothing, and the report says by how much.
     rows = {(row.group, row.metric): row for row in comparison.merged}
     assert {group for group, _ in rows} == {"lora-sft-merged", "theirs-merged"}
@@ -185,6 +189,48 @@ def test_plan_refuses_a_checkpoint_that_cannot_be_scored(
     with pytest.raises(HarnessError, match=says) as refused:
         workspace.open()
     assert "checkpoints.theirs" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"checkpoints": {"zero-shot": "their-lora"}}, "another variant is called 'zero-shot' too"),
+        ({"checkpoints": {"lora-sft": "their-lora"}}, "another variant is called 'lora-sft' too"),
+        ({"checkpoints": {"a b": "their-lora"}}, "no name for a variant"),
+        ({"checkpoints": {"x": {"path": "their-lora", "model": "tnny"}}}, "did you mean 'tiny'"),
+        ({"checkpoints": {"x": {"path": "their-lora", "method": "full"}}}, "method 'full' cannot"),
+        ({"checkpoints": {"x": {"pth": "their-lora"}}}, "did you mean 'path'"),
+        ({"checkpoints": {}, "matrix": {}, "base": {}}, "nothing to run"),
+        ({"matrix": {}, "seeds": [0], "budget": {"steps": 3}}, "budget: nothing is trained"),
+    ],
+)
+def test_suite_that_cannot_be_meant_is_refused_by_name(
+    workspace: Workspace, lora: Path, changes: dict[str, Any], says: str
+) -> None:
+    workspace.write(**{"checkpoints": {"x": str(lora)}, **changes})
+    with pytest.raises(HarnessError, match=says):
+        workspace.open()
+
+
+def test_the_checkpoints_own_chat_template_is_the_one_it_is_asked_with(
+    workspace: Workspace, tiny_model: Path, lora: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|user|>", "<|user|>Q: ")
+    tokenizer.save_pretrained(lora)
+    plain = shutil.copytree(lora, workspace.folder / "plain")
+    for name in ("chat_template.jinja", "tokenizer_config.json", "tokenizer.json"):
+        (plain / name).unlink()
+    outcome = only_checkpoints(workspace, theirs=str(lora), plain=str(plain)).run()
+    assert not outcome.failed
+    used = {
+        r.label: r.metrics["chat_template"]
+        for r in outcome.records.values()
+        if r.kind == "generate" and r.label != "zero-shot"
+    }
+    assert used["theirs"] != used["plain"]
 
 
 def test_another_base_by_name_is_warned_of_in_plan_and_report(

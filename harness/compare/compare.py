@@ -225,6 +225,7 @@ def _variant(
     trained = [records[p.train.key] for p in paths if p.train is not None]
     trained = [record for record in trained if record.ok]
     failed = any(not records[s.key].ok for p in paths for s in _stages(p))
+    cost = _cost(paths, trained, records)
     return VariantResult(
         group=group,
         ids=tuple(p.variant.id for p in paths),
@@ -234,7 +235,7 @@ def _variant(
         seeds=tuple(p.variant.seed for p in paths),
         status="failed" if failed else "ok",
         reasons=tuple(dict.fromkeys(reasons)) or (("an input failed",) if failed else ()),
-        cost=_cost(paths, trained, records),
+        cost=_known(cost) if first.checkpoint else cost,
         predicted=_means(
             [r.cost.get("predicted", {}) for r in trained], ("seconds", "state_bytes", "tokens")
         ),
@@ -270,6 +271,14 @@ def _cost(
     found["peak_host_bytes"] = _mean([peak.get("host_bytes") for peak in peaks])
     found["peak_device_bytes"] = _mean([peak.get("device_bytes") for peak in peaks])
     return found
+
+
+_TOLD = ("parameters", "trainable_parameters", "checkpoint_bytes", "tokens_per_second")
+
+
+def _known(cost: dict[str, float | None]) -> dict[str, float | None]:
+    """Without what checking a checkpoint cost, which says nothing of its training elsewhere."""
+    return {name: amount if name in _TOLD else None for name, amount in cost.items()}
 
 
 def _means(costs: list[dict[str, Any]], names: Iterable[str]) -> dict[str, float | None]:
