@@ -70,7 +70,7 @@ def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
     suite = opened.plan.suite
     if entry is not None and entry not in suite.data:
         raise SuiteError(unknown("data entry", entry, suite.data), where="--data")
-    trained = [path for path in opened.plan.paths if path.train is not None]
+    trained = [path for path in opened.plan.paths if path.variant.trained and path.train]
     if entry is not None and all(path.variant.data != entry for path in trained):
         known = ", ".join(dict.fromkeys(str(path.variant.data) for path in trained))
         raise SuiteError(

@@ -5,12 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from harness import component
 from harness.errors import SuiteError, unknown
 from harness.hyper import Fields, check_hyper, holds, set_budget, set_fields
+from harness.matrix_checkpoints import (
+    checkpoint_cells,
+    is_sibling,
+    matches,
+    merged_siblings,
+    require_own_names,
+)
 from harness.methods.base import Method
 from harness.objectives.base import Objective
 from harness.suite import AXES, Generate, Suite
@@ -25,6 +31,8 @@ class Variant:
         group: the id without the seed: what a claim about a method is about.
         labels: axis or hyper-parameter -> what this cell has there.
         evaluations: data entries on whose test rows it is scored.
+        checkpoint: its name in the suite's `checkpoints`, when it was trained elsewhere.
+        merged_from: the group whose training it shares, when it is that with the adapter merged.
     """
 
     id: str
@@ -37,15 +45,19 @@ class Variant:
     generate: Generate
     evaluations: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
+    checkpoint: str = ""
+    merged_from: str = ""
 
     @property
     def trained(self) -> bool:
-        """Whether anything is trained for it."""
-        return self.method is not None
+        """Whether anything is trained for it here."""
+        return self.method is not None and not self.checkpoint
 
 
 def expand(suite: Suite, only: str | None = None) -> list[Variant]:
     """The suite's variants, untrained uses first, without doubles and excluded cells.
+
+    A variant of a checkpoint has no method yet: its files tell.
 
     Args:
         only: a pattern such as `lora*`; the baseline stays, as there is no comparison without it.
@@ -55,17 +67,22 @@ def expand(suite: Suite, only: str | None = None) -> list[Variant]:
     """
     _check_axes(suite)
     uses, cells = _uses(suite), _cells(suite)
-    both = {use.group for use in uses} & {cell.group for cell in cells}
-    if both:
+    given = [Variant(**fields) for fields in checkpoint_cells(suite, _evaluations(suite))]
+    if not (uses or cells or given):
         raise SuiteError(
-            f"'{min(both)}' is a cell of the matrix too",
-            where=f"base.{min(both)}",
-            fix="give this use another name",
+            "nothing to run",
+            where="matrix",
+            fix="add method and objective, `base` or `checkpoints`",
         )
-    variants = [*uses, *cells]
+    merged = merged_siblings(suite.evaluate_merged, [*cells, *given])
+    require_own_names(uses, cells, given, merged)
+    # Each merged variant stands behind the one it is compared with.
+    variants = list(uses)
+    for variant in [*cells, *given]:
+        variants += [variant, *(m for m in merged if is_sibling(m, variant))]
     baseline = baseline_of(suite, variants)
     if only is not None:
-        chosen = [v for v in variants if fnmatchcase(v.id, only) or fnmatchcase(v.group, only)]
+        chosen = [v for v in variants if matches(v, only)]
         if not chosen:
             message = unknown("variant", only, (v.id for v in variants))
             raise SuiteError(message, where="--only")
@@ -90,7 +107,7 @@ def _check_axes(suite: Suite) -> None:
             raise SuiteError(unknown("axis", axis, AXES, hint="or component.field"), where=where)
         if not values:
             raise SuiteError("the axis is empty", where=where, fix="list at least one value")
-    for axis in ("method", "objective"):
+    for axis in ("method", "objective") if suite.matrix else ():
         if axis not in suite.matrix:
             raise SuiteError(
                 f"the matrix has no {axis}", where="matrix", fix=f"add `{axis}: [...]`"
@@ -115,11 +132,17 @@ def _check_names(
 
 
 def _trained_on(suite: Suite) -> list[str]:
+    if not suite.matrix:
+        return []
     return suite.matrix.get("data") or [n for n, d in suite.data.items() if d.train is not None]
 
 
 def _evaluations(suite: Suite) -> list[str]:
-    return suite.evaluate or _trained_on(suite)
+    return (
+        suite.evaluate
+        or _trained_on(suite)
+        or [name for name, given in suite.data.items() if given.test is not None]
+    )
 
 
 def _uses(suite: Suite) -> list[Variant]:
@@ -143,6 +166,13 @@ def _uses(suite: Suite) -> list[Variant]:
 
 
 def _cells(suite: Suite) -> list[Variant]:
+    if not suite.matrix:
+        for key in ("overrides", "exclude", "tune", "budget"):
+            if getattr(suite, key):
+                raise SuiteError(
+                    "nothing is trained, as there is no `matrix:`", where=key, fix="remove it"
+                )
+        return []
     axes: dict[str, list[Any]] = {
         "model": suite.matrix.get("model") or list(suite.models),
         "data": _trained_on(suite),

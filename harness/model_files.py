@@ -162,10 +162,15 @@ def resolve_model(
             where=where,
             fix="name a folder saved by save_pretrained(), or `organisation/name` on the hub",
         )
-    return _describe(spec, folder, None, _content(folder, digest, where), where)
+    return _describe(spec, folder, None, content_identity(folder, digest, where), where)
 
 
-def _content(folder: Path, digest: Callable[[Path], str], where: str) -> dict[str, Any]:
+def content_identity(folder: Path, digest: Callable[[Path], str], where: str) -> dict[str, Any]:
+    """A folder's identity: one digest over the files that make the model, names included.
+
+    Raises:
+        ModelError: its weights are pickled, or it has none.
+    """
     files = sorted({path for glob in _HASHED for path in folder.glob(glob)})
     _refuse_pickle(folder, where)
     return {"content": digest_json({path.name: digest(path) for path in files})}
@@ -196,17 +201,26 @@ def _describe(
             where=where,
             fix="read the code, then set `trust_remote_code: true` on this model",
         )
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        shapes |= _safetensors_shapes(path, where)
     return ModelInfo(
         source=str(folder) if revision is None else spec.path,
         revision=revision,
         identity=identity,
         config=config,
-        shapes=shapes,
+        shapes=tensor_shapes(folder, where),
         chat_template=_chat_template(folder),
     )
+
+
+def tensor_shapes(folder: Path, where: str) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor in a folder's safetensors files.
+
+    Raises:
+        ModelError: a damaged file.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        shapes |= _safetensors_shapes(path, where)
+    return shapes
 
 
 def _chat_template(folder: Path) -> str:

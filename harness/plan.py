@@ -12,6 +12,7 @@ from harness.errors import SuiteError, unknown
 from harness.executors.base import Executor
 from harness.matrix import Variant, baseline_of, expand
 from harness.pairs import refusal_of
+from harness.plan_checkpoints import Checkpoints, refuse_merge
 from harness.plan_graph import STAGE_VERSIONS, Plan, Scored, Tuning, VariantPath
 from harness.plan_sources import Sources
 from harness.plan_tune import judge_of, plan_tuning, tuned, winner
@@ -54,6 +55,7 @@ class _Planner:
         self.store, self.known = store, known
         self.executor = cast(Executor, component.build("executor", self.suite.executor, "executor"))
         self.sources = Sources(self.suite, self.file, store, self.executor, limit)
+        self.checkpoints = Checkpoints(self.sources)
         self.tunings: dict[str, Tuning] = {}
         self.scorers = [
             cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
@@ -64,9 +66,10 @@ class _Planner:
         refusal = self.executor.refuse(self.suite.resources)
         if refusal:
             raise SuiteError(refusal, where=f"{self.file}: resources")
-        variants = expand(self.suite, only)
+        variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
         for variant in variants:
             _refuse_pair(variant)
+            refuse_merge(variant)
             self.sources.model(variant.model)
         self._require_distinct_metrics()
         paths = tuple(self._tuned_path(variant) for variant in variants)
@@ -80,15 +83,17 @@ class _Planner:
             contamination=tuple(self._contamination(paths)),
             data=dict(self.sources.data),
             models=dict(self.sources.models),
+            warnings=self.checkpoints.warnings(),
         )
 
     def _tuned_path(self, variant: Variant) -> VariantPath:
         """The variant's path with its winner's settings; a draft until they are known."""
         if self.suite.tune is None or not variant.trained:
             return self._path(variant)
-        if variant.group not in self.tunings:
-            self.tunings[variant.group] = self._tuning(variant)
-        tuning = self.tunings[variant.group]
+        group = variant.merged_from or variant.group  # the same training, tuned once
+        if group not in self.tunings:
+            self.tunings[group] = self._tuning(replace(variant, group=group, merged_from=""))
+        tuning = self.tunings[group]
         settings = winner(tuning, self._record)
         if settings is None:
             return VariantPath(variant, None, {}, (), tuning, self._path(variant))
@@ -124,7 +129,13 @@ class _Planner:
         return self.known.get(stage.key) or self.store.record(stage)
 
     def _path(self, variant: Variant) -> VariantPath:
-        train = self._train(variant) if variant.trained else None
+        train = (
+            self._train(variant)
+            if variant.trained
+            else self.checkpoints.stage(variant)
+            if variant.checkpoint
+            else None
+        )
         generate, scores = {}, []
         for entry in variant.evaluations:
             if any(scorer.reads == "predictions" for scorer in self.scorers):
@@ -187,6 +198,8 @@ class _Planner:
         """A stage that loads a checkpoint, or the untrained model."""
         config: dict[str, Any] = {"version": STAGE_VERSIONS[kind], "device": self.executor.device()}
         inputs = dict(inputs)
+        if variant.merged_from:
+            config["merged"] = True
         if train is not None:
             inputs["checkpoint"] = train
         else:
@@ -195,7 +208,7 @@ class _Planner:
             kind,
             config,
             inputs=inputs,
-            locators=self.sources.model_locators(variant.model),
+            locators=self.checkpoints.locators(variant),
             resources=self.suite.resources,
             label=variant.id if train is not None or kind == "generate" else variant.model,
         )

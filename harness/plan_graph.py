@@ -14,7 +14,8 @@ from harness.stage import Stage
 from harness.suite import Suite
 
 STAGE_VERSIONS = {
-    "data": 2, "contamination": 1, "train": 1, "generate": 1, "score": 1, "select": 1,
+    "data": 2, "contamination": 1, "train": 1, "checkpoint": 1, "generate": 1, "score": 1,
+    "select": 1,
 }  # fmt: skip
 """Raise one where the stage itself would give other results: cached ones then run again."""
 
@@ -76,6 +77,7 @@ class VariantPath:
     """A variant's path through the stages.
 
     Attributes:
+        train: its training stage; for a checkpoint trained elsewhere, the stage that checks it.
         tuning: where its hyper-parameters come from; None when the suite gives them.
         draft: while they are not chosen yet: the path as it would be without tuning, for what can
             be checked of it (its rows, its pairs). The path itself has no stages then.
@@ -102,6 +104,8 @@ class Plan:
     data: Mapping[tuple[str, str], Stage]
     contamination: tuple[Stage, ...]
     models: Mapping[str, ModelInfo] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    """What may be wrong, and cannot be known."""
 
     def stages(self) -> list[Stage]:
         """Every stage once, inputs before what needs them, in the variants' order."""

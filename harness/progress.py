@@ -84,6 +84,9 @@ def _headline(record: Record) -> str:
         return f"{metrics['rows']} rows" + (f", {lost} dropped" if lost else "")
     if record.kind == "contamination":
         return f"{metrics['exact']} exact, {metrics['overlap']} near copies in the training rows"
+    if record.kind == "checkpoint":
+        passed = sum(check["status"] == "passed" for check in metrics["audit"])
+        return f"{passed} checks passed"
     if record.kind == "train":
         return f"loss {metrics['first_loss']:.2f} -> {metrics['final_loss']:.2f}"
     if record.kind == "select":

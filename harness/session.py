@@ -52,6 +52,8 @@ def open_suite(
     loaded = load_suite(name, settings)
     opened_store = Store(store)
     planned = plan(loaded, opened_store, only, limit)
+    for warning in planned.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return Opened(loaded, opened_store, planned, only, limit)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.checkpoint_files import CheckpointSpec
 from harness.component import explain
 from harness.errors import SuiteError, unknown
 from harness.locate import find_suite
@@ -171,8 +172,9 @@ class Suite(BaseModel):
     """Name -> model."""
     data: dict[str, DataSpec]
     """Name -> splits."""
-    matrix: dict[str, list[Any]]
-    """Axes: model, data, method, objective, and hyper-parameters such as `lora.r`."""
+    matrix: dict[str, list[Any]] = {}
+    """Axes: model, data, method, objective, and hyper-parameters such as `lora.r`. Without it
+    nothing is trained: `base` and `checkpoints` are scored."""
     overrides: list[Override] = []
     """Hyper-parameters that differ between cells."""
     exclude: list[dict[str, str | int | float]] = []
@@ -185,6 +187,11 @@ class Suite(BaseModel):
     """Where every training run ends, trials included; default: as each objective says."""
     base: dict[str, Generate] = {}
     """Uses of the untrained model that the variants are compared with."""
+    checkpoints: dict[str, CheckpointSpec] = {}
+    """Name -> a checkpoint trained elsewhere, scored as a variant beside the others."""
+    evaluate_merged: list[str] = []
+    """Patterns of trained variants, such as `lora*`, that are scored a second time with the adapter
+    merged into the model's whole weights: `lora-sft-merged` beside `lora-sft`."""
     baseline: str | None = None
     """Variant all others are compared with; default: the first of `base`, else the first cell."""
     evaluate: list[str] = []
@@ -201,6 +208,13 @@ class Suite(BaseModel):
     @field_validator("models", mode="before")
     @classmethod
     def _model_shorthand(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: {"path": v} if isinstance(v, str) else v for k, v in value.items()}
+        return value
+
+    @field_validator("checkpoints", mode="before")
+    @classmethod
+    def _checkpoint_shorthand(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {k: {"path": v} if isinstance(v, str) else v for k, v in value.items()}
         return value

@@ -11,6 +11,7 @@ import pytest
 from conftest import Workspace
 
 from harness.methods.lora import Lora
+from harness.methods.qlora import Qlora
 from harness.objectives import _sft
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.sft import Sft
@@ -138,6 +139,11 @@ def _train_everything(batch: dict[str, Any]) -> None:
     batch["labels"][seen] = batch["input_ids"][seen]
 
 
+def unquantised(patch: Patch) -> None:
+    """`qlora` by name, on a base that was loaded as it is."""
+    patch.setattr(Qlora, "load", lambda self, ref, head="lm": ref.load(head))
+
+
 FAULTS = [
     (never_attached, "trainable parameters as declared"),
     (attached_but_frozen, "trainable parameters as declared: 0, declared"),
@@ -162,6 +168,38 @@ def test_planted_fault_fails_the_cell_and_is_named(
     assert failed.error is not None
     assert failed.error["reason"] == "audit"
     assert re.search(says, failed.error["message"]), failed.error["message"]
+
+
+def test_qlora_on_an_unquantised_base_fails_the_cell_and_is_named(
+    workspace: Workspace, monkeypatch: Patch
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: no qlora here")
+    unquantised(monkeypatch)
+    (objective,) = workspace.tree["matrix"]["objective"]
+    workspace.write(matrix={"method": [{"qlora": {"r": 2}}], "objective": [objective]})
+    (failed,) = [r for r in workspace.run(only="qlora*").failed if r.kind == "train"]
+    assert failed.error is not None
+    assert failed.error["reason"] == "audit"
+    # 2 layers of 7 projections each; and it says what was wrong with the base
+    says = r"linear layers are in 4 bits: 14 hold whole weights, first .*without quantisation"
+    assert re.search(says, failed.error["message"]), failed.error["message"]
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_training_in_bfloat16_passes_its_audits(
+    workspace: Workspace, tiny_model: Path, method: str
+) -> None:
+    """Under autocast a model computes otherwise than its checkpoint: the audit must not see that,
+    or every adapter trained in bfloat16 fails."""
+    if method == "qlora":
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: no qlora here")
+    (objective,) = workspace.tree["matrix"]["objective"]
+    workspace.write(
+        models={"tiny": {"path": str(tiny_model), "dtype": "bfloat16"}},
+        matrix={"method": [{method: {"r": 2}}], "objective": [objective]},
+        scorers=["exact_match"],
+    )
+    assert not workspace.run(only=f"{method}*").failed
 
 
 def test_wrong_target_is_refused_with_its_name(workspace: Workspace) -> None:

@@ -53,7 +53,23 @@ def compare(
         notes=(*tuning.notes(planned, records), *_notes(planned, records, variants)),
         suite_text=planned.text,
         tuning=tuple(tuning.tunings(planned, records)),
+        merged=tuple(_merged(planned, scores)),
     )
+
+
+def _merged(
+    planned: Plan, scores: Mapping[str, Mapping[int, Mapping[Column, Scores]]]
+) -> Iterable[Row]:
+    """Merged variants against the unmerged ones that share their training; a family of its own."""
+    pairs = {p.variant.group: p.variant.merged_from for p in planned.paths if p.variant.merged_from}
+    found = [
+        row
+        for merged, whole in pairs.items()
+        if merged in scores and whole in scores
+        for row in _rows({whole: scores[whole], merged: scores[merged]}, whole)
+        if row.group == merged and row.slice == ALL
+    ]
+    return adjusted(found)
 
 
 def _rows(scores: Mapping[str, Mapping[int, Mapping[Column, Scores]]], baseline: str) -> list[Row]:
@@ -209,15 +225,17 @@ def _variant(
     trained = [records[p.train.key] for p in paths if p.train is not None]
     trained = [record for record in trained if record.ok]
     failed = any(not records[s.key].ok for p in paths for s in _stages(p))
+    cost = _cost(paths, trained, records)
     return VariantResult(
         group=group,
         ids=tuple(p.variant.id for p in paths),
         labels={k: v for k, v in first.labels.items() if k != "seed"},
-        trained=first.trained,
+        trained=first.method is not None,
+        elsewhere=bool(first.checkpoint),
         seeds=tuple(p.variant.seed for p in paths),
         status="failed" if failed else "ok",
         reasons=tuple(dict.fromkeys(reasons)) or (("an input failed",) if failed else ()),
-        cost=_cost(paths, trained, records),
+        cost=_known(cost) if first.checkpoint else cost,
         predicted=_means(
             [r.cost.get("predicted", {}) for r in trained], ("seconds", "state_bytes", "tokens")
         ),
@@ -253,6 +271,14 @@ def _cost(
     found["peak_host_bytes"] = _mean([peak.get("host_bytes") for peak in peaks])
     found["peak_device_bytes"] = _mean([peak.get("device_bytes") for peak in peaks])
     return found
+
+
+_TOLD = ("parameters", "trainable_parameters", "checkpoint_bytes", "tokens_per_second")
+
+
+def _known(cost: dict[str, float | None]) -> dict[str, float | None]:
+    """Without what checking a checkpoint cost, which says nothing of its training elsewhere."""
+    return {name: amount if name in _TOLD else None for name, amount in cost.items()}
 
 
 def _means(costs: list[dict[str, Any]], names: Iterable[str]) -> dict[str, float | None]:
@@ -350,6 +376,7 @@ def _notes(
     torches = {r.provenance.get("versions", {}).get("torch") for r in records.values()} - {None}
     if len(torches) > 1:
         yield f"Stages ran under different torch versions: {', '.join(sorted(torches))}."
+    yield from planned.warnings
     for variant in variants:
         for entry, figures in variant.generation.items():
             if figures.get("truncation_rate", 0.0) > 0.1:

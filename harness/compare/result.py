@@ -63,6 +63,7 @@ class VariantResult:
         cost: means over seeds, in seconds, bytes and counts; None where not measured.
         generation: rates and lengths of its answers, by data entry.
         audit: checks of every training run.
+        elsewhere: it was trained elsewhere: what that cost is not known.
     """
 
     group: str
@@ -78,6 +79,7 @@ class VariantResult:
     audit: tuple[Mapping[str, str], ...]
     losses: tuple[tuple[tuple[int, float], ...], ...] = ()
     """(step, loss) of each training run."""
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class Comparison:
     """How differences were tested."""
     tuning: tuple[Mapping[str, Any], ...] = ()
     """Each tuned variant's trials, as its select stage recorded them."""
+    merged: tuple[Row, ...] = ()
+    """Each merged variant, its difference from the same checkpoints unmerged."""
 
     @property
     def failed(self) -> tuple[VariantResult, ...]:

@@ -30,10 +30,14 @@ def generate(
     prompts: Sequence[list[int]],
     options: Mapping[str, Any],
     progress: Callable[[int, int, str], None],
+    adapter_names: Sequence[str] | None = None,
 ) -> list[Answer]:
     """Greedy answers to tokenised prompts, in their order.
 
     Prompts of like length share a batch, within `batch_tokens` of padded prompt and answer.
+
+    Args:
+        adapter_names: each prompt's adapter, for a model that mixes them in one batch.
 
     Raises:
         StageFailed: a prompt that leaves no room for an answer in the model's context.
@@ -50,7 +54,8 @@ def generate(
             )
     answers: dict[int, Answer] = {}
     for batch in _batches(prompts, room, options["batch_tokens"]):
-        found = _generate(model, tokenizer, [prompts[i] for i in batch], options)
+        names = {"adapter_names": [adapter_names[i] for i in batch]} if adapter_names else {}
+        found = _generate(model, tokenizer, [prompts[i] for i in batch], options, names)
         answers.update(zip(batch, found, strict=True))
         progress(len(answers), len(prompts), "answers")
     return [answers[i] for i in range(len(prompts))]
@@ -65,7 +70,11 @@ def _batches(prompts: Sequence[list[int]], room: int, budget: int) -> Iterator[l
 
 
 def _generate(
-    model: Any, tokenizer: Any, prompts: list[list[int]], options: Mapping[str, Any]
+    model: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    options: Mapping[str, Any],
+    names: Mapping[str, list[str]],
 ) -> list[Answer]:
     import torch
     from transformers import GenerationConfig, StoppingCriteriaList
@@ -92,6 +101,7 @@ def _generate(
             attention_mask=mask.to(model.device),
             generation_config=config,
             stopping_criteria=StoppingCriteriaList([stop] if stop else []),
+            **names,
         )
     return [_answer(tokenizer, row, eos, options) for row in whole[:, longest:].cpu().tolist()]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
 
-CONFIG = "adapter_config.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 class PeftMethod(Method):
@@ -38,10 +38,29 @@ class PeftMethod(Method):
         return PeftModel.from_pretrained(base, checkpoint, is_trainable=True)
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
+        return self.put_on(self.load(ref, head_of(checkpoint)), checkpoint)
+
+    def put_on(self, model: Any, checkpoint: Path, name: str = "default") -> Any:
+        """A trained adapter, for inference: on a bare base, or beside others of PEFT's same type.
+
+        Of several the first one stays active until `set_adapter`.
+        """
         from peft import PeftModel
 
-        base = self.load(ref, head_of(checkpoint))
-        return PeftModel.from_pretrained(base, checkpoint).eval()
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(checkpoint), name, torch_device=str(model.device))
+            return model.eval()
+        return PeftModel.from_pretrained(model, checkpoint, adapter_name=name).eval()
+
+    def unmatched(self, model: Any, ref: ModelRef, checkpoint: Path) -> tuple[list[str], list[str]]:
+        from peft import get_peft_model_state_dict
+        from safetensors import safe_open
+
+        with safe_open(checkpoint / WEIGHTS, framework="pt") as file:
+            given = set(file.keys())
+        # PEFT's own names of what it would save: those that the files should have.
+        wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+        return sorted(wanted - given), sorted(given - wanted)
 
     def merged(self, ref: ModelRef, checkpoint: Path) -> PreTrainedModel:
         if self.refusal("merge") is not None:

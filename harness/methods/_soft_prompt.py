@@ -15,7 +15,7 @@ from pydantic import Field
 from harness.errors import ModelError
 from harness.methods._peft import PeftMethod, require_bare
 from harness.methods._soft_prompt_model import STATE, KeepsEncoder, KeepsPositions, mix
-from harness.model_files import ModelInfo, ModelRef
+from harness.model_files import ModelInfo
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class SoftPrompt(PeftMethod):
     """A prompt of vectors that is learned; nothing inside the model changes."""
 
-    traits = frozenset({"gradient_checkpointing", "resume", "swap"})
+    traits = frozenset({"gradient_checkpointing", "resume", "swap", "mixed_batch"})
 
     adds_tokens: ClassVar[bool] = True
     """Whether the prompt is a row's first embeddings, and so stands in its positions and logits."""
@@ -36,7 +36,6 @@ class SoftPrompt(PeftMethod):
         return {
             "packing": "documents packed into one row would share one prompt and see each other",
             "merge": "a learned prompt is no part of the weights",
-            "mixed_batch": "PEFT ignores adapter_names for soft prompts without a word",
         }
 
     def exceptions(self) -> dict[str, str]:
@@ -49,8 +48,8 @@ class SoftPrompt(PeftMethod):
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
         return self._repaired(super().attach(base, also_train))
 
-    def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
-        return self._repaired(super().load_trained(ref, checkpoint))
+    def put_on(self, model: Any, checkpoint: Path, name: str = "default") -> Any:
+        return self._repaired(super().put_on(model, checkpoint, name))
 
     def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
         from peft import PeftConfig, get_peft_model

@@ -27,7 +27,7 @@ class Method(Component):
     traits: ClassVar[frozenset[str]] = frozenset()
     """What may be asked of it: `packing`, `gradient_checkpointing`, `resume` (its checkpoint can
     start another objective), `merge` (`merged` works), `swap` (several checkpoints can share one
-    loaded base), `mixed_batch` (PEFT's `adapter_names` mixes them in one batch exactly)."""
+    loaded base), `mixed_batch` (`harness.adapters` mixes them in one batch exactly)."""
     reload_tolerance: ClassVar[float] = 1e-5
     """Largest difference of a logit between the trained model and its reloaded checkpoint, relative
     to the largest logit; the same arithmetic runs twice, so next to nothing is left."""
@@ -91,6 +91,17 @@ class Method(Component):
     def proofs(self, model: Any) -> Mapping[str, tuple[bool, str]]:
         """Audits of this method alone, on the trained model: name -> (holds, what was seen)."""
         return {}
+
+    def unmatched(
+        self, model: Any, ref: ModelRef, checkpoint: Path
+    ) -> tuple[list[str], list[str]] | None:
+        """What loading a checkpoint left out, which libraries pass over with a warning at most.
+
+        Returns:
+            Names of tensors that `model`, as `load_trained` gives it, wanted and the files lack,
+            and of those in the files that it has no place for; None where it cannot be told.
+        """
+        return None
 
     def trainable_state(self, model: Any) -> dict[str, torch.Tensor]:
         """The tensors that training moves, by name."""

@@ -15,7 +15,7 @@ from harness.methods._bottleneck_layouts import (
     targets,
 )
 from harness.methods._peft import PeftMethod, task_of
-from harness.model_files import ModelInfo, ModelRef
+from harness.model_files import ModelInfo
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -56,6 +56,9 @@ class Bottleneck(PeftMethod):
     target_modules: list[str] | None = None
     """Names of the projections to adapt instead of `placement`'s: for architectures not known."""
 
+    def lacks(self) -> dict[str, str]:
+        return {"merge": "with an activation inside it an adapter is no sum of weights"}
+
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
         made: PeftConfig = self.working_part()(
             task_type=task_of(base), modules_to_save=list(also_train) or None, **self.model_dump()
@@ -66,9 +69,9 @@ class Bottleneck(PeftMethod):
         self.working_part()  # makes PEFT know the type
         return super().resume(base, checkpoint)
 
-    def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
+    def put_on(self, model: Any, checkpoint: Path, name: str = "default") -> Any:
         self.working_part()
-        return super().load_trained(ref, checkpoint)
+        return super().put_on(model, checkpoint, name)
 
     def count_trainable(self, info: ModelInfo) -> int | None:
         width = residual_width(info.config, info.shapes)

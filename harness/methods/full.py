@@ -48,6 +48,24 @@ class Full(Method):
         head = "score" if _scores(checkpoint) else "lm"
         return ref.at(checkpoint).load(head)
 
+    def unmatched(self, model: Any, ref: ModelRef, checkpoint: Path) -> tuple[list[str], list[str]]:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+        # Loaded once more, as only transformers knows how the files' names become the model's.
+        scores = _scores(checkpoint)
+        auto = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
+        _, told = auto.from_pretrained(
+            str(checkpoint),
+            dtype=getattr(torch, ref.dtype),
+            trust_remote_code=ref.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            **({"num_labels": 1} if scores else {}),
+        )
+        wrong = [str(name) for name, *_ in told.get("mismatched_keys", ())]
+        return sorted([*told["missing_keys"], *wrong]), sorted(told["unexpected_keys"])
+
     def count_trainable(self, info: ModelInfo) -> int | None:
         return info.parameters
 

@@ -25,7 +25,7 @@ class PrefixTuning(SoftPrompt):
     """
 
     paper = "arXiv:2101.00190"
-    traits = frozenset({"resume", "swap"})
+    traits = frozenset({"resume", "swap", "mixed_batch"})
     adds_tokens = False
 
     projection: bool = False

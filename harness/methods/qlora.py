@@ -64,15 +64,18 @@ class Qlora(Lora):
     def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
         return _in_bfloat16(super().resume(base, checkpoint))
 
-    def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
-        return _in_bfloat16(super().load_trained(ref, checkpoint))
+    def put_on(self, model: Any, checkpoint: Path, name: str = "default") -> Any:
+        return _in_bfloat16(super().put_on(model, checkpoint, name))
 
     def proofs(self, model: Any) -> dict[str, tuple[bool, str]]:
         whole = unquantised(model)
         found = {
             "linear layers are in 4 bits": (
                 not whole,
-                f"not {whole[0]}" if whole else "all of them",
+                f"{len(whole)} hold whole weights, first {whole[0]}: the base was loaded without"
+                " quantisation"
+                if whole
+                else "all of them",
             )
         }
         if not whole:

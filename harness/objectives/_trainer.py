@@ -180,6 +180,9 @@ def run(
     finally:
         log.close()
         witness.close()
+    # In bfloat16 the accelerator computes the model under autocast, and would go on doing so in the
+    # audits, where the reloaded checkpoint computes as it will when it is used.
+    trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
     steps = [json.loads(line) for line in job.step_log.read_text(encoding="utf-8").splitlines()]
     tail = steps[-max(1, len(steps) // 10) :]
     kept = keeper.finish() if keeper else {"policy": "last", "step": len(steps)}

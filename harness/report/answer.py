@@ -113,6 +113,8 @@ def _cost(cheapest: Row, best: Row, variants: dict[str, VariantResult], headline
 def _spent(variant: VariantResult) -> str:
     if not variant.trained:
         return "needs no training"
+    if variant.elsewhere:
+        return "was trained elsewhere"
     time, weights = (variant.cost.get(key) for key in ("train_seconds", "trainable_parameters"))
     what = "" if weights is None else f" {numbers.count(weights)} parameters"
     return f"trained{what} in {'a time not measured' if time is None else numbers.seconds(time)}"

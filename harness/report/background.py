@@ -9,13 +9,13 @@ from typing import Any
 from harness.compare.result import Comparison, VariantResult
 from harness.report import numbers
 from harness.report.safe import line
-from harness.report.sheets import Cell, Line, Sheet, figure, name_cell
+from harness.report.sheets import Cell, Line, Sheet, figure, merged, name_cell
 from harness.report.tuned import trials
 
 
 def evidence(comparison: Comparison) -> list[Sheet]:
     """Why the results can be believed, and what stands against that; empty tables are left out."""
-    made = (trials, _audits, _predictions, _answers, _contamination, _data)
+    made = (trials, merged, _audits, _predictions, _answers, _contamination, _data)
     return [_compact(sheet) for make in made if (sheet := make(comparison)).lines]
 
 

@@ -62,6 +62,8 @@ class Cost:
     def text(self, variant: VariantResult) -> str:
         """The figure with its unit; a dash where nothing was measured."""
         amount = variant.cost.get(self.key)
+        if amount is None and variant.elsewhere and self.key == "train_seconds":
+            return "trained elsewhere"
         if self.kind == "seconds":
             return numbers.seconds(amount)
         if self.kind == "rate":

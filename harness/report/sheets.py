@@ -105,6 +105,7 @@ def _head(column: Column) -> str:
 def _named(variant: VariantResult) -> Cell:
     count = len(variant.seeds)
     seeds = f"{count} seed{'s' if count > 1 else ''}" if variant.trained else "not trained"
+    seeds = "trained elsewhere" if variant.elsewhere else seeds
     return Cell(label(variant.group), below=seeds, name=True)
 
 
@@ -147,6 +148,25 @@ def against(comparison: Comparison) -> Sheet:
         f"{line(comparison.tests)} A verdict needs the interval to exclude zero and the adjusted"
         " p below 0.05. The smallest detectable difference is what 80% of such experiments would"
         " have seen.",
+    )  # fmt: skip
+
+
+def merged(comparison: Comparison) -> Sheet:
+    """What merging the adapter into the weights changed, checkpoint by checkpoint."""
+    lines = [
+        Line(tuple(_test(column, row)))
+        for column in columns(comparison)
+        for row in comparison.merged
+        if (row.metric, row.evaluation) == column.key
+    ]
+    return Sheet(
+        "merged",
+        "Merged against unmerged",
+        ("metric", "variant", "difference", "verdict", "p (Holm)", "smallest detectable",
+         "examples", "seeds", "about"),
+        tuple(lines),
+        "The same checkpoints, the adapter merged into the model's whole weights in its dtype,"
+        " minus the adapter beside the base it was trained on (of qlora, the 4-bit one).",
     )  # fmt: skip
 
 

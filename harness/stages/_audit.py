@@ -85,11 +85,11 @@ def audit(
     return [
         declared(state, expected),
         _moved(start, fingerprint(state)),
-        _changed(before, after),
-        _switched_off(method, model, ids, before),
+        changed(before, after),
+        switched_off(method, model, ids, before),
         _reloads(method, ref, checkpoint, ids, after),
         _finite(step_log),
-        *(_check(name, good, detail) for name, (good, detail) in method.proofs(model).items()),
+        *(check(name, good, detail) for name, (good, detail) in method.proofs(model).items()),
     ]
 
 
@@ -100,7 +100,7 @@ def unmoved(start: Mapping[str, str], end: Mapping[str, str]) -> Check:
         return {"check": name, "status": "skipped", "detail": "nothing is frozen"}
     moved = sorted(name for name in start.keys() | end.keys() if start.get(name) != end.get(name))
     detail = f"{len(start)} frozen tensors" + (f"; changed: {moved[0]}" if moved else "")
-    return _check(name, not moved, detail)
+    return check(name, not moved, detail)
 
 
 def gradients(evidence: Evidence | None, may_lack_signal: bool) -> Check:
@@ -112,10 +112,11 @@ def gradients(evidence: Evidence | None, may_lack_signal: bool) -> Check:
         return {"check": name, "status": "skipped", "detail": "no step carried a signal"}
     missing = evidence.without_gradient
     detail = f"none at {missing[0]} and {len(missing) - 1} others" if missing else "all of them"
-    return _check(name, not missing, detail)
+    return check(name, not missing, detail)
 
 
-def _check(name: str, good: bool, detail: str) -> Check:
+def check(name: str, good: bool, detail: str) -> Check:
+    """A finding that is either passed or failed."""
     return {"check": name, "status": "passed" if good else "failed", "detail": detail}
 
 
@@ -125,7 +126,7 @@ def declared(state: Mapping[str, Any], expected: int | None) -> Check:
     count = sum(tensor.numel() for tensor in state.values())
     if expected is None:
         return {"check": name, "status": "skipped", "detail": f"{count:,}; no formula for it"}
-    return _check(name, count == expected and count > 0, f"{count:,}, declared {expected:,}")
+    return check(name, count == expected and count > 0, f"{count:,}, declared {expected:,}")
 
 
 def _moved(start: Mapping[str, str], end: Mapping[str, str]) -> Check:
@@ -133,18 +134,20 @@ def _moved(start: Mapping[str, str], end: Mapping[str, str]) -> Check:
     detail = f"{len(end) - len(still)} of {len(end)} trainable tensors moved"
     if still:
         detail += f"; not {still[0]}"
-    return _check("training moved every trainable tensor", bool(end) and not still, detail)
+    return check("training moved every trainable tensor", bool(end) and not still, detail)
 
 
-def _changed(before: Any, after: Any) -> Check:
+def changed(before: Any, after: Any) -> Check:
+    """Training did something: the logits are not the base's."""
     change = float((after - before).abs().max())
     good = math.isfinite(change) and change > 0
-    return _check(
+    return check(
         "the trained model differs from its base", good, f"largest logit change {change:.3g}"
     )
 
 
-def _switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:
+def switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:
+    """Without the adapter, the model computes exactly what the base did."""
     name = "switched off, it is its base"
     reason = method.exceptions().get("switched_off")
     context = None if reason else method.switched_off(model)
@@ -153,7 +156,7 @@ def _switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:
         return {"check": name, "status": "skipped", "detail": reason}
     with context:
         difference = float((logits(model, ids) - before).abs().max())
-    return _check(name, difference == 0, f"largest logit difference {difference:.3g}")
+    return check(name, difference == 0, f"largest logit difference {difference:.3g}")
 
 
 def _reloads(method: Method, ref: ModelRef, checkpoint: Path, ids: Any, after: Any) -> Check:
@@ -161,7 +164,7 @@ def _reloads(method: Method, ref: ModelRef, checkpoint: Path, ids: Any, after: A
     scale = max(float(after.abs().max()), 1e-12)
     difference = float((reloaded - after).abs().max()) / scale
     detail = f"relative logit difference {difference:.3g}, allowed {method.reload_tolerance:g}"
-    return _check("the checkpoint reloads", difference <= method.reload_tolerance, detail)
+    return check("the checkpoint reloads", difference <= method.reload_tolerance, detail)
 
 
 def _finite(step_log: Path) -> Check:
@@ -170,4 +173,4 @@ def _finite(step_log: Path) -> Check:
         return {"check": name, "status": "skipped", "detail": "the objective wrote no step log"}
     steps = [json.loads(line) for line in step_log.read_text().splitlines()]
     bad = [s["step"] for s in steps if not math.isfinite(s.get("loss", 0.0))]
-    return _check(name, not bad, f"{len(steps)} steps" + (f"; not step {bad[0]}" if bad else ""))
+    return check(name, not bad, f"{len(steps)} steps" + (f"; not step {bad[0]}" if bad else ""))

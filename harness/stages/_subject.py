@@ -11,8 +11,8 @@ from harness import component
 from harness.errors import StageFailed
 from harness.job import Job
 from harness.methods.base import Method
-from harness.model_files import ModelRef
-from harness.stage import SPEC
+from harness.model_files import ModelRef, content_identity
+from harness.stage import SPEC, digest_file
 
 CHECKPOINT = "checkpoint"
 
@@ -38,6 +38,35 @@ def method_of(config: Mapping[str, Any]) -> Method:
     return component.build_fields(declared, fields, f"method {name}")
 
 
+def checkpoint_of(job: Job, folder: Path, spec: Mapping[str, Any]) -> Path:
+    """The checkpoint's folder: in the training stage's, or where it was trained elsewhere.
+
+    Raises:
+        StageFailed: no weights there, or not those that were planned.
+    """
+    if spec["kind"] != "checkpoint":
+        _require_files(folder / CHECKPOINT)
+        return folder / CHECKPOINT
+    checkpoint = Path(job.locators["checkpoint"])
+    _require_files(checkpoint)
+    found = content_identity(checkpoint, digest_file, str(checkpoint))["content"]
+    if found != spec["config"]["content"]:
+        raise StageFailed(
+            "input changed", f"{checkpoint} has changed since it was planned", fix="run again"
+        )
+    return checkpoint
+
+
+def own_tokenizer(ref: ModelRef, checkpoint: Path) -> Any:
+    """The tokenizer a checkpoint came with, and its chat template; what it lacks is its base's."""
+    if not (checkpoint / "tokenizer_config.json").is_file():
+        return ref.tokenizer()
+    tokenizer = ref.at(checkpoint).tokenizer()
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = ref.tokenizer().chat_template
+    return tokenizer
+
+
 def load_subject(job: Job) -> tuple[Any, Any, Mapping[str, Any] | None]:
     """The model, its tokenizer, and the training stage's metrics (None when untrained)."""
     if not job.has("checkpoint"):
@@ -47,10 +76,11 @@ def load_subject(job: Job) -> tuple[Any, Any, Mapping[str, Any] | None]:
     trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))
     ref = model_ref(trained["config"]["model"], job.config["device"], job.locators)
     method = method_of(trained["config"])
-    checkpoint = folder / CHECKPOINT
-    _require_files(checkpoint)
-    model = method.load_trained(ref, checkpoint).eval()
-    return model, ref.tokenizer(), job.input_record("checkpoint").metrics
+    checkpoint = checkpoint_of(job, folder, trained)
+    load = method.merged if job.config.get("merged") else method.load_trained
+    elsewhere = trained["kind"] == "checkpoint"
+    tokenizer = own_tokenizer(ref, checkpoint) if elsewhere else ref.tokenizer()
+    return load(ref, checkpoint).eval(), tokenizer, job.input_record("checkpoint").metrics
 
 
 def _require_files(checkpoint: Path) -> None:

@@ -29,7 +29,7 @@ def run(job: Job) -> dict[str, Any]:
         shots = read_rows(job.input("shots")) if job.has("shots") else []
     if options["apply_chat_template"]:
         require_template(tokenizer, rows)
-    if trained is not None:
+    if trained is not None and trained["chat_template"] is not None:
         _same_template(tokenizer, trained["chat_template"])
     with job.ledger.phase("prompt"):
         room = context_of(model)

@@ -1,0 +1,97 @@
+"""The checkpoint stage: one trained elsewhere is checked before anything is scored with it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from harness.data.render import template_digest
+from harness.errors import StageFailed
+from harness.job import Job
+from harness.measure import number_count
+from harness.methods.base import Method
+from harness.model_files import ModelRef, tensor_shapes
+from harness.stage import SPEC
+from harness.stages import _audit
+from harness.stages._subject import checkpoint_of, method_of, model_ref, own_tokenizer
+
+_ROWS, _TOKENS = 4, 32
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Load it onto its base and audit it; metrics: the audit's findings, its chat template."""
+    config = job.config
+    method = method_of(config)
+    ref = model_ref(config["model"], config["device"], job.locators)
+    spec = json.loads((job.folder / SPEC).read_text(encoding="utf-8"))
+    checkpoint = checkpoint_of(job, job.folder, spec)
+    with job.ledger.phase("load"):
+        base = method.load(ref)
+    with job.ledger.phase("audit"):
+        ids = _probe(base)
+        before, parameters = _audit.logits(base, ids), number_count(base.parameters())
+    del base
+    with job.ledger.phase("load"), warnings.catch_warnings():
+        # The audit names what is missing, and fails; a warning would pass unseen.
+        warnings.filterwarnings("ignore", "Found missing adapter keys")
+        model = method.load_trained(ref, checkpoint)
+    with job.ledger.phase("audit"):
+        audit = [
+            _whole(method, model, ref, checkpoint),
+            _audit.changed(before, _audit.logits(model, ids)),
+            _audit.switched_off(method, model, ids, before),
+            *(_audit.check(n, good, told) for n, (good, told) in method.proofs(model).items()),
+        ]
+    job.provenance["sources"] = {method.name: method.source_digest()}
+    shapes = tensor_shapes(checkpoint, str(checkpoint))
+    job.cost.update(
+        {
+            "parameters": parameters,
+            "trainable_parameters": sum(_size(shape) for shape in shapes.values()),
+            "checkpoint_bytes": sum(p.stat().st_size for p in checkpoint.glob("*.safetensors")),
+        }
+    )
+    failed = [found for found in audit if found["status"] == "failed"]
+    if failed:
+        raise StageFailed("audit", "; ".join(f"{f['check']}: {f['detail']}" for f in failed))
+    tokenizer = own_tokenizer(ref, checkpoint)
+    return {
+        "audit": audit,
+        "chat_template": template_digest(tokenizer) if tokenizer.chat_template else None,
+    }
+
+
+def _probe(base: Any) -> Any:
+    """Token ids to see a change with, drawn from a fixed seed; shape (rows, tokens)."""
+    import torch
+
+    size = int(base.get_input_embeddings().weight.shape[0])
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(size, (_ROWS, _TOKENS), generator=generator).to(base.device)
+
+
+def _whole(method: Method, model: Any, ref: ModelRef, checkpoint: Path) -> _audit.Check:
+    """Every tensor of the files found its place, and every place its tensor."""
+    name = "its files load whole"
+    found = method.unmatched(model, ref, checkpoint)
+    if found is None:
+        return {"check": name, "status": "skipped", "detail": f"{method.name} cannot tell"}
+    missing, unexpected = found
+    told = [
+        f"{len(names)} {what}, first {names[0]}"
+        for what, names in (
+            ("tensors are missing", missing),
+            ("tensors have no place in the model", unexpected),
+        )
+        if names
+    ]
+    return _audit.check(name, not told, "; ".join(told) or "no missing or unexpected tensor")
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    total = 1
+    for side in shape:
+        total *= side
+    return total

@@ -1,0 +1,137 @@
+"""What only a GPU can show: `make gpu-check`, or `pytest -m gpu`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Workspace
+from test_methods import make
+
+from harness.adapters import BASE, load_several
+from harness.inference.generate import generate
+from harness.locate import package_suites
+from harness.model_files import ModelRef
+
+pytestmark = pytest.mark.gpu
+DEVICE = "cuda"
+POCKET = package_suites() / "pocket" / "models" / "pocket-1m"
+
+
+@pytest.fixture(autouse=True)
+def gpu() -> None:
+    import torch
+
+    if DEVICE == "cuda" and not torch.cuda.is_available():
+        pytest.skip("this machine shows no GPU")
+
+
+def ref(dtype: str) -> ModelRef:
+    return ModelRef(str(POCKET), dtype, DEVICE)
+
+
+def stirred(method: Any, base: Any, seed: int = 0) -> Any:
+    """The method on the base, its tensors away from where they start."""
+    import torch
+
+    model = method.attach(base)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for tensor in method.trainable_state(model).values():
+            tensor.add_(torch.randn_like(tensor) * 0.05)
+    return model
+
+
+def gradients(model: Any) -> Any:
+    """Of every trainable tensor, in one float32 vector, after an evaluation step."""
+    import torch
+
+    ids = torch.arange(4, 68, device=DEVICE).reshape(2, 32)
+    with torch.no_grad():
+        model.eval()(input_ids=ids, use_cache=False)
+    model.train()(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    return torch.cat([p.grad.float().flatten() for p in model.parameters() if p.requires_grad])
+
+
+def test_qlora_has_the_gradient_of_its_dequantised_base_in_bfloat16() -> None:
+    import torch
+    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        pytest.skip("bitsandbytes is not installed: no qlora here")
+    method, plain = make("qlora", r=4), make("lora", r=4)
+    base = method.load(ref("bfloat16"))
+    packed = {n: p for n, p in base.named_parameters() if type(p).__name__ == "Params4bit"}
+    assert packed
+    whole = ref("float32").load()
+    for name, parameter in packed.items():
+        assert parameter.device.type == DEVICE
+        whole.get_parameter(name).data = dequantize_bnb_weight(parameter).float()
+    model, reference = stirred(method, base), stirred(plain, whole)
+    with torch.no_grad():
+        state = plain.trainable_state(reference)
+        for name, tensor in method.trainable_state(model).items():
+            state[name].copy_(tensor)
+    found, wanted = gradients(model), gradients(reference)
+    assert float(torch.cosine_similarity(found, wanted, dim=0)) >= 0.995  # bfloat16 has 8 bits
+    assert all(good for good, _ in method.proofs(model).values()), method.proofs(model)
+
+
+def test_two_steps_in_bfloat16_pass_every_audit(workspace: Workspace) -> None:
+    methods = ["full", "lora", "bottleneck", "prompt_tuning"]
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        methods.append("qlora")
+    objective = {"max_steps": 2, "per_device_train_batch_size": 4, "max_length": 64,
+                 "learning_rate": 1e-2}  # fmt: skip
+    workspace.write(
+        models={"pocket": {"path": str(POCKET), "dtype": "bfloat16"}},
+        matrix={"method": methods, "objective": [{"sft": objective}]},
+        scorers=["exact_match"],
+        executor={"local": {"device_class": DEVICE}},
+    )
+    outcome = workspace.run(only="*-sft")
+    assert not outcome.failed, [r.error for r in outcome.failed]
+    trained = [r for r in outcome.records.values() if r.kind == "train"]
+    assert len(trained) == len(methods)
+    for record in trained:
+        assert record.metrics["steps"] == 2
+        if DEVICE == "cuda":
+            assert record.cost["peak_memory"]["device_bytes"] > record.cost["state"]["weights"]
+
+
+def test_answers_do_not_depend_on_the_batch() -> None:
+    model, tokenizer = ref("float32").load(), ref("float32").tokenizer()
+    texts = ["The", "A long sentence about nothing in particular, and", "One day Anna", "It is"]
+    prompts = [list(tokenizer(text=text)["input_ids"]) for text in texts * 2]
+    found = [
+        generate(model, tokenizer, prompts, options, lambda *_: None)
+        for options in (
+            {"max_new_tokens": 24, "until": [], "batch_tokens": tokens} for tokens in (1, 100, 9999)
+        )
+    ]
+    assert found[0] == found[1] == found[2]
+    assert found[0][:4] == found[0][4:]
+
+
+def test_adapters_swap_and_mix_over_one_base(tmp_path: Path) -> None:
+    import torch
+
+    cases = {
+        "first": ("lora", {"r": 4}), "second": ("rslora", {"r": 2}),
+        "short": ("prompt_tuning", {"num_virtual_tokens": 3}),
+        "long": ("prompt_tuning", {"num_virtual_tokens": 6}),
+    }  # fmt: skip
+    prompts, alone = ["The", "One day Anna went"], {}
+    for seed, (name, (kind, options)) in enumerate(cases.items()):
+        method = make(kind, **options)
+        method.save(stirred(method, method.load(ref("float32")), seed), tmp_path / name)
+    model = load_several(ref("float32"), {name: tmp_path / name for name in cases})
+    for name in (*cases, BASE):
+        model.use(name)
+        alone[name] = model.logits(prompts)
+    for names in (("first", "second"), ("long", "short"), (BASE, "first")):
+        mixed = model.logits(prompts, names)
+        for row, name in enumerate(names):
+            assert torch.allclose(mixed[row], alone[name][row], atol=1e-3), (names, name)
