@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from harness.objectives._ppo import losses
 from harness.objectives._ppo.experience import Experience, micro_batches
@@ -66,37 +67,50 @@ def _backward(
     tokens = found.mask[rows].sum()
     sums = dict.fromkeys(("policy_loss", "value_loss", "new_entropy", *_SHARES), 0.0)
     for part in micro_batches(found.rollouts, rows, objective.batch_tokens):
-        prompts = [found.rollouts.prompts[i] for i in part]
-        answers = [found.rollouts.answers[i] for i in part]
-        batch = batch_of(prompts, answers, pad, actor.job.device)
-        width = batch.tokens.shape[1]
-        mask = found.mask[part, :width]
-        old, advantages, values, returns = (
-            t[part, :width] for t in (found.old, found.advantages, found.values, found.returns)
-        )
-        logits, new_values = actor(batch)
-        new = losses.token_log_probs(logits, batch.tokens, objective.temperature)
-        terms = {
-            "policy_loss": losses.policy_terms(new, old, advantages, objective.clip_range),
-            "value_loss": losses.value_terms(
-                new_values, values, returns, objective.value_clip_range
-            ),
-            "new_entropy": losses.entropy(logits, objective.temperature),
-        }
-        means = {name: (term * mask).sum() / tokens for name, term in terms.items()}
-        loss = means["policy_loss"] + objective.value_coef * means["value_loss"]
-        if objective.entropy_coef:
-            loss = loss - objective.entropy_coef * means["new_entropy"]
+        with actor.activations.measured():
+            loss, means = _loss(objective, actor, found, part, pad)
+            loss = loss / tokens
         loss.backward()
-        share = mask.sum() / tokens
-        with torch.no_grad():
-            means["clip_fraction"] = share * losses.clipped_share(
-                new, old, mask, objective.clip_range
-            )
-            means["approx_kl"] = share * losses.approximate_kl(new, old, mask)
         for name, value in means.items():
-            sums[name] += value.item()
+            sums[name] += (value / tokens).item()
     return sums
+
+
+def _loss(
+    objective: Ppo, actor: Actor, found: Experience, rows: list[int], pad: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of some answers and its terms, each a sum over their tokens.
+
+    PPO, equation 9, negated: L = -L^CLIP + c_1 L^VF - c_2 S.
+    """
+    batch = batch_of(
+        [found.rollouts.prompts[i] for i in rows],
+        [found.rollouts.answers[i] for i in rows],
+        pad,
+        actor.job.device,
+    )
+    width = batch.tokens.shape[1]
+    mask, old, advantages, values, returns = (
+        t[rows, :width]
+        for t in (found.mask, found.old, found.advantages, found.values, found.returns)
+    )
+    logits, new_values = actor(batch)
+    new = losses.token_log_probs(logits, batch.tokens, objective.temperature)
+    with torch.set_grad_enabled(objective.entropy_coef > 0):
+        entropy = losses.entropy(logits, objective.temperature)
+    terms = {
+        "policy_loss": losses.policy_terms(new, old, advantages, objective.clip_range),
+        "value_loss": losses.value_terms(new_values, values, returns, objective.value_clip_range),
+        "new_entropy": entropy,
+    }
+    sums = {name: (term * mask).sum() for name, term in terms.items()}
+    loss = sums["policy_loss"] + objective.value_coef * sums["value_loss"]
+    loss = loss - objective.entropy_coef * sums["new_entropy"]
+    with torch.no_grad():
+        share = losses.clipped_share(new, old, mask, objective.clip_range)
+        sums["clip_fraction"] = share * mask.sum()
+        sums["approx_kl"] = losses.approximate_kl(new, old, mask) * mask.sum()
+    return loss, sums
 
 
 def _minibatches(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import StageFailed
+from harness.objectives._ppo.activations import KeptActivations
 from harness.objectives._ppo.rollout import budget_batches, padded
 from harness.objectives.base import TrainJob
 from harness.objectives.ppo import Ppo
@@ -49,7 +50,8 @@ class Actor:
     """The policy and its values; the one owner of what PPO trains.
 
     Attributes:
-        value_modules: trained beside the policy: the value model, or the head.
+        value_module: trained beside the policy: the value model, or the head.
+        activations: what autograd keeps of policy and value in one pass.
     """
 
     def __init__(self, objective: Ppo, job: TrainJob) -> None:
@@ -58,6 +60,8 @@ class Actor:
         self.shared = objective.value == "head"
         self.value_module: Any = _head(job.model) if self.shared else _reward_copy(job.reward_model)
         self.value_module.eval()
+        everything = [*self.model.parameters(), *self.value_module.parameters()]
+        self.activations = KeptActivations(everything)
 
     def policy_parameters(self) -> dict[str, nn.Parameter]:
         """What the method trains, by name."""

@@ -137,13 +137,16 @@ def _result(
     metrics["sampled_tokens"] = sum(
         line["response_length"] * objective.rollout_batch_size for line in lines
     )
-    parameters = [*actor.policy_parameters().values(), *actor.value_parameters().values()]
+    own = list(actor.policy_parameters().values())
+    parameters = [*own, *actor.value_parameters().values()]
     kept = [t for values in optimizer.state.values() for t in values.values() if torch.is_tensor(t)]
+    if not actor.shared:
+        metrics["value_model_parameters"] = sum(p.numel() for p in parameters[len(own) :])
     return TrainResult(
         steps=len(lines),
         tokens=int(lines[-1]["num_tokens"]),
         seconds_per_step=sorted(seconds)[len(seconds) // 2] if seconds else 0.0,
-        saved_activation_bytes=None,
+        saved_activation_bytes=actor.activations.bytes,
         optimizer_bytes=tensor_bytes(kept),
         gradient_bytes=sum(p.numel() * p.element_size() for p in parameters),
         arguments=objective.model_dump(mode="json"),
