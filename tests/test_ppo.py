@@ -25,7 +25,17 @@ from transformers import (
 
 from harness.errors import DataError, StageFailed
 from harness.objectives._ppo import losses
-from harness.objectives._ppo.rollout import Sampling, budget_batches, drawn, nucleus, sample
+from harness.objectives._ppo.experience import experience
+from harness.objectives._ppo.improve import _backward
+from harness.objectives._ppo.models import Actor, scorer
+from harness.objectives._ppo.rollout import (
+    Rollouts,
+    Sampling,
+    budget_batches,
+    drawn,
+    nucleus,
+    sample,
+)
 from harness.objectives._ppo.trainer import train
 from harness.objectives.base import TrainJob
 from harness.objectives.ppo import Ppo
@@ -50,7 +60,7 @@ def test_gae_agrees_with_a_case_worked_by_hand() -> None:
     #   delta_0 = 1 + 0.9 * 1 - 0.5 = 1.4    A_0 = 1.4 + 0.45 * 3.25 = 2.8625
     #   returns A + V: 3.3625, 4.25, 3
     # and r = -1, V = 4, with rubbish on the padding: delta_0 = -1 + 0 - 4 = -5; return -1.
-    rewards = torch.tensor([[1.0, 2, 3], [-1, 0, 0]]).double()
+    rewards = torch.tensor([[1.0, 2, 3], [-1, 7, 7]]).double()
     values = torch.tensor([[0.5, 1, 2], [4, 9, 9]]).double()
     mask = torch.tensor([[1.0, 1, 1], [1, 0, 0]]).double()
     advantages, returns = losses.gae(rewards, values, mask, gamma=0.9, lam=0.5)
@@ -205,10 +215,11 @@ def test_samples_follow_the_policy() -> None:
     torch.manual_seed(0)
     model = bandit()
     counts = torch.zeros(8)
-    drawn_ = sample(model, [[3]] * 4000, list(range(4000)), sampling(max_new_tokens=1))
-    for answer in drawn_.answers:
+    how = sampling(max_new_tokens=1, temperature=0.7)
+    for answer in sample(model, [[3]] * 4000, list(range(4000)), how).answers:
         counts[answer[0]] += 1
-    wanted = torch.softmax(model(torch.tensor([[3]])).logits[0, -1], -1).detach()
+    wanted = torch.softmax(model(torch.tensor([[3]])).logits[0, -1] / 0.7, -1).detach()
+    assert wanted.max() > 2 * wanted.min()
     # chi-squared with 7 degrees of freedom: 24.3 is exceeded once in a thousand.
     assert (((counts - 4000 * wanted) ** 2) / (4000 * wanted)).sum() < 24.3
 
@@ -262,7 +273,10 @@ def bandit() -> Any:
         num_attention_heads=1, num_key_value_heads=1, max_position_embeddings=16,
         eos_token_id=0, pad_token_id=7, bos_token_id=None, tie_word_embeddings=False,
     )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        model.lm_head.weight *= 10  # so that some letters are likelier than others
+    return model
 
 
 def job_of(model: Any, tokenizer: Any, folder: Path, reward: Any, rows: Any, **more: Any) -> Any:
@@ -362,6 +376,7 @@ def test_first_step_starts_at_the_reference(
     assert first["kl"] == 0
     assert found.metrics["final_kl"] != 0
     assert found.steps == len(steps_of(job)) == 3
+    assert first["value_grad_norm"] > 0
     moved = {n for n, p in job.model.named_parameters() if not torch.equal(p, before[n])}
     assert moved
     assert all(("lora_" in name) == lora for name in moved)
@@ -375,6 +390,50 @@ def test_first_gradient_step_is_on_policy(tiny_model: Path, tmp_path: Path) -> N
     assert line["approx_kl"] == pytest.approx(0, abs=1e-9)
     assert line["clip_fraction"] == 0
     assert line["policy_loss"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("value", ["reward_copy", "head"])
+def test_minibatch_gradient_is_that_of_the_mean_over_its_tokens(
+    tiny_model: Path, tmp_path: Path, value: str
+) -> None:
+    options = {"value": value, "entropy_coef": 0.3, "value_coef": 0.7, "temperature": 0.8}
+    objective = Ppo(**quick(batch_tokens=24, **options))
+    job = tiny_job(tiny_model, tmp_path)
+    actor = Actor(objective, job)
+    prompts = [[40, 41], [42], [43, 44, 45], [46]]
+    rollouts = Rollouts(prompts, [[50, 51, 0], [52], [53, 0], [54, 55, 56, 57]], [True] * 4)
+    found = experience(objective, actor, scorer(job, 1, 64), rollouts, 0.1, 1)
+    with torch.no_grad():  # away from the rollout's policy, so that ratios matter
+        job.model.model.norm.weight += 0.3
+    rows = [3, 0, 1]
+    figures = _backward(objective, actor, found, rows, 1)
+    gradients = {n: p.grad.clone() for n, p in job.model.named_parameters()}
+    job.model.zero_grad()
+
+    policy, values, entropies = [], [], []
+    for row in rows:  # one by one, from the definitions
+        answer = torch.tensor(rollouts.answers[row])
+        ids = torch.tensor([prompts[row] + rollouts.answers[row]])
+        start, size = len(prompts[row]) - 1, len(answer)
+        out = job.model(ids, output_hidden_states=True)
+        logs = torch.log_softmax(out.logits[0, start : start + size] / 0.8, -1)
+        ratio = (logs[torch.arange(size), answer] - found.old[row, :size]).exp()
+        gain = found.advantages[row, :size]
+        policy.append(-torch.minimum(ratio * gain, ratio.clamp(0.8, 1.2) * gain))
+        entropies.append(-(logs.exp() * logs).sum(-1))
+        if value == "head":
+            new = actor.value_module(out.hidden_states[-1][0, start : start + size])[:, 0]
+        else:
+            hidden = job.reward_model.model(ids).last_hidden_state[0, start : start + size]
+            new = job.reward_model.score(hidden)[:, 0]
+        values.append(0.5 * (new - found.returns[row, :size]) ** 2)  # no value has moved: no clip
+    mean = {name: torch.cat(parts).mean() for name, parts in
+            {"policy": policy, "value": values, "entropy": entropies}.items()}  # fmt: skip
+    (mean["policy"] + 0.7 * mean["value"] - 0.3 * mean["entropy"]).backward()
+    assert figures["policy_loss"] == pytest.approx(mean["policy"].item(), rel=1e-4)
+    assert figures["value_loss"] == pytest.approx(mean["value"].item(), rel=1e-4)
+    for name, parameter in job.model.named_parameters():
+        assert torch.allclose(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5), name
 
 
 def test_token_budget_changes_only_rounding(tiny_model: Path, tmp_path: Path) -> None:
