@@ -26,6 +26,11 @@ class TrainJob:
         checkpoints: folder for this stage's own checkpoints; an earlier run's may lie there.
         step_log: JSON lines, one a step, that survives a kill.
         progress: called as progress(done, total, note).
+        reference_logits: the starting policy, frozen: reference_logits(input_ids, attention_mask)
+            -> logits, (batch, tokens, vocabulary). PPO needs it; a method's add_reference makes it.
+        reward_model: scores a prompt with its answer: a sequence classifier of one label (with the
+            policy's vocabulary), or reward_model(prompts, answers) -> numbers, of token ids each.
+        reward_tokenizer: the reward model's; None where it is known to be the policy's.
     """
 
     model: Any
@@ -44,6 +49,9 @@ class TrainJob:
     progress: Callable[[int, int, str], None]
     more_rows: Mapping[str, list[Row]] = field(default_factory=dict)
     """Role -> rows of the other data entries that `Objective.more_data` names."""
+    reference_logits: Callable[[Any, Any], Any] | None = None
+    reward_model: Any = None
+    reward_tokenizer: Any = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,12 @@ class Objective(Component):
     """Whether steps without any gradient are honest, as in GRPO when all rewards are equal."""
     layouts: ClassVar[tuple[str, ...]] = ()
     """Row layouts it can train on: `text`, `prompt_completion`, `messages` ..."""
+    head: ClassVar[Literal["lm", "score"]] = "lm"
+    """What stands on the trunk: `lm`, or `score` for one number a sequence."""
+    also_train: ClassVar[tuple[str, ...]] = ()
+    """Modules trained in full beside what the method trains."""
+    starts: ClassVar[tuple[str, ...]] = ()
+    """Objectives whose checkpoints it starts from: its policy's first, then its reward model's."""
     batches: ClassVar[str | None] = None
     """`module:function(objective, job) -> list of dicts`: sequences as the trainer's collator makes
     them (input_ids and labels; position_ids where documents are packed), for `harness data`."""
