@@ -140,6 +140,12 @@ class Plan:
         return frozenset(stage.key for stage in _closure(trials)) - shared
 
 
+def trained_by(stage: Stage) -> Iterator[Stage]:
+    """The training stages that a training stage goes on from or reads a model of, each once, the
+    first ones first and itself last."""
+    yield from (found for found in _closure([stage]) if found.kind == "train")
+
+
 def _closure(targets: Iterator[Stage] | list[Stage]) -> dict[Stage, None]:
     ordered: dict[str, Stage] = {}
 

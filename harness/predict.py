@@ -63,6 +63,8 @@ def predict_train(
     if total is None or trainable is None or parts is None:
         return found
     found["trainable_parameters"] = float(trainable)
+    if not objective.predictable:  # references, pairs, rollouts: unknown rather than wrong
+        return found
     size, state = BYTES[dtype], sum(parts.values())
     batch = int(getattr(objective, "per_device_train_batch_size", 1))
     limit = int(getattr(objective, "max_length", 1024))

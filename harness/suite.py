@@ -197,6 +197,9 @@ class Suite(BaseModel):
     """Hyper-parameters that differ between cells."""
     exclude: list[dict[str, str | int | float]] = []
     """Cells to leave out, such as `{method: full, model: big}`."""
+    reward_model: dict[str, Any] = {}
+    """The one reward model of all policies: `method` (default: the matrix's lora, else lora),
+    `model` (default: the cell's), `seed` (default: 0), and fields of the objective `reward`."""
     seeds: list[int] = [0]
     """Each cell is trained once a seed (initialisation and order of the rows)."""
     tune: Tune | None = None

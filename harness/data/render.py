@@ -55,6 +55,12 @@ def _asked(row: Row) -> list[Mapping[str, str]]:
     return list(row["messages"][:-1] if "messages" in row else row["prompt"])
 
 
+def prompt_row(row: Row) -> dict[str, Any]:
+    """The row without its answer: its prompt, as a string or as a chat."""
+    prompt = _asked(row) if "messages" in row else row["prompt"]
+    return {"id": row["id"], "cluster": row["cluster"], "group": row["group"], "prompt": prompt}
+
+
 def require_rows(rows: Sequence[Row]) -> None:
     """Raise where there is nothing to work on."""
     if not rows:

@@ -36,6 +36,7 @@ class SoftPrompt(PeftMethod):
         return {
             "packing": "documents packed into one row would share one prompt and see each other",
             "merge": "a learned prompt is no part of the weights",
+            "new_head": "a learned prompt goes on under the head it was trained with",
             "mixed_batch": "PEFT ignores adapter_names for soft prompts without a word",
         }
 
@@ -52,10 +53,14 @@ class SoftPrompt(PeftMethod):
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
         return self._repaired(super().load_trained(ref, checkpoint))
 
-    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
+    def resume(
+        self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
+    ) -> Any:
         from peft import PeftConfig, get_peft_model
 
         require_bare(base, self.name)
+        if also_train:
+            raise ModelError(f"{self.name} cannot resume: {self.lacks()['new_head']}")
         if self.has_encoder() and not (checkpoint / STATE).is_file():
             raise ModelError(
                 f"{checkpoint} holds the prompt but not the encoder that made it ({STATE}), so"

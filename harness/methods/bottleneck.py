@@ -40,7 +40,9 @@ class Bottleneck(PeftMethod):
     """
 
     paper = "arXiv:1902.00751"
-    traits = frozenset({"packing", "gradient_checkpointing", "resume", "swap", "mixed_batch"})
+    traits = frozenset(
+        {"packing", "gradient_checkpointing", "resume", "new_head", "swap", "mixed_batch"}
+    )
     impl = "harness.methods._bottleneck:BottleneckConfig"
 
     placement: Placement = "houlsby"
@@ -62,9 +64,11 @@ class Bottleneck(PeftMethod):
         )
         return made
 
-    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
+    def resume(
+        self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
+    ) -> Any:
         self.working_part()  # makes PEFT know the type
-        return super().resume(base, checkpoint)
+        return super().resume(base, checkpoint, also_train)
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
         self.working_part()

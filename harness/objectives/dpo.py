@@ -27,7 +27,8 @@ class Dpo(TrainerObjective):
     impl = "harness.objectives._dpo:train"
     paper = "arXiv:2305.18290"
     layouts = ("preference", "ranked")
-    starts = ("sft",)
+    starts_from = "sft"
+    predictable = False
 
     learning_rate: float = Field(1e-6, gt=0)
     """Peak learning rate; an adapter usually wants ten times that of full fine-tuning."""

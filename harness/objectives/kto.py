@@ -22,7 +22,8 @@ class Kto(TrainerObjective):
     impl = "harness.objectives._kto:train"
     paper = "arXiv:2402.01306"
     layouts = ("unpaired",)
-    starts = ("sft",)
+    starts_from = "sft"
+    predictable = False
 
     learning_rate: float = Field(1e-6, gt=0)
     """Peak learning rate; an adapter usually wants ten times that of full fine-tuning."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,11 @@ class Ppo(Objective):
     impl = f"{_PACKAGE}.trainer:train"
     paper = "arXiv:2203.02155"
     layouts = ("prompt", "prompt_completion", "messages", "preference", "unpaired")
-    starts = ("sft", "reward")
+    starts_from = "sft"
+    beside = ("reward",)
+    keeps_reference = True
+    reads_prompts = True
+    predictable = False
 
     learning_rate: float = Field(1e-5, gt=0)
     """Peak learning rate of the policy; an adapter usually wants ten times that."""
@@ -116,6 +121,11 @@ class Ppo(Objective):
         if self.max_steps > 0:
             return self.max_steps
         return max(1, round(rows * self.num_train_epochs / self.rollout_batch_size))
+
+    def needs_beside(self, role: str) -> Mapping[str, str]:
+        if self.value == "reward_copy":
+            return {"merge": "value: reward_copy trains a plain copy of the reward model"}
+        return {}
 
     def source_digest(self) -> str:
         """Of every file of the trainer, as it has several."""

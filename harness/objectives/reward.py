@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
-from harness.objectives.base import TrainerObjective
+from harness.objectives.base import BASE, TrainerObjective
 
 
 class Reward(TrainerObjective):
@@ -27,7 +28,9 @@ class Reward(TrainerObjective):
     layouts = ("preference", "ranked")
     head = "score"
     also_train = ("score",)
-    starts = ("sft",)
+    starts_from = "sft"
+    measures = True
+    predictable = False
 
     learning_rate: float = Field(1e-5, gt=0)
     """Peak learning rate; an adapter usually wants ten times that of full fine-tuning."""
@@ -52,3 +55,9 @@ class Reward(TrainerObjective):
     """Share of the prompts kept from training to measure on, where there are no validation rows."""
     disable_dropout: bool = True
     """Train without dropout, as in TRL."""
+
+    def needs(self) -> Mapping[str, str]:
+        if self.begins == BASE:
+            return super().needs()
+        reason = f"reward puts a score head on the checkpoint of {self.begins}"
+        return {**super().needs(), "new_head": reason}

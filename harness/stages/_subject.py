@@ -48,11 +48,12 @@ def load_subject(job: Job) -> tuple[Any, Any, Mapping[str, Any] | None]:
     ref = model_ref(trained["config"]["model"], job.config["device"], job.locators)
     method = method_of(trained["config"])
     checkpoint = folder / CHECKPOINT
-    _require_files(checkpoint)
+    require_files(checkpoint)
     model = method.load_trained(ref, checkpoint).eval()
     return model, ref.tokenizer(), job.input_record("checkpoint").metrics
 
 
-def _require_files(checkpoint: Path) -> None:
+def require_files(checkpoint: Path) -> None:
+    """Raise StageFailed where a checkpoint's weights are gone."""
     if not any(checkpoint.glob("*.safetensors")):
         raise StageFailed("input missing", f"{checkpoint} holds no weights", fix="run again")

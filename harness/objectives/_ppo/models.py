@@ -58,7 +58,7 @@ class Actor:
         self.model, self.job = job.model, job
         self.model.eval()  # no dropout: the ratio of equation 6 must be 1 before the first step
         self.shared = objective.value == "head"
-        self.value_module: Any = _head(job.model) if self.shared else _reward_copy(job.reward_model)
+        self.value_module: Any = _head(job.model) if self.shared else _reward_copy(job)
         self.value_module.eval()
         everything = [*self.model.parameters(), *self.value_module.parameters()]
         self.activations = KeptActivations(everything)
@@ -158,12 +158,15 @@ def _same_vocabulary(job: TrainJob) -> None:
         )
 
 
-def _reward_copy(reward_model: Any) -> Any:
+def _reward_copy(job: TrainJob) -> Any:
     """A trainable copy of the reward model, without an adapter (InstructGPT, appendix C.4).
 
     Raises:
         StageFailed: the reward is a function, or has an adapter that can't be merged.
     """
+    if job.value_model is not None:
+        return job.value_model().requires_grad_(True)
+    reward_model = job.reward_model
     if not hasattr(reward_model, "config"):
         raise StageFailed(
             "value model",
