@@ -245,3 +245,24 @@ def test_rows_are_checked_for_every_stage_before_anything_is_trained(aligned: Wo
     with pytest.raises(SuiteError, match="reward trains on preference or ranked rows"):
         aligned.run()
     assert not (aligned.store / "train").exists()
+
+
+# --- end to end ----------------------------------------------------------------------------------
+
+
+def reasons(outcome: Any) -> dict[str, str]:
+    return {r.label: (r.error or {}).get("message", "") for r in outcome.failed}
+
+
+@pytest.mark.slow
+def test_a_matrix_of_recipes_trains_what_its_plan_says_and_then_nothing(aligned: Workspace) -> None:
+    aligned.tree["matrix"] |= {"objective": [{"sft": SFT}, {"dpo": DPO}, {"ppo": PPO}]}
+    aligned.write(executor={"local": {"slots": 1, "threads": 1}})
+    planned = {s.key for s in aligned.open().plan.stages() if s.kind == "train"}
+    outcome = aligned.run()
+    assert not reasons(outcome)
+    ran = [outcome.records[key] for key in outcome.ran]
+    assert {r.key for r in ran if r.kind == "train"} == planned
+    kinds = Counter(r.config["objective"]["name"] for r in ran if r.kind == "train")
+    assert kinds == {"sft": 2, "reward": 1, "dpo": 2, "ppo": 2}
+    assert aligned.run().ran == []

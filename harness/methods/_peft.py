@@ -38,7 +38,7 @@ class PeftMethod(Method):
 
         require_bare(base, self.name)
         if also_train:
-            return load_adapter(self.attach(base, also_train), checkpoint)
+            return load_adapter(self.attach(base, also_train), checkpoint, also_train)
         return PeftModel.from_pretrained(base, checkpoint, is_trainable=True)
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
@@ -89,30 +89,27 @@ def require_bare(base: Any, name: str) -> None:
         )
 
 
-def load_adapter(model: Any, checkpoint: Path) -> Any:
-    """The checkpoint's adapter into a model that has a fresh one and more beside it.
+def load_adapter(model: Any, checkpoint: Path, also_train: tuple[str, ...]) -> Any:
+    """The checkpoint's adapter into a model that has a fresh one, and modules trained beside it.
 
     Raises:
         ModelError: it does not fill the adapter, or holds what has no place there.
     """
-    from peft import load_peft_weights, set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
-    found = set_peft_model_state_dict(model, load_peft_weights(str(checkpoint)), "default")
-    missing = [name for name in found.missing_keys if _of_adapter(model, name)]
-    if missing or found.unexpected_keys:
-        what = f"has no {missing[0]}" if missing else f"holds {found.unexpected_keys[0]}"
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    found = load_peft_weights(str(checkpoint))
+    beside = {n: tensor for n, tensor in own.items() if set(n.split(".")) & set(also_train)}
+    missing = sorted(own.keys() - found.keys() - beside.keys())
+    if missing or found.keys() - own.keys():
+        what = f"has no {missing[0]}" if missing else f"holds {min(found.keys() - own.keys())}"
         raise ModelError(
             f"the checkpoint is of another adapter: it {what}",
             where=str(checkpoint),
             fix="resume with the options that it was trained with",
         )
+    set_peft_model_state_dict(model, {**found, **beside})
     return model
-
-
-def _of_adapter(model: Any, name: str) -> bool:
-    """Whether a tensor is the adapter's own: trained, and no whole module beside it."""
-    parameter = dict(model.named_parameters()).get(name)
-    return parameter is not None and parameter.requires_grad and "modules_to_save" not in name
 
 
 def task_of(base: Any) -> str:
