@@ -50,7 +50,11 @@ def _trained(workspace: Workspace, methods: list[str], objective: Any) -> Outcom
 
 
 QUICK = {"max_steps": 4, "learning_rate": 1e-2, "per_device_train_batch_size": 4, "max_length": 64}
-OPTIONS = {"dpo": DPO, "kto": {**DPO, "data": "thumbs"}, "ppo": PPO, "ppo_ptx": PTX}
+SAMPLED = {**SFT, "num_generations": 2, "max_new_tokens": 4}
+OPTIONS = {
+    "dpo": DPO, "orpo": DPO, "kto": {**DPO, "data": "thumbs"}, "ppo": PPO, "ppo_ptx": PTX,
+    "grpo": SAMPLED, "rloo": SAMPLED,
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -58,9 +62,9 @@ OPTIONS = {"dpo": DPO, "kto": {**DPO, "data": "thumbs"}, "ppo": PPO, "ppo_ptx": 
 def test_every_pair_that_works_trains_a_few_steps(aligned: Workspace, objective: str) -> None:
     methods = [p.method for p in pairs() if p.objective == objective and not p.refusal]
     methods = [name for name in methods if name in OURS["method"]]
-    if not objective.startswith("ppo"):
+    if objective not in ("ppo", "ppo_ptx", "grpo", "rloo"):
         aligned.tree.pop("reward_model")
-    if objective in OPTIONS:
+    if objective in OPTIONS and objective != "orpo":
         aligned.write(overrides=[{"set": {f"sft.{name}": value for name, value in SFT.items()}}])
     outcome = _trained(aligned, methods, {objective: OPTIONS.get(objective, QUICK)})
     trained = [r for r in outcome.records.values() if r.kind == "train"]

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
 from harness.data.render import chat_ids, with_eos
-from harness.errors import DataError
+from harness.errors import DataError, unknown
 from harness.objectives._pairs import Pair, grouped, pairs_of
 from harness.objectives._reward_figures import figures
 from harness.objectives._trainer import run
@@ -62,6 +62,7 @@ def _groups(
 ) -> tuple[list[Group], dict[str, int]]:
     """One entry a prompt: its candidates' tokens, its pairs as places among them, their weights."""
     pairs, counts = pairs_of(rows, objective.unusable, objective.score_range)
+    _require_known(objective.dimension_weights, pairs)
     kept = [pair for pair in pairs if _longest(job.tokenizer, pair) <= objective.max_length]
     over = len(pairs) - len(kept)
     if not kept or (over and objective.overlong == "error"):
@@ -71,6 +72,16 @@ def _groups(
         )
     made = [_group(objective, job.tokenizer, group) for group in grouped(kept)]
     return made, {**counts, **({"over max_length": over} if over else {})}
+
+
+def _require_known(weights: Mapping[str, float], pairs: Sequence[Pair]) -> None:
+    """Raise where a weight names a dimension that no pair has: it would be left out in silence."""
+    known = sorted({pair.dimension for pair in pairs} - {""})
+    for name in sorted(set(weights) - set(known)):
+        raise DataError(
+            unknown("dimension", name, known, hint="the rows' column `dimension`"),
+            where="reward.dimension_weights",
+        )
 
 
 def _group(objective: Reward, tokenizer: Any, pairs: Sequence[Pair]) -> Group:

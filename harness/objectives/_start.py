@@ -83,3 +83,14 @@ def forget_reference(model: Any) -> None:
             model.delete_adapter(REFERENCE)
             model.set_adapter("default")
     vars(base).pop("forward", None)
+
+
+@contextlib.contextmanager
+def start_as_reference(trainer_module: Any, model: Any) -> Iterator[None]:
+    """Where TRL's module would load a reference from the model's folder, copy the model itself."""
+    load = trainer_module.create_model_from_path
+    trainer_module.create_model_from_path = lambda *_, **__: reference_model(model)
+    try:
+        yield
+    finally:
+        trainer_module.create_model_from_path = load
