@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from conftest import DPO, PPO, REWARD, SFT, Workspace
 
+from harness import component
 from harness.errors import SuiteError
+from harness.listing import members
+from harness.methods.full import Full
 from harness.stage import Stage
 
 
@@ -137,6 +140,16 @@ def test_tuning_the_last_stage_trains_no_sft_again(aligned: Workspace) -> None:
     assert len(found["sft"]) == 1
 
 
+def test_objectives_are_listed_with_rows_recipe_and_paper() -> None:
+    pages = {name: members("objective", name) for name in component.names("objective")}
+    assert (
+        "rows: preference, ranked\nrecipe: base -> sft -> dpo\npaper: arXiv:2305.18290"
+        in (pages["dpo"])
+    )
+    assert "recipe: base -> sft -> ppo, with a reward model" in pages["ppo"]
+    assert "recipe: base -> sft\n" in pages["sft"]
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 
@@ -211,3 +224,60 @@ def test_a_matrix_of_recipes_trains_what_its_plan_says_and_then_nothing(aligned:
     kinds = Counter(r.config["objective"]["name"] for r in ran if r.kind == "train")
     assert kinds == {"sft": 2, "reward": 1, "dpo": 2, "ppo": 2}
     assert aligned.run().ran == []
+
+
+def audit_of(outcome: Any, label: str) -> dict[str, str]:
+    record = next(r for r in outcome.records.values() if r.kind == "train" and r.label == label)
+    return {check["check"]: check["status"] for check in record.metrics["audit"]}
+
+
+def planned_training(aligned: Workspace, *objectives: dict[str, Any], method: Any = "full") -> None:
+    aligned.tree["matrix"] |= {"method": [method], "objective": list(objectives)}
+    if not any("ppo" in objective for objective in objectives):
+        aligned.tree.pop("reward_model", None)
+
+
+@pytest.mark.slow
+def test_resumed_stages_are_audited_against_their_start(aligned: Workspace) -> None:
+    planned_training(aligned, {"sft": SFT}, {"ppo": PPO}, method={"lora": {"r": 4}})
+    outcome = aligned.run()
+    assert not reasons(outcome)
+    assert "it starts as its starting checkpoint" not in audit_of(outcome, "lora-sft")
+    found = audit_of(outcome, "lora-ppo")
+    for check in (
+        "it starts as its starting checkpoint", "it differs from its start",
+        "the reference stayed", "the reward model stayed", "switched off, it is its base",
+        "trainable parameters as declared", "training moved every trainable tensor",
+        "the checkpoint reloads", "nothing frozen moved",
+    ):  # fmt: skip
+        assert found[check] == "passed", check
+    reward = audit_of(outcome, "lora-reward")
+    assert reward["trainable parameters as declared"] == "passed"  # the head among them
+    assert reward["gradients reached every trainable tensor"] == "passed"
+
+
+@pytest.mark.slow
+def test_a_failed_start_takes_only_what_goes_on_from_it(aligned: Workspace) -> None:
+    aligned.tree["matrix"] |= {"objective": [{"sft": SFT}, {"dpo": DPO}]}
+    aligned.tree.pop("reward_model")
+    rule = {"match": {"method": "lora", "objective": "sft"}, "set": {"sft.max_length": 2}}
+    aligned.write(overrides=[rule])
+    outcome = aligned.run()
+    told = reasons(outcome)
+    assert told["lora-dpo"].startswith("not run, as its input")
+    assert "max_length" in told["lora-dpo"]
+    assert all(label.startswith("lora-") for label in told)
+    done = {r.label for r in outcome.records.values() if r.kind == "train" and r.ok}
+    assert done == {"full-sft", "full-dpo"}
+
+
+@pytest.mark.slow
+def test_a_start_that_is_not_the_checkpoint_fails_before_training(
+    aligned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned_training(aligned, {"dpo": DPO}, method="full")
+    monkeypatch.setattr(Full, "resume", lambda self, base, *_: self.attach(base))
+    outcome = aligned.run(f"sft.learning_rate={SFT['learning_rate']}", "sft.max_length=64")
+    assert "it starts as its starting checkpoint: relative logit" in reasons(outcome)["full-dpo"]
+    failed = next(r for r in outcome.failed if r.kind == "train")
+    assert not (aligned.store / "train" / failed.key[:24] / "steps.jsonl").exists()

@@ -40,9 +40,10 @@ class Bottleneck(PeftMethod):
     """
 
     paper = "arXiv:1902.00751"
-    traits = frozenset(
-        {"packing", "gradient_checkpointing", "resume", "new_head", "swap", "mixed_batch"}
-    )
+    traits = frozenset({
+        "packing", "gradient_checkpointing", "resume", "reference", "new_head", "swap",
+        "mixed_batch"
+    })  # fmt: skip
     impl = "harness.methods._bottleneck:BottleneckConfig"
 
     placement: Placement = "houlsby"
