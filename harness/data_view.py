@@ -142,6 +142,8 @@ def _counts(
     found, counts = data.metrics, record.metrics["rows"]
     lost = sum(found["dropped"].values())
     yield f"rows: {found['rows']} usable ({found['layout']}), {lost} dropped"
+    if found.get("gathered"):
+        yield f"  gathered from {found['gathered']} answers that were scored alone"
     for text in _file(view.data, "dropped.jsonl", opened).splitlines():
         reason = json.loads(text)
         yield (

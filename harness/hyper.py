@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness import component
@@ -37,9 +37,18 @@ def holds(rule: Mapping[str, str | int | float], seen: Mapping[str, str]) -> boo
     return all(seen.get(axis) == str(value) for axis, value in rule.items())
 
 
-def check_hyper(suite: Suite, hyper: Mapping[str, Any], trained_on: Sequence[str]) -> None:
+def check_hyper(
+    suite: Suite,
+    hyper: Mapping[str, Any],
+    trained_on: Sequence[str],
+    recipes: Mapping[str, Iterable[str]],
+) -> None:
     """Every name in a rule, and every dotted key, must be one that the matrix has, so that a typo
-    is not ignored."""
+    is not ignored.
+
+    Args:
+        recipes: axis -> names that the matrix may lack, and that its recipes have.
+    """
     named: dict[str, Sequence[str]] = {
         "model": list(suite.matrix.get("model") or suite.models),
         "data": trained_on,
@@ -49,9 +58,12 @@ def check_hyper(suite: Suite, hyper: Mapping[str, Any], trained_on: Sequence[str
             component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0]
             for index, spec in enumerate(suite.matrix[axis])
         ]
-    present = {*named["method"], *named["objective"]}
+    own = {*named["method"], *named["objective"]}
     for index, rule in enumerate(suite.exclude):
         _check_rule(rule, named, hyper, f"exclude[{index}]")
+    for axis, names in recipes.items():
+        named[axis] = [*named[axis], *(name for name in names if name not in named[axis])]
+    present = {*named["method"], *named["objective"]}
     keys = [(f"matrix.{key}", key) for key in hyper]
     for index, override in enumerate(suite.overrides):
         keys += [(f"overrides[{index}].set", key) for key in override.set]
@@ -62,16 +74,15 @@ def check_hyper(suite: Suite, hyper: Mapping[str, Any], trained_on: Sequence[str
                 where=f"overrides[{index}].set",
                 fix=f"remove it from one of the two (--set matrix.{key}=[...] sets the axis)",
             )
+    _check_space(suite, hyper, own)
     keys += [(f"tune.space.{key}", key) for key in (suite.tune.space if suite.tune else ())]
-    _check_space(suite, hyper)
     for where, key in keys:
         name, _, path = key.partition(".")
         if not path:
             raise SuiteError(f"'{key}' names no field", where=where, fix="write component.field")
         if name not in present:
-            message = unknown(
-                "component", name, present, hint="methods and objectives in the matrix"
-            )
+            hint = "methods and objectives in the matrix and in its recipes"
+            message = unknown("component", name, present, hint=hint)
             raise SuiteError(message, where=where)
 
 
@@ -91,9 +102,20 @@ def _check_rule(
             raise SuiteError(unknown(axis, str(value), named[axis]), where=f"{where}.{axis}")
 
 
-def _check_space(suite: Suite, hyper: Mapping[str, Any]) -> None:
-    """What is tuned is set by nothing else, or two places would say one thing."""
+def _check_space(suite: Suite, hyper: Mapping[str, Any], own: Collection[str]) -> None:
+    """What is tuned is set by nothing else, or two places would say one thing; and it belongs to a
+    cell's own stage, as those before it are trained once for all cells."""
     for key in suite.tune.space if suite.tune else ():
+        name, _, path = key.partition(".")
+        if path in ("start", "data"):
+            raise SuiteError(
+                f"'{key}' says what is trained, and is not tuned",
+                where=f"tune.space.{key}",
+                fix=f"make it an axis of the matrix: `{key}: [...]`",
+            )
+        if path and name not in own:
+            message = unknown("component", name, own, hint="methods and objectives in the matrix")
+            raise SuiteError(message, where=f"tune.space.{key}")
         if key in hyper:
             raise SuiteError(
                 f"'{key}' is an axis of the matrix, and tuned",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from harness import component
 from harness.errors import SuiteError, unknown
-from harness.hyper import Fields, check_hyper, holds, set_budget, set_fields
+from harness.hyper import check_hyper, holds
 from harness.matrix_checkpoints import (
     checkpoint_cells,
     is_sibling,
@@ -19,7 +19,25 @@ from harness.matrix_checkpoints import (
 )
 from harness.methods.base import Method
 from harness.objectives.base import Objective
+from harness.recipe import (
+    Cell,
+    Trained,
+    cell_beside,
+    group_of,
+    in_recipes,
+    recipe_of,
+    refuse_scores,
+    written,
+)
 from harness.suite import AXES, Generate, Suite
+
+
+@dataclass(frozen=True)
+class Before:
+    """A stage of a recipe before the last, and its name."""
+
+    group: str
+    objective: Objective
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,8 @@ class Variant:
         evaluations: data entries on whose test rows it is scored.
         checkpoint: its name in the suite's `checkpoints`, when it was trained elsewhere.
         merged_from: the group whose training it shares, when it is that with the adapter merged.
+        before: what its recipe trains before it; each starts from the one before.
+        beside: models that its training needs, by role: a reward model.
     """
 
     id: str
@@ -47,6 +67,8 @@ class Variant:
     labels: Mapping[str, str] = field(default_factory=dict)
     checkpoint: str = ""
     merged_from: str = ""
+    before: tuple[Before, ...] = ()
+    beside: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -180,7 +202,7 @@ def _cells(suite: Suite) -> list[Variant]:
         "objective": suite.matrix["objective"],
     }
     hyper = {axis: values for axis, values in suite.matrix.items() if axis not in AXES}
-    check_hyper(suite, hyper, _trained_on(suite))
+    check_hyper(suite, hyper, _trained_on(suite), in_recipes(suite))
     found: dict[str, Variant] = {}
     for indexes in itertools.product(*(range(len(values)) for values in axes.values())):
         cell = {axis: (axes[axis][i], i) for axis, i in zip(axes, indexes, strict=True)}
@@ -207,46 +229,60 @@ def _variants(
     suite: Suite, cell: dict[str, tuple[Any, int]], hyper: dict[str, Any], axes: Mapping[str, Any]
 ) -> list[Variant]:
     """The seeds of one cell; none if it is excluded."""
-    parts: Fields = {}
-    names: dict[str, str] = {}
-    for axis in ("method", "objective"):
-        spec, index = cell[axis]
-        where = f"matrix.{axis}[{index}]"
-        names[axis], fields = component.split_spec(spec, axis, where)
-        component.find(axis, names[axis], where)
-        parts[names[axis]] = fields
-    labels = {"model": cell["model"][0], "data": cell["data"][0], **names}
-    applied = {k: v for k, v in hyper.items() if k.split(".")[0] in parts}
-    seen = labels | {k: str(v) for k, v in applied.items()}
+    labels, fields = {"model": cell["model"][0], "data": cell["data"][0]}, {}
+    where = {axis: f"matrix.{axis}[{cell[axis][1]}]" for axis in ("method", "objective")}
+    for axis, place in where.items():
+        labels[axis], given = component.split_spec(cell[axis][0], axis, place)
+        component.find(axis, labels[axis], place)
+        fields[labels[axis]] = given
+    refuse_scores(labels["objective"], where["objective"])
+    known = (labels["method"], labels["objective"])
+    own = {k: str(v) for k, v in hyper.items() if k.split(".")[0] in known}
+    if any(holds(rule, labels | own) for rule in suite.exclude):
+        return []
+    asked = Cell(labels, fields, written(suite), hyper, where)
+    trained = recipe_of(suite, asked)
+    seen = labels | {k: str(v) for k, v in trained.applied.items()}
     if any(holds(rule, seen) for rule in suite.exclude):
         return []
-    for index, override in enumerate(suite.overrides):
-        if holds(override.match, seen):
-            set_fields(parts, override.set, f"overrides[{index}].set")
-    set_fields(parts, applied, "matrix")
-    if suite.budget is not None:
-        set_budget(parts, names["objective"], suite.budget)
-    built = {
-        axis: component.build_fields(component.find(axis, name), parts[name], f"{axis} {name}")
-        for axis, name in names.items()
-    }
     several = [axis for axis in ("model", "data") if len(axes[axis]) > 1]
-    group = "-".join([names["method"], names["objective"]])
-    group += "".join(f"-{labels[axis]}" for axis in several)
-    group += "".join(f"-{k.split('.')[-1]}={v}" for k, v in applied.items())
-    labels |= {k: str(v) for k, v in applied.items()}
+    made = _trained(suite, asked, trained, several)
+    evaluations = tuple(suite.evaluate or [labels["data"]])
     return [
-        Variant(
-            id=f"{group}#{seed}" if len(suite.seeds) > 1 else group,
-            group=group,
-            model=labels["model"],
-            data=labels["data"],
-            method=cast(Method, built["method"]),
-            objective=cast(Objective, built["objective"]),
+        replace(
+            made,
+            id=f"{made.group}#{seed}" if len(suite.seeds) > 1 else made.group,
             seed=seed,
-            generate=suite.generate,
-            evaluations=tuple(suite.evaluate or [labels["data"]]),
-            labels={**labels, "seed": str(seed)},
+            evaluations=evaluations,
+            labels={**made.labels, "seed": str(seed)},
         )
         for seed in suite.seeds
     ]
+
+
+def _trained(suite: Suite, cell: Cell, trained: Trained, several: Sequence[str]) -> Variant:
+    """The variant of a recipe, with the models beside it, which are variants of their own."""
+    *before, objective = trained.stages
+    beside = {}
+    for role in dict.fromkeys(role for stage in trained.stages for role in stage.beside):
+        other, seed = cell_beside(suite, cell, role)
+        found = _trained(suite, other, recipe_of(suite, other), several)
+        beside[role] = replace(found, seed=seed)
+    labels = {**cell.labels, **{k: str(v) for k, v in trained.applied.items()}}
+    if objective.begins != objective.starts_from:
+        labels["start"] = objective.begins
+    group = group_of(cell.labels, trained, objective, several)
+    return Variant(
+        id=group,
+        group=group,
+        model=cell.labels["model"],
+        data=cell.labels["data"],
+        method=trained.method,
+        objective=objective,
+        seed=0,
+        generate=suite.generate,
+        evaluations=(),
+        labels=labels,
+        before=tuple(Before(group_of(cell.labels, trained, o, several), o) for o in before),
+        beside=beside,
+    )

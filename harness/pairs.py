@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from harness import component
 from harness.methods.base import Method
-from harness.objectives.base import Objective
+from harness.objectives.base import BASE, Objective
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,15 @@ class Pair:
 
 def refusal_of(method: Method, objective: Objective) -> str | None:
     """Why these two, with the options they have, cannot be trained together; None if they can."""
-    for trait, reason in objective.needs().items():
+    needs = dict(objective.needs())
+    if objective.begins != BASE:
+        needs["resume"] = f"{objective.name} goes on from the checkpoint of {objective.begins}"
+    return lacking(method, needs)
+
+
+def lacking(method: Method, needs: Mapping[str, str]) -> str | None:
+    """The first trait that a method lacks of those asked for, with both reasons."""
+    for trait, reason in needs.items():
         refused = method.refusal(trait)
         if refused is not None:
             return f"{reason}, and {refused}"
@@ -32,7 +40,8 @@ def refusal_of(method: Method, objective: Objective) -> str | None:
 def pairs() -> Iterator[Pair]:
     """Every member of both axes, those from entry points too."""
     for objective in component.names("objective"):
-        aim = cast(Objective, component.find("objective", objective)())
+        # model_construct: a field that a suite must give says nothing of the pair.
+        aim = cast(Objective, component.find("objective", objective).model_construct())
         for method in component.names("method"):
             way = cast(Method, component.find("method", method)())
             yield Pair(method, objective, refusal_of(way, aim))

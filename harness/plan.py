@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any, cast
 
 from harness import component
-from harness.errors import SuiteError, unknown
+from harness.errors import SuiteError
 from harness.executors.base import Executor
 from harness.matrix import Variant, baseline_of, expand
-from harness.pairs import refusal_of
 from harness.plan_checkpoints import Checkpoints, refuse_merge
-from harness.plan_graph import STAGE_VERSIONS, Plan, Scored, Tuning, VariantPath
+from harness.plan_graph import STAGE_VERSIONS, Plan, Scored, Tuning, VariantPath, trained_by
+from harness.plan_recipe import Recipes, refuse_pairs
 from harness.plan_sources import Sources
 from harness.plan_tune import judge_of, plan_tuning, tuned, winner
-from harness.predict import predict_generate, predict_train
+from harness.predict import predict_generate
 from harness.scorers.base import Scorer
 from harness.stage import Record, Stage
 from harness.store import Store
@@ -56,6 +56,7 @@ class _Planner:
         self.executor = cast(Executor, component.build("executor", self.suite.executor, "executor"))
         self.sources = Sources(self.suite, self.file, store, self.executor, limit)
         self.checkpoints = Checkpoints(self.sources)
+        self.recipes = Recipes(self.suite, self.sources, self.executor)
         self.tunings: dict[str, Tuning] = {}
         self.scorers = [
             cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
@@ -68,9 +69,10 @@ class _Planner:
             raise SuiteError(refusal, where=f"{self.file}: resources")
         variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
         for variant in variants:
-            _refuse_pair(variant)
+            refuse_pairs(variant)
             refuse_merge(variant)
-            self.sources.model(variant.model)
+            for made in (variant, *variant.beside.values()):
+                self.sources.model(made.model)
         self._require_distinct_metrics()
         paths = tuple(self._tuned_path(variant) for variant in variants)
         return Plan(
@@ -116,8 +118,8 @@ class _Planner:
                 )
 
         def score(trial: Variant) -> Stage:
-            _refuse_pair(trial)
-            train, scorer = self._train(trial), self.scorers[judge.scorer]
+            refuse_pairs(trial)
+            train, scorer = self.recipes.train(trial), self.scorers[judge.scorer]
             if scorer.reads == "model":
                 return self._model_score(trial, scorer, train, entry, "validation")
             predictions = self._generate(trial, entry, train, "validation")
@@ -130,7 +132,7 @@ class _Planner:
 
     def _path(self, variant: Variant) -> VariantPath:
         train = (
-            self._train(variant)
+            self.recipes.train(variant)
             if variant.trained
             else self.checkpoints.stage(variant)
             if variant.checkpoint
@@ -143,40 +145,6 @@ class _Planner:
         for index, scorer in enumerate(self.scorers):
             scores += self._scores(variant, scorer, f"scorers[{index}]", train, generate)
         return VariantPath(variant, train, generate, tuple(scores))
-
-    def _train(self, variant: Variant) -> Stage:
-        if not (variant.method and variant.objective and variant.data):
-            raise AssertionError("an untrained use has no training stage")
-        inputs = {"train": self.sources.rows(variant.data, "train")}
-        for role, entry in variant.objective.more_data().items():
-            if entry not in self.suite.data:
-                message = unknown("data", entry, self.suite.data, hint="the keys of `data:`")
-                raise SuiteError(message, where=f"variant {variant.id}: {role}")
-            inputs[role] = self.sources.rows(entry, "train")
-        if variant.objective.validates:
-            reason = f"keep: best of {variant.objective.name} chooses by it"
-            inputs["validation"] = self.sources.rows(variant.data, "validation", reason)
-        stage = Stage(
-            "train",
-            {
-                "version": STAGE_VERSIONS["train"],
-                "model": self.sources.model_config(variant.model),
-                "device": self.executor.device(),
-                "method": variant.method.identity(),
-                "objective": variant.objective.identity(),
-                "seed": variant.seed,
-                "data_seed": variant.seed,
-            },
-            inputs=inputs,
-            locators=self.sources.model_locators(variant.model),
-            resources=self.suite.resources,
-            label=variant.id,
-        )
-        predicted = predict_train(
-            self.sources.models[variant.model], variant.method, variant.objective,
-            self.sources.counts(inputs["train"]), self.store, str(stage.config["model"]["dtype"]),
-        )  # fmt: skip
-        return replace(stage, predicted=predicted)
 
     def _generate(
         self, variant: Variant, entry: str, train: Stage | None, split: str = "test"
@@ -266,9 +234,10 @@ class _Planner:
             if path.train is None:
                 continue
             trained_on = [
-                s
-                for role, s in path.train.inputs.items()
-                if s.kind == "data" and role != "validation"
+                rows
+                for train in trained_by(path.train)
+                for role, rows in train.inputs.items()
+                if rows.kind == "data" and role != "validation"
             ]
             for rows, entry in itertools.product(trained_on, path.variant.evaluations):
                 test = self.sources.rows(entry, "test")
@@ -311,17 +280,3 @@ def _titles(scorer: Scorer) -> list[str]:
     if label is None:
         return metrics
     return [label] if len(metrics) == 1 else [f"{label} {metric}" for metric in metrics]
-
-
-def _refuse_pair(variant: Variant) -> None:
-    """A method that lacks what the objective's options ask of it is refused, with the reason."""
-    if variant.method is None or variant.objective is None:
-        return
-    refusal = refusal_of(variant.method, variant.objective)
-    if refusal is not None:
-        raise SuiteError(
-            f"method '{variant.method.name}' cannot be trained with '{variant.objective.name}'"
-            f" as set: {refusal}",
-            where=f"variant {variant.id}",
-            fix="change the option with `overrides:`, or leave the cell out with `exclude:`",
-        )

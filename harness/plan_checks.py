@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import SuiteError
+from harness.objectives.base import BASE
 from harness.plan import Plan
+from harness.plan_recipe import Training, all_trainings
 from harness.stage import Record, Stage
 from harness.store import Store
 
@@ -18,22 +20,8 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
         SuiteError: rows an objective cannot train on, or chats for a model without a template.
     """
     for path in (path.draft or path for path in planned.paths):
-        variant = path.variant
-        template = planned.models[variant.model].chat_template
-        own = planned.suite.models[variant.model].chat_template
-        if path.train is not None and variant.objective is not None:
-            found = records[path.train.inputs["train"].key].metrics
-            layout = found["layout"]
-            refusal = variant.objective.refuse_layout(layout)
-            if refusal:
-                raise SuiteError(refusal, where=f"{planned.file}: data.{variant.data}.train")
-            if found["conversational"] and not own and template == "":
-                raise SuiteError(
-                    f"data.{variant.data} holds chats, and model '{variant.model}' has no chat"
-                    " template",
-                    where=f"{planned.file}: models.{variant.model}",
-                    fix="set `chat_template: FILE.jinja`, or map the rows to prompt and completion",
-                )
+        for made in all_trainings(path.variant):
+            _fits(planned, made, records)
         for entry, generate in path.generate.items():
             layout = records[generate.inputs["data"].key].metrics["layout"]
             if layout == "text":
@@ -42,6 +30,28 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
                     where=f"{planned.file}: data.{entry}.test",
                     fix="drop the scorers that read predictions, or map prompt and completion",
                 )
+
+
+def _fits(planned: Plan, made: Training, records: Mapping[str, Record]) -> None:
+    """The rows of one training stage, for its objective and its model."""
+    found = records[planned.data[made.entry, "train"].key].metrics
+    objective, model = made.objective, made.variant.model
+    refusal = objective.refuse_layout(found["layout"])
+    if refusal:
+        raise SuiteError(
+            refusal,
+            where=f"{planned.file}: data.{made.entry}.train",
+            fix=f"name an entry with such rows: `{objective.name}: {{data: NAME}}`"
+            if objective.starts_from != BASE
+            else "",
+        )
+    own, template = planned.suite.models[model].chat_template, planned.models[model].chat_template
+    if found["conversational"] and not own and template == "":
+        raise SuiteError(
+            f"data.{made.entry} holds chats, and model '{model}' has no chat template",
+            where=f"{planned.file}: models.{model}",
+            fix="set `chat_template: FILE.jinja`, or map the rows to prompt and completion",
+        )
 
 
 def explain_miss(stage: Stage, store: Store) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ class Split(BaseModel):
             "prompt_completion",
             "prompt",
             "preference",
+            "ranked",
+            "scored",
             "unpaired",
             "alpaca",
             "sharegpt",
@@ -57,6 +60,14 @@ class Split(BaseModel):
     """What the columns mean; default: told by their names (`harness data` shows the outcome)."""
     chat: bool = False
     """Make chats of prompts and answers that are plain strings; alpaca loses its template."""
+    scale: tuple[float, float] | None = None
+    """Least and greatest score that judged answers can have; a row with another is unusable."""
+    weights: dict[str, float] = {}
+    """Dimension -> weight (0: not counted), for answers scored in several: the mean of an answer's
+    scores by weight ranks it."""
+    unusable: Literal["drop", "error"] = "drop"
+    """What happens to rows that make no sense in their layout (equal or empty answers, a score out
+    of its scale ...): left out and counted by reason, or an error."""
     delimiter: str = "\n\n"
     """What separates the documents of a text file."""
     rows: tuple[int, int | None] | None = None
@@ -74,6 +85,15 @@ class Split(BaseModel):
     """Seeds the draws of a mixture."""
     mixture_stop: Literal["first_exhausted", "all_exhausted"] = "first_exhausted"
     """A mixture ends when an entry runs out, or, repeating rows, when each has been used up."""
+
+    @model_validator(mode="after")
+    def _readable_scores(self) -> Split:
+        if self.scale is not None and not self.scale[0] < self.scale[1]:
+            raise ValueError("`scale` is the least score, then the greatest")
+        weights = self.weights.values()
+        if self.weights and (not any(weights) or not all(map(math.isfinite, weights))):
+            raise ValueError("`weights` are numbers, not all of them 0")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Split:
@@ -179,6 +199,9 @@ class Suite(BaseModel):
     """Hyper-parameters that differ between cells."""
     exclude: list[dict[str, str | int | float]] = []
     """Cells to leave out, such as `{method: full, model: big}`."""
+    reward_model: dict[str, Any] = {}
+    """The one reward model of all policies: `method` (default: the matrix's lora, else lora),
+    `model` (default: the cell's), `seed` (default: 0), and fields of the objective `reward`."""
     seeds: list[int] = [0]
     """Each cell is trained once a seed (initialisation and order of the rows)."""
     tune: Tune | None = None

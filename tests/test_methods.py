@@ -389,3 +389,36 @@ def test_full_refuses_a_checkpoint_of_another_model(ref: ModelRef, tmp_path: Pat
     method = of("full")
     with pytest.raises(ModelError, match="another model"):
         method.resume(method.load(ref), tmp_path)
+
+
+@every_method
+def test_a_score_head_goes_on_from_a_language_models_checkpoint(
+    ref: ModelRef, tmp_path: Path, case: str
+) -> None:
+    import torch
+
+    method = of(case)
+    if method.refusal("new_head"):
+        with pytest.raises(ModelError, match="head it was trained with"):
+            method.resume(method.load(ref, "score"), tmp_path, ("score",))
+        return
+    trained = attach(method, ref)
+    train(trained)
+    method.save(trained, tmp_path / "lm")
+    scores = method.resume(method.load(ref, "score"), tmp_path / "lm", ("score",))
+    wanted, state = method.trainable_state(trained), method.trainable_state(scores)
+    assert any("score" in name for name in state)
+    shared = {n: t for n, t in state.items() if "score" not in n}
+    shared_wanted = {n: t for n, t in wanted.items() if n in shared}
+    assert shared.keys() == shared_wanted.keys()
+    assert all(torch.equal(shared[name], shared_wanted[name]) for name in shared)
+    for _ in range(2):
+        scores(input_ids=ids()).logits.sum().backward()
+        with torch.no_grad():
+            for parameter in scores.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.01 * parameter.grad
+    method.save(scores, tmp_path / "score")
+    again = method.load_trained(ref, tmp_path / "score")
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=ids()).logits, scores.eval()(input_ids=ids()).logits)

@@ -53,3 +53,24 @@ def messages(value: Any, column: str, *, ends: str | None) -> Chat:
     if ends is not None and chat[-1]["role"] != ends:
         raise Unusable(f"`{column}` does not end with the {ends}")
     return chat
+
+
+def prompt_of(row: Mapping[str, Any], column: str = "prompt") -> Any:
+    """A prompt as it stands: text, or messages."""
+    value = row.get(column)
+    return messages(value, column, ends=None) if isinstance(value, list) else string(row, column)
+
+
+def side(row: Mapping[str, Any], column: str, like: Any) -> Any:
+    """An answer in the form its prompt has."""
+    if isinstance(like, str):
+        return string(row, column)
+    value = row.get(column)
+    if isinstance(value, str):
+        return [{"role": "assistant", "content": value}]
+    return messages(value, column, ends="assistant")
+
+
+def content(value: Any) -> str:
+    """A string, or what the last message of a chat says."""
+    return value if isinstance(value, str) else str(value[-1]["content"]) if value else ""

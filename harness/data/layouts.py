@@ -7,10 +7,13 @@ all lists of messages (`role`, `content`):
     messages              messages
     prompt_completion     prompt, completion
     prompt                prompt
-    preference            prompt, chosen, rejected
+    preference            prompt, chosen, rejected; perhaps dimension, chosen_score, rejected_score
+    ranked                prompt, responses, ranks or scores; perhaps dimension
     unpaired              prompt, completion, label (true: wanted)
 
-alpaca, sharegpt and hh_rlhf are other people's ways to write these, and are turned into them.
+`scored` rows (prompt, completion, score) hold one answer each, and become `ranked` where a suite
+names that layout (see harness.data.preferences). alpaca, sharegpt and hh_rlhf are other people's
+ways to write these, and are turned into them.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.data.cells import ROLES, Chat, Unusable, messages, string
+from harness.data.cells import ROLES, Chat, Unusable, content, messages, prompt_of, side, string
+from harness.data.preferences import Reading, dimension, pair_scores, ranked, scored
 
 Row = Mapping[str, Any]
 
@@ -41,6 +45,8 @@ def detect(row: Row) -> str | None:
     has = row.keys()
     if "conversations" in has:
         return "sharegpt"
+    if "responses" in has and has & {"ranks", "ranking", "scores"}:
+        return "ranked"
     if {"chosen", "rejected"} <= has:
         return "hh_rlhf" if _is_hh(row) else "preference"
     answered = "messages" in has or {"prompt", "completion"} <= has
@@ -57,47 +63,32 @@ def detect(row: Row) -> str | None:
     return "prompt" if "prompt" in has else None
 
 
-def normal(row: Row, layout: str, *, chat: bool) -> dict[str, Any]:
-    """The columns of a row in its normal form.
+def normal(row: Row, layout: str, *, chat: bool, reading: Reading | None = None) -> dict[str, Any]:
+    """The columns of a row in its normal form (of a `scored` one, before answers are gathered).
 
     Args:
         layout: as `detect` names it.
         chat: make chats of prompts and answers that are strings.
+        reading: how scores are read; default: as they are.
 
     Raises:
         Unusable: with the reason.
     """
-    found = _FORMATS[layout](row, chat)
+    reading = reading or Reading()
+    found = _JUDGED[layout](row, reading) if layout in _JUDGED else _FORMATS[layout](row, chat)
+    if layout == "preference":
+        found |= {**dimension(row), **pair_scores(row, reading)}
     if chat and isinstance(found.get("prompt"), str):
         found = _as_chat(found)
-    if any(not _text_of(found[name]).strip() for name in _ANSWERS if name in found):
+    answers = [found[name] for name in _ANSWERS if name in found] + found.get("responses", [])
+    if any(not content(answer).strip() for answer in answers):
         raise Unusable("empty")
-    if "prompt" in found and not _text_of(found["prompt"]).strip():
+    if "prompt" in found and not content(found["prompt"]).strip():
         raise Unusable("empty prompt")
     return found
 
 
 _ANSWERS = ("text", "messages", "completion", "chosen", "rejected")
-
-
-def _text_of(value: Any) -> str:
-    """A string, or the last message of a chat."""
-    return value if isinstance(value, str) else str(value[-1]["content"]) if value else ""
-
-
-def _side(row: Row, column: str, like: Any) -> Any:
-    """An answer in the form its prompt has."""
-    if isinstance(like, str):
-        return string(row, column)
-    value = row.get(column)
-    if isinstance(value, str):
-        return [{"role": "assistant", "content": value}]
-    return messages(value, column, ends="assistant")
-
-
-def _prompt(row: Row, column: str = "prompt") -> Any:
-    value = row.get(column)
-    return messages(value, column, ends=None) if isinstance(value, list) else string(row, column)
 
 
 def _text(row: Row, chat: bool) -> dict[str, Any]:
@@ -112,12 +103,12 @@ def _chat(row: Row, chat: bool) -> dict[str, Any]:
 
 
 def _pair(row: Row, chat: bool) -> dict[str, Any]:
-    prompt = _prompt(row)
-    return {"prompt": prompt, "completion": _side(row, "completion", prompt)}
+    prompt = prompt_of(row)
+    return {"prompt": prompt, "completion": side(row, "completion", prompt)}
 
 
 def _prompt_only(row: Row, chat: bool) -> dict[str, Any]:
-    return {"prompt": _prompt(row)}
+    return {"prompt": prompt_of(row)}
 
 
 def _unpaired(row: Row, chat: bool) -> dict[str, Any]:
@@ -128,7 +119,7 @@ def _unpaired(row: Row, chat: bool) -> dict[str, Any]:
 
 
 def _label(row: Row) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False}
+    known = {"true": True, "1": True, "up": True, "false": False, "0": False, "down": False}
     label = known.get(str(row.get("label")).lower())
     if label is None:
         raise Unusable("`label` is neither true nor false")
@@ -138,8 +129,8 @@ def _label(row: Row) -> bool:
 def _preference(row: Row, chat: bool) -> dict[str, Any]:
     for column in ("prompt", "messages"):
         if row.get(column) is not None:
-            prompt = _prompt(row, column)
-            sides = {name: _side(row, name, prompt) for name in ("chosen", "rejected")}
+            prompt = prompt_of(row, column)
+            sides = {name: side(row, name, prompt) for name in ("chosen", "rejected")}
             return _apart({"prompt": prompt, **sides})
     if isinstance(row["chosen"], str):
         return _apart(_split_strings(string(row, "chosen"), string(row, "rejected")))
@@ -220,8 +211,8 @@ def _is_hh(row: Row) -> bool:
 
 def _hh(row: Row, chat: bool) -> dict[str, Any]:
     sides = [_hh_turns(string(row, name)) for name in ("chosen", "rejected")]
-    for name, side in zip(("chosen", "rejected"), sides, strict=True):
-        messages(side, name, ends="assistant")
+    for name, turns in zip(("chosen", "rejected"), sides, strict=True):
+        messages(turns, name, ends="assistant")
     return _split_chats(*sides)
 
 
@@ -247,9 +238,16 @@ def _as_chat(row: dict[str, Any]) -> dict[str, Any]:
     }
     if row.keys() == {"prompt", "completion"}:
         return {"messages": user + sides["completion"]}
+    if "responses" in row:
+        made = [[{"role": "assistant", "content": answer.strip()}] for answer in row["responses"]]
+        sides["responses"] = made
     return {**row, "prompt": user, **sides}
 
 
+_JUDGED: dict[str, Callable[[Row, Reading], dict[str, Any]]] = {
+    "ranked": ranked,
+    "scored": scored,
+}
 _FORMATS: dict[str, Callable[[Row, bool], dict[str, Any]]] = {
     "text": _text,
     "messages": _chat,

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.data.cells import Unusable
+from harness.data.cells import Unusable, content
 from harness.data.layouts import detect, normal
+from harness.data.preferences import OPTIONAL, Reading, best, gathered
 from harness.data.read import read
 from harness.data.render import layout_of
 from harness.errors import DataError, unknown
@@ -27,6 +28,7 @@ class Rows:
         rows: each has id, cluster and group (strings), references, and the columns of one layout.
         layout: of all of them, as `harness.data.layouts` names it.
         dropped: reason -> number of rows.
+        gathered: rows of the source, each one answer, that `rows` were gathered from; 0: none were.
         examples: reason -> the first raw row dropped for it and its number in the source. These are
             sentences of the data: they belong in a stage's files, never in its record.
     """
@@ -35,6 +37,7 @@ class Rows:
     layout: str
     dropped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, tuple[int, Row]] = field(default_factory=dict)
+    gathered: int = 0
 
     def drop(self, reason: str, numbered: Sequence[tuple[int, Row]]) -> None:
         """Count rows as dropped; the first for a reason is its example."""
@@ -87,20 +90,46 @@ def _bring_into_layout(
     found: Rows, kept: Sequence[tuple[int, Row]], config: Mapping[str, Any], where: str
 ) -> None:
     """Normal rows; those that cannot become one, or are of another form, are dropped."""
-    layout, form = config["layout"], None
+    layout, form, checked = config["layout"], None, False
+    used: list[tuple[int, Row]] = []
+    reading = Reading(config["scale"], config["weights"])
     for index, (number, row) in enumerate(kept):
         try:
             mapped = _mapped(row, config["map"], where)
             layout = layout or _detected(mapped, where)
-            columns = normal(mapped, layout, chat=config["chat"])
+            if not checked:
+                reading.require(mapped, layout, where)
+                checked = True
+            columns = normal(mapped, layout, chat=config["chat"], reading=reading)
             form = form or _form(columns)
             _require_unicode(mapped)
             if _form(columns) != form:
                 raise Unusable("of another layout than the first row")
         except Unusable as reason:
-            found.drop(str(reason), [(number, row)])
+            _unusable(found, str(reason), [(number, row)], config, where)
             continue
         found.rows.append({**_identified(mapped, index), **columns, **_references(mapped, columns)})
+        used.append((number, row))
+    if layout == "scored":
+        found.rows, left_out = gathered(found.rows)
+        for why, places in left_out.items():
+            _unusable(found, why, [used[place] for place in places], config, where)
+        found.gathered = len(used) - sum(map(len, left_out.values()))
+
+
+def _unusable(
+    found: Rows,
+    reason: str,
+    numbered: Sequence[tuple[int, Row]],
+    config: Mapping[str, Any],
+    where: str,
+) -> None:
+    """Drop and count, or raise, as the suite says."""
+    if config["unusable"] == "error":
+        number, row = numbered[0]
+        name = f"row {row['id']}" if "id" in row else f"row number {number}"
+        raise DataError(f"{name}: {reason}", where=where, fix="mend it, or set `unusable: drop`")
+    found.drop(reason, numbered)
 
 
 def _require_unicode(row: Row) -> None:
@@ -111,7 +140,8 @@ def _require_unicode(row: Row) -> None:
 
 
 def _form(columns: Row) -> tuple[tuple[str, bool], ...]:
-    return tuple(sorted((name, isinstance(value, list)) for name, value in columns.items()))
+    told = ((name, isinstance(v, list)) for name, v in columns.items() if name not in OPTIONAL)
+    return tuple(sorted(told))
 
 
 def _detected(row: Row, where: str) -> str:
@@ -143,8 +173,9 @@ def _references(row: Row, columns: Row) -> Row:
         return {"references": [given] if isinstance(given, str) else list(given)}
     for name in ("messages", "completion", "chosen"):
         if name in columns and columns.get("label", True):
-            value = columns[name]
-            return {"references": [value if isinstance(value, str) else value[-1]["content"]]}
+            return {"references": [content(columns[name])]}
+    if "responses" in columns:
+        return {"references": [content(answer) for answer in best(columns)]}
     return {} if "text" in columns else {"references": []}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.data.preferences import OPTIONAL
 from harness.errors import DataError
 
 Row = dict[str, Any]
@@ -76,7 +77,7 @@ def _refuse_layouts(parts: Mapping[str, Sequence[Row]]) -> None:
         name: ", ".join(
             f"{column} (chat)" if isinstance(rows[0][column], list) else column
             for column in sorted(rows[0])
-            if column not in ("id", "cluster", "group", "references")
+            if column not in ("id", "cluster", "group", "references") and column not in OPTIONAL
         )
         for name, rows in parts.items()
     }

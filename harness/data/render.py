@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.data.preferences import best
 from harness.errors import DataError, ModelError
 
 Row = Mapping[str, Any]
@@ -23,6 +24,7 @@ def layout_of(columns: Sequence[str]) -> str | None:
 _COLUMNS = {
     "messages": {"messages"},
     "preference": {"prompt", "chosen", "rejected"},
+    "ranked": {"prompt", "responses"},
     "unpaired": {"prompt", "completion", "label"},
     "prompt_completion": {"prompt", "completion"},
     "text": {"text"},
@@ -35,13 +37,28 @@ def turns_of(row: Row) -> list[Mapping[str, str]] | None:
     if "messages" in row:
         return list(row["messages"])
     if isinstance(row.get("prompt"), list):
-        return [*row["prompt"], *row.get("completion", row.get("chosen", []))]
+        return [*row["prompt"], *(_answered(row) or [])]
     return None
+
+
+def _answered(row: Row) -> Any:
+    """The answer a row trains on, text or messages; of a preference the chosen one, of a ranking
+    the first of the best; None where there is none."""
+    for name in ("messages", "completion", "chosen"):
+        if name in row:
+            return row[name]
+    return best(row)[0] if "responses" in row else None
 
 
 def _asked(row: Row) -> list[Mapping[str, str]]:
     """The turns of a chat before its answer."""
     return list(row["messages"][:-1] if "messages" in row else row["prompt"])
+
+
+def prompt_row(row: Row) -> dict[str, Any]:
+    """The row without its answer: its prompt, as a string or as a chat."""
+    prompt = _asked(row) if "messages" in row else row["prompt"]
+    return {"id": row["id"], "cluster": row["cluster"], "group": row["group"], "prompt": prompt}
 
 
 def require_rows(rows: Sequence[Row]) -> None:
@@ -68,7 +85,7 @@ def encode(tokenizer: Any, row: Row) -> tuple[list[int], int]:
     """A row's tokens as TRL trains on them, and where its answer starts (0 for text).
 
     The answer starts where the tokens of the prompt alone and of the whole row diverge; of a
-    preference it is the chosen one.
+    preference it is the chosen one, of a ranking the first of the best.
     """
     turns = turns_of(row)
     if turns is not None:
@@ -113,6 +130,9 @@ def trained_length(tokenizer: Any, row: Row, ids: Sequence[int] | None = None) -
     if "rejected" in row:  # both sides must fit
         other, _ = encode(tokenizer, {**row, "chosen": row["rejected"]})
         return max(len(ids), len(other))
+    if "responses" in row:  # each must
+        sides = ({"prompt": row["prompt"], "chosen": answer} for answer in row["responses"])
+        return max(len(encode(tokenizer, side)[0]) for side in sides)
     if "text" in row and list(ids[-1:]) != [tokenizer.eos_token_id]:
         return len(ids) + 1
     return len(ids)
@@ -135,12 +155,10 @@ def question(row: Row) -> str:
 
 
 def answer(row: Row) -> str:
-    """The answer a row trains on; of a preference the chosen one, nothing where there is none."""
-    for name in ("messages", "completion", "chosen"):
-        if name in row:
-            value = row[name]
-            return value if isinstance(value, str) else str(value[-1]["content"])
-    return ""
+    """The answer a row trains on; of a preference the chosen one, of a ranking the first of the
+    best, nothing where there is none."""
+    value = _answered(row)
+    return value if isinstance(value, str) else str(value[-1]["content"]) if value else ""
 
 
 def prompt_ids(

@@ -50,10 +50,13 @@ def content_bytes(row: Row) -> int:
     return sum(_bytes(row[name]) for name in _SAID if name in row)
 
 
-_SAID = ("messages", "prompt", "completion", "chosen", "rejected", "text")
+_SAID = ("messages", "prompt", "completion", "chosen", "rejected", "responses", "text")
 
 
 def _bytes(value: Any) -> int:
+    """Of a text, a message, or a list of either."""
     if isinstance(value, str):
         return len(value.encode())
-    return sum(len(turn["content"].encode()) for turn in value)
+    if isinstance(value, Mapping):
+        return len(value["content"].encode())
+    return sum(_bytes(part) for part in value)

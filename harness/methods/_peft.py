@@ -31,10 +31,14 @@ class PeftMethod(Method):
         require_bare(base, self.name)
         return get_peft_model(base, self.config(base, also_train))
 
-    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
+    def resume(
+        self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
+    ) -> Any:
         from peft import PeftModel
 
         require_bare(base, self.name)
+        if also_train:
+            return load_adapter(self.attach(base, also_train), checkpoint, also_train)
         return PeftModel.from_pretrained(base, checkpoint, is_trainable=True)
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
@@ -102,6 +106,29 @@ def require_bare(base: Any, name: str) -> None:
             f"the base that '{name}' is to be attached to carries an adapter already",
             fix="load the base again, or merge the first adapter into it",
         )
+
+
+def load_adapter(model: Any, checkpoint: Path, also_train: tuple[str, ...]) -> Any:
+    """The checkpoint's adapter into a model that has a fresh one, and modules trained beside it.
+
+    Raises:
+        ModelError: it does not fill the adapter, or holds what has no place there.
+    """
+    from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    found = load_peft_weights(str(checkpoint))
+    beside = {n: tensor for n, tensor in own.items() if set(n.split(".")) & set(also_train)}
+    missing = sorted(own.keys() - found.keys() - beside.keys())
+    if missing or found.keys() - own.keys():
+        what = f"has no {missing[0]}" if missing else f"holds {min(found.keys() - own.keys())}"
+        raise ModelError(
+            f"the checkpoint is of another adapter: it {what}",
+            where=str(checkpoint),
+            fix="resume with the options that it was trained with",
+        )
+    set_peft_model_state_dict(model, {**found, **beside})
+    return model
 
 
 def task_of(base: Any) -> str:

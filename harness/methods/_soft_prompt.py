@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class SoftPrompt(PeftMethod):
     """A prompt of vectors that is learned; nothing inside the model changes."""
 
-    traits = frozenset({"gradient_checkpointing", "resume", "swap", "mixed_batch"})
+    traits = frozenset({"gradient_checkpointing", "resume", "reference", "swap", "mixed_batch"})
 
     adds_tokens: ClassVar[bool] = True
     """Whether the prompt is a row's first embeddings, and so stands in its positions and logits."""
@@ -36,6 +36,7 @@ class SoftPrompt(PeftMethod):
         return {
             "packing": "documents packed into one row would share one prompt and see each other",
             "merge": "a learned prompt is no part of the weights",
+            "new_head": "a learned prompt goes on under the head it was trained with",
         }
 
     def exceptions(self) -> dict[str, str]:
@@ -51,10 +52,14 @@ class SoftPrompt(PeftMethod):
     def put_on(self, model: Any, checkpoint: Path, name: str = "default") -> Any:
         return self._repaired(super().put_on(model, checkpoint, name))
 
-    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
+    def resume(
+        self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
+    ) -> Any:
         from peft import PeftConfig, get_peft_model
 
         require_bare(base, self.name)
+        if also_train:
+            raise ModelError(f"{self.name} cannot resume: {self.lacks()['new_head']}")
         if self.has_encoder() and not (checkpoint / STATE).is_file():
             raise ModelError(
                 f"{checkpoint} holds the prompt but not the encoder that made it ({STATE}), so"

@@ -26,8 +26,10 @@ class Method(Component):
     paper: ClassVar[str] = ""
     traits: ClassVar[frozenset[str]] = frozenset()
     """What may be asked of it: `packing`, `gradient_checkpointing`, `resume` (its checkpoint can
-    start another objective), `merge` (`merged` works), `swap` (several checkpoints can share one
-    loaded base), `mixed_batch` (`harness.adapters` mixes them in one batch exactly)."""
+    start another objective), `new_head` (under another head too: a reward model from an SFT),
+    `reference` (TRL's own copy of its start, beside it in one model, is one),
+    `merge` (`merged` works), `swap` (several checkpoints can share one loaded base), `mixed_batch`
+    (`harness.adapters` mixes them in one batch exactly)."""
     reload_tolerance: ClassVar[float] = 1e-5
     """Largest difference of a logit between the trained model and its reloaded checkpoint, relative
     to the largest logit; the same arithmetic runs twice, so next to nothing is left."""
@@ -59,8 +61,15 @@ class Method(Component):
         """Make `base` trainable the method's way; modules in `also_train` are trained in full."""
         raise NotImplementedError
 
-    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
-        """The model of a checkpoint, trainable again (the start of another objective)."""
+    def resume(
+        self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
+    ) -> Any:
+        """The model of a checkpoint, trainable again (the start of another objective).
+
+        Args:
+            also_train: modules of `base` that the checkpoint lacks, and that train in full: the
+                score head of a reward model that starts from a language model.
+        """
         raise NotImplementedError
 
     def save(self, model: Any, folder: Path) -> None:

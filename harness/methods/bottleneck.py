@@ -40,7 +40,10 @@ class Bottleneck(PeftMethod):
     """
 
     paper = "arXiv:1902.00751"
-    traits = frozenset({"packing", "gradient_checkpointing", "resume", "swap", "mixed_batch"})
+    traits = frozenset({
+        "packing", "gradient_checkpointing", "resume", "reference", "new_head", "swap",
+        "mixed_batch"
+    })  # fmt: skip
     impl = "harness.methods._bottleneck:BottleneckConfig"
 
     placement: Placement = "houlsby"
@@ -65,9 +68,11 @@ class Bottleneck(PeftMethod):
         )
         return made
 
-    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
+    def resume(
+        self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
+    ) -> Any:
         self.working_part()  # makes PEFT know the type
-        return super().resume(base, checkpoint)
+        return super().resume(base, checkpoint, also_train)
 
     def put_on(self, model: Any, checkpoint: Path, name: str = "default") -> Any:
         self.working_part()

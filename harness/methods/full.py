@@ -21,11 +21,12 @@ class Full(Method):
     gradients and 2 s N of AdamW's two moments (16 bytes a parameter in float32).
     """
 
-    traits = frozenset({"packing", "gradient_checkpointing", "resume"})
+    traits = frozenset({
+        "packing", "gradient_checkpointing", "resume", "reference", "new_head", "merge"
+    })  # fmt: skip
 
     def lacks(self) -> dict[str, str]:
         return {
-            "merge": "it trains the model itself, so there is nothing to merge",
             "swap": "its checkpoints are whole models and share no base",
             "mixed_batch": "its checkpoints are whole models and share no base",
         }
@@ -40,8 +41,10 @@ class Full(Method):
         base.requires_grad_(True)
         return base
 
-    def resume(self, base: PreTrainedModel, checkpoint: Path) -> PreTrainedModel:
-        _load_weights(base, checkpoint)
+    def resume(
+        self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
+    ) -> PreTrainedModel:
+        _load_weights(base, checkpoint, also_train)
         return self.attach(base)
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
@@ -66,6 +69,11 @@ class Full(Method):
         wrong = [str(name) for name, *_ in told.get("mismatched_keys", ())]
         return sorted([*told["missing_keys"], *wrong]), sorted(told["unexpected_keys"])
 
+    def merged(self, ref: ModelRef, checkpoint: Path) -> PreTrainedModel:
+        """The trained model itself: it is plain already."""
+        model: PreTrainedModel = self.load_trained(ref, checkpoint).eval()
+        return model
+
     def count_trainable(self, info: ModelInfo) -> int | None:
         return info.parameters
 
@@ -82,8 +90,11 @@ def _scores(checkpoint: Path) -> bool:
     return any("SequenceClassification" in name for name in config.get("architectures") or [])
 
 
-def _load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
+def _load_weights(model: PreTrainedModel, checkpoint: Path, fresh: tuple[str, ...]) -> None:
     """Every shard into the model; a tied weight stands in the file once.
+
+    Args:
+        fresh: modules that may be missing, in the place of the checkpoint's language-model head.
 
     Raises:
         ModelError: tensors are missing, or belong to another model.
@@ -95,6 +106,10 @@ def _load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
         state |= safetensors.torch.load_file(shard)
     unknown = sorted(set(state) - set(model.state_dict()))
     missing = sorted(set(dict(model.named_parameters())) - set(state))
+    if fresh:
+        unknown = [name for name in unknown if name.startswith(model.base_model_prefix + ".")]
+        missing = [name for name in missing if name.split(".")[0] not in fresh]
+        state = {name: tensor for name, tensor in state.items() if name in model.state_dict()}
     if unknown or missing:
         lacking = f"has no {missing[0]}" if missing else f"holds {unknown[0]}"
         raise ModelError(

@@ -61,8 +61,10 @@ class Qlora(Lora):
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
         return _in_bfloat16(super().attach(base, also_train))
 
-    def resume(self, base: PreTrainedModel, checkpoint: Path) -> Any:
-        return _in_bfloat16(super().resume(base, checkpoint))
+    def resume(
+        self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
+    ) -> Any:
+        return _in_bfloat16(super().resume(base, checkpoint, also_train))
 
     def put_on(self, model: Any, checkpoint: Path, name: str = "default") -> Any:
         return _in_bfloat16(super().put_on(model, checkpoint, name))

@@ -58,7 +58,9 @@ def arguments(objective: TrainerObjective, job: TrainJob, steps: int) -> dict[st
 # Named in the stage's resources: they change no result, and stay out of the metrics.
 _UNHASHED = ("output_dir", "report_to", "run_name")
 # What the trainer logs beside a token count: times, which differ from run to run, and doubles.
-_UNLOGGED = ("step", "train_runtime", "train_tokens_per_second", "num_input_tokens_seen")
+_UNLOGGED = (
+    "step", "step_time", "train_runtime", "train_tokens_per_second", "num_input_tokens_seen",
+)  # fmt: skip
 _SHARED = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
     "gradient_accumulation_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm", "optim",
@@ -68,11 +70,16 @@ _SHARED = (
 
 
 class StepLog(TrainerCallback):
-    """One JSON line a step, durable across kills; stops on a loss that is no number."""
+    """One JSON line a step, durable across kills; stops on a loss that is no number.
 
-    def __init__(self, job: TrainJob, budget: Budget | None = None) -> None:
+    Args:
+        generation: optimizer steps that share a batch of sampled answers: a checkpoint amid them
+            would lose it. 0: answers are not sampled.
+    """
+
+    def __init__(self, job: TrainJob, budget: Budget | None = None, generation: int = 0) -> None:
         self.job, self.seconds = job, []  # type: tuple[TrainJob, list[float]]
-        self._budget = budget
+        self._budget, self._generation = budget, generation
         self._saved = self._began = time.monotonic()
         self._log: Any = None
         self._tokens = 0.0
@@ -85,8 +92,9 @@ class StepLog(TrainerCallback):
             lines = self.job.step_log.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = lines[: state.global_step]
         write_atomic(self.job.step_log, "".join(kept))
-        # TRL counts tokens from zero again when it resumes.
-        self._tokens = json.loads(kept[-1]).get("num_tokens", 0.0) if kept else 0.0
+        # TRL counts tokens from zero again when it resumes, but for those of sampled answers.
+        counted = kept and not self._generation
+        self._tokens = json.loads(kept[-1]).get("num_tokens", 0.0) if counted else 0.0
         self._log = self.job.step_log.open("a", encoding="utf-8")
 
     def on_step_begin(
@@ -99,7 +107,9 @@ class StepLog(TrainerCallback):
     ) -> None:
         now = time.monotonic()
         self.seconds.append(now - self._began)
-        if now - self._saved >= self.job.checkpoint_seconds and state.global_step < state.max_steps:
+        due = now - self._saved >= self.job.checkpoint_seconds
+        whole = state.global_step % max(1, self._generation) == 0
+        if due and whole and state.global_step < state.max_steps:
             self._saved, control.should_save = now, True
 
     def on_log(
@@ -153,18 +163,20 @@ def run(
     objective: TrainerObjective,
     job: TrainJob,
     sequences: int | None = None,
+    generation: int = 0,
 ) -> TrainResult:
     """Train from the last whole checkpoint, if there is one, to the end.
 
     Args:
         make: makes the trainer from its arguments (a dict) and callbacks.
         sequences: what an epoch goes through, where rows were packed into fewer.
+        generation: as StepLog has it.
     """
     budget = budget_of(objective, job.checkpoints)
     keeper = None
     if objective.keep == "best" and objective.eval_steps:
         keeper = KeepBest(job.model, objective.eval_steps, job.checkpoints)
-    log, first, witness = StepLog(job, budget), FirstStep(), Witness()
+    log, first, witness = StepLog(job, budget, generation), FirstStep(), Witness()
     horizon = HORIZON if budget else objective.steps(sequences or len(job.rows))
     given = arguments(objective, job, horizon)
     # What a checkpoint must hold is saved before the step log marks the checkpoint as complete.

@@ -12,6 +12,8 @@ from pydantic import Field, field_validator, model_validator
 from harness.component import Component
 
 Row = Mapping[str, Any]
+BASE = "base"
+"""The start of what starts from no other training: the model as it is."""
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial")
 """Schedules that depend on the share of the training done alone."""
 
@@ -26,6 +28,12 @@ class TrainJob:
         checkpoints: folder for this stage's own checkpoints; an earlier run's may lie there.
         step_log: JSON lines, one a step, that survives a kill.
         progress: called as progress(done, total, note).
+        reference_logits: the starting policy, frozen: reference_logits(input_ids, attention_mask)
+            -> logits, (batch, tokens, vocabulary). PPO needs it; a method's add_reference makes it.
+        reward_model: scores a prompt with its answer: a sequence classifier of one label (with the
+            policy's vocabulary), or reward_model(prompts, answers) -> numbers, of token ids each.
+        reward_tokenizer: the reward model's; None where it is known to be the policy's.
+        value_model: makes a plain copy of the reward model, all of it trainable; None: copy it.
     """
 
     model: Any
@@ -44,6 +52,10 @@ class TrainJob:
     progress: Callable[[int, int, str], None]
     more_rows: Mapping[str, list[Row]] = field(default_factory=dict)
     """Role -> rows of the other data entries that `Objective.more_data` names."""
+    reference_logits: Callable[[Any, Any], Any] | None = None
+    reward_model: Any = None
+    reward_tokenizer: Any = None
+    value_model: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,42 @@ class Objective(Component):
     batches: ClassVar[str | None] = None
     """`module:function(objective, job) -> list of dicts`: sequences as the trainer's collator makes
     them (input_ids and labels; position_ids where documents are packed), for `harness data`."""
+    head: ClassVar[Literal["lm", "score"]] = "lm"
+    """What stands on the trunk: `lm`, or `score` for one number a sequence."""
+    also_train: ClassVar[tuple[str, ...]] = ()
+    """Modules trained in full beside what the method trains."""
+    starts_from: ClassVar[str] = BASE
+    """The objective that its recipe trains before it, and whose checkpoint it goes on from."""
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Objectives whose models it needs beside its own: each a stage of its own."""
+    keeps_reference: ClassVar[bool] = False
+    """Whether it is given the starting policy (TRL's trainers keep a copy of it themselves)."""
+    reads_prompts: ClassVar[bool] = False
+    """Whether it reads the prompts of its rows alone."""
+    measures: ClassVar[bool] = False
+    """Whether it measures on its data entry's validation rows, where there are any."""
+    predictable: ClassVar[bool] = True
+    """Whether the formulas of one forward and one backward pass a row say what it costs."""
+
+    start: str | None = None
+    """Where it starts, if not where its recipe says: `base` for the model as it is, which cuts the
+    recipe to its last stage, or another objective, which is then trained before it."""
+    data: str | None = None
+    """Data entry whose training rows it reads; default: those of its cell in the matrix."""
+
+    @property
+    def begins(self) -> str:
+        """The objective whose checkpoint it starts from, or `base`."""
+        return self.start or self.starts_from
+
+    def identity(self) -> dict[str, Any]:
+        """Its start and its rows are inputs of the stage; what a suite calls them is no matter."""
+        found = super().identity()
+        return {name: value for name, value in found.items() if name not in ("start", "data")}
+
+    def needs_beside(self, role: str) -> Mapping[str, str]:
+        """Traits it asks of the method of a model beside it, each with the reason."""
+        return {}
 
     @property
     def validates(self) -> bool:

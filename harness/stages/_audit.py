@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,14 @@ def frozen_state(model: Any) -> dict[str, Any]:
     return {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
 
 
-def expected_trainable(method: Method, base: Any) -> int | None:
-    """What the method's formula says, from the loaded model's own shapes."""
-    return method.count_trainable(method.describe(base))
+def expected_trainable(method: Method, base: Any, also_train: Sequence[str]) -> int | None:
+    """What the method's formula says, from the loaded model's own shapes, and the modules that are
+    trained in full beside it."""
+    info = method.describe(base)
+    whole = {n: s for n, s in info.shapes.items() if set(n.split(".")) & set(also_train)}
+    inside = {n: s for n, s in info.shapes.items() if n not in whole}
+    count = method.count_trainable(replace(info, shapes=inside))
+    return None if count is None else count + sum(math.prod(shape) for shape in whole.values())
 
 
 def audit(
@@ -72,6 +78,7 @@ def audit(
     start: Mapping[str, str],
     expected: int | None,
     step_log: Path,
+    begun: Any = None,
 ) -> list[Check]:
     """Every check with its status: passed, failed, or skipped and why.
 
@@ -79,13 +86,15 @@ def audit(
         ids: the probe. before: the base's logits on it, taken before anything was attached.
         start: fingerprint of the trainable tensors before training.
         expected: trainable parameters by the method's formula.
+        begun: logits of the starting checkpoint, where it starts from one.
     """
     state = method.trainable_state(model)
     after = logits(model, ids)
     return [
         declared(state, expected),
         _moved(start, fingerprint(state)),
-        changed(before, after),
+        changed(before, after, "the trained model differs from its base"),
+        *([] if begun is None else [changed(begun, after, "it differs from its start")]),
         switched_off(method, model, ids, before),
         _reloads(method, ref, checkpoint, ids, after),
         _finite(step_log),
@@ -93,12 +102,13 @@ def audit(
     ]
 
 
-def unmoved(start: Mapping[str, str], end: Mapping[str, str]) -> Check:
-    """The base, and any reference beside it, are as they were when training began."""
-    name = "nothing frozen moved"
+def unmoved(
+    start: Mapping[str, str], end: Mapping[str, str], name: str = "nothing frozen moved"
+) -> Check:
+    """The base, or a model beside it, is as it was when training began."""
     if not start:
         return {"check": name, "status": "skipped", "detail": "nothing is frozen"}
-    moved = sorted(name for name in start.keys() | end.keys() if start.get(name) != end.get(name))
+    moved = sorted(n for n in start.keys() | end.keys() if start.get(n) != end.get(n))
     detail = f"{len(start)} frozen tensors" + (f"; changed: {moved[0]}" if moved else "")
     return check(name, not moved, detail)
 
@@ -137,13 +147,13 @@ def _moved(start: Mapping[str, str], end: Mapping[str, str]) -> Check:
     return check("training moved every trainable tensor", bool(end) and not still, detail)
 
 
-def changed(before: Any, after: Any) -> Check:
-    """Training did something: the logits are not the base's."""
+def changed(
+    before: Any, after: Any, name: str = "the trained model differs from its base"
+) -> Check:
+    """Training did something: the logits are not the base's, or the start's."""
     change = float((after - before).abs().max())
     good = math.isfinite(change) and change > 0
-    return check(
-        "the trained model differs from its base", good, f"largest logit change {change:.3g}"
-    )
+    return check(name, good, f"largest logit change {change:.3g}")
 
 
 def switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:
@@ -161,10 +171,15 @@ def switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:
 
 def _reloads(method: Method, ref: ModelRef, checkpoint: Path, ids: Any, after: Any) -> Check:
     reloaded = logits(method.load_trained(ref, checkpoint), ids)
-    scale = max(float(after.abs().max()), 1e-12)
-    difference = float((reloaded - after).abs().max()) / scale
-    detail = f"relative logit difference {difference:.3g}, allowed {method.reload_tolerance:g}"
-    return check("the checkpoint reloads", difference <= method.reload_tolerance, detail)
+    return same("the checkpoint reloads", reloaded, after, method.reload_tolerance)
+
+
+def same(name: str, found: Any, wanted: Any, tolerance: float) -> Check:
+    """Logits that differ by at most a share of the largest."""
+    scale = max(float(wanted.abs().max()), 1e-12)
+    difference = float((found - wanted).abs().max()) / scale
+    detail = f"relative logit difference {difference:.3g}, allowed {tolerance:g}"
+    return check(name, difference <= tolerance, detail)
 
 
 def _finite(step_log: Path) -> Check:

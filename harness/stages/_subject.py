@@ -45,10 +45,10 @@ def checkpoint_of(job: Job, folder: Path, spec: Mapping[str, Any]) -> Path:
         StageFailed: no weights there, or not those that were planned.
     """
     if spec["kind"] != "checkpoint":
-        _require_files(folder / CHECKPOINT)
+        require_files(folder / CHECKPOINT)
         return folder / CHECKPOINT
     checkpoint = Path(job.locators["checkpoint"])
-    _require_files(checkpoint)
+    require_files(checkpoint)
     found = content_identity(checkpoint, digest_file, str(checkpoint))["content"]
     if found != spec["config"]["content"]:
         raise StageFailed(
@@ -83,6 +83,7 @@ def load_subject(job: Job) -> tuple[Any, Any, Mapping[str, Any] | None]:
     return load(ref, checkpoint).eval(), tokenizer, job.input_record("checkpoint").metrics
 
 
-def _require_files(checkpoint: Path) -> None:
+def require_files(checkpoint: Path) -> None:
+    """Raise StageFailed where a checkpoint's weights are gone."""
     if not any(checkpoint.glob("*.safetensors")):
         raise StageFailed("input missing", f"{checkpoint} holds no weights", fix="run again")

@@ -50,6 +50,8 @@ def run(job: Job) -> dict[str, Any]:
         "mean_bytes": sum(sizes) / len(sizes),
         **row_statistics(found.rows),
     }
+    if found.gathered:
+        metrics["gathered"] = found.gathered
     return metrics if shares is None else {**metrics, "shares": shares}
 
 

@@ -10,6 +10,7 @@ from harness import component
 from harness.data.render import (
     encode,
     layout_of,
+    prompt_row,
     require_template,
     template_digest,
     trained_length,
@@ -20,7 +21,7 @@ from harness.job import Job
 from harness.measure import number_count, tensor_bytes
 from harness.objectives.base import Objective, TrainJob, TrainResult
 from harness.predict import training_flops
-from harness.stages import _audit
+from harness.stages import _audit, _start
 from harness.stages._audit_loss import RowIndex, audit_loss
 from harness.stages._subject import CHECKPOINT, method_of, model_ref
 from harness.stages.data import read_rows
@@ -38,36 +39,43 @@ def run(job: Job) -> dict[str, Any]:
     ref = model_ref(config["model"], config["device"], job.locators)
     with job.ledger.phase("load"):
         tokenizer = ref.tokenizer()
-        base = method.load(ref)
+        base = method.load(ref, objective.head)
         _reset(config["seed"])  # loading may draw numbers; attaching must not depend on that
     with job.ledger.phase("data"):
-        rows, lengths, index = fitting(read_rows(job.input("train")), tokenizer, objective)
+        rows, lengths, index = fitting(_rows(job, "train", objective), tokenizer, objective)
         validation: list[dict[str, Any]] = []
         if job.has("validation"):
-            given = read_rows(job.input("validation"))
+            given = _rows(job, "validation", objective)
             validation, lengths["validation"], _ = fitting(given, tokenizer, objective)
     with job.ledger.phase("audit"):
         probe = _audit.probe(tokenizer, rows, config["device"])
         before = _audit.logits(base, probe)
-        expected = _audit.expected_trainable(method, base)
+        expected = _audit.expected_trainable(method, base, objective.also_train)
     with job.ledger.phase("attach"):
-        model = method.attach(base)
+        origin = _start.starting_point(job)
+        model = _start.trainable(method, objective, base, origin)
+        beside = _start.given(job, method, objective, model)
     with job.ledger.phase("audit"):
         start = _audit.fingerprint(method.trainable_state(model))
         frozen = _audit.fingerprint(_audit.frozen_state(model))
-        _require([_audit.declared(method.trainable_state(model), expected)])  # before it costs
-    more = {role: read_rows(job.input(role)) for role in objective.more_data()}
-    result = _train(job, objective, model, tokenizer, rows, validation, more)
+        first = [_audit.declared(method.trainable_state(model), expected)]
+        begun = None if origin is None else _audit.logits(model, probe)
+        if origin is not None:
+            first.append(_start.starts_there(method, ref, origin, begun, probe, objective.head))
+        _require(first)  # before it costs
+    result = _train(job, objective, model, tokenizer, rows, validation, beside)
     with job.ledger.phase("save"):
         checkpoint = job.folder / CHECKPOINT
         method.save(model, checkpoint)
         tokenizer.save_pretrained(checkpoint)
     with job.ledger.phase("audit"):
         model.eval()
-        audit = _audit.audit(
-            method, ref, model, checkpoint, probe, before, start, expected, job.folder / STEP_LOG
-        )
+        audit = first[1:] + _audit.audit(
+            method, ref, model, checkpoint, probe, before, start, expected, job.folder / STEP_LOG,
+            begun,
+        )  # fmt: skip
         audit.append(_audit.unmoved(frozen, _audit.fingerprint(_audit.frozen_state(model))))
+        audit += beside.audit()
         audit.append(_audit.gradients(result.evidence, objective.may_lack_signal))
         claim = objective.answers_only(str(layout_of(list(rows[0]))))
         audit += audit_loss(tokenizer, index, result.evidence, claim)
@@ -91,8 +99,9 @@ def _train(
     tokenizer: Any,
     rows: list[dict[str, Any]],
     validation: list[dict[str, Any]],
-    more: dict[str, list[dict[str, Any]]],
+    beside: _start.Given,
 ) -> TrainResult:
+    more = {role: read_rows(job.input(role)) for role in objective.more_data()}
     train = TrainJob(
         model=model,
         tokenizer=tokenizer,
@@ -109,12 +118,22 @@ def _train(
         label=job.spec["label"],
         progress=job.progress,
         more_rows=cast(Any, more),
+        reference_logits=beside.reference_logits,
+        reward_model=beside.reward_model,
+        reward_tokenizer=beside.reward_tokenizer,
+        value_model=beside.value_model,
     )
     # TensorBoard's default is beside the checkpoints, which go when the stage is done.
     logs = job.folder.parents[1] / "tensorboard" / job.spec["label"]
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
     with job.ledger.phase("train"):
         return cast(TrainResult, objective.working_part()(objective, train))
+
+
+def _rows(job: Job, role: str, objective: Objective) -> list[dict[str, Any]]:
+    """A split's rows, of which an objective may read the prompts alone."""
+    rows = read_rows(job.input(role))
+    return [prompt_row(row) for row in rows] if objective.reads_prompts else rows
 
 
 def _require(audit: list[_audit.Check]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .corpus import documents
+from .preference import files
 from .tasks import Row, rows
 
 HERE = Path(__file__).parent
@@ -20,7 +21,7 @@ SIZES = ("1m", "4m")
 
 
 def build_data(out: Path) -> None:
-    """Write general/*.jsonl and instruct/*.jsonl."""
+    """Write general/*.jsonl, instruct/*.jsonl and preference/*.jsonl."""
     train, heldout = documents()
     for name, texts in (("train", train), ("heldout", heldout)):
         lines = [{"id": f"{name}-{i:05d}", "text": text} for i, text in enumerate(texts)]
@@ -28,6 +29,8 @@ def build_data(out: Path) -> None:
     for split, listed in rows().items():
         lines = [_line(f"{split}-{i:05d}", row) for i, row in enumerate(listed)]
         _write(out / "instruct" / f"{split}.jsonl", lines)
+    for name, lines in files().items():
+        _write(out / "preference" / f"{name}.jsonl", lines)
 
 
 def _line(identifier: str, row: Row) -> dict[str, Any]:
@@ -54,8 +57,8 @@ def _write(path: Path, lines: list[dict[str, Any]]) -> None:
 
 def digests(folder: Path) -> dict[str, str]:
     """sha256 of every data file and of the models' weights and tokenizers."""
-    names = ("general/*.jsonl", "instruct/*.jsonl", "models/*/model.safetensors",
-             "models/*/tokenizer.json")  # fmt: skip
+    names = ("general/*.jsonl", "instruct/*.jsonl", "preference/*.jsonl",
+             "models/*/model.safetensors", "models/*/tokenizer.json")  # fmt: skip
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for name in names

@@ -1,0 +1,192 @@
+"""Answers that were judged: ranked with ties, or scored, alone or together, in one or several ways.
+
+Their one normal form is `ranked`: prompt, responses, and either `ranks` (1 is best, without gaps,
+equal for a tie: D > C > A = B is 3, 3, 2, 1) or `scores` (higher is better, equal for a tie).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.data.cells import Unusable, content, prompt_of, side
+from harness.errors import DataError
+
+Row = Mapping[str, Any]
+LAYOUTS = ("ranked", "scored")
+"""Layouts whose answers may be scored in several dimensions."""
+OPTIONAL = frozenset({"dimension", "chosen_score", "rejected_score", "ranks", "scores"})
+"""Columns that one row of a layout may have and another not."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How judgments are read.
+
+    Attributes:
+        scale: least and greatest score there can be.
+        weights: dimension -> weight; a weighted mean of the scores then ranks the answers.
+    """
+
+    scale: tuple[float, float] | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def require(self, row: Row, layout: str, where: str) -> None:
+        """Raise DataError where the weights and the rows do not belong together."""
+        scores = row.get("scores") if layout in LAYOUTS else None
+        if self.weights and not isinstance(scores, Mapping):
+            raise DataError(
+                "`weights` is for answers with scores by dimension (`scores: {helpful: ...}`)",
+                where=f"{where}.weights",
+                fix="remove it; pairs are weighed by the reward objective's dimension_weights",
+            )
+        if isinstance(scores, Mapping) and not self.weights:
+            raise DataError(
+                f"answers are scored in several dimensions ({', '.join(sorted(map(str, scores)))}),"
+                " and nothing says how one ranking comes of them",
+                where=f"{where}.weights",
+                fix="give each dimension a weight, such as `weights: {helpful: 1, harmless: 2}`",
+            )
+
+
+def ranked(row: Row, reading: Reading) -> dict[str, Any]:
+    """A prompt with answers and `ranks`, a `ranking` (D > C > A = B), or `scores`."""
+    prompt, given = prompt_of(row), row.get("responses")
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) < 2:
+        raise Unusable("`responses` is no list of two answers or more")
+    answers = [side({"responses": answer}, "responses", prompt) for answer in given]
+    found: dict[str, Any] = {"prompt": prompt, "responses": answers, **dimension(row)}
+    if row.get("scores") is not None:
+        found["scores"] = _scores(row["scores"], len(answers), reading)
+    else:
+        found["ranks"] = _ranks(row, len(answers))
+    if len({json.dumps(answer) for answer in answers}) < len(answers):
+        raise Unusable("two answers are equal")
+    return found
+
+
+def scored(row: Row, reading: Reading) -> dict[str, Any]:
+    """A prompt with one answer and its `score`, or `scores` by dimension; see `gathered`."""
+    prompt = prompt_of(row)
+    found = {"prompt": prompt, "completion": side(row, "completion", prompt), **dimension(row)}
+    scores = row.get("scores")
+    if isinstance(scores, Mapping):
+        scores = {name: [value] for name, value in scores.items()}
+        return {**found, "score": _scores(scores, 1, reading)[0]}
+    return {**found, "score": _number(row.get("score"), reading)}
+
+
+def dimension(row: Row) -> dict[str, str]:
+    """In what an answer is better, where the row says it."""
+    return {"dimension": str(row["dimension"])} if row.get("dimension") else {}
+
+
+def pair_scores(row: Row, reading: Reading) -> dict[str, float]:
+    """The scores of a pair's two answers, where it has them."""
+    names = ("chosen_score", "rejected_score")
+    if any(row.get(name) is None for name in names):
+        return {}
+    found = {name: _number(row[name], reading) for name in names}
+    if found["chosen_score"] < found["rejected_score"]:
+        raise Unusable("the rejected answer has the higher score")
+    return found
+
+
+def gathered(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
+    """Answers that were scored alone, those to one prompt (and dimension) as one ranking.
+
+    Returns:
+        Rows with id, cluster and group of the first of each, and reason -> places of rows left out.
+    """
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        key = json.dumps([row["prompt"], row.get("dimension")], sort_keys=True)
+        places.setdefault(key, []).append(place)
+    made, left_out = [], dict[str, list[int]]()
+    for own in places.values():
+        scores: dict[str, float] = {}
+        for place in own:
+            answer, score = json.dumps(rows[place]["completion"]), rows[place]["score"]
+            if scores.setdefault(answer, score) != score:
+                left_out.setdefault("an answer to the prompt has two scores", []).extend(own)
+                break
+        else:
+            if len(scores) < 2:
+                left_out.setdefault("the prompt has no second answer", []).extend(own)
+                continue
+            first = {n: v for n, v in rows[own[0]].items() if n not in ("completion", "score")}
+            answers = [json.loads(answer) for answer in scores]
+            made.append({**first, "responses": answers, "scores": list(scores.values())})
+    made = [{**row, "references": [content(answer) for answer in best(row)]} for row in made]
+    return made, left_out
+
+
+def best(row: Row) -> list[Any]:
+    """A ranked row's best answers."""
+    goods = row["scores"] if row.get("scores") is not None else [-rank for rank in row["ranks"]]
+    pairs = zip(row["responses"], goods, strict=True)
+    return [answer for answer, good in pairs if good == max(goods)]
+
+
+def _scores(given: Any, count: int, reading: Reading) -> list[float]:
+    """One number for each answer; of several dimensions, their mean by weight."""
+    if not isinstance(given, Mapping):
+        return _numbers(given, count, reading)
+    unknown = sorted(set(given) - set(reading.weights))
+    if unknown:
+        raise Unusable(f"dimension '{unknown[0]}' has no weight")
+    missing = sorted(set(reading.weights) - set(given))
+    if missing:
+        raise Unusable(f"no scores for dimension '{missing[0]}'")
+    columns = {name: _numbers(given[name], count, reading) for name in reading.weights}
+    total = sum(abs(weight) for weight in reading.weights.values())
+    # Rounded, so that sums equal on paper tie.
+    return [
+        round(sum(w * columns[name][i] for name, w in reading.weights.items()) / total, 9)
+        for i in range(count)
+    ]
+
+
+def _numbers(given: Any, count: int, reading: Reading) -> list[float]:
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != count:
+        raise Unusable("there is not one score for each answer")
+    return [_number(value, reading) for value in given]
+
+
+def _number(value: Any, reading: Reading) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise Unusable("a score is no number") from None
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise Unusable("a score is no number")
+    if reading.scale is not None and not reading.scale[0] <= number <= reading.scale[1]:
+        raise Unusable(f"a score is outside {reading.scale[0]:g} to {reading.scale[1]:g}")
+    return number
+
+
+def _ranks(row: Row, count: int) -> list[int]:
+    """Dense ranks, from numbers of which the lowest is best or from a written ranking."""
+    if isinstance(row.get("ranking"), str):
+        given: Sequence[Any] = _written(row["ranking"], count)
+    else:
+        given = row.get("ranks") or ()
+    if isinstance(given, str) or len(given) != count:
+        raise Unusable("there is not one rank or score for each answer")
+    numbers = [_number(value, Reading()) for value in given]
+    order = sorted(set(numbers))
+    return [order.index(number) + 1 for number in numbers]
+
+
+def _written(ranking: str, count: int) -> list[int]:
+    """`D > C > A = B`: A is the first answer."""
+    tiers = [re.split(r"\s*=\s*", tier.strip()) for tier in ranking.split(">")]
+    ranks = {letter: rank for rank, tier in enumerate(tiers) for letter in tier}
+    letters = [chr(ord("A") + i) for i in range(count)]
+    if sorted(ranks) != letters or sum(map(len, tiers)) != count:
+        raise Unusable("`ranking` does not name each answer once, as in `D > C > A = B`")
+    return [ranks[letter] for letter in letters]

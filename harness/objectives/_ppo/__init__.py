@@ -1,0 +1,1 @@
+"""PPO for language models: losses, rollouts, the loop, its state; one file each."""

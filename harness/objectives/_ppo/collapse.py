@@ -1,0 +1,57 @@
+"""Signs that a policy has fallen apart, and the verdict that stops it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from harness.errors import StageFailed
+from harness.objectives.ppo import Ppo
+
+
+def sign(objective: Ppo, figures: Mapping[str, float], answers: Sequence[list[int]]) -> str | None:
+    """What is wrong with a step, with its numbers; None when nothing is.
+
+    Args:
+        figures: the step's `kl` (of whole answers) and `entropy` (a token), in nats.
+        answers: the step's answers, the end-of-sequence token included.
+    """
+    if figures["kl"] > objective.collapse_kl:
+        return (
+            f"the KL to the starting policy is {figures['kl']:.1f} nats an answer, over"
+            f" collapse_kl {objective.collapse_kl:g}"
+        )
+    if figures["entropy"] < objective.collapse_entropy:
+        return (
+            f"the entropy is {figures['entropy']:.2g} nats a token, under collapse_entropy"
+            f" {objective.collapse_entropy:g}: one answer is left"
+        )
+    if len(answers) > 1 and figures["eos_rate"] == 1 and max(map(len, answers)) == 1:
+        return f"all {len(answers)} answers are empty"
+    return None
+
+
+def require_finite(figures: Mapping[str, float], step: int) -> None:
+    """Stop on a figure that is no number.
+
+    Raises:
+        StageFailed: naming the figure and the step.
+    """
+    bad = [name for name, value in figures.items() if not math.isfinite(value)]
+    if bad:
+        raise StageFailed(
+            "loss is not a number",
+            f"{bad[0]} of step {step} is {figures[bad[0]]}",
+            fix="lower the learning rate, raise kl_coef, or clip with max_grad_norm",
+        )
+
+
+def verdict(found: str, step: int, patience: int) -> StageFailed:
+    """The failure of a collapsed run."""
+    steps = f"in {patience} steps running" if patience > 1 else "in one step"
+    return StageFailed(
+        "collapse",
+        f"the policy collapsed by step {step}: {found}, {steps}",
+        fix="raise kl_coef or use kl_control: adaptive, lower learning_rate or ppo_epochs; a score"
+        " that still rose was reward hacking",
+    )

@@ -1,0 +1,87 @@
+"""From answers to what the gradient steps need: scores, KL, rewards, advantages, returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.objectives._ppo import losses
+from harness.objectives._ppo.models import Actor, batch_of, reference_logits
+from harness.objectives._ppo.rollout import Rollouts, budget_batches
+from harness.objectives.ppo import Ppo
+
+Score = Callable[[list[list[int]], list[list[int]]], Tensor]
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A batch of answers with all that the gradient steps need; tensors are (answers, tokens).
+
+    Attributes:
+        old, values: log-probabilities and values at the rollout. figures: means for the log.
+    """
+
+    rollouts: Rollouts
+    mask: Tensor
+    old: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    figures: dict[str, float]
+
+
+@torch.no_grad()
+def experience(
+    objective: Ppo, actor: Actor, score: Score, rollouts: Rollouts, kl_coef: float, pad: int
+) -> Experience:
+    """Score the answers, penalise their KL token by token, and estimate advantages."""
+    job, prompts, answers = actor.job, rollouts.prompts, rollouts.answers
+    shape = (len(answers), max(map(len, answers)))
+    mask, old, reference, values, entropies = torch.zeros(5, *shape, device=job.device)
+    for rows in micro_batches(rollouts, range(len(answers)), objective.batch_tokens):
+        batch = batch_of([prompts[i] for i in rows], [answers[i] for i in rows], pad, job.device)
+        logits, own_values = actor(batch)
+        index, width = torch.tensor(rows, device=job.device), batch.tokens.shape[1]
+        starting = reference_logits(job, batch)
+        for whole, part in (
+            (mask, batch.mask.float()),
+            (old, losses.token_log_probs(logits, batch.tokens, objective.temperature)),
+            (reference, losses.token_log_probs(starting, batch.tokens, objective.temperature)),
+            (values, own_values),
+            (entropies, losses.entropy(logits, objective.temperature)),
+        ):
+            whole[index, :width] = (part * batch.mask).to(whole.dtype)
+
+    scores = score(prompts, answers).to(old.dtype)
+    finished = torch.tensor(rollouts.finished, device=job.device)
+    judged = losses.missing_eos(scores, finished, objective.missing_eos_penalty)
+    kl = losses.kl_estimate(old, reference, objective.kl_estimator) * mask
+    rewards = losses.token_rewards(judged, kl, mask, kl_coef)
+    if objective.whiten_rewards:
+        rewards = losses.whiten(rewards, mask, shift_mean=False)
+    advantages, returns = losses.gae(rewards, values, mask, objective.gamma, objective.lam)
+    explained = losses.explained_variance(values, returns, mask)
+    if objective.whiten_advantages:
+        advantages = losses.whiten(advantages, mask)
+    figures = {
+        "reward": scores.mean(),
+        "reward_less_kl": (judged - kl_coef * kl.sum(1)).mean(),
+        "kl": kl.sum(1).mean(),
+        "entropy": losses.masked_mean(entropies, mask),
+        "explained_variance": explained,
+        "response_length": mask.sum(1).mean(),
+        "eos_rate": finished.float().mean(),
+        "distinct_answers": torch.tensor(len(set(map(tuple, answers))) / len(answers)),
+    }
+    means = {name: float(value) for name, value in figures.items()}
+    return Experience(rollouts, mask, old, values, advantages, returns, means)
+
+
+def micro_batches(rollouts: Rollouts, rows: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """`rows` of the answers in batches of the token budget."""
+    lengths = [len(rollouts.prompts[i]) + len(rollouts.answers[i]) for i in rows]
+    for batch in budget_batches(lengths, budget):
+        yield [rows[i] for i in batch]

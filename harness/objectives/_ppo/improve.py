@@ -1,0 +1,136 @@
+"""The gradient steps on one batch of answers."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from harness.objectives._ppo import losses
+from harness.objectives._ppo.experience import Experience, micro_batches
+from harness.objectives._ppo.models import Actor, batch_of
+from harness.objectives._ppo.ptx import Pretraining
+from harness.objectives._ppo.rollout import derived_seed
+from harness.objectives.ppo import Ppo
+
+_SHARES = ("clip_fraction", "approx_kl")
+
+
+def improve(
+    objective: Ppo,
+    actor: Actor,
+    optimizer: torch.optim.Optimizer,
+    found: Experience,
+    general: Pretraining | None,
+    step: int,
+    pad: int,
+) -> dict[str, float]:
+    """The gradient steps on one batch of answers; their figures, means over minibatches."""
+    sums: dict[str, float] = {}
+    done, stopped, trained = 0, 0.0, 0
+    for epoch, number, rows in _minibatches(objective, len(found.old), actor.job.seed, step):
+        optimizer.zero_grad()
+        figures = _backward(objective, actor, found, rows, pad)
+        if done and objective.stop_kl is not None and figures["approx_kl"] > objective.stop_kl:
+            stopped = 1.0
+            break
+        trained += sum(len(found.rollouts.prompts[i] + found.rollouts.answers[i]) for i in rows)
+        if general is not None:
+            ptx_loss, tokens = general.backward(len(rows), step, epoch, number)
+            figures["ptx_loss"] = ptx_loss
+            trained += tokens
+        figures |= _clip(objective, actor)
+        optimizer.step()
+        done += 1
+        for name, value in figures.items():
+            sums[name] = sums.get(name, 0.0) + value
+    optimizer.zero_grad()
+    means = {name: value / done for name, value in sums.items()}
+    loss = means["policy_loss"] + objective.value_coef * means["value_loss"]
+    loss -= objective.entropy_coef * means["new_entropy"]
+    if general is not None:
+        loss += general.coef * means["ptx_loss"]
+    counts = {"gradient_steps": float(done), "stopped_early": stopped}
+    return {"loss": loss, **means, **counts, "trained_tokens": trained}
+
+
+def _backward(
+    objective: Ppo, actor: Actor, found: Experience, rows: list[int], pad: int
+) -> dict[str, float]:
+    """Gradient of a minibatch's loss, in as many passes as the token budget takes.
+
+    Every term is a mean over the minibatch's tokens, so that how it is split changes only rounding.
+    """
+    tokens = found.mask[rows].sum()
+    sums = dict.fromkeys(("policy_loss", "value_loss", "new_entropy", *_SHARES), 0.0)
+    for part in micro_batches(found.rollouts, rows, objective.batch_tokens):
+        with actor.activations.measured():
+            loss, means = _loss(objective, actor, found, part, pad)
+            loss = loss / tokens
+        loss.backward()
+        for name, value in means.items():
+            sums[name] += (value / tokens).item()
+    return sums
+
+
+def _loss(
+    objective: Ppo, actor: Actor, found: Experience, rows: list[int], pad: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of some answers and its terms, each a sum over their tokens.
+
+    PPO, equation 9, negated: L = -L^CLIP + c_1 L^VF - c_2 S.
+    """
+    batch = batch_of(
+        [found.rollouts.prompts[i] for i in rows],
+        [found.rollouts.answers[i] for i in rows],
+        pad,
+        actor.job.device,
+    )
+    width = batch.tokens.shape[1]
+    mask, old, advantages, values, returns = (
+        t[rows, :width]
+        for t in (found.mask, found.old, found.advantages, found.values, found.returns)
+    )
+    logits, new_values = actor(batch)
+    new = losses.token_log_probs(logits, batch.tokens, objective.temperature)
+    with torch.set_grad_enabled(objective.entropy_coef > 0):
+        entropy = losses.entropy(logits, objective.temperature)
+    terms = {
+        "policy_loss": losses.policy_terms(new, old, advantages, objective.clip_range),
+        "value_loss": losses.value_terms(new_values, values, returns, objective.value_clip_range),
+        "new_entropy": entropy,
+    }
+    sums = {name: (term * mask).sum() for name, term in terms.items()}
+    loss = sums["policy_loss"] + objective.value_coef * sums["value_loss"]
+    loss = loss - objective.entropy_coef * sums["new_entropy"]
+    with torch.no_grad():
+        share = losses.clipped_share(new, old, mask, objective.clip_range)
+        sums["clip_fraction"] = share * mask.sum()
+        sums["approx_kl"] = losses.approximate_kl(new, old, mask) * mask.sum()
+    return loss, sums
+
+
+def _minibatches(
+    objective: Ppo, answers: int, seed: int, step: int
+) -> Iterator[tuple[int, int, list[int]]]:
+    """Epoch, number and rows of each minibatch of a step."""
+    for epoch in range(objective.ppo_epochs):
+        order = list(range(answers))
+        random.Random(derived_seed("minibatch", seed, step, epoch)).shuffle(order)
+        for number, start in enumerate(range(0, answers, objective.minibatch_size)):
+            yield epoch, number, order[start : start + objective.minibatch_size]
+
+
+def _clip(objective: Ppo, actor: Actor) -> dict[str, float]:
+    """Clip the gradients of policy and of value apart; their norms before."""
+    norms = {}
+    for name, owned in (
+        ("grad_norm", actor.policy_parameters()),
+        ("value_grad_norm", actor.value_parameters()),
+    ):
+        limit = objective.max_grad_norm or math.inf
+        norms[name] = float(torch.nn.utils.clip_grad_norm_(owned.values(), limit))
+    return norms

@@ -1,0 +1,217 @@
+"""The four models of PPO: policy, reference, value and reward, each behind one function."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import StageFailed
+from harness.objectives._ppo.activations import KeptActivations
+from harness.objectives._ppo.rollout import budget_batches, padded
+from harness.objectives.base import TrainJob
+from harness.objectives.ppo import Ppo
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts with their answers, padded on the right.
+
+    Attributes:
+        ids, attention: (B, L). tokens: the answers' tokens, (B, T). mask: (B, T), 1 on them.
+        places: where in a row the logits of each answer token stand, (B, T): one before it.
+    """
+
+    ids: Tensor
+    attention: Tensor
+    tokens: Tensor
+    mask: Tensor
+    places: Tensor
+
+
+def batch_of(
+    prompts: Sequence[list[int]], answers: Sequence[list[int]], pad: int, device: Any
+) -> Batch:
+    """One batch of all the rows given."""
+    ids, attention = padded([p + a for p, a in zip(prompts, answers, strict=True)], pad)
+    tokens, mask = padded(answers, pad)
+    starts = torch.tensor([len(prompt) - 1 for prompt in prompts]).unsqueeze(1)
+    places = (starts + torch.arange(tokens.shape[1])).clamp(max=ids.shape[1] - 1)
+    moved = (t.to(device) for t in (ids, attention, tokens, mask, places))
+    return Batch(*moved)
+
+
+class Actor:
+    """The policy and its values; the one owner of what PPO trains.
+
+    Attributes:
+        value_module: trained beside the policy: the value model, or the head.
+        activations: what autograd keeps of policy and value in one pass.
+    """
+
+    def __init__(self, objective: Ppo, job: TrainJob) -> None:
+        self.model, self.job = job.model, job
+        self.model.eval()  # no dropout: the ratio of equation 6 must be 1 before the first step
+        self.shared = objective.value == "head"
+        self.value_module: Any = _head(job.model) if self.shared else _reward_copy(job)
+        self.value_module.eval()
+        everything = [*self.model.parameters(), *self.value_module.parameters()]
+        self.activations = KeptActivations(everything)
+
+    def policy_parameters(self) -> dict[str, nn.Parameter]:
+        """What the method trains, by name."""
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    def value_parameters(self) -> dict[str, nn.Parameter]:
+        """The value model's or head's own parameters, by name."""
+        return {n: p for n, p in self.value_module.named_parameters() if p.requires_grad}
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, V) that predict the answers' tokens, and values (B, T) before them."""
+        with autocast(self.job):
+            out = self.model(
+                input_ids=batch.ids,
+                attention_mask=batch.attention,
+                output_hidden_states=self.shared,
+                use_cache=False,
+            )
+            if self.shared:
+                hidden = at_places(_own(out.hidden_states[-1], batch), batch.places)
+                values = self.value_module(hidden.to(self.value_module.weight.dtype)).squeeze(-1)
+            else:
+                values = self._separate(batch)
+        return at_places(full(_own(out.logits, batch)), batch.places), full(values)
+
+    def _separate(self, batch: Batch) -> Tensor:
+        trunk = getattr(self.value_module, self.value_module.base_model_prefix)
+        out = trunk(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
+        values = self.value_module.score(out.last_hidden_state)
+        return at_places(values, batch.places).squeeze(-1)
+
+
+def reference_logits(job: TrainJob, batch: Batch) -> Tensor:
+    """The starting policy's logits for the answers' tokens, (B, T, V).
+
+    Raises:
+        StageFailed: the job has no reference.
+    """
+    if job.reference_logits is None:
+        raise StageFailed("reference", "PPO was given no reference policy", fix="use `sft` first")
+    with torch.no_grad(), autocast(job):
+        found = job.reference_logits(batch.ids, batch.attention)
+    return at_places(full(_own(found, batch)), batch.places)
+
+
+def scorer(job: TrainJob, pad: int, batch_tokens: int) -> Callable[..., Tensor]:
+    """A function (prompts, answers) -> scores, (B,), of the job's reward model.
+
+    Raises:
+        StageFailed: there is none, or it reads other tokens than the policy writes.
+    """
+    model = job.reward_model
+    if model is None:
+        raise StageFailed("reward model", "PPO was given no reward model", fix="train `reward`")
+    if not hasattr(model, "config"):
+        return lambda prompts, answers: torch.tensor(model(prompts, answers), device=job.device)
+    _same_vocabulary(job)
+    model.eval()
+    config = model.config.get_text_config()
+    if config.pad_token_id is None:  # how transformers finds a sequence's last token
+        config.pad_token_id = pad
+
+    def score(prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
+        rows = [p + a for p, a in zip(prompts, answers, strict=True)]
+        scores = torch.zeros(len(rows), device=job.device)
+        for batch in budget_batches([len(row) for row in rows], batch_tokens):
+            ids, mask = padded([rows[i] for i in batch], pad)
+            with torch.no_grad(), autocast(job):
+                out = model(
+                    input_ids=ids.to(job.device),
+                    attention_mask=mask.to(job.device),
+                    use_cache=False,
+                )
+            scores[torch.tensor(batch, device=job.device)] = out.logits[:, 0].float()
+        return scores
+
+    return score
+
+
+def _same_vocabulary(job: TrainJob) -> None:
+    own, other = job.model.config.vocab_size, job.reward_model.config.vocab_size
+    if own != other:
+        raise StageFailed(
+            "reward model",
+            f"the reward model has a vocabulary of {other} tokens and the policy one of {own}",
+            fix="train the reward model on a base with the policy's tokenizer",
+        )
+    tokenizer = job.reward_tokenizer
+    if tokenizer is not None and tokenizer.get_vocab() != job.tokenizer.get_vocab():
+        raise StageFailed(
+            "reward model",
+            "the reward model's tokenizer has the policy's size but not its tokens",
+            fix="train the reward model on a base with the policy's tokenizer",
+        )
+
+
+def _reward_copy(job: TrainJob) -> Any:
+    """A trainable copy of the reward model, without an adapter (InstructGPT, appendix C.4).
+
+    Raises:
+        StageFailed: the reward is a function, or has an adapter that can't be merged.
+    """
+    if job.value_model is not None:
+        return job.value_model().requires_grad_(True)
+    reward_model = job.reward_model
+    if not hasattr(reward_model, "config"):
+        raise StageFailed(
+            "value model",
+            "value: reward_copy starts from a reward model, and the reward is a function",
+            fix="set `value: head`",
+        )
+    made = copy.deepcopy(reward_model)
+    if hasattr(made, "peft_config"):
+        if not hasattr(made, "merge_and_unload"):
+            raise StageFailed(
+                "value model",
+                "the reward model's adapter cannot be merged into a model to train",
+                fix="set `value: head`, or train the reward model with lora",
+            )
+        made = made.merge_and_unload()
+    made.requires_grad_(True)
+    return made
+
+
+def _head(model: Any) -> nn.Linear:
+    """A head of zeros: every value is 0 at the start."""
+    head = nn.Linear(model.config.get_text_config().hidden_size, 1, device=model.device)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def at_places(values: Tensor, places: Tensor) -> Tensor:
+    """Rows' values at each answer token's place: (B, L, X) and (B, T) -> (B, T, X)."""
+    index = places.unsqueeze(-1).expand(-1, -1, values.shape[-1])
+    return values.gather(1, index)
+
+
+def _own(values: Tensor, batch: Batch) -> Tensor:
+    """Those of the row's own tokens: a soft prompt's stand before them."""
+    return values[:, -batch.ids.shape[1] :]
+
+
+def full(values: Tensor) -> Tensor:
+    """In float32 where it was in less."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def autocast(job: TrainJob) -> Any:
+    """Mixed precision for bfloat16, as transformers' Trainer has it; nothing for float32."""
+    if job.dtype == "bfloat16":
+        return torch.autocast(job.device, dtype=torch.bfloat16)
+    return contextlib.nullcontext()

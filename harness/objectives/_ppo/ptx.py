@@ -1,0 +1,76 @@
+"""The pretraining term of PPO-ptx (InstructGPT, equation 2)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from harness.data.render import encode
+from harness.errors import StageFailed
+from harness.objectives._ppo.models import autocast, full
+from harness.objectives._ppo.rollout import budget_batches, derived_seed, padded
+from harness.objectives.base import Row, TrainJob
+from harness.objectives.ppo_ptx import PpoPtx
+
+
+class Pretraining:
+    """Pieces of general text, drawn anew for each gradient step from a generator of its own.
+
+    Attributes:
+        pieces: token ids; documents end in the end-of-sequence token.
+        coef: gamma of the equation.
+    """
+
+    def __init__(self, objective: PpoPtx, job: TrainJob, pad: int) -> None:
+        self.objective, self.job, self.pad = objective, job, pad
+        self.coef = objective.ptx_coef
+        rows = job.more_rows.get("pretraining", [])
+        self.pieces = pieces(job.tokenizer, rows, objective.ptx_max_length)
+        if not self.pieces:
+            raise StageFailed(
+                "pretraining rows",
+                f"data entry '{objective.ptx_data}' holds no text to train on",
+                fix="name an entry with training rows as ppo_ptx.ptx_data",
+            )
+
+    def backward(self, answers: int, *path: int) -> tuple[float, int]:
+        """Add the gradient of gamma times the mean loss a token; that loss, and its tokens.
+
+        Args:
+            answers: how many answers the gradient step is on.
+            path: what tells this gradient step from others, such as step, epoch and minibatch.
+        """
+        count = max(1, round(answers * self.objective.ptx_ratio))
+        order = random.Random(derived_seed("ptx", self.job.data_seed, *path))
+        chosen = [order.choice(self.pieces) for _ in range(count)]
+        tokens = sum(len(piece) - 1 for piece in chosen)
+        summed = 0.0
+        for batch in budget_batches([len(p) for p in chosen], self.objective.batch_tokens):
+            loss = self._summed([chosen[i] for i in batch])
+            (self.coef * loss / tokens).backward()
+            summed += loss.item()
+        return summed / tokens, tokens
+
+    def _summed(self, rows: Sequence[list[int]]) -> Any:
+        """-log pi(x), the sum over all tokens of the rows."""
+        ids, mask = (t.to(self.job.device) for t in padded(rows, self.pad))
+        with autocast(self.job):
+            out = self.job.model(input_ids=ids, attention_mask=mask, use_cache=False)
+        logits = full(out.logits[:, -ids.shape[1] :][:, :-1])
+        targets = torch.where(mask[:, 1:] == 1, ids[:, 1:], -100)
+        return cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+
+
+def pieces(tokenizer: Any, rows: Sequence[Row], longest: int) -> list[list[int]]:
+    """Documents as token ids, cut into pieces of at most `longest`; those of one token are left."""
+    found = []
+    for row in rows:
+        ids = list(encode(tokenizer, row)[0])
+        if ids[-1:] != [tokenizer.eos_token_id]:
+            ids.append(tokenizer.eos_token_id)
+        found += [ids[i : i + longest] for i in range(0, len(ids), longest)]
+    return [piece for piece in found if len(piece) > 1]

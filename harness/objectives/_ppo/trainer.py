@@ -1,0 +1,154 @@
+"""PPO from top to bottom: rollouts, scores, advantages, gradient steps, the log.
+
+Read `train` with InstructGPT (arXiv:2203.02155) section 3.5 and appendix C.4 beside it. Where the
+equations are: losses.py. What follows a batch of answers: experience.py, then improve.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from harness.errors import DataError
+from harness.measure import tensor_bytes
+from harness.objectives._ppo import collapse, losses, state
+from harness.objectives._ppo.experience import experience
+from harness.objectives._ppo.improve import improve
+from harness.objectives._ppo.log import Log
+from harness.objectives._ppo.models import Actor, scorer
+from harness.objectives._ppo.optimizer import optimizer_of, set_rates
+from harness.objectives._ppo.ptx import Pretraining
+from harness.objectives._ppo.rollout import (
+    Sampling,
+    derived_seed,
+    drawn,
+    end_tokens,
+    prompt_ids,
+    sample,
+)
+from harness.objectives.base import TrainJob, TrainResult
+from harness.objectives.ppo import Ppo
+from harness.objectives.ppo_ptx import PpoPtx
+
+
+def train(objective: Ppo, job: TrainJob) -> TrainResult:
+    """Train `job.model` in place, from the last whole checkpoint if there is one.
+
+    Raises:
+        StageFailed: no reward model or reference, a collapse, a figure that is no number.
+    """
+    pad = _pad(job)
+    prompts, dropped = _prompts(objective, job)
+    score = scorer(job, pad, objective.batch_tokens)
+    actor = Actor(objective, job)
+    optimizer = optimizer_of(objective, actor)
+    general = _pretraining(objective, job, pad)
+    how = Sampling(
+        end_tokens(job.model, job.tokenizer), pad, objective.max_new_tokens,
+        objective.temperature, objective.top_p, objective.batch_tokens,
+    )  # fmt: skip
+    steps = objective.steps(len(prompts))
+    at = state.restore(job.checkpoints, actor, optimizer, job.step_log)
+    at = at or state.Progress(0, objective.kl_coef)
+    seconds, saved = [], time.monotonic()
+    with Log(job, at.step) as log:
+        while at.step < steps:
+            began, step = time.monotonic(), at.step
+            torch.manual_seed(derived_seed("step", job.seed, step))
+            rate = set_rates(objective, optimizer, step, steps)
+
+            chosen = drawn(len(prompts), objective.rollout_batch_size, step, job.data_seed)
+            seeds = [derived_seed("answer", job.seed, step, i) for i in range(len(chosen))]
+            rollouts = sample(job.model, [prompts[i] for i in chosen], seeds, how)
+            found = experience(objective, actor, score, rollouts, at.kl_coef, pad)
+            figures = found.figures | improve(
+                objective, actor, optimizer, found, general, step, pad
+            )
+
+            at.step, at.tokens = step + 1, at.tokens + int(figures.pop("trained_tokens"))
+            line = {**figures, "kl_coef": at.kl_coef, "learning_rate": rate}
+            log.write(at.step, steps, {**line, "num_tokens": at.tokens})
+            collapse.require_finite(line, at.step)
+            if objective.kl_control == "adaptive":
+                at.kl_coef = losses.adapted(
+                    at.kl_coef, figures["kl"], objective.kl_target, objective.kl_gain
+                )
+            sign = collapse.sign(objective, figures, rollouts.answers)
+            at.bad = at.bad + 1 if sign else 0
+            if sign and at.bad >= objective.collapse_patience:
+                raise collapse.verdict(sign, at.step, objective.collapse_patience)
+            seconds.append(time.monotonic() - began)
+            if time.monotonic() - saved >= job.checkpoint_seconds and at.step < steps:
+                state.save(job.checkpoints, actor, optimizer, at, job.step_log)
+                saved = time.monotonic()
+        return _result(objective, actor, optimizer, log.lines(), seconds, dropped)
+
+
+def _pad(job: TrainJob) -> int:
+    tokenizer = job.tokenizer
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
+def _prompts(objective: Ppo, job: TrainJob) -> tuple[list[list[int]], int]:
+    """Token ids of the prompts that leave room for an answer, and how many did not.
+
+    Raises:
+        DataError: one is too long and `overlong` is `error`; none is short enough.
+    """
+    context = getattr(job.model.config, "max_position_embeddings", None) or objective.max_length
+    room = min(objective.max_length, context) - objective.max_new_tokens
+    found = [prompt_ids(job.tokenizer, row) for row in job.rows]
+    kept = [prompt for prompt in found if 0 < len(prompt) <= room]
+    dropped = len(found) - len(kept)
+    if not kept or (dropped and objective.overlong == "error"):
+        longest = max(map(len, found), default=0)
+        raise DataError(
+            f"{dropped} of {len(found)} prompts are empty or leave no room for max_new_tokens"
+            f" {objective.max_new_tokens} (the longest has {longest} tokens; at most {room} fit)",
+            fix="lower max_new_tokens, raise max_length within the model's context, or set"
+            " overlong: drop",
+        )
+    return kept, dropped
+
+
+def _pretraining(objective: Ppo, job: TrainJob, pad: int) -> Pretraining | None:
+    """The term of PPO-ptx; none where its coefficient is 0."""
+    if isinstance(objective, PpoPtx) and objective.ptx_coef > 0:
+        return Pretraining(objective, job, pad)
+    return None
+
+
+def _result(
+    objective: Ppo,
+    actor: Actor,
+    optimizer: torch.optim.Optimizer,
+    lines: Sequence[dict[str, float]],
+    seconds: Sequence[float],
+    dropped: int,
+) -> TrainResult:
+    first, tail = lines[0], lines[-max(1, len(lines) // 10) :]
+    shown = ("loss", "reward", "kl", "entropy", "response_length", "clip_fraction")
+    metrics: dict[str, float] = {"prompts_dropped": dropped}
+    for name in shown:
+        metrics[f"first_{name}"] = first[name]
+        metrics[f"final_{name}"] = sum(line[name] for line in tail) / len(tail)
+    metrics["sampled_tokens"] = sum(
+        line["response_length"] * objective.rollout_batch_size for line in lines
+    )
+    own = list(actor.policy_parameters().values())
+    parameters = [*own, *actor.value_parameters().values()]
+    kept = [t for values in optimizer.state.values() for t in values.values() if torch.is_tensor(t)]
+    if not actor.shared:
+        metrics["value_model_parameters"] = sum(p.numel() for p in parameters[len(own) :])
+    return TrainResult(
+        steps=len(lines),
+        tokens=int(lines[-1]["num_tokens"]),
+        seconds_per_step=sorted(seconds)[len(seconds) // 2] if seconds else 0.0,
+        saved_activation_bytes=actor.activations.bytes,
+        optimizer_bytes=tensor_bytes(kept),
+        gradient_bytes=sum(p.numel() * p.element_size() for p in parameters),
+        arguments=objective.model_dump(mode="json"),
+        metrics=metrics,
+    )

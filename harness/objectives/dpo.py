@@ -1,0 +1,60 @@
+"""Direct preference optimisation and its relatives."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from harness.objectives.base import TrainerObjective
+
+Loss = Literal[
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot",
+    "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+]  # fmt: skip
+
+
+class Dpo(TrainerObjective):
+    """Direct preference optimisation (Rafailov et al., 2023, arXiv:2305.18290), through TRL's
+    DPOTrainer; `loss_type: ipo` is IPO (Azar et al., 2023, arXiv:2310.12036), and TRL's other
+    losses go by their names there.
+
+    Layout: `preference` (prompt, chosen, rejected), or `ranked`, of which every pair without a tie
+    is used. Start: an SFT; the reference is that same checkpoint, so that the first loss is ln 2.
+    """
+
+    VERSION = 1
+    impl = "harness.objectives._dpo:train"
+    paper = "arXiv:2305.18290"
+    layouts = ("preference", "ranked")
+    starts_from = "sft"
+    predictable = False
+
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate; an adapter usually wants ten times that of full fine-tuning."""
+    beta: float = Field(0.1, gt=0)
+    """Weight of staying near the reference; IPO's tau."""
+    loss_type: Loss | list[Loss] = "sigmoid"
+    """The loss, or several that are added."""
+    loss_weights: list[float] | None = None
+    """One weight for each of several losses; default: 1."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """Share of flipped labels that `robust` and `exo_pair` assume."""
+    f_divergence_type: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = (
+        "reverse_kl"
+    )
+    """The divergence from the reference (Wang et al., 2023, arXiv:2309.16240)."""
+    f_alpha_divergence_coef: float = 0.5
+    """Alpha of `alpha_divergence`."""
+    discopop_tau: float = 0.05
+    """Temperature of `discopop`."""
+    ld_alpha: float | None = Field(None, ge=0, le=1)
+    """Weight of the tokens by which one answer is longer (LD-DPO); null: as the others."""
+    use_weighting: bool = False
+    """Weigh pairs by the policy's own probability of them (WPO)."""
+    precompute_ref_log_probs: bool = False
+    """Compute the reference's log-probabilities before training, and keep no reference then."""
+    unusable: Literal["drop", "error"] = "drop"
+    """What happens to pairs of equal or empty answers; counted in the record."""
+    disable_dropout: bool = True
+    """Train without dropout, as in TRL."""

@@ -1,0 +1,167 @@
+"""Training stages in a plan: a recipe's, one after the other, and the models beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.errors import SuiteError, unknown
+from harness.executors.base import Executor
+from harness.matrix import Variant
+from harness.methods.base import Method
+from harness.objectives.base import Objective
+from harness.pairs import lacking, refusal_of
+from harness.plan_graph import STAGE_VERSIONS
+from harness.plan_sources import Sources
+from harness.predict import predict_train
+from harness.stage import Stage
+from harness.suite import Suite
+
+START = "start"
+"""Role of the checkpoint that a stage goes on from."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One stage of a recipe, before it is a stage of the plan."""
+
+    variant: Variant
+    method: Method
+    objective: Objective
+    entry: str
+    label: str
+
+
+def trainings(variant: Variant) -> Iterator[Training]:
+    """The stages of a variant's recipe, the first one first; not those of models beside it."""
+    if not (variant.method and variant.objective and variant.data):
+        return
+    seed = f"#{variant.seed}" if variant.id.endswith(f"#{variant.seed}") else ""
+    for before in variant.before:
+        objective = before.objective
+        entry = objective.data or variant.data
+        yield Training(variant, variant.method, objective, entry, before.group + seed)
+    entry = variant.objective.data or variant.data
+    yield Training(variant, variant.method, variant.objective, entry, variant.id)
+
+
+def all_trainings(variant: Variant) -> Iterator[Training]:
+    """Those of the models beside it too."""
+    for other in variant.beside.values():
+        yield from all_trainings(other)
+    yield from trainings(variant)
+
+
+def refuse_pairs(variant: Variant) -> None:
+    """A method that lacks what an objective's options ask of it is refused, with the reason.
+
+    Raises:
+        SuiteError: for the variant's own recipe, or for a model beside it.
+    """
+    for made in all_trainings(variant):
+        refusal = refusal_of(made.method, made.objective)
+        if refusal is not None:
+            raise SuiteError(
+                f"method '{made.method.name}' cannot be trained with '{made.objective.name}'"
+                f" as set: {refusal}",
+                where=f"variant {variant.id}",
+                fix="change the option with `overrides:`, or leave the cell out with `exclude:`",
+            )
+    for role, other in variant.beside.items():
+        if variant.objective is None or other.method is None:
+            continue
+        refusal = lacking(other.method, variant.objective.needs_beside(role))
+        if refusal is not None:
+            raise SuiteError(
+                f"a {role} model trained with '{other.method.name}' cannot serve"
+                f" '{variant.objective.name}' as set: {refusal}",
+                where=f"variant {variant.id}",
+                fix=f"name another method in `{role}_model:`, or change the option",
+            )
+
+
+class Recipes:
+    """Makes the training stages of variants; equal ones are one stage by their key."""
+
+    def __init__(self, suite: Suite, sources: Sources, executor: Executor) -> None:
+        self.suite, self.sources, self.executor = suite, sources, executor
+
+    def train(self, variant: Variant) -> Stage:
+        """The last stage of a variant's recipe; those before it are among its inputs.
+
+        Raises:
+            SuiteError: rows that the suite does not have, a model that reads other tokens.
+        """
+        before: Stage | None = None
+        for made in trainings(variant):
+            before = self._stage(made, before)
+        if before is None:
+            raise AssertionError("an untrained use has no training stage")
+        return before
+
+    def _stage(self, made: Training, before: Stage | None) -> Stage:
+        variant, objective = made.variant, made.objective
+        inputs = self._rows(made)
+        locators = dict(self.sources.model_locators(variant.model))
+        if before is not None:
+            inputs[START] = before
+        for role in objective.beside:
+            other = variant.beside[role]
+            self._require_vocabulary(variant, other, role)
+            inputs[role] = self.train(other)
+            own = self.sources.model_locators(other.model)
+            locators |= {f"{role}.{name}": place for name, place in own.items()}
+        config: dict[str, Any] = {
+            "version": STAGE_VERSIONS["train"],
+            "model": self.sources.model_config(variant.model),
+            "device": self.executor.device(),
+            "method": made.method.identity(),
+            "objective": objective.identity(),
+            "seed": variant.seed,
+            "data_seed": variant.seed,
+        }
+        stage = Stage(
+            "train", config, inputs, locators, resources=self.suite.resources, label=made.label
+        )
+        predicted = predict_train(
+            self.sources.models[variant.model], made.method, objective,
+            self.sources.counts(inputs["train"]), self.sources.store, config["model"]["dtype"],
+        )  # fmt: skip
+        return replace(stage, predicted=predicted)
+
+    def _rows(self, made: Training) -> dict[str, Stage]:
+        """Training rows, those the objective names beside them, and validation rows if it reads
+        them."""
+        objective, data = made.objective, self.suite.data
+        self._require_entry(made.entry, made, "data")
+        inputs = {"train": self.sources.rows(made.entry, "train", f"{made.label} trains on it")}
+        for role, entry in objective.more_data().items():
+            self._require_entry(entry, made, role)
+            inputs[role] = self.sources.rows(entry, "train")
+        if objective.validates:
+            reason = f"keep: best of {objective.name} chooses by it"
+            inputs["validation"] = self.sources.rows(made.entry, "validation", reason)
+        elif objective.measures and data[made.entry].validation is not None:
+            inputs["validation"] = self.sources.rows(made.entry, "validation")
+        return inputs
+
+    def _require_entry(self, entry: str, made: Training, role: str) -> None:
+        if entry not in self.suite.data:
+            message = unknown("data", entry, self.suite.data, hint="the keys of `data:`")
+            raise SuiteError(message, where=f"{made.label}: {made.objective.name}.{role}")
+
+    def _require_vocabulary(self, variant: Variant, other: Variant, role: str) -> None:
+        sizes = [_vocabulary(self.sources.model(v.model).config) for v in (variant, other)]
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise SuiteError(
+                f"'{other.model}' has a vocabulary of {sizes[1]} tokens and '{variant.model}' one"
+                f" of {sizes[0]}: it cannot read what the policy writes",
+                where=f"{role}_model.model",
+                fix="name a model with the policy's tokenizer",
+            )
+
+
+def _vocabulary(config: Mapping[str, object]) -> object:
+    """None until the model is on this machine."""
+    return config.get("vocab_size")

@@ -1,0 +1,255 @@
+"""Recipes: what is trained before a cell's objective, and which models beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from harness import component
+from harness.errors import SuiteError, unknown
+from harness.hyper import Fields, holds, set_budget, set_fields
+from harness.methods.base import Method
+from harness.objectives.base import BASE, Objective
+from harness.suite import Suite
+
+Written = Mapping[str, Mapping[str, Any]]
+"""Objective -> its fields as the suite writes them."""
+_BESIDE = ("method", "model", "seed")
+"""Keys of `reward_model:` that are no fields of the objective."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A method, and the objectives it is trained with one after the other.
+
+    Attributes:
+        stages: the last is what the recipe is named after; each starts from the one before it.
+        applied: hyper-parameters of the matrix that belong to the method or to one of the stages.
+    """
+
+    method: Method
+    stages: tuple[Objective, ...]
+    applied: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the matrix as the suite writes it, before its components are made.
+
+    Attributes:
+        labels: model, data, method and objective by name.
+        fields: of the method and of the objective.
+        written: fields of every objective that the suite writes down.
+        hyper: `component.field` -> value, of every axis that is a hyper-parameter.
+        where: places in the suite, by axis, for messages.
+    """
+
+    labels: Mapping[str, str]
+    fields: Mapping[str, Mapping[str, Any]]
+    written: Written
+    hyper: Mapping[str, Any]
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> dict[str, str]:
+        """What the rules of `overrides:` and `exclude:` are held against."""
+        return {**self.labels, **{key: str(value) for key, value in self.hyper.items()}}
+
+
+def written(suite: Suite) -> dict[str, dict[str, Any]]:
+    """The fields of every objective in the matrix, as they stand there."""
+    found: dict[str, dict[str, Any]] = {}
+    for index, spec in enumerate(suite.matrix["objective"]):
+        name, fields = component.split_spec(spec, "objective", f"matrix.objective[{index}]")
+        found.setdefault(name, fields)
+    return found
+
+
+def recipe_of(suite: Suite, cell: Cell) -> Trained:
+    """The cell's method and the objectives of its recipe, hyper-parameters set.
+
+    Raises:
+        SuiteError: a field or a value that cannot be meant, or a start that is none.
+    """
+    stages = _stages(suite, cell)
+    names = {
+        cell.labels["method"],
+        *(s.name for s in stages),
+        *(n for s in stages for n in s.beside),
+    }
+    applied = {key: value for key, value in cell.hyper.items() if key.split(".")[0] in names}
+    cell = Cell(cell.labels, cell.fields, cell.written, applied, cell.where)
+    name = cell.labels["method"]
+    fields = _set(suite, cell, name, cell.fields[name], cell.labels["objective"])
+    method = component.build_fields(component.find("method", name), fields, f"method {name}")
+    return Trained(cast(Method, method), tuple(_stages(suite, cell)), applied)
+
+
+def _stages(suite: Suite, cell: Cell) -> list[Objective]:
+    """From the first stage to the cell's own, each told by the start of the one after it."""
+    name, stages = cell.labels["objective"], list[Objective]()
+    fields = cell.fields[name]
+    while True:
+        declared = component.find("objective", name, cell.where.get("objective", ""))
+        own = _set(suite, cell, name, fields, name)
+        if suite.budget is not None:
+            parts = {name: own}
+            set_budget(parts, name, suite.budget)
+            own = parts[name]
+        made = cast(Objective, component.build_fields(declared, own, f"objective {name}"))
+        stages.insert(0, made)
+        if made.begins == BASE:
+            return stages
+        name = _start(made, stages)
+        fields = cell.written.get(name, {})
+
+
+def _start(made: Objective, after: Sequence[Objective]) -> str:
+    """The objective before `made`.
+
+    Raises:
+        SuiteError: there is none of this name, it leaves no policy, or it comes after it.
+    """
+    name, where = made.begins, f"objective {made.name}.start"
+    known = [n for n in component.names("objective") if n != made.name]
+    if name not in component.names("objective"):
+        raise SuiteError(unknown("start", name, [BASE, *known]), where=where)
+    declared = cast(type[Objective], component.find("objective", name))
+    if declared.head == "score":
+        raise SuiteError(
+            f"'{name}' leaves a model that scores, and nothing that writes can start from it",
+            where=where,
+            fix="start from base, cpt or sft",
+        )
+    if name in [stage.name for stage in after]:
+        path = " -> ".join(reversed([*(stage.name for stage in reversed(after)), name]))
+        raise SuiteError(f"the recipe starts from itself: {path}", where=where)
+    return name
+
+
+def _set(
+    suite: Suite, cell: Cell, name: str, fields: Mapping[str, Any], stage: str
+) -> dict[str, Any]:
+    """A component's fields after the overrides and the axes that name it.
+
+    An override that matches `objective: sft` holds for that stage of every recipe, so that one SFT
+    serves all; one that matches `objective: dpo` may also set fields of the stages before it.
+    """
+    parts: Fields = {name: dict(fields)}
+    own = {**cell.seen, "objective": stage}
+    for index, override in enumerate(suite.overrides):
+        if holds(override.match, cell.seen) or holds(override.match, own):
+            set_fields(parts, override.set, f"overrides[{index}].set")
+    set_fields(parts, cell.hyper, "matrix")
+    return parts[name]
+
+
+def cell_beside(suite: Suite, cell: Cell, role: str) -> tuple[Cell, int]:
+    """A model beside a cell (the reward model), as a cell of its own, and its seed.
+
+    It is shared by all cells of one model and data entry: of the matrix's axes only those that
+    name its own objective reach it. Its SFT is that of its own method.
+
+    Raises:
+        SuiteError: a key of its section that cannot be meant.
+    """
+    section, where = suite.reward_model, f"{role}_model"
+    spec = section.get("method", _adapter(suite))
+    method, fields = component.split_spec(spec, "method", f"{where}.method")
+    component.find("method", method, f"{where}.method")
+    model = section.get("model", cell.labels["model"])
+    if model not in suite.models:
+        message = unknown("model", str(model), suite.models, hint="the keys of `models:`")
+        raise SuiteError(message, where=f"{where}.model")
+    seed = section.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise SuiteError(f"a seed is a whole number, not {seed!r}", where=f"{where}.seed")
+    own = {key: value for key, value in section.items() if key not in _BESIDE}
+    known = [*_BESIDE, *component.find("objective", role).model_fields]
+    for key in own:
+        if key not in known:
+            raise SuiteError(unknown("key", key, known, where=where))
+    made = Cell(
+        labels={**cell.labels, "model": model, "method": method, "objective": role},
+        fields={method: fields, role: own},
+        written=cell.written,
+        hyper={k: v for k, v in cell.hyper.items() if k.split(".")[0] == role},
+    )
+    return made, seed
+
+
+def _adapter(suite: Suite) -> Any:
+    """The matrix's own lora where it has one, so that its SFT serves the reward model too."""
+    for index, spec in enumerate(suite.matrix["method"]):
+        if component.split_spec(spec, "method", f"matrix.method[{index}]")[0] == "lora":
+            return spec
+    return "lora"
+
+
+def group_of(
+    labels: Mapping[str, str], trained: Trained, objective: Objective, several: Sequence[str]
+) -> str:
+    """The name of a stage of a recipe: what it is trained with, up to that stage."""
+    names = [stage.name for stage in trained.stages]
+    names = [trained.method.name, *names[: names.index(objective.name) + 1]]
+    last = objective is trained.stages[-1]
+    applied = {k: v for k, v in trained.applied.items() if last or k.split(".")[0] in names}
+    group = "-".join([trained.method.name, objective.name, *(labels[axis] for axis in several)])
+    if objective.begins != objective.starts_from and f"{objective.name}.start" not in applied:
+        group += f"-start={objective.begins}"
+    return group + "".join(f"-{k.split('.')[-1]}={v}" for k, v in applied.items())
+
+
+def refuse_scores(objective: str, where: str) -> None:
+    """A model that writes nothing has no answers to compare."""
+    declared = cast(type[Objective], component.find("objective", objective))
+    if declared.head == "score":
+        raise SuiteError(
+            f"'{objective}' trains a model that scores and writes no answers, so it is no variant",
+            where=where,
+            fix=f"describe it in `{objective}_model:`; it is trained for the objectives that need"
+            " one, and its record tells its accuracy",
+        )
+
+
+def in_recipes(suite: Suite) -> dict[str, set[str]]:
+    """Axis -> names that the matrix may lack, and that its recipes have: the stages before its
+    objectives, the models beside them, and their method.
+
+    Raises:
+        SuiteError: a section on a model that no recipe has.
+    """
+    objectives = set(_before_and_beside(suite))
+    if "reward" not in objectives:
+        if suite.reward_model:
+            raise SuiteError(
+                "no objective of the matrix needs a reward model",
+                where="reward_model",
+                fix="remove the section, or add ppo to the matrix",
+            )
+        return {"objective": objectives, "method": set()}
+    spec = suite.reward_model.get("method", _adapter(suite))
+    method = component.split_spec(spec, "method", "reward_model.method")[0]
+    return {"objective": objectives, "method": {method}}
+
+
+def _before_and_beside(suite: Suite) -> Iterator[str]:
+    known = written(suite)
+    waiting = [(name, fields.get("start")) for name, fields in known.items()]
+    starts = [str(v) for o in suite.overrides for k, v in o.set.items() if k.endswith(".start")]
+    for key, values in suite.matrix.items():
+        starts += [str(value) for value in values] if key.endswith(".start") else []
+    waiting += [(name, None) for name in starts if name in component.names("objective")]
+    done: set[str] = set()
+    while waiting:
+        name, start = waiting.pop()
+        if name not in component.names("objective"):
+            continue  # an unknown name is refused where it stands
+        declared = cast(type[Objective], component.find("objective", name))
+        begins = start or declared.starts_from
+        for other in (begins, *declared.beside):
+            if other != BASE and other not in done:
+                done.add(other)
+                yield other
+                waiting.append((other, known.get(other, {}).get("start")))

@@ -1,0 +1,110 @@
+"""What a training stage is given from other stages: its starting checkpoint, models beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.job import Job
+from harness.methods.base import Method
+from harness.model_files import ModelRef
+from harness.objectives.base import Objective
+from harness.stage import SPEC
+from harness.stages import _audit
+from harness.stages._subject import CHECKPOINT, method_of, model_ref, require_files
+
+START, REWARD = "start", "reward"
+
+
+@dataclass
+class Given:
+    """Models beside the one that trains, and what they were before training.
+
+    Attributes:
+        reference_logits, reward_model, reward_tokenizer, value_model: as in TrainJob.
+        before: name -> fingerprint of its tensors.
+    """
+
+    reference_logits: Callable[..., Any] | None = None
+    reward_model: Any = None
+    reward_tokenizer: Any = None
+    value_model: Callable[[], Any] | None = None
+    tensors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    before: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def keep(self, name: str, tensors: dict[str, Any]) -> None:
+        """Remember tensors that training must leave as they are."""
+        self.tensors[name], self.before[name] = tensors, _audit.fingerprint(tensors)
+
+    def audit(self) -> list[_audit.Check]:
+        """Whether each is what it was."""
+        return [
+            _audit.unmoved(before, _audit.fingerprint(self.tensors[name]), f"the {name} stayed")
+            for name, before in self.before.items()
+        ]
+
+
+def starting_point(job: Job) -> Path | None:
+    """The checkpoint that the stage goes on from; None where it starts from the base."""
+    if not job.has(START):
+        return None
+    checkpoint = job.input(START) / CHECKPOINT
+    require_files(checkpoint)
+    return checkpoint
+
+
+def trainable(method: Method, objective: Objective, base: Any, start: Path | None) -> Any:
+    """The model to train: a fresh adapter on the base, or the start's own, trainable again."""
+    if start is None:
+        return method.attach(base, objective.also_train)
+    if objective.also_train:
+        return method.resume(base, start, objective.also_train)
+    return method.resume(base, start)
+
+
+def starts_there(
+    method: Method, ref: ModelRef, start: Path, begun: Any, ids: Any, head: str
+) -> _audit.Check:
+    """Before the first step the model computes what its starting checkpoint does.
+
+    Args:
+        begun: the model's logits on the probe `ids`, before the first step.
+    """
+    name = "it starts as its starting checkpoint"
+    if head != "lm":
+        return {"check": name, "status": "skipped", "detail": "it has a head of its own"}
+    found = _audit.logits(method.load_trained(ref, start), ids)
+    return _audit.same(name, begun, found, method.reload_tolerance)
+
+
+def given(job: Job, method: Method, objective: Objective, model: Any) -> Given:
+    """The starting policy, frozen, and the models beside it, as far as the objective wants them."""
+    found = Given()
+    if objective.keeps_reference:
+        reference = method.add_reference(model)
+        found.reference_logits = reference.logits
+        found.keep("reference", reference.tensors)
+    if REWARD in objective.beside:
+        _reward(job, found)
+    return found
+
+
+def _reward(job: Job, found: Given) -> None:
+    folder = job.input(REWARD)
+    trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))["config"]
+    own = {
+        name.removeprefix(f"{REWARD}."): place
+        for name, place in job.locators.items()
+        if name.startswith(f"{REWARD}.")
+    }
+    ref, method = model_ref(trained["model"], job.config["device"], own), method_of(trained)
+    checkpoint = folder / CHECKPOINT
+    require_files(checkpoint)
+    found.reward_model = method.load_trained(ref, checkpoint).eval().requires_grad_(False)
+    found.reward_tokenizer = ref.tokenizer()
+    found.value_model = lambda: method.merged(ref, checkpoint)
+    state = {name: p.detach() for name, p in found.reward_model.named_parameters()}
+    found.keep("reward model", state)
