@@ -103,7 +103,12 @@ class Scorer(Component):
 
 @dataclass(frozen=True)
 class ModelJob:
-    """What the score stage hands to a scorer that reads the model."""
+    """What the score stage hands to a scorer that reads the model.
+
+    Attributes:
+        base: the untrained model the checkpoint comes from, for scorers that declare `needs_base`;
+            the same object as `model` where nothing was trained. None for others.
+    """
 
     model: Any
     tokenizer: Any
@@ -111,6 +116,7 @@ class ModelJob:
     device: str
     progress: Callable[[int, int, str], None]
     folder: Path
+    base: Any = None
 
 
 class ModelScorer(Scorer):
@@ -118,6 +124,8 @@ class ModelScorer(Scorer):
     rows of the variant's evaluation), and `label` tells several of one kind apart."""
 
     reads = "model"
+    needs_base: ClassVar[bool] = False
+    """The untrained model is loaded beside the checkpoint."""
 
     data: str | None = None
     """Entry under `data:` whose test split is scored; default: what the variant is tested on."""
