@@ -13,6 +13,7 @@ from harness.errors import SuiteError, unknown
 from harness.hyper import Fields, check_hyper, holds, set_budget, set_fields
 from harness.methods.base import Method
 from harness.objectives.base import Objective
+from harness.scorers.base import Scorer
 from harness.suite import AXES, Generate, Suite
 
 
@@ -220,3 +221,21 @@ def _variants(
         )
         for seed in suite.seeds
     ]
+
+
+def refuse_samples(variant: Variant, scorers: Iterable[Scorer]) -> None:
+    """A scorer that compares samples is refused where too few are drawn.
+
+    Raises:
+        SuiteError: naming the variant, and where to ask for samples.
+    """
+    for index, scorer in enumerate(scorers):
+        needed, drawn = scorer.samples_needed(), variant.generate.samples
+        if drawn < needed:
+            place = "generate" if variant.trained else f"base.{variant.labels['objective']}"
+            raise SuiteError(
+                f"it compares {needed} or more samples of each prompt, and variant {variant.id}"
+                f" draws {drawn or 'none'}",
+                where=f"scorers[{index}].{scorer.name}",
+                fix=f"add `samples: 4` to `{place}:`",
+            )

@@ -10,7 +10,7 @@ from typing import Any, cast
 from harness import component
 from harness.errors import SuiteError, unknown
 from harness.executors.base import Executor
-from harness.matrix import Variant, baseline_of, expand
+from harness.matrix import Variant, baseline_of, expand, refuse_samples
 from harness.pairs import refusal_of
 from harness.plan_graph import STAGE_VERSIONS, Plan, Scored, Tuning, VariantPath
 from harness.plan_sources import Sources
@@ -67,6 +67,7 @@ class _Planner:
         variants = expand(self.suite, only)
         for variant in variants:
             _refuse_pair(variant)
+            refuse_samples(variant, self.scorers)
             self.sources.model(variant.model)
         self._require_distinct_metrics()
         paths = tuple(self._tuned_path(variant) for variant in variants)
@@ -174,10 +175,13 @@ class _Planner:
         if variant.generate.num_fewshot:
             inputs["shots"] = self.sources.rows(entry, "train")
         stage = self._on_model("generate", variant, train, inputs)
-        config = {**stage.config, "generate": variant.generate.model_dump()}
+        config = {**stage.config, "generate": variant.generate.identity()}
         rows = self.sources.counts(inputs["data"]).get("rows")
         predicted = predict_generate(
-            self.sources.models[variant.model], variant.generate.max_new_tokens, rows, self.store
+            self.sources.models[variant.model],
+            variant.generate.max_new_tokens * (1 + variant.generate.samples),
+            rows,
+            self.store,
         )
         return replace(stage, config=config, predicted=predicted)
 

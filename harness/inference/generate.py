@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import StageFailed
+from harness.inference.sampling import sampler
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ def generate(
     prompts: Sequence[list[int]],
     options: Mapping[str, Any],
     progress: Callable[[int, int, str], None],
+    seeds: Sequence[int] | None = None,
 ) -> list[Answer]:
-    """Greedy answers to tokenised prompts, in their order.
+    """Answers to tokenised prompts, in their order: greedy, or drawn with a seed for each.
 
     Prompts of like length share a batch, within `batch_tokens` of padded prompt and answer.
 
@@ -49,7 +51,8 @@ def generate(
             )
     answers: dict[int, Answer] = {}
     for batch in _batches(prompts, room, options["batch_tokens"]):
-        found = _generate(model, tokenizer, [prompts[i] for i in batch], options)
+        own = None if seeds is None else [seeds[i] for i in batch]
+        found = _generate(model, tokenizer, [prompts[i] for i in batch], options, own)
         answers.update(zip(batch, found, strict=True))
         progress(len(answers), len(prompts), "answers")
     return [answers[i] for i in range(len(prompts))]
@@ -64,10 +67,14 @@ def _batches(prompts: Sequence[list[int]], room: int, budget: int) -> Iterator[l
 
 
 def _generate(
-    model: Any, tokenizer: Any, prompts: list[list[int]], options: Mapping[str, Any]
+    model: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    options: Mapping[str, Any],
+    seeds: Sequence[int] | None,
 ) -> list[Answer]:
     import torch
-    from transformers import GenerationConfig, StoppingCriteriaList
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     longest = max(map(len, prompts))
     ids = torch.full((len(prompts), longest), tokenizer.pad_token_id)
@@ -91,6 +98,9 @@ def _generate(
             attention_mask=mask.to(model.device),
             generation_config=config,
             stopping_criteria=StoppingCriteriaList([stop] if stop else []),
+            logits_processor=LogitsProcessorList(
+                [] if seeds is None else [sampler(seeds, options)]
+            ),
         )
     return [_answer(tokenizer, row, eos, options) for row in whole[:, longest:].cpu().tolist()]
 

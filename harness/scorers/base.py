@@ -13,7 +13,11 @@ from harness.component import Component
 
 @dataclass(frozen=True)
 class Prediction:
-    """One generated answer and what it is held against."""
+    """One generated answer and what it is held against.
+
+    Attributes:
+        text: the greedy answer. samples: drawn answers to the same prompt, where the suite asks.
+    """
 
     example_id: str
     cluster: str
@@ -21,6 +25,7 @@ class Prediction:
     prompt: str
     text: str
     references: tuple[str, ...]
+    samples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,10 @@ class Scorer(Component):
     def declared(self) -> Mapping[str, Metric]:
         """The metrics of this scorer as it is set; override where its fields choose them."""
         return self.metrics
+
+    def samples_needed(self) -> int:
+        """How many samples of each prompt it compares; 0 where the greedy answer is enough."""
+        return 0
 
     def provenance(self) -> dict[str, Any]:
         """What the record should say of how the scores were made; asked after scoring."""
