@@ -96,9 +96,9 @@ MAIN_COSTS = COSTS[:3]
 
 
 def costs(comparison: Comparison) -> list[Cost]:
-    """The cost columns that some variant has a figure for; the main ones always."""
+    """The cost columns that some variant has a figure for."""
     found = [v.cost for v in comparison.variants]
-    return [c for c in COSTS if c in MAIN_COSTS or any(f.get(c.key) is not None for f in found)]
+    return [c for c in COSTS if any(f.get(c.key) is not None for f in found)]
 
 
 def columns(comparison: Comparison) -> list[Column]:

@@ -26,7 +26,7 @@ _LABELLED = 8
 """Curves end close together: more numbers would cover one another."""
 _CURVES = 40
 """Variants whose losses are drawn; more lines cannot be told apart."""
-_UNITS = {"seconds": "seconds", "bytes": "MiB", "count": "", "rate": "tokens/s", "metric": ""}
+_UNITS = {"seconds": "seconds", "count": "", "rate": "tokens/s", "metric": ""}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,10 @@ def tradeoffs(comparison: Comparison) -> list[Drawing]:
 
 
 def _tradeoff(x: Measure, y: Measure, numbered: list[tuple[int, VariantResult]]) -> Drawing:
-    scale = 2**20 if x.kind == "bytes" else 1
+    scale, unit = 1, _UNITS.get(x.kind, "")
+    if x.kind == "bytes":
+        large = max(value or 0 for value in x.values) > 4 * 2**30
+        scale, unit = (2**30, "GiB") if large else (2**20, "MiB")
     front = front_of(x, y)
     points = [
         (number, variant, cost / scale, Estimate(value, *(ends or (None, None))))
@@ -101,7 +104,6 @@ def _tradeoff(x: Measure, y: Measure, numbered: list[tuple[int, VariantResult]])
             point(axes, number, cost, estimate, hollow=not variant.trained)
         axes.margins(x=0.08, y=0.1)
 
-    unit = _UNITS[x.kind]
     return Drawing(
         f"tradeoff-{'time' if x.kind == 'seconds' else 'memory'}",
         f"{y.name} against {x.name.rpartition(' ')[0]}",

@@ -80,7 +80,7 @@ def build(root: Path, variants: int, examples: int) -> tuple[Plan, dict[str, Rec
         records[train.key] = _record(train, {}, cost)
         predictions = Stage("generate", {}, {"data": rows, "checkpoint": train}, label=name)
         records[predictions.key] = _record(predictions, {"eos_rate": 1.0})
-        _answers(predictions.path(root), ids[: 20_000 // variants], rng)
+        _answers(predictions.path(root), ids[: 30_000 // variants], rng)
         skill = easy + 0.3 + 0.002 * number + rng.normal(0, 0.6, examples)
         values = {
             "exact_match": (skill > 0.4).astype(float),
