@@ -24,6 +24,8 @@ WIDE = 20.0
 """Ratio of the longest to the shortest training from which the axis is logarithmic."""
 _LABELLED = 8
 """Curves end close together: more numbers would cover one another."""
+_MARKED = 60
+"""Points that are told apart by mark and number."""
 _CURVES = 40
 """Variants whose losses are drawn; more lines cannot be told apart."""
 _UNITS = {"seconds": "seconds", "count": "", "rate": "tokens/s", "metric": ""}
@@ -100,8 +102,11 @@ def _tradeoff(x: Measure, y: Measure, numbered: list[tuple[int, VariantResult]])
             drawstyle="steps-post", color="black", linewidth=0.8, linestyle="--", alpha=0.6,
             zorder=0,
         )  # fmt: skip
-        for number, variant, cost, estimate in points:
-            point(axes, number, cost, estimate, hollow=not variant.trained)
+        scatter(
+            axes,
+            [Point(n, cost, y, hollow=not variant.trained) for n, variant, cost, y in points],
+            {numbered[i][0] for i in front},
+        )
         axes.margins(x=0.08, y=0.1)
 
     return Drawing(
@@ -115,22 +120,53 @@ def _tradeoff(x: Measure, y: Measure, numbered: list[tuple[int, VariantResult]])
     )
 
 
-def point(
-    axes: Axes, number: int, x: float, y: Estimate,
-    across: Estimate | None = None, *, hollow: bool = False,
-) -> None:  # fmt: skip
-    """One variant's mark with its number and its intervals."""
-    colour, shape = mark(number)
-    hue = COLOURS[colour]
+@dataclass(frozen=True)
+class Point:
+    """One variant in a plot of two measures, with its intervals."""
+
+    number: int
+    x: float
+    y: Estimate
+    across: Estimate | None = None
+    hollow: bool = False
+
+
+def scatter(axes: Axes, points: list[Point], front: set[int]) -> None:
+    """Every point with its mark, number and intervals; of very many only the front's, the others
+    as a cloud."""
+    cloud = [p for p in points if p.number not in front] if len(points) > _MARKED else []
+    for line in ("vlines", "hlines") if cloud else ():
+        own = [(p, p.y if line == "vlines" else p.across) for p in cloud]
+        ends = [
+            (p.x if line == "vlines" else p.y.value, e.low, e.high)
+            for p, e in own
+            if e is not None and e.low is not None and e.high is not None
+        ]
+        if ends:
+            getattr(axes, line)(
+                *zip(*ends, strict=True), color=COLOURS[6], linewidth=0.5, alpha=0.4
+            )
+    axes.plot(
+        [p.x for p in cloud], [p.y.value for p in cloud], marker="o", markersize=3,
+        color=COLOURS[6], linestyle="none",
+    )  # fmt: skip
+    for p in points:
+        if not cloud or p.number in front:
+            _point(axes, p)
+
+
+def _point(axes: Axes, p: Point) -> None:
+    colour, shape = mark(p.number)
+    hue, y, across = COLOURS[colour], p.y, p.across
     if y.low is not None and y.high is not None:
-        axes.plot([x, x], [y.low, y.high], color=hue, linewidth=1.2, alpha=0.7)
+        axes.plot([p.x, p.x], [y.low, y.high], color=hue, linewidth=1.2, alpha=0.7)
     if across is not None and across.low is not None and across.high is not None:
         axes.plot([across.low, across.high], [y.value] * 2, color=hue, linewidth=1.2, alpha=0.7)
     axes.plot(
-        [x], [y.value], marker=_MARKERS[shape], markersize=7, color=hue, linestyle="none",
-        markerfacecolor="none" if hollow else hue, markeredgewidth=1.4,
+        [p.x], [y.value], marker=_MARKERS[shape], markersize=7, color=hue, linestyle="none",
+        markerfacecolor="none" if p.hollow else hue, markeredgewidth=1.4,
     )  # fmt: skip
-    axes.annotate(str(number), (x, y.value), (7, 4), textcoords="offset points", va="center")
+    axes.annotate(str(p.number), (p.x, y.value), (7, 4), textcoords="offset points", va="center")
 
 
 def forgetting_plot(comparison: Comparison) -> list[Drawing]:
@@ -150,8 +186,14 @@ def forgetting_plot(comparison: Comparison) -> list[Drawing]:
     def draw(axes: Axes) -> None:
         axes.axhline(0, color="black", linewidth=0.6, linestyle=":", zorder=0)
         axes.axvline(0, color="black", linewidth=0.6, linestyle=":", zorder=0)
-        for number, variant, learnt, lost in points:
-            point(axes, number, lost.value, learnt, lost, hollow=not variant.trained)
+        scatter(
+            axes,
+            [
+                Point(number, lost.value, learnt, lost, hollow=not variant.trained)
+                for number, variant, learnt, lost in points
+            ],
+            set(),
+        )
         axes.margins(x=0.08, y=0.1)
 
     up, across = found[0], kept[0]

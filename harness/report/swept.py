@@ -69,8 +69,8 @@ def _draw(curves: list[list[Point]]) -> Callable[[Axes], None]:
         for curve in curves:
             hue = COLOURS[plots.mark(curve[0][1])[0]]
             axes.plot([v for v, *_ in curve], [e.value for *_, e in curve], color=hue, linewidth=1)
-            for value, number, estimate in curve:
-                plots.point(axes, number, value, estimate)
+        points = [plots.Point(n, value, estimate) for c in curves for value, n, estimate in c]
+        plots.scatter(axes, points, set())
         axes.margins(x=0.08, y=0.1)
 
     return draw
