@@ -95,7 +95,9 @@ class Adapters:
         ids = [self._ids(prompt) for prompt in prompts]
         model, names, before = self._mixed(len(ids), adapter_names)
         try:
-            found = generate(model, self.tokenizer, ids, options, lambda *_: None, names)
+            found = generate(
+                model, self.tokenizer, ids, options, lambda *_: None, adapter_names=names
+            )
         finally:
             self.use(before)
         return [answer.text for answer in found]

@@ -49,6 +49,11 @@ def _perplexity(sums: Sums) -> np.ndarray:
     return np.exp(sums["nll"] / sums["tokens"])
 
 
+def _per_token(sums: Sums) -> np.ndarray:
+    """A sum over tokens per token; 0 where no token was scored."""
+    return _over(sums["total"], sums["tokens"])
+
+
 def _ratio(sums: Sums) -> np.ndarray:
     """A share of sums; 0 where there is nothing to share."""
     return _over(sums["numerator"], sums["denominator"])
@@ -180,6 +185,7 @@ AGGREGATES: dict[str, Aggregate] = {
     for a in (
         Aggregate("mean", ("value",), _mean),
         Aggregate("perplexity", ("nll", "tokens"), _perplexity),
+        Aggregate("per_token", ("total", "tokens"), _per_token),
         Aggregate("ratio", ("numerator", "denominator"), _ratio),
         *_bleu_variants(),
         Aggregate("chrf", (), _chrf),

@@ -29,6 +29,7 @@ from harness.recipe import (
     refuse_scores,
     written,
 )
+from harness.scorers.base import Scorer
 from harness.suite import AXES, Generate, Suite
 
 
@@ -286,3 +287,21 @@ def _trained(suite: Suite, cell: Cell, trained: Trained, several: Sequence[str])
         before=tuple(Before(group_of(cell.labels, trained, o, several), o) for o in before),
         beside=beside,
     )
+
+
+def refuse_samples(variant: Variant, scorers: Iterable[Scorer]) -> None:
+    """A scorer that compares samples is refused where too few are drawn.
+
+    Raises:
+        SuiteError: naming the variant, and where to ask for samples.
+    """
+    for index, scorer in enumerate(scorers):
+        needed, drawn = scorer.samples_needed(), variant.generate.samples
+        if drawn < needed:
+            place = "generate" if variant.trained else f"base.{variant.labels['objective']}"
+            raise SuiteError(
+                f"it compares {needed} or more samples of each prompt, and variant {variant.id}"
+                f" draws {drawn or 'none'}",
+                where=f"scorers[{index}].{scorer.name}",
+                fix=f"add `samples: 4` to `{place}:`",
+            )

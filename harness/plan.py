@@ -10,7 +10,7 @@ from typing import Any, cast
 from harness import component
 from harness.errors import SuiteError
 from harness.executors.base import Executor
-from harness.matrix import Variant, baseline_of, expand
+from harness.matrix import Variant, baseline_of, expand, refuse_samples
 from harness.plan_checkpoints import Checkpoints, refuse_merge
 from harness.plan_graph import STAGE_VERSIONS, Plan, Scored, Tuning, VariantPath, trained_by
 from harness.plan_recipe import Recipes, refuse_pairs
@@ -71,6 +71,7 @@ class _Planner:
         for variant in variants:
             refuse_pairs(variant)
             refuse_merge(variant)
+            refuse_samples(variant, self.scorers)
             for made in (variant, *variant.beside.values()):
                 self.sources.model(made.model)
         self._require_distinct_metrics()
@@ -153,10 +154,13 @@ class _Planner:
         if variant.generate.num_fewshot:
             inputs["shots"] = self.sources.rows(entry, "train")
         stage = self._on_model("generate", variant, train, inputs)
-        config = {**stage.config, "generate": variant.generate.model_dump()}
+        config = {**stage.config, "generate": variant.generate.identity()}
         rows = self.sources.counts(inputs["data"]).get("rows")
         predicted = predict_generate(
-            self.sources.models[variant.model], variant.generate.max_new_tokens, rows, self.store
+            self.sources.models[variant.model],
+            variant.generate.max_new_tokens * (1 + variant.generate.samples),
+            rows,
+            self.store,
         )
         return replace(stage, config=config, predicted=predicted)
 

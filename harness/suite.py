@@ -166,6 +166,23 @@ class Generate(BaseModel):
     """Between plain examples."""
     batch_tokens: int = Field(16384, gt=0)
     """Tokens of a batch: rows times (longest prompt + max_new_tokens)."""
+    samples: int = Field(0, ge=0)
+    """Draw so many answers to each prompt beside the greedy one, for the scorers of diversity."""
+    temperature: float = Field(1.0, gt=0)
+    """Of the samples: logits are divided by it."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Of the samples: only the likeliest tokens that together have this probability."""
+    sample_seed: int = 0
+    """Of the samples. Each request has a seed of its own, made of this one, the row's id and the
+    sample's number, so that a sample does not depend on what it is batched with."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the answers depend on: nothing of sampling where nothing is sampled."""
+        fields = self.model_dump()
+        return fields if self.samples else {k: v for k, v in fields.items() if k not in _SAMPLING}
+
+
+_SAMPLING = frozenset({"samples", "temperature", "top_p", "sample_seed"})
 
 
 class Override(BaseModel):

@@ -7,7 +7,6 @@ import html.parser
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,136 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comparisons import HOSTILE, SECRET, comparison, hostile, row, variant
 
-from harness.compare import Comparison, Row, VariantResult, load
-from harness.compare.result import Estimate, Example
+from harness.compare import load
+from harness.compare.result import Estimate
 from harness.report import answer, numbers, render, safe, terminal_table
-
-SECRET = "The lighthouse keeper counted seven gulls"
-HOSTILE = {
-    "script": "<script>document.title='owned'</script>",
-    "close": "</script><script>document.title='owned'</script><!--",
-    "image": "<img src=x onerror=\"document.title='owned'\">",
-    "template": "{{7*7}}{% raw %}${7*7}",
-    "formula": '=HYPERLINK("http://evil.example","x")',
-    "override": "abc\u202edcba\u2066",
-    "invisible": "ze\u200bro\u200d wid\ufeffth",
-    "table": "a | b\n| c | `d` [x](http://evil.example) <b>",
-    "separators": "a\u2028b\u2029c\x00d\x1b[31m",
-    "surrogate": "lone \ud800",
-    "long": "x" * 5000,
-}
-
-
-def row(group: str, metric: str, value: float, half: float = 0.018, **changes: Any) -> Row:
-    """A row whose difference is from a baseline that has 0.1."""
-    verdict = changes.pop("verdict", "better")
-    difference = (
-        None if verdict == "baseline" else Estimate(value - 0.1, value - 0.12, value - 0.08)
-    )
-    made = Row(
-        group=group, metric=metric, evaluation="tasks", slice="", higher_is_better=True, unit="",
-        n=300, clusters=300, seeds=3, estimate=Estimate(value, value - half, value + half),
-        difference=difference, p=0.0001, p_holm=0.0002, detectable=0.015, level="method",
-        verdict=verdict,
-    )  # fmt: skip
-    return replace(made, **changes)
-
-
-def variant(group: str, seconds: float | None = None, **changes: Any) -> VariantResult:
-    """A variant that trained for so long, or not at all."""
-    trained = seconds is not None
-    cost = {
-        "train_seconds": seconds, "seconds": seconds, "trainable_parameters": 65_536.0,
-        "state_bytes": 12.5 * 2**20, "tokens_per_second": 910.0,
-    }  # fmt: skip
-    check = {"check": "the checkpoint reloads", "status": "passed", "detail": "0"}
-    skipped = {"check": "switched off, it is its base", "status": "skipped", "detail": "no switch"}
-    made = VariantResult(
-        group=group, ids=(f"{group}-0",), labels={"method": group, "objective": "sft"},
-        trained=trained, seeds=(0, 1, 2), status="ok", reasons=(),
-        cost=cost if trained else {"tokens_per_second": 900.0},
-        predicted={"seconds": 9.0, "state_bytes": 12.0 * 2**20} if trained else {},
-        generation={"tasks": {"eos_rate": 0.98, "truncation_rate": 0.02, "mean_tokens": 11.2}},
-        audit=(check, skipped) if trained else (),
-        losses=(((1, 3.2), (2, 2.1), (3, 1.7)), ((1, 3.1), (2, 2.2), (3, 1.6))) if trained else (),
-    )  # fmt: skip
-    return replace(made, **changes)
-
-
-def comparison(**changes: Any) -> Comparison:
-    """A baseline, a slow best, a cheap one nearly as good, and one that failed."""
-    rows = []
-    for part in ("", "colours", "numbers"):
-        rows += [
-            row("zero-shot", "rougeL", 0.1, verdict="baseline", slice=part),
-            row("full-sft", "rougeL", 0.412, slice=part),
-            row("lora-sft", "rougeL", 0.401, slice=part),
-        ]
-    ppl = {"higher_is_better": False}
-    rows += [
-        row("zero-shot", "forgetting", 4.1, 0.2, verdict="baseline", **ppl),
-        row("full-sft", "forgetting", 9.3, 0.3, verdict="worse", **ppl),
-        row("lora-sft", "forgetting", 4.2, 0.2, verdict="no difference shown", **ppl),
-    ]
-    failed = variant(
-        "dpo-sft",
-        trained=True,
-        cost={},
-        predicted={},
-        status="failed",
-        reasons=("train of dpo-sft: out of memory | 8 GiB",),
-    )
-    names = ("zero-shot", "full-sft", "lora-sft")
-    examples = tuple(
-        Example(
-            id=f"row-{i}", evaluation="tasks", group="colours" if i % 2 else "numbers",
-            prompt=f"{SECRET} on day {i}. How many?", references=(f"{SECRET}, so seven.",),
-            answers={name: f"{name} says {SECRET} {i}" for name in names},
-            scores={name: {"rougeL": 0.1 * ((i + j) % 10)} for j, name in enumerate(names)},
-        )
-        for i in range(45)
-    )  # fmt: skip
-    made = Comparison(
-        suite="pocket", description="What to ship.", command="harness run suites/pocket.yaml",
-        baseline="zero-shot",
-        variants=(variant("zero-shot"), variant("full-sft", 40.0), variant("lora-sft", 12.0),
-                  failed),
-        rows=tuple(rows), examples=examples,
-        contamination=({"pair": "tasks / tasks", "test_rows": 300, "n": 13, "exact": 2,
-                        "exact_ids": ["row-3"], "overlap": 1, "overlap_ids": [], "short": 4},),
-        provenance={"machine": {"platform": "Linux", "cores": 4}, "versions": {"torch": "2.9"},
-                    "models": {"small": {"digest": "ab12", "parameters": 1_000_000}},
-                    "stages": {"lora-sft-0": {"train": "c0ffee", "generate tasks": "beef"}}},
-        data=({"entry": "tasks", "split": "train", "rows": 900, "layout": "messages",
-               "dropped": {"empty": 3, "over `limit`": 0}, "digest": "d1ce"},),
-        ledger={"train train": 52.0, "generate generate": 9.1}, notes=("Three seeds.",),
-        suite_text=f"name: pocket\nbase: '{SECRET}, so seven.'\n",
-    )  # fmt: skip
-    return replace(made, **changes)
-
-
-def hostile() -> Comparison:
-    """Every hostile string as a variant, an axis, a slice, a prompt, an answer and a reason."""
-    good = comparison()
-    bad = tuple(HOSTILE.values())
-    names = tuple(text for text in bad if text != HOSTILE["surrogate"])
-    variants = tuple(variant(name, 5.0 + i) for i, name in enumerate(names))
-    failed = variant("failed", status="failed", reasons=bad)
-    rows = [row(name, "rougeL", 0.3 + i / 100) for i, name in enumerate(names)]
-    sliced = [row(names[0], "rougeL", 0.3, slice=name) for name in names]
-    named = [row(names[0], name, 0.3) for name in names]
-    examples = tuple(
-        Example(text, "tasks", text, text, (text,), {n: text for n in names}, {names[0]: {text: 1}})
-        for text in bad
-    )
-    data = tuple({"entry": t, "split": t, "rows": 1, "dropped": {t: 1}, "digest": t} for t in names)
-    return replace(
-        good, suite=HOSTILE["close"], description=HOSTILE["image"], notes=bad, data=data,
-        variants=(*good.variants, *variants, failed), examples=(*good.examples, *examples),
-        rows=(*good.rows, *rows, *sliced, *named), suite_text="\n".join(bad),
-        command=f"harness run {HOSTILE['close']}",
-    )  # fmt: skip
 
 
 class Elements(html.parser.HTMLParser):
@@ -205,7 +79,11 @@ def test_answer_says_when_nothing_has_a_result(tmp_path: Path) -> None:
     empty = comparison(rows=(), examples=(), variants=(comparison().variants[-1],))
     assert answer(empty) == "No variant has a result: 1 of 1 failed."
     assert "out of memory" in terminal_table(empty)
-    assert len(render(empty, tmp_path)) == 4
+    names = {path.name for path in render(empty, tmp_path)}
+    assert names == {
+        "index.html", "report.md", "summary.md", "comparison.csv", "comparison.tex",
+        "comparison.parquet",
+    }  # fmt: skip
 
 
 def test_failed_cells_appear_with_their_reason(report: Path) -> None:
@@ -269,7 +147,8 @@ def test_model_output_cannot_run_as_script(hostile_report: Path) -> None:
     text = page(hostile_report)
     found = Elements(text).found
     scripts = [attributes for tag, attributes in found if tag == "script"]
-    assert scripts == [{"type": "application/json", "id": "data"}, {}]
+    data = [{"type": "application/json", "id": f"{name}-data"} for name in ("measures", "examples")]
+    assert scripts == [*data, {}]
     assert not {"img", "iframe", "object", "embed", "base", "link"} & {tag for tag, _ in found}
     assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
     assert not [attributes for _, attributes in found if "style" in attributes]
@@ -281,7 +160,7 @@ def test_model_output_cannot_run_as_script(hostile_report: Path) -> None:
 
 
 def test_examples_are_shown_as_they_were_written(hostile_report: Path) -> None:
-    embedded = re.search(r'id="data">(.*?)</script>', page(hostile_report), re.S)
+    embedded = re.search(r'id="examples-data">(.*?)</script>', page(hostile_report), re.S)
     assert embedded is not None
     assert not set(embedded.group(1)) & set("<>&\u2028\u2029")
     prompts = [example["prompt"] for example in json.loads(embedded.group(1))["examples"]]
@@ -356,9 +235,11 @@ def test_table_survives_the_disk(report: Path) -> None:
 
 
 def test_page_asks_nothing_of_the_network(report: Path) -> None:
-    for _, attributes in Elements(page(report)).found:
+    for tag, attributes in Elements(page(report)).found:
         for name in ("src", "href", "xlink:href", "action", "srcset", "data"):
-            assert (attributes.get(name) or "#").startswith("#")
+            wanted = attributes.get(name) or "#"
+            # A link may lead to a file that was written beside the page; nothing else is named.
+            assert wanted.startswith("#") or (tag == "a" and (report / wanted).exists())
     assert not re.search(r"https?://|@import|url\((?!#)", page(report))
 
 
@@ -383,7 +264,7 @@ def test_interrupted_report_leaves_the_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     render(comparison(), tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -391,7 +272,7 @@ def test_interrupted_report_leaves_the_earlier_one(
     monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         render(hostile(), tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 def test_importing_the_report_loads_no_plotting() -> None:
@@ -400,73 +281,3 @@ def test_importing_the_report_loads_no_plotting() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
-
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-
-
-needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no chromium or google-chrome on the path")
-
-
-def browse(path: Path) -> tuple[str, str]:
-    """The page's elements once its script has run, and what the browser logged."""
-    ran = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-         "--disable-background-networking", f"--user-data-dir={path.parent / 'profile'}",
-         "--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=2000", "--dump-dom",
-         path.as_uri()],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    return ran.stdout, ran.stderr
-
-
-@needs_browser
-def test_page_opens_in_a_browser_and_hostile_text_does_nothing(hostile_report: Path) -> None:
-    dom, log = browse(hostile_report / "index.html")
-    assert "CONSOLE" not in log
-    assert "<title>owned" not in dom
-    assert dom.count("<article>") == 20
-    assert "<img" not in dom
-
-
-@needs_browser
-def test_policy_stops_a_script_that_is_not_ours(tmp_path: Path) -> None:
-    render(comparison(), tmp_path)
-    smuggled = page(tmp_path).replace("</main>", f"{HOSTILE['script']}</main>")
-    (tmp_path / "index.html").write_text(smuggled, encoding="utf-8")
-    dom, log = browse(tmp_path / "index.html")
-    assert "Content Security Policy" in log
-    assert "<title>owned" not in dom
-
-
-@needs_browser
-def test_tables_sort_and_examples_filter(tmp_path: Path) -> None:
-    render(comparison(), tmp_path)
-    driver = """<script>
-      const pick = (id, value) => {
-        document.getElementById(id).value = value;
-        document.getElementById(id).dispatchEvent(new Event("input", {bubbles: true}));
-      };
-      document.querySelectorAll("#results button")[4].click();
-      pick("f-variant", "2"); pick("f-outcome", "worse");
-      const count = document.getElementById("count").textContent;
-      document.getElementById("more").click();
-      pick("f-text", "day 8."); pick("f-family", "numbers");
-      const names = Array.from(document.querySelectorAll("#results tbody th .name"));
-      const wide = document.documentElement.scrollWidth > window.innerWidth;
-      document.title = [count, document.querySelectorAll("article").length, wide,
-        names.map((name) => name.textContent).join()].join(" / ");
-    </script>"""
-    # The policy would stop the driver, which is not part of the page.
-    text = re.sub(r"<meta http-equiv[^>]*>", "", page(tmp_path)).replace("</body>", driver)
-    (tmp_path / "driven.html").write_text(text, encoding="utf-8")
-    dom, _ = browse(tmp_path / "driven.html")
-    title = re.search(r"<title>(.*?)</title>", dom)
-    assert title is not None
-    # By training time, what failed last; lora-sft's scores are 0.2 above the baseline's but where
-    # they wrap from 0.9 to 0.
-    assert title.group(1) == (
-        "8 of 8 shown, out of 45 examples. / 1 / false / zero-shot,lora-sft,full-sft,dpo-sft"
-    )

@@ -27,6 +27,7 @@ def to_frame(comparison: Comparison) -> pd.DataFrame:
     lines: list[dict[str, Any]] = []
     for row in comparison.rows:
         line = asdict(row)
+        line.pop("by_seed")
         estimate, difference = line.pop("estimate"), line.pop("difference") or {}
         line |= estimate | {f"difference_{k}": difference.get(k) for k in ("value", "low", "high")}
         variant = variants[row.group]

@@ -33,6 +33,7 @@ class Row:
         detectable: smallest difference seen with 80% power at the 5% level.
         level: `checkpoint` (one seed: the claim is about these weights) or `method`.
         verdict: `better`, `worse`, `no difference shown`, `baseline`, `incomparable`.
+        by_seed: (seed, metric) of each training run.
     """
 
     group: str
@@ -52,6 +53,7 @@ class Row:
     level: str
     verdict: str
     note: str = ""
+    by_seed: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.compare.binomial import difference, share
-from harness.compare.compare import adjusted
 from harness.compare.result import ALL, Comparison, Estimate, Row, VariantResult
+from harness.compare.verdicts import adjusted
 from harness.errors import DataError, unknown
 from harness.stage import Record, digest_file, digest_json
 

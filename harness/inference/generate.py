@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import StageFailed
 from harness.inference.context import context_of
+from harness.inference.sampling import sampler
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,11 @@ def generate(
     prompts: Sequence[list[int]],
     options: Mapping[str, Any],
     progress: Callable[[int, int, str], None],
+    *,
     adapter_names: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> list[Answer]:
-    """Greedy answers to tokenised prompts, in their order.
+    """Answers to tokenised prompts, in their order: greedy, or drawn with a seed for each.
 
     Prompts of like length share a batch, within `batch_tokens` of padded prompt and answer.
 
@@ -54,8 +57,9 @@ def generate(
             )
     answers: dict[int, Answer] = {}
     for batch in _batches(prompts, room, options["batch_tokens"]):
+        own = None if seeds is None else [seeds[i] for i in batch]
         names = {"adapter_names": [adapter_names[i] for i in batch]} if adapter_names else {}
-        found = _generate(model, tokenizer, [prompts[i] for i in batch], options, names)
+        found = _generate(model, tokenizer, [prompts[i] for i in batch], options, names, own)
         answers.update(zip(batch, found, strict=True))
         progress(len(answers), len(prompts), "answers")
     return [answers[i] for i in range(len(prompts))]
@@ -75,9 +79,10 @@ def _generate(
     prompts: list[list[int]],
     options: Mapping[str, Any],
     names: Mapping[str, list[str]],
+    seeds: Sequence[int] | None,
 ) -> list[Answer]:
     import torch
-    from transformers import GenerationConfig, StoppingCriteriaList
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     longest = max(map(len, prompts))
     ids = torch.full((len(prompts), longest), tokenizer.pad_token_id)
@@ -101,6 +106,9 @@ def _generate(
             attention_mask=mask.to(model.device),
             generation_config=config,
             stopping_criteria=StoppingCriteriaList([stop] if stop else []),
+            logits_processor=LogitsProcessorList(
+                [] if seeds is None else [sampler(seeds, options)]
+            ),
             **names,
         )
     return [_answer(tokenizer, row, eos, options) for row in whole[:, longest:].cpu().tolist()]

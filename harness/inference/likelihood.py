@@ -33,6 +33,57 @@ def log_likelihoods(
 
     The first token of a sequence has no probability and is not counted.
     """
+
+    def measure(batch: list[Window]) -> list[tuple[float, int]]:
+        return _score(model, tokenizer, batch)
+
+    found = _over_windows(
+        model, tokenizer, rows, max_length, stride, batch_tokens, progress, measure
+    )
+    return [{**keys, "nll": nll, "tokens": float(count)} for keys, nll, count in found]
+
+
+def divergences(
+    model: Any,
+    base: Any,
+    tokenizer: Any,
+    rows: Sequence[Mapping[str, Any]],
+    max_length: int,
+    stride: int,
+    batch_tokens: int,
+    progress: Callable[[int, int, str], None],
+    *,
+    from_base: bool,
+) -> list[dict[str, Any]]:
+    """Sum over each row's scored tokens of the Kullback-Leibler divergence (nats) between the two
+    models' distributions of the next token, and their count.
+
+    Both read the text as it is given; nothing is sampled.
+
+    Args:
+        from_base: KL(base || model); else KL(model || base).
+    """
+
+    def measure(batch: list[Window]) -> list[tuple[float, int]]:
+        return _diverge(model, base, tokenizer, batch, from_base=from_base)
+
+    found = _over_windows(
+        model, tokenizer, rows, max_length, stride, batch_tokens, progress, measure
+    )
+    return [{**keys, "kl": kl, "tokens": float(count)} for keys, kl, count in found]
+
+
+def _over_windows(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Mapping[str, Any]],
+    max_length: int,
+    stride: int,
+    batch_tokens: int,
+    progress: Callable[[int, int, str], None],
+    measure: Callable[[list[Window]], list[tuple[float, int]]],
+) -> Iterator[tuple[dict[str, Any], float, int]]:
+    """Each row's keys with what `measure` gave its windows, summed, and the tokens counted."""
     require_rows(rows)
     context = context_of(model)
     limit = max_length if context is None else min(max_length, context)
@@ -40,24 +91,18 @@ def log_likelihoods(
     for index, row in enumerate(rows):
         ids, start = encode(tokenizer, row)
         windows += _windows(index, ids, start, limit, min(stride, limit))
-    totals = [[0.0, 0] for _ in rows]
+    totals, counts = [0.0] * len(rows), [0] * len(rows)
     finished = 0
     for batch in _batches(windows, batch_tokens):
-        for window, (nll, count) in zip(batch, _score(model, tokenizer, batch), strict=True):
-            totals[window.row][0] += nll
-            totals[window.row][1] += count
+        for window, (amount, count) in zip(batch, measure(batch), strict=True):
+            totals[window.row] += amount
+            counts[window.row] += count
         finished += len(batch)
         progress(finished, len(windows), "windows scored")
-    return [
-        {
-            "example_id": row["id"],
-            "cluster": row["cluster"],
-            "group": row["group"],
-            "nll": nll,
-            "tokens": float(count),
-        }
-        for row, (nll, count) in zip(rows, totals, strict=True)
-    ]
+    for row, total, count in zip(rows, totals, counts, strict=True):
+        yield {
+            "example_id": row["id"], "cluster": row["cluster"], "group": row["group"],
+        }, total, count  # fmt: skip
 
 
 def _windows(row: int, ids: list[int], start: int, limit: int, stride: int) -> Iterator[Window]:
@@ -85,8 +130,43 @@ def _batches(windows: list[Window], budget: int) -> Iterator[list[Window]]:
 
 
 def _score(model: Any, tokenizer: Any, batch: list[Window]) -> list[tuple[float, int]]:
-    """Sum of nats and number of tokens for each window (right padding, which causal models never
-    see)."""
+    """Sum of nats and number of tokens for each window."""
+    import torch
+
+    ids, mask, scored = _tensors(model, tokenizer, batch)
+    with torch.inference_mode():
+        logits = _logits(model, ids, mask)[scored]
+        losses = torch.nn.functional.cross_entropy(
+            logits.float(), ids[:, 1:][scored], reduction="none"
+        )
+    return _sums(losses, scored)
+
+
+_POSITIONS = 512
+"""Positions whose distributions are compared at once: two of them of the whole vocabulary."""
+
+
+def _diverge(
+    model: Any, base: Any, tokenizer: Any, batch: list[Window], *, from_base: bool
+) -> list[tuple[float, int]]:
+    """Sum of divergences and number of tokens for each window."""
+    import torch
+
+    ids, mask, scored = _tensors(model, tokenizer, batch)
+    with torch.inference_mode():
+        own, other = _logits(model, ids, mask)[scored], _logits(base, ids, mask)[scored]
+        parts = []
+        for p, q in zip(own.split(_POSITIONS), other.split(_POSITIONS), strict=True):
+            first, second = (q, p) if from_base else (p, q)
+            log_first, log_second = (x.float().log_softmax(-1) for x in (first, second))
+            parts.append((log_first.exp() * (log_first - log_second)).sum(-1))
+        # Rounding may leave a divergence of nothing a little below 0, where it cannot be.
+        found = torch.cat(parts).clamp(min=0)
+    return _sums(found, scored)
+
+
+def _tensors(model: Any, tokenizer: Any, batch: list[Window]) -> tuple[Any, Any, Any]:
+    """Ids, mask and which predictions are scored (right padding, which causal models never see)."""
     import torch
 
     longest = max(len(window.ids) for window in batch)
@@ -98,12 +178,16 @@ def _score(model: Any, tokenizer: Any, batch: list[Window]) -> list[tuple[float,
         mask[i, : len(window.ids)] = 1
         scored[i, window.start - 1 : len(window.ids) - 1] = True
     ids, mask, scored = (t.to(model.device) for t in (ids, mask, scored))
-    with torch.inference_mode():
-        found = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        logits = found[:, -longest:-1]  # a soft prompt's own logits stand before the row's
-        losses = torch.nn.functional.cross_entropy(
-            logits[scored].float(), ids[:, 1:][scored], reduction="none"
-        )
+    return ids, mask, scored
+
+
+def _logits(model: Any, ids: Any, mask: Any) -> Any:
+    """Logits of every token but the first; a soft prompt's own stand before the row's."""
+    found = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    return found[:, -ids.shape[1] : -1]
+
+
+def _sums(amounts: Any, scored: Any) -> list[tuple[float, int]]:
     counts = scored.sum(1).tolist()
-    sums = [part.double().sum().item() for part in losses.split(counts)]
+    sums = [part.double().sum().item() for part in amounts.split(counts)]
     return list(zip(sums, counts, strict=True))

@@ -32,7 +32,7 @@ def sentences(comparison: Comparison) -> list[str]:
     cheapest = _cheapest(scored, best, variants)
     second = _cost(cheapest, best, variants, headline)
     kept = _kept(comparison, cheapest)
-    return [first, f"{second}{kept}."]
+    return [first, f"{second}{kept}.", *_elsewhere(comparison, headline, cheapest)]
 
 
 def _best(scored: list[Row], headline: Column) -> Row:
@@ -131,3 +131,22 @@ def _kept(comparison: Comparison, chosen: Row) -> str:
         change = numbers.both(row.difference, signed=True)
         parts.append(f"its {column.name} {column.arrow} moves by {change}: {words}")
     return "; " + "; ".join(parts) if parts else ""
+
+
+def _elsewhere(comparison: Comparison, headline: Column, chosen: Row) -> list[str]:
+    """What the chosen variant does on rows that it was not trained for, in one sentence."""
+    variant = next(v for v in comparison.variants if v.group == chosen.group)
+    data, rows = variant.labels.get("data"), table(comparison)
+    others = [c for c in columns(comparison) if c.metric == headline.metric]
+    parts = []
+    for column in others:
+        row = rows.get((chosen.group, *column.key))
+        if not variant.trained or column.evaluation == data or row is None or not row.difference:
+            continue
+        words = "no change is shown" if row.verdict == "no difference shown" else row.verdict
+        change = numbers.both(row.difference, signed=True)
+        parts.append(f"on {label(column.evaluation)} by {change} ({words})")
+    if not parts or len(others) < 2:
+        return []
+    listed = ", ".join(parts)
+    return [f"On rows it was not trained for, its {label(headline.metric)} moves {listed}."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from harness.compare.result import ALL, Comparison, Row, VariantResult
@@ -9,7 +10,7 @@ from harness.report import numbers
 from harness.report.safe import label, line
 
 _QUALITY = ("rougeL", "exact_match")
-_FORGETTING = ("forget", "general")
+_FORGETTING = ("forget", "general", "kl_to_base")
 MARKS = {
     "better": "▲",
     "worse": "▼",
@@ -59,6 +60,18 @@ class Cost:
     name: str
     kind: str
 
+    def amount(self, variant: VariantResult) -> float | None:
+        """The figure; none where it was not measured. What is not trained costs no training."""
+        found = variant.cost.get(self.key)
+        if found is None and not variant.trained and self.training:
+            return 0.0
+        return found if found is not None and math.isfinite(found) else None
+
+    @property
+    def training(self) -> bool:
+        """A cost of training, which the untrained model does not have."""
+        return self.kind != "rate"
+
     def text(self, variant: VariantResult) -> str:
         """The figure with its unit; a dash where nothing was measured."""
         amount = variant.cost.get(self.key)
@@ -86,9 +99,9 @@ MAIN_COSTS = COSTS[:3]
 
 
 def costs(comparison: Comparison) -> list[Cost]:
-    """The cost columns that some variant has a figure for; the main ones always."""
+    """The cost columns that some variant has a figure for."""
     found = [v.cost for v in comparison.variants]
-    return [c for c in COSTS if c in MAIN_COSTS or any(f.get(c.key) is not None for f in found)]
+    return [c for c in COSTS if any(f.get(c.key) is not None for f in found)]
 
 
 def columns(comparison: Comparison) -> list[Column]:

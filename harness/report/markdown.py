@@ -8,8 +8,20 @@ from harness.compare.result import Comparison
 from harness.report.answer import answer
 from harness.report.background import evidence, provenance
 from harness.report.columns import MARKS
+from harness.report.families import seeds, sliced, transfer
 from harness.report.safe import Markdown, fenced, line, markdown
-from harness.report.sheets import Cell, Line, Sheet, against, results, sliced
+from harness.report.sheets import Cell, Line, Sheet, against, results
+
+
+def summary(comparison: Comparison) -> str:
+    """The short form, for a pull request or a chat: the answer, the results, why cells failed."""
+    parts = (
+        f"**{markdown(comparison.suite)}**: {markdown(answer(comparison))}",
+        _table(results(comparison)) if results(comparison).lines else "",
+        "\n".join(f"- {markdown(note)}" for note in comparison.notes),
+        fenced(line(comparison.command), "sh"),
+    )
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def report(comparison: Comparison) -> str:
@@ -29,6 +41,8 @@ def _parts(comparison: Comparison) -> Iterator[str]:
             for variant in comparison.failed
         )
     yield _section(against(comparison))
+    yield _section(transfer(comparison))
+    yield _section(seeds(comparison))
     parts = sliced(comparison)
     if parts:
         yield "## By task family"
@@ -56,7 +70,7 @@ def _section(sheet: Sheet, level: str = "##") -> str:
 
 
 def _table(sheet: Sheet) -> str:
-    rules = ["---:" if sheet.numeric(i) else "---" for i in range(len(sheet.headers))]
+    rules = ["---:" if sheet.numerics[i] else "---" for i in range(len(sheet.headers))]
     rows: list[list[str]] = [[markdown(head) for head in sheet.headers], rules]
     rows += [_row(found, len(sheet.headers)) for found in sheet.lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

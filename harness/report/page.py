@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
-from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -13,17 +11,30 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.compare.result import Comparison
-from harness.report import plots, tuned
+from harness.report import draw, examples, figures, measures, plots
 from harness.report.answer import sentences
 from harness.report.background import evidence, provenance
-from harness.report.columns import MARKS, Column, columns
+from harness.report.columns import MARKS
+from harness.report.families import seeds, sliced, transfer
+from harness.report.forest import forests
 from harness.report.safe import label, line, script_json, visible
-from harness.report.sheets import against, results, sliced
+from harness.report.sheets import against, results
+
+_SCRIPTS = ("tables.js", "tradeoffs.js", "diff.js", "examples.js")
 
 
-def html(comparison: Comparison, *, examples: bool = True) -> str:
-    """The whole page."""
-    style, script = _asset("style.css"), _asset("script.js")
+_LEGEND = 60
+"""Names in the plots' legend; the results table numbers them all."""
+
+
+def html(comparison: Comparison, shown: examples.Shown | None) -> str:
+    """The whole page.
+
+    Args:
+        shown: the examples in it; None where they are left out.
+    """
+    style = _asset("style.css")
+    script = "\n".join(['"use strict";', *(_asset(name) for name in _SCRIPTS)])
     environment = Environment(
         loader=PackageLoader("harness.report"),
         autoescape=True,
@@ -33,25 +44,36 @@ def html(comparison: Comparison, *, examples: bool = True) -> str:
         keep_trailing_newline=True,
     )
     template = environment.get_template("index.html.j2")
-    found = columns(comparison)
+    weighed = measures.payload(comparison)
     return template.render(
         title=label(comparison.suite),
         description=visible(comparison.description),
         answer=sentences(comparison),
         sections=_sections(comparison),
         legend=_legend(comparison),
-        plots=_drawings(comparison, found),
+        plots=_drawings(comparison),
+        forests=forests(comparison),
+        weighed=weighed,
+        across=_across(weighed),
+        weighed_json=Markup(script_json(weighed)),
         marks=MARKS,
         notes=[line(note) for note in comparison.notes],
         failed=len(comparison.failed),
-        examples=_examples(comparison) if examples and comparison.examples else None,
-        hidden=not examples,
+        examples=shown,
+        hidden=shown is None,
         command=line(comparison.command),
         suite_text=visible(comparison.suite_text),
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
     )
+
+
+def _across(weighed: dict[str, Any]) -> str:
+    """The cost that is shown first against the headline metric."""
+    known = [measure["key"] for measure in weighed.get("measures", ())]
+    wanted = ("train_seconds", "state_bytes", "peak_device_bytes")
+    return next((key for key in wanted if key in known), known[-1] if known else "")
 
 
 def _asset(name: str) -> str:
@@ -75,6 +97,8 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
         "results": results(comparison),
         "against": against(comparison),
         "sliced": sliced(comparison),
+        "seeds": seeds(comparison),
+        "transfer": transfer(comparison),
         "evidence": evidence(comparison),
         "provenance": provenance(comparison),
     }
@@ -82,90 +106,24 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
 
 def _legend(comparison: Comparison) -> list[dict[str, Any]]:
     """The number, colour and shape of every variant that has a result."""
-    found = []
+    found: list[dict[str, Any]] = []
     for number, variant in enumerate(comparison.variants, 1):
-        if variant.status == "ok":
+        if variant.status == "ok" and len(found) < _LEGEND:
             colour, shape = plots.mark(number)
             name = label(variant.group)
             found.append({"number": number, "colour": colour, "shape": shape, "name": name})
     return found
 
 
-def _drawings(comparison: Comparison, found: list[Column]) -> list[dict[str, Any]]:
-    drawings = []
-    cost = plots.quality_against_cost(comparison)
-    if cost:
-        headline = found[0]
-        better = "Higher" if headline.up else "Lower"
-        drawings.append(
-            {
-                "title": f"{headline.name} {headline.arrow} against training time",
-                "caption": f"{better} and further left is better. Bars are 95% intervals; hollow"
-                " marks are uses of the untrained model, which cost no training.",
-                "svg": Markup(cost),
-            }
-        )
-    drawings += [{**found, "svg": Markup(found["svg"])} for found in tuned.sensitivity(comparison)]
-    losses = plots.learning_curves(comparison)
-    if losses:
-        drawings.append(
-            {
-                "title": "Training loss by step",
-                "caption": "One line for each training run. Losses of different objectives or data"
-                " cannot be compared, and a low one is no proof of quality.",
-                "svg": Markup(losses),
-            }
-        )
-    return drawings
-
-
-def _examples(comparison: Comparison) -> dict[str, Any]:
-    """The examples as JSON, and the choices of their filters."""
-    known = {(column.metric, column.evaluation): column for column in columns(comparison)}
-    scored: dict[str, bool] = {}
-    for example in comparison.examples:
-        for metric in dict.fromkeys(m for own in example.scores.values() for m in own):
-            column = known.get((metric, example.evaluation))
-            scored.setdefault(metric, column.up if column else True)
-    variants = [variant.group for variant in comparison.variants if variant.status == "ok"]
-    several = len({example.evaluation for example in comparison.examples}) > 1
-    shown = [_example(example, variants, list(scored), several) for example in comparison.examples]
-    payload = {
-        "baseline": variants.index(comparison.baseline) if comparison.baseline in variants else -1,
-        "variants": [label(name) for name in variants],
-        "metrics": [{"name": label(name), "up": up} for name, up in scored.items()],
-        "examples": shown,
-    }
-    families = list(dict.fromkeys(example["family"] for example in shown))
-    return {
-        "json": Markup(script_json(payload)),
-        "count": len(shown),
-        "families": [family for family in families if family],
-        "variants": payload["variants"],
-        "metrics": payload["metrics"],
-        "baseline": label(comparison.baseline),
-    }
-
-
-def _example(
-    example: Any, variants: list[str], metrics: list[str], several: bool
-) -> dict[str, Any]:
-    family = example.group
-    if several:
-        family = f"{example.evaluation} · {family}" if family else example.evaluation
-    return {
-        "id": label(example.id),
-        "family": label(family),
-        "prompt": visible(example.prompt),
-        "references": [visible(reference) for reference in example.references],
-        "answers": [
-            visible(example.answers[name]) if name in example.answers else None for name in variants
-        ],
-        "scores": [_finite(example.scores.get(name, {}), metrics) for name in variants],
-    }
-
-
-def _finite(own: Mapping[str, float], metrics: list[str]) -> list[float | None]:
-    """JSON has no word for what is not finite."""
-    found = (own.get(metric) for metric in metrics)
-    return [value if value is not None and math.isfinite(value) else None for value in found]
+def _drawings(comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": drawing.key,
+            "title": drawing.title,
+            "caption": drawing.caption,
+            "svg": Markup(draw.for_page(drawing)),
+        }
+        for drawing in figures.drawings(comparison)
+        # The page's script draws these, for any two measures.
+        if not drawing.key.startswith("tradeoff")
+    ]

@@ -1,22 +1,22 @@
-"""Quality against cost, and losses by step, as SVG that takes the page's colours and fonts.
+"""Drawings of the report: quality against cost, learning against forgetting, losses by step.
 
-No name is drawn: variants carry the number they have in the results table, so nothing a suite or a
-model wrote gets into the drawing.
+Variants carry the number they have in the results table; names stand in the legend beside.
 """
 
 from __future__ import annotations
 
-import io
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness.compare.result import Comparison, Row, VariantResult
-from harness.report.columns import columns, table
-from harness.report.svg import COLOURS, inline
+from harness.compare.result import Comparison, Estimate, VariantResult
+from harness.report.columns import Column, columns, forgetting, table
+from harness.report.measures import Measure, default_axes, front_of, measures
+from harness.report.svg import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _MARKERS = {"●": "o", "■": "s", "▲": "^", "▼": "v", "◆": "D", "★": "*", "✚": "P"}
 _DASHES = ("-", "--", ":", "-.")
@@ -24,11 +24,28 @@ WIDE = 20.0
 """Ratio of the longest to the shortest training from which the axis is logarithmic."""
 _LABELLED = 8
 """Curves end close together: more numbers would cover one another."""
-_RC: dict[Any, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "harness", "font.size": 9.5, "axes.linewidth": 0.6,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.formatter.use_mathtext": False,
-    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "path.simplify": False,
-}  # fmt: skip
+_MARKED = 60
+"""Points that are told apart by mark and number."""
+_CURVES = 40
+"""Variants whose losses are drawn; more lines cannot be told apart."""
+_UNITS = {"seconds": "seconds", "count": "", "rate": "tokens/s", "metric": ""}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plot before it is drawn.
+
+    Attributes:
+        key: names its file. numbers: of the variants in it, for a legend.
+        labels: what stands on the axes, across and up; the page says it in the title instead.
+    """
+
+    key: str
+    title: str
+    caption: str
+    draw: Callable[[Axes], None]
+    numbers: tuple[int, ...]
+    labels: tuple[str, str]
 
 
 def mark(number: int) -> tuple[int, str]:
@@ -43,68 +60,182 @@ def marker(number: int) -> str:
     return _MARKERS[mark(number)[1]]
 
 
-def quality_against_cost(comparison: Comparison) -> str:
-    """The headline metric with its interval over training seconds; empty where nothing trained."""
-    found = columns(comparison)
-    if not found:
-        return ""
-    rows, points = table(comparison), []
-    for number, variant in enumerate(comparison.variants, 1):
-        row = rows.get((variant.group, *found[0].key))
-        cost = variant.cost.get("train_seconds") if variant.trained else 0.0
-        if row is not None and cost is not None and math.isfinite(row.estimate.value):
-            points.append((number, variant, row, cost))
-    times = [cost for _, variant, _, cost in points if variant.trained and cost > 0]
-    if not times:
-        return ""
+def tradeoffs(comparison: Comparison) -> list[Drawing]:
+    """The headline metric against training time, and against memory, with their Pareto fronts."""
+    numbered = [(n, v) for n, v in enumerate(comparison.variants, 1) if v.status == "ok"]
+    made = measures(comparison, [variant for _, variant in numbered])
+    axes = default_axes(made)
+    if axes is None:
+        return []
+    memory = next((m for m in made if m.key in ("state_bytes", "peak_device_bytes")), None)
+    crosses = [axes[0]] + ([memory] if memory not in (None, axes[0]) else [])
+    return [_tradeoff(cross, axes[1], numbered) for cross in crosses if cross is not None]
+
+
+def _tradeoff(x: Measure, y: Measure, numbered: list[tuple[int, VariantResult]]) -> Drawing:
+    scale, unit = 1, _UNITS.get(x.kind, "")
+    if x.kind == "bytes":
+        large = max(value or 0 for value in x.values) > 4 * 2**30
+        scale, unit = (2**30, "GiB") if large else (2**20, "MiB")
+    front = front_of(x, y)
+    points = [
+        (number, variant, cost / scale, Estimate(value, *(ends or (None, None))))
+        for (number, variant), cost, value, ends in zip(
+            numbered, x.values, y.values, y.ends, strict=True
+        )
+        if cost is not None and value is not None
+    ]
 
     def draw(axes: Axes) -> None:
-        axes.set_xlabel("training seconds")
-        if max(times) > WIDE * min(times):
-            axes.set_xscale("symlog", linthresh=10 ** math.floor(math.log10(min(times))))
+        costs = [cost for *_, cost, _ in points]
+        positive = [cost for cost in costs if cost > 0]
+        if positive and max(positive) > WIDE * min(positive):
+            if min(costs) > 0:
+                axes.set_xscale("log")
+            else:
+                axes.set_xscale("symlog", linthresh=10 ** math.floor(math.log10(min(positive))))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-        for number, variant, row, cost in points:
-            _point(axes, number, variant, row, cost)
+        best = [(x.values[i], y.values[i]) for i in front]
+        axes.plot(
+            [cost / scale for cost, _ in best if cost is not None],
+            [value for _, value in best if value is not None],
+            drawstyle="steps-post", color="black", linewidth=0.8, linestyle="--", alpha=0.6,
+            zorder=0,
+        )  # fmt: skip
+        scatter(
+            axes,
+            [Point(n, cost, y, hollow=not variant.trained) for n, variant, cost, y in points],
+            {numbered[i][0] for i in front},
+        )
         axes.margins(x=0.08, y=0.1)
-        if any(not variant.trained for _, variant, _, _ in points):
-            axes.axvline(0, color="black", linewidth=0.6, linestyle=":", zorder=0)
-            axes.annotate(
-                "untrained", (0, 1), (4, 0), xycoords=("data", "axes fraction"), va="top",
-                textcoords="offset points", fontsize=8,
-            )  # fmt: skip
 
-    return svg(draw, "cost")
-
-
-def _point(axes: Axes, number: int, variant: VariantResult, row: Row, cost: float) -> None:
-    colour, shape = mark(number)
-    estimate, hue = row.estimate, COLOURS[colour]
-    if estimate.low is not None and estimate.high is not None:
-        axes.plot([cost, cost], [estimate.low, estimate.high], color=hue, linewidth=1.4)
-    axes.plot(
-        [cost], [estimate.value], marker=_MARKERS[shape], markersize=7, color=hue, linestyle="none",
-        markerfacecolor=hue if variant.trained else "none", markeredgewidth=1.4,
-    )  # fmt: skip
-    axes.annotate(
-        str(number), (cost, estimate.value), (7, 0), textcoords="offset points", va="center"
+    return Drawing(
+        f"tradeoff-{'time' if x.kind == 'seconds' else 'memory'}",
+        f"{y.name} against {x.name.rpartition(' ')[0]}",
+        "Bars are 95% intervals. The dashed line is the Pareto front of the estimates: nothing is"
+        " better than its variants in both. Hollow marks are uses of the untrained model.",
+        draw,
+        tuple(number for number, *_ in points),
+        (f"{x.name.rpartition(' ')[0]}{f', {unit}' if unit else ''}", y.name),
     )
 
 
-def learning_curves(comparison: Comparison) -> str:
-    """Loss by step of every training run; empty where no losses were kept."""
+@dataclass(frozen=True)
+class Point:
+    """One variant in a plot of two measures, with its intervals."""
+
+    number: int
+    x: float
+    y: Estimate
+    across: Estimate | None = None
+    hollow: bool = False
+
+
+def scatter(axes: Axes, points: list[Point], front: set[int]) -> None:
+    """Every point with its mark, number and intervals; of very many only the front's, the others
+    as a cloud."""
+    cloud = [p for p in points if p.number not in front] if len(points) > _MARKED else []
+    for line in ("vlines", "hlines") if cloud else ():
+        own = [(p, p.y if line == "vlines" else p.across) for p in cloud]
+        ends = [
+            (p.x if line == "vlines" else p.y.value, e.low, e.high)
+            for p, e in own
+            if e is not None and e.low is not None and e.high is not None
+        ]
+        if ends:
+            getattr(axes, line)(
+                *zip(*ends, strict=True), color=COLOURS[6], linewidth=0.5, alpha=0.4
+            )
+    axes.plot(
+        [p.x for p in cloud], [p.y.value for p in cloud], marker="o", markersize=3,
+        color=COLOURS[6], linestyle="none",
+    )  # fmt: skip
+    for p in points:
+        if not cloud or p.number in front:
+            _point(axes, p)
+
+
+def _point(axes: Axes, p: Point) -> None:
+    colour, shape = mark(p.number)
+    hue, y, across = COLOURS[colour], p.y, p.across
+    if y.low is not None and y.high is not None:
+        axes.plot([p.x, p.x], [y.low, y.high], color=hue, linewidth=1.2, alpha=0.7)
+    if across is not None and across.low is not None and across.high is not None:
+        axes.plot([across.low, across.high], [y.value] * 2, color=hue, linewidth=1.2, alpha=0.7)
+    axes.plot(
+        [p.x], [y.value], marker=_MARKERS[shape], markersize=7, color=hue, linestyle="none",
+        markerfacecolor="none" if p.hollow else hue, markeredgewidth=1.4,
+    )  # fmt: skip
+    axes.annotate(str(p.number), (p.x, y.value), (7, 4), textcoords="offset points", va="center")
+
+
+def forgetting_plot(comparison: Comparison) -> list[Drawing]:
+    """What each variant learnt over what it forgot, both as differences from the baseline."""
+    found, kept, rows = columns(comparison), forgetting(comparison), table(comparison)
+    if not kept or found[0] in kept:
+        return []
+    points = []
+    for number, variant in enumerate(comparison.variants, 1):
+        learnt = rows.get((variant.group, *_own(found, variant).key))
+        lost = rows.get((variant.group, *kept[0].key))
+        if learnt and lost and learnt.difference and lost.difference:
+            points.append((number, variant, learnt.difference, lost.difference))
+    if not points:
+        return []
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(0, color="black", linewidth=0.6, linestyle=":", zorder=0)
+        axes.axvline(0, color="black", linewidth=0.6, linestyle=":", zorder=0)
+        scatter(
+            axes,
+            [
+                Point(number, lost.value, learnt, lost, hollow=not variant.trained)
+                for number, variant, learnt, lost in points
+            ],
+            set(),
+        )
+        axes.margins(x=0.08, y=0.1)
+
+    up, across = found[0], kept[0]
+    several = any(_own(found, variant) is not up for _, variant, *_ in points)
+    where = " on the rows each was trained for" if several else ""
+    return [
+        Drawing(
+            "forgetting",
+            f"Learning against forgetting: {up.metric if several else up.name} over {across.name}",
+            f"Change from {comparison.baseline} in {up.metric if several else up.name}"
+            f" {up.arrow}{where}, up, over its change in {across.name} {across.arrow}, across, with"
+            " 95% intervals. Dotted lines: no change.",
+            draw,
+            tuple(number for number, *_ in points),
+            (f"change in {across.name} {across.arrow}", f"change in {up.metric} {up.arrow}"),
+        )
+    ]
+
+
+def _own(found: list[Column], variant: VariantResult) -> Column:
+    """The headline metric on the rows that the variant was trained for, where it was asked them."""
+    data = variant.labels.get("data")
+    same = [c for c in found if c.metric == found[0].metric and c.evaluation == data]
+    return same[0] if same else found[0]
+
+
+def learning_curves(comparison: Comparison) -> list[Drawing]:
+    """Loss by step of every training run; none where no losses were kept."""
     runs = [
         (number, [point for point in curve if math.isfinite(point[1])])
         for number, variant in enumerate(comparison.variants, 1)
         for curve in variant.losses
     ]
     runs = [(number, curve) for number, curve in runs if curve]
+    numbers = tuple(dict.fromkeys(number for number, _ in runs))
+    shown = set(numbers[:_CURVES])
+    runs = [(number, curve) for number, curve in runs if number in shown]
     if not runs:
-        return ""
+        return []
     from matplotlib.ticker import MaxNLocator
 
     def draw(axes: Axes) -> None:
-        axes.set_xlabel("step")
-        axes.set_ylabel("training loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         named: set[int] = set()
         for number, curve in runs:
@@ -119,22 +250,15 @@ def learning_curves(comparison: Comparison) -> str:
                 )  # fmt: skip
             named.add(number)
 
-    return svg(draw, "losses")
-
-
-def svg(draw: Any, name: str) -> str:
-    """Draw on one axes and save; the same input gives the same bytes."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_RC):
-        figure: Figure = Figure(figsize=(4.8, 3.2), layout="constrained")
-        axes = figure.add_subplot()
-        axes.grid(axis="y", linewidth=0.4, alpha=0.25, color="black")
-        axes.set_axisbelow(True)
-        draw(axes)
-        buffer = io.BytesIO()
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+    left = f" The first {_CURVES} of {len(numbers)} variants." if len(numbers) > _CURVES else ""
+    return [
+        Drawing(
+            "losses",
+            "Training loss by step",
+            "One line for each training run. Losses of different objectives or data cannot be"
+            f" compared, and a low one is no proof of quality.{left}",
+            draw,
+            numbers[:_CURVES],
+            ("step", "training loss"),
         )
-    return inline(buffer.getvalue(), name)
+    ]

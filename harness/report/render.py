@@ -8,30 +8,43 @@ from pathlib import Path
 
 from harness.compare.frames import TABLE, to_frame
 from harness.compare.result import Comparison
-from harness.report import markdown, page
+from harness.report import examples as showing
+from harness.report import figures, latex, markdown, page
 from harness.report.privacy import without_examples
 from harness.report.safe import csv_cell, rewrite, well_formed
 
 
 def render(comparison: Comparison, folder: Path, *, examples: bool = True) -> list[Path]:
-    """Write index.html, report.md, comparison.csv and comparison.parquet.
+    """Write the page, its tables as Markdown (long and short), LaTeX, CSV and Parquet, and its
+    plots as SVG and PNG in figures/; examples that the page cannot hold stand beside it.
 
     Everything is made in memory first: a failure leaves an earlier report as it was, and a reader
-    never meets half a file. The same comparison gives the same bytes.
+    never meets half a file. The same comparison gives the same bytes. Figures and examples of an
+    earlier report that this one does not have are removed.
 
     Args:
         examples: False leaves prompts, references and answers out of every file.
     """
-    shown = rewrite(comparison if examples else without_examples(comparison), well_formed)
-    csv, parquet = _tables(shown)
+    told = rewrite(comparison if examples else without_examples(comparison), well_formed)
+    csv, parquet = _tables(told)
+    shown = showing.shown(told) if examples else None
     files = {
         TABLE: parquet,
         "comparison.csv": csv,
-        "report.md": markdown.report(shown).encode(),
-        "index.html": page.html(shown, examples=examples).encode(),
+        "comparison.tex": latex.report(told).encode(),
+        "report.md": markdown.report(told).encode(),
+        "summary.md": markdown.summary(told).encode(),
+        "index.html": page.html(told, shown).encode(),
+        **figures.files(told),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    return [_write(folder / name, content) for name, content in files.items()]
+    if shown is not None and shown.beside:
+        files[showing.FILE] = showing.lines(told).encode()
+    (folder / figures.FOLDER).mkdir(parents=True, exist_ok=True)
+    written = [_write(folder / name, content) for name, content in files.items()]
+    drawn = (p for p in (folder / figures.FOLDER).iterdir() if figures.OURS.fullmatch(p.name))
+    for path in {folder / showing.FILE, *drawn} - set(written):
+        path.unlink(missing_ok=True)
+    return written
 
 
 def _tables(comparison: Comparison) -> tuple[bytes, bytes]:

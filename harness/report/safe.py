@@ -18,6 +18,7 @@ _MARKDOWN = re.compile(
 )
 """What starts emphasis, code, a cell, a link, a formula, a mention, a list or a definition; other
 punctuation is left alone, so that the file reads well as it is."""
+_ODD = re.compile(r"[^\n\t\x20-\x7e]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LONGEST = 120
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -28,7 +29,10 @@ def visible(text: object) -> str:
 
     Line feeds and tabs stay. A lone surrogate, which no file can hold, is written out as well.
     """
-    return "".join(_seen(character) for character in str(text))
+    found = str(text)
+    if found.isprintable():  # by far the most are
+        return found
+    return _ODD.sub(lambda odd: _seen(odd.group()), found)
 
 
 def _seen(character: str) -> str:

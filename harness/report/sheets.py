@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from harness.compare.result import Comparison, Row, VariantResult
 from harness.report import numbers
-from harness.report.columns import Column, Cost, columns, costs, difference, slices, table
+from harness.report.columns import Column, columns, costs, difference, table
 from harness.report.safe import label, line
 
 
@@ -39,6 +40,8 @@ class Line:
     cells: tuple[Cell, ...]
     reason: str = ""
     baseline: bool = False
+    groups: tuple[str, ...] = ()
+    """What the row has on each axis that the table can be grouped by."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,15 @@ class Sheet:
     headers: tuple[str, ...]
     lines: tuple[Line, ...]
     note: str = ""
+    axes: tuple[str, ...] = ()
+    """What rows can be grouped by."""
 
-    def numeric(self, column: int) -> bool:
-        """The column holds plain figures, which stand better at its right edge."""
+    @cached_property
+    def numerics(self) -> tuple[bool, ...]:
+        """Which columns hold plain figures, which stand better at the right edge."""
+        return tuple(self._numeric(column) for column in range(len(self.headers)))
+
+    def _numeric(self, column: int) -> bool:
         cells = [line_.cells[column] for line_ in self.lines if column < len(line_.cells)]
         return any(cell.sort is not None for cell in cells) and not any(c.verdict for c in cells)
 
@@ -74,18 +83,19 @@ def _finite(amount: float | None) -> float | None:
 def results(comparison: Comparison) -> Sheet:
     """Variants by metrics and costs."""
     found, priced, rows = columns(comparison), costs(comparison), table(comparison)
-    heads = [_head(column) for column in found]
-    lines = []
+    heads = [head(column) for column in found]
+    lines, axes = [], grouping(comparison)
     for number, variant in enumerate(comparison.variants, 1):
         first = (figure(str(number), number), _named(variant))
         if variant.status != "ok":
             reason = "; ".join(line(reason) for reason in variant.reasons)
-            lines.append(Line(first, reason=reason or "no reason is known"))
+            failed = reason or "no reason is known"
+            lines.append(Line(first, reason=failed, groups=place(variant, axes)))
             continue
         own = [metric_cell(rows.get((variant.group, *column.key))) for column in found]
-        paid = [figure(cost.text(variant), _amount(variant, cost)) for cost in priced]
+        paid = [figure(cost.text(variant), cost.amount(variant)) for cost in priced]
         same = variant.group == comparison.baseline
-        lines.append(Line((*first, *own, *paid), baseline=same))
+        lines.append(Line((*first, *own, *paid), "", same, place(variant, axes)))
     return Sheet(
         "results",
         "Results",
@@ -94,10 +104,27 @@ def results(comparison: Comparison) -> Sheet:
         "Each figure with its 95% interval; verdicts and differences are against"
         f" {label(comparison.baseline)} on the same examples. ↑ higher is better, ↓ lower is"
         " better. Costs are means over seeds.",
+        axes,
     )
 
 
-def _head(column: Column) -> str:
+def grouping(comparison: Comparison) -> tuple[str, ...]:
+    """Axes on which the variants differ."""
+    names = dict.fromkeys(name for variant in comparison.variants for name in variant.labels)
+    return tuple(
+        name
+        for name in names
+        if len({variant.labels.get(name) for variant in comparison.variants}) > 1
+    )
+
+
+def place(variant: VariantResult, axes: tuple[str, ...]) -> tuple[str, ...]:
+    """What a variant has on each axis."""
+    return tuple(label(variant.labels.get(axis, numbers.MISSING)) for axis in axes)
+
+
+def head(column: Column) -> str:
+    """A metric's name with its arrow and unit."""
     unit = f" ({column.unit})" if column.unit else ""
     return f"{column.name}\u00a0{column.arrow}{unit}"
 
@@ -107,12 +134,6 @@ def _named(variant: VariantResult) -> Cell:
     seeds = f"{count} seed{'s' if count > 1 else ''}" if variant.trained else "not trained"
     seeds = "trained elsewhere" if variant.elsewhere else seeds
     return Cell(label(variant.group), below=seeds, name=True)
-
-
-def _amount(variant: VariantResult, cost: Cost) -> float | None:
-    amount = variant.cost.get(cost.key)
-    # Not trained costs nothing; that sorts before the cheapest training.
-    return 0.0 if amount is None and not variant.trained and cost.kind != "rate" else amount
 
 
 def metric_cell(row: Row | None) -> Cell:
@@ -171,7 +192,7 @@ def merged(comparison: Comparison) -> Sheet:
 
 
 def _test(column: Column, row: Row) -> Iterator[Cell]:
-    yield Cell(_head(column), name=True)
+    yield Cell(head(column), name=True)
     yield name_cell(row.group)
     change = row.difference.value if row.difference else None
     yield figure(difference(row) or numbers.MISSING, change)
@@ -183,23 +204,3 @@ def _test(column: Column, row: Row) -> Iterator[Cell]:
     yield Cell(f"{row.n:,}", below=clusters, sort=row.n)
     yield figure(str(row.seeds), row.seeds)
     yield Cell("the method" if row.level == "method" else "this checkpoint")
-
-
-def sliced(comparison: Comparison) -> list[Sheet]:
-    """For each metric, groups of test rows by variant; none where the rows have no groups."""
-    parts = slices(comparison)
-    by_part = {part: table(comparison, part) for part in parts}
-    good = [variant for variant in comparison.variants if variant.status == "ok"]
-    sheets = []
-    for number, column in enumerate(columns(comparison)):
-        lines = []
-        for part in parts:
-            own = [by_part[part].get((variant.group, *column.key)) for variant in good]
-            if any(own):
-                examples = next(row.n for row in own if row)
-                cells = (metric_cell(row) for row in own)
-                lines.append(Line((name_cell(part), figure(f"{examples:,}", examples), *cells)))
-        if lines:
-            heads = ("task family", "examples", *(label(variant.group) for variant in good))
-            sheets.append(Sheet(f"slices-{number}", _head(column), heads, tuple(lines)))
-    return sheets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.compare.result import Comparison, Estimate
@@ -60,8 +60,8 @@ def _settings(trial: Mapping[str, Any]) -> str:
     return line(", ".join(f"{name} = {value}" for name, value in trial["set"].items()))
 
 
-def sensitivity(comparison: Comparison) -> list[dict[str, str]]:
-    """For each numeric hyper-parameter: title, caption and drawing of the metric against it."""
+def sensitivity(comparison: Comparison) -> list[plots.Drawing]:
+    """For each numeric hyper-parameter: the metric on validation rows against it."""
     panels: dict[tuple[str, str, str], list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
     for number, variant in enumerate(comparison.variants, 1):
         for found in comparison.tuning:
@@ -73,12 +73,15 @@ def sensitivity(comparison: Comparison) -> list[dict[str, str]]:
         better = "Higher" if members[0][1]["higher_is_better"] else "Lower"
         won = "; ".join(_won(number, found, field) for number, found in members)
         drawings.append(
-            {
-                "title": label(f"{metric} on validation rows of {entry} against {field}"),
-                "caption": f"{better} is better. Each mark is a trial, the line joins the best at"
+            plots.Drawing(
+                f"tuned{index}",
+                label(f"{metric} on validation rows of {entry} against {field}"),
+                f"{better} is better. Each mark is a trial, the line joins the best at"
                 f" each value, and a ring is round the trial that won: {won}.",
-                "svg": _drawing(field, members, f"tuned{index}"),
-            }
+                _drawing(field, members),
+                tuple(number for number, _ in members),
+                (label(field), label(f"{metric} on validation rows")),
+            )
         )
     return drawings
 
@@ -101,15 +104,13 @@ def _numeric(found: Mapping[str, Any]) -> Iterator[str]:
             yield field
 
 
-def _drawing(field: str, members: list[tuple[int, Mapping[str, Any]]], name: str) -> str:
+def _drawing(field: str, members: list[tuple[int, Mapping[str, Any]]]) -> Callable[[Axes], None]:
     curves = [(number, _points(found, field), found) for number, found in members]
     values = sorted({point[0] for _, points, _ in curves for point in points})
     heights = [point[1] for _, points, _ in curves for point in points]
     logarithmic = any(field in found["logarithmic"] for _, _, found in curves)
 
     def draw(axes: Axes) -> None:
-        # The metric's and the field's names stand in the title: a drawing holds no one's words.
-        axes.set_ylabel("on validation rows")
         if values[0] > 0 and (logarithmic or values[-1] > plots.WIDE * values[0]):
             axes.set_xscale("log")
         if min(heights) > 0 and max(heights) > plots.WIDE * min(heights):
@@ -122,7 +123,7 @@ def _drawing(field: str, members: list[tuple[int, Mapping[str, Any]]], name: str
             _curve(axes, number, points, higher=found["higher_is_better"])
         axes.margins(x=0.08, y=0.1)
 
-    return plots.svg(draw, name)
+    return draw
 
 
 def _points(found: Mapping[str, Any], field: str) -> list[Point]:

@@ -13,7 +13,11 @@ from harness.component import Component
 
 @dataclass(frozen=True)
 class Prediction:
-    """One generated answer and what it is held against."""
+    """One generated answer and what it is held against.
+
+    Attributes:
+        text: the greedy answer. samples: drawn answers to the same prompt, where the suite asks.
+    """
 
     example_id: str
     cluster: str
@@ -21,6 +25,7 @@ class Prediction:
     prompt: str
     text: str
     references: tuple[str, ...]
+    samples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,10 @@ class Scorer(Component):
         """The metrics of this scorer as it is set; override where its fields choose them."""
         return self.metrics
 
+    def samples_needed(self) -> int:
+        """How many samples of each prompt it compares; 0 where the greedy answer is enough."""
+        return 0
+
     def provenance(self) -> dict[str, Any]:
         """What the record should say of how the scores were made; asked after scoring."""
         return {}
@@ -103,7 +112,12 @@ class Scorer(Component):
 
 @dataclass(frozen=True)
 class ModelJob:
-    """What the score stage hands to a scorer that reads the model."""
+    """What the score stage hands to a scorer that reads the model.
+
+    Attributes:
+        base: the untrained model the checkpoint comes from, for scorers that declare `needs_base`;
+            the same object as `model` where nothing was trained. None for others.
+    """
 
     model: Any
     tokenizer: Any
@@ -111,6 +125,7 @@ class ModelJob:
     device: str
     progress: Callable[[int, int, str], None]
     folder: Path
+    base: Any = None
 
 
 class ModelScorer(Scorer):
@@ -118,6 +133,8 @@ class ModelScorer(Scorer):
     rows of the variant's evaluation), and `label` tells several of one kind apart."""
 
     reads = "model"
+    needs_base: ClassVar[bool] = False
+    """The untrained model is loaded beside the checkpoint."""
 
     data: str | None = None
     """Entry under `data:` whose test split is scored; default: what the variant is tested on."""

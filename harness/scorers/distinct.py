@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -27,6 +28,8 @@ class Distinct(Scorer):
     """Lengths n of the n-grams, one metric each."""
     lowercase: bool = True
     """Count words in lower case. Words are what stands between white space."""
+    over: Literal["outputs", "samples"] = "outputs"
+    """`samples`: within the samples of each prompt (`generate: {samples: 4}`)."""
 
     @field_validator("orders")
     @classmethod
@@ -35,23 +38,46 @@ class Distinct(Scorer):
             raise ValueError(f"orders must be different numbers from 1 on: {value}")
         return value
 
+    def samples_needed(self) -> int:
+        return 2 if self.over == "samples" else 0
+
+    def _name(self, n: int) -> str:
+        return f"sample_distinct_{n}" if self.over == "samples" else f"distinct_{n}"
+
     def declared(self) -> Mapping[str, Metric]:
+        names = [self._name(n) for n in self.orders]
         return {
-            f"distinct_{n}": Metric(
-                "ratio",
-                columns={"numerator": f"distinct_{n}_new", "denominator": f"distinct_{n}_all"},
+            name: Metric(
+                "ratio", columns={"numerator": f"{name}_new", "denominator": f"{name}_all"}
             )
-            for n in self.orders
+            for name in names
         }
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
-        texts = [p.text.lower() if self.lowercase else p.text for p in predictions]
-        words = [text.split() for text in texts]
-        rows: list[dict[str, float]] = [{} for _ in words]
+        """As declared; over samples every prompt is a corpus of its own."""
+        if self.over == "samples":
+            return [self._within(prediction.samples) for prediction in predictions]
+        texts = [self._words(p.text) for p in predictions]
+        rows: list[dict[str, float]] = [{} for _ in texts]
         for n in self.orders:
-            grams = [list(zip(*(own[k:] for k in range(n)), strict=False)) for own in words]
+            grams = [_grams(own, n) for own in texts]
             said = Counter(gram for own in grams for gram in own)
             for row, own in zip(rows, grams, strict=True):
-                row[f"distinct_{n}_new"] = sum(1 / said[gram] for gram in own)
-                row[f"distinct_{n}_all"] = float(len(own))
+                row[f"{self._name(n)}_new"] = sum(1 / said[gram] for gram in own)
+                row[f"{self._name(n)}_all"] = float(len(own))
         return rows
+
+    def _within(self, samples: Iterable[str]) -> dict[str, float]:
+        texts, row = [self._words(sample) for sample in samples], {}
+        for n in self.orders:
+            grams = [gram for own in texts for gram in _grams(own, n)]
+            row[f"{self._name(n)}_new"] = float(len(set(grams)))
+            row[f"{self._name(n)}_all"] = float(len(grams))
+        return row
+
+    def _words(self, text: str) -> list[str]:
+        return (text.lower() if self.lowercase else text).split()
+
+
+def _grams(words: list[str], n: int) -> list[tuple[str, ...]]:
+    return list(zip(*(words[k:] for k in range(n)), strict=False))

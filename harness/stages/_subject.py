@@ -83,6 +83,18 @@ def load_subject(job: Job) -> tuple[Any, Any, Mapping[str, Any] | None]:
     return load(ref, checkpoint).eval(), tokenizer, job.input_record("checkpoint").metrics
 
 
+def load_base(job: Job, subject: Any) -> Any:
+    """The untrained model under a checkpoint; the subject itself where nothing was trained.
+
+    It is as its folder or hub has it: never quantised, nothing attached.
+    """
+    if not job.has("checkpoint"):
+        return subject
+    trained = json.loads((job.input("checkpoint") / SPEC).read_text(encoding="utf-8"))
+    ref = model_ref(trained["config"]["model"], job.config["device"], job.locators)
+    return ref.load("lm")
+
+
 def require_files(checkpoint: Path) -> None:
     """Raise StageFailed where a checkpoint's weights are gone."""
     if not any(checkpoint.glob("*.safetensors")):

@@ -12,6 +12,7 @@ from harness.data.render import prompt_ids, question, require_template, template
 from harness.errors import StageFailed
 from harness.inference.context import context_of
 from harness.inference.generate import Answer, generate
+from harness.inference.sampling import seed_of
 from harness.job import Job
 from harness.scorers.base import Prediction
 from harness.stages._subject import load_subject
@@ -46,12 +47,15 @@ def run(job: Job) -> dict[str, Any]:
     start = time.monotonic()
     with job.ledger.phase("generate"):
         answers = generate(model, tokenizer, prompts, options, job.progress)
+        samples = _samples(model, tokenizer, rows, prompts, job)
     seconds = time.monotonic() - start
     with job.ledger.phase("write"), (job.folder / PREDICTIONS).open("w", encoding="utf-8") as out:
-        for row, answer in zip(rows, answers, strict=True):
-            out.write(json.dumps(_line(row, answer), ensure_ascii=False) + "\n")
+        for row, answer, drawn in zip(rows, answers, samples, strict=True):
+            out.write(json.dumps(_line(row, answer, drawn), ensure_ascii=False) + "\n")
     tokens = sum(answer.tokens for answer in answers)
-    job.cost.update({"tokens": tokens, "tokens_per_second": tokens / seconds})
+    drawn_tokens = sum(answer.tokens for drawn in samples for answer in drawn)
+    made = tokens + drawn_tokens
+    job.cost.update({"tokens": made, "tokens_per_second": made / seconds})
     return {
         "rows": len(rows),
         "eos_rate": _share(answers, "eos"),
@@ -70,7 +74,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
     return [
         Prediction(
             line["id"], line["cluster"], line["group"], line["prompt"], line["text"],
-            tuple(line["references"]),
+            tuple(line["references"]), tuple(line.get("samples", ())),
         )
         for line in lines
     ]  # fmt: skip
@@ -96,8 +100,24 @@ def _same_template(tokenizer: Any, trained: str) -> None:
         )
 
 
-def _line(row: dict[str, Any], answer: Answer) -> dict[str, Any]:
+def _samples(
+    model: Any, tokenizer: Any, rows: list[dict[str, Any]], prompts: list[list[int]], job: Job
+) -> list[list[Answer]]:
+    """The drawn answers of each row, where the suite asks for samples."""
+    options = job.config["generate"]
+    count = options.get("samples", 0)
+    if not count:
+        return [[] for _ in rows]
+    seeds = [seed_of(options["sample_seed"], row["id"], k) for row in rows for k in range(count)]
+    repeated = [prompt for prompt in prompts for _ in range(count)]
+    found = generate(model, tokenizer, repeated, options, job.progress, seeds=seeds)
+    return [found[i * count : (i + 1) * count] for i in range(len(rows))]
+
+
+def _line(row: dict[str, Any], answer: Answer, drawn: list[Answer]) -> dict[str, Any]:
+    sampled = {"samples": [sample.text for sample in drawn]} if drawn else {}
     return {
+        **sampled,
         "id": row["id"],
         "cluster": row["cluster"],
         "group": row["group"],

@@ -10,7 +10,7 @@ from harness.aggregate import AGGREGATES
 from harness.errors import StageFailed
 from harness.job import Job
 from harness.scorers.base import ModelJob, ModelScorer, PredictionJob, Scorer
-from harness.stages._subject import load_subject
+from harness.stages._subject import load_base, load_subject
 from harness.stages.data import read_rows
 from harness.stages.generate import read_predictions
 
@@ -64,10 +64,11 @@ def _from_predictions(job: Job, scorer: Scorer) -> list[dict[str, Any]]:
 def _from_model(job: Job, scorer: ModelScorer) -> list[dict[str, Any]]:
     with job.ledger.phase("load"):
         model, tokenizer, _ = load_subject(job)
+        base = load_base(job, model) if scorer.needs_base else None
         rows = read_rows(job.input("data"))
     with job.ledger.phase("score"):
         return scorer.score_model(
-            ModelJob(model, tokenizer, rows, job.config["device"], job.progress, job.folder)
+            ModelJob(model, tokenizer, rows, job.config["device"], job.progress, job.folder, base)
         )
 
 

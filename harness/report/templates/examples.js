@@ -1,46 +1,5 @@
-"use strict";
-// Text reaches the page through textContent only: nothing a model wrote is ever parsed as HTML.
 
-function make(tag, className, text) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-// --- Tables: a header's button sorts by its column; what has no figure goes last.
-
-function sortValue(row, column) {
-  const cell = row.cells[column];
-  if (!cell || cell.classList.contains("reason")) return null;
-  return cell.dataset.sort !== undefined ? Number(cell.dataset.sort) : cell.textContent.trim();
-}
-
-function order(a, b) {
-  if (typeof a === "number" && typeof b === "number") return a - b;
-  if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
-  return a.localeCompare(b, "en", { numeric: true });
-}
-
-function sortBy(table, column) {
-  const heads = Array.from(table.tHead.rows[0].cells);
-  const up = heads[column].getAttribute("aria-sort") !== "ascending";
-  heads.forEach((head) => head.removeAttribute("aria-sort"));
-  heads[column].setAttribute("aria-sort", up ? "ascending" : "descending");
-  const rows = Array.from(table.tBodies[0].rows, (row) => [sortValue(row, column), row]);
-  const numeric = rows.some(([value]) => typeof value === "number");
-  const missing = ([value]) => value === null || (numeric && typeof value === "string");
-  rows.sort((a, b) => missing(a) - missing(b) || (missing(a) ? 0 : (up ? 1 : -1) * order(a[0], b[0])));
-  table.tBodies[0].append(...rows.map(([, row]) => row));
-}
-
-document.querySelectorAll("table").forEach((table) => {
-  Array.from(table.tHead.rows[0].cells).forEach((head, column) => {
-    head.firstElementChild.addEventListener("click", () => sortBy(table, column));
-  });
-});
-
-// --- Examples: filtered from the embedded JSON, twenty at a time.
+// --- Examples: filtered from the embedded JSON, twenty at a time. `#example-<key>` leads to one.
 
 function startExamples(data) {
   const PAGE = 20;
@@ -72,8 +31,9 @@ function startExamples(data) {
     return parts.some((part) => part !== null && part.toLowerCase().includes(text));
   }
 
-  function textBlock(text) {
-    const block = make("bdi", "text", text === "" ? "(empty)" : text);
+  function textBlock(text, other = null) {
+    const block = make("bdi", "text");
+    block.append(...(text === "" ? ["(empty)"] : marked(text, other)));
     block.dir = "auto";
     if (text.length > 600) block.tabIndex = 0; // it scrolls: the keyboard must reach it
     return block;
@@ -81,8 +41,16 @@ function startExamples(data) {
 
   function given(title, texts) {
     const part = make("div");
-    part.append(make("p", "part", title), ...texts.map(textBlock));
+    part.append(make("p", "part", title), ...texts.map((text) => textBlock(text)));
     return part;
+  }
+
+  // What an answer's words are held against: the reference, or the baseline's answer.
+  function against(example, variant) {
+    const wanted = value("diff");
+    if (wanted === "reference") return nearest(example.answers[variant], example.references);
+    const base = example.answers[data.baseline];
+    return wanted === "baseline" && variant !== data.baseline && base !== undefined ? base : null;
   }
 
   function answerBlock(example, variant, metric) {
@@ -102,14 +70,20 @@ function startExamples(data) {
       item.append(make("bdi", "", known.name), ` ${Number(score.toFixed(3))}${mark}`);
       scores.append(item);
     });
-    part.append(title, textBlock(example.answers[variant]), scores);
+    part.append(title, textBlock(example.answers[variant], against(example, variant)), scores);
     return part;
   }
 
   function card(example, metric) {
     const article = make("article");
+    article.id = `example-${example.key}`;
+    article.tabIndex = -1;
     const title = make("h3");
-    title.append(make("bdi", "", example.id));
+    const link = make("a");
+    link.href = `#example-${example.key}`;
+    link.title = "Link to this example";
+    link.append(make("bdi", "", example.id));
+    title.append(link);
     if (example.family) title.append(make("bdi", "below", example.family));
     const top = make("div", "given");
     top.append(given("Prompt", [example.prompt]));
@@ -122,6 +96,29 @@ function startExamples(data) {
     });
     article.append(title, top, answers);
     return article;
+  }
+
+  // How far the chosen variant (or the one that moved most) lies from the baseline, better first.
+  function moved(example, metric, variant) {
+    const chosen = variant === "" ? data.variants.map((_, i) => i) : [Number(variant)];
+    let most = 0;
+    chosen.forEach((i) => {
+      if (data.baseline < 0 || i === data.baseline || !data.metrics[metric]) return;
+      const [own, base] = [example.scores[i][metric], example.scores[data.baseline][metric]];
+      if (own === null || base === null) return;
+      const change = data.metrics[metric].up ? own - base : base - own;
+      if (Math.abs(change) > Math.abs(most)) most = change;
+    });
+    return most;
+  }
+
+  function sorted(examples, metric, variant) {
+    const by = value("sort");
+    if (by === "") return examples;
+    const keyed = examples.map((example) => [moved(example, metric, variant), example]);
+    const sign = by === "worse" ? 1 : -1;
+    keyed.sort(([a], [b]) => by === "most" ? Math.abs(b) - Math.abs(a) : sign * (a - b));
+    return keyed.map(([, example]) => example);
   }
 
   function showMore() {
@@ -140,9 +137,25 @@ function startExamples(data) {
     const chosen = [value("text").trim().toLowerCase(), value("family"), Number(value("metric")),
       value("variant"), value("outcome")];
     found = data.examples.filter((example) => matches(example, ...chosen));
+    found = sorted(found, chosen[2], chosen[3]);
     shown = 0;
     list.replaceChildren();
     showMore();
+  }
+
+  // A link to one example shows it, whatever is filtered.
+  function follow() {
+    const key = window.location.hash.replace(/^#example-/, "");
+    const wanted = data.examples.findIndex((example) => example.key === key);
+    if (wanted < 0) return;
+    let article = document.getElementById(`example-${key}`);
+    if (!article) {
+      form.reset();
+      filter();
+      while (!(article = document.getElementById(`example-${key}`)) && shown < found.length) showMore();
+    }
+    article.scrollIntoView();
+    article.focus({ preventScroll: true });
   }
 
   const form = document.getElementById("filters");
@@ -151,7 +164,9 @@ function startExamples(data) {
   form.addEventListener("submit", (event) => event.preventDefault());
   more.addEventListener("click", showMore);
   filter();
+  window.addEventListener("hashchange", follow);
+  follow();
 }
 
-const embedded = document.getElementById("data");
-if (embedded) startExamples(JSON.parse(embedded.textContent));
+const examples = embedded("examples-data");
+if (examples) startExamples(examples);

@@ -1,0 +1,100 @@
+"""What stands behind a comparison: data, checks, machines, time, and what a reader must know."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness.compare import tuning
+from harness.compare.result import VariantResult
+from harness.plan import Plan
+from harness.stage import Record
+
+
+def contamination(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, Any]]:
+    """What each check of training rows against test rows found, or why it could not be made."""
+    for stage in planned.contamination:
+        record = records[stage.key]
+        yield {"pair": stage.label, **(record.metrics if record.ok else {"error": record.error})}
+
+
+def data(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, Any]]:
+    """Rows, layout and digest of every split."""
+    for (entry, split), stage in planned.data.items():
+        metrics = records[stage.key].metrics
+        yield {
+            "entry": entry,
+            "split": split,
+            **{k: metrics.get(k) for k in ("rows", "layout", "dropped", "digest")},
+        }
+
+
+def provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
+    """Machine, versions and stage keys behind the report."""
+    machines: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    for record in records.values():
+        versions |= record.provenance.get("versions", {})
+        known: dict[str, Any] = {
+            k: record.provenance[k]
+            for k in ("platform", "python", "cores", "threads", "device_name", "harness")
+            if k in record.provenance
+        }
+        machines |= known
+    return {
+        "machine": machines,
+        "versions": versions,
+        "models": {
+            name: {**info.identity, "parameters": info.parameters}
+            for name, info in planned.models.items()
+        },
+        "test_uses": tuning.test_uses(planned),
+        "stages": {
+            path.variant.id: {
+                kind: stage.key for kind, stage in (("train", path.train),) if stage is not None
+            }
+            | {f"generate {entry}": stage.key for entry, stage in path.generate.items()}
+            for path in planned.paths
+        },
+    }
+
+
+def ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:
+    """Seconds by kind of stage and phase, the longest first."""
+    found: dict[str, float] = defaultdict(float)
+    for stage in planned.stages():
+        record = records.get(stage.key)  # none where a trial before it failed
+        for phase, seconds in record.cost.get("phases", {}).items() if record else ():
+            found[f"{stage.kind} {phase}"] += seconds
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def notes(
+    planned: Plan, records: Mapping[str, Record], variants: tuple[VariantResult, ...]
+) -> Iterable[str]:
+    """What a reader must know of how these figures came about."""
+    yield from tuning.notes(planned, records)
+    if len(planned.suite.seeds) == 1:
+        yield (
+            "One training seed: each difference is about these checkpoints, not about the methods;"
+            " add `seeds: [0, 1, 2]` for that."
+        )
+    for stage in planned.contamination:
+        metrics = records[stage.key].metrics
+        if metrics.get("exact") or metrics.get("overlap"):
+            yield (
+                f"Contamination, {stage.label}: {metrics['exact']} test rows stand in the training"
+                f" rows, {metrics['overlap']} more share half of their {metrics['n']}-grams."
+            )
+    torches = {r.provenance.get("versions", {}).get("torch") for r in records.values()} - {None}
+    if len(torches) > 1:
+        yield f"Stages ran under different torch versions: {', '.join(sorted(torches))}."
+    yield from planned.warnings
+    for variant in variants:
+        for entry, figures in variant.generation.items():
+            if figures.get("truncation_rate", 0.0) > 0.1:
+                yield (
+                    f"{variant.group} was cut at the length limit on"
+                    f" {figures['truncation_rate']:.0%} of {entry}: it does not stop by itself."
+                )

@@ -1,0 +1,131 @@
+"""Scores from the stage folders, read so that a thousand variants share one list of examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from harness.compare.result import ALL
+from harness.compare.statistics import Resampler, Sample
+from harness.plan import VariantPath
+from harness.stage import Record, Stage
+from harness.store import Store
+
+Column = tuple[str, str]
+"""(metric, evaluation)"""
+_KEYS = ("example_id", "cluster", "group")
+
+
+class Keys:
+    """The examples behind scores: ids, clusters and groups, in order.
+
+    One object serves every variant that was scored on the same examples, and with it the bootstrap
+    weights: that is the pairing.
+    """
+
+    def __init__(
+        self, ids: tuple[str, ...], clusters: tuple[str, ...], groups: tuple[str, ...]
+    ) -> None:
+        self.ids, self.clusters, self.groups = ids, clusters, groups
+        self._parts: dict[str, tuple[Keys, NDArray[np.intp]]] = {}
+
+    @cached_property
+    def resampler(self) -> Resampler:
+        """Bootstrap weights over the clusters."""
+        return Resampler(self.clusters)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The groups that occur."""
+        return frozenset(self.groups)
+
+    def part(self, group: str) -> tuple[Keys, NDArray[np.intp]]:
+        """The examples of one group, and where they stand."""
+        if group not in self._parts:
+            index = np.flatnonzero(np.asarray(self.groups, dtype=object) == group)
+            lists = (self.ids, self.clusters, self.groups)
+            self._parts[group] = Keys(*(tuple(own[i] for i in index) for own in lists)), index
+        return self._parts[group]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric of one checkpoint on one evaluation, example by example.
+
+    Attributes:
+        version: the scorer's identity; other versions are not compared.
+        rows: the key of the data stage whose rows were scored.
+    """
+
+    keys: Keys
+    sample: Sample
+    higher_is_better: bool
+    unit: str
+    version: str
+    rows: str = ""
+
+    def slice(self, group: str) -> Scores:
+        """The examples of one group; all of them for ALL."""
+        if group == ALL:
+            return self
+        keys, index = self.keys.part(group)
+        columns = {name: column[index] for name, column in self.sample.columns.items()}
+        sample = Sample(self.sample.aggregate, columns)
+        return Scores(keys, sample, self.higher_is_better, self.unit, self.version, self.rows)
+
+
+class Reader:
+    """Reads variants' scores; lists of examples that are alike are kept once."""
+
+    def __init__(self, records: Mapping[str, Record], store: Store) -> None:
+        self._records, self._store = records, store
+        self._known: list[tuple[pa.Table, Keys]] = []
+
+    def __call__(self, path: VariantPath) -> dict[Column, Scores]:
+        """Every metric of a variant, by (metric, evaluation)."""
+        found: dict[Column, Scores] = {}
+        for scored in path.scores:
+            record = self._records[scored.stage.key]
+            table = pq.read_table(scored.stage.path(self._store.root) / "scores.parquet")
+            keys = self._keys(table.select(_KEYS))
+            version = json.dumps(record.config.get("scorer"), sort_keys=True)
+            declared: dict[str, Any] = record.metrics["metrics"]
+            for name, metric in declared.items():
+                columns = {
+                    statistic: table.column(column).to_numpy().astype(np.float64)
+                    for statistic, column in metric["columns"].items()
+                }
+                title = _title(name, scored.label, len(declared))
+                found[title, scored.evaluation] = Scores(
+                    keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
+                    metric["unit"], version, _rows_of(scored.stage),
+                )  # fmt: skip
+        return found
+
+    def _keys(self, table: pa.Table) -> Keys:
+        for known, keys in self._known:
+            if known.equals(table):
+                return keys
+        made = Keys(*(tuple(table.column(name).to_pylist()) for name in _KEYS))
+        self._known.append((table, made))
+        return made
+
+
+def _rows_of(stage: Stage) -> str:
+    """The key of the data stage whose rows were scored: ids alone do not make rows the same."""
+    predictions = stage.inputs.get("predictions")
+    return (predictions or stage).inputs["data"].key
+
+
+def _title(metric: str, label: str | None, metrics: int) -> str:
+    if label is None:
+        return metric
+    return label if metrics == 1 else f"{label} {metric}"

@@ -1,0 +1,114 @@
+"""What a variant is, cost and did, over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness.compare.read import losses
+from harness.compare.result import VariantResult
+from harness.plan import VariantPath
+from harness.plan_graph import trained_by
+from harness.stage import Record, Stage
+from harness.store import Store
+
+
+def result_of(
+    group: str, paths: list[VariantPath], records: Mapping[str, Record], store: Store
+) -> VariantResult:
+    """A variant over its seeds: its status, its costs, how its answers ended."""
+    reasons = []
+    for path in paths:
+        for stage in (*_before(path, records), *_stages(path)):
+            error = records[stage.key].error
+            if error is not None and not error.get("skipped"):
+                of = path.variant.id if stage in _stages(path) else stage.label
+                reasons.append(f"{stage.kind} of {of}: {error['message']}")
+    first = paths[0].variant
+    trained = [records[p.train.key] for p in paths if p.train is not None]
+    trained = [record for record in trained if record.ok]
+    failed = any(not records[s.key].ok for p in paths for s in _stages(p))
+    cost = _cost(paths, trained, records)
+    return VariantResult(
+        group=group,
+        ids=tuple(p.variant.id for p in paths),
+        labels={k: v for k, v in first.labels.items() if k != "seed"},
+        trained=first.method is not None,
+        elsewhere=bool(first.checkpoint),
+        seeds=tuple(p.variant.seed for p in paths),
+        status="failed" if failed else "ok",
+        reasons=tuple(dict.fromkeys(reasons)) or (("an input failed",) if failed else ()),
+        cost=_known(cost) if first.checkpoint else cost,
+        predicted=_means(
+            [r.cost.get("predicted", {}) for r in trained], ("seconds", "state_bytes", "tokens")
+        ),
+        generation=_generation(paths, records),
+        audit=tuple(check for r in trained for check in r.metrics.get("audit", [])),
+        losses=tuple(losses(p.train, store) for p in paths if p.train and records[p.train.key].ok),
+    )
+
+
+def _before(path: VariantPath, records: Mapping[str, Record]) -> list[Stage]:
+    """The trainings its own goes on from; a store that was cleaned may lack their records."""
+    found = [] if path.train is None else list(trained_by(path.train))[:-1]
+    return [stage for stage in found if stage.key in records]
+
+
+def _stages(path: VariantPath) -> Iterable[Stage]:
+    if path.tuning is not None and path.tuning.select is not None:
+        yield path.tuning.select
+    if path.train is not None:
+        yield path.train
+    yield from path.generate.values()
+    yield from (scored.stage for scored in path.scores)
+
+
+_COSTS = (
+    "seconds", "seconds_per_step", "trainable_parameters", "parameters", "checkpoint_bytes",
+    "state_bytes", "tokens", "flops",
+)  # fmt: skip
+
+
+def _cost(
+    paths: list[VariantPath], trained: list[Record], records: Mapping[str, Record]
+) -> dict[str, float | None]:
+    found = _means([record.cost for record in trained], _COSTS)
+    before = [[records[s.key].cost.get("seconds", 0.0) for s in _before(p, records)] for p in paths]
+    found["seconds_before"] = _mean([sum(seconds) for seconds in before if seconds])
+    found["train_seconds"] = _mean([r.cost.get("phases", {}).get("train") for r in trained])
+    generated = [records[g.key] for p in paths for g in p.generate.values()]
+    found["tokens_per_second"] = _mean([r.cost.get("tokens_per_second") for r in generated])
+    peaks = [r.cost.get("peak_memory", {}) for r in trained]
+    found["peak_host_bytes"] = _mean([peak.get("host_bytes") for peak in peaks])
+    found["peak_device_bytes"] = _mean([peak.get("device_bytes") for peak in peaks])
+    return found
+
+
+_TOLD = ("parameters", "trainable_parameters", "checkpoint_bytes", "tokens_per_second")
+
+
+def _known(cost: dict[str, float | None]) -> dict[str, float | None]:
+    """Without what checking a checkpoint cost, which says nothing of its training elsewhere."""
+    return {name: amount if name in _TOLD else None for name, amount in cost.items()}
+
+
+def _means(costs: list[dict[str, Any]], names: Iterable[str]) -> dict[str, float | None]:
+    return {name: _mean([cost.get(name) for cost in costs]) for name in names}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _generation(
+    paths: list[VariantPath], records: Mapping[str, Record]
+) -> dict[str, dict[str, float]]:
+    names = ("eos_rate", "stop_rate", "truncation_rate", "mean_tokens", "mean_shots")
+    found = {}
+    for entry in paths[0].generate:
+        metrics = [records[p.generate[entry].key].metrics for p in paths]
+        found[entry] = {
+            name: value for name, value in _means(metrics, names).items() if value is not None
+        }
+    return found

@@ -1,0 +1,50 @@
+"""Likeness of the samples of one prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from harness.scorers.base import Metric, Prediction, Scorer
+
+
+class SelfBleu(Scorer):
+    """Self-BLEU (Zhu et al., 2018, arXiv:1802.01886) over the samples of each prompt: the mean BLEU
+    of each sample with the other samples of its prompt as references, 0 to 100. The higher, the
+    more alike they are: fine-tuning narrows answers, and this is where it shows.
+
+    BLEU is sacrebleu's sentence score (effective order, exponential smoothing). It needs
+    `generate: {samples: 4}`, and rises with the number of samples: compare like with like. Two
+    empty samples are alike (100).
+    """
+
+    VERSION = 1
+    metrics = {"self_bleu": Metric(higher_is_better=False)}
+
+    max_order: int = Field(4, gt=0)
+    """Longest n-gram."""
+    tokenize: str = "13a"
+    """sacrebleu's tokenizer, such as 13a, intl, char, zh."""
+
+    def samples_needed(self) -> int:
+        return 2
+
+    def score(self, prediction: Prediction) -> dict[str, float]:
+        metric, samples = self._metric(), prediction.samples
+        scores = [
+            _likeness(metric, sample, [*samples[:i], *samples[i + 1 :]])
+            for i, sample in enumerate(samples)
+        ]
+        return {"self_bleu": sum(scores) / len(scores)}
+
+    def _metric(self) -> Any:
+        from sacrebleu.metrics import BLEU
+
+        return BLEU(tokenize=self.tokenize, max_ngram_order=self.max_order, effective_order=True)
+
+
+def _likeness(metric: Any, sample: str, others: list[str]) -> float:
+    if not sample.strip():
+        return 100.0 if any(not other.strip() for other in others) else 0.0
+    return float(metric.sentence_score(sample, others).score)
