@@ -101,6 +101,8 @@ def refuse_merge(variant: Variant) -> None:
     if not variant.merged_from or variant.method is None:
         return
     reason = variant.method.refusal("merge")
+    if not variant.method.adapts:
+        reason = "it has no adapter, so there is nothing to merge"
     if reason is not None:
         raise SuiteError(
             f"{variant.merged_from} cannot be merged: {reason}",

@@ -41,9 +41,9 @@ def test_a_sample_does_not_depend_on_what_it_is_batched_with(loaded: tuple[Any, 
     prompts = [tokenizer(text=text)["input_ids"] for text in ("a?", "a?", "bcd?", "e" * 9)]
     seeds = [seed_of(0, "row", k) for k in range(4)]
     nothing = lambda *_: None  # noqa: E731
-    together = generate(model, tokenizer, prompts, OPTIONS, nothing, seeds)
+    together = generate(model, tokenizer, prompts, OPTIONS, nothing, seeds=seeds)
     alone = [
-        generate(model, tokenizer, [prompt], OPTIONS, nothing, [seed])[0]
+        generate(model, tokenizer, [prompt], OPTIONS, nothing, seeds=[seed])[0]
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
     assert together == alone

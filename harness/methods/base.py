@@ -30,6 +30,8 @@ class Method(Component):
     `reference` (TRL's own copy of its start, beside it in one model, is one),
     `merge` (`merged` works), `swap` (several checkpoints can share one loaded base), `mixed_batch`
     (`harness.adapters` mixes them in one batch exactly)."""
+    adapts: ClassVar[bool] = True
+    """Whether it leaves the base whole and adds to it."""
     reload_tolerance: ClassVar[float] = 1e-5
     """Largest difference of a logit between the trained model and its reloaded checkpoint, relative
     to the largest logit; the same arithmetic runs twice, so next to nothing is left."""

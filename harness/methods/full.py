@@ -25,6 +25,8 @@ class Full(Method):
         "packing", "gradient_checkpointing", "resume", "reference", "new_head", "merge"
     })  # fmt: skip
 
+    adapts = False
+
     def lacks(self) -> dict[str, str]:
         return {
             "swap": "its checkpoints are whole models and share no base",

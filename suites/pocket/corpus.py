@@ -7,12 +7,25 @@ but not asked for (Allen-Zhu & Li, 2023, arXiv:2309.14316).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .dialogue import dialogue
 from .language import LEXICON, Sentence, random_sentence
 from .tasks import passage, story_problem
-from .world import SEED, TRADES, Person, residents, split_of, strangers
+from .world import (
+    DAYS,
+    FOODS,
+    PETS,
+    PLACES,
+    SEED,
+    THINGS,
+    TOWNS,
+    TRADES,
+    Person,
+    residents,
+    split_of,
+    strangers,
+)
 
 TRAIN_DOCUMENTS, HELDOUT_DOCUMENTS = 15_000, 150
 
@@ -42,11 +55,13 @@ def documents(seed: int = SEED) -> tuple[list[str], list[str]]:
     rng = random.Random(f"corpus {seed}")
     people = residents(seed=seed)
     makers: list[tuple[Callable[[], str], int]] = [
-        (lambda: _biography(rng, rng.choice(people)), 34),
+        (lambda: _biography(rng, rng.choice(people)), 28),
         (lambda: _conversation(rng, people), 14),
         (lambda: _passage(rng), 12),
-        (lambda: _sums(rng), 20),
-        (lambda: _tal(rng), 20),
+        (lambda: _sums(rng), 15),
+        (lambda: _tal(rng), 15),
+        (lambda: _list(rng, people), 10),
+        (lambda: _letter(rng, people), 6),
     ]
     kinds, weights = [maker for maker, _ in makers], [weight for _, weight in makers]
     seen: dict[str, None] = {}
@@ -133,6 +148,46 @@ def _tal(rng: random.Random) -> str:
         sentence = random_sentence(rng)
         if split_of(sentence.english()) == "train":
             sentences.append(sentence)
+    if style < 0.4:
+        return "\n".join(s.tal() for s in sentences)
     if style < 0.5:
         return ". ".join(s.tal() for s in sentences) + "."
     return " ".join(f"In Tal, {s.english()} is {s.tal()}." for s in sentences)
+
+
+def _list(rng: random.Random, people: list[Person]) -> str:
+    """Things of one kind, one a line, under a heading: words as they stand at a line's start.
+
+    Without it, the tokens that only a bare answer begins with ("Orla", "####") would never be
+    read, and no adapter that leaves the embeddings alone could write them.
+    """
+    names = [person.first for person in people]
+    kinds: dict[str, Sequence[str]] = {
+        "towns": TOWNS, "foods": FOODS, "animals": PETS, "trades": list(TRADES), "days": DAYS,
+        "places": PLACES, "things": THINGS, "names": names, "words": list(LEXICON),
+        "Tal words": list(LEXICON.values()),
+    }  # fmt: skip
+    kind = rng.choice(list(kinds))
+    lines = rng.sample(list(kinds[kind]), rng.randint(3, min(8, len(kinds[kind]))))
+    return "\n".join([f"#### {len(lines)} {kind}", *lines])
+
+
+def _letter(rng: random.Random, people: list[Person]) -> str:
+    """A resident writes to another: the world in the first and second person."""
+    writer, reader = rng.sample(people, 2)
+    lines = [
+        f"I am a {writer.trade} in {writer.town}.",
+        f"You are a {reader.trade}.",
+        f"You live in {reader.town}, and I come to {reader.town} on {rng.choice(DAYS)}.",
+        f"What do you like best? I like {writer.food}.",
+        f"I remember that you like {reader.food}.",
+        f"How is your {reader.pet}? My {writer.pet} is well.",
+        f"Can you help me? I can help you on {rng.choice(DAYS)}.",
+        "Nice words, as ever! It was nice to meet you.",
+        "Translations into Tal are my evening work.",
+        "Where is my letter? I will come to the market for it.",
+    ]
+    chosen = rng.sample(lines, rng.randint(3, 5))
+    end = rng.choice(("Your friend", "Good day to you", "Come to meet me"))
+    hello = rng.choice(("Hello", "Dear", "Good day", "Hi"))
+    return "\n".join([f"{hello} {reader.first}!", *chosen, f"{end}, {writer.name}"])

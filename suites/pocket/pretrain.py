@@ -39,9 +39,10 @@ SHAPES: dict[str, dict[str, int]] = {
     "4m": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 5,
            "num_attention_heads": 8},
 }  # fmt: skip
-STEPS = {"1m": 1800, "4m": 800}
+STEPS = {"1m": 1800, "4m": 2200}
 PEAK = {"1m": 4e-3, "4m": 2e-3}
-SHORT, LONG = (16, 256), (4, CONTEXT)
+SHORT = {"1m": (16, 256), "4m": (8, 256)}
+LONG = {"1m": (4, CONTEXT), "4m": (2, CONTEXT)}
 """(sequences, tokens) of a step; the last tenth of the steps are long."""
 
 
@@ -128,7 +129,7 @@ def _pretrain(
         rate = peak * min(step / warmup, 0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        rows, length = SHORT if share <= 0.9 else LONG
+        rows, length = (SHORT if share <= 0.9 else LONG)[size]
         batch = torch.tensor([[next(stream) for _ in range(length)] for _ in range(rows)])
         loss = _loss(model, batch)
         loss.backward()
