@@ -86,7 +86,7 @@ class _Planner:
             contamination=tuple(self._contamination(paths)),
             data=dict(self.sources.data),
             models=dict(self.sources.models),
-            warnings=self.checkpoints.warnings(),
+            warnings=(*self.checkpoints.warnings(), *self.sources.warnings()),
         )
 
     def _tuned_path(self, variant: Variant) -> VariantPath:

@@ -130,6 +130,19 @@ class Sources:
             label=f"{entry}/{split}",
         )
 
+    def warnings(self) -> tuple[str, ...]:
+        """What may change under the suite's feet."""
+        unpinned = {
+            entry: stage.config["hub"]
+            for (entry, _), stage in self.data.items()
+            if stage.config.get("hub") and not stage.config.get("revision")
+        }
+        return tuple(
+            f"data.{entry} is {name} as it stood when it was first read here: add `revision:`, so"
+            " that others read the same rows"
+            for entry, name in unpinned.items()
+        )
+
     def counts(self, stage: Stage) -> Mapping[str, Any]:
         """A data stage's counts, empty until it has run."""
         record = self.store.record(stage)

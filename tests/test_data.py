@@ -142,6 +142,15 @@ def test_without_a_hub_its_cache_is_read_and_what_is_missing_is_named(tmp_path: 
         assert words in missing.stderr, missing.stderr
 
 
+def test_unpinned_hub_rows_are_warned_of_in_the_plan(workspace: Workspace) -> None:
+    hub = {"path": "acme/tiny", "train": {"split": "train"}, "test": {"split": "test"}}
+    (warning,) = workspace.open(f"data.tasks={json.dumps(hub)}").plan.warnings
+    assert "data.tasks is acme/tiny" in warning
+    assert "revision" in warning
+    pinned = {**hub, "revision": "v1"}
+    assert not workspace.open(f"data.tasks={json.dumps(pinned)}").plan.warnings
+
+
 # --- layouts -----------------------------------------------------------------------------------
 
 USER, BOT, OTHER = ({"role": r, "content": c} for r, c in
