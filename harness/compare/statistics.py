@@ -175,7 +175,7 @@ def infer(
 
 
 def _percentiles(draws: Array) -> tuple[float, float]:
-    """The ends of the central 95%, interpolated as numpy.quantile does, at a quarter of its price."""
+    """The ends of the central 95%, as numpy.quantile has them, at a quarter of its price."""
     ordered, ends = np.sort(draws), []
     for share in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2):
         place = share * (len(ordered) - 1)
