@@ -26,6 +26,22 @@ def test_bootstrap_of_a_mean_agrees_with_scipy() -> None:
     assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, rel=0.5, abs=1e-6)
 
 
+def test_interval_of_one_checkpoint_is_numpys_percentiles() -> None:
+    draws = np.random.default_rng(4).normal(size=RESAMPLES)
+    found = infer([0.0], [draws], 50)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+
+
+def test_many_samples_resample_as_each_does_alone() -> None:
+    rng = np.random.default_rng(6)
+    weights = Resampler([str(i // 2) for i in range(40)])
+    samples = [mean_sample(rng.normal(size=40)) for _ in range(5)]
+    nll = {"nll": rng.uniform(1, 9, 40), "tokens": rng.integers(1, 9, 40).astype(float)}
+    samples.insert(2, Sample("perplexity", nll))
+    for together, sample in zip(weights.resampled(samples), samples, strict=True):
+        assert together == pytest.approx(sample.resampled(weights))
+
+
 def test_perplexity_is_resampled_through_its_sums() -> None:
     nll, tokens = np.array([2.0, 30.0, 5.0]), np.array([1.0, 10.0, 5.0])
     sample = Sample("perplexity", {"nll": nll, "tokens": tokens})

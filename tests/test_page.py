@@ -254,8 +254,9 @@ def test_policy_stops_a_script_that_is_not_ours(
 def test_what_the_page_cannot_hold_stands_beside_it(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.report import examples
+    from harness.report import examples, figures
 
+    monkeypatch.setattr(figures, "drawings", lambda _: [])
     monkeypatch.setattr(examples, "PAGE_BYTES", 5000)
     files = {path.name: path for path in render(comparison(), tmp_path)}
     kept = [json.loads(line) for line in files["examples.jsonl"].read_text().splitlines()]
@@ -264,6 +265,6 @@ def test_what_the_page_cannot_hold_stands_beside_it(
     shown = browser.run(ARTICLES)
     assert 0 < shown < 45
     assert f"This page holds {shown} of 45 examples" in " ".join(texts(browser, ".note"))
-    monkeypatch.undo()
+    monkeypatch.setattr(examples, "PAGE_BYTES", 10**6)
     render(comparison(), tmp_path)
     assert not (tmp_path / "examples.jsonl").exists()

@@ -18,7 +18,7 @@ from comparisons import HOSTILE, SECRET, comparison, hostile, row, variant
 
 from harness.compare import load
 from harness.compare.result import Estimate
-from harness.report import answer, numbers, render, safe, terminal_table
+from harness.report import answer, figures, numbers, render, safe, terminal_table
 
 
 class Elements(html.parser.HTMLParser):
@@ -43,6 +43,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report full of hostile text."""
     return render(hostile(), tmp_path_factory.mktemp("hostile"))[0].parent
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without plots, which take most of the time that a report takes."""
+    monkeypatch.setattr(figures, "drawings", lambda _: [])
+    monkeypatch.setattr(figures, "ordered", lambda *_: ([], 0))
 
 
 def page(folder: Path) -> str:
@@ -96,6 +103,7 @@ def test_failed_cells_appear_with_their_reason(report: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_contamination_that_could_not_be_checked_says_why(tmp_path: Path) -> None:
     error = {"pair": "tasks / tasks", "error": {"reason": "data", "message": "no test rows"}}
     render(comparison(contamination=(error,)), tmp_path)
@@ -216,6 +224,7 @@ def test_code_blocks_outlast_the_fences_in_them() -> None:
     assert safe.fenced("a\n```\n# b", "yaml").startswith("````yaml\n")
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_csv_holds_no_formula(tmp_path: Path) -> None:
     renamed = [variant(name, 1.0) for name in ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1")]
     rows = tuple(row(v.group, "rougeL", 0.3, estimate=Estimate(-0.3, -0.4, -0.2)) for v in renamed)
@@ -243,6 +252,7 @@ def test_page_asks_nothing_of_the_network(report: Path) -> None:
     assert not re.search(r"https?://|@import|url\((?!#)", page(report))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_without_examples_no_sentence_of_the_data_is_written(tmp_path: Path) -> None:
     leaky = comparison()
     quoted = variant("quoted", status="failed", reasons=(f"row 3: '{SECRET}, so seven.' is odd",))
@@ -260,6 +270,7 @@ def test_same_comparison_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first == again
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_interrupted_report_leaves_the_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

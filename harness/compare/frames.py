@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLE = "comparison.parquet"
+_NESTED = ("estimate", "difference", "by_seed")
+_ENDS = ("value", "low", "high")
 _COSTS = (
     "train_seconds", "seconds", "trainable_parameters", "state_bytes", "checkpoint_bytes",
     "peak_host_bytes", "peak_device_bytes", "tokens", "flops", "tokens_per_second",
@@ -26,10 +27,9 @@ def to_frame(comparison: Comparison) -> pd.DataFrame:
     variants = {variant.group: variant for variant in comparison.variants}
     lines: list[dict[str, Any]] = []
     for row in comparison.rows:
-        line = asdict(row)
-        line.pop("by_seed")
-        estimate, difference = line.pop("estimate"), line.pop("difference") or {}
-        line |= estimate | {f"difference_{k}": difference.get(k) for k in ("value", "low", "high")}
+        line = {k: v for k, v in vars(row).items() if k not in _NESTED}
+        line |= vars(row.estimate)
+        line |= {f"difference_{k}": getattr(row.difference, k, None) for k in _ENDS}
         variant = variants[row.group]
         lines.append({**line, **_about(variant), "baseline": comparison.baseline})
     for variant in comparison.failed:

@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, cast
 
 Value = TypeVar("Value")
@@ -98,14 +98,15 @@ def rewrite(value: Value, change: Callable[[str], str]) -> Value:
 def _rewritten(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
+    if value is None or isinstance(value, float | int):
+        return value
     if isinstance(value, Mapping):
         return {_rewritten(k, change): _rewritten(v, change) for k, v in value.items()}
     if isinstance(value, tuple | list):
         return type(value)(_rewritten(inner, change) for inner in value)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(
-            value, **{f.name: _rewritten(getattr(value, f.name), change) for f in fields(value)}
-        )
+        made = {f.name: _rewritten(getattr(value, f.name), change) for f in fields(value)}
+        return type(value)(**made)
     return value
 
 

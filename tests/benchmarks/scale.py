@@ -138,16 +138,17 @@ def measure(folder: Path, variants: int, examples: int) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, cpu = time.monotonic(), time.process_time()
     found = compare.compare(plan, records, store)
-    middle = time.monotonic()
+    middle, compared = time.monotonic(), time.process_time()
     files = report.render(found, folder / "report")
-    end = time.monotonic()
+    end, finished = time.monotonic(), time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     page = next(path for path in files if path.name == "index.html").stat().st_size
     print(
         f"{variants:,} variants x {examples:,} examples, {len(METRICS)} metrics,"
         f" {len(FAMILIES)} task families, {len(found.rows):,} rows, {os.environ['OMP_NUM_THREADS']}"
-        f" thread: compared in {middle - start:.1f} s, rendered in {end - middle:.1f} s, together"
-        f" {end - start:.1f} s ({time.process_time() - cpu:.1f} s of CPU); peak memory"
+        f" thread: compared in {middle - start:.1f} s ({compared - cpu:.1f} s of CPU), rendered in"
+        f" {end - middle:.1f} s ({finished - compared:.1f}), together {end - start:.1f} s"
+        f" ({finished - cpu:.1f}); peak memory"
         f" {peak / 2**20:.2f} GiB (of which {before / 2**20:.2f} before); page {page / 1e6:.2f} MB"
         f" with {len(found.examples):,} examples",
         flush=True,

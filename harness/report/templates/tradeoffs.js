@@ -2,9 +2,12 @@
 // --- Trade-offs: two measures against each other. The figures and the fronts come with the page.
 
 const HEIGHT = 400, LEFT = 64, RIGHT = 18, TOP = 14, BOTTOM = 48;
+// As in the legend: ● ■ ▲ ▼ ◆ ★ ✚
 const SHAPES = [
   "M-5,0A5,5 0 1 0 5,0A5,5 0 1 0 -5,0Z", "M-4.5,-4.5H4.5V4.5H-4.5Z", "M0,-5.5L5.5,4.5H-5.5Z",
-  "M0,5.5L5.5,-4.5H-5.5Z", "M0,-6L6,0L0,6L-6,0Z", "M-6,-2H6V2H-6ZM-2,-6H2V6H-2Z", "M-5,-5L5,5M5,-5L-5,5",
+  "M0,5.5L5.5,-4.5H-5.5Z", "M0,-6L6,0L0,6L-6,0Z",
+  "M0.0,-6.5L1.6,-2.2L6.2,-2.0L2.6,0.8L3.8,5.3L0.0,2.7L-3.8,5.3L-2.6,0.8L-6.2,-2.0L-1.6,-2.2Z",
+  "M-6,-2H-2V-6H2V-2H6V2H2V6H-2V2H-6Z",
 ];
 
 function draw(tag, attributes, ...children) {
