@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class SoftPrompt(PeftMethod):
     """A prompt of vectors that is learned; nothing inside the model changes."""
 
-    traits = frozenset({"gradient_checkpointing", "resume", "reference", "swap"})
+    traits = frozenset({"gradient_checkpointing", "resume", "swap"})
 
     adds_tokens: ClassVar[bool] = True
     """Whether the prompt is a row's first embeddings, and so stands in its positions and logits."""

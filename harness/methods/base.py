@@ -27,7 +27,6 @@ class Method(Component):
     traits: ClassVar[frozenset[str]] = frozenset()
     """What may be asked of it: `packing`, `gradient_checkpointing`, `resume` (its checkpoint can
     start another objective), `new_head` (under another head too: a reward model from an SFT),
-    `reference` (TRL's own copy of its start, beside it in one model, is one),
     `merge` (`merged` works), `swap` (several checkpoints can share one loaded base), `mixed_batch`
     (PEFT's `adapter_names` mixes them in one batch exactly)."""
     reload_tolerance: ClassVar[float] = 1e-5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -78,10 +77,6 @@ class Online(TrainerObjective):
                 f" {self.num_generations}; make it a multiple"
             )
         return self
-
-    def needs(self) -> Mapping[str, str]:
-        copied = {"reference": "the KL is to a copy that TRL keeps (beta: 0 needs none)"}
-        return {**super().needs(), **(copied if getattr(self, "beta", 0) else {})}
 
     @property
     def passes(self) -> int:
