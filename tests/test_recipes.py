@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Workspace, write_jsonl
 
+from harness import session
 from harness.errors import SuiteError
 from harness.stage import Stage
 
@@ -139,9 +144,7 @@ def test_sft_settings_reach_the_sft_of_every_recipe(aligned: Workspace) -> None:
     assert found["lora-dpo"].inputs["start"].config["objective"]["learning_rate"] == 0.25
     assert found["full-dpo"].inputs["start"].config["objective"]["learning_rate"] == 1e-2
     grid = trained(aligned, "overrides=[]", "matrix.sft.learning_rate=[0.1,0.2]")
-    assert (
-        len(grid["sft"]) == 4 + 1
-    )  # and the reward model's own, which no axis of the matrix moves
+    assert len(grid["sft"]) == 4 + 1  # and the reward model's own, which no axis of the matrix moves
     assert len(grid["dpo"]) == 4
     assert len(grid["reward"]) == 1
 
