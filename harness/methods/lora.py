@@ -33,7 +33,16 @@ class Lora(PeftMethod):
     VERSION = 1
     paper = "arXiv:2106.09685"
     traits = frozenset(
-        {"packing", "gradient_checkpointing", "resume", "new_head", "merge", "swap", "mixed_batch"}
+        {
+            "packing",
+            "gradient_checkpointing",
+            "resume",
+            "new_head",
+            "merge",
+            "swap",
+            "copy",
+            "mixed_batch",
+        }
     )
 
     r: int = Field(16, gt=0)

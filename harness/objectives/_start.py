@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,6 +46,19 @@ def forget_reference(model: Any) -> None:
             model.delete_adapter(REFERENCE)
             model.set_adapter("default")
     vars(base).pop("forward", None)
+
+
+def copy_whole_adapter(model: Any) -> None:
+    """Make TRL's copy of an adapter equal to it, bit for bit.
+
+    TRL copies what has `.default.` within its name; (IA)3's vectors end in `.default`. And PEFT
+    makes the copy in float32 where the adapter on a 4-bit base is in bfloat16.
+    """
+    own = dict(model.named_parameters())
+    for name, parameter in own.items():
+        copied = own.get(re.sub(r"\.default(?=\.|$)", f".{REFERENCE}", name))
+        if copied is not None and copied is not parameter:
+            copied.data = parameter.detach().clone()
 
 
 @contextlib.contextmanager
