@@ -11,8 +11,8 @@ from harness.schedule import Outcome, pending
 from harness.store import Store
 
 
-def ledger(outcome: Outcome, wall: Mapping[str, float], slots: int) -> str:
-    """Where a run's time went, by kind of stage and phase.
+def ledger(outcome: Outcome, wall: Mapping[str, float], slots: int, planned: Plan) -> str:
+    """Where a run's time went, by kind of stage and phase, and what sharing stages saved.
 
     Args:
         wall: seconds of the run by part. slots: stages that could run at once.
@@ -32,6 +32,10 @@ def ledger(outcome: Outcome, wall: Mapping[str, float], slots: int) -> str:
         if seconds >= 0.05:
             lines.append(f"  {name:<14} {seconds:6.1f} s")
     if outcome.ran:
+        ran = {key: outcome.records[key].cost.get("seconds", 0.0) for key in outcome.ran}
+        alone = sum(ran.get(s.key, 0.0) for path in planned.paths for s in path.stages())
+        lines.append(f"  {'stages':<14} {inside:6.1f} s  (each of them once; {alone:.1f} s if every"
+                     " variant ran its whole path)")  # fmt: skip
         lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")
         given = slots * (wall["data stages"] + wall["other stages"])
         what = "starting workers, scheduling" + (f"; {slots} slots in all" if slots > 1 else "")
@@ -62,6 +66,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     unknown_data = any(s.kind == "data" and s.key in todo for s in planned.stages())
     lines.append(f"{len(todo)} to run, {len(planned.stages()) - len(todo) - len(idle)} cached;"
                  f" about {total:.0f} s expected for those with a formula")  # fmt: skip
+    lines += _recipes(planned)
     lines += _afterwards(planned)
     if unknown_data:
         lines.append("times are unknown until the data stages have run")
@@ -71,6 +76,21 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
                 lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
                 lines += [f"  {line}" for line in explain_miss(stage, store)]
     return "\n".join(lines)
+
+
+def _recipes(planned: Plan) -> list[str]:
+    """Each training that goes on from others, and how many trainings sharing saves."""
+    trained = {s.key: s for s in planned.stages() if s.kind == "train"}
+    lines = []
+    for stage in trained.values():
+        before = [f"{source.label} ({role})" for role, source in stage.inputs.items()
+                  if source.kind == "train"]  # fmt: skip
+        if before:
+            lines.append(f"{stage.label} goes on from {', '.join(before)}")
+    alone = sum(s.kind == "train" for path in planned.paths for s in path.stages())
+    if lines:
+        lines.append(f"{len(trained)} trainings, each once; {alone} if nothing were shared")
+    return lines
 
 
 def _failed_trials(planned: Plan, store: Store) -> set[str]:

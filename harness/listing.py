@@ -6,6 +6,7 @@ import inspect
 import textwrap
 import time
 from pathlib import Path
+from typing import cast
 
 import yaml
 
@@ -13,6 +14,7 @@ from harness import component
 from harness.component import Component
 from harness.errors import HarnessError
 from harness.locate import package_suites
+from harness.objectives.base import BASE, Objective
 from harness.stage import write_atomic
 from harness.store import Store
 
@@ -23,13 +25,30 @@ def members(axis: str, name: str | None) -> str:
         return _page(component.find(axis, name))
     lines = []
     for member in component.names(axis):
-        summary = (inspect.getdoc(component.find(axis, member)) or "").split("\n\n")[0]
+        declared = component.find(axis, member)
+        summary = (inspect.getdoc(declared) or "").split("\n\n")[0]
         lines.append(f"{member:<16} {textwrap.shorten(summary, 96)}")
+        if issubclass(declared, Objective):
+            lines += [f"{'':<16}   {line}" for line in facts(declared)]
     return "\n".join([*lines, "", f"one in full: harness list {axis}s NAME"])
+
+
+def facts(declared: type[Objective]) -> list[str]:
+    """What an objective trains on, where it starts, and who wrote of it."""
+    path, before = [declared.name], declared.starts_from
+    while before != BASE:
+        path.insert(0, before)
+        before = cast(type[Objective], component.find("objective", before)).starts_from
+    recipe = " -> ".join([BASE, *path])
+    beside = "".join(f", with a {role} model" for role in declared.beside)
+    found = [f"rows: {', '.join(declared.layouts)}", f"recipe: {recipe}{beside}"]
+    return [*found, f"paper: {declared.paper}"] if declared.paper else found
 
 
 def _page(declared: type[Component]) -> str:
     lines = [declared.name, "", inspect.getdoc(declared) or "", ""]
+    if issubclass(declared, Objective):
+        lines += [*facts(declared), ""]
     if declared.model_fields:
         lines.append("options:")
     for name, field in declared.model_fields.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,17 @@ class VariantPath:
     tuning: Tuning | None = None
     draft: VariantPath | None = None
 
+    def results(self) -> Iterator[Stage]:
+        """What a report reads of it."""
+        yield from self.generate.values()
+        yield from (scored.stage for scored in self.scores)
+        if self.train is not None:
+            yield self.train
+
+    def stages(self) -> list[Stage]:
+        """All that its results rest on, each once, shared stages included."""
+        return list(_closure(self.results()))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -118,10 +129,7 @@ class Plan:
         yield from self.data.values()
         yield from self.contamination
         for path in self.paths:
-            yield from path.generate.values()
-            yield from (scored.stage for scored in path.scores)
-            if path.train is not None:
-                yield path.train
+            yield from path.results()
 
     def tunings(self) -> list[Tuning]:
         """Each cell's tuning once."""
@@ -146,13 +154,15 @@ def trained_by(stage: Stage) -> Iterator[Stage]:
     yield from (found for found in _closure([stage]) if found.kind == "train")
 
 
-def _closure(targets: Iterator[Stage] | list[Stage]) -> dict[Stage, None]:
+def _closure(targets: Iterable[Stage]) -> dict[Stage, None]:
     ordered: dict[str, Stage] = {}
 
     def add(stage: Stage) -> None:
+        if stage.key in ordered:
+            return
         for source in stage.inputs.values():
             add(source)
-        ordered.setdefault(stage.key, stage)
+        ordered[stage.key] = stage
 
     for stage in targets:
         add(stage)

@@ -62,7 +62,8 @@ def predict_train(
     parts = method.state_bytes(info, dtype)
     if total is None or trainable is None or parts is None:
         return found
-    found["trainable_parameters"] = float(trainable)
+    if objective.head == "lm":
+        found["trainable_parameters"] = float(trainable)
     if not objective.predictable:  # references, pairs, rollouts: unknown rather than wrong
         return found
     size, state = BYTES[dtype], sum(parts.values())

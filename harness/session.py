@@ -233,7 +233,8 @@ def write_records(
 
 def ledger(outcome: Outcome, opened: Opened) -> str:
     """Where this run's time went, by kind of stage and phase."""
-    return describe.ledger(outcome, opened.seconds, opened.plan.executor.capacity())
+    slots = opened.plan.executor.capacity()
+    return describe.ledger(outcome, opened.seconds, slots, opened.plan)
 
 
 def describe_plan(opened: Opened, *, why: bool) -> str:

@@ -157,6 +157,63 @@ def workspace(tmp_path: Path, tiny_model: Path) -> Workspace:
     return made
 
 
+SFT = {"learning_rate": 1e-2, "max_steps": 3, "per_device_train_batch_size": 4, "max_length": 64}
+DPO = {**SFT, "data": "preferences"}
+PPO = {
+    "learning_rate": 1e-3, "max_steps": 1, "rollout_batch_size": 4, "minibatch_size": 4,
+    "ppo_epochs": 1, "max_new_tokens": 4, "max_length": 64,
+}  # fmt: skip
+PTX = {**PPO, "ptx_data": "general"}
+REWARD = {**SFT, "data": "preferences"}
+
+
+def preferences(count: int) -> list[dict[str, Any]]:
+    """Pairs in which the letter repeated is better than an evasive answer."""
+    rows = []
+    for i in range(count):
+        letter = chr(97 + i % 26)
+        rows.append(
+            {
+                "id": f"pair-{i}",
+                "prompt": [{"role": "user", "content": f"{letter}{i}?"}],
+                "chosen": [{"role": "assistant", "content": letter * (2 + i % 3)}],
+                "rejected": [{"role": "assistant", "content": "no" * (1 + i % 2)}],
+                "dimension": "helpful" if i % 2 else "polite",
+            }
+        )
+    return rows
+
+
+@pytest.fixture
+def aligned(workspace: Workspace) -> Workspace:
+    """The tiny suite with preferences, thumbs and general text, and every recipe."""
+    pairs = preferences(24)
+    write_jsonl(workspace.folder / "preferences.jsonl", pairs)
+    thumbs = [
+        {"id": f"{row['id']}-{up}", "prompt": row["prompt"], "label": up,
+         "completion": row["chosen" if up else "rejected"]}
+        for row in pairs for up in (True, False)
+    ]  # fmt: skip
+    write_jsonl(workspace.folder / "thumbs.jsonl", thumbs)
+    workspace.write(
+        data={
+            "letters": {"train": "train.jsonl", "test": "test.jsonl"},
+            "general": {"train": "general.jsonl", "test": "general.jsonl"},
+            "preferences": {"train": "preferences.jsonl"},
+            "thumbs": {"train": "thumbs.jsonl"},
+        },
+        matrix={
+            "data": ["letters"],
+            "method": ["full", {"lora": {"r": 4}}],
+            "objective": [{"sft": SFT}, {"dpo": DPO}, {"ppo": PPO}, {"ppo_ptx": PTX}],
+        },
+        reward_model=REWARD,
+        scorers=["exact_match"],
+        base={},
+    )
+    return workspace
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The folder of real material; tests that need it are skipped elsewhere."""

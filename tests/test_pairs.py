@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Workspace
+from conftest import DPO, PPO, PTX, REWARD, SFT, Workspace
 
 from harness import component
 from harness.methods.base import Method
 from harness.pairs import pairs
+from harness.schedule import Outcome
 
 ROOT = Path(__file__).parents[1]
 OURS = {name: [path.stem for path in (ROOT / "harness" / f"{name}s").glob("[!_]*.py")
@@ -38,25 +40,58 @@ def test_refusals_say_why() -> None:
     assert all(" and " in (pair.refusal or "") for pair in refused)
 
 
-def _trained(workspace: Workspace, methods: list[str], objective: dict[str, Any]) -> None:
-    workspace.write(
-        matrix={"method": methods, "objective": [objective]},
-        scorers=["exact_match"],
-        base={},
-    )
+def _trained(workspace: Workspace, methods: list[str], objective: Any) -> Outcome:
+    workspace.tree["matrix"] |= {"method": methods, "objective": [objective]}
+    workspace.write(scorers=["exact_match"], base={})
     outcome = workspace.run()
     reasons = {record.label: (record.error or {}).get("message") for record in outcome.failed}
     assert not reasons
-    assert len([r for r in outcome.records.values() if r.kind == "train"]) == len(methods)
+    return outcome
+
+
+QUICK = {"max_steps": 4, "learning_rate": 1e-2, "per_device_train_batch_size": 4, "max_length": 64}
+SAMPLED = {**SFT, "num_generations": 2, "max_new_tokens": 4}
+OPTIONS = {
+    "dpo": DPO, "orpo": DPO, "kto": {**DPO, "data": "thumbs"}, "ppo": PPO, "ppo_ptx": PTX,
+    "grpo": SAMPLED, "rloo": SAMPLED,
+}  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", OURS["objective"])
-def test_every_pair_that_works_trains_a_few_steps(workspace: Workspace, objective: str) -> None:
+@pytest.mark.parametrize("objective", sorted(set(OURS["objective"]) - {"reward"}))
+def test_every_pair_that_works_trains_a_few_steps(aligned: Workspace, objective: str) -> None:
     methods = [p.method for p in pairs() if p.objective == objective and not p.refusal]
     methods = [name for name in methods if name in OURS["method"]]
-    options = {"max_steps": 4, "learning_rate": 1e-2, "per_device_train_batch_size": 4}
-    _trained(workspace, methods, {objective: {**options, "max_length": 64}})
+    if objective not in ("ppo", "ppo_ptx", "grpo", "rloo"):
+        aligned.tree.pop("reward_model")
+    if objective in OPTIONS and objective != "orpo":
+        aligned.write(overrides=[{"set": {f"sft.{name}": value for name, value in SFT.items()}}])
+    outcome = _trained(aligned, methods, {objective: OPTIONS.get(objective, QUICK)})
+    trained = [r for r in outcome.records.values() if r.kind == "train"]
+    last = [r for r in trained if r.config["objective"]["name"] == objective]
+    assert len(last) == len(methods)
+    # Each starts exactly at its reference: DPO at ln 2, KTO at 1/2, PPO at a KL of 0.
+    begins = {"dpo": ("first_loss", math.log(2)), "kto": ("first_loss", 0.5),
+              "ppo": ("first_kl", 0.0), "ppo_ptx": ("first_kl", 0.0)}  # fmt: skip
+    if objective in begins:
+        name, wanted = begins[objective]
+        found = {r.label: r.metrics[name] for r in last}
+        assert found == pytest.approx(dict.fromkeys(found, wanted), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_every_method_that_works_with_reward_makes_a_reward_model(aligned: Workspace) -> None:
+    methods = [p.method for p in pairs() if p.objective == "reward" and not p.refusal]
+    own = {f"sft.{name}": value for name, value in SFT.items()}
+    aligned.write(overrides=[{"set": own}])
+    for method in methods:
+        if method not in OURS["method"]:
+            continue
+        aligned.write(reward_model={**REWARD, "method": method})
+        outcome = _trained(aligned, ["lora"], {"ppo": {**PPO, "value": "head"}})
+        made = [r for r in outcome.records.values() if r.kind == "train"]
+        found = [r for r in made if r.config["objective"]["name"] == "reward"]
+        assert [r.config["method"]["name"] for r in found] == [method]
 
 
 @pytest.mark.slow
@@ -66,5 +101,4 @@ def test_every_method_that_carries_an_option_trains_with_it(
 ) -> None:
     declared = {name: component.find("method", name)() for name in OURS["method"]}
     methods = [n for n, m in declared.items() if isinstance(m, Method) and not m.refusal(option)]
-    options = {"max_steps": 4, "learning_rate": 1e-2, "per_device_train_batch_size": 4}
-    _trained(workspace, sorted(methods), {"sft": {**options, "max_length": 64, option: True}})
+    _trained(workspace, sorted(methods), {"sft": {**QUICK, option: True}})

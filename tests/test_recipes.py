@@ -2,74 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Workspace, write_jsonl
+from conftest import DPO, PPO, REWARD, SFT, Workspace
 
-from harness import session
+from harness import component
 from harness.errors import SuiteError
+from harness.listing import members
+from harness.methods.full import Full
 from harness.stage import Stage
-
-SFT = {"learning_rate": 1e-2, "max_steps": 3, "per_device_train_batch_size": 4, "max_length": 64}
-DPO = {**SFT, "data": "preferences"}
-PPO = {
-    "learning_rate": 1e-3, "max_steps": 1, "rollout_batch_size": 4, "minibatch_size": 4,
-    "ppo_epochs": 1, "max_new_tokens": 4, "max_length": 64,
-}  # fmt: skip
-PTX = {**PPO, "ptx_data": "general"}
-REWARD = {**SFT, "data": "preferences"}
-
-
-def preferences(count: int) -> list[dict[str, Any]]:
-    """Pairs in which the letter repeated is better than an evasive answer."""
-    rows = []
-    for i in range(count):
-        letter = chr(97 + i % 26)
-        rows.append(
-            {
-                "id": f"pair-{i}",
-                "prompt": [{"role": "user", "content": f"{letter}{i}?"}],
-                "chosen": [{"role": "assistant", "content": letter * (2 + i % 3)}],
-                "rejected": [{"role": "assistant", "content": "no" * (1 + i % 2)}],
-                "dimension": "helpful" if i % 2 else "polite",
-            }
-        )
-    return rows
-
-
-@pytest.fixture
-def aligned(workspace: Workspace) -> Workspace:
-    """The tiny suite with preferences, thumbs and general text, and every recipe."""
-    pairs = preferences(24)
-    write_jsonl(workspace.folder / "preferences.jsonl", pairs)
-    thumbs = [
-        {"id": f"{row['id']}-{up}", "prompt": row["prompt"], "label": up,
-         "completion": row["chosen" if up else "rejected"]}
-        for row in pairs for up in (True, False)
-    ]  # fmt: skip
-    write_jsonl(workspace.folder / "thumbs.jsonl", thumbs)
-    workspace.write(
-        data={
-            "letters": {"train": "train.jsonl", "test": "test.jsonl"},
-            "general": {"train": "general.jsonl", "test": "general.jsonl"},
-            "preferences": {"train": "preferences.jsonl"},
-            "thumbs": {"train": "thumbs.jsonl"},
-        },
-        matrix={
-            "data": ["letters"],
-            "method": ["full", {"lora": {"r": 4}}],
-            "objective": [{"sft": SFT}, {"dpo": DPO}, {"ppo": PPO}, {"ppo_ptx": PTX}],
-        },
-        reward_model=REWARD,
-        scorers=["exact_match"],
-        base={},
-    )
-    return workspace
 
 
 def trained(workspace: Workspace, *settings: str) -> dict[str, list[Stage]]:
@@ -144,7 +87,9 @@ def test_sft_settings_reach_the_sft_of_every_recipe(aligned: Workspace) -> None:
     assert found["lora-dpo"].inputs["start"].config["objective"]["learning_rate"] == 0.25
     assert found["full-dpo"].inputs["start"].config["objective"]["learning_rate"] == 1e-2
     grid = trained(aligned, "overrides=[]", "matrix.sft.learning_rate=[0.1,0.2]")
-    assert len(grid["sft"]) == 4 + 1  # and the reward model's own, which no axis of the matrix moves
+    assert (
+        len(grid["sft"]) == 4 + 1
+    )  # and the reward model's own, which no axis of the matrix moves
     assert len(grid["dpo"]) == 4
     assert len(grid["reward"]) == 1
 
@@ -193,6 +138,16 @@ def test_tuning_the_last_stage_trains_no_sft_again(aligned: Workspace) -> None:
     found = trained(aligned)
     assert len(found["dpo"]) == 3
     assert len(found["sft"]) == 1
+
+
+def test_objectives_are_listed_with_rows_recipe_and_paper() -> None:
+    pages = {name: members("objective", name) for name in component.names("objective")}
+    assert (
+        "rows: preference, ranked\nrecipe: base -> sft -> dpo\npaper: arXiv:2305.18290"
+        in (pages["dpo"])
+    )
+    assert "recipe: base -> sft -> ppo, with a reward model" in pages["ppo"]
+    assert "recipe: base -> sft\n" in pages["sft"]
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -269,3 +224,60 @@ def test_a_matrix_of_recipes_trains_what_its_plan_says_and_then_nothing(aligned:
     kinds = Counter(r.config["objective"]["name"] for r in ran if r.kind == "train")
     assert kinds == {"sft": 2, "reward": 1, "dpo": 2, "ppo": 2}
     assert aligned.run().ran == []
+
+
+def audit_of(outcome: Any, label: str) -> dict[str, str]:
+    record = next(r for r in outcome.records.values() if r.kind == "train" and r.label == label)
+    return {check["check"]: check["status"] for check in record.metrics["audit"]}
+
+
+def planned_training(aligned: Workspace, *objectives: dict[str, Any], method: Any = "full") -> None:
+    aligned.tree["matrix"] |= {"method": [method], "objective": list(objectives)}
+    if not any("ppo" in objective for objective in objectives):
+        aligned.tree.pop("reward_model", None)
+
+
+@pytest.mark.slow
+def test_resumed_stages_are_audited_against_their_start(aligned: Workspace) -> None:
+    planned_training(aligned, {"sft": SFT}, {"ppo": PPO}, method={"lora": {"r": 4}})
+    outcome = aligned.run()
+    assert not reasons(outcome)
+    assert "it starts as its starting checkpoint" not in audit_of(outcome, "lora-sft")
+    found = audit_of(outcome, "lora-ppo")
+    for check in (
+        "it starts as its starting checkpoint", "it differs from its start",
+        "the reference stayed", "the reward model stayed", "switched off, it is its base",
+        "trainable parameters as declared", "training moved every trainable tensor",
+        "the checkpoint reloads", "nothing frozen moved",
+    ):  # fmt: skip
+        assert found[check] == "passed", check
+    reward = audit_of(outcome, "lora-reward")
+    assert reward["trainable parameters as declared"] == "passed"  # the head among them
+    assert reward["gradients reached every trainable tensor"] == "passed"
+
+
+@pytest.mark.slow
+def test_a_failed_start_takes_only_what_goes_on_from_it(aligned: Workspace) -> None:
+    aligned.tree["matrix"] |= {"objective": [{"sft": SFT}, {"dpo": DPO}]}
+    aligned.tree.pop("reward_model")
+    rule = {"match": {"method": "lora", "objective": "sft"}, "set": {"sft.max_length": 2}}
+    aligned.write(overrides=[rule])
+    outcome = aligned.run()
+    told = reasons(outcome)
+    assert told["lora-dpo"].startswith("not run, as its input")
+    assert "max_length" in told["lora-dpo"]
+    assert all(label.startswith("lora-") for label in told)
+    done = {r.label for r in outcome.records.values() if r.kind == "train" and r.ok}
+    assert done == {"full-sft", "full-dpo"}
+
+
+@pytest.mark.slow
+def test_a_start_that_is_not_the_checkpoint_fails_before_training(
+    aligned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned_training(aligned, {"dpo": DPO}, method="full")
+    monkeypatch.setattr(Full, "resume", lambda self, base, *_: self.attach(base))
+    outcome = aligned.run(f"sft.learning_rate={SFT['learning_rate']}", "sft.max_length=64")
+    assert "it starts as its starting checkpoint: relative logit" in reasons(outcome)["full-dpo"]
+    failed = next(r for r in outcome.failed if r.kind == "train")
+    assert not (aligned.store / "train" / failed.key[:24] / "steps.jsonl").exists()

@@ -12,6 +12,7 @@ from harness.compare.read import Scores, examples, losses, scores_of
 from harness.compare.result import ALL, Comparison, Estimate, Row, VariantResult
 from harness.compare.statistics import Inference, Resampler, holm, infer
 from harness.plan import Plan, VariantPath
+from harness.plan_graph import trained_by
 from harness.stage import Record, Stage
 from harness.store import Store
 
@@ -201,10 +202,11 @@ def _variant(
 ) -> VariantResult:
     reasons = []
     for path in paths:
-        for stage in _stages(path):
+        for stage in (*_before(path, records), *_stages(path)):
             error = records[stage.key].error
             if error is not None and not error.get("skipped"):
-                reasons.append(f"{stage.kind} of {path.variant.id}: {error['message']}")
+                of = path.variant.id if stage in _stages(path) else stage.label
+                reasons.append(f"{stage.kind} of {of}: {error['message']}")
     first = paths[0].variant
     trained = [records[p.train.key] for p in paths if p.train is not None]
     trained = [record for record in trained if record.ok]
@@ -227,6 +229,12 @@ def _variant(
     )
 
 
+def _before(path: VariantPath, records: Mapping[str, Record]) -> list[Stage]:
+    """The trainings its own goes on from; a store that was cleaned may lack their records."""
+    found = [] if path.train is None else list(trained_by(path.train))[:-1]
+    return [stage for stage in found if stage.key in records]
+
+
 def _stages(path: VariantPath) -> Iterable[Stage]:
     if path.tuning is not None and path.tuning.select is not None:
         yield path.tuning.select
@@ -246,6 +254,8 @@ def _cost(
     paths: list[VariantPath], trained: list[Record], records: Mapping[str, Record]
 ) -> dict[str, float | None]:
     found = _means([record.cost for record in trained], _COSTS)
+    before = [[records[s.key].cost.get("seconds", 0.0) for s in _before(p, records)] for p in paths]
+    found["seconds_before"] = _mean([sum(seconds) for seconds in before if seconds])
     found["train_seconds"] = _mean([r.cost.get("phases", {}).get("train") for r in trained])
     generated = [records[g.key] for p in paths for g in p.generate.values()]
     found["tokens_per_second"] = _mean([r.cost.get("tokens_per_second") for r in generated])

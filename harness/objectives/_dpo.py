@@ -8,13 +8,10 @@ from typing import Any
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
+from trl.trainer import dpo_trainer
 
 from harness.objectives._pairs import pairs_of
-from harness.objectives._start import (
-    adapter_copied_as_it_is,
-    forget_reference,
-    reference_model,
-)
+from harness.objectives._start import as_it_is, forget_reference, reference_model
 from harness.objectives._trainer import run
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.dpo import Dpo
@@ -48,7 +45,7 @@ def train(objective: Dpo, job: TrainJob) -> TrainResult:
     }
 
     def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> DPOTrainer:
-        with adapter_copied_as_it_is(job.model):
+        with as_it_is(job.model, dpo_trainer):
             return DPOTrainer(
                 model=job.model,
                 ref_model=reference_model(job.model),

@@ -9,13 +9,10 @@ from typing import Any
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import KTOConfig, KTOTrainer
+from trl.trainer import kto_trainer
 
 from harness.errors import DataError
-from harness.objectives._start import (
-    adapter_copied_as_it_is,
-    forget_reference,
-    reference_model,
-)
+from harness.objectives._start import as_it_is, forget_reference, reference_model
 from harness.objectives._trainer import run
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.kto import Kto
@@ -40,7 +37,7 @@ def train(objective: Kto, job: TrainJob) -> TrainResult:
     }
 
     def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> KTOTrainer:
-        with adapter_copied_as_it_is(job.model):
+        with as_it_is(job.model, kto_trainer):
             return KTOTrainer(
                 model=job.model,
                 ref_model=reference_model(job.model),

@@ -19,8 +19,7 @@ from harness.objectives._ppo.models import scorer
 from harness.objectives._ppo.rollout import prompt_ids
 from harness.objectives._reward_functions import FUNCTIONS
 from harness.objectives._start import (
-    adapter_copied_as_it_is,
-    copy_whole_adapter,
+    as_it_is,
     forget_reference,
     start_as_reference,
 )
@@ -47,8 +46,8 @@ def train(objective: Online, job: TrainJob) -> TrainResult:
     )
 
     def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> Trainer:
-        with adapter_copied_as_it_is(job.model), start_as_reference(module, job.model):
-            trainer = trainer_class(
+        with as_it_is(job.model, module), start_as_reference(module, job.model):
+            return trainer_class(
                 model=job.model,
                 reward_funcs=rewards,
                 args=config(**{**_arguments(objective), **given}),
@@ -56,8 +55,6 @@ def train(objective: Online, job: TrainJob) -> TrainResult:
                 processing_class=job.tokenizer,
                 callbacks=callbacks,
             )
-        copy_whole_adapter(job.model)
-        return trainer
 
     try:
         kept = replace(job, rows=list(rows))

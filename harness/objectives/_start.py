@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,28 +12,66 @@ REFERENCE = "ref"
 
 
 def reference_model(model: Any) -> Any:
-    """A frozen copy of a model without an adapter; None for an adapter, which TRL copies itself.
+    """A frozen copy of the model as it is; None for an adapter that TRL copies itself.
 
     Without it TRL would load the model's folder again: the base, where training starts from an SFT.
+    A learned prompt is copied here, as its copy inside one model takes its place (p-tuning) or is
+    refused for its name (prefix tuning). What does not train is shared, not copied.
     """
-    if hasattr(model, "peft_config"):
+    if hasattr(model, "peft_config") and not model.peft_config["default"].is_prompt_learning:
         return None
-    return copy.deepcopy(model).requires_grad_(False).eval()
+    shared = {id(p): p for p in model.parameters() if not p.requires_grad}
+    return copy.deepcopy(model, shared).requires_grad_(False).eval()
 
 
 @contextlib.contextmanager
-def adapter_copied_as_it_is(model: Any) -> Iterator[None]:
-    """Let TRL add its copy without an initialisation that changes the base (PiSSA, OLoRA ...)."""
+def as_it_is(model: Any, trainers: Any) -> Iterator[None]:
+    """Make a trainer on the start, and let TRL leave it as it is.
+
+    Its copy of an adapter is added without an initialisation that changes the base (PiSSA, OLoRA),
+    is a copy of every tensor, and in their dtypes: bfloat16 on a 4-bit base, where PEFT would take
+    float32.
+    Its forward pass with a fused head goes to the base of a reference that is an adapter itself, as
+    it does for the policy; TRL takes every reference for a plain model.
+
+    Args:
+        trainers: TRL's module of the trainer.
+    """
     config: Any = getattr(model, "peft_config", {}).get("default")
     given = getattr(config, "init_lora_weights", True)
-    if isinstance(given, bool):
-        yield
-        return
-    config.init_lora_weights = True
+    if not isinstance(given, bool):
+        config.init_lora_weights = True
+    fuse = trainers.add_fused_lm_head
+
+    def on_base(target: Any, **options: Any) -> None:
+        adapted = hasattr(target, "get_base_model")
+        fuse(target.get_base_model() if adapted else target, **options)
+
+    trainers.add_fused_lm_head = on_base
+    if config is not None:
+        model.add_adapter = lambda name, given: _added(model, name, given)
     try:
         yield
     finally:
-        config.init_lora_weights = given
+        trainers.add_fused_lm_head = fuse
+        vars(model).pop("add_adapter", None)
+        if not isinstance(given, bool):
+            config.init_lora_weights = given
+
+
+def _added(model: Any, name: str, config: Any) -> None:
+    """Add an adapter that is a copy of `default`.
+
+    TRL copies the tensors with `.default.` in their names: not those of (IA)3, whose names end in
+    `.default`, so that its reference would be the base, whatever the start.
+    """
+    type(model).add_adapter(model, name, config)
+    own = dict(model.named_parameters())
+    for place, parameter in own.items():
+        parts = place.split(".")
+        if "default" in parts:
+            copied = own[".".join(name if part == "default" else part for part in parts)]
+            copied.data = parameter.detach().clone()
 
 
 def forget_reference(model: Any) -> None:
@@ -46,19 +83,6 @@ def forget_reference(model: Any) -> None:
             model.delete_adapter(REFERENCE)
             model.set_adapter("default")
     vars(base).pop("forward", None)
-
-
-def copy_whole_adapter(model: Any) -> None:
-    """Make TRL's copy of an adapter equal to it, bit for bit.
-
-    TRL copies what has `.default.` within its name; (IA)3's vectors end in `.default`. And PEFT
-    makes the copy in float32 where the adapter on a 4-bit base is in bfloat16.
-    """
-    own = dict(model.named_parameters())
-    for name, parameter in own.items():
-        copied = own.get(re.sub(r"\.default(?=\.|$)", f".{REFERENCE}", name))
-        if copied is not None and copied is not parameter:
-            copied.data = parameter.detach().clone()
 
 
 @contextlib.contextmanager
