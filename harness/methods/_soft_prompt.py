@@ -37,6 +37,7 @@ class SoftPrompt(PeftMethod):
             "packing": "documents packed into one row would share one prompt and see each other",
             "merge": "a learned prompt is no part of the weights",
             "new_head": "a learned prompt goes on under the head it was trained with",
+            "copy": "a second prompt in one model takes the first one's place",
             "mixed_batch": "PEFT ignores adapter_names for soft prompts without a word",
         }
 

@@ -27,8 +27,9 @@ class Method(Component):
     traits: ClassVar[frozenset[str]] = frozenset()
     """What may be asked of it: `packing`, `gradient_checkpointing`, `resume` (its checkpoint can
     start another objective), `new_head` (under another head too: a reward model from an SFT),
-    `merge` (`merged` works), `swap` (several checkpoints can share one loaded base), `mixed_batch`
-    (PEFT's `adapter_names` mixes them in one batch exactly)."""
+    `merge` (`merged` works), `copy` (a frozen copy can stand beside it in one model), `swap`
+    (several checkpoints can share one loaded base), `mixed_batch` (PEFT's `adapter_names` mixes
+    them in one batch exactly)."""
     reload_tolerance: ClassVar[float] = 1e-5
     """Largest difference of a logit between the trained model and its reloaded checkpoint, relative
     to the largest logit; the same arithmetic runs twice, so next to nothing is left."""

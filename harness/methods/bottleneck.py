@@ -41,7 +41,7 @@ class Bottleneck(PeftMethod):
 
     paper = "arXiv:1902.00751"
     traits = frozenset(
-        {"packing", "gradient_checkpointing", "resume", "new_head", "swap", "mixed_batch"}
+        {"packing", "gradient_checkpointing", "resume", "new_head", "swap", "copy", "mixed_batch"}
     )
     impl = "harness.methods._bottleneck:BottleneckConfig"
 

@@ -21,7 +21,7 @@ class Full(Method):
     gradients and 2 s N of AdamW's two moments (16 bytes a parameter in float32).
     """
 
-    traits = frozenset({"packing", "gradient_checkpointing", "resume", "new_head", "merge"})
+    traits = frozenset({"packing", "gradient_checkpointing", "resume", "new_head", "merge", "copy"})
 
     def lacks(self) -> dict[str, str]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -58,6 +59,10 @@ class Online(TrainerObjective):
     """Leave answers that were cut at max_new_tokens out of the loss."""
     disable_dropout: bool = True
     """Sample and train without dropout, so that the first ratio is 1."""
+
+    def needs(self) -> Mapping[str, str]:
+        reason = f"{self.name} has TRL keep a copy of the adapter as its reference"
+        return {**super().needs(), "copy": reason}
 
     @field_validator("reward_functions")
     @classmethod
