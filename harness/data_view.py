@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
+from harness import component
 from harness.errors import SuiteError, unknown
-from harness.plan import VariantPath
+from harness.objectives.base import Objective
+from harness.plan_graph import trained_by
 from harness.progress import ConsoleReporter
 from harness.report.safe import line, visible
 from harness.schedule import Reporter, execute
@@ -28,7 +30,7 @@ class View:
     """What is shown of one data entry: its data stage, the preview, and who trains on it."""
 
     entry: str
-    path: VariantPath
+    train: Stage
     preview: Stage
 
     @property
@@ -70,19 +72,21 @@ def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
     suite = opened.plan.suite
     if entry is not None and entry not in suite.data:
         raise SuiteError(unknown("data entry", entry, suite.data), where="--data")
-    trained = [path for path in opened.plan.paths if path.variant.trained and path.train]
-    if entry is not None and all(path.variant.data != entry for path in trained):
-        known = ", ".join(dict.fromkeys(str(path.variant.data) for path in trained))
+    trained = list({t.key: t for path in opened.plan.paths if path.train is not None
+                    for t in trained_by(path.train)}.values())  # fmt: skip
+    shown = [stage for stage in trained if _shows(stage)]
+    if not shown or (entry is not None and entry not in map(_entry, shown)):
+        wanted = f"'{entry}' itself" if entry is not None else "rows that can be shown"
+        known = ", ".join(dict.fromkeys(map(_entry, shown)))
         raise SuiteError(
-            f"no variant trains on '{entry}' itself", where="--data", fix=f"trained on: {known}"
+            f"no variant trains on {wanted}", where="--data", fix=f"trained on: {known}"
         )
     seen = set()
-    for path in trained:
-        variant, train = path.variant, path.train
-        kind = (variant.data, variant.model, variant.objective and variant.objective.name)
-        if train is None or kind in seen or entry not in (None, variant.data):
+    for train in shown:
+        kind = (_entry(train), train.config["model"], train.config["objective"]["name"])
+        if str(kind) in seen or entry not in (None, _entry(train)):
             continue
-        seen.add(kind)
+        seen.add(str(kind))
         own = {name: train.config[name] for name in ("model", "objective", "seed", "data_seed")}
         preview = Stage(
             "preview",
@@ -90,19 +94,30 @@ def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
             inputs={r: s for r, s in train.inputs.items() if s.kind == "data"},
             locators=train.locators,
             resources=train.resources,
-            label=f"{variant.data} for {variant.id}",
+            label=f"{_entry(train)} for {train.label}",
         )
-        yield View(str(variant.data), path, preview)
+        yield View(_entry(train), train, preview)
+
+
+def _entry(train: Stage) -> str:
+    """The data entry of a training stage's own rows."""
+    return train.inputs["train"].label.removesuffix("/train")
+
+
+def _shows(train: Stage) -> bool:
+    """Whether its objective can show rows as it trains on them."""
+    declared = component.find("objective", train.config["objective"]["name"])
+    return cast(type[Objective], declared).batches is not None
 
 
 def _lines(view: View, opened: Opened, *, color: bool) -> Iterator[str]:
     record, data = (_record(stage, opened) for stage in (view.preview, view.data))
     shown = json.loads(_file(view.preview, "preview.json", opened))
-    variant = view.path.variant
-    objective = variant.objective
+    objective = view.train.config["objective"]["name"]
+    model = Path(view.train.locators["model"]).name
     yield line(
-        f"data.{view.entry}.train as {objective and objective.name} trains on it"
-        f" (variant {variant.id}, model {variant.model})"
+        f"data.{view.entry}.train as {objective} trains on it"
+        f" (variant {view.train.label}, model {model})"
     )
     mark = "shown in reverse" if color else f"between {_OPEN} and {_CLOSE}"
     yield f"tokens in the loss are {mark}; special tokens, EOS among them, stand as their names"

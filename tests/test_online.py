@@ -172,6 +172,54 @@ def test_reference_is_the_start_and_nothing_of_it_is_left(
     assert not torch.equal(model(ids).logits, start)
 
 
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+def test_reference_of_ia3_is_its_start_too(tiny_model: Path, tmp_path: Path, kind: str) -> None:
+    """TRL itself leaves the copy of (IA)3's vectors at ones: the base, not the start."""
+    from peft import IA3Config, get_peft_model
+
+    names = ["q_proj", "down_proj"]
+    config = IA3Config(
+        task_type="CAUSAL_LM", target_modules=names, feedforward_modules=["down_proj"]
+    )
+    model: Any = get_peft_model(model_of(tiny_model), config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.5 * torch.randn_like(parameter)
+    job = job_of(model, tiny_model, tmp_path, asked(4))
+    fields = {**SAMPLED, "reward_functions": ["vowels"], "beta": 0.1}
+    assert _online_trainer.train(ONLINE[kind](**fields), job).metrics["first_kl"] == 0
+    assert not [name for name, _ in model.named_parameters() if name.endswith(".ref")]
+
+
+@pytest.mark.parametrize("kind", ["prompt_tuning", "p_tuning"])
+def test_orpo_scores_a_soft_prompts_rows_and_not_its_prompt(
+    tiny_model: Path, tmp_path: Path, kind: str
+) -> None:
+    from peft import PromptEncoderConfig, PromptTuningConfig, get_peft_model
+
+    declared = PromptTuningConfig if kind == "prompt_tuning" else PromptEncoderConfig
+    config = declared(task_type="CAUSAL_LM", num_virtual_tokens=5)
+    torch.manual_seed(0)
+    model: Any = get_peft_model(model_of(tiny_model), config)
+    row = PAIRS[5]
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    ids = tokenizer(row["prompt"] + row["chosen"] + "<|end|>", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits[0, 5:-1]
+    likelihood = torch.nn.functional.cross_entropy(logits, ids[0, 1:])
+    result = _orpo.train(Orpo(beta=0, **QUICK), job_of(model, tiny_model, tmp_path, [row]))
+    assert result.metrics["first_loss"] == pytest.approx(likelihood.item(), rel=1e-5)
+
+
+def test_soft_prompts_are_refused_where_a_copy_is_needed() -> None:
+    from harness.methods.p_tuning import PTuning
+    from harness.pairs import refusal_of
+
+    assert "a second prompt in one model" in str(refusal_of(PTuning(), Grpo()))
+    assert refusal_of(PTuning(), Orpo()) is None
+
+
 # --- rewards -------------------------------------------------------------------------------------
 
 

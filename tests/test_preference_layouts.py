@@ -336,7 +336,10 @@ def test_conversion_is_recorded_and_its_drops_are_reported(workspace: Workspace)
     workspace.tree["data"]["letters"]["train"] = {
         "path": "judged.jsonl", "layout": "scored", "scale": [1, 5], "chat": True,
     }  # fmt: skip
+    fields = {"start": "base", "max_steps": 1, "max_length": 64}
+    workspace.tree["matrix"] = {"method": ["full"], "objective": [{"dpo": fields}]}
     outcome = workspace.run()
+    assert not [record.error for record in outcome.failed]
     record = next(r for r in outcome.records.values() if r.config.get("scale"))
     assert record.config["scale"] == [1, 5]
     assert record.config["layout"] == "scored"

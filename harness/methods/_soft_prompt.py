@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class SoftPrompt(PeftMethod):
     """A prompt of vectors that is learned; nothing inside the model changes."""
 
-    traits = frozenset({"gradient_checkpointing", "resume", "reference", "swap", "mixed_batch"})
+    traits = frozenset({"gradient_checkpointing", "resume", "swap", "mixed_batch"})
 
     adds_tokens: ClassVar[bool] = True
     """Whether the prompt is a row's first embeddings, and so stands in its positions and logits."""
@@ -37,6 +37,7 @@ class SoftPrompt(PeftMethod):
             "packing": "documents packed into one row would share one prompt and see each other",
             "merge": "a learned prompt is no part of the weights",
             "new_head": "a learned prompt goes on under the head it was trained with",
+            "copy": "a second prompt in one model takes the first one's place",
         }
 
     def exceptions(self) -> dict[str, str]:

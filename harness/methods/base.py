@@ -27,9 +27,9 @@ class Method(Component):
     traits: ClassVar[frozenset[str]] = frozenset()
     """What may be asked of it: `packing`, `gradient_checkpointing`, `resume` (its checkpoint can
     start another objective), `new_head` (under another head too: a reward model from an SFT),
-    `reference` (TRL's own copy of its start, beside it in one model, is one),
-    `merge` (`merged` works), `swap` (several checkpoints can share one loaded base), `mixed_batch`
-    (`harness.adapters` mixes them in one batch exactly)."""
+    `merge` (`merged` works), `copy` (a frozen copy can stand beside it in one model), `swap`
+    (several checkpoints can share one loaded base), `mixed_batch` (`harness.adapters` mixes them in
+    one batch exactly)."""
     adapts: ClassVar[bool] = True
     """Whether it leaves the base whole and adds to it."""
     reload_tolerance: ClassVar[float] = 1e-5

@@ -40,10 +40,9 @@ class Bottleneck(PeftMethod):
     """
 
     paper = "arXiv:1902.00751"
-    traits = frozenset({
-        "packing", "gradient_checkpointing", "resume", "reference", "new_head", "swap",
-        "mixed_batch"
-    })  # fmt: skip
+    traits = frozenset(
+        {"packing", "gradient_checkpointing", "resume", "new_head", "swap", "copy", "mixed_batch"}
+    )
     impl = "harness.methods._bottleneck:BottleneckConfig"
 
     placement: Placement = "houlsby"

@@ -21,9 +21,7 @@ class Full(Method):
     gradients and 2 s N of AdamW's two moments (16 bytes a parameter in float32).
     """
 
-    traits = frozenset({
-        "packing", "gradient_checkpointing", "resume", "reference", "new_head", "merge"
-    })  # fmt: skip
+    traits = frozenset({"packing", "gradient_checkpointing", "resume", "new_head", "merge", "copy"})
 
     adapts = False
 

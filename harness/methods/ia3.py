@@ -34,9 +34,9 @@ class Ia3(PeftMethod):
     """
 
     paper = "arXiv:2205.05638"
-    traits = frozenset({
-        "packing", "gradient_checkpointing", "resume", "reference", "new_head", "merge", "swap"
-    })  # fmt: skip
+    traits = frozenset(
+        {"packing", "gradient_checkpointing", "resume", "new_head", "merge", "swap", "copy"}
+    )
 
     target_modules: list[str] | None = None
     """Names of all layers that are scaled; default: found by the model's layer names."""

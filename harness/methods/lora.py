@@ -32,10 +32,10 @@ class Lora(PeftMethod):
 
     VERSION = 1
     paper = "arXiv:2106.09685"
-    traits = frozenset({
-        "packing", "gradient_checkpointing", "resume", "reference", "new_head", "merge", "swap",
-        "mixed_batch"
-    })  # fmt: skip
+    traits = frozenset(
+        {"packing", "gradient_checkpointing", "resume", "new_head", "merge", "swap", "copy",
+         "mixed_batch"}
+    )  # fmt: skip
 
     r: int = Field(16, gt=0)
     """Rank of the update."""

@@ -36,12 +36,6 @@ class PTuning(SoftPrompt):
     encoder_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout between the LSTM's layers."""
 
-    def lacks(self) -> dict[str, str]:
-        return {
-            **super().lacks(),
-            "reference": "with a second encoder in the model, the one that trains gets no gradient",
-        }
-
     def has_encoder(self) -> bool:
         return True
 

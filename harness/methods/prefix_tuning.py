@@ -37,8 +37,7 @@ class PrefixTuning(SoftPrompt):
 
     def lacks(self) -> dict[str, str]:
         reason = "PEFT passes the prefix as a cache, which gradient checkpointing throws away"
-        other = "PEFT refuses a second prefix by the name that TRL gives it"
-        return {**super().lacks(), "gradient_checkpointing": reason, "reference": other}
+        return {**super().lacks(), "gradient_checkpointing": reason}
 
     def has_encoder(self) -> bool:
         return self.projection

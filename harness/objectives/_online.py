@@ -60,6 +60,10 @@ class Online(TrainerObjective):
     disable_dropout: bool = True
     """Sample and train without dropout, so that the first ratio is 1."""
 
+    def needs(self) -> Mapping[str, str]:
+        reason = f"{self.name} has TRL keep a copy of the adapter as its reference"
+        return {**super().needs(), "copy": reason}
+
     @field_validator("reward_functions")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
@@ -78,10 +82,6 @@ class Online(TrainerObjective):
                 f" {self.num_generations}; make it a multiple"
             )
         return self
-
-    def needs(self) -> Mapping[str, str]:
-        copied = {"reference": "the KL is to a copy that TRL keeps (beta: 0 needs none)"}
-        return {**super().needs(), **(copied if getattr(self, "beta", 0) else {})}
 
     @property
     def passes(self) -> int:

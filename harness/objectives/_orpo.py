@@ -48,7 +48,18 @@ def train(objective: Orpo, job: TrainJob) -> TrainResult:
 
 
 class CountingTrainer(ORPOTrainer):
-    """ORPOTrainer counts no tokens, which costs and budgets are told in."""
+    """ORPOTrainer counts no tokens, which costs and budgets are told in, and takes a soft prompt's
+    logits for a row's."""
+
+    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
+        """TRL's, on the logits of the rows' own tokens."""
+
+        def own(ids: Any, **options: Any) -> Any:
+            outputs = model(ids, **options)
+            outputs.logits = outputs.logits[:, -ids.shape[1] :]
+            return outputs
+
+        return super().concatenated_forward(own, batch)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """TRL's loss, unchanged."""

@@ -1,0 +1,93 @@
+"""How often a policy finds the better answer likelier."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from harness.errors import DataError
+from harness.inference.likelihood import log_likelihoods
+from harness.scorers.base import Metric, ModelJob, ModelScorer
+
+Row = Mapping[str, Any]
+
+
+class PreferenceAccuracy(ModelScorer):
+    """Share of held-out preferences in which the better answer gets the higher log-probability from
+    the model itself, half for equal ones; and by how many nats (a token, where `per_token`).
+
+    Reads pairs (`preference`) and rankings (`ranked`: each pair without a tie, a row's together as
+    one). Where a pair names its dimension, that is its group in the tables. It needs no reference:
+    for the implicit reward of DPO's paper, compare it with the start's own.
+    """
+
+    VERSION = 1
+    metrics = {
+        "preference_accuracy": Metric(),
+        "preference_margin": Metric(unit="nats"),
+    }
+
+    per_token: bool = True
+    """Divide log-probabilities by the answers' tokens, so that the longer is not the unlikelier."""
+    batch_tokens: int = Field(8192, gt=0)
+    """Tokens of a batch, padding included."""
+
+    def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
+        answers = [list(_answers(row)) for row in job.rows]
+        sides = [
+            {"id": "", "cluster": "", "group": "", "prompt": row["prompt"], "completion": answer}
+            for row, listed in zip(job.rows, answers, strict=True)
+            for answer, _ in listed
+        ]
+        longest = int(getattr(job.model.config, "max_position_embeddings", 1 << 30))
+        found = iter(
+            log_likelihoods(
+                job.model, job.tokenizer, sides, longest, longest, self.batch_tokens, job.progress
+            )
+        )
+        return [
+            {
+                "example_id": row["id"],
+                "cluster": row["cluster"],
+                "group": row.get("dimension") or row["group"],
+                **self._held([(good, next(found)) for _, good in listed]),
+            }
+            for row, listed in zip(job.rows, answers, strict=True)
+        ]
+
+    def _held(self, answers: list[tuple[float, dict[str, Any]]]) -> dict[str, float]:
+        """Means over the pairs of one row that are no tie."""
+        likely = [(good, -f["nll"] / (f["tokens"] if self.per_token else 1)) for good, f in answers]
+        margins = [
+            (one - other) * (1 if good > less else -1)
+            for (good, one), (less, other) in itertools.combinations(likely, 2)
+            if good != less
+        ]
+        right = [0.5 if margin == 0 else float(margin > 0) for margin in margins]
+        return {
+            "preference_accuracy": sum(right) / len(right),
+            "preference_margin": sum(margins) / len(margins),
+        }
+
+
+def _answers(row: Row) -> Iterator[tuple[Any, float]]:
+    """Answers with how good they are: higher is better.
+
+    Raises:
+        DataError: the row prefers no answer to another.
+    """
+    if "chosen" in row:
+        yield from ((row["chosen"], 1.0), (row["rejected"], 0.0))
+        return
+    if "responses" not in row:
+        raise DataError(
+            f"row {row['id']} is no preference",
+            fix="name an entry of pairs or rankings: `preference_accuracy: {data: ...}`",
+        )
+    goods = row["scores"] if row.get("scores") is not None else [-rank for rank in row["ranks"]]
+    if len(set(goods)) < 2:
+        raise DataError(f"row {row['id']} ties all its answers", fix="leave it out")
+    yield from zip(row["responses"], goods, strict=True)
