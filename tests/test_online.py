@@ -398,3 +398,19 @@ def test_recipes_end_to_end(aligned: Workspace) -> None:
         assert record.metrics["steps"] == 2
         assert record.cost["tokens"] > 0
     assert "groups_without_signal" in outcome.records[paths["lora-grpo"].key].metrics
+
+
+def test_training_without_a_signal_ends_with_its_checks_skipped(aligned: Workspace) -> None:
+    """Equal rewards move nothing: that is a result, and no fault of the method."""
+    outcome = aligned.run('rloo.reward_functions=["exact_match"]', "rloo.beta=0", only="lora-rloo")
+    assert not [record.error for record in outcome.failed]
+    audits = [
+        {check["check"]: check for check in record.metrics["audit"]}
+        for record in outcome.records.values()
+        if record.metrics.get("batches_without_signal")
+    ]
+    (found,) = audits
+    for name in ("training moved every trainable tensor", "it differs from its start"):
+        assert found[name]["status"] == "skipped"
+        assert found[name]["detail"].startswith("no step carried a signal")
+    assert found["the checkpoint reloads"]["status"] == "passed"

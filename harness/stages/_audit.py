@@ -18,6 +18,9 @@ from harness.objectives.base import Evidence
 _PROBE_ROWS, _PROBE_TOKENS = 4, 64
 
 Check = dict[str, str]
+_MOVED = "training moved every trainable tensor"
+_CHANGED = "the trained model differs from its base"
+_FROM_START = "it differs from its start"
 
 
 def probe(tokenizer: Any, rows: list[dict[str, Any]], device: str) -> Any:
@@ -93,8 +96,8 @@ def audit(
     return [
         declared(state, expected),
         _moved(start, fingerprint(state)),
-        changed(before, after, "the trained model differs from its base"),
-        *([] if begun is None else [changed(begun, after, "it differs from its start")]),
+        changed(before, after),
+        *([] if begun is None else [changed(begun, after, _FROM_START)]),
         switched_off(method, model, ids, before),
         _reloads(method, ref, checkpoint, ids, after),
         _finite(step_log),
@@ -125,6 +128,16 @@ def gradients(evidence: Evidence | None, may_lack_signal: bool) -> Check:
     return check(name, not missing, detail)
 
 
+def excused(checks: Sequence[Check]) -> list[Check]:
+    """Checks that something moved, skipped where no step carried a signal to move anything."""
+    return [
+        {**found, "status": "skipped", "detail": f"no step carried a signal; {found['detail']}"}
+        if found["status"] == "failed" and found["check"] in (_MOVED, _CHANGED, _FROM_START)
+        else found
+        for found in checks
+    ]
+
+
 def check(name: str, good: bool, detail: str) -> Check:
     """A finding that is either passed or failed."""
     return {"check": name, "status": "passed" if good else "failed", "detail": detail}
@@ -144,12 +157,10 @@ def _moved(start: Mapping[str, str], end: Mapping[str, str]) -> Check:
     detail = f"{len(end) - len(still)} of {len(end)} trainable tensors moved"
     if still:
         detail += f"; not {still[0]}"
-    return check("training moved every trainable tensor", bool(end) and not still, detail)
+    return check(_MOVED, bool(end) and not still, detail)
 
 
-def changed(
-    before: Any, after: Any, name: str = "the trained model differs from its base"
-) -> Check:
+def changed(before: Any, after: Any, name: str = _CHANGED) -> Check:
     """Training did something: the logits are not the base's, or the start's."""
     change = float((after - before).abs().max())
     good = math.isfinite(change) and change > 0

@@ -74,6 +74,8 @@ def run(job: Job) -> dict[str, Any]:
             method, ref, model, checkpoint, probe, before, start, expected, job.folder / STEP_LOG,
             begun,
         )  # fmt: skip
+        if objective.may_lack_signal and result.evidence and not result.evidence.signal:
+            audit = _audit.excused(audit)
         audit.append(_audit.unmoved(frozen, _audit.fingerprint(_audit.frozen_state(model))))
         audit += beside.audit()
         audit.append(_audit.gradients(result.evidence, objective.may_lack_signal))
