@@ -26,18 +26,20 @@ def never_attached(patch: Patch) -> None:
 
 
 def attached_but_frozen(patch: Patch) -> None:
-    patch.setattr(Lora, "attach", lambda self, base: attach(self, base).requires_grad_(False))
+    patch.setattr(
+        Lora, "attach", lambda self, base, also_train=(): attach(self, base).requires_grad_(False)
+    )
 
 
 def attached_to_fewer_layers(patch: Patch) -> None:
-    def fewer(self: Lora, base: Any) -> Any:
+    def fewer(self: Lora, base: Any, also_train: tuple[str, ...] = ()) -> Any:
         return attach(self.model_copy(update={"target_modules": ["q_proj"]}), base)
 
     patch.setattr(Lora, "attach", fewer)
 
 
 def gradients_dropped(patch: Patch) -> None:
-    def deaf(self: Lora, base: Any) -> Any:
+    def deaf(self: Lora, base: Any, also_train: tuple[str, ...] = ()) -> Any:
         model = attach(self, base)
         for name, parameter in model.named_parameters():
             if "layers.1" in name and parameter.requires_grad:
@@ -66,7 +68,7 @@ def _shift_base(model: Any) -> None:
 
 
 def reference_trains_along(patch: Patch) -> None:
-    def with_reference(self: Lora, base: Any) -> Any:
+    def with_reference(self: Lora, base: Any, also_train: tuple[str, ...] = ()) -> Any:
         model = attach(self, base)
         model.add_adapter("reference", model.peft_config["default"])
         for name, parameter in model.named_parameters():

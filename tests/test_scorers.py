@@ -255,5 +255,5 @@ def test_prompt_that_leaves_no_room_is_an_error(loaded: tuple[Any, Any]) -> None
     from harness.inference.generate import generate
 
     options = {"max_new_tokens": 12, "until": [], "batch_tokens": 4096}
-    with pytest.raises(StageFailed, match="context is 256"):
+    with pytest.raises(StageFailed, match="context has room for 256"):
         generate(*loaded, [[5] * 250], options, lambda *_: None)

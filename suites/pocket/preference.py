@@ -110,8 +110,8 @@ def _sides(
     sign = 1 if longer else -1
 
     def unlike(pair: tuple[str, str]) -> int:
-        tokens = _tokens(pair[0]) - _tokens(pair[1]) - 2 * sign
-        return 4 * abs(tokens) + abs(len(pair[0]) - len(pair[1]) - 6 * sign)
+        tokens = _tokens(pair[0]) - _tokens(pair[1]) - 4 * sign
+        return 6 * abs(tokens) + abs(len(pair[0]) - len(pair[1]) - 12 * sign)
 
     return min(pairs, key=unlike)
 
