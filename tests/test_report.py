@@ -65,7 +65,7 @@ def test_answer_names_the_best_variant_its_margin_and_its_doubt() -> None:
 
 def test_answer_names_the_cheapest_as_good_and_what_it_forgets() -> None:
     told = answer(comparison())
-    assert "The cheapest whose interval reaches that is lora-sft" in told
+    assert "The cheapest whose interval overlaps with it is lora-sft" in told
     assert "trained 65,536 parameters in 12.0 s" in told
     assert "forgetting ↓ moves by" in told
     assert told.endswith("no change is shown.")
@@ -79,7 +79,7 @@ def test_answer_does_not_call_an_unproven_lead_a_win() -> None:
     told = answer(comparison(rows=rows))
     assert "no difference from the baseline zero-shot is shown" in told
     assert "about this checkpoint, not the method" in told
-    assert "cheapest whose interval reaches that is zero-shot" in told
+    assert "cheapest whose interval overlaps with it is zero-shot" in told
 
 
 def test_answer_says_when_nothing_has_a_result(tmp_path: Path) -> None:

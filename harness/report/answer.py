@@ -71,7 +71,7 @@ def _sure(row: Row) -> str:
 
 
 def _cheapest(scored: list[Row], best: Row, variants: dict[str, VariantResult]) -> Row:
-    """The least training among those whose interval reaches the best one's.
+    """The least training among those whose interval overlaps with the best one's.
 
     Where the best is shown better than the baseline, so must the cheapest be: the paired difference
     tells more than two intervals side by side.
@@ -102,9 +102,9 @@ def _overlap(row: Row, best: Row) -> bool:
 
 def _cost(cheapest: Row, best: Row, variants: dict[str, VariantResult], headline: Column) -> str:
     if cheapest is best:
-        return f"Nothing cheaper reaches its interval; it {_spent(variants[best.group])}"
+        return f"No cheaper interval overlaps with it; it {_spent(variants[best.group])}"
     return (
-        f"The cheapest whose interval reaches that is {label(cheapest.group)}"
+        f"The cheapest whose interval overlaps with it is {label(cheapest.group)}"
         f" ({headline.name} {numbers.both(cheapest.estimate)}); it"
         f" {_spent(variants[cheapest.group])}, while the best {_spent(variants[best.group])}"
     )
