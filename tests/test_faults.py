@@ -112,6 +112,7 @@ def test_dead_worker_takes_one_stage_with_it(workspace: Workspace) -> None:
     assert not workspace.run().failed
 
 
+@pytest.mark.slow
 def test_two_runs_on_one_store_do_not_harm_each_other(
     workspace: Workspace, undisturbed: dict[str, object]
 ) -> None:
