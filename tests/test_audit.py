@@ -226,3 +226,22 @@ def test_another_chat_template_at_generation_is_refused(
     failed = [r for r in workspace.run(only="lora*").failed if r.kind == "generate"]
     reasons = {r.label: (r.error or {})["reason"] for r in failed}
     assert reasons == {"lora-sft": "chat template"}
+
+
+def test_short_texts_are_found_with_the_end_that_the_trainer_adds(tiny_model: Path) -> None:
+    """TRL ends each text with the end token, which the row's own tokens lack."""
+    from transformers import AutoTokenizer
+
+    from harness.data.render import encode
+    from harness.stages._audit_loss import RowIndex
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    index = RowIndex()
+    rows = [{"text": "ab" * n} for n in (1, 5, 15, 16, 20, 40)]
+    for row in rows:
+        index.add(row, encode(tokenizer, row)[0])
+    for row in rows:
+        ids = encode(tokenizer, row)[0]
+        assert index.find(tokenizer, [*ids, tokenizer.eos_token_id]) is row
+        assert index.find(tokenizer, ids) is not None
+        assert index.find(tokenizer, [*ids[:-1], ids[-1] + 1]) is None

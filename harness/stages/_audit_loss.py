@@ -29,12 +29,16 @@ class RowIndex:
 
     def find(self, tokenizer: Any, ids: Sequence[int]) -> Row | None:
         """The row whose tokens begin with `ids` (rows may be cut); None if there is none."""
-        for row in self._rows.get(hash(tuple(ids[:_HEAD])), []):
-            whole = encode(tokenizer, row)[0]
-            if whole[-1:] != [tokenizer.eos_token_id]:
-                whole = [*whole, tokenizer.eos_token_id]
-            if list(ids) == whole[: len(ids)]:
-                return row
+        end = [tokenizer.eos_token_id]
+        # A trainer may have added the end to a row whose own tokens lack it.
+        bare = ids[:-1] if list(ids[-1:]) == end else ids
+        for head in {tuple(ids[:_HEAD]), tuple(bare[:_HEAD])}:
+            for row in self._rows.get(hash(head), []):
+                whole = encode(tokenizer, row)[0]
+                if whole[-1:] != end:
+                    whole = [*whole, *end]
+                if list(ids) == whole[: len(ids)]:
+                    return row
         return None
 
 
