@@ -140,6 +140,18 @@ def test_changed_weights_are_scored_again_and_a_moved_folder_is_not(
     assert kinds(workspace.run()) == ["checkpoint", "generate", "score"]
 
 
+def test_what_a_checkpoint_lacks_is_asked_for_where_it_is_set(
+    workspace: Workspace, lora: Path
+) -> None:
+    only_checkpoints(workspace, theirs=str(lora))
+    workspace.write(base={}, baseline=None, scorers=["self_bleu"])
+    with pytest.raises(HarnessError, match="add `samples: 4` to `generate:`"):
+        workspace.open()
+    workspace.write(scorers=["exact_match"], reward_model={"data": "letters"})
+    with pytest.raises(HarnessError, match="reward_model: nothing is trained"):
+        workspace.open()
+
+
 def _pickled(folder: Path) -> None:
     (folder / "adapter_model.safetensors").unlink()
     (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
