@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.errors import ModelError
 from harness.model_files import ModelInfo, content_identity, tensor_shapes
 
-ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LORA_FIELDS = (
     "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora", "bias",
     "init_lora_weights",
@@ -104,6 +104,12 @@ def resolve_checkpoint(
             )
         return CheckpointInfo(folder, identity, name, fields)
     identity = content_identity(folder, digest, where)
+    if not (folder / ADAPTER_WEIGHTS).is_file():  # PEFT would turn to a pickle, which none hashed
+        raise ModelError(
+            f"{folder} holds no {ADAPTER_WEIGHTS}",
+            where=where,
+            fix="name a folder that PEFT's save_pretrained() wrote",
+        )
     config = read_config(folder, where)
     name, fields = told_by(config, given, where)
     _require_fitting_layers(folder, base, where)

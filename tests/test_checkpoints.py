@@ -157,6 +157,11 @@ def _pickled(folder: Path) -> None:
     (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
 
 
+def _pickled_beside_another(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").rename(folder / "other.safetensors")
+    (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
+
+
 def _configured(**changes: Any) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         path = folder / "adapter_config.json"
@@ -182,6 +187,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "gone": (shutil.rmtree, "there is no"),
     "empty": (_emptied, "neither adapter_config.json nor config.json"),
     "pickle": (_pickled, "only adapter_model.bin, whose pickle can run code"),
+    "pickle beside": (_pickled_beside_another, "no adapter_model.safetensors"),
     "unknown type": (_configured(peft_type="VERA"), "'VERA', which no method here loads"),
     "randomised start": (_configured(init_lora_weights="pissa_niter_4"), "loading cannot repeat"),
     "wider base": (
