@@ -127,6 +127,22 @@ def test_scores_are_those_of_the_checkpoint_loaded_by_peft_itself(
         assert line["text"] == text.strip()
 
 
+def test_a_whole_model_may_have_more_tokens_than_its_base(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = elsewhere(tiny_model, workspace.folder / "their-full", "full")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(model.config.vocab_size + 2, mean_resizing=False)
+    model.save_pretrained(folder)
+    only_checkpoints(workspace, theirs=str(folder))
+    assert not workspace.run().failed
+    workspace.write(scorers=["kl"])
+    (failed,) = (r for r in workspace.run().failed if r.kind == "score")
+    assert "no divergence between" in (failed.error or {})["message"]
+
+
 def test_changed_weights_are_scored_again_and_a_moved_folder_is_not(
     workspace: Workspace, tiny_model: Path, lora: Path
 ) -> None:
