@@ -391,3 +391,21 @@ def test_figures_of_a_reward_that_only_counts_length() -> None:
     assert found["longer_is_better"] == 0.5
     assert found["accuracy/x"] == 1
     assert found["accuracy/y"] == pytest.approx(1 / 6)
+
+
+def test_pairs_that_weigh_nothing_teach_nothing_and_break_nothing(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = [{**row, "dimension": "ab"[i % 2]} for i, row in enumerate(PAIRS)]
+    model = model_of(tiny_model, head="score")
+    objective = Reward(
+        **{**QUICK, "per_device_train_batch_size": 1}, held_out=0,
+        dimension_weights={"a": 0.0}, train_sampling_strategy="sequential",
+    )  # fmt: skip
+    job = job_of(model, tiny_model, tmp_path, rows)
+    _reward.train(objective, job)
+    losses = losses_of(job)[: len(rows)]
+    assert set(losses[::2]) == {0.0}
+    assert min(losses[1::2]) > 0
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        Reward(dimension_weights={"a": -1.0})
