@@ -111,6 +111,12 @@ def resolve_checkpoint(
             fix="name a folder that PEFT's save_pretrained() wrote",
         )
     config = read_config(folder, where)
+    if config.get("task_type") not in (None, "CAUSAL_LM"):
+        raise ModelError(
+            f"its adapter is for {config['task_type']}, and writes no answers",
+            where=where,
+            fix="name the checkpoint of a language model (task_type CAUSAL_LM)",
+        )
     name, fields = told_by(config, given, where)
     _require_fitting_layers(folder, base, where)
     warning = _other_base(config, base, where)

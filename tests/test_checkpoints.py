@@ -204,6 +204,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (_emptied, "neither adapter_config.json nor config.json"),
     "pickle": (_pickled, "only adapter_model.bin, whose pickle can run code"),
     "pickle beside": (_pickled_beside_another, "no adapter_model.safetensors"),
+    "reward model": (_configured(task_type="SEQ_CLS"), "SEQ_CLS, and writes no answers"),
     "unknown type": (_configured(peft_type="VERA"), "'VERA', which no method here loads"),
     "randomised start": (_configured(init_lora_weights="pissa_niter_4"), "loading cannot repeat"),
     "wider base": (
