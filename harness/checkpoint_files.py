@@ -104,12 +104,7 @@ def resolve_checkpoint(
             )
         return CheckpointInfo(folder, identity, name, fields)
     identity = content_identity(folder, digest, where)
-    if not (folder / ADAPTER_WEIGHTS).is_file():  # PEFT would turn to a pickle, which none hashed
-        raise ModelError(
-            f"{folder} holds no {ADAPTER_WEIGHTS}",
-            where=where,
-            fix="name a folder that PEFT's save_pretrained() wrote",
-        )
+    require_weights(folder, where)
     config = read_config(folder, where)
     if config.get("task_type") not in (None, "CAUSAL_LM"):
         raise ModelError(
@@ -121,6 +116,20 @@ def resolve_checkpoint(
     _require_fitting_layers(folder, base, where)
     warning = _other_base(config, base, where)
     return CheckpointInfo(folder, identity, name, fields, (warning,) if warning else ())
+
+
+def require_weights(folder: Path, where: str) -> None:
+    """An adapter's own safetensors file: without it PEFT turns to a pickle, which nothing hashed.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(
+            f"{folder} holds no {ADAPTER_WEIGHTS}",
+            where=where,
+            fix="name a folder that PEFT's save_pretrained() wrote; pickled weights are not loaded",
+        )
 
 
 def read_config(folder: Path, where: str) -> dict[str, Any]:
