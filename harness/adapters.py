@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from harness import component
-from harness.checkpoint_files import read_config, told_by
+from harness.checkpoint_files import read_config, require_weights, told_by
 from harness.data.render import chat_ids
 from harness.errors import ModelError, unknown
 from harness.inference.generate import generate
@@ -202,6 +202,7 @@ def load_several(
             raise ModelError(f"'{BASE}' means no adapter", fix="give it another name")
         where = f"adapter '{name}'"
         config = read_config(folder, where)
+        require_weights(folder, where)
         given = (methods or {}).get(name)
         told, fields = told_by(config, (given, {}) if given else None, where)
         method = component.build_fields(component.find("method", told, where), fields, where)

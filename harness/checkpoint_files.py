@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.errors import ModelError
 from harness.model_files import ModelInfo, content_identity, tensor_shapes
 
-ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LORA_FIELDS = (
     "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora", "bias",
     "init_lora_weights",
@@ -104,11 +104,32 @@ def resolve_checkpoint(
             )
         return CheckpointInfo(folder, identity, name, fields)
     identity = content_identity(folder, digest, where)
+    require_weights(folder, where)
     config = read_config(folder, where)
+    if config.get("task_type") not in (None, "CAUSAL_LM"):
+        raise ModelError(
+            f"its adapter is for {config['task_type']}, and writes no answers",
+            where=where,
+            fix="name the checkpoint of a language model (task_type CAUSAL_LM)",
+        )
     name, fields = told_by(config, given, where)
     _require_fitting_layers(folder, base, where)
     warning = _other_base(config, base, where)
     return CheckpointInfo(folder, identity, name, fields, (warning,) if warning else ())
+
+
+def require_weights(folder: Path, where: str) -> None:
+    """An adapter's own safetensors file: without it PEFT turns to a pickle, which nothing hashed.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(
+            f"{folder} holds no {ADAPTER_WEIGHTS}",
+            where=where,
+            fix="name a folder that PEFT's save_pretrained() wrote; pickled weights are not loaded",
+        )
 
 
 def read_config(folder: Path, where: str) -> dict[str, Any]:

@@ -190,7 +190,7 @@ def _uses(suite: Suite) -> list[Variant]:
 
 def _cells(suite: Suite) -> list[Variant]:
     if not suite.matrix:
-        for key in ("overrides", "exclude", "tune", "budget"):
+        for key in ("overrides", "exclude", "reward_model", "tune", "budget"):
             if getattr(suite, key):
                 raise SuiteError(
                     "nothing is trained, as there is no `matrix:`", where=key, fix="remove it"
@@ -298,7 +298,8 @@ def refuse_samples(variant: Variant, scorers: Iterable[Scorer]) -> None:
     for index, scorer in enumerate(scorers):
         needed, drawn = scorer.samples_needed(), variant.generate.samples
         if drawn < needed:
-            place = "generate" if variant.trained else f"base.{variant.labels['objective']}"
+            answers = variant.trained or variant.checkpoint
+            place = "generate" if answers else f"base.{variant.labels['objective']}"
             raise SuiteError(
                 f"it compares {needed} or more samples of each prompt, and variant {variant.id}"
                 f" draws {drawn or 'none'}",

@@ -117,8 +117,8 @@ class ModelRef:
             use_safetensors=True,
             **options,
         )
-        if head == "score" and model.config.pad_token_id is None:  # it finds a row's end by it
-            model.config.pad_token_id = self.tokenizer().pad_token_id
+        if head == "score":  # it finds a row's end by it, whatever else the model's config names
+            model.config.get_text_config().pad_token_id = self.tokenizer().pad_token_id
         return (model if quantization is not None else model.to(self.device)).eval()
 
     def tokenizer(self) -> Any:

@@ -44,8 +44,9 @@ def judge_of(tune: Tune, scorers: Sequence[Scorer], entries: Mapping[str, Any]) 
     known: dict[str, Judge] = {}
     for index, scorer in enumerate(scorers):
         label = getattr(scorer, "label", None)
-        for name, metric in scorer.metrics.items():
-            title = name if label is None else label if len(scorer.metrics) == 1 else None
+        metrics = scorer.declared()
+        for name, metric in metrics.items():
+            title = name if label is None else label if len(metrics) == 1 else None
             entry = tune.data or getattr(scorer, "data", None)
             found = Judge(index, name, entry, metric.higher_is_better)
             known.setdefault(title or f"{label} {name}", found)

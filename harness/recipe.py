@@ -159,7 +159,7 @@ def cell_beside(suite: Suite, cell: Cell, role: str) -> tuple[Cell, int]:
     method, fields = component.split_spec(spec, "method", f"{where}.method")
     component.find("method", method, f"{where}.method")
     model = section.get("model", cell.labels["model"])
-    if model not in suite.models:
+    if str(model) not in suite.models:
         message = unknown("model", str(model), suite.models, hint="the keys of `models:`")
         raise SuiteError(message, where=f"{where}.model")
     seed = section.get("seed", 0)
@@ -247,7 +247,8 @@ def _before_and_beside(suite: Suite) -> Iterator[str]:
         if name not in component.names("objective"):
             continue  # an unknown name is refused where it stands
         declared = cast(type[Objective], component.find("objective", name))
-        begins = start or declared.starts_from
+        # What is no name is refused, with its place, where the objective is made.
+        begins = start if isinstance(start, str) and start else declared.starts_from
         for other in (begins, *declared.beside):
             if other != BASE and other not in done:
                 done.add(other)

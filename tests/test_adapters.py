@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,10 @@ def test_what_cannot_share_a_base_is_refused(
         load_several(ref, {"lora": folders["lora"], "x": folders["pissa"]})
     with pytest.raises(ModelError, match=r"adapter 'x': .* holds no adapter_config\.json"):
         load_several(ref, {"x": tmp_path})
+    pickled = shutil.copytree(folders["lora"], tmp_path / "pickled")
+    (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"holds no adapter_model\.safetensors"):
+        load_several(ref, {"x": pickled})
     with pytest.raises(ModelError, match="one in 4 bits, one whole"):
         load_several(ref, {"a": folders["lora"], "b": folders["rslora"]}, {"b": "qlora"})
 

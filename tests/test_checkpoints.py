@@ -127,6 +127,22 @@ def test_scores_are_those_of_the_checkpoint_loaded_by_peft_itself(
         assert line["text"] == text.strip()
 
 
+def test_a_whole_model_may_have_more_tokens_than_its_base(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = elsewhere(tiny_model, workspace.folder / "their-full", "full")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(model.config.vocab_size + 2, mean_resizing=False)
+    model.save_pretrained(folder)
+    only_checkpoints(workspace, theirs=str(folder))
+    assert not workspace.run().failed
+    workspace.write(scorers=["kl"])
+    (failed,) = (r for r in workspace.run().failed if r.kind == "score")
+    assert "no divergence between" in (failed.error or {})["message"]
+
+
 def test_changed_weights_are_scored_again_and_a_moved_folder_is_not(
     workspace: Workspace, tiny_model: Path, lora: Path
 ) -> None:
@@ -140,8 +156,25 @@ def test_changed_weights_are_scored_again_and_a_moved_folder_is_not(
     assert kinds(workspace.run()) == ["checkpoint", "generate", "score"]
 
 
+def test_what_a_checkpoint_lacks_is_asked_for_where_it_is_set(
+    workspace: Workspace, lora: Path
+) -> None:
+    only_checkpoints(workspace, theirs=str(lora))
+    workspace.write(base={}, baseline=None, scorers=["self_bleu"])
+    with pytest.raises(HarnessError, match="add `samples: 4` to `generate:`"):
+        workspace.open()
+    workspace.write(scorers=["exact_match"], reward_model={"data": "letters"})
+    with pytest.raises(HarnessError, match="reward_model: nothing is trained"):
+        workspace.open()
+
+
 def _pickled(folder: Path) -> None:
     (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
+
+
+def _pickled_beside_another(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").rename(folder / "other.safetensors")
     (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
 
 
@@ -170,6 +203,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "gone": (shutil.rmtree, "there is no"),
     "empty": (_emptied, "neither adapter_config.json nor config.json"),
     "pickle": (_pickled, "only adapter_model.bin, whose pickle can run code"),
+    "pickle beside": (_pickled_beside_another, "no adapter_model.safetensors"),
+    "reward model": (_configured(task_type="SEQ_CLS"), "SEQ_CLS, and writes no answers"),
     "unknown type": (_configured(peft_type="VERA"), "'VERA', which no method here loads"),
     "randomised start": (_configured(init_lora_weights="pissa_niter_4"), "loading cannot repeat"),
     "wider base": (

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,13 @@ def test_every_prompt_comes_once_an_epoch() -> None:
     for epoch in range(3):
         assert sorted(places[epoch * 10 : epoch * 10 + 10]) == list(range(10))
     assert places[:10] != places[10:20]
+    assert drawn(10, 35, 0, seed=1)[:30] == places  # whatever the steps' size
+
+
+def test_a_step_of_many_answers_from_many_prompts_is_drawn_at_once() -> None:
+    start = time.process_time()
+    assert len(set(drawn(50_000, 512, 3, seed=1))) == 512
+    assert time.process_time() - start < 2  # one shuffle; one for each answer takes 15 s
 
 
 # --- the loop ------------------------------------------------------------------------------------

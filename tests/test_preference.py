@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from harness.errors import DataError
+from harness.model_files import ModelRef
 from harness.objectives import _dpo, _kto, _reward
 from harness.objectives._pairs import grouped, pairs_of
 from harness.objectives._reward_figures import calibration_error, summary
@@ -391,3 +393,36 @@ def test_figures_of_a_reward_that_only_counts_length() -> None:
     assert found["longer_is_better"] == 0.5
     assert found["accuracy/x"] == 1
     assert found["accuracy/y"] == pytest.approx(1 / 6)
+
+
+def test_pairs_that_weigh_nothing_teach_nothing_and_break_nothing(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = [{**row, "dimension": "ab"[i % 2]} for i, row in enumerate(PAIRS)]
+    model = model_of(tiny_model, head="score")
+    objective = Reward(
+        **{**QUICK, "per_device_train_batch_size": 1}, held_out=0,
+        dimension_weights={"a": 0.0}, train_sampling_strategy="sequential",
+    )  # fmt: skip
+    job = job_of(model, tiny_model, tmp_path, rows)
+    _reward.train(objective, job)
+    losses = losses_of(job)[: len(rows)]
+    assert set(losses[::2]) == {0.0}
+    assert min(losses[1::2]) > 0
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        Reward(dimension_weights={"a": -1.0})
+
+
+def test_a_score_stands_at_a_rows_end_whatever_pad_token_the_config_names(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "padded otherwise")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": 2}))
+    torch.manual_seed(0)
+    model = ModelRef(str(folder), "float32", "cpu").load("score")
+    ids = torch.tensor([[5, 6, 7, 1, 1], [5, 6, 7, 8, 9]])  # 1 is the tokenizer's
+    with torch.no_grad():
+        padded = model(input_ids=ids, attention_mask=(ids != 1).long()).logits[0]
+        alone = model(input_ids=ids[:1, :3]).logits[0]
+    assert torch.allclose(padded, alone, atol=1e-6)

@@ -158,6 +158,7 @@ def test_objectives_are_listed_with_rows_recipe_and_paper() -> None:
     [
         ({"objective": ["reward"]}, "writes no answers, so it is no variant"),
         ({"objective": [{"dpo": {"start": "sftt"}}]}, "did you mean 'sft'?"),
+        ({"objective": [{"dpo": {"start": ["base", "sft"]}}]}, "start"),
         ({"objective": [{"dpo": {"start": "reward"}}]}, "nothing that writes can start from it"),
         ({"objective": [{"sft": {"start": "dpo"}}]}, "starts from itself: sft -> dpo -> sft"),
         ({"objective": [{"dpo": {"data": "preference"}}]}, "did you mean 'preferences'?"),
@@ -179,6 +180,7 @@ def test_what_cannot_be_planned_says_why(
     [
         ({"r": 8}, "unknown key 'r'"),
         ({"model": "tin"}, "did you mean 'tiny'?"),
+        ({"model": ["tiny"]}, "unknown model"),
         ({"seed": "one"}, "a seed is a whole number"),
         ({"method": "lorra"}, "did you mean 'lora'?"),
         ({"method": "prompt_tuning"}, "a learned prompt goes on under the head"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from pathlib import Path
@@ -49,6 +50,18 @@ def test_a_sample_does_not_depend_on_what_it_is_batched_with(loaded: tuple[Any, 
     assert together == alone
     assert together[0].text != together[1].text  # the same prompt, another seed
     assert together != generate(model, tokenizer, prompts, OPTIONS, nothing)
+
+
+def test_answers_are_the_models_own_whatever_its_generation_config_penalises(
+    loaded: tuple[Any, Any],
+) -> None:
+    model, tokenizer = copy.deepcopy(loaded[0]), loaded[1]
+    prompts = [tokenizer(text=text)["input_ids"] for text in ("a?", "bcd?", "e" * 9)]
+    nothing = lambda *_: None  # noqa: E731
+    plain = generate(model, tokenizer, prompts, OPTIONS, nothing)
+    model.generation_config.repetition_penalty = 5.0  # as instruct models bring one
+    model.generation_config.no_repeat_ngram_size = 1
+    assert generate(model, tokenizer, prompts, OPTIONS, nothing) == plain
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.7)])

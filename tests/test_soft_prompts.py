@@ -246,3 +246,18 @@ def test_a_learned_prompt_takes_its_places_in_the_context(ref: ModelRef, kind: s
     )
     log_likelihoods(model, tokenizer, [row], 1 << 20, 64, 1 << 20, lambda *_: None)
     assert max(seen) == places - 5
+
+
+@every_kind
+def test_ppo_leaves_room_for_the_learned_prompt(ref: ModelRef, kind: str) -> None:
+    from types import SimpleNamespace
+
+    from harness.objectives._ppo.trainer import _prompts
+    from harness.objectives.ppo import Ppo
+
+    model, tokenizer = lively(ref, kind, **KINDS[kind]), ref.tokenizer()
+    fits = model.config.max_position_embeddings - 4 - 5
+    rows = [{"prompt": "a" * length} for length in (fits, fits + 1)]
+    job: Any = SimpleNamespace(model=model, tokenizer=tokenizer, rows=rows)
+    kept, dropped = _prompts(Ppo(max_length=1 << 20, max_new_tokens=4), job)
+    assert (len(kept[0]), dropped) == (fits, 1)

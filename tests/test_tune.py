@@ -93,6 +93,20 @@ def test_every_method_gets_as_many_trials_and_the_winner_is_not_trained_again(
     assert again.ran == []
 
 
+@pytest.mark.parametrize(
+    ("scorer", "metric"),
+    [("bleu", "bleu"), ({"distinct": {"orders": [1, 2]}}, "distinct_2"),
+     ({"distinct": {"orders": [1], "label": "variety"}}, "variety")],
+)  # fmt: skip
+def test_metrics_that_a_scorers_fields_choose_can_be_tuned_on(
+    tuned: Workspace, scorer: Any, metric: str
+) -> None:
+    one_method(tuned)
+    tuned.write(scorers=[scorer], tune={**tuned.tree["tune"], "metric": metric})
+    (tuning,) = tuned.open().plan.tunings()
+    assert tuning.select is not None
+
+
 def test_selection_depends_on_no_test_row(tuned: Workspace) -> None:
     one_method(tuned)
     opened = tuned.open()

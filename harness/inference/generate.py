@@ -96,6 +96,9 @@ def _generate(
         max_new_tokens=options["max_new_tokens"],
         do_sample=False,
         num_beams=1,
+        # What is left open here, transformers takes from the model's own generation config.
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
         eos_token_id=sorted(eos),
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,

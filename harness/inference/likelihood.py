@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.data.render import encode, require_rows
+from harness.errors import StageFailed
 from harness.inference.context import context_of
 
 
@@ -155,6 +156,13 @@ def _diverge(
     ids, mask, scored = _tensors(model, tokenizer, batch)
     with torch.inference_mode():
         own, other = _logits(model, ids, mask)[scored], _logits(base, ids, mask)[scored]
+        if own.shape != other.shape:
+            raise StageFailed(
+                "other tokens",
+                f"the model has {own.shape[-1]} tokens and its base {other.shape[-1]}: there is no"
+                " divergence between their distributions",
+                fix="leave `kl` or the checkpoint out",
+            )
         parts = []
         for p, q in zip(own.split(_POSITIONS), other.split(_POSITIONS), strict=True):
             first, second = (q, p) if from_base else (p, q)

@@ -191,7 +191,8 @@ class GroupedRewardTrainer(RewardTrainer):
         terms = -logsigmoid(chosen - rejected - margins)
         if self.args.center_rewards_coefficient is not None:
             terms = terms + self.args.center_rewards_coefficient * (chosen + rejected) ** 2
-        loss = (terms * weights).sum() / weights.sum()
+        # A batch whose pairs all weigh nothing teaches nothing.
+        loss = (terms * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
         mode = "train" if self.model.training else "eval"
         if mode == "train":
             self._total_train_tokens += int(inputs["attention_mask"].sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -45,8 +45,8 @@ class Reward(TrainerObjective):
     (Touvron et al., 2023, arXiv:2307.09288, equation 2); 0: none."""
     center_rewards_coefficient: float | None = Field(None, ge=0)
     """Pulls rewards towards a mean of 0 (Eisenstein et al., 2023, arXiv:2312.09244)."""
-    dimension_weights: dict[str, float] = {}
-    """Dimension -> weight of its pairs; 1 where it is not named."""
+    dimension_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Dimension -> weight of its pairs, 0 for none; 1 where it is not named."""
     score_range: tuple[float, float] | None = None
     """Least and greatest score the data may have."""
     unusable: Literal["drop", "error"] = "drop"

@@ -75,12 +75,12 @@ def derived_seed(*parts: int | str) -> int:
 
 def drawn(rows: int, size: int, step: int, seed: int) -> list[int]:
     """Indexes of the rows of a step (from 0): passes over all rows, each in an order of its own."""
-    found = []
-    for place in range(step * size, (step + 1) * size):
-        epoch, index = divmod(place, rows)
+    found: list[int] = []
+    first, last = step * size, (step + 1) * size
+    for epoch in range(first // rows, (last - 1) // rows + 1):
         order = list(range(rows))
         random.Random(derived_seed("order", seed, epoch)).shuffle(order)
-        found.append(order[index])
+        found += order[max(0, first - epoch * rows) : last - epoch * rows]
     return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from harness.errors import DataError
+from harness.inference.context import context_of
 from harness.measure import tensor_bytes
 from harness.objectives._ppo import collapse, losses, state
 from harness.objectives._ppo.experience import experience
@@ -97,8 +98,8 @@ def _prompts(objective: Ppo, job: TrainJob) -> tuple[list[list[int]], int]:
     Raises:
         DataError: one is too long and `overlong` is `error`; none is short enough.
     """
-    context = getattr(job.model.config, "max_position_embeddings", None) or objective.max_length
-    room = min(objective.max_length, context) - objective.max_new_tokens
+    room = min(objective.max_length, context_of(job.model) or objective.max_length)
+    room -= objective.max_new_tokens
     found = [prompt_ids(job.tokenizer, row) for row in job.rows]
     kept = [prompt for prompt in found if 0 < len(prompt) <= room]
     dropped = len(found) - len(kept)
