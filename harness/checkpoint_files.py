@@ -83,8 +83,10 @@ def resolve_checkpoint(
         digest: sha256 of a file.
 
     Raises:
-        ModelError: no checkpoint, pickled weights only, of another method or another base.
+        ModelError: no checkpoint, pickled weights only, code of its own, of another method or
+            another base.
     """
+    _refuse_code(folder, where)
     adapter = folder / ADAPTER_CONFIG
     if not adapter.is_file():
         if not (folder / "config.json").is_file():
@@ -118,6 +120,18 @@ def resolve_checkpoint(
     return CheckpointInfo(folder, identity, name, fields, (warning,) if warning else ())
 
 
+def _refuse_code(folder: Path, where: str) -> None:
+    """A base's `trust_remote_code` is trust in its author, not in a checkpoint's."""
+    for name in ("config.json", "tokenizer_config.json", ADAPTER_CONFIG):
+        path = folder / name
+        if path.is_file() and "auto_map" in _object(path, where):
+            raise ModelError(
+                f"{path} names code of its own (auto_map), which is not run",
+                where=where,
+                fix="remove auto_map from the file, so that the model's own code is used",
+            )
+
+
 def require_weights(folder: Path, where: str) -> None:
     """An adapter's own safetensors file: without it PEFT turns to a pickle, which nothing hashed.
 
@@ -145,6 +159,10 @@ def read_config(folder: Path, where: str) -> dict[str, Any]:
             where=where,
             fix="name a folder that PEFT's save_pretrained() wrote",
         )
+    return _object(path, where)
+
+
+def _object(path: Path, where: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -400,3 +400,16 @@ def test_qlora_is_scored_in_4_bits_and_merged_into_whole_weights(
     )
     assert {str(p.dtype) for p in merged.parameters()} == {f"torch.{dtype}"}
     assert session.stored(opened)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "adapter_config.json"])
+def test_code_that_came_with_a_checkpoint_is_refused(
+    workspace: Workspace, lora: Path, name: str
+) -> None:
+    """`trust_remote_code` of a base is no trust in whoever made the checkpoint."""
+    path = lora / name
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps({**found, "auto_map": {"AutoConfig": "x.Y"}}), encoding="utf-8")
+    workspace.write(checkpoints={"theirs": str(lora)})
+    with pytest.raises(HarnessError, match="names code of its own"):
+        workspace.open()
