@@ -389,8 +389,13 @@ def test_resumed_run_keeps_the_same_best_checkpoint(
         with monkeypatch.context() as patched:
             patched.setattr(StepLog, "on_save", killed)
             assert overfitting.run().failed
-        assert list(overfitting.store.glob(f"train/*/work/checkpoint-{moment - 1}/complete"))
-    assert outputs(overfitting.run()) == outputs(whole)
+        (marked,) = overfitting.store.glob(f"train/*/work/checkpoint-{moment - 1}/complete")
+        spent = float(marked.read_text())
+    resumed = overfitting.run()
+    assert outputs(resumed) == outputs(whole)
+    (trained,) = [r for r in resumed.records.values() if r.kind == "train"]
+    # What it took counts every attempt's share, not the last one's alone.
+    assert trained.cost["train_seconds"] == pytest.approx(trained.cost["phases"]["train"] + spent)
 
 
 def test_keeping_the_best_without_validation_rows_is_refused(overfitting: Workspace) -> None:

@@ -75,7 +75,9 @@ def _cost(
     found = _means([record.cost for record in trained], _COSTS)
     before = [[records[s.key].cost.get("seconds", 0.0) for s in _before(p, records)] for p in paths]
     found["seconds_before"] = _mean([sum(seconds) for seconds in before if seconds])
-    found["train_seconds"] = _mean([r.cost.get("phases", {}).get("train") for r in trained])
+    found["train_seconds"] = _mean(
+        [r.cost.get("train_seconds", r.cost.get("phases", {}).get("train")) for r in trained]
+    )
     generated = [records[g.key] for p in paths for g in p.generate.values()]
     found["tokens_per_second"] = _mean([r.cost.get("tokens_per_second") for r in generated])
     peaks = [r.cost.get("peak_memory", {}) for r in trained]

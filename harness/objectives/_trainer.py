@@ -80,7 +80,8 @@ class StepLog(TrainerCallback):
     def __init__(self, job: TrainJob, budget: Budget | None = None, generation: int = 0) -> None:
         self.job, self.seconds = job, []  # type: tuple[TrainJob, list[float]]
         self._budget, self._generation = budget, generation
-        self._saved = self._began = time.monotonic()
+        self._saved = self._began = self._opened = time.monotonic()
+        self.earlier = _spent(last_checkpoint(job.checkpoints))
         self._log: Any = None
         self._tokens = 0.0
 
@@ -147,7 +148,7 @@ class StepLog(TrainerCallback):
         os.fsync(self._log.fileno())
         log = self.job.step_log.read_text(encoding="utf-8")
         write_atomic(folder / self.job.step_log.name, log)
-        write_atomic(folder / COMPLETE, "")
+        write_atomic(folder / COMPLETE, f"{self.earlier + time.monotonic() - self._opened:.3f}")
         for older in self.job.checkpoints.glob("checkpoint-*"):
             if older != folder:
                 _remove(older)
@@ -202,6 +203,7 @@ def run(
         steps=len(steps),
         tokens=int(trainer.state.num_input_tokens_seen or _tokens(steps)),
         seconds_per_step=sorted(log.seconds)[len(log.seconds) // 2] if log.seconds else 0.0,
+        earlier_seconds=log.earlier,
         saved_activation_bytes=first.activations,
         optimizer_bytes=optimizer_bytes(trainer),
         gradient_bytes=first.gradients,
@@ -225,6 +227,11 @@ def last_checkpoint(folder: Path) -> Path | None:
         else:
             _remove(path)
     return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def _spent(checkpoint: Path | None) -> float:
+    """Seconds of training behind a checkpoint, by every attempt that led to it."""
+    return float((checkpoint / COMPLETE).read_text(encoding="utf-8") or 0) if checkpoint else 0.0
 
 
 def _restore(saved: Path, step_log: Path) -> None:

@@ -81,6 +81,7 @@ class TrainResult:
         tokens: tokens the model saw, padding excluded, over all epochs.
         seconds_per_step: median wall time of a step, in seconds.
         saved_activation_bytes: bytes autograd kept at the first step, parameters excluded.
+        earlier_seconds: of the attempts that led to the checkpoint it went on from.
     """
 
     steps: int
@@ -92,6 +93,7 @@ class TrainResult:
     arguments: Mapping[str, Any]
     metrics: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = None
+    earlier_seconds: float = 0.0
 
 
 class Objective(Component):

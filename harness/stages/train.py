@@ -196,7 +196,7 @@ def _cost(job: Job, model: Any, result: TrainResult) -> dict[str, Any]:
     total = number_count(model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     flops = training_flops(total, trainable, result.tokens)
-    seconds = job.ledger.phases["train"]
+    seconds = job.ledger.phases["train"] + result.earlier_seconds
     parts = {
         "weights": tensor_bytes(model.parameters()),
         "gradients": result.gradient_bytes,
@@ -210,6 +210,7 @@ def _cost(job: Job, model: Any, result: TrainResult) -> dict[str, Any]:
         "flops": flops,
         "flops_source": "4ND + 2N'D, N parameters, N' trainable, D tokens (arXiv:2001.08361)",
         "flops_per_second": flops / seconds,
+        "train_seconds": seconds,
         "seconds_per_step": result.seconds_per_step,
         "state": parts,
         "state_bytes": sum(part or 0 for part in parts.values()),
