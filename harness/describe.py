@@ -38,7 +38,7 @@ def ledger(outcome: Outcome, wall: Mapping[str, float], slots: int, planned: Pla
                      " variant ran its whole path)")  # fmt: skip
         lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")
         given = slots * (wall["data stages"] + wall["other stages"])
-        what = "starting workers, scheduling" + (f"; {slots} slots in all" if slots > 1 else "")
+        what = "slots without work, starting workers" + (f"; {slots} in all" if slots > 1 else "")
         lines.append(f"  {'waiting':<14} {given - inside:6.1f} s  ({what})")
     for name in ("compare and report", "report"):
         if name in wall:
