@@ -32,7 +32,11 @@ matrix:
             learning_rate: {rate}}}
 scorers: [exact_match]
 generate: {{max_new_tokens: 8}}
+executor: {{local: {{threads: {threads}}}}}
 """
+THREADS = 1
+"""Of both sides: with every core in one computation, whatever else wakes up holds all of it up, and
+the ratio is the machine's."""
 
 
 def plain(steps: int) -> dict[str, Any]:
@@ -44,6 +48,7 @@ def plain(steps: int) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    torch.set_num_threads(THREADS)
     seconds: list[float] = []
 
     class Clock(TrainerCallback):
@@ -84,7 +89,7 @@ def through_harness(steps: int) -> dict[str, Any]:
                 model=POCKET / "models" / "pocket-1m",
                 train=POCKET / "instruct" / "train.jsonl",
                 test=POCKET / "instruct" / "test.jsonl",
-                steps=steps, batch=BATCH, length=LENGTH, rate=RATE,
+                steps=steps, batch=BATCH, length=LENGTH, rate=RATE, threads=THREADS,
             )
         )  # fmt: skip
         command = [sys.executable, "-m", "harness.cli", "run", str(suite), "--store",
