@@ -117,9 +117,15 @@ class ModelRef:
             use_safetensors=True,
             **options,
         )
-        if head == "score":  # it finds a row's end by it, whatever else the model's config names
+        if head == "score" and self._has_tokenizer():
+            # It finds a row's end by it, whatever else the model's config names.
             model.config.get_text_config().pad_token_id = self.tokenizer().pad_token_id
         return (model if quantization is not None else model.to(self.device)).eval()
+
+    def _has_tokenizer(self) -> bool:
+        """False for weights alone, whose config has the token that they were trained with."""
+        folder = Path(self.source)
+        return not folder.is_dir() or (folder / "tokenizer_config.json").is_file()
 
     def tokenizer(self) -> Any:
         """The tokenizer, with the suite's chat template where it gives one, and a pad token."""

@@ -90,6 +90,7 @@ def test_run_killed_at_twenty_moments_ends_with_the_same_outputs(
     assert outputs(workspace.run()) == undisturbed
 
 
+@pytest.mark.slow
 def test_dead_worker_takes_one_stage_with_it(workspace: Workspace) -> None:
     slow_suite(workspace)
 
