@@ -10,6 +10,7 @@ from typing import Any
 from harness import component
 from harness.errors import SuiteError, unknown
 from harness.hyper import check_hyper, holds
+from harness.matrix_axes import check_axes, evaluations, trained_on
 from harness.matrix_checkpoints import (
     checkpoint_cells,
     is_sibling,
@@ -88,9 +89,9 @@ def expand(suite: Suite, only: str | None = None) -> list[Variant]:
     Raises:
         SuiteError: an axis, name or hyper-parameter that does not exist; nothing left to run.
     """
-    _check_axes(suite)
+    check_axes(suite)
     uses, cells = _uses(suite), _cells(suite)
-    given = [Variant(**fields) for fields in checkpoint_cells(suite, _evaluations(suite))]
+    given = [Variant(**fields) for fields in checkpoint_cells(suite, evaluations(suite))]
     if not (uses or cells or given):
         raise SuiteError(
             "nothing to run",
@@ -123,51 +124,6 @@ def baseline_of(suite: Suite, variants: Iterable[Variant]) -> str:
     return suite.baseline
 
 
-def _check_axes(suite: Suite) -> None:
-    for axis, values in suite.matrix.items():
-        where = f"matrix.{axis}"
-        if axis not in AXES and "." not in axis:
-            raise SuiteError(unknown("axis", axis, AXES, hint="or component.field"), where=where)
-        if not values:
-            raise SuiteError("the axis is empty", where=where, fix="list at least one value")
-    for axis in ("method", "objective") if suite.matrix else ():
-        if axis not in suite.matrix:
-            raise SuiteError(
-                f"the matrix has no {axis}", where="matrix", fix=f"add `{axis}: [...]`"
-            )
-    _check_names("model", suite.matrix.get("model", []), suite.models, "models")
-    _check_names("data", suite.matrix.get("data", []), suite.data, "data")
-    _check_names("data", suite.evaluate, suite.data, "data", where="evaluate")
-    for name in _evaluations(suite):
-        if suite.data[name].test is None:
-            raise SuiteError(
-                "no test rows to score on", where=f"data.{name}", fix="add `test:` or `evaluate:`"
-            )
-
-
-def _check_names(
-    axis: str, given: Iterable[Any], known: Mapping[str, Any], table: str, where: str = ""
-) -> None:
-    for index, name in enumerate(given):
-        if name not in known:
-            message = unknown(axis, str(name), known, hint=f"the keys of `{table}:`")
-            raise SuiteError(message, where=where or f"matrix.{axis}[{index}]")
-
-
-def _trained_on(suite: Suite) -> list[str]:
-    if not suite.matrix:
-        return []
-    return suite.matrix.get("data") or [n for n, d in suite.data.items() if d.train is not None]
-
-
-def _evaluations(suite: Suite) -> list[str]:
-    return (
-        suite.evaluate
-        or _trained_on(suite)
-        or [name for name, given in suite.data.items() if given.test is not None]
-    )
-
-
 def _uses(suite: Suite) -> list[Variant]:
     """The untrained models, at each use the suite names."""
     models = suite.matrix.get("model") or list(suite.models)
@@ -175,7 +131,7 @@ def _uses(suite: Suite) -> list[Variant]:
     found = []
     for model, (use, generate) in itertools.product(models, suite.base.items()):
         name = f"{use}@{model}" if several else use
-        for entry in _evaluations(suite):
+        for entry in evaluations(suite):
             if generate.num_fewshot and suite.data[entry].train is None:
                 raise SuiteError(
                     f"shots are drawn from training rows, and data.{entry} has none",
@@ -183,8 +139,8 @@ def _uses(suite: Suite) -> list[Variant]:
                     fix=f"add `train:` to data.{entry}, or set num_fewshot: 0",
                 )
         labels = {"model": model, "method": "none", "objective": use}
-        evaluations = tuple(_evaluations(suite))
-        found.append(Variant(name, name, model, None, None, None, 0, generate, evaluations, labels))
+        scored = tuple(evaluations(suite))
+        found.append(Variant(name, name, model, None, None, None, 0, generate, scored, labels))
     return found
 
 
@@ -198,12 +154,12 @@ def _cells(suite: Suite) -> list[Variant]:
         return []
     axes: dict[str, list[Any]] = {
         "model": suite.matrix.get("model") or list(suite.models),
-        "data": _trained_on(suite),
+        "data": trained_on(suite),
         "method": suite.matrix["method"],
         "objective": suite.matrix["objective"],
     }
     hyper = {axis: values for axis, values in suite.matrix.items() if axis not in AXES}
-    check_hyper(suite, hyper, _trained_on(suite), in_recipes(suite))
+    check_hyper(suite, hyper, trained_on(suite), in_recipes(suite))
     found: dict[str, Variant] = {}
     for indexes in itertools.product(*(range(len(values)) for values in axes.values())):
         cell = {axis: (axes[axis][i], i) for axis, i in zip(axes, indexes, strict=True)}

@@ -94,14 +94,8 @@ def require_own_names(
     """Variants of different origins must not have one name.
 
     Raises:
-        SuiteError: two of them would be one variant, or there is none at all.
+        SuiteError: two of them would be one variant.
     """
-    if not (uses or cells or given):
-        raise SuiteError(
-            "nothing to run",
-            where="matrix",
-            fix="add methods and objectives, `base:` or `checkpoints:`",
-        )
     for place, named in (("base", uses), ("checkpoints", given)):
         others = {
             v.group for kind in (uses, cells, given, merged) if kind is not named for v in kind

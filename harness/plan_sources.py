@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.data_spec import Split
 from harness.errors import SuiteError, unknown
 from harness.executors.base import Executor
 from harness.locate import locate
@@ -14,7 +15,7 @@ from harness.model_files import ModelInfo, ModelSpec, resolve_model
 from harness.plan_graph import STAGE_VERSIONS
 from harness.stage import Stage
 from harness.store import Store
-from harness.suite import Split, Suite
+from harness.suite import Suite
 
 
 class Sources:

@@ -22,8 +22,8 @@ from harness.data.cells import Unusable
 from harness.data.layouts import detect, normal
 from harness.data.load import Rows, load_rows
 from harness.data.mixture import mix
+from harness.data_spec import Split
 from harness.errors import DataError, HarnessError
-from harness.suite import Split
 
 COLUMNS = {"id", "cluster", "group", "references"}
 
@@ -108,7 +108,7 @@ def offline(home: Path, source: str, **fields: Any) -> subprocess.CompletedProce
     code = (
         "import json, sys\n"
         "from harness.data.load import load_rows\n"
-        "from harness.suite import Split\n"
+        "from harness.data_spec import Split\n"
         "from harness.errors import DataError\n"
         "fields = json.loads(sys.argv[1])\n"
         "try:\n"

@@ -15,6 +15,7 @@ from conftest import Workspace, chat_rows, write_jsonl
 from test_run import outputs
 
 from harness import session
+from harness.job import WORK
 
 LONG = {"sft": {"learning_rate": 1e-3, "per_device_train_batch_size": 4, "max_length": 64,
                 "num_train_epochs": 20}}  # fmt: skip
@@ -65,13 +66,13 @@ def test_killed_run_goes_on_to_the_same_outputs(
 ) -> None:
     moments = [
         ("train/*/stage.json", 0.0),
-        ("train/*/work/*/complete", 0.0),
+        (f"train/*/{WORK}/*/complete", 0.0),
         ("generate/*/x*", 0.0),
     ]
     assert kill_when(workspace, *moments[0])
     assert kill_when(workspace, *moments[1])
     assert not list(workspace.store.glob("train/*/record.json"))
-    resumed = list(workspace.store.glob("train/*/work/*/complete"))
+    resumed = list(workspace.store.glob(f"train/*/{WORK}/*/complete"))
     assert resumed
     kill_when(workspace, "train/*/record.json")
     assert outputs(workspace.run()) == undisturbed
@@ -95,7 +96,7 @@ def test_dead_worker_takes_one_stage_with_it(workspace: Workspace) -> None:
     slow_suite(workspace)
 
     def assassin() -> None:
-        while not list(workspace.store.glob("train/*/work/*/complete")):
+        while not list(workspace.store.glob(f"train/*/{WORK}/*/complete")):
             time.sleep(0.02)
         found = subprocess.run(
             ["pgrep", "-P", str(os.getpid()), "-f", "harness.worker"],

@@ -18,10 +18,11 @@ from harness.data.mixture import mix
 from harness.data.preferences import Reading
 from harness.data.render import answer, encode, layout_of, trained_length
 from harness.data.statistics import content_bytes
+from harness.data_spec import Split
 from harness.errors import DataError, HarnessError, SuiteError
 from harness.locate import package_suites
 from harness.objectives._pairs import grouped, pairs_of
-from harness.suite import Split, load_suite
+from harness.suite import load_suite
 
 POCKET = package_suites() / "pocket" / "preference"
 FOUR = {"prompt": "q", "responses": ["a", "b", "c", "d"]}

@@ -18,6 +18,7 @@ from test_run import kinds, labels, outputs
 from harness import compare as comparing
 from harness import session
 from harness.errors import SuiteError
+from harness.job import WORK
 from harness.schedule import Outcome
 from harness.stage import Stage
 from harness.tune import Range, Tune, propose
@@ -389,7 +390,7 @@ def test_resumed_run_keeps_the_same_best_checkpoint(
         with monkeypatch.context() as patched:
             patched.setattr(StepLog, "on_save", killed)
             assert overfitting.run().failed
-        (marked,) = overfitting.store.glob(f"train/*/work/checkpoint-{moment - 1}/complete")
+        (marked,) = overfitting.store.glob(f"train/*/{WORK}/checkpoint-{moment - 1}/complete")
         spent = float(marked.read_text())
     resumed = overfitting.run()
     assert outputs(resumed) == outputs(whole)
