@@ -25,6 +25,8 @@ from transformers import (
 )
 
 from harness.errors import DataError, StageFailed
+from harness.inference.batches import budget_batches
+from harness.inference.sampling import nucleus
 from harness.objectives._ppo import losses
 from harness.objectives._ppo.experience import experience
 from harness.objectives._ppo.improve import _backward
@@ -32,9 +34,7 @@ from harness.objectives._ppo.models import Actor, scorer
 from harness.objectives._ppo.rollout import (
     Rollouts,
     Sampling,
-    budget_batches,
     drawn,
-    nucleus,
     sample,
 )
 from harness.objectives._ppo.trainer import train

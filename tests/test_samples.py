@@ -69,7 +69,7 @@ def test_tokens_come_as_often_as_their_probability(temperature: float, top_p: fl
     import torch
 
     logits = torch.tensor([2.0, 0.5, 1.0, -1.0])
-    draw = sampler(range(4000), {"temperature": temperature, "top_p": top_p})
+    draw = sampler(range(4000), temperature, top_p)
     chosen = Counter(draw(None, logits.expand(4000, -1)).argmax(-1).tolist())
     wanted = (logits / temperature).softmax(-1)
     kept, total = set(), 0.0

@@ -161,6 +161,14 @@ def answer(row: Row) -> str:
     return value if isinstance(value, str) else str(value[-1]["content"]) if value else ""
 
 
+def asked_ids(tokenizer: Any, row: Row) -> list[int]:
+    """Tokens of what a row asks, in whatever layout it is: what an answer is sampled after."""
+    asked = row["messages"][:-1] if "messages" in row else row["prompt"]
+    if isinstance(asked, str):
+        return list(tokenizer(text=asked)["input_ids"])
+    return chat_ids(tokenizer, asked, add_generation_prompt=True)
+
+
 def prompt_ids(
     tokenizer: Any, row: Row, shots: Sequence[Row], generate: Mapping[str, Any]
 ) -> list[int]:
@@ -173,7 +181,7 @@ def prompt_ids(
         turns = [turn for shot in shots for turn in turns_of(shot) or []]
         return chat_ids(tokenizer, [*turns, *_asked(row)], add_generation_prompt=True)
     if turns_of(row) is None and not shots and generate["apply_chat_template"]:
-        return list(tokenizer(text=row["prompt"])["input_ids"])
+        return asked_ids(tokenizer, row)
     parts = [f"{question(s)}{generate['target_delimiter']}{answer(s)}" for s in shots]
     parts.append(f"{question(row)}{generate['target_delimiter']}".rstrip(" "))
     return list(tokenizer(text=generate["fewshot_delimiter"].join(parts))["input_ids"])

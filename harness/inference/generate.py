@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import StageFailed
+from harness.inference.batches import budget_batches, end_tokens, padded
 from harness.inference.context import context_of
 from harness.inference.sampling import sampler
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
 
 
 @dataclass(frozen=True)
@@ -56,21 +60,13 @@ def generate(
                 fix="lower generate.max_new_tokens or num_fewshot, or filter the test rows",
             )
     answers: dict[int, Answer] = {}
-    for batch in _batches(prompts, room, options["batch_tokens"]):
+    for batch in budget_batches([len(p) + room for p in prompts], options["batch_tokens"]):
         own = None if seeds is None else [seeds[i] for i in batch]
         names = {"adapter_names": [adapter_names[i] for i in batch]} if adapter_names else {}
         found = _generate(model, tokenizer, [prompts[i] for i in batch], options, names, own)
         answers.update(zip(batch, found, strict=True))
         progress(len(answers), len(prompts), "answers")
     return [answers[i] for i in range(len(prompts))]
-
-
-def _batches(prompts: Sequence[list[int]], room: int, budget: int) -> Iterator[list[int]]:
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-    while order:
-        size = max(1, budget // (len(prompts[order[0]]) + room))
-        yield order[:size]
-        order = order[size:]
 
 
 def _generate(
@@ -82,50 +78,49 @@ def _generate(
     seeds: Sequence[int] | None,
 ) -> list[Answer]:
     import torch
-    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+    from transformers import LogitsProcessorList, StoppingCriteriaList
 
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), tokenizer.pad_token_id)
-    mask = torch.zeros_like(ids)
-    for i, prompt in enumerate(prompts):  # padded on the left, so that answers start together
-        ids[i, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[i, longest - len(prompt) :] = 1
-    eos = _eos_ids(model, tokenizer)
+    ids, mask = padded(prompts, tokenizer.pad_token_id, left=True)
+    longest, eos = ids.shape[1], end_tokens(model, tokenizer)
     stop = _stopper(tokenizer, longest, options["until"])
-    config = GenerationConfig(
-        max_new_tokens=options["max_new_tokens"],
-        do_sample=False,
-        num_beams=1,
-        # What is left open here, transformers takes from the model's own generation config.
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        eos_token_id=sorted(eos),
-        pad_token_id=tokenizer.pad_token_id,
-        use_cache=True,
-    )
     with torch.inference_mode():
         whole = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
-            generation_config=config,
+            generation_config=plain_generation(
+                options["max_new_tokens"], eos, tokenizer.pad_token_id
+            ),
             stopping_criteria=StoppingCriteriaList([stop] if stop else []),
             logits_processor=LogitsProcessorList(
-                [] if seeds is None else [sampler(seeds, options)]
+                [] if seeds is None else [sampler(seeds, options["temperature"], options["top_p"])]
             ),
             **names,
         )
     return [_answer(tokenizer, row, eos, options) for row in whole[:, longest:].cpu().tolist()]
 
 
-def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Every token that ends an answer, from the tokenizer and the model's generation config."""
-    given = getattr(model, "generation_config", None)
-    listed = given.eos_token_id if given is not None else None
-    ids = set(listed if isinstance(listed, list) else [listed])
-    return {i for i in ids | {tokenizer.eos_token_id} if i is not None}
+def plain_generation(max_new_tokens: int, eos: Collection[int], pad: int) -> GenerationConfig:
+    """Greedy decoding, which a sampler that leaves one token possible turns into sampling.
+
+    What is left open, transformers takes from the model's own generation config.
+    """
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        eos_token_id=sorted(eos),
+        pad_token_id=pad,
+        use_cache=True,
+    )
 
 
-def _answer(tokenizer: Any, ids: list[int], eos: set[int], options: Mapping[str, Any]) -> Answer:
+def _answer(
+    tokenizer: Any, ids: list[int], eos: frozenset[int], options: Mapping[str, Any]
+) -> Answer:
     end = next((i for i, token in enumerate(ids) if token in eos), None)
     text = tokenizer.decode(ids[:end], skip_special_tokens=True)
     cuts = [found for stop in options["until"] if (found := text.find(stop)) >= 0]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.data.render import encode, require_rows
 from harness.errors import StageFailed
+from harness.inference.batches import budget_batches
 from harness.inference.context import context_of
 
 
@@ -94,7 +94,8 @@ def _over_windows(
         windows += _windows(index, ids, start, limit, min(stride, limit))
     totals, counts = [0.0] * len(rows), [0] * len(rows)
     finished = 0
-    for batch in _batches(windows, batch_tokens):
+    for chosen in budget_batches([len(window.ids) for window in windows], batch_tokens):
+        batch = [windows[i] for i in chosen]
         for window, (amount, count) in zip(batch, measure(batch), strict=True):
             totals[window.row] += amount
             counts[window.row] += count
@@ -119,15 +120,6 @@ def _windows(row: int, ids: list[int], start: int, limit: int, stride: int) -> I
         yield Window(row, ids[begin:end], scored - begin)
         scored, begin = end, begin + stride
         begin = min(begin, scored - 1)
-
-
-def _batches(windows: list[Window], budget: int) -> Iterator[list[Window]]:
-    """Windows of like length together, within a budget of padded tokens."""
-    ordered = sorted(windows, key=lambda w: (-len(w.ids), w.row))
-    while ordered:
-        size = max(1, budget // len(ordered[0].ids))
-        yield list(itertools.islice(ordered, size))
-        ordered = ordered[size:]
 
 
 def _score(model: Any, tokenizer: Any, batch: list[Window]) -> list[tuple[float, int]]:

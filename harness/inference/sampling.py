@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def seed_of(base: int, example: str, number: int) -> int:
@@ -13,15 +16,12 @@ def seed_of(base: int, example: str, number: int) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
-def sampler(seeds: Sequence[int], options: Mapping[str, Any]) -> Any:
+def sampler(seeds: Sequence[int], temperature: float, top_p: float) -> Any:
     """A logits processor that draws each row's token and leaves no other to choose.
 
-    One uniform number a row and step, from the row's own generator, is looked up in the cumulative
-    distribution; so a row draws the same whatever stands beside it. transformers' own sampling
-    draws for the whole batch from one generator.
-
-    Args:
-        options: `temperature`, and `top_p` (Holtzman et al., 2020, arXiv:1904.09751).
+    One uniform number a row and step, from the row's own generator, is looked up in the cumulated
+    probabilities; so a row draws the same whatever stands beside it, and when others end.
+    transformers' own sampling draws for the whole batch from one generator.
     """
     import torch
     from transformers import LogitsProcessor
@@ -30,17 +30,25 @@ def sampler(seeds: Sequence[int], options: Mapping[str, Any]) -> Any:
 
     class Sampler(LogitsProcessor):
         def __call__(self, input_ids: Any, scores: Any) -> Any:
-            likely = (scores.double() / options["temperature"]).softmax(-1)
-            ordered, tokens = likely.sort(dim=-1, descending=True, stable=True)
-            before = ordered.cumsum(-1) - ordered
-            ordered = ordered.masked_fill(before >= options["top_p"], 0.0)
-            draws = torch.stack(
-                [torch.rand(1, generator=g, dtype=torch.float64) for g in generators]
-            )
-            reached = ordered.cumsum(-1)
-            wanted = draws.to(scores.device) * reached[:, -1:]
-            place = torch.searchsorted(reached, wanted, right=True).clamp(max=likely.shape[-1] - 1)
-            chosen = tokens.gather(-1, place)
-            return torch.full_like(scores, -torch.inf).scatter_(-1, chosen, 0.0)
+            """Scores (rows, vocabulary) with 0 at the sampled token and -inf elsewhere."""
+            likely = (scores.double() / temperature).softmax(-1)
+            reached = (nucleus(likely, top_p) if top_p < 1 else likely).cumsum(-1)
+            draws = [torch.rand(1, generator=g, dtype=torch.float64) for g in generators]
+            wanted = torch.stack(draws).to(scores.device) * reached[:, -1:]
+            # The first whose cumulated probability exceeds the number: never one of probability 0.
+            token = torch.searchsorted(reached, wanted, right=True).clamp(max=scores.shape[1] - 1)
+            return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)
 
     return Sampler()
+
+
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Probabilities (rows, vocabulary) of the likeliest tokens that together reach top_p, others 0.
+
+    Holtzman et al. (2020, arXiv:1904.09751), section 3.1; not normalised again.
+    """
+    import torch
+
+    ordered, index = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(-1) - ordered
+    return torch.zeros_like(probabilities).scatter_(-1, index, ordered * (before < top_p))

@@ -13,10 +13,10 @@ from transformers import Trainer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from trl.trainer import grpo_trainer, rloo_trainer
 
+from harness.data.render import asked_ids
 from harness.errors import DataError, StageFailed
 from harness.objectives._online import Online
 from harness.objectives._ppo.models import scorer
-from harness.objectives._ppo.rollout import prompt_ids
 from harness.objectives._reward_functions import FUNCTIONS
 from harness.objectives._start import (
     as_it_is,
@@ -94,7 +94,7 @@ def _prompts(objective: Online, job: TrainJob) -> tuple[list[Row], int]:
     """Rows whose prompts leave room for an answer, and how many did not."""
     context = getattr(job.model.config, "max_position_embeddings", None) or objective.max_length
     room = min(objective.max_length, context) - objective.max_new_tokens
-    kept = [row for row in job.rows if 0 < len(prompt_ids(job.tokenizer, row)) <= room]
+    kept = [row for row in job.rows if 0 < len(asked_ids(job.tokenizer, row)) <= room]
     dropped = len(job.rows) - len(kept)
     if dropped and objective.overlong == "error":
         raise DataError(
@@ -124,7 +124,7 @@ def _rewards(objective: Online, job: TrainJob, rows: Sequence[Row]) -> list[Call
     score = scorer(job, job.tokenizer.eos_token_id if pad is None else pad, _SCORED_TOKENS)
 
     def reward_model(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
-        asked = [prompt_ids(job.tokenizer, {"prompt": prompt}) for prompt in prompts]
+        asked = [asked_ids(job.tokenizer, {"prompt": prompt}) for prompt in prompts]
         return [_number(value) for value in score(asked, completion_ids).tolist()]
 
     return [reward_model]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harness.inference.batches import budget_batches
 from harness.objectives._ppo import losses
 from harness.objectives._ppo.models import Actor, batch_of, reference_logits
-from harness.objectives._ppo.rollout import Rollouts, budget_batches
+from harness.objectives._ppo.rollout import Rollouts
 from harness.objectives.ppo import Ppo
 
 Score = Callable[[list[list[int]], list[list[int]]], Tensor]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import StageFailed
+from harness.inference.batches import budget_batches, padded
 from harness.objectives._ppo.activations import KeptActivations
-from harness.objectives._ppo.rollout import budget_batches, padded
 from harness.objectives.base import TrainJob
 from harness.objectives.ppo import Ppo
 

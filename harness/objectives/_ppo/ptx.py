@@ -11,8 +11,9 @@ from torch.nn.functional import cross_entropy
 
 from harness.data.render import encode
 from harness.errors import StageFailed
+from harness.inference.batches import budget_batches, padded
 from harness.objectives._ppo.models import autocast, full
-from harness.objectives._ppo.rollout import budget_batches, derived_seed, padded
+from harness.objectives._ppo.rollout import derived_seed
 from harness.objectives.base import Row, TrainJob
 from harness.objectives.ppo_ptx import PpoPtx
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 import torch
 
+from harness.data.render import asked_ids
 from harness.errors import DataError
+from harness.inference.batches import end_tokens
 from harness.inference.context import context_of
 from harness.measure import tensor_bytes
 from harness.objectives._ppo import collapse, losses, state
@@ -25,8 +27,6 @@ from harness.objectives._ppo.rollout import (
     Sampling,
     derived_seed,
     drawn,
-    end_tokens,
-    prompt_ids,
     sample,
 )
 from harness.objectives.base import TrainJob, TrainResult
@@ -100,7 +100,7 @@ def _prompts(objective: Ppo, job: TrainJob) -> tuple[list[list[int]], int]:
     """
     room = min(objective.max_length, context_of(job.model) or objective.max_length)
     room -= objective.max_new_tokens
-    found = [prompt_ids(job.tokenizer, row) for row in job.rows]
+    found = [asked_ids(job.tokenizer, row) for row in job.rows]
     kept = [prompt for prompt in found if 0 < len(prompt) <= room]
     dropped = len(found) - len(kept)
     if not kept or (dropped and objective.overlong == "error"):

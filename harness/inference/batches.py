@@ -1,0 +1,44 @@
+"""Rows of tokens in batches of a token budget, alike wherever a model is run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def budget_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indexes in batches of at most `budget` padded tokens (one row at least), longest first."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    while order:
+        size = max(1, budget // max(1, lengths[order[0]]))
+        yield order[:size]
+        order = order[size:]
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, (rows, longest) each.
+
+    Args:
+        left: pad on the left, so that answers start together.
+    """
+    import torch
+
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        start = longest - len(row) if left else 0
+        ids[i, start : start + len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[i, start : start + len(row)] = 1
+    return ids, mask
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends an answer, from the tokenizer and the model's generation config."""
+    config = getattr(model, "generation_config", None)
+    listed = config.eos_token_id if config is not None else None
+    known = listed if isinstance(listed, list) else [listed]
+    return frozenset(i for i in [*known, tokenizer.eos_token_id] if i is not None)
