@@ -152,7 +152,12 @@ def gradients(model: Any) -> Any:
 @needs_bitsandbytes
 @pytest.mark.parametrize(
     ("dtype", "options"),
-    [("float32", {}), ("float32", {"use_dora": True}), ("bfloat16", {})],
+    [
+        ("float32", {}),
+        ("float32", {"use_dora": True}),
+        ("float32", {"adapter_dtype": "float32"}),
+        ("bfloat16", {}),
+    ],
 )
 def test_contract_holds_on_a_quantised_base(
     tiny_model: Path, tmp_path: Path, dtype: str, options: dict[str, Any]
@@ -166,7 +171,9 @@ def test_contract_holds_on_a_quantised_base(
     info, before = method.describe(base), logits(base)
     model = method.attach(base)
     start = logits(model)  # DoRA computes its norms in bfloat16, and starts that far from the base
-    assert (start - before).abs().max() <= (5e-3 if options else 0) * before.abs().max()
+    assert (start - before).abs().max() <= (
+        5e-3 if "use_dora" in options else 0
+    ) * before.abs().max()
     trained = method.trainable_state(model)
     assert method.count_trainable(info) == sum(t.numel() for t in trained.values())
     state = method.state_bytes(info, dtype)
@@ -246,3 +253,19 @@ def test_training_equals_plain_trl_and_peft(workspace: Workspace, tiny_model: Pa
     assert found == pytest.approx(expected, abs=0, rel=1e-6)
     info = make("full").describe(make("full").load(ModelRef(str(tiny_model), "float32", "cpu")))
     assert record.cost["parameters"] == (info.parameters or 0) + record.cost["trainable_parameters"]
+
+
+@needs_bitsandbytes
+def test_an_adapter_in_float32_stays_so_through_training(workspace: Workspace) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    method = {"qlora": {"r": 4, "adapter_dtype": "float32"}}
+    workspace.write(matrix={**workspace.tree["matrix"], "method": [method]})
+    outcome = workspace.run()
+    assert not outcome.failed, [r.error for r in outcome.failed]
+    (saved,) = workspace.store.glob("train/*/checkpoint/adapter_model.safetensors")
+    tensors = load_file(saved)
+    assert {t.dtype for t in tensors.values()} == {torch.float32}
+    coarse = sum(torch.equal(t, t.bfloat16().float()) for t in tensors.values())
+    assert coarse == 0  # none of them went through bfloat16

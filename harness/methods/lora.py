@@ -96,7 +96,7 @@ class Lora(PeftMethod):
             task_type=task_of(base),
             modules_to_save=list(also_train) or None,
             fan_in_fan_out=base.config.model_type == "gpt2",
-            **self.model_dump(),
+            **self.model_dump(include=set(Lora.model_fields)),
         )
 
     def count_trainable(self, info: ModelInfo) -> int | None:

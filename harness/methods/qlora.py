@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.methods._peft import matches, sides
-from harness.methods.base import Head
+from harness.methods.base import BYTES, Head
 from harness.methods.lora import Lora
 from harness.model_files import ModelInfo, ModelRef
 
@@ -26,11 +26,12 @@ class Qlora(Lora):
 
     The linear layers inside the blocks are quantised as they are read and computed in the suite's
     dtype; embeddings, norms and the head stay whole, in float32, as PEFT prepares them. The adapter
-    trains in bfloat16, as in the paper and in TRL (DoRA's magnitudes in float32).
+    trains in bfloat16, as in the paper and in TRL (DoRA's magnitudes in float32), unless
+    `adapter_dtype` says otherwise.
 
     Trainable parameters: as `lora`'s. State: for Q quantised and U other base parameters, Q / 2 + 4
     U bytes of weights (and about Q / 64 more of scales, which are no parameters), and 8 bytes for
-    each of the adapter's (bfloat16 weight, gradient and AdamW's two moments).
+    each of the adapter's (bfloat16 weight, gradient and AdamW's two moments; 16 in float32).
     """
 
     VERSION = 1
@@ -39,6 +40,9 @@ class Qlora(Lora):
 
     init_lora_weights: Literal[True, "gaussian"] = True
     """As in PEFT; both start at the base exactly. PiSSA and OLoRA need whole weights."""
+    adapter_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """What the adapter trains in. A CPU without bfloat16 instructions multiplies float32 far
+    faster."""
 
     def load(self, ref: ModelRef, head: Head = "lm") -> PreTrainedModel:
         import torch
@@ -59,15 +63,25 @@ class Qlora(Lora):
         return base.eval()  # type: ignore[no-any-return]
 
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
-        return _in_bfloat16(super().attach(base, also_train))
+        return self._cast(super().attach(base, also_train))
 
     def resume(
         self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
     ) -> Any:
-        return _in_bfloat16(super().resume(base, checkpoint, also_train))
+        return self._cast(super().resume(base, checkpoint, also_train))
 
     def put_on(self, model: Any, checkpoint: Path, name: str = "default") -> Any:
-        return _in_bfloat16(super().put_on(model, checkpoint, name))
+        return self._cast(super().put_on(model, checkpoint, name))
+
+    def _cast(self, model: Any) -> Any:
+        """The adapter in its dtype, as TRL has it on a quantised base; here from the start, so that
+        a checkpoint reloads to the same arithmetic, whatever trained it."""
+        import torch
+
+        for name, parameter in model.named_parameters():
+            if "lora_" in name and "lora_magnitude_vector" not in name:
+                parameter.data = parameter.data.to(getattr(torch, self.adapter_dtype))
+        return model
 
     def proofs(self, model: Any) -> dict[str, tuple[bool, str]]:
         whole = unquantised(model)
@@ -105,11 +119,11 @@ class Qlora(Lora):
             return None
         quantised = sum(math.prod(shape) for shape in info.linear_shapes().values())
         whole = _magnitudes(self, info)
-        small = trainable - whole
+        adapter = BYTES[self.adapter_dtype] * (trainable - whole) + 4 * whole
         return {
-            "weights": quantised // 2 + 4 * (total - quantised) + 2 * small + 4 * whole,
-            "gradients": 2 * small + 4 * whole,
-            "optimizer": 4 * small + 8 * whole,
+            "weights": quantised // 2 + 4 * (total - quantised) + adapter,
+            "gradients": adapter,
+            "optimizer": 2 * adapter,
         }
 
 
@@ -173,17 +187,6 @@ def keep_gradients(base: Any) -> None:
     for module in base.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def _in_bfloat16(model: Any) -> Any:
-    """The adapter in bfloat16, as TRL has it on a quantised base; here from the start, so that a
-    checkpoint reloads to the same arithmetic, whatever trained it."""
-    import torch
-
-    for name, parameter in model.named_parameters():
-        if "lora_" in name and "lora_magnitude_vector" not in name:
-            parameter.data = parameter.data.to(torch.bfloat16)
-    return model
 
 
 def _magnitudes(method: Lora, info: ModelInfo) -> int:

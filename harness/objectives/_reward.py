@@ -41,8 +41,7 @@ def train(objective: Reward, job: TrainJob) -> TrainResult:
     }
 
     def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> RewardTrainer:
-        dtypes = {n: p.dtype for n, p in job.model.named_parameters()}
-        trainer = GroupedRewardTrainer(
+        return GroupedRewardTrainer(
             model=job.model,
             args=RewardConfig(**{**own, **given}),
             data_collator=GroupCollator(pad),
@@ -50,11 +49,6 @@ def train(objective: Reward, job: TrainJob) -> TrainResult:
             processing_class=job.tokenizer,
             callbacks=callbacks,
         )
-        for name, parameter in job.model.named_parameters():
-            if set(name.split(".")) & set(objective.also_train):
-                # On a 4-bit base TRL puts what trains into bfloat16; the head reads float32.
-                parameter.data = parameter.data.to(dtypes[name])
-        return trainer
 
     result = run(make, objective, replace(job, rows=list(groups)))
     measured = figures(job.model, held_out, GroupCollator(pad)) if held_out else {}

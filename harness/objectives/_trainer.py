@@ -182,7 +182,7 @@ def run(
     given = arguments(objective, job, horizon)
     # What a checkpoint must hold is saved before the step log marks the checkpoint as complete.
     callbacks = [c for c in (first, witness, budget, keeper, log) if c is not None]
-    trainer = make(given, callbacks)
+    trainer = _made(make, given, callbacks, job.model)
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:
         _restore(checkpoint / job.step_log.name, job.step_log)
@@ -216,6 +216,22 @@ def run(
         },
         evidence=witness.evidence(),
     )
+
+
+def _made(
+    make: Callable[..., Trainer], given: dict[str, Any], callbacks: list[Any], model: Any
+) -> Trainer:
+    """The trainer, with every trained tensor as the method made it.
+
+    On a 4-bit base TRL turns whatever trains into bfloat16: a score head too, and an adapter whose
+    suite asked for float32.
+    """
+    own = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+    trainer = make(given, callbacks)
+    for name, parameter in model.named_parameters():
+        if name in own and parameter.dtype != own[name].dtype:
+            parameter.data = own[name]
+    return trainer
 
 
 def last_checkpoint(folder: Path) -> Path | None:
