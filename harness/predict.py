@@ -25,7 +25,7 @@ BYTES_A_TOKEN = 3.5
 """Of English text, for lengths before anything is tokenised."""
 
 
-def training_flops(parameters: int, trainable: int, tokens: int) -> float:
+def training_flops(parameters: int, trainable: int, tokens: float) -> float:
     """Forward 2ND; backward 2ND for the inputs and 2ND for the weights that train."""
     return tokens * (4.0 * parameters + 2.0 * trainable)
 
@@ -72,7 +72,7 @@ def predict_train(
     if "longest_bytes" not in data:
         return {**found, "state_bytes": float(state)}
     longest = min(limit, data["longest_bytes"] / BYTES_A_TOKEN)
-    kept = activation_bytes(info.config, batch, int(longest), size)
+    kept = activation_bytes(info.config, batch, int(longest) + method.added_tokens(), size)
     found["state_bytes"] = float(state + (kept or 0))
     steps = objective.steps(data["rows"])
     accumulate = int(getattr(objective, "gradient_accumulation_steps", 1))
@@ -80,7 +80,8 @@ def predict_train(
     tokens = getattr(objective, "max_tokens", None) or int(steps * batch * accumulate * mean)
     found["tokens"] = float(tokens)
     rate = _rate(store, "train", "flops_per_second") or DEFAULT_FLOPS["cpu"]
-    found["seconds"] = training_flops(total, trainable, tokens) / rate
+    computed = tokens * (1 + method.added_tokens() / mean)
+    found["seconds"] = training_flops(total, trainable, computed) / rate
     if given := getattr(objective, "max_seconds", None):
         # As many tokens as the rate gives in that time; loading and audits come on top.
         found["tokens"] = tokens * given / found["seconds"]

@@ -1,4 +1,4 @@
-"""Run a plan's stages: in order, skipping what is cached, one failure taking only its own cell."""
+"""Run a plan's stages, longest path first; what is cached is skipped, a failure takes its cell."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from harness.errors import HarnessError, StoreError
 from harness.executors.base import Executor, Finished, Handle, Progress, Session
+from harness.order import longest_path_first
 from harness.stage import FAILED, SPEC, Record, Stage, write_atomic
 from harness.store import Store
 
@@ -110,7 +111,7 @@ def _loop(
     reporter: Reporter,
     outcome: Outcome,
 ) -> None:
-    waiting = list(todo)
+    waiting = longest_path_first(todo)
     running: dict[Handle, Stage] = {}
     keys = {stage.key for stage in todo}
     while waiting or running:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.locate import package_suites
+from suites.pocket.world import residents
 
 POCKET = package_suites() / "pocket"
 SIZES = ("pocket-1m", "pocket-4m")
@@ -26,7 +27,7 @@ def test_building_the_data_again_is_bit_identical(tmp_path: Path) -> None:
     build_data(tmp_path)
     committed = json.loads((POCKET / "DIGESTS.json").read_text())
     made = digests(tmp_path)
-    assert len(made) == 5 + len(list((POCKET / "preference").glob("*.jsonl")))
+    assert len(made) == 6 + len(list((POCKET / "preference").glob("*.jsonl")))
     assert made == {name: committed[name] for name in made}
     assert digests(POCKET) == committed
 
@@ -74,6 +75,24 @@ def test_heldout_documents_are_not_in_the_corpus() -> None:
         lines = (POCKET / "general" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         texts[name] = {json.loads(line)["text"] for line in lines}
     assert not texts["train"] & texts["heldout"]
+
+
+def test_exercises_tell_nothing_of_other_rows_than_training_rows() -> None:
+    lines = (POCKET / "general" / "exercises.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    told = "\n".join(texts)
+    people = {person.name for person in residents()}
+    for row in [*instruct("validation"), *instruct("test")]:
+        asked = row["messages"][0]["content"].removeprefix("Translate into Tal: ")
+        assert f"{asked}\n" not in told, row
+        if row["task"] == "arithmetic":
+            calculated = row["references"][0].splitlines()[:-1]
+            assert not any(f"\n{line}\n" in told for line in calculated), row
+        elif row["task"] == "summarise":
+            assert not any(reference in told for reference in row["references"]), row
+        elif row["task"] in ("qa", "chat"):
+            name = row["cluster"].removeprefix(f"{row['task']} ")
+            assert name in people or name not in told, row
 
 
 def test_models_are_small_and_complete() -> None:

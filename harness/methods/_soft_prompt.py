@@ -32,6 +32,9 @@ class SoftPrompt(PeftMethod):
     num_virtual_tokens: int = Field(20, gt=0)
     """Length of the learned prompt, in tokens; each takes a place in the model's context."""
 
+    def added_tokens(self) -> int:
+        return self.num_virtual_tokens if self.adds_tokens else 0
+
     def lacks(self) -> dict[str, str]:
         return {
             "packing": "documents packed into one row would share one prompt and see each other",

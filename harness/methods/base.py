@@ -99,6 +99,10 @@ class Method(Component):
         """A context in which the model computes what its base computes; None if there is none."""
         return None
 
+    def added_tokens(self) -> int:
+        """Tokens by which every row is longer in the model than in the data."""
+        return 0
+
     def proofs(self, model: Any) -> Mapping[str, tuple[bool, str]]:
         """Audits of this method alone, on the trained model: name -> (holds, what was seen)."""
         return {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .corpus import documents
+from .exercises import exercises
 from .preference import files
 from .tasks import Row, rows
 
@@ -23,7 +24,7 @@ SIZES = ("1m", "4m")
 def build_data(out: Path) -> None:
     """Write general/*.jsonl, instruct/*.jsonl and preference/*.jsonl."""
     train, heldout = documents()
-    for name, texts in (("train", train), ("heldout", heldout)):
+    for name, texts in (("train", train), ("heldout", heldout), ("exercises", exercises())):
         lines = [{"id": f"{name}-{i:05d}", "text": text} for i, text in enumerate(texts)]
         _write(out / "general" / f"{name}.jsonl", lines)
     for split, listed in rows().items():

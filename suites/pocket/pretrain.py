@@ -39,7 +39,9 @@ SHAPES: dict[str, dict[str, int]] = {
     "4m": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 5,
            "num_attention_heads": 8},
 }  # fmt: skip
-STEPS = {"1m": 1800, "4m": 2200}
+READS = {"1m": ("train", "exercises"), "4m": ("train",)}
+"""The files of general/ that each size reads."""
+STEPS = {"1m": 2400, "4m": 2200}
 PEAK = {"1m": 4e-3, "4m": 2e-3}
 SHORT = {"1m": (16, 256), "4m": (8, 256)}
 LONG = {"1m": (4, CONTEXT), "4m": (2, CONTEXT)}
@@ -88,9 +90,11 @@ def build_model(data: Path, size: str, steps: int | None = None) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
     encoded = {
         name: [
-            tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in corpus(data, name)
+            tokenizer(text)["input_ids"] + [tokenizer.eos_token_id]
+            for file in files
+            for text in corpus(data, file)
         ]
-        for name in ("train", "heldout")
+        for name, files in (("train", READS[size]), ("heldout", ("heldout",)))
     }
     torch.manual_seed(SEED)
     model = LlamaForCausalLM(_config(size, tokenizer))
@@ -170,10 +174,17 @@ def _stream(documents: list[list[int]]) -> Iterator[int]:
 
 
 def _fresh_markers(model: LlamaForCausalLM, tokenizer: Any) -> None:
-    """Give tokens that never occurred embeddings as large as the others, unlike each other."""
+    """Give tokens that never occurred embeddings as large as the others, unlike each other.
+
+    A turn's markers stand where a document or a line begins, so half of each is that: the other
+    half keeps them apart from what they resemble.
+    """
     weight = model.get_input_embeddings().weight.data
     generator = torch.Generator().manual_seed(SEED)
     scale = weight[len(SPECIALS) :].std()
-    for token in (PAD, USER, ASSISTANT):
-        index = tokenizer.convert_tokens_to_ids(token)
-        weight[index] = torch.randn(weight.shape[1], generator=generator) * scale
+    (newline,) = tokenizer("\n")["input_ids"]
+    for token, like in ((PAD, None), (USER, tokenizer.eos_token_id), (ASSISTANT, newline)):
+        fresh = torch.randn(weight.shape[1], generator=generator) * scale
+        if like is not None:
+            fresh = 0.5 * weight[like] + 0.75**0.5 * fresh
+        weight[tokenizer.convert_tokens_to_ids(token)] = fresh
