@@ -173,6 +173,8 @@ def test_what_cannot_be_hashed_is_an_error() -> None:
          ["lr_scheduler_type", "cosine"]),
         ({"overrides": [{"match": {}, "set": {"sft.args": {"output_dir": "x"}}}]},
          ["output_dir", "decided by the harness"]),
+        ({"overrides": [{"match": {}, "set": {"sft.args": {"neftune_noise": 5}}}]},
+         ["'neftune_noise'", "SFTConfig", "neftune_noise_alpha"]),
     ],
 )  # fmt: skip
 def test_names_in_rules_and_values_are_checked(

@@ -146,3 +146,24 @@ def test_generation_refuses_another_chat_template(workspace: Workspace, tiny_mod
     ref = ModelRef(str(tiny_model), "float32", "cpu", chat_template="{{ messages }}")
     with pytest.raises(StageFailed, match="not the one trained with"):
         _same_template(ref.tokenizer(), "0123456789abcdef")
+
+
+def test_arguments_known_without_torch_are_the_fields_of_the_trainers_own_configurations() -> None:
+    import dataclasses
+    import importlib
+    import warnings
+
+    from harness import component
+    from harness.objectives._arguments import fields_of
+
+    places = {
+        place
+        for name in component.names("objective")
+        if (place := getattr(component.find("objective", name, ""), "trainer_config", ""))
+    }
+    assert len(places) >= 7
+    for place in places:
+        module, _, name = place.partition(":")
+        with warnings.catch_warnings(action="ignore"):  # of TRL's experimental part
+            made = getattr(importlib.import_module(module), name)
+        assert fields_of(place) == {f.name for f in dataclasses.fields(made) if f.init}, place

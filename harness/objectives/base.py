@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from harness.component import Component
+from harness.objectives._arguments import fields_of
 
 Row = Mapping[str, Any]
 BASE = "base"
@@ -190,6 +192,8 @@ RESERVED = frozenset(
 class TrainerObjective(Objective):
     """Arguments of transformers' Trainer by their own names: each stated, none left to chance."""
 
+    trainer_config: ClassVar[str] = ""
+    """`module:Class` of the arguments that the trainer behind it takes; empty: not to be told."""
     keeps: ClassVar[tuple[str, ...]] = ("last",)
     """Checkpoint policies; `best` asks that its trainer is given the job's validation rows."""
 
@@ -246,6 +250,12 @@ class TrainerObjective(Objective):
     def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in sorted(RESERVED & set(value)):
             raise ValueError(f"{name} is decided by the harness; remove it")
+        if value and cls.trainer_config:
+            known = fields_of(cls.trainer_config)
+            for name in sorted(set(value) - known):
+                near = ", ".join(difflib.get_close_matches(name, known)) or "none"
+                config = cls.trainer_config.partition(":")[2]
+                raise ValueError(f"'{name}' is no argument of {config}; like it are: {near}")
         return value
 
     @model_validator(mode="after")

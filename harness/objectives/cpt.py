@@ -33,6 +33,7 @@ class Cpt(TrainerObjective):
 
     VERSION = 1
     impl = "harness.objectives._cpt:train"
+    trainer_config = "trl.trainer.sft_config:SFTConfig"
     batches = "harness.objectives._cpt:batches"
     paper = "arXiv:2004.10964"
     layouts = ("text", "messages", "prompt_completion")

@@ -19,6 +19,7 @@ class Grpo(Online):
     """
 
     VERSION = 1
+    trainer_config = "trl.trainer.grpo_config:GRPOConfig"
     paper = "arXiv:2402.03300"
 
     beta: float = Field(0.04, ge=0)

@@ -20,6 +20,7 @@ class Kto(TrainerObjective):
 
     VERSION = 1
     impl = "harness.objectives._kto:train"
+    trainer_config = "trl.trainer.kto_config:KTOConfig"
     paper = "arXiv:2402.01306"
     layouts = ("unpaired",)
     starts_from = "sft"

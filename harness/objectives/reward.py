@@ -24,6 +24,7 @@ class Reward(TrainerObjective):
 
     VERSION = 1
     impl = "harness.objectives._reward:train"
+    trainer_config = "trl.trainer.reward_config:RewardConfig"
     paper = "arXiv:2203.02155"
     layouts = ("preference", "ranked")
     head = "score"

@@ -18,6 +18,7 @@ class Rloo(Online):
     """
 
     VERSION = 1
+    trainer_config = "trl.trainer.rloo_config:RLOOConfig"
     paper = "arXiv:2402.14740"
 
     num_generations: int = Field(2, gt=1)

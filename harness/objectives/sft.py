@@ -17,6 +17,7 @@ class Sft(TrainerObjective):
 
     VERSION = 1
     impl = "harness.objectives._sft:train"
+    trainer_config = "trl.trainer.sft_config:SFTConfig"
     batches = "harness.objectives._sft:batches"
     paper = "arXiv:2203.02155"
     layouts = ("messages", "prompt_completion", "text")

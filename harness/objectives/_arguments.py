@@ -1,0 +1,59 @@
+"""The arguments that a trainer takes, read from its configuration's source.
+
+Importing it would bring torch into the half of the harness that only plans.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+
+_LAZY = {("transformers", "TrainingArguments"): "transformers.training_args"}
+"""Where a class really stands that its package hands on."""
+
+
+@functools.cache
+def fields_of(place: str) -> frozenset[str]:
+    """Names of a dataclass's fields, those of its base classes included.
+
+    Args:
+        place: `module:Class`, such as `trl.trainer.sft_config:SFTConfig`.
+    """
+    module, _, name = place.partition(":")
+    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
+    made = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    own = {
+        line.target.id
+        for line in made.body
+        if isinstance(line, ast.AnnAssign)
+        and isinstance(line.target, ast.Name)
+        and not line.target.id.startswith("_")
+    }
+    origins = _imports(tree, module)
+    for base in made.bases:
+        if isinstance(base, ast.Name) and base.id in origins:
+            own |= fields_of(f"{origins[base.id]}:{base.id}")
+    return frozenset(own)
+
+
+def _source(module: str) -> Path:
+    """The file of a module; finding a package runs nothing of it, as finding its parts would."""
+    package, *parts = module.split(".")
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(f"{package} is not installed", name=package)
+    return Path(found.origin).parent.joinpath(*parts).with_suffix(".py")
+
+
+def _imports(tree: ast.Module, module: str) -> dict[str, str]:
+    """Name -> the module that it is imported from."""
+    found = {}
+    for line in tree.body:
+        if isinstance(line, ast.ImportFrom):
+            package = module.split(".")[: -line.level] if line.level else []
+            origin = ".".join([*package, *([line.module] if line.module else [])])
+            for alias in line.names:
+                found[alias.name] = _LAZY.get((origin, alias.name), origin)
+    return found
