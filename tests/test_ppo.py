@@ -481,8 +481,10 @@ def test_killed_run_goes_on_to_the_same_bits(
         train(objective, tiny_job(tiny_model, tmp_path / "cut", **more, progress=kill))
     assert (tmp_path / "cut" / "work" / "checkpoint-2" / "complete").is_file()
     assert not list((tmp_path / "cut").rglob("*.bin")) + list((tmp_path / "cut").rglob("*.pt"))
+    spent = json.loads((tmp_path / "cut/work/checkpoint-2/state.json").read_text())["seconds"]
     resumed = tiny_job(tiny_model, tmp_path / "cut", **more)
     again = train(objective, resumed)
+    assert again.earlier_seconds == spent > result.earlier_seconds == 0
     assert same(weights(whole), weights(resumed))
     assert whole.step_log.read_text() == resumed.step_log.read_text()
     assert result.metrics == again.metrics

@@ -35,12 +35,14 @@ class Progress:
     Attributes:
         step: steps done. kl_coef: beta as adapted so far. tokens: seen by the policy's gradient.
         bad: steps running that showed a sign of collapse.
+        seconds: spent on these steps, by every attempt that led here.
     """
 
     step: int
     kl_coef: float
     tokens: int = 0
     bad: int = 0
+    seconds: float = 0.0
 
 
 def save(

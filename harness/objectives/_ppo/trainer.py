@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -53,7 +54,7 @@ def train(objective: Ppo, job: TrainJob) -> TrainResult:
     steps = objective.steps(len(prompts))
     at = state.restore(job.checkpoints, actor, optimizer, job.step_log)
     at = at or state.Progress(0, objective.kl_coef)
-    seconds, saved = [], time.monotonic()
+    seconds, saved, earlier = [], time.monotonic(), at.seconds
     with Log(job, at.step) as log:
         while at.step < steps:
             began, step = time.monotonic(), at.step
@@ -81,10 +82,12 @@ def train(objective: Ppo, job: TrainJob) -> TrainResult:
             if sign and at.bad >= objective.collapse_patience:
                 raise collapse.verdict(sign, at.step, objective.collapse_patience)
             seconds.append(time.monotonic() - began)
+            at.seconds += seconds[-1]
             if time.monotonic() - saved >= job.checkpoint_seconds and at.step < steps:
                 state.save(job.checkpoints, actor, optimizer, at, job.step_log)
                 saved = time.monotonic()
-        return _result(objective, actor, optimizer, log.lines(), seconds, dropped)
+        made = _result(objective, actor, optimizer, log.lines(), seconds, dropped)
+        return replace(made, earlier_seconds=earlier)
 
 
 def _pad(job: TrainJob) -> int:
