@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.checkpoint_fit import (
+    read_object,
+    require_fitting_layers,
+    require_language_model,
+    require_same_architecture,
+)
 from harness.errors import ModelError
-from harness.model_files import ModelInfo, content_identity, tensor_shapes
+from harness.model_files import ModelInfo, content_identity
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LORA_FIELDS = (
@@ -96,7 +101,8 @@ def resolve_checkpoint(
                 fix="name a folder that save_pretrained() of PEFT or of transformers wrote",
             )
         identity = content_identity(folder, digest, where)
-        _require_same_architecture(folder, base, where)
+        require_language_model(folder, where)
+        require_same_architecture(folder, base, where)
         name, fields = given or ("full", {})
         if name in _ADAPTERS:
             raise ModelError(
@@ -115,7 +121,7 @@ def resolve_checkpoint(
             fix="name the checkpoint of a language model (task_type CAUSAL_LM)",
         )
     name, fields = told_by(config, given, where)
-    _require_fitting_layers(folder, base, where)
+    require_fitting_layers(folder, base, where)
     warning = _other_base(config, base, where)
     return CheckpointInfo(folder, identity, name, fields, (warning,) if warning else ())
 
@@ -124,7 +130,7 @@ def _refuse_code(folder: Path, where: str) -> None:
     """A base's `trust_remote_code` is trust in its author, not in a checkpoint's."""
     for name in ("config.json", "tokenizer_config.json", ADAPTER_CONFIG):
         path = folder / name
-        if path.is_file() and "auto_map" in _object(path, where):
+        if path.is_file() and "auto_map" in read_object(path, where):
             raise ModelError(
                 f"{path} names code of its own (auto_map), which is not run",
                 where=where,
@@ -159,17 +165,7 @@ def read_config(folder: Path, where: str) -> dict[str, Any]:
             where=where,
             fix="name a folder that PEFT's save_pretrained() wrote",
         )
-    return _object(path, where)
-
-
-def _object(path: Path, where: str) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}", where=where) from None
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} is no JSON object", where=where)
-    return found
+    return read_object(path, where)
 
 
 def told_by(
@@ -243,53 +239,3 @@ def _other_base(config: Mapping[str, Any], base: ModelInfo, where: str) -> str |
         f"{where}: by its {ADAPTER_CONFIG} it was trained on '{named}', and it is put on"
         f" '{base.source}'; make sure that they are the same weights"
     )
-
-
-def _require_fitting_layers(folder: Path, base: ModelInfo, where: str) -> None:
-    """Low-rank matrices tell the sizes of the layers they were trained on."""
-    layers = {name.removesuffix(".weight"): shape for name, shape in base.shapes.items()}
-    if not layers:
-        return  # not fetched yet
-    found, missing = 0, ""
-    for name, shape in tensor_shapes(folder, where).items():
-        layer, _, part = name.removeprefix("base_model.model.").partition(".lora_")
-        if part not in ("A.weight", "B.weight") or len(shape) != 2:
-            continue
-        # A file of the base may leave out the outermost module's name.
-        own = layers.get(layer) or next(
-            (sides for known, sides in layers.items() if layer.endswith(f".{known}")), None
-        )
-        if own is None:
-            missing = missing or layer
-            continue
-        found += 1
-        size = shape[1] if part.startswith("A") else shape[0]
-        if size not in own:
-            raise ModelError(
-                f"it was trained on another base: its {layer} has {size} numbers where the model's"
-                f" is {' x '.join(map(str, own))}",
-                where=where,
-                fix="name the model it was trained from in `model:`",
-            )
-    if missing and not found:
-        raise ModelError(
-            f"it was trained on another base: the model has no layer {missing}",
-            where=where,
-            fix="name the model it was trained from in `model:`",
-        )
-
-
-def _require_same_architecture(folder: Path, base: ModelInfo, where: str) -> None:
-    """A whole model may have more tokens than its base, but no other layers."""
-    own = tensor_shapes(folder, where)
-    if not base.shapes:
-        return
-    common = own.keys() & base.shapes.keys()
-    other = [n for n in sorted(common) if own[n][1:] != base.shapes[n][1:]]
-    if not common or other:
-        told = f"its {other[0]} has another shape" if other else "no tensor has the same name"
-        raise ModelError(
-            f"it was not trained from this model: {told}",
-            where=where,
-            fix="name the model it was trained from in `model:`, or list it under `models:`",
-        )

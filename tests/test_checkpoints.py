@@ -227,6 +227,29 @@ def test_plan_refuses_a_checkpoint_that_cannot_be_scored(
 
 
 @pytest.mark.parametrize(
+    ("head", "changes", "says"),
+    [
+        ("AutoModelForSequenceClassification", {}, "ForSequenceClassification, which writes no"),
+        ("AutoModelForCausalLM", {"intermediate_size": 96}, "mlp.* has another shape"),
+    ],
+)
+def test_plan_refuses_a_whole_model_of_another_head_or_other_layers(
+    workspace: Workspace, tiny_model: Path, head: str, changes: dict[str, int], says: str
+) -> None:
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(tiny_model)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    made = getattr(transformers, head).from_config(config)
+    made.save_pretrained(workspace.folder / "theirs")
+    only_checkpoints(workspace, theirs=str(workspace.folder / "theirs"))
+    with pytest.raises(HarnessError, match=says) as refused:
+        workspace.open()
+    assert "checkpoints.theirs" in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"checkpoints": {"zero-shot": "their-lora"}}, "another variant is called 'zero-shot' too"),
