@@ -13,12 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from comparisons import HOSTILE, SECRET, comparison, hostile, row, variant
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.compare import load
 from harness.compare.result import Estimate
 from harness.report import answer, figures, numbers, render, safe, terminal_table
+from harness.report.plots import running_mean
 
 
 class Elements(html.parser.HTMLParser):
@@ -292,3 +296,10 @@ def test_importing_the_report_loads_no_plotting() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=30), st.integers(1, 12))
+def test_losses_are_averaged_over_what_was_before(values: list[float], window: int) -> None:
+    found = running_mean(values, window)
+    wanted = [np.mean(values[: i + 1][-window:]) for i in range(len(values))]
+    assert found == pytest.approx(wanted, abs=1e-9)

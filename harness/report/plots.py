@@ -5,8 +5,9 @@ Variants carry the number they have in the results table; names stand in the leg
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ _LABELLED = 8
 """Curves end close together: more numbers would cover one another."""
 _MARKED = 60
 """Points that are told apart by mark and number."""
+_SMOOTHED = 5
+"""Shares of a run that its losses are averaged over: rows grouped by length come in waves."""
 _CURVES = 40
 """Variants whose losses are drawn; more lines cannot be told apart."""
 _UNITS = {"seconds": "seconds", "count": "", "rate": "tokens/s", "metric": ""}
@@ -220,6 +223,16 @@ def _own(found: list[Column], variant: VariantResult) -> Column:
     return same[0] if same else found[0]
 
 
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """At each place the mean of the values up to it, at most `window` of them."""
+    sums = [0.0, *itertools.accumulate(values)]
+    firsts = (max(0, end - window) for end in range(1, len(sums)))
+    return [
+        (sums[end] - sums[first]) / (end - first)
+        for end, first in zip(range(1, len(sums)), firsts, strict=True)
+    ]
+
+
 def learning_curves(comparison: Comparison) -> list[Drawing]:
     """Loss by step of every training run; none where no losses were kept."""
     runs = [
@@ -240,8 +253,9 @@ def learning_curves(comparison: Comparison) -> list[Drawing]:
         named: set[int] = set()
         for number, curve in runs:
             colour, _ = mark(number)
-            steps, values = zip(*curve, strict=True)
+            steps, losses = zip(*curve, strict=True)
             dash = _DASHES[(number - 1) // len(COLOURS) % len(_DASHES)]
+            values = running_mean(losses, max(1, len(losses) // _SMOOTHED))
             axes.plot(steps, values, color=COLOURS[colour], linewidth=1.1, linestyle=dash)
             if number not in named and len(comparison.variants) <= _LABELLED:
                 axes.annotate(
@@ -255,7 +269,8 @@ def learning_curves(comparison: Comparison) -> list[Drawing]:
         Drawing(
             "losses",
             "Training loss by step",
-            "One line for each training run. Losses of different objectives or data cannot be"
+            "One line for each training run, at each step the mean over a fifth of the run before,"
+            " as steps differ by their rows. Losses of different objectives or data cannot be"
             f" compared, and a low one is no proof of quality.{left}",
             draw,
             numbers[:_CURVES],
