@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Workspace, chat_rows, write_jsonl
+from conftest import DPO, SFT, Workspace, chat_rows, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -474,6 +474,26 @@ def test_shown_mask_is_the_labels_of_trls_own_collator(
         assert any(sequence["loss"])
         tokenizer = trainer.processing_class
         assert "".join(run["text"] for run in sequence["runs"]) == tokenizer.decode(sequence["ids"])
+
+
+def test_preferences_are_shown_answer_by_answer(aligned: Workspace) -> None:
+    objectives = [{"sft": SFT}, {"dpo": DPO}, {"kto": {"data": "thumbs", "max_steps": 1}}]
+    aligned.write(
+        matrix={"data": ["letters"], "method": ["full"], "objective": objectives}, reward_model={}
+    )
+    pair = json.loads((aligned.folder / "preferences.jsonl").read_text().splitlines()[0])
+    asked, sides = pair["prompt"][-1]["content"], {}
+    for side in ("chosen", "rejected"):
+        sides[side] = pair[side][-1]["content"]
+    text = shown(aligned, entry="preferences")
+    assert "data.preferences.train as dpo trains on it" in text
+    for side, answer in sides.items():
+        assert f"row {pair['id']}, {side}: " in text
+        assert f"<|user|>{asked}<|assistant|>⟦{answer}<|end|>⟧" in text
+    text = shown(aligned, entry="thumbs")
+    for name, side in (("wanted", "chosen"), ("unwanted", "rejected")):
+        assert f", {name}: " in text
+        assert f"{asked}<|assistant|>⟦{sides[side]}<|end|>⟧" in text
 
 
 def test_dropped_rows_are_counted_with_an_example_that_is_not_in_the_record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,40 +13,21 @@ from trl import KTOConfig, KTOTrainer
 from trl.trainer import kto_trainer
 
 from harness.errors import DataError
+from harness.objectives._shown import sequences
 from harness.objectives._start import as_it_is, forget_reference, reference_model
-from harness.objectives._trainer import run
-from harness.objectives.base import TrainJob, TrainResult
+from harness.objectives._trainer import arguments, run
+from harness.objectives.base import Row, TrainJob, TrainResult
 from harness.objectives.kto import Kto
+
+_COLUMNS = ("prompt", "completion", "label")
 
 
 def train(objective: Kto, job: TrainJob) -> TrainResult:
     """Train `job.model` in place."""
     rows = _rows(objective, job)
-    own = {
-        "beta": objective.beta,
-        "loss_type": objective.loss_type,
-        "desirable_weight": objective.desirable_weight,
-        "undesirable_weight": objective.undesirable_weight,
-        "precompute_ref_log_probs": objective.precompute_ref_log_probs,
-        "precompute_ref_batch_size": None,
-        "max_length": objective.max_length,
-        "pad_to_multiple_of": None,
-        "sync_ref_model": False,
-        "disable_dropout": objective.disable_dropout,
-        "activation_offloading": False,
-        "dataset_num_proc": None,
-    }
 
     def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> KTOTrainer:
-        with as_it_is(job.model, kto_trainer):
-            return KTOTrainer(
-                model=job.model,
-                ref_model=reference_model(job.model),
-                args=KTOConfig(**{**own, **given}),
-                train_dataset=Dataset.from_list(rows),
-                processing_class=job.tokenizer,
-                callbacks=callbacks,
-            )
+        return _trainer(objective, job, rows, given, callbacks)
 
     try:
         result = run(make, objective, replace(job, rows=list(rows)))
@@ -60,9 +42,56 @@ def train(objective: Kto, job: TrainJob) -> TrainResult:
     return replace(result, metrics={**result.metrics, **counts})
 
 
+def batches(objective: Kto, job: TrainJob) -> list[dict[str, Any]]:
+    """The job's answers, as the trainer's collator makes them."""
+    kept = [number for number, row in enumerate(job.rows) if _answered(row["completion"])]
+    rows = [{n: job.rows[number][n] for n in _COLUMNS} for number in kept]
+    # The trainer gives each row another's answer beside its own, and so wants two at least.
+    made = rows * 2 if len(rows) == 1 else rows
+    trainer = _trainer(objective, job, made, arguments(objective, job, steps=1), [])
+    return [
+        shown
+        for number, row, prepared in zip(kept, rows, trainer.train_dataset, strict=False)
+        for shown in sequences(
+            trainer.data_collator([prepared]), number, ["wanted" if row["label"] else "unwanted"]
+        )
+    ]
+
+
+def _trainer(
+    objective: Kto,
+    job: TrainJob,
+    rows: Sequence[Row],
+    given: dict[str, Any],
+    callbacks: list[TrainerCallback],
+) -> KTOTrainer:
+    own = {
+        "beta": objective.beta,
+        "loss_type": objective.loss_type,
+        "desirable_weight": objective.desirable_weight,
+        "undesirable_weight": objective.undesirable_weight,
+        "precompute_ref_log_probs": objective.precompute_ref_log_probs,
+        "precompute_ref_batch_size": None,
+        "max_length": objective.max_length,
+        "pad_to_multiple_of": None,
+        "sync_ref_model": False,
+        "disable_dropout": objective.disable_dropout,
+        "activation_offloading": False,
+        "dataset_num_proc": None,
+    }
+    with as_it_is(job.model, kto_trainer):
+        return KTOTrainer(
+            model=job.model,
+            ref_model=reference_model(job.model),
+            args=KTOConfig(**{**own, **given}),
+            train_dataset=Dataset.from_list([dict(row) for row in rows]),
+            processing_class=job.tokenizer,
+            callbacks=callbacks,
+        )
+
+
 def _rows(objective: Kto, job: TrainJob) -> list[dict[str, Any]]:
-    columns = ("prompt", "completion", "label")
-    rows = [{n: row[n] for n in columns} for row in job.rows if _answered(row["completion"])]
+    rows = [{n: row[n] for n in _COLUMNS} for row in job.rows if _answered(row["completion"])]
     empty = len(job.rows) - len(rows)
     if not rows or (empty and objective.unusable == "error"):
         raise DataError(

@@ -109,7 +109,8 @@ class Objective(Component):
     """Row layouts it can train on: `text`, `prompt_completion`, `messages` ..."""
     batches: ClassVar[str | None] = None
     """`module:function(objective, job) -> list of dicts`: sequences as the trainer's collator makes
-    them (input_ids and labels; position_ids where documents are packed), for `harness data`."""
+    them (input_ids and labels; position_ids where documents are packed; `row`, its number, and
+    `part`, its name, where a row becomes several), for `harness data`."""
     head: ClassVar[Literal["lm", "score"]] = "lm"
     """What stands on the trunk: `lm`, or `score` for one number a sequence."""
     also_train: ClassVar[tuple[str, ...]] = ()

@@ -25,6 +25,7 @@ class Dpo(TrainerObjective):
 
     VERSION = 1
     impl = "harness.objectives._dpo:train"
+    batches = "harness.objectives._dpo:batches"
     trainer_config = "trl.trainer.dpo_config:DPOConfig"
     paper = "arXiv:2305.18290"
     layouts = ("preference", "ranked")

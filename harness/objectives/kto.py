@@ -20,6 +20,7 @@ class Kto(TrainerObjective):
 
     VERSION = 1
     impl = "harness.objectives._kto:train"
+    batches = "harness.objectives._kto:batches"
     trainer_config = "trl.trainer.kto_config:KTOConfig"
     paper = "arXiv:2402.01306"
     layouts = ("unpaired",)

@@ -36,8 +36,7 @@ def run(job: Job) -> dict[str, Any]:
     with job.ledger.phase("prepare"):
         shown = kept[: config["rows"]]
         found = _batches(job, objective, tokenizer, shown)
-    alone = len(found) == len(shown) and not any("position_ids" in batch for batch in found)
-    named = [row["id"] for row in shown] if alone else None
+    named = _named(shown, found)
     sequences = [_described(tokenizer, batch) for batch in found]
     over = _over_length(rows, tokenizer, objective) if counts["over_length"] else None
     text = json.dumps({"sequences": sequences, "ids": named, "over_length": over})
@@ -45,9 +44,17 @@ def run(job: Job) -> dict[str, Any]:
     return {"rows": counts, "chat_template": template_digest(tokenizer)}
 
 
+def _named(rows: Sequence[Row], found: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """What each sequence is called; None where documents are packed into one."""
+    if all("row" in batch for batch in found):
+        return [f"{rows[batch['row']]['id']}, {batch['part']}" for batch in found]
+    alone = len(found) == len(rows) and not any("position_ids" in batch for batch in found)
+    return [row["id"] for row in rows] if alone else None
+
+
 def _batches(
     job: Job, objective: Objective, tokenizer: Any, rows: list[Row]
-) -> list[dict[str, list[int]]]:
+) -> list[dict[str, Any]]:
     if objective.batches is None:
         raise StageFailed("preview", f"{objective.name} has no way to show the rows it trains on")
     module, _, name = objective.batches.partition(":")
@@ -69,7 +76,7 @@ def _batches(
         more_rows=cast(Any, {role: read_rows(job.input(role)) for role in objective.more_data()}),
     )
     made = getattr(importlib.import_module(module), name)(objective, train)
-    return cast(list[dict[str, list[int]]], made)
+    return cast(list[dict[str, Any]], made)
 
 
 def _stand_in() -> Any:
