@@ -60,6 +60,19 @@ def test_key_given_twice_is_refused(workspace: Workspace) -> None:
         load_suite(str(workspace.path))
 
 
+def test_merge_keys_are_read_and_what_stands_beside_them_wins(workspace: Workspace) -> None:
+    workspace.path.write_text(
+        workspace.path.read_text()
+        + "\noverrides:\n- &one {match: {method: full}, set: {sft.max_steps: 1}}\n"
+        + "- {<<: *one, match: {method: lora}}\n"
+    )
+    from harness.suite import load_suite
+
+    first, second = load_suite(str(workspace.path)).suite.overrides
+    assert second.set == first.set
+    assert second.match == {"method": "lora"}
+
+
 def data_error(workspace: Workspace, rows: bytes, **split: Any) -> str:
     (workspace.folder / "train.jsonl").write_bytes(rows)
     data = workspace.tree["data"]
