@@ -23,6 +23,7 @@ class Distinct(Scorer):
     """
 
     VERSION = 1
+    shows = "diversity"
 
     orders: list[int] = Field([1, 2], min_length=1)
     """Lengths n of the n-grams, one metric each."""

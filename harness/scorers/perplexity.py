@@ -20,6 +20,7 @@ class Perplexity(ModelScorer):
     """
 
     VERSION = 2
+    shows = "language"
     metrics = {
         "perplexity": Metric("perplexity", False, {"nll": "nll", "tokens": "tokens"}),
     }

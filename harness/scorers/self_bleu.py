@@ -20,6 +20,7 @@ class SelfBleu(Scorer):
     """
 
     VERSION = 1
+    shows = "diversity"
     metrics = {"self_bleu": Metric(higher_is_better=False)}
 
     max_order: int = Field(4, gt=0)
