@@ -91,10 +91,6 @@ class Scorer(Component):
     reads: ClassVar[str] = "predictions"
     """`predictions`, or `model` for scorers that load the checkpoint."""
     metrics: ClassVar[Mapping[str, Metric]] = {}
-    shows: ClassVar[str] = "answers"
-    """What its metrics say of a variant that goes on from another checkpoint, for the table of what
-    alignment cost: `answers` (how good they are), `reward`, `preference` (over its start),
-    `divergence`, `language` (how likely text is to it), `diversity`, or nothing."""
 
     label: str | None = None
     """Name of the metric in tables, where one scorer is used more than once."""
@@ -106,6 +102,13 @@ class Scorer(Component):
     def declared(self) -> Mapping[str, Metric]:
         """The metrics of this scorer as it is set; override where its fields choose them."""
         return self.metrics
+
+    def shows(self) -> str:
+        """What its metrics say of a variant that goes on from another checkpoint, for the table of
+        what alignment cost: `answers` (how good they are), `reward`, `preference` (over its start),
+        `from_start` and `from_base` (how far it went), `language` (how likely text is to it),
+        `diversity`, or nothing."""
+        return "answers" if self.reads == "predictions" else ""
 
     def beside(self) -> tuple[str, ...]:
         """What it reads beside its subject: any of ROWS, START and REWARD."""
@@ -156,7 +159,6 @@ class ModelScorer(Scorer):
     rows of the variant's evaluation), and `label` tells several of one kind apart."""
 
     reads = "model"
-    shows = ""
     needs_base: ClassVar[bool] = False
     """A model is loaded beside the checkpoint: the untrained one, or its start."""
 

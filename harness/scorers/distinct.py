@@ -23,7 +23,6 @@ class Distinct(Scorer):
     """
 
     VERSION = 1
-    shows = "diversity"
 
     orders: list[int] = Field([1, 2], min_length=1)
     """Lengths n of the n-grams, one metric each."""
@@ -38,6 +37,9 @@ class Distinct(Scorer):
         if min(value) < 1 or len(set(value)) < len(value):
             raise ValueError(f"orders must be different numbers from 1 on: {value}")
         return value
+
+    def shows(self) -> str:
+        return "diversity"
 
     def samples_needed(self) -> int:
         return 2 if self.over == "samples" else 0

@@ -26,7 +26,6 @@ class Kl(ModelScorer):
     """
 
     VERSION = 2
-    shows = "divergence"
     needs_base = True
     metrics = {"kl": Metric("per_token", False, {"total": "kl", "tokens": "tokens"})}
 
@@ -62,6 +61,9 @@ class Kl(ModelScorer):
     def identity(self) -> dict[str, Any]:
         # What it is measured against is an input of the stage: without one, the base.
         return {name: value for name, value in super().identity().items() if name != "to"}
+
+    def shows(self) -> str:
+        return f"from_{self.to}"
 
     def beside(self) -> tuple[str, ...]:
         return (START,) if self.to == "start" else ()

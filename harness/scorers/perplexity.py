@@ -20,7 +20,6 @@ class Perplexity(ModelScorer):
     """
 
     VERSION = 2
-    shows = "language"
     metrics = {
         "perplexity": Metric("perplexity", False, {"nll": "nll", "tokens": "tokens"}),
     }
@@ -39,6 +38,9 @@ class Perplexity(ModelScorer):
                 f"stride {self.stride} would skip tokens (max_length {self.max_length})"
             )
         return self
+
+    def shows(self) -> str:
+        return "language"
 
     def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
         return log_likelihoods(

@@ -21,7 +21,6 @@ class Reward(Scorer):
     """
 
     VERSION = 1
-    shows = "reward"
     metrics = {"reward": Metric()}
 
     data: str | None = None
@@ -32,6 +31,9 @@ class Reward(Scorer):
     def identity(self) -> dict[str, object]:
         # The answers are an input of the stage: what their rows are called changes no score.
         return {name: value for name, value in super().identity().items() if name != "data"}
+
+    def shows(self) -> str:
+        return "reward"
 
     def beside(self) -> tuple[str, ...]:
         return (ROWS, REWARD)

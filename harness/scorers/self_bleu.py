@@ -20,13 +20,15 @@ class SelfBleu(Scorer):
     """
 
     VERSION = 1
-    shows = "diversity"
     metrics = {"self_bleu": Metric(higher_is_better=False)}
 
     max_order: int = Field(4, gt=0)
     """Longest n-gram."""
     tokenize: str = "13a"
     """sacrebleu's tokenizer, such as 13a, intl, char, zh."""
+
+    def shows(self) -> str:
+        return "diversity"
 
     def samples_needed(self) -> int:
         return 2

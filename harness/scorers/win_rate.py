@@ -21,7 +21,6 @@ class WinRate(Scorer):
     """
 
     VERSION = 1
-    shows = "preference"
     metrics = {"win_rate": Metric()}
 
     rule: str
@@ -43,6 +42,9 @@ class WinRate(Scorer):
         # The answers are an input of the stage: what their rows are called changes no score.
         own = {name: value for name, value in super().identity().items() if name != "data"}
         return {**own, "digest": self.digest or located(self.rule).digest}
+
+    def shows(self) -> str:
+        return "preference"
 
     def beside(self) -> tuple[str, ...]:
         return (ROWS, START)
