@@ -434,7 +434,7 @@ def test_what_was_not_measured_is_said_and_never_zero() -> None:
     assert [cell.below for cell in second.cells[4:]] == ["not measured"] * 2
     assert all(cell.sort is None for cell in second.cells[4:])
     assert third.reason == failed.reason
-    assert "Not measured here: the preference over the start (`win_rate`)" in found.note
+    assert "Not measured here: the preference over the start (win_rate)" in found.note
     assert "of lora-sft and dpo-sft it is not known" in tax.kept(made)
     (drawing,) = (d for d in figures.drawings(made) if d.key == "alignment")
     assert drawing.numbers == (2,)

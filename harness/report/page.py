@@ -45,14 +45,17 @@ def html(comparison: Comparison, shown: examples.Shown | None) -> str:
     )
     template = environment.get_template("index.html.j2")
     weighed, drawn = measures.payload(comparison), _drawings(comparison)
+    legend, groups = _legend(comparison), {found.group for found in comparison.taxes}
+    aligned = {n for n, v in enumerate(comparison.variants, 1) if v.group in groups}
     return template.render(
         title=label(comparison.suite),
         description=visible(comparison.description),
         answer=sentences(comparison),
         sections=_sections(comparison),
-        legend=_legend(comparison),
+        legend=legend,
         plots=[plot for plot in drawn if plot["key"] != tax_plot.KEY],
         aligned=[plot for plot in drawn if plot["key"] == tax_plot.KEY],
+        aligned_legend=[e for e in legend if e["number"] in aligned],
         kept=tax.kept(comparison),
         forests=forests(comparison),
         weighed=weighed,

@@ -12,13 +12,13 @@ from harness.report.sheets import Cell, Line, Sheet, figure, metric_cell, name_c
 
 TITLE = "What alignment cost"
 _WORDS = {
-    "reward": "the reward (scorer `reward`)",
-    "preference": "the preference over the start (`win_rate`)",
-    "from_start": "the divergence from the start (`kl: {to: start}`)",
-    "from_base": "the divergence from the base (`kl`)",
-    "language": "general text (`perplexity` on rows of text)",
-    "answers": "the task families (such as `rouge`)",
-    "diversity": "diversity (`distinct`, `self_bleu`)",
+    "reward": "the reward (scorer reward)",
+    "preference": "the preference over the start (win_rate)",
+    "from_start": "the divergence from the start (kl with to: start)",
+    "from_base": "the divergence from the base (kl)",
+    "language": "general text (perplexity on rows of text)",
+    "answers": "the task families (such as rouge)",
+    "diversity": "diversity (distinct, self_bleu)",
 }
 _CHANGES = ("language", "answers", "diversity")
 """Told as differences from the start; the others as they are, with the difference beside."""

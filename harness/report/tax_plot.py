@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from harness.compare.result import Comparison
@@ -23,9 +24,9 @@ def tax_plot(comparison: Comparison) -> list[plots.Drawing]:
     points, left_out = [], []
     for found in comparison.taxes:
         gained, lost = tax.row_of(found, up), tax.row_of(found, across)
-        if gained and gained.difference and lost and lost.difference:
-            number, moved = numbered[found.group], lost.difference
-            points.append(plots.Point(number, moved.value, gained.difference, moved))
+        rise, moved = (row.difference if row else None for row in (gained, lost))
+        if rise and moved and math.isfinite(rise.value) and math.isfinite(moved.value):
+            points.append(plots.Point(numbered[found.group], moved.value, rise, moved))
         else:
             left_out.append(label(found.group))
     if not points:

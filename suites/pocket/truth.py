@@ -104,7 +104,10 @@ def preference(row: Mapping[str, Any], one: str, other: str) -> int:
     Raises:
         KeyError: the row is of another file, and nothing is known of it.
     """
-    return prefers(_asked()[row["id"]], one, other)
+    known = _asked()
+    if row["id"] not in known:
+        raise KeyError(f"row {row['id']} is none of the preference files: nothing is known of it")
+    return prefers(known[row["id"]], one, other)
 
 
 def grades(ask: Ask, answer: str) -> dict[str, int]:
