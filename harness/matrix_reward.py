@@ -41,7 +41,8 @@ def scoring_reward(suite: Suite, variant: Variant, where: str) -> Variant | None
     data = variant.data or (entries[0] if len(entries) == 1 else None)
     if data is None:
         return None
-    labels = {**variant.labels, "model": variant.model, "data": data}
+    # Nothing else of the variant: a rule on its method or its hyper-parameters is not about this.
+    labels = {"model": variant.model, "data": data}
     cell, seed = cell_beside(suite, Cell(labels, {}, written(suite), {}), ROLE)
     several = [axis for axis in ("model", "data") if len(_values(suite, axis)) > 1]
     made = with_recipe(suite, cell, recipe_of(suite, cell), several)

@@ -25,6 +25,7 @@ from harness.inference.rewards import answered_ids
 from harness.plan_graph import Plan
 from harness.progress import ConsoleReporter
 from harness.report import answer, figures, numbers, render, tax
+from harness.report.tax_plot import tax_plot
 from harness.schedule import execute
 from harness.scorers._rule import located, require_sound
 from harness.scorers.kl import Kl
@@ -83,8 +84,12 @@ def test_kl_to_the_start_is_to_the_sft_and_for_an_sft_its_kl_to_the_base(
     assert Kl(to="start", label="drift").label == "drift"
 
 
-def test_every_answer_is_rewarded_by_the_policies_own_reward_model(aligned: Workspace) -> None:
-    planned = judged(aligned).open().plan
+@pytest.mark.parametrize("rule", [{}, {"lora.r": 2}])
+def test_every_answer_is_rewarded_by_the_policies_own_reward_model(
+    aligned: Workspace, rule: dict[str, Any]
+) -> None:
+    judged(aligned, overrides=[{"match": rule, "set": {"sft.learning_rate": 0.5}}])
+    planned = aligned.open("matrix.lora.r=[2,4]").plan
     (policy,) = (p.train for p in planned.paths if p.variant.id == "full-ppo")
     assert policy is not None
     judges = {s.inputs["reward"] for p in planned.paths for s in scores(planned, p.variant.id,
@@ -381,13 +386,21 @@ def taxed(*costs: Tax) -> Comparison:
     return comparison(taxes=costs)
 
 
-def test_nothing_aligned_shows_no_section_table_or_plot(tmp_path: Path) -> None:
+@pytest.fixture
+def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports with this plot alone: the others take most of the time that a report takes."""
+    monkeypatch.setattr(figures, "drawings", tax_plot)
+    monkeypatch.setattr(figures, "ordered", lambda *_: ([], 0))
+
+
+def test_nothing_aligned_shows_no_section_table_or_plot() -> None:
     assert "alignment" not in [d.key for d in figures.drawings(comparison())]
     assert tax.sheet(comparison()).lines == ()
     assert tax.kept(comparison()) == ""
     assert "language" not in answer(comparison())
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_aligned_variants_have_a_section_a_table_and_a_plot(tmp_path: Path) -> None:
     made = taxed(cost_of("full-sft", 0.4, 2.0), cost_of("lora-sft", 0.3, 0.1, "better"))
     render(made, tmp_path)
@@ -453,6 +466,7 @@ def test_without_rewards_the_plot_is_of_preferences() -> None:
     assert "from one half" in drawing.caption
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_hostile_names_do_nothing_in_the_table_the_plot_and_the_sentence(tmp_path: Path) -> None:
     bad = [text for text in HOSTILE.values() if not any("\ud800" <= c <= "\udfff" for c in text)]
     costs = []
