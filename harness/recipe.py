@@ -225,7 +225,7 @@ def in_recipes(suite: Suite) -> dict[str, set[str]]:
     if "reward" not in objectives:
         if suite.reward_model:
             raise SuiteError(
-                "no objective of the matrix and no scorer needs a reward model",
+                "no objective of the matrix needs a reward model, and no scorer",
                 where="reward_model",
                 fix="remove the section, or add ppo to the matrix",
             )

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comparisons import HOSTILE, comparison, row, variant
+from comparisons import HOSTILE, comparison, cost_of, variant
 from conftest import DPO, REWARD, SFT, Workspace, chat_rows, preferences, write_jsonl
 
 from harness import compare, session
-from harness.compare.result import ALL, Comparison, Estimate, Measured, Row, Tax
+from harness.compare.result import ALL, Comparison, Estimate, Measured, Tax
 from harness.compare.rows import rows_of
 from harness.compare.scores import Keys, Scores
 from harness.compare.statistics import Sample
@@ -106,7 +106,7 @@ def test_reward_model_is_trained_for_the_scorer_where_no_policy_needs_one(
     planned = aligned.open().plan
     assert scores(planned, "lora-dpo", "reward")[0].inputs["reward"] == whole
     assert [judge.objective.name for judge in planned.judges if judge.objective] == ["reward"]
-    with pytest.raises(SuiteError, match="no scorer needs a reward model"):
+    with pytest.raises(SuiteError, match="needs a reward model, and no scorer"):
         aligned.open("scorers=[exact_match]")
 
 
@@ -359,27 +359,6 @@ def test_the_pocket_worlds_rule_is_its_truth() -> None:
 
 
 # --- what is shown --------------------------------------------------------------------------------
-
-NAMES = ("full-sft", "lora-sft")
-
-
-def cost_of(group: str, gained: float, lost: float, verdict: str = "worse") -> Tax:
-    """A variant that gained so much reward and so much perplexity over its start."""
-
-    def moved(metric: str, by: float, verdict: str, **changes: Any) -> Row:
-        found = row(group, metric, 3.0 + by, verdict=verdict, **changes)
-        return replace(found, difference=Estimate(by, by - 0.1, by + 0.1))
-
-    bare = replace(row(group, "kl_to_start", 0.2, verdict=""), difference=None)
-    return Tax(
-        group,
-        "sft",
-        (
-            Measured("reward", moved("reward", gained, "better", evaluation="asked")),
-            Measured("from_start", bare),
-            Measured("language", moved("forgetting", lost, verdict, higher_is_better=False)),
-        ),
-    )
 
 
 def taxed(*costs: Tax) -> Comparison:
