@@ -406,9 +406,13 @@ def test_sentence_says_who_kept_the_language_who_gained_and_who_lost_most() -> N
     told = tax.kept(made)
     assert told in answer(made)
     assert "No loss (forgetting ↓, each against its start) is shown for" in told
-    assert "for dpo-sft and lora-sft, of which lora-sft gained" in told
-    assert "of which lora-sft gained most in reward ↑: +0.30 [+0.20, +0.40] (better)" in told
+    assert "for dpo-sft and lora-sft, of which lora-sft" in told
+    assert "of which lora-sft (+0.30 [+0.20, +0.40]) gained most in reward ↑;" in told
     assert told.endswith("of 2 that lost some, zero-shot (+5.00 [+4.90, +5.10]) lost most.")
+    bare = cost_of("lora-sft", 0.0, 0.1, open_)
+    reward = Measured("reward", replace(bare.measures[0].row, verdict=open_))
+    still = taxed(replace(bare, measures=(reward, *bare.measures[1:])))
+    assert "it is not shown to have gained in reward ↑ (at best lora-sft (" in tax.kept(still)
     assert tax.kept(taxed(cost_of("full-sft", 0.9, 2.0), cost_of("lora-sft", 1.0, 1.0))).startswith(
         "Every aligned variant measured lost language (forgetting ↓, each against its start):"
         " lora-sft (+1.00"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.compare.result import ALL, Comparison, Measured, Row, Tax
 from harness.report import numbers
@@ -93,7 +93,10 @@ def _cell(told: Told, row: Row | None) -> Cell:
     if row is None:
         return Cell(numbers.MISSING, below="not measured")
     if told.kind not in _CHANGES:
-        return metric_cell(row)
+        cell = metric_cell(row)
+        if row.difference is None or told.kind == "preference":  # one half is known to everybody
+            return cell
+        return replace(cell, change=numbers.both(row.difference, signed=True))
     if row.difference is None:
         return Cell(numbers.MISSING, verdict=row.verdict, change=line(row.note))
     return Cell(
@@ -174,11 +177,14 @@ def _gain(comparison: Comparison, held: Sequence[Tax]) -> str:
         return ""
     pick = max if told.up else min
     tax, row = pick(rows, key=lambda pair: _moved(pair[1]))
-    words = "no difference is shown" if row.verdict == "no difference shown" else row.verdict
-    what = f"in {label(told.metric)} {'↑' if told.up else '↓'}"
-    who = f", of which {label(tax.group)} gained most" if len(rows) > 1 else ", which gained"
-    change = numbers.both(row.difference, signed=True) if row.difference else numbers.MISSING
-    return f"{who} {what}: {change} ({words})"
+    what = f"{label(told.metric)} {'↑' if told.up else '↓'}"
+    change = _change(tax, row)
+    if row.verdict != "better":
+        none = "none is shown to have" if len(rows) > 1 else "it is not shown to have"
+        return f", and {none} gained in {what} (at best {change})"
+    if len(rows) == 1:
+        return f", and it gained in {what}: {change}"
+    return f", of which {change} gained most in {what}"
 
 
 def gain(comparison: Comparison) -> Told | None:
