@@ -203,7 +203,7 @@ def _variants(
     if any(holds(rule, seen) for rule in suite.exclude):
         return []
     several = [axis for axis in ("model", "data") if len(axes[axis]) > 1]
-    made = _trained(suite, asked, trained, several)
+    made = with_recipe(suite, asked, trained, several)
     evaluations = tuple(suite.evaluate or [labels["data"]])
     return [
         replace(
@@ -217,13 +217,13 @@ def _variants(
     ]
 
 
-def _trained(suite: Suite, cell: Cell, trained: Trained, several: Sequence[str]) -> Variant:
+def with_recipe(suite: Suite, cell: Cell, trained: Trained, several: Sequence[str]) -> Variant:
     """The variant of a recipe, with the models beside it, which are variants of their own."""
     *before, objective = trained.stages
     beside = {}
     for role in dict.fromkeys(role for stage in trained.stages for role in stage.beside):
         other, seed = cell_beside(suite, cell, role)
-        found = _trained(suite, other, recipe_of(suite, other), several)
+        found = with_recipe(suite, other, recipe_of(suite, other), several)
         beside[role] = replace(found, seed=seed)
     labels = {**cell.labels, **{k: str(v) for k, v in trained.applied.items()}}
     if objective.begins != objective.starts_from:

@@ -13,7 +13,8 @@ from harness.executors.base import Executor
 from harness.matrix import Variant, baseline_of, expand, refuse_samples
 from harness.plan_checkpoints import Checkpoints, refuse_merge
 from harness.plan_graph import STAGE_VERSIONS, Plan, Scored, Tuning, VariantPath, trained_by
-from harness.plan_recipe import Recipes, refuse_pairs
+from harness.plan_recipe import START, Recipes, refuse_pairs
+from harness.plan_scores import Scoring, start_of
 from harness.plan_sources import Sources
 from harness.plan_tune import judge_of, plan_tuning, tuned, winner
 from harness.predict import predict_generate
@@ -57,6 +58,9 @@ class _Planner:
         self.sources = Sources(self.suite, self.file, store, self.executor, limit)
         self.checkpoints = Checkpoints(self.sources)
         self.recipes = Recipes(self.suite, self.sources, self.executor)
+        self.scoring = Scoring(
+            self.suite, self.sources, self.recipes, self.executor, self._generate, self._on_model
+        )
         self.tunings: dict[str, Tuning] = {}
         self.scorers = [
             cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
@@ -87,6 +91,7 @@ class _Planner:
             data=dict(self.sources.data),
             models=dict(self.sources.models),
             warnings=(*self.checkpoints.warnings(), *self.sources.warnings()),
+            judges=tuple(self.scoring.judges.values()),
         )
 
     def _tuned_path(self, variant: Variant) -> VariantPath:
@@ -121,10 +126,16 @@ class _Planner:
         def score(trial: Variant) -> Stage:
             refuse_pairs(trial)
             train, scorer = self.recipes.train(trial), self.scorers[judge.scorer]
-            if scorer.reads == "model":
-                return self._model_score(trial, scorer, train, entry, "validation")
-            predictions = self._generate(trial, entry, train, "validation")
-            return self._prediction_score(trial, scorer, predictions)
+            path = VariantPath(trial, train, {}, (), start=self._start(trial, train, scored=False))
+            where = f"scorers[{judge.scorer}]"
+            made = self.scoring.stage(scorer, where, path, entry, "validation")
+            if made is None:
+                raise SuiteError(
+                    f"{scorer.name} compares with a start, and {trial.group} starts from the base",
+                    where=f"{self.file}: tune.metric",
+                    fix="tune by another metric, or leave the cell out (`exclude:`)",
+                )
+            return made
 
         return plan_tuning(tune, judge, variant, entry, score, self._record)
 
@@ -143,9 +154,24 @@ class _Planner:
         for entry in variant.evaluations:
             if any(scorer.reads == "predictions" for scorer in self.scorers):
                 generate[entry] = self._generate(variant, entry, train)
+        path = VariantPath(variant, train, generate, (), start=self._start(variant, train))
         for index, scorer in enumerate(self.scorers):
-            scores += self._scores(variant, scorer, f"scorers[{index}]", train, generate)
-        return VariantPath(variant, train, generate, tuple(scores))
+            scores += self.scoring.of(scorer, f"scorers[{index}]", path)
+        return replace(path, scores=tuple(scores))
+
+    def _start(
+        self, variant: Variant, train: Stage | None, *, scored: bool = True
+    ) -> VariantPath | None:
+        """The path of what an aligned variant goes on from: its differences are from there."""
+        start = start_of(variant)
+        if start is None or train is None:
+            return None
+        path = (
+            self._path(start) if scored else VariantPath(start, self.recipes.train(start), {}, ())
+        )
+        if path.train != train.inputs[START]:
+            raise AssertionError(f"{variant.id} does not start from {start.id}")
+        return path
 
     def _generate(
         self, variant: Variant, entry: str, train: Stage | None, split: str = "test"
@@ -184,52 +210,6 @@ class _Planner:
             resources=self.suite.resources,
             label=variant.id if train is not None or kind == "generate" else variant.model,
         )
-
-    def _scores(
-        self,
-        variant: Variant,
-        scorer: Scorer,
-        where: str,
-        train: Stage | None,
-        generate: Mapping[str, Stage],
-    ) -> list[Scored]:
-        label = getattr(scorer, "label", None)
-        named = getattr(scorer, "data", None)
-        if scorer.reads == "predictions":
-            return [
-                Scored(self._prediction_score(variant, scorer, found), scorer.name, entry, label)
-                for entry, found in generate.items()
-            ]
-        found = []
-        for entry in [named] if named else variant.evaluations:
-            if entry not in self.suite.data or self.suite.data[entry].test is None:
-                known = ", ".join(n for n, d in self.suite.data.items() if d.test is not None)
-                raise SuiteError(
-                    f"data entry '{entry}' has no test rows",
-                    where=f"{where}.{scorer.name}.data",
-                    fix=f"known: {known}",
-                )
-            stage = self._model_score(variant, scorer, train, entry, "test")
-            found.append(Scored(stage, scorer.name, entry, label))
-        return found
-
-    def _prediction_score(self, variant: Variant, scorer: Scorer, predictions: Stage) -> Stage:
-        return Stage(
-            "score",
-            {"version": STAGE_VERSIONS["score"], "scorer": scorer.identity()},
-            inputs={"predictions": predictions},
-            resources=self.suite.resources,
-            label=f"{variant.id} {scorer.name}",
-        )
-
-    def _model_score(
-        self, variant: Variant, scorer: Scorer, train: Stage | None, entry: str, split: str
-    ) -> Stage:
-        rows = self.sources.rows(entry, split)
-        stage = self._on_model("score", variant, train, {"data": rows})
-        name = getattr(scorer, "label", None) or f"{scorer.name} {entry}"
-        config = {**stage.config, "scorer": scorer.identity()}
-        return replace(stage, config=config, label=f"{stage.label} {name}")
 
     def _contamination(self, paths: tuple[VariantPath, ...]) -> Iterator[Stage]:
         """For every training set and every test set it is judged on."""

@@ -30,6 +30,9 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
                     where=f"{planned.file}: data.{entry}.test",
                     fix="drop the scorers that read predictions, or map prompt and completion",
                 )
+    for judge in planned.judges:
+        for made in all_trainings(judge):
+            _fits(planned, made, records)
 
 
 def _fits(planned: Plan, made: Training, records: Mapping[str, Record]) -> None:

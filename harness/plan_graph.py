@@ -22,12 +22,17 @@ STAGE_VERSIONS = {
 
 @dataclass(frozen=True)
 class Scored:
-    """A score stage of a variant: which scorer, on which data entry, under which name."""
+    """A score stage of a variant: which scorer, on which data entry, under which name.
+
+    Attributes:
+        shows: what the scorer says of an aligned variant, as it declares.
+    """
 
     stage: Stage
     scorer: str
     evaluation: str
     label: str | None
+    shows: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ class VariantPath:
         tuning: where its hyper-parameters come from; None when the suite gives them.
         draft: while they are not chosen yet: the path as it would be without tuning, for what can
             be checked of it (its rows, its pairs). The path itself has no stages then.
+        start: the path of the checkpoint that its last training stage goes on from, scored as it is
+            itself; None where that is the base. Its stages are not this variant's own.
     """
 
     variant: Variant
@@ -89,6 +96,7 @@ class VariantPath:
     scores: tuple[Scored, ...]
     tuning: Tuning | None = None
     draft: VariantPath | None = None
+    start: VariantPath | None = None
 
     def results(self) -> Iterator[Stage]:
         """What a report reads of it."""
@@ -117,6 +125,8 @@ class Plan:
     models: Mapping[str, ModelInfo] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     """What may be wrong, and cannot be known."""
+    judges: tuple[Variant, ...] = ()
+    """Reward models that score answers, each with its recipe."""
 
     def stages(self) -> list[Stage]:
         """Every stage once, inputs before what needs them, in the variants' order."""
@@ -134,6 +144,15 @@ class Plan:
         yield from self.contamination
         for path in self.paths:
             yield from path.results()
+            if path.start is not None:
+                yield from path.start.results()
+
+    @property
+    def starts(self) -> tuple[VariantPath, ...]:
+        """What aligned variants go on from, as far as it is no variant of the suite itself."""
+        known = {path.variant.id for path in self.paths}
+        found = {path.start.variant.id: path.start for path in self.paths if path.start is not None}
+        return tuple(path for name, path in found.items() if name not in known)
 
     def tunings(self) -> list[Tuning]:
         """Each cell's tuning once."""

@@ -11,6 +11,7 @@ from harness.errors import SuiteError, unknown
 from harness.hyper import Fields, holds, set_budget, set_fields
 from harness.methods.base import Method
 from harness.objectives.base import BASE, Objective
+from harness.scorers.base import REWARD, Scorer
 from harness.suite import Suite
 
 Written = Mapping[str, Mapping[str, Any]]
@@ -224,7 +225,7 @@ def in_recipes(suite: Suite) -> dict[str, set[str]]:
     if "reward" not in objectives:
         if suite.reward_model:
             raise SuiteError(
-                "no objective of the matrix needs a reward model",
+                "no objective of the matrix needs a reward model, and no scorer",
                 where="reward_model",
                 fix="remove the section, or add ppo to the matrix",
             )
@@ -234,6 +235,15 @@ def in_recipes(suite: Suite) -> dict[str, set[str]]:
     return {"objective": objectives, "method": {method}}
 
 
+def _beside_scorer(spec: Any) -> tuple[str, ...]:
+    """Objectives whose models a scorer reads; a spec that is none is refused where it is built."""
+    name = next(iter(spec), "") if isinstance(spec, Mapping) else spec
+    if not isinstance(name, str) or name not in component.names("scorer"):
+        return ()
+    asked = cast(Scorer, component.find("scorer", name).model_construct()).beside()
+    return tuple(role for role in asked if role == REWARD)
+
+
 def _before_and_beside(suite: Suite) -> Iterator[str]:
     known = written(suite)
     waiting = [(name, fields.get("start")) for name, fields in known.items()]
@@ -241,7 +251,9 @@ def _before_and_beside(suite: Suite) -> Iterator[str]:
     for key, values in suite.matrix.items():
         starts += [str(value) for value in values] if key.endswith(".start") else []
     waiting += [(name, None) for name in starts if name in component.names("objective")]
-    done: set[str] = set()
+    done = {name for spec in suite.scorers for name in _beside_scorer(spec)}
+    yield from done
+    waiting += [(name, None) for name in done]
     while waiting:
         name, start = waiting.pop()
         if name not in component.names("objective"):

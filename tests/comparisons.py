@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.compare import Comparison, Row, VariantResult
-from harness.compare.result import Estimate, Example
+from harness.compare.result import Estimate, Example, Measured, Tax
 
 SECRET = "The lighthouse keeper counted seven gulls"
 HOSTILE = {
@@ -141,6 +141,25 @@ def comparison(**changes: Any) -> Comparison:
     return replace(made, **changes)
 
 
+def cost_of(group: str, gained: float, lost: float, verdict: str = "worse") -> Tax:
+    """A variant that gained so much reward and so much perplexity over its start."""
+
+    def moved(metric: str, by: float, verdict: str, **changes: Any) -> Row:
+        found = row(group, metric, 3.0 + by, verdict=verdict, **changes)
+        return replace(found, difference=Estimate(by, by - 0.1, by + 0.1))
+
+    bare = replace(row(group, "kl_to_start", 0.2, verdict=""), difference=None)
+    return Tax(
+        group,
+        "sft",
+        (
+            Measured("reward", moved("reward", gained, "better", evaluation="asked")),
+            Measured("from_start", bare),
+            Measured("language", moved("forgetting", lost, verdict, higher_is_better=False)),
+        ),
+    )
+
+
 def hostile() -> Comparison:
     """Every hostile text as a variant, an axis, a slice, a metric, an answer, a reason."""
     good, bad = comparison(), tuple(hostile_texts())
@@ -167,4 +186,5 @@ def hostile() -> Comparison:
         variants=(*good.variants, *variants, failed), examples=(*examples, *good.examples),
         rows=(*good.rows, *rows, *sliced, *named), suite_text="\n".join(bad[:-1]),
         command=f"harness run {HOSTILE['close']}",
+        taxes=tuple(replace(cost_of(n, 0.3 + i, 2.0), start=n) for i, n in enumerate(names[:20])),
     )  # fmt: skip

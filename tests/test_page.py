@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser
-from comparisons import HOSTILE, comparison, hostile, row
+from comparisons import HOSTILE, comparison, cost_of, hostile, row
 
 from harness.report import render
 from harness.report.examples import key_of
@@ -39,7 +39,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     variants = tuple(
         replace(v, labels={**v.labels, "data": data.get(v.group, "tasks")}) for v in made.variants
     )
-    made = replace(made, rows=tuple(asked), variants=variants)
+    costs = (cost_of("full-sft", 0.4, 2.0), cost_of("lora-sft", 0.3, 0.1, "no difference shown"))
+    made = replace(made, rows=tuple(asked), variants=variants, taxes=costs)
     return render(made, tmp_path_factory.mktemp("page"))[5]
 
 

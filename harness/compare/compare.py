@@ -10,6 +10,7 @@ from harness.compare.read import examples
 from harness.compare.result import ALL, Comparison, Row
 from harness.compare.rows import Found, rows_of
 from harness.compare.scores import Reader
+from harness.compare.tax import taxes
 from harness.compare.variants import result_of
 from harness.compare.verdicts import adjusted
 from harness.plan import Plan, VariantPath
@@ -51,6 +52,7 @@ def compare(
         suite_text=planned.text,
         tuning=tuple(tuning.tunings(planned, records)),
         merged=tuple(_merged(planned, scores)),
+        taxes=tuple(taxes(groups, variants, records, read)),
     )
 
 

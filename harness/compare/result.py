@@ -8,6 +8,8 @@ from typing import Any
 
 ALL = ""
 """The slice that holds every example."""
+MAIN = ("rougeL", "exact_match")
+"""Metrics that stand for the quality of answers: the first that a suite measures."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,35 @@ class Row:
     verdict: str
     note: str = ""
     by_seed: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measure of an aligned variant.
+
+    Attributes:
+        kind: what it says, as scorers declare it: one of harness.compare.tax.KINDS.
+        row: its difference is from the variant's start; of `preference`, from one half; of
+            `from_start` there is none.
+    """
+
+    kind: str
+    row: Row
+
+
+@dataclass(frozen=True)
+class Tax:
+    """What a variant gained and lost against the checkpoint that its last stage went on from.
+
+    Attributes:
+        start: that checkpoint's name; it need not be a variant of the suite.
+        reason: why nothing is measured.
+    """
+
+    group: str
+    start: str
+    measures: tuple[Measured, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +155,8 @@ class Comparison:
     """Each tuned variant's trials, as its select stage recorded them."""
     merged: tuple[Row, ...] = ()
     """Each merged variant, its difference from the same checkpoints unmerged."""
+    taxes: tuple[Tax, ...] = ()
+    """Each variant that goes on from another training, against that; none where nothing does."""
 
     @property
     def failed(self) -> tuple[VariantResult, ...]:

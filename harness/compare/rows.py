@@ -120,6 +120,8 @@ def _against(row: Row, own: Mapping[int, Drawn], base: Mapping[int, Drawn]) -> R
         return replace(row, verdict="incomparable", note="not the same examples")
     if first.version != other.version:
         return replace(row, verdict="incomparable", note="not the same scorer, or its version")
+    if first.judge != other.judge:
+        return replace(row, verdict="incomparable", note="not by the same reward model")
     if not _same_tokens(first, other):
         return replace(row, verdict="incomparable", note="not the same tokens: another tokenizer")
     paired = len(base) > 1 and own.keys() <= base.keys()
@@ -131,6 +133,24 @@ def _against(row: Row, own: Mapping[int, Drawn], base: Mapping[int, Drawn]) -> R
         draws.append(run.draws - (base[seed].draws if paired else base_draws))
     apart = () if paired else tuple(run.point for run in base.values())
     found = infer(points, draws, row.clusters, apart)
+    return replace(
+        row,
+        difference=Estimate(found.value, found.low, found.high),
+        p=found.p,
+        detectable=found.detectable,
+    )
+
+
+def against_constant(group: str, column: Column, own: Mapping[int, Scores], constant: float) -> Row:
+    """A variant's row on all examples, its difference from a number that is known.
+
+    Args:
+        own: seed -> scores.
+    """
+    runs = _draw({group: own})[group]
+    row = _alone(group, column, ALL, runs)
+    points = [run.point - constant for run in runs.values()]
+    found = infer(points, [run.draws - constant for run in runs.values()], row.clusters)
     return replace(
         row,
         difference=Estimate(found.value, found.low, found.high),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from harness.compare.result import ALL
 from harness.compare.statistics import Resampler, Sample
-from harness.plan import VariantPath
+from harness.plan import Scored, VariantPath
+from harness.scorers.base import REWARD
 from harness.stage import Record, Stage
 from harness.store import Store
 
@@ -63,6 +64,7 @@ class Scores:
     Attributes:
         version: the scorer's identity; other versions are not compared.
         rows: the key of the data stage whose rows were scored.
+        judge: the key of the reward model that scored them; empty where none did.
     """
 
     keys: Keys
@@ -71,6 +73,7 @@ class Scores:
     unit: str
     version: str
     rows: str = ""
+    judge: str = ""
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -79,7 +82,7 @@ class Scores:
         keys, index = self.keys.part(group)
         columns = {name: column[index] for name, column in self.sample.columns.items()}
         sample = Sample(self.sample.aggregate, columns)
-        return Scores(keys, sample, self.higher_is_better, self.unit, self.version, self.rows)
+        return replace(self, keys=keys, sample=sample)
 
 
 class Reader:
@@ -98,15 +101,16 @@ class Reader:
             keys = self._keys(table.select(_KEYS))
             version = json.dumps(record.config.get("scorer"), sort_keys=True)
             declared: dict[str, Any] = record.metrics["metrics"]
-            for name, metric in declared.items():
+            judge = scored.stage.inputs.get(REWARD)
+            for metric, column in zip(declared.values(), columns_of(scored, record), strict=True):
                 columns = {
                     statistic: table.column(column).to_numpy().astype(np.float64)
                     for statistic, column in metric["columns"].items()
                 }
-                title = _title(name, scored.label, len(declared))
-                found[title, scored.evaluation] = Scores(
+                found[column] = Scores(
                     keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
-                    metric["unit"], version, _rows_of(scored.stage),
+                    metric["unit"], version, rows_of_stage(scored.stage).key,
+                    judge.key if judge is not None else "",
                 )  # fmt: skip
         return found
 
@@ -119,10 +123,16 @@ class Reader:
         return made
 
 
-def _rows_of(stage: Stage) -> str:
-    """The key of the data stage whose rows were scored: ids alone do not make rows the same."""
+def columns_of(scored: Scored, record: Record) -> list[Column]:
+    """The columns of a score stage's metrics, in their order."""
+    declared = record.metrics["metrics"]
+    return [(_title(name, scored.label, len(declared)), scored.evaluation) for name in declared]
+
+
+def rows_of_stage(stage: Stage) -> Stage:
+    """The data stage whose rows were scored: ids alone do not make rows the same."""
     predictions = stage.inputs.get("predictions")
-    return (predictions or stage).inputs["data"].key
+    return (predictions or stage).inputs["data"]
 
 
 def _title(metric: str, label: str | None, metrics: int) -> str:

@@ -58,7 +58,8 @@ def test_uses(planned: Plan) -> dict[str, dict[str, int]]:
     for (entry, split), rows in planned.data.items():
         if split != "test":
             continue
-        variants = [p for p in planned.paths if any(_reads(s.stage, rows) for s in p.scores)]
+        scored = (*planned.paths, *planned.starts)
+        variants = [p for p in scored if any(_reads(s.stage, rows) for s in p.scores)]
         trials = [
             trial
             for tuning in planned.tunings()

@@ -9,6 +9,7 @@ from harness.compare.read import losses
 from harness.compare.result import VariantResult
 from harness.plan import VariantPath
 from harness.plan_graph import trained_by
+from harness.scorers.base import REWARD
 from harness.stage import Record, Stage
 from harness.store import Store
 
@@ -19,7 +20,7 @@ def result_of(
     """A variant over its seeds: its status, its costs, how its answers ended."""
     reasons = []
     for path in paths:
-        for stage in (*_before(path, records), *_stages(path)):
+        for stage in (*_before(path, records), *_judges(path, records), *_stages(path)):
             error = records[stage.key].error
             if error is not None and not error.get("skipped"):
                 of = path.variant.id if stage in _stages(path) else stage.label
@@ -52,6 +53,17 @@ def _before(path: VariantPath, records: Mapping[str, Record]) -> list[Stage]:
     """The trainings its own goes on from; a store that was cleaned may lack their records."""
     found = [] if path.train is None else list(trained_by(path.train))[:-1]
     return [stage for stage in found if stage.key in records]
+
+
+def _judges(path: VariantPath, records: Mapping[str, Record]) -> list[Stage]:
+    """The trainings behind the reward models that score its answers."""
+    found = {
+        stage.key: stage
+        for scored in path.scores
+        if REWARD in scored.stage.inputs
+        for stage in trained_by(scored.stage.inputs[REWARD])
+    }
+    return [stage for key, stage in found.items() if key in records]
 
 
 def _stages(path: VariantPath) -> Iterable[Stage]:

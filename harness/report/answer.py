@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from harness.compare.result import Comparison, Row, VariantResult
-from harness.report import numbers
+from harness.report import numbers, tax
 from harness.report.columns import Column, columns, forgetting, table
 from harness.report.safe import label, line
 
@@ -32,7 +32,9 @@ def sentences(comparison: Comparison) -> list[str]:
     cheapest = _cheapest(scored, best, variants)
     second = _cost(cheapest, best, variants, headline)
     kept = _kept(comparison, cheapest)
-    return [first, f"{second}{kept}.", *_elsewhere(comparison, headline, cheapest)]
+    aligned = tax.kept(comparison)
+    elsewhere = _elsewhere(comparison, headline, cheapest)
+    return [first, f"{second}{kept}.", *elsewhere, *([aligned] if aligned else [])]
 
 
 def _best(scored: list[Row], headline: Column) -> Row:

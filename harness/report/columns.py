@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from harness.compare.result import ALL, Comparison, Row, VariantResult
+from harness.compare.result import ALL, MAIN, Comparison, Row, VariantResult
 from harness.report import numbers
 from harness.report.safe import label, line
 
-_QUALITY = ("rougeL", "exact_match")
 _FORGETTING = ("forget", "general", "kl_to_base")
 MARKS = {
     "better": "▲",
@@ -125,7 +124,7 @@ def columns(comparison: Comparison) -> list[Column]:
 
 
 def _headline(found: list[Column]) -> Column:
-    for name in _QUALITY:
+    for name in MAIN:
         for column in found:
             if column.metric == name:
                 return column

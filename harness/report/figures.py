@@ -11,16 +11,19 @@ from harness.report.forest import ordered
 from harness.report.plots import Drawing, forgetting_plot, learning_curves, tradeoffs
 from harness.report.safe import label
 from harness.report.swept import sweeps
+from harness.report.tax_plot import tax_plot
 from harness.report.tuned import sensitivity
 
 FOLDER = "figures"
-OURS = re.compile(r"(tradeoff-(time|memory)|forgetting|sweep\d+|tuned\d+|losses|forest)\.(svg|png)")
+OURS = re.compile(
+    r"(tradeoff-(time|memory)|forgetting|alignment|sweep\d+|tuned\d+|losses|forest)\.(svg|png)"
+)
 """Names of the files below FOLDER that a report writes, and may remove."""
 
 
 def drawings(comparison: Comparison) -> list[Drawing]:
     """Every plot that the comparison has the figures for."""
-    made = (tradeoffs, forgetting_plot, sweeps, sensitivity, learning_curves)
+    made = (tradeoffs, forgetting_plot, tax_plot, sweeps, sensitivity, learning_curves)
     return [drawing for make in made for drawing in make(comparison)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.compare.result import Comparison
+from harness.report import tax
 from harness.report.answer import answer
 from harness.report.background import evidence, provenance
 from harness.report.columns import MARKS
@@ -41,6 +42,7 @@ def _parts(comparison: Comparison) -> Iterator[str]:
             for variant in comparison.failed
         )
     yield _section(against(comparison))
+    yield _section(tax.sheet(comparison))
     yield _section(transfer(comparison))
     yield _section(seeds(comparison))
     parts = sliced(comparison)

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.compare.result import Comparison
-from harness.report import draw, examples, figures, measures, plots
+from harness.report import draw, examples, figures, measures, plots, tax, tax_plot
 from harness.report.answer import sentences
 from harness.report.background import evidence, provenance
 from harness.report.columns import MARKS
@@ -44,14 +44,19 @@ def html(comparison: Comparison, shown: examples.Shown | None) -> str:
         keep_trailing_newline=True,
     )
     template = environment.get_template("index.html.j2")
-    weighed = measures.payload(comparison)
+    weighed, drawn = measures.payload(comparison), _drawings(comparison)
+    legend, groups = _legend(comparison), {found.group for found in comparison.taxes}
+    aligned = {n for n, v in enumerate(comparison.variants, 1) if v.group in groups}
     return template.render(
         title=label(comparison.suite),
         description=visible(comparison.description),
         answer=sentences(comparison),
         sections=_sections(comparison),
-        legend=_legend(comparison),
-        plots=_drawings(comparison),
+        legend=legend,
+        plots=[plot for plot in drawn if plot["key"] != tax_plot.KEY],
+        aligned=[plot for plot in drawn if plot["key"] == tax_plot.KEY],
+        aligned_legend=[e for e in legend if e["number"] in aligned],
+        kept=tax.kept(comparison),
         forests=forests(comparison),
         weighed=weighed,
         across=_across(weighed),
@@ -98,6 +103,7 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
         "against": against(comparison),
         "sliced": sliced(comparison),
         "seeds": seeds(comparison),
+        "tax": tax.sheet(comparison),
         "transfer": transfer(comparison),
         "evidence": evidence(comparison),
         "provenance": provenance(comparison),

@@ -10,6 +10,10 @@ from typing import Any, ClassVar
 from harness.aggregate import AGGREGATES
 from harness.component import Component
 
+ROWS, START, REWARD = "data", "start", "reward"
+"""What a scorer may read beside its subject: the rows asked; the variant's start (its answers for a
+scorer of predictions, its model for one of models); the suite's reward model."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -17,6 +21,7 @@ class Prediction:
 
     Attributes:
         text: the greedy answer. samples: drawn answers to the same prompt, where the suite asks.
+        finish: how the greedy answer ended: `eos`, `stop`, or `length` where it was cut.
     """
 
     example_id: str
@@ -26,6 +31,7 @@ class Prediction:
     text: str
     references: tuple[str, ...]
     samples: tuple[str, ...] = ()
+    finish: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,19 @@ class PredictionJob:
     Attributes:
         cache: a folder that outlives the stage and is shared by every variant, for what does not
             depend on one (embedded references). Several processes write there at once.
+        rows: the rows asked, in the predictions' order, for scorers that ask for ROWS.
+        start: the start's answers to the same rows, in that order, for those that ask for START.
+        reward_model, reward_tokenizer: for those that ask for REWARD: a sequence classifier of one
+            label in evaluation mode, on its device.
     """
 
     predictions: Sequence[Prediction]
     progress: Callable[[int, int, str], None]
     cache: Path
+    rows: Sequence[Mapping[str, Any]] = ()
+    start: Sequence[Prediction] = ()
+    reward_model: Any = None
+    reward_tokenizer: Any = None
 
 
 class Scorer(Component):
@@ -88,6 +102,17 @@ class Scorer(Component):
     def declared(self) -> Mapping[str, Metric]:
         """The metrics of this scorer as it is set; override where its fields choose them."""
         return self.metrics
+
+    def shows(self) -> str:
+        """What its metrics say of a variant that goes on from another checkpoint, for the table of
+        what alignment cost: `answers` (how good they are), `reward`, `preference` (over its start),
+        `from_start` and `from_base` (how far it went), `language` (how likely text is to it),
+        `diversity`, or nothing."""
+        return "answers" if self.reads == "predictions" else ""
+
+    def beside(self) -> tuple[str, ...]:
+        """What it reads beside its subject: any of ROWS, START and REWARD."""
+        return ()
 
     def samples_needed(self) -> int:
         """How many samples of each prompt it compares; 0 where the greedy answer is enough."""
@@ -115,8 +140,9 @@ class ModelJob:
     """What the score stage hands to a scorer that reads the model.
 
     Attributes:
-        base: the untrained model the checkpoint comes from, for scorers that declare `needs_base`;
-            the same object as `model` where nothing was trained. None for others.
+        base: for scorers that declare `needs_base`, the untrained model the checkpoint comes from,
+            or the checkpoint's start where they ask for START and it has one; the same object as
+            `model` where nothing was trained. None for others.
     """
 
     model: Any
@@ -134,7 +160,7 @@ class ModelScorer(Scorer):
 
     reads = "model"
     needs_base: ClassVar[bool] = False
-    """The untrained model is loaded beside the checkpoint."""
+    """A model is loaded beside the checkpoint: the untrained one, or its start."""
 
     data: str | None = None
     """Entry under `data:` whose test split is scored; default: what the variant is tested on."""

@@ -38,6 +38,9 @@ class Distinct(Scorer):
             raise ValueError(f"orders must be different numbers from 1 on: {value}")
         return value
 
+    def shows(self) -> str:
+        return "diversity"
+
     def samples_needed(self) -> int:
         return 2 if self.over == "samples" else 0
 

@@ -1,38 +1,54 @@
-"""Divergence from the base model."""
+"""Divergence from the base model, or from the checkpoint that the last stage began from."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from harness.inference.likelihood import divergences
-from harness.scorers.base import Metric, ModelJob, ModelScorer
+from harness.scorers.base import START, Metric, ModelJob, ModelScorer
 
 
 class Kl(ModelScorer):
     """Kullback-Leibler divergence (Kullback & Leibler, 1951, doi:10.1214/aoms/1177729694) between
-    the variant's and its base's distributions of the next token, in nats a token.
+    the variant's and its base's distributions of the next token, in nats a token; or between the
+    variant's and its start's, the checkpoint that its last stage went on from (`to: start`).
 
     At each token of the rows as they are given, the sum over the vocabulary of
     p(v) * (log p(v) - log q(v)), p being the base's distribution (`from_base`, the direction that
     goes with forgetting in Shenfield et al., 2025, arXiv:2509.04259) or the variant's (`to_base`,
     the penalty of reinforcement learning); the mean is weighted by tokens. Rows and windows are as
     in perplexity. The base itself has 0. It is loaded beside the variant, in the same precision.
+    What starts from the base (sft) has one divergence, measured once. Of a checkpoint trained
+    elsewhere no start is known, and none is measured.
     """
 
-    VERSION = 1
+    VERSION = 2
     needs_base = True
-    metrics = {"kl_to_base": Metric("per_token", False, {"total": "kl", "tokens": "tokens"})}
+    metrics = {"kl": Metric("per_token", False, {"total": "kl", "tokens": "tokens"})}
 
+    to: Literal["base", "start"] = "base"
+    """`base`: the untrained model; `start`: what the last stage began from. Names the metric:
+    `kl_to_base` or `kl_to_start`."""
     direction: Literal["from_base", "to_base"] = "from_base"
-    """`from_base` is KL(base || variant), `to_base` is KL(variant || base)."""
+    """`from_base` is KL(base || variant), `to_base` is KL(variant || base); with `to: start`, the
+    start stands in the base's place."""
     max_length: int = Field(1024, gt=1)
     """Tokens of a window; cut to the model's context."""
     stride: int = Field(512, gt=0)
     """Tokens by which a window moves."""
     batch_tokens: int = Field(4096, gt=0)
     """Tokens of a batch, padding included; two models' logits are held for them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        # Two of them stand side by side in most suites: the tables must tell them apart.
+        if isinstance(value, Mapping) and value.get("label") is None:
+            return {**value, "label": f"kl_to_{value.get('to', 'base')}"}
+        return value
 
     @model_validator(mode="after")
     def _windows_overlap(self) -> Kl:
@@ -41,6 +57,16 @@ class Kl(ModelScorer):
                 f"stride {self.stride} would skip tokens (max_length {self.max_length})"
             )
         return self
+
+    def identity(self) -> dict[str, Any]:
+        # What it is measured against is an input of the stage: without one, the base.
+        return {name: value for name, value in super().identity().items() if name != "to"}
+
+    def shows(self) -> str:
+        return f"from_{self.to}"
+
+    def beside(self) -> tuple[str, ...]:
+        return (START,) if self.to == "start" else ()
 
     def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
         return divergences(

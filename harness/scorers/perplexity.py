@@ -39,6 +39,9 @@ class Perplexity(ModelScorer):
             )
         return self
 
+    def shows(self) -> str:
+        return "language"
+
     def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
         return log_likelihoods(
             job.model, job.tokenizer, job.rows, self.max_length, self.stride, self.batch_tokens,

@@ -27,6 +27,9 @@ class SelfBleu(Scorer):
     tokenize: str = "13a"
     """sacrebleu's tokenizer, such as 13a, intl, char, zh."""
 
+    def shows(self) -> str:
+        return "diversity"
+
     def samples_needed(self) -> int:
         return 2
 

@@ -67,32 +67,54 @@ def own_tokenizer(ref: ModelRef, checkpoint: Path) -> Any:
     return tokenizer
 
 
-def load_subject(job: Job) -> tuple[Any, Any, Mapping[str, Any] | None]:
-    """The model, its tokenizer, and the training stage's metrics (None when untrained)."""
-    if not job.has("checkpoint"):
+def load_subject(job: Job, role: str = CHECKPOINT) -> tuple[Any, Any, Mapping[str, Any] | None]:
+    """The model, its tokenizer, and the training stage's metrics (None when untrained).
+
+    Args:
+        role: of the input that left the checkpoint.
+    """
+    if not job.has(role):
         ref = model_ref(job.config["model"], job.config["device"], job.locators)
         return ref.load("lm"), ref.tokenizer(), None
-    folder = job.input("checkpoint")
+    folder = job.input(role)
     trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))
     ref = model_ref(trained["config"]["model"], job.config["device"], job.locators)
     method = method_of(trained["config"])
     checkpoint = checkpoint_of(job, folder, trained)
-    load = method.merged if job.config.get("merged") else method.load_trained
+    merged = job.config.get("merged") and role == CHECKPOINT
+    load = method.merged if merged else method.load_trained
     elsewhere = trained["kind"] == "checkpoint"
     tokenizer = own_tokenizer(ref, checkpoint) if elsewhere else ref.tokenizer()
-    return load(ref, checkpoint).eval(), tokenizer, job.input_record("checkpoint").metrics
+    return load(ref, checkpoint).eval(), tokenizer, job.input_record(role).metrics
 
 
 def load_base(job: Job, subject: Any) -> Any:
-    """The untrained model under a checkpoint; the subject itself where nothing was trained.
+    """What a checkpoint is held against: its start where the stage has one, as that was trained;
+    else the untrained model under it; the subject itself where nothing was trained.
 
-    It is as its folder or hub has it: never quantised, nothing attached.
+    The untrained model is as its folder or hub has it: never quantised, nothing attached.
     """
+    if job.has("start"):
+        return load_subject(job, "start")[0]
     if not job.has("checkpoint"):
         return subject
     trained = json.loads((job.input("checkpoint") / SPEC).read_text(encoding="utf-8"))
     ref = model_ref(trained["config"]["model"], job.config["device"], job.locators)
     return ref.load("lm")
+
+
+def reward_model(job: Job) -> tuple[Method, ModelRef, Path]:
+    """The suite's reward model, an input of the stage: how and from where it is loaded."""
+    folder = job.input("reward")
+    trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))["config"]
+    own = {
+        name.removeprefix("reward."): place
+        for name, place in job.locators.items()
+        if name.startswith("reward.")
+    }
+    ref = model_ref(trained["model"], job.config["device"], own)
+    require_files(folder / CHECKPOINT)
+    return method_of(trained), ref, folder / CHECKPOINT
 
 
 def require_files(checkpoint: Path) -> None:

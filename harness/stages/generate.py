@@ -74,7 +74,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
     return [
         Prediction(
             line["id"], line["cluster"], line["group"], line["prompt"], line["text"],
-            tuple(line["references"]), tuple(line.get("samples", ())),
+            tuple(line["references"]), tuple(line.get("samples", ())), line.get("finish", ""),
         )
         for line in lines
     ]  # fmt: skip

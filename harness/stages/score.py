@@ -9,8 +9,8 @@ from harness import component
 from harness.aggregate import AGGREGATES
 from harness.errors import StageFailed
 from harness.job import Job
-from harness.scorers.base import ModelJob, ModelScorer, PredictionJob, Scorer
-from harness.stages._subject import load_base, load_subject
+from harness.scorers.base import REWARD, ROWS, START, ModelJob, ModelScorer, PredictionJob, Scorer
+from harness.stages._subject import load_base, load_subject, reward_model
 from harness.stages.data import read_rows
 from harness.stages.generate import read_predictions
 
@@ -52,13 +52,40 @@ def _scorer(config: dict[str, Any]) -> Scorer:
 
 def _from_predictions(job: Job, scorer: Scorer) -> list[dict[str, Any]]:
     predictions = read_predictions(job.input("predictions"))
+    cache = job.folder.parents[1] / CACHE / scorer.name
+    with job.ledger.phase("load"):
+        beside = _beside(job, [p.example_id for p in predictions])
     with job.ledger.phase("score"):
-        cache = job.folder.parents[1] / CACHE / scorer.name
-        scores = scorer.score_job(PredictionJob(predictions, job.progress, cache))
+        scores = scorer.score_job(PredictionJob(predictions, job.progress, cache, **beside))
     return [
         {"example_id": p.example_id, "cluster": p.cluster, "group": p.group, **score}
         for p, score in zip(predictions, scores, strict=True)
     ]
+
+
+def _beside(job: Job, ids: list[str]) -> dict[str, Any]:
+    """What the scorer reads beside the predictions, as far as the plan gave it.
+
+    Raises:
+        StageFailed: rows or answers that are not those of the predictions.
+    """
+    found: dict[str, Any] = {}
+    if job.has(ROWS):
+        found["rows"] = read_rows(job.input(ROWS))
+        _same_examples(ids, [row["id"] for row in found["rows"]], "rows")
+    if job.has(START):
+        found["start"] = read_predictions(job.input(START))
+        _same_examples(ids, [p.example_id for p in found["start"]], "answers of the start")
+    if job.has(REWARD):
+        method, ref, checkpoint = reward_model(job)
+        found["reward_model"] = method.load_trained(ref, checkpoint).eval()
+        found["reward_tokenizer"] = ref.tokenizer()
+    return found
+
+
+def _same_examples(ids: list[str], others: list[str], what: str) -> None:
+    if ids != others:
+        raise StageFailed("input changed", f"the {what} are not those of the predictions")
 
 
 def _from_model(job: Job, scorer: ModelScorer) -> list[dict[str, Any]]:

@@ -98,6 +98,18 @@ def prefers(ask: Ask, one: str, other: str) -> int:
     return (first > second) - (first < second)
 
 
+def preference(row: Mapping[str, Any], one: str, other: str) -> int:
+    """`prefers` for a row of the preference files, as the scorer win_rate asks its rule.
+
+    Raises:
+        KeyError: the row is of another file, and nothing is known of it.
+    """
+    known = _asked()
+    if row["id"] not in known:
+        raise KeyError(f"row {row['id']} is none of the preference files: nothing is known of it")
+    return prefers(known[row["id"]], one, other)
+
+
 def grades(ask: Ask, answer: str) -> dict[str, int]:
     """`GRADES` of an answer, each from 1 to 5.
 
@@ -122,6 +134,11 @@ def asked(folder: Path = Path(__file__).parent / "preference") -> dict[str, dict
             row = json.loads(line)
             found[row["id"]] = row["truth"]
     return found
+
+
+@functools.cache
+def _asked() -> dict[str, dict[str, Any]]:
+    return asked()
 
 
 def _has(said: str, marks: tuple[str, ...]) -> bool:

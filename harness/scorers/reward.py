@@ -1,0 +1,49 @@
+"""What the suite's reward model says of the answers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from harness.inference.batches import end_tokens
+from harness.inference.rewards import answered_ids, rewards
+from harness.scorers.base import REWARD, ROWS, Metric, PredictionJob, Scorer
+
+
+class Reward(Scorer):
+    """Mean reward of the greedy answers by the suite's reward model (`reward_model:`), the training
+    stage that serves the policies too; where none needs it, it is trained for this scorer.
+
+    The model reads prompt and answer as it was trained on them; an answer that was cut at the
+    length limit stands without its end. A policy can learn to please this model and nobody else
+    (Gao et al., 2023, arXiv:2210.10760): hold the reward against win_rate, and measure both on
+    prompts that nothing was trained on. Rewards have no scale of their own, and those of two reward
+    models are not compared.
+    """
+
+    VERSION = 1
+    metrics = {"reward": Metric()}
+
+    data: str | None = None
+    """Entry under `evaluate:` whose answers are scored; default: all of them."""
+    batch_tokens: int = Field(8192, gt=0)
+    """Tokens of a batch, padding included."""
+
+    def identity(self) -> dict[str, object]:
+        # The answers are an input of the stage: what their rows are called changes no score.
+        return {name: value for name, value in super().identity().items() if name != "data"}
+
+    def shows(self) -> str:
+        return "reward"
+
+    def beside(self) -> tuple[str, ...]:
+        return (ROWS, REWARD)
+
+    def score_job(self, job: PredictionJob) -> list[dict[str, float]]:
+        model, tokenizer = job.reward_model, job.reward_tokenizer
+        ends = end_tokens(model, tokenizer)
+        sequences = [
+            answered_ids(tokenizer, row, p.text, ends, cut=p.finish == "length")
+            for row, p in zip(job.rows, job.predictions, strict=True)
+        ]
+        found = rewards(model, tokenizer, sequences, self.batch_tokens, job.progress)
+        return [{"reward": value} for value in found]
