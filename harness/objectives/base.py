@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from harness.component import Component
+from harness.objectives._feedback import Feedback
 
 Row = Mapping[str, Any]
 BASE = "base"
@@ -135,6 +136,12 @@ class Objective(Component):
     def begins(self) -> str:
         """The objective whose checkpoint it starts from, or `base`."""
         return self.start or self.starts_from
+
+    @property
+    def feedback(self) -> Feedback | None:
+        """How it makes rows of its own, on which another objective then trains its last stage; None
+        for an objective that trains on rows of the suite itself."""
+        return None
 
     def identity(self) -> dict[str, Any]:
         """Its start and its rows are inputs of the stage; what a suite calls them is no matter."""

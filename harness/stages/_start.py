@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,8 @@ from harness.job import Job
 from harness.methods.base import Method
 from harness.model_files import ModelRef
 from harness.objectives.base import Objective
-from harness.stage import SPEC
 from harness.stages import _audit
-from harness.stages._subject import CHECKPOINT, method_of, model_ref, require_files
+from harness.stages._subject import CHECKPOINT, model_beside, require_files
 
 START, REWARD = "start", "reward"
 
@@ -93,16 +91,7 @@ def given(job: Job, method: Method, objective: Objective, model: Any) -> Given:
 
 
 def _reward(job: Job, found: Given) -> None:
-    folder = job.input(REWARD)
-    trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))["config"]
-    own = {
-        name.removeprefix(f"{REWARD}."): place
-        for name, place in job.locators.items()
-        if name.startswith(f"{REWARD}.")
-    }
-    ref, method = model_ref(trained["model"], job.config["device"], own), method_of(trained)
-    checkpoint = folder / CHECKPOINT
-    require_files(checkpoint)
+    method, ref, checkpoint = model_beside(job, REWARD)
     found.reward_model = method.load_trained(ref, checkpoint).eval().requires_grad_(False)
     found.reward_tokenizer = ref.tokenizer()
     found.value_model = lambda: method.merged(ref, checkpoint)

@@ -95,6 +95,20 @@ def load_base(job: Job, subject: Any) -> Any:
     return ref.load("lm")
 
 
+def model_beside(job: Job, role: str) -> tuple[Method, ModelRef, Path]:
+    """The method, the base and the checkpoint of another training stage that the stage reads."""
+    folder = job.input(role)
+    trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))["config"]
+    own = {
+        name.removeprefix(f"{role}."): place
+        for name, place in job.locators.items()
+        if name.startswith(f"{role}.")
+    }
+    require_files(folder / CHECKPOINT)
+    ref = model_ref(trained["model"], job.config["device"], own)
+    return method_of(trained), ref, folder / CHECKPOINT
+
+
 def require_files(checkpoint: Path) -> None:
     """Raise StageFailed where a checkpoint's weights are gone."""
     if not any(checkpoint.glob("*.safetensors")):
