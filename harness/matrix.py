@@ -29,7 +29,7 @@ from harness.recipe import (
     recipe_of,
     refuse_scores,
 )
-from harness.recipe_names import in_recipes, written
+from harness.recipe_names import in_recipes, last_stages, written
 from harness.scorers.base import Scorer
 from harness.suite import AXES, Generate, Suite
 
@@ -164,7 +164,7 @@ def _cells(suite: Suite) -> list[Variant]:
         "objective": suite.matrix["objective"],
     }
     hyper = {axis: values for axis, values in suite.matrix.items() if axis not in AXES}
-    check_hyper(suite, hyper, trained_on(suite), in_recipes(suite))
+    check_hyper(suite, hyper, trained_on(suite), in_recipes(suite), last_stages(suite))
     found: dict[str, Variant] = {}
     for indexes in itertools.product(*(range(len(values)) for values in axes.values())):
         cell = {axis: (axes[axis][i], i) for axis, i in zip(axes, indexes, strict=True)}

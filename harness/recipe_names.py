@@ -50,6 +50,19 @@ def in_recipes(suite: Suite) -> dict[str, set[str]]:
     return {"objective": objectives, "method": {method}}
 
 
+def last_stages(suite: Suite) -> set[str]:
+    """The objectives that train the last stages of the matrix's cells."""
+    found = set()
+    for name in written(suite):
+        if name not in component.names("objective"):
+            continue  # refused where it stands
+        declared = cast(type[Objective], component.find("objective", name))
+        for fields in _as_set(suite, name):
+            feedback = declared.model_construct(**fields).feedback
+            found.add(name if feedback is None else str(feedback.then))
+    return found
+
+
 def _before_and_beside(suite: Suite) -> Iterator[str]:
     waiting, done = list(written(suite)), set[str]()
     while waiting:

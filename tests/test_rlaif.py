@@ -134,6 +134,18 @@ def test_how_an_endpoint_is_reached_is_no_part_of_its_labels(fed: Workspace) -> 
     assert label(max_tokens=3) != label()
 
 
+def test_tuning_ppo_samples_and_labels_once(fed: Workspace) -> None:
+    fed.tree["data"]["letters"]["validation"] = {"path": "train.jsonl", "rows": [0, 8]}
+    space = {"ppo.kl_coef": [0.1, 0.2]}
+    fed.tree["matrix"]["objective"] = [fed.tree["matrix"]["objective"][1]]
+    fed.write(tune={"metric": "exact_match", "trials": 2, "space": space})
+    found = stages(fed)
+    assert [len(found[name]) for name in ("sample", "label", "reward", "ppo")] == [1, 1, 2, 2]
+    fed.write(tune={"metric": "exact_match", "trials": 2, "space": {"rlaif.samples": [2, 3]}})
+    with pytest.raises(SuiteError, match="unknown component 'rlaif'"):
+        fed.open()
+
+
 def test_prompts_are_checked_for_copies_of_test_rows(fed: Workspace) -> None:
     end_in(fed, "dpo")
     pairs = {stage.label for stage in fed.open().plan.contamination}
@@ -367,15 +379,16 @@ def test_faults_that_pass_are_tried_again_and_waits_honoured(serve: Serve) -> No
     faults = [
         (429, {"Retry-After": "7"}, b"slow down"),
         (503, {"Retry-After": "soon"}, b""),
+        (503, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, b""),
         (200, {}, b"<html>not JSON</html>"),
         (200, {}, b'{"choices": []}'),
         says(None),
         says("A"),
     ]
     server, waits = serve(lambda _, number: faults[number - 1]), list[float]()
-    found = client(server, waits, key="secret").ask({"x": 1})
+    found = client(server, waits, key="secret", retries=6).ask({"x": 1})
     assert (found.text, found.prompt_tokens) == ("A", 7)
-    assert waits == [7.0, 1.0, 2.0, 4.0, 8.0]
+    assert waits == [7.0, 1.0, 0.0, 4.0, 8.0, 16.0]
     assert set(server.keys) == {"Bearer secret"}
 
 
@@ -507,8 +520,12 @@ def test_labels_of_a_reward_model_train_dpo_and_agree_as_recorded(fed: Workspace
     assert (found["n"], found["share"]) == (
         len(told), pytest.approx(sum(a == b for a, b in told) / len(told)),
     )  # fmt: skip
-    assert label.metrics["agreement"]["rows"]["n"] == 6
+    checked = label.metrics["agreement"]["rows"]
+    assert (checked["n"] + checked["tied_by_label"], checked["seen"]) == (6, False)
     assert f"agree with the truth on {found['share']:.0%}" in _headline(label)
+    for kind in ("sample", "label"):
+        expected = next(r for (k, _), r in records.items() if k == kind).cost["predicted"]
+        assert min(expected["seconds"], expected["state_bytes"]) > 0
     trained = records["train", "lora-rlaif"]
     assert trained.metrics["first_loss"] == pytest.approx(math.log(2), abs=1e-6)
     opened = fed.open()

@@ -69,8 +69,9 @@ _KNOWN = {
 def _labelled(label: str, metrics: Mapping[str, Any]) -> str:
     """What an AI labeller did, how far it agrees with what is known, and what was left out."""
     told = [
-        f"it agrees with {_KNOWN[name]} on {found['share']:.1%} of {found['n']} pairs (95%:"
-        f" {found['low']:.1%} to {found['high']:.1%}, pairs as if independent)"
+        f"it agrees with {_KNOWN[name]}{' (and it was trained on)' if found.get('seen') else ''} on"
+        f" {found['share']:.1%} of {found['n']} pairs (95%: {found['low']:.1%} to"
+        f" {found['high']:.1%}, pairs as if independent)"
         for name, found in metrics["agreement"].items()
     ] or ["nothing is known of these answers that its labels could be held against"]
     if (same := metrics["labeller"].get("same_in_both_orders")) is not None:
@@ -114,8 +115,9 @@ def notes(
                 f" rows, {metrics['overlap']} more share half of their {metrics['n']}-grams."
             )
     for stage in planned.stages():
-        if stage.kind == "label" and records[stage.key].ok:
-            yield _labelled(stage.label, records[stage.key].metrics)
+        record = records.get(stage.key)  # none where a trial before it failed
+        if stage.kind == "label" and record is not None and record.ok:
+            yield _labelled(stage.label, record.metrics)
     torches = {r.provenance.get("versions", {}).get("torch") for r in records.values()} - {None}
     if len(torches) > 1:
         yield f"Stages ran under different torch versions: {', '.join(sorted(torches))}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def reward_scores(
     for batch in budget_batches([len(rows[i]) for i in fits], batch_tokens):
         places = [fits[i] for i in batch]
         ids, mask = padded([rows[i] for i in places], tokenizer.pad_token_id)
-        with torch.inference_mode():
+        with torch.inference_mode(), _precision(model):
             out = model(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
@@ -45,3 +46,12 @@ def reward_scores(
         done += len(places)
         progress(done, len(fits), "answers scored")
     return scores
+
+
+def _precision(model: Any) -> Any:
+    """Mixed precision where weights are bfloat16 and others (a head, an adapter) may not be."""
+    import torch
+
+    if any(p.dtype == torch.bfloat16 for p in model.parameters()):
+        return torch.autocast(model.device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()

@@ -84,7 +84,7 @@ def run(job: Job) -> dict[str, Any]:
         "pairs": sum(outcome is not None for outcome in own),
         "ties": own.count(0),
         "unlabelled": dict(unlabelled),
-        "agreement": _agreements(own, truths, checked),
+        "agreement": _agreements(own, truths, checked, seen=_seen(job, labeller)),
         "labeller": dict(work.figures),
         "digest": digest,
         "groups": sorted({row["group"] for row in rows if row["group"]}),
@@ -120,9 +120,8 @@ def _shaped(row: Mapping[str, Any], text: str) -> Any:
 
 
 def _known_pairs(job: Job, count: int) -> list[Contest]:
-    """Some of the preferences that the suite's rows hold themselves, the better answer first; of
-    validation rows where there are any, as a labeller may have been trained on the others."""
-    rows = read_rows(job.input("validation" if job.has("validation") else "data"))
+    """Some of the preferences that the suite's rows hold themselves, the better answer first."""
+    rows = read_rows(job.input(_checking(job)))
     pairs = [Contest(row["prompt"], *pair) for row in rows for pair in reference_pairs(row)]
     if len(pairs) > count:
         pairs = random.Random("pairs that check a labeller").sample(pairs, count)
@@ -167,14 +166,36 @@ def _rows(
 
 
 def _agreements(
-    labels: Sequence[Outcome], truths: Sequence[Outcome], checked: Sequence[Outcome]
+    labels: Sequence[Outcome],
+    truths: Sequence[Outcome],
+    checked: Sequence[Outcome],
+    *,
+    seen: bool,
 ) -> dict[str, Any]:
-    """`truth`: of sampled answers, by the suite's own; `rows`: of preferences the rows hold."""
+    """`truth`: of sampled answers, by the suite's own; `rows`: of preferences the rows hold.
+
+    Args:
+        seen: the labeller was trained on these preferences.
+    """
     found = {
         "truth": agreement(zip(labels, truths, strict=True)),
         "rows": agreement((outcome, 1) for outcome in checked),
     }
+    if found["rows"] is not None:
+        found["rows"]["seen"] = seen
     return {name: figures for name, figures in found.items() if figures is not None}
+
+
+def _seen(job: Job, labeller: Labeller) -> bool:
+    """Whether the labeller was trained on the rows whose preferences check it."""
+    rows = job.spec["inputs"][_checking(job)]["key"]
+    trained = [job.input_record(role).inputs.get("train") for role in labeller.beside]
+    return rows in trained
+
+
+def _checking(job: Job) -> str:
+    """Role of the rows that check the labeller: validation rows, which it was not trained on."""
+    return "validation" if job.has("validation") else "data"
 
 
 def _write_verdicts(
