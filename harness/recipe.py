@@ -208,7 +208,12 @@ def group_of(
     group = "-".join([trained.method.name, named.name, *(labels[axis] for axis in several)])
     if named.begins != named.starts_from and f"{named.name}.start" not in applied:
         group += f"-start={named.begins}"
-    return group + "".join(f"-{k.split('.')[-1]}={v}" for k, v in applied.items())
+    return group + "".join(f"-{k.split('.')[-1]}={_shown(v)}" for k, v in applied.items())
+
+
+def _shown(value: Any) -> Any:
+    """A value of an axis in a name: of a component with its options, its name."""
+    return next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else value
 
 
 def refuse_scores(objective: str, where: str) -> None:

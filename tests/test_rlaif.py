@@ -21,14 +21,19 @@ from harness import session
 from harness.compare.background import notes
 from harness.errors import StageFailed, SuiteError
 from harness.inference.endpoint import ChatEndpoint, key_from
+from harness.job import Job
 from harness.labellers._orders import PROMPT, averaged, both_orders, filled
 from harness.labellers.base import Contest, LabelJob
 from harness.labellers.endpoint import REPLIES, Endpoint, letter_of
 from harness.listing import members
+from harness.locate import package_suites
 from harness.objectives._pairs import pairs_of
 from harness.progress import _headline
-from harness.stage import Stage
+from harness.stage import Stage, digest_file
+from harness.stages import label as label_stage
 from harness.stages._labels import agreement, outcome_of, ranked_rows, usable
+from harness.stages._truth import load_truth
+from harness.stages.data import read_rows
 
 RLAIF = {"data": "preferences", "max_new_tokens": 6, "samples": 3, "unfinished": "keep"}
 TRUTH = '''
@@ -102,6 +107,17 @@ def test_what_labels_are_for_changes_no_label(fed: Workspace) -> None:
     assert dict(dpo.inputs) == {"train": label, "start": found["sft"][0]}
     twice = stages(fed, "matrix.rlaif.samples=[2,3]", "matrix.rlaif.then=[dpo]", "overrides=[]")
     assert [len(twice[name]) for name in ("sft", "sample", "label", "dpo")] == [1, 2, 2, 2]
+
+
+def test_labellers_may_be_an_axis(fed: Workspace) -> None:
+    axis = "matrix.rlaif.labeller=[longest, {judge: {model: tiny}}]"
+    end_in(fed, "dpo")
+    fed.tree.pop("reward_model")
+    found = stages(fed, axis)
+    assert [stage.label for stage in found["label"]] == ["lora-sft by longest", "lora-sft by judge"]
+    assert len(found["sample"]) == 1
+    names = {"lora-rlaif-labeller=longest", "lora-rlaif-labeller=judge"}
+    assert {stage.label for stage in found["dpo"]} == names
 
 
 def test_each_seed_labels_the_answers_of_its_own_policy(fed: Workspace) -> None:
@@ -247,6 +263,92 @@ def test_agreement_is_that_of_a_hand_made_case() -> None:
          "tied_by_truth": 1, "unknown": 1}, abs=1e-6,
     )  # fmt: skip
     assert agreement([(0, 1), (None, None)]) is None
+
+
+SAID = {
+    "x": ["aaa", "a", "aaa", " ", "bbb"],  # equal ones and an empty one; aaa and bbb tie
+    "y": ["c", "why?", "cc"],  # of the second nobody has an opinion
+    "z": ["dd", "ee"],  # no answer is better
+    "w": ["", ""],
+}
+
+
+def label_job(folder: Path) -> Job:
+    """A label stage by the toy labeller, over answers as they stand in SAID."""
+    keys = {"samples": "5" * 64, "data": "6" * 64}
+    kinds = {"samples": "sample", "data": "data"}
+    for role, key in keys.items():
+        (folder / kinds[role] / key[:24]).mkdir(parents=True)
+    rows = preferences(4)
+    ids = zip(rows, SAID, strict=True)
+    asked = [
+        {"id": name, "cluster": name, "group": "", "prompt": row["prompt"]} for row, name in ids
+    ]
+    finish = {"finish": "eos", "tokens": 1}
+    answers = [[{"text": text, **finish} for text in texts] for texts in SAID.values()]
+    lines = [{**row, "answers": own} for row, own in zip(asked, answers, strict=True)]
+    write_jsonl(folder / "sample" / keys["samples"][:24] / "samples.jsonl", lines)
+    write_jsonl(folder / "data" / keys["data"][:24] / "rows.jsonl", rows)
+    truth = folder / "truth.py"
+    truth.write_text(TRUTH.replace("wanted)", "wanted) and row['id'] in 'xyzw'"))
+    (folder / "letters.py").write_text("wanted = '?'\n")
+    config = {
+        "labeller": {"name": "longest"},
+        "label": {"unfinished": "drop", "tie": 0.0, "check": 3},
+        "truth": {"sha256": digest_file(truth), "function": "longer"},
+    }
+    spec = {
+        "kind": "label", "key": "7" * 64, "label": "l", "config": config, "resources": {},
+        "inputs": {role: {"kind": kinds[role], "key": key} for role, key in keys.items()},
+        "locators": {"truth": str(truth), "labeller": "{}"},
+    }  # fmt: skip
+    own = folder / "label" / "7"
+    own.mkdir(parents=True)
+    (own / "stage.json").write_text(json.dumps(spec))
+    return Job(own, lambda _: None)
+
+
+def test_what_a_label_stage_leaves_out_is_counted(tmp_path: Path) -> None:
+    found = label_stage.run(label_job(tmp_path))
+    assert found["answers_dropped"] == {"equal to another": 1, "empty": 3}
+    assert found["dropped"] == {"no answer is better": 1, "fewer than two answers": 1}
+    assert found["unlabelled"] == {"a question": 2}
+    assert (found["pairs"], found["ties"], found["rows"]) == (3 + 1 + 1, 2, 2)
+    rows = read_rows(tmp_path / "label" / "7")
+    assert [(row["id"], row["ranks"]) for row in rows] == [("x", [1, 2, 1]), ("y/0-2", [2, 1])]
+    assert [answer[-1]["content"] for answer in rows[1]["responses"]] == ["c", "cc"]
+    # The toy labeller and the toy truth say the same: both prefer an answer in three pairs.
+    truth = found["agreement"]["truth"]
+    assert (truth["share"], truth["n"], truth["unknown"]) == (1.0, 3, 2)
+    checked = found["agreement"]["rows"]
+    assert checked["n"] + checked["tied_by_label"] == 3
+
+
+def test_a_truth_is_the_file_that_was_planned(tmp_path: Path) -> None:
+    job = label_job(tmp_path)
+    truth = tmp_path / "truth.py"
+    truth.write_text(truth.read_text() + "# changed\n")
+    with pytest.raises(StageFailed, match="has changed since the plan"):
+        label_stage.run(job)
+    with pytest.raises(StageFailed, match="has no function 'nothing'"):
+        load_truth(truth, "nothing", digest_file(truth))
+    truth.write_text("def longer(row, one, other): return 'one'\n")
+    with pytest.raises(StageFailed, match="gave 'one', not 1, 0, -1 or None"):
+        load_truth(truth, "longer", digest_file(truth))({}, "a", "b")
+    truth.write_text("from .nowhere import x\n")
+    with pytest.raises(StageFailed, match="cannot be imported: ModuleNotFoundError"):
+        load_truth(truth, "longer", digest_file(truth))
+
+
+def test_the_pocket_worlds_truth_is_found_by_a_rows_id() -> None:
+    truth = package_suites() / "pocket" / "truth.py"
+    better = load_truth(truth, "better", digest_file(truth))
+    rows = [json.loads(line) for line in
+            (truth.parent / "preference" / "train.jsonl").read_text().splitlines()]  # fmt: skip
+    said = [better(row, row["chosen"][0]["content"], row["rejected"][0]["content"])
+            for row in rows]  # fmt: skip
+    assert set(said) == {1}
+    assert better({"id": "of another world"}, "a", "b") is None
 
 
 CONTEST = Contest("q", "one", "other")
