@@ -212,8 +212,12 @@ def group_of(
 
 
 def _shown(value: Any) -> Any:
-    """A value of an axis in a name: of a component with its options, its name."""
-    return next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else value
+    """A value of an axis in a name; a component with options as name(option=value)."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((name, options),) = value.items()
+        if isinstance(options, Mapping):
+            return f"{name}({','.join(f'{k}={v}' for k, v in options.items())})"
+    return value
 
 
 def refuse_scores(objective: str, where: str) -> None:

@@ -116,7 +116,7 @@ def test_labellers_may_be_an_axis(fed: Workspace) -> None:
     found = stages(fed, axis)
     assert [stage.label for stage in found["label"]] == ["lora-sft by longest", "lora-sft by judge"]
     assert len(found["sample"]) == 1
-    names = {"lora-rlaif-labeller=longest", "lora-rlaif-labeller=judge"}
+    names = {"lora-rlaif-labeller=longest", "lora-rlaif-labeller=judge(model=tiny)"}
     assert {stage.label for stage in found["dpo"]} == names
 
 
