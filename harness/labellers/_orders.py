@@ -45,9 +45,9 @@ def averaged(job: LabelJob, given: Sequence[Verdict]) -> list[Verdict]:
     """One verdict a contest from those in both orders, so that a liking for a place cancels.
 
     With f the probability that the answer in the first place is better, and g the same with the
-    answers exchanged, it is the mean of f and 1 - g (Lee et al., 2023, arXiv:2309.00267, section
-    2.1; Zheng et al., 2023, arXiv:2306.05685, section 3.4). A contest without a verdict in one
-    order has none. The job's figures tell how much the place mattered.
+    answers exchanged, it is the mean of f and 1 - g (Lee et al., 2023, arXiv:2309.00267, on
+    position bias; Zheng et al., 2023, arXiv:2306.05685, section 3.4). A contest without a verdict
+    in one order has none. The job's figures tell how much the place mattered.
 
     Args:
         given: verdicts of `both_orders` of the job's contests.

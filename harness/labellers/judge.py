@@ -21,8 +21,8 @@ class Judge(Labeller):
     """A causal language model of the suite's `models:`, asked which of two answers is better: the
     probability of "A" against "B" as the next token after the prompt, in both orders of the
     answers, averaged, so that a liking for the first place cancels (Lee et al., 2023,
-    arXiv:2309.00267, section 2.1; Zheng et al., 2023, arXiv:2306.05685, section 3.4). Nothing is
-    sampled. The record tells how much the place mattered.
+    arXiv:2309.00267, on position bias; Zheng et al., 2023, arXiv:2306.05685, section 3.4). Nothing
+    is sampled. The record tells how much the place mattered.
 
     With a chat template the prompt is a user's turn that ends in "Reply with one letter, A or B.";
     without one it is plain text that ends in "Better answer:".
