@@ -656,7 +656,7 @@ def test_a_missing_key_fails_its_stage_alone(
 
 @pytest.mark.slow
 def test_labels_train_a_reward_model_that_ppo_follows(fed: Workspace) -> None:
-    end_in(fed, "ppo", labeller="judge")
+    end_in(fed, "ppo", labeller={"judge": {"prompt": "{question} {a} {b}"}})
     fed.write(reward_model={**REWARD, "data": "letters"})
     outcome = fed.run()
     assert not {r.label: (r.error or {}).get("message") for r in outcome.failed}

@@ -70,7 +70,7 @@ def run(job: Job) -> dict[str, Any]:
         rows, prompts = _rows(asked, answers, places, own)
         unlabelled = Counter(v for v in verdicts[: len(places)] if isinstance(v, str))
         if not rows:
-            raise DataError(_nothing_left(dropped, prompts, unlabelled))
+            raise DataError(_nothing_left(answers=dropped, prompts=prompts, pairs=unlabelled))
         digest = _write_rows(job.folder / ROWS, rows)
     job.cost.update(work.cost)
     job.provenance["sources"] = {labeller.name: labeller.source_digest()}
@@ -224,6 +224,6 @@ def _write_rows(path: Path, rows: Sequence[Row]) -> str:
     return digest.hexdigest()
 
 
-def _nothing_left(*counts: Counter[str]) -> str:
-    told = ", ".join(f"{reason}: {n}" for own in counts for reason, n in own.items())
-    return f"no label is left to train on ({told or 'no prompts'})"
+def _nothing_left(**counts: Counter[str]) -> str:
+    told = [f"{n} {what}: {reason}" for what, own in counts.items() for reason, n in own.items()]
+    return f"no label is left to train on ({'; '.join(told)})"
