@@ -60,20 +60,10 @@ def provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
     }
 
 
-_KNOWN = {
-    "truth": "the suite's own truth, on sampled answers",
-    "rows": "the preferences that its rows hold",
-}
-
-
 def _labelled(label: str, metrics: Mapping[str, Any]) -> str:
     """What an AI labeller did, how far it agrees with what is known, and what was left out."""
-    told = [
-        f"it agrees with {_KNOWN[name]}{' (and it was trained on)' if found.get('seen') else ''} on"
-        f" {found['share']:.1%} of {found['n']} pairs (95%: {found['low']:.1%} to"
-        f" {found['high']:.1%}, pairs as if independent)"
-        for name, found in metrics["agreement"].items()
-    ] or ["nothing is known of these answers that its labels could be held against"]
+    told = [_agreed(name, found) for name, found in metrics["agreement"].items()]
+    told = told or ["nothing is known of these answers that its labels could be held against"]
     if (same := metrics["labeller"].get("same_in_both_orders")) is not None:
         told.append(f"{same:.1%} of its verdicts are the same in both orders of the answers")
     for name, what in (
@@ -85,6 +75,22 @@ def _labelled(label: str, metrics: Mapping[str, Any]) -> str:
         told += [f"{what} left out: {lost}"] if lost else []
     head = f"AI labels, {label}: {metrics['pairs']} pairs, {metrics['ties']} of them ties"
     return "; ".join([head, *told]) + "."
+
+
+_KNOWN = {
+    "truth": "the suite's own truth of the sampled answers",
+    "rows": "the preferences that its rows hold",
+}
+
+
+def _agreed(name: str, found: Mapping[str, Any]) -> str:
+    seen = ", which it was trained on," if found.get("seen") else ""
+    ties = found["tied_by_truth"]
+    return (
+        f"it agrees with {_KNOWN[name]}{seen} on {found['share']:.1%} of {found['n']} pairs (95%:"
+        f" {found['low']:.1%} to {found['high']:.1%}, pairs as if independent)"
+        + (f", and prefers an answer in {ties} pairs that tie there" if ties else "")
+    )
 
 
 def ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:
