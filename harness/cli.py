@@ -200,7 +200,8 @@ def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, repor
 
 @main.command(name="list")
 @click.argument("what", type=click.Choice(
-    ["methods", "objectives", "scorers", "executors", "pairs", "suites", "stages"]))  # fmt: skip
+    ["methods", "objectives", "scorers", "labellers", "executors", "pairs", "suites",
+     "stages"]))  # fmt: skip
 @click.argument("name", required=False)
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 @click.option("--kind", help="stages: only of this kind.")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import HarnessError, SuiteError, unknown
 
-AXES = ("method", "objective", "scorer", "executor")
+AXES = ("method", "objective", "scorer", "executor", "labeller")
 
 
 class Component(BaseModel):

@@ -105,9 +105,10 @@ def _entry(train: Stage) -> str:
 
 
 def _shows(train: Stage) -> bool:
-    """Whether its objective can show rows as it trains on them."""
+    """Whether it trains on rows of the suite, and its objective can show them as it does."""
     declared = component.find("objective", train.config["objective"]["name"])
-    return cast(type[Objective], declared).batches is not None
+    shows = cast(type[Objective], declared).batches is not None
+    return shows and train.inputs["train"].kind == "data"
 
 
 def _lines(view: View, opened: Opened, *, color: bool) -> Iterator[str]:

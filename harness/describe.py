@@ -85,7 +85,7 @@ def _recipes(planned: Plan) -> list[str]:
     lines = []
     for stage in trained.values():
         before = [f"{source.label} ({role})" for role, source in stage.inputs.items()
-                  if source.kind == "train"]  # fmt: skip
+                  if source.kind != "data"]  # fmt: skip
         if before:
             lines.append(f"{stage.label} goes on from {', '.join(before)}")
     alone = sum(s.kind == "train" for path in planned.paths for s in path.stages())

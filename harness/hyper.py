@@ -42,12 +42,14 @@ def check_hyper(
     hyper: Mapping[str, Any],
     trained_on: Sequence[str],
     recipes: Mapping[str, Iterable[str]],
+    last: Iterable[str],
 ) -> None:
     """Every name in a rule, and every dotted key, must be one that the matrix has, so that a typo
     is not ignored.
 
     Args:
         recipes: axis -> names that the matrix may lack, and that its recipes have.
+        last: objectives that train the cells' last stages, and may be tuned.
     """
     named: dict[str, Sequence[str]] = {
         "model": list(suite.matrix.get("model") or suite.models),
@@ -58,7 +60,7 @@ def check_hyper(
             component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0]
             for index, spec in enumerate(suite.matrix[axis])
         ]
-    own = {*named["method"], *named["objective"]}
+    own = {*named["method"], *last}
     for index, rule in enumerate(suite.exclude):
         _check_rule(rule, named, hyper, f"exclude[{index}]")
     for axis, names in recipes.items():

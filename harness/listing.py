@@ -41,6 +41,9 @@ def facts(declared: type[Objective]) -> list[str]:
         before = cast(type[Objective], component.find("objective", before)).starts_from
     recipe = " -> ".join([BASE, *path])
     beside = "".join(f", with a {role} model" for role in declared.beside)
+    if (feedback := declared.model_construct().feedback) is not None:
+        last = cast(type[Objective], component.find("objective", feedback.then))
+        recipe = " -> ".join([BASE, *path[:-1], "sample", "label", *last.beside, last.name])
     found = [f"rows: {', '.join(declared.layouts)}", f"recipe: {recipe}{beside}"]
     return [*found, f"paper: {declared.paper}"] if declared.paper else found
 

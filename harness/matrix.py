@@ -25,11 +25,11 @@ from harness.recipe import (
     Trained,
     cell_beside,
     group_of,
-    in_recipes,
+    labeller_of,
     recipe_of,
     refuse_scores,
-    written,
 )
+from harness.recipe_names import in_recipes, last_stages, written
 from harness.scorers.base import Scorer
 from harness.suite import AXES, Generate, Suite
 
@@ -55,6 +55,9 @@ class Variant:
         merged_from: the group whose training it shares, when it is that with the adapter merged.
         before: what its recipe trains before it; each starts from the one before.
         beside: models that its training needs, by role: a reward model.
+        feedback: the objective that makes rows for the last stage on the way, by sampling and
+            labelling; None where all rows are the suite's own.
+        judges: models that its labeller reads, by role.
     """
 
     id: str
@@ -71,6 +74,8 @@ class Variant:
     merged_from: str = ""
     before: tuple[Before, ...] = ()
     beside: Mapping[str, Variant] = field(default_factory=dict)
+    feedback: Objective | None = None
+    judges: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -159,7 +164,7 @@ def _cells(suite: Suite) -> list[Variant]:
         "objective": suite.matrix["objective"],
     }
     hyper = {axis: values for axis, values in suite.matrix.items() if axis not in AXES}
-    check_hyper(suite, hyper, trained_on(suite), in_recipes(suite))
+    check_hyper(suite, hyper, trained_on(suite), in_recipes(suite), last_stages(suite))
     found: dict[str, Variant] = {}
     for indexes in itertools.product(*(range(len(values)) for values in axes.values())):
         cell = {axis: (axes[axis][i], i) for axis, i in zip(axes, indexes, strict=True)}
@@ -220,14 +225,19 @@ def _variants(
 def with_recipe(suite: Suite, cell: Cell, trained: Trained, several: Sequence[str]) -> Variant:
     """The variant of a recipe, with the models beside it, which are variants of their own."""
     *before, objective = trained.stages
-    beside = {}
-    for role in dict.fromkeys(role for stage in trained.stages for role in stage.beside):
-        other, seed = cell_beside(suite, cell, role)
-        found = with_recipe(suite, other, recipe_of(suite, other), several)
-        beside[role] = replace(found, seed=seed)
+    labeller = labeller_of(trained.asked)
+
+    def others(roles: Iterable[str]) -> dict[str, Variant]:
+        found = {}
+        for role in dict.fromkeys(roles):
+            other, seed = cell_beside(suite, cell, role)
+            made = with_recipe(suite, other, recipe_of(suite, other), several)
+            found[role] = replace(made, seed=seed)
+        return found
+
     labels = {**cell.labels, **{k: str(v) for k, v in trained.applied.items()}}
-    if objective.begins != objective.starts_from:
-        labels["start"] = objective.begins
+    if trained.asked.begins != trained.asked.starts_from:
+        labels["start"] = trained.asked.begins
     group = group_of(cell.labels, trained, objective, several)
     return Variant(
         id=group,
@@ -241,7 +251,9 @@ def with_recipe(suite: Suite, cell: Cell, trained: Trained, several: Sequence[st
         evaluations=(),
         labels=labels,
         before=tuple(Before(group_of(cell.labels, trained, o, several), o) for o in before),
-        beside=beside,
+        beside=others(role for stage in trained.stages for role in stage.beside),
+        feedback=None if labeller is None else trained.asked,
+        judges={} if labeller is None else others(labeller.beside),
     )
 
 

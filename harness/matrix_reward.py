@@ -7,7 +7,8 @@ from dataclasses import replace
 from harness.errors import SuiteError
 from harness.matrix import Variant, with_recipe
 from harness.matrix_axes import trained_on
-from harness.recipe import Cell, cell_beside, recipe_of, written
+from harness.recipe import Cell, cell_beside, recipe_of
+from harness.recipe_names import written
 from harness.suite import Suite
 
 ROLE = "reward"

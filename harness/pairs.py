@@ -42,6 +42,8 @@ def pairs() -> Iterator[Pair]:
     for objective in component.names("objective"):
         # model_construct: a field that a suite must give says nothing of the pair.
         aim = cast(Objective, component.find("objective", objective).model_construct())
+        if aim.feedback is not None:  # what trains its last stage is what a method must carry
+            aim = cast(Objective, component.find("objective", aim.feedback.then).model_construct())
         for method in component.names("method"):
             way = cast(Method, component.find("method", method)())
             yield Pair(method, objective, refusal_of(way, aim))

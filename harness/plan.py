@@ -12,7 +12,7 @@ from harness.errors import SuiteError
 from harness.executors.base import Executor
 from harness.matrix import Variant, baseline_of, expand, refuse_samples
 from harness.plan_checkpoints import Checkpoints, refuse_merge
-from harness.plan_graph import STAGE_VERSIONS, Plan, Scored, Tuning, VariantPath, trained_by
+from harness.plan_graph import STAGE_VERSIONS, Plan, Scored, Tuning, VariantPath, trained_rows
 from harness.plan_recipe import START, Recipes, refuse_pairs
 from harness.plan_scores import Scoring, start_of
 from harness.plan_sources import Sources
@@ -76,7 +76,7 @@ class _Planner:
             refuse_pairs(variant)
             refuse_merge(variant)
             refuse_samples(variant, self.scorers)
-            for made in (variant, *variant.beside.values()):
+            for made in (variant, *variant.beside.values(), *variant.judges.values()):
                 self.sources.model(made.model)
         self._require_distinct_metrics()
         paths = tuple(self._tuned_path(variant) for variant in variants)
@@ -217,12 +217,7 @@ class _Planner:
         for path in (path.draft or path for path in paths):
             if path.train is None:
                 continue
-            trained_on = [
-                rows
-                for train in trained_by(path.train)
-                for role, rows in train.inputs.items()
-                if rows.kind == "data" and role != "validation"
-            ]
+            trained_on = trained_rows(path.train)
             for rows, entry in itertools.product(trained_on, path.variant.evaluations):
                 test = self.sources.rows(entry, "test")
                 if (rows.key, test.key) not in seen:

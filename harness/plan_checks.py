@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import SuiteError
-from harness.objectives.base import BASE
+from harness.matrix import Variant
+from harness.objectives.base import BASE, Objective
 from harness.plan import Plan
-from harness.plan_recipe import Training, all_trainings
+from harness.plan_feedback import entry_of
+from harness.plan_recipe import all_trainings
 from harness.stage import Record, Stage
 from harness.store import Store
 
@@ -21,7 +23,11 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
     """
     for path in (path.draft or path for path in planned.paths):
         for made in all_trainings(path.variant):
-            _fits(planned, made, records)
+            if not made.labelled:  # its rows are made on the way
+                _fits(planned, made.variant, made.objective, made.entry, records)
+        if (asked := path.variant.feedback) is not None:
+            entry = entry_of(path.variant, asked)
+            _fits(planned, path.variant, asked, entry, records)
         for entry, generate in path.generate.items():
             layout = records[generate.inputs["data"].key].metrics["layout"]
             if layout == "text":
@@ -32,18 +38,24 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
                 )
     for judge in planned.judges:
         for made in all_trainings(judge):
-            _fits(planned, made, records)
+            _fits(planned, made.variant, made.objective, made.entry, records)
 
 
-def _fits(planned: Plan, made: Training, records: Mapping[str, Record]) -> None:
-    """The rows of one training stage, for its objective and its model."""
-    found = records[planned.data[made.entry, "train"].key].metrics
-    objective, model = made.objective, made.variant.model
+def _fits(
+    planned: Plan,
+    variant: Variant,
+    objective: Objective,
+    entry: str,
+    records: Mapping[str, Record],
+) -> None:
+    """The rows of one stage, for its objective and its model."""
+    found = records[planned.data[entry, "train"].key].metrics
+    model = variant.model
     refusal = objective.refuse_layout(found["layout"])
     if refusal:
         raise SuiteError(
             refusal,
-            where=f"{planned.file}: data.{made.entry}.train",
+            where=f"{planned.file}: data.{entry}.train",
             fix=f"name an entry with such rows: `{objective.name}: {{data: NAME}}`"
             if objective.starts_from != BASE
             else "",
@@ -51,7 +63,7 @@ def _fits(planned: Plan, made: Training, records: Mapping[str, Record]) -> None:
     own, template = planned.suite.models[model].chat_template, planned.models[model].chat_template
     if found["conversational"] and not own and template == "":
         raise SuiteError(
-            f"data.{made.entry} holds chats, and model '{model}' has no chat template",
+            f"data.{entry} holds chats, and model '{model}' has no chat template",
             where=f"{planned.file}: models.{model}",
             fix="set `chat_template: FILE.jinja`, or map the rows to prompt and completion",
         )

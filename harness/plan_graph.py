@@ -15,7 +15,7 @@ from harness.suite import Suite
 
 STAGE_VERSIONS = {
     "data": 2, "contamination": 1, "train": 2, "checkpoint": 1, "generate": 3, "score": 1,
-    "select": 1,
+    "select": 1, "sample": 1, "label": 1,
 }  # fmt: skip
 """Raise one where the stage itself would give other results: cached ones then run again."""
 
@@ -175,6 +175,23 @@ def trained_by(stage: Stage) -> Iterator[Stage]:
     """The training stages that a training stage goes on from or reads a model of, each once, the
     first ones first and itself last."""
     yield from (found for found in _closure([stage]) if found.kind == "train")
+
+
+def behind(stage: Stage) -> list[Stage]:
+    """All that was made for a training stage, its rows aside, itself last: trainings, samples,
+    labels."""
+    return [found for found in _closure([stage]) if found.kind != "data"]
+
+
+def trained_rows(stage: Stage) -> dict[Stage, None]:
+    """The data stages whose rows a training stage and all before it were made of, validation rows
+    aside; of answers that were sampled on the way, those of their prompts."""
+    return dict.fromkeys(
+        rows
+        for made in behind(stage)
+        for role, rows in made.inputs.items()
+        if rows.kind == "data" and role != "validation"
+    )
 
 
 def _closure(targets: Iterable[Stage]) -> dict[Stage, None]:

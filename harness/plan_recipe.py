@@ -12,6 +12,7 @@ from harness.matrix import Variant
 from harness.methods.base import Method
 from harness.objectives.base import Objective
 from harness.pairs import lacking, refusal_of
+from harness.plan_feedback import labels_of
 from harness.plan_graph import STAGE_VERSIONS
 from harness.plan_sources import Sources
 from harness.predict import predict_train
@@ -24,17 +25,27 @@ START = "start"
 
 @dataclass(frozen=True)
 class Training:
-    """One stage of a recipe, before it is a stage of the plan."""
+    """One stage of a recipe, before it is a stage of the plan.
+
+    Attributes:
+        entry: data entry whose rows it reads.
+        labelled: it reads labelled answers instead.
+    """
 
     variant: Variant
     method: Method
     objective: Objective
     entry: str
     label: str
+    labelled: bool = False
 
 
-def trainings(variant: Variant) -> Iterator[Training]:
-    """The stages of a variant's recipe, the first one first; not those of models beside it."""
+def trainings(variant: Variant, *, labelled: bool = False) -> Iterator[Training]:
+    """The stages of a variant's recipe, the first one first; not those of models beside it.
+
+    Args:
+        labelled: the variant is a model beside one that makes its rows, and is trained on them.
+    """
     if not (variant.method and variant.objective and variant.data):
         return
     seed = f"#{variant.seed}" if variant.id.endswith(f"#{variant.seed}") else ""
@@ -43,14 +54,17 @@ def trainings(variant: Variant) -> Iterator[Training]:
         entry = objective.data or variant.data
         yield Training(variant, variant.method, objective, entry, before.group + seed)
     entry = variant.objective.data or variant.data
-    yield Training(variant, variant.method, variant.objective, entry, variant.id)
+    labelled = labelled or (variant.feedback is not None and not variant.beside)
+    yield Training(variant, variant.method, variant.objective, entry, variant.id, labelled)
 
 
-def all_trainings(variant: Variant) -> Iterator[Training]:
-    """Those of the models beside it too."""
-    for other in variant.beside.values():
+def all_trainings(variant: Variant, *, labelled: bool = False) -> Iterator[Training]:
+    """Those of the models beside it too, and of those that its labeller reads."""
+    for other in variant.judges.values():
         yield from all_trainings(other)
-    yield from trainings(variant)
+    for other in variant.beside.values():
+        yield from all_trainings(other, labelled=variant.feedback is not None)
+    yield from trainings(variant, labelled=labelled)
 
 
 def refuse_pairs(variant: Variant) -> None:
@@ -87,29 +101,35 @@ class Recipes:
     def __init__(self, suite: Suite, sources: Sources, executor: Executor) -> None:
         self.suite, self.sources, self.executor = suite, sources, executor
 
-    def train(self, variant: Variant) -> Stage:
+    def train(self, variant: Variant, labels: Stage | None = None) -> Stage:
         """The last stage of a variant's recipe; those before it are among its inputs.
+
+        Args:
+            labels: rows made on the way of another variant, for this one to train on.
 
         Raises:
             SuiteError: rows that the suite does not have, a model that reads other tokens.
         """
+        *earlier, last = trainings(variant, labelled=labels is not None)
         before: Stage | None = None
-        for made in trainings(variant):
-            before = self._stage(made, before)
-        if before is None:
-            raise AssertionError("an untrained use has no training stage")
-        return before
+        for made in earlier:
+            before = self._stage(made, before, None)
+        if variant.feedback is not None and before is not None:
+            labels = labels_of(variant, before, self.suite, self.sources, self.executor, self.train)
+        return self._stage(last, before, labels)
 
-    def _stage(self, made: Training, before: Stage | None) -> Stage:
-        variant, objective = made.variant, made.objective
-        inputs = self._rows(made)
+    def _stage(self, made: Training, before: Stage | None, labels: Stage | None) -> Stage:
+        variant, objective, label = made.variant, made.objective, made.label
+        inputs = self._rows(made, labels)
+        if labels is not None and made.labelled and variant.feedback is None:
+            label = f"{made.label} on {labels.label}"
         locators = dict(self.sources.model_locators(variant.model))
         if before is not None:
             inputs[START] = before
         for role in objective.beside:
             other = variant.beside[role]
             self._require_vocabulary(variant, other, role)
-            inputs[role] = self.train(other)
+            inputs[role] = self.train(other, None if made.labelled else labels)
             own = self.sources.model_locators(other.model)
             locators |= {f"{role}.{name}": place for name, place in own.items()}
         config: dict[str, Any] = {
@@ -122,7 +142,7 @@ class Recipes:
             "data_seed": variant.seed,
         }
         stage = Stage(
-            "train", config, inputs, locators, resources=self.suite.resources, label=made.label
+            "train", config, inputs, locators, resources=self.suite.resources, label=label
         )
         predicted = predict_train(
             self.sources.models[variant.model], made.method, objective,
@@ -130,10 +150,19 @@ class Recipes:
         )  # fmt: skip
         return replace(stage, predicted=predicted)
 
-    def _rows(self, made: Training) -> dict[str, Stage]:
+    def _rows(self, made: Training, labels: Stage | None) -> dict[str, Stage]:
         """Training rows, those the objective names beside them, and validation rows if it reads
-        them."""
+        them; of a stage that trains on labels, these alone."""
         objective, data = made.objective, self.suite.data
+        if made.labelled and labels is not None:
+            if objective.validates:
+                raise SuiteError(
+                    f"{objective.name} trains on labels here, which have no validation rows to"
+                    " choose a checkpoint by",
+                    where=f"{made.label}: {objective.name}.keep",
+                    fix="set keep: last",
+                )
+            return {"train": labels}
         self._require_entry(made.entry, made, "data")
         inputs = {"train": self.sources.rows(made.entry, "train", f"{made.label} trains on it")}
         for role, entry in objective.more_data().items():

@@ -99,6 +99,53 @@ def predict_generate(
     return {"seconds": rows * max_new_tokens / 2 / rate}
 
 
+def predict_sample(
+    info: ModelInfo, options: Mapping[str, Any], dtype: str, rows: int | None, store: Store
+) -> dict[str, float]:
+    """Expected seconds of sampling several answers to each prompt, and the weights' bytes."""
+    found: dict[str, float] = {}
+    if info.parameters is not None:
+        found["state_bytes"] = float(info.parameters * BYTES[dtype])
+    if rows is None:
+        return found
+    prompts = min(rows, options["prompts"] or rows)
+    tokens = options["max_new_tokens"] * options["samples"]
+    rate = _rate(store, "sample", "tokens_per_second")
+    if rate is not None:
+        return {**found, "seconds": prompts * tokens / 2 / rate}
+    return {**found, **predict_generate(info, tokens, prompts, store)}
+
+
+def predict_label(
+    info: ModelInfo | None,
+    sequences: int,
+    options: Mapping[str, Any],
+    dtype: str,
+    data: Mapping[str, Any],
+    store: Store,
+) -> dict[str, float]:
+    """Expected cost of labels: calls where no model is read, else forward passes (2 N D) over texts
+    of a prompt and two answers, and the weights' bytes.
+
+    Args:
+        sequences: texts that are read for a prompt.
+        options: of the sample stage.
+    """
+    found: dict[str, float] = {}
+    if info is not None and info.parameters is not None:
+        found["state_bytes"] = float(info.parameters * BYTES[dtype])
+    if "mean_bytes" not in data:
+        return found
+    prompts = min(data["rows"], options["prompts"] or data["rows"])
+    if info is None:
+        return {"calls": float(prompts * sequences)}
+    if info.parameters is not None:
+        tokens = data["mean_bytes"] / BYTES_A_TOKEN + options["max_new_tokens"]
+        rate = _rate(store, "train", "flops_per_second") or DEFAULT_FLOPS["cpu"]
+        found["seconds"] = prompts * sequences * tokens * 2.0 * info.parameters / rate
+    return found
+
+
 def _rate(store: Store, kind: str, name: str) -> float | None:
     """The median rate of this store's records of a kind."""
     rates = [row["cost"].get(name) for row in store.query(kind=kind, status="ok")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 from harness.report import safe
 from harness.stage import Record, Stage
@@ -96,10 +97,25 @@ def _headline(record: Record) -> str:
     if record.kind == "generate":
         speed = record.cost.get("tokens_per_second", 0.0)
         return f"{metrics['rows']} answers, {speed:.0f} tokens/s"
+    if record.kind == "sample":
+        speed = record.cost.get("tokens_per_second", 0.0)
+        return f"{metrics['answers']} answers to {metrics['rows']} prompts, {speed:.0f} tokens/s"
+    if record.kind == "label":
+        return f"{metrics['pairs']} pairs, {metrics['ties']} ties{agreements(metrics)}"
     if record.kind == "score":
         shown = [f"{name} {m['value']:.3f}" for name, m in list(metrics["metrics"].items())[:4]]
         return ", ".join(shown)
     return ""
+
+
+def agreements(metrics: Mapping[str, Any]) -> str:
+    """How far AI labels agree with what is known, each with its 95% interval."""
+    against = {"truth": "the truth", "rows": "the rows' own preferences"}
+    return "".join(
+        f"; agree with {against[name]} on {found['share']:.0%} ({found['low']:.0%} to"
+        f" {found['high']:.0%}) of {found['n']}"
+        for name, found in metrics["agreement"].items()
+    )
 
 
 def _time(seconds: float) -> str:

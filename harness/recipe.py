@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from harness import component
 from harness.errors import SuiteError, unknown
 from harness.hyper import Fields, holds, set_budget, set_fields
+from harness.labellers.base import Labeller
 from harness.methods.base import Method
 from harness.objectives.base import BASE, Objective
-from harness.scorers.base import REWARD, Scorer
+from harness.recipe_names import adapter
 from harness.suite import Suite
 
 Written = Mapping[str, Mapping[str, Any]]
@@ -25,11 +26,13 @@ class Trained:
     """A method, and the objectives it is trained with one after the other.
 
     Attributes:
-        stages: the last is what the recipe is named after; each starts from the one before it.
+        asked: what the recipe is named after: the last stage, or what makes the rows for it.
+        stages: each starts from the one before it.
         applied: hyper-parameters of the matrix that belong to the method or to one of the stages.
     """
 
     method: Method
+    asked: Objective
     stages: tuple[Objective, ...]
     applied: Mapping[str, Any] = field(default_factory=dict)
 
@@ -58,52 +61,65 @@ class Cell:
         return {**self.labels, **{key: str(value) for key, value in self.hyper.items()}}
 
 
-def written(suite: Suite) -> dict[str, dict[str, Any]]:
-    """The fields of every objective in the matrix, as they stand there."""
-    found: dict[str, dict[str, Any]] = {}
-    for index, spec in enumerate(suite.matrix["objective"]):
-        name, fields = component.split_spec(spec, "objective", f"matrix.objective[{index}]")
-        found.setdefault(name, fields)
-    return found
-
-
 def recipe_of(suite: Suite, cell: Cell) -> Trained:
     """The cell's method and the objectives of its recipe, hyper-parameters set.
 
     Raises:
         SuiteError: a field or a value that cannot be meant, or a start that is none.
     """
-    stages = _stages(suite, cell)
-    names = {
-        cell.labels["method"],
-        *(s.name for s in stages),
-        *(n for s in stages for n in s.beside),
-    }
+    asked, stages = _stages(suite, cell)
+    made = [asked, *stages]
+    names = {cell.labels["method"], *(s.name for s in made), *(n for s in stages for n in s.beside)}
+    if (labeller := labeller_of(asked)) is not None:
+        names |= set(labeller.beside)
     applied = {key: value for key, value in cell.hyper.items() if key.split(".")[0] in names}
     cell = Cell(cell.labels, cell.fields, cell.written, applied, cell.where)
     name = cell.labels["method"]
     fields = _set(suite, cell, name, cell.fields[name], cell.labels["objective"])
     method = component.build_fields(component.find("method", name), fields, f"method {name}")
-    return Trained(cast(Method, method), tuple(_stages(suite, cell)), applied)
+    asked, stages = _stages(suite, cell)
+    return Trained(cast(Method, method), asked, tuple(stages), applied)
 
 
-def _stages(suite: Suite, cell: Cell) -> list[Objective]:
-    """From the first stage to the cell's own, each told by the start of the one after it."""
-    name, stages = cell.labels["objective"], list[Objective]()
-    fields = cell.fields[name]
-    while True:
-        declared = component.find("objective", name, cell.where.get("objective", ""))
-        own = _set(suite, cell, name, fields, name)
-        if suite.budget is not None:
-            parts = {name: own}
-            set_budget(parts, name, suite.budget)
-            own = parts[name]
-        made = cast(Objective, component.build_fields(declared, own, f"objective {name}"))
-        stages.insert(0, made)
-        if made.begins == BASE:
-            return stages
-        name = _start(made, stages)
-        fields = cell.written.get(name, {})
+def labeller_of(asked: Objective) -> Labeller | None:
+    """Who labels the rows that an objective makes; None for one that makes none.
+
+    Raises:
+        SuiteError: there is no such labeller, or a field of it that cannot be meant.
+    """
+    if asked.feedback is None:
+        return None
+    where = f"objective {asked.name}.labeller"
+    return cast(Labeller, component.build("labeller", asked.feedback.labeller, where))
+
+
+def _stages(suite: Suite, cell: Cell) -> tuple[Objective, list[Objective]]:
+    """The cell's objective, and what is trained from the first stage to the last, each told by the
+    start of the one after it."""
+    name = cell.labels["objective"]
+    asked = last = _made(suite, cell, name, cell.fields[name])
+    if asked.feedback is not None:
+        _start(asked, [asked])
+        then = asked.feedback.then
+        last = _made(suite, cell, then, cell.written.get(then, {}))
+        last = last.model_copy(update={"start": asked.begins, "data": asked.data})
+    stages = [last]
+    while stages[0].begins != BASE:
+        name = _start(stages[0], stages)
+        stages.insert(0, _made(suite, cell, name, cell.written.get(name, {})))
+    return asked, stages
+
+
+def _made(suite: Suite, cell: Cell, name: str, fields: Mapping[str, Any]) -> Objective:
+    """One objective of a recipe, with what the suite sets for it; a budget ends what trains."""
+    declared = component.find("objective", name, cell.where.get("objective", ""))
+    own = _set(suite, cell, name, fields, name)
+    made = cast(Objective, component.build_fields(declared, own, f"objective {name}"))
+    if suite.budget is None or made.feedback is not None:
+        return made
+    parts = {name: own}
+    set_budget(parts, name, suite.budget)
+    return cast(Objective, component.build_fields(declared, parts[name], f"objective {name}"))
 
 
 def _start(made: Objective, after: Sequence[Objective]) -> str:
@@ -156,7 +172,7 @@ def cell_beside(suite: Suite, cell: Cell, role: str) -> tuple[Cell, int]:
         SuiteError: a key of its section that cannot be meant.
     """
     section, where = suite.reward_model, f"{role}_model"
-    spec = section.get("method", _adapter(suite))
+    spec = section.get("method", adapter(suite))
     method, fields = component.split_spec(spec, "method", f"{where}.method")
     component.find("method", method, f"{where}.method")
     model = section.get("model", cell.labels["model"])
@@ -180,14 +196,6 @@ def cell_beside(suite: Suite, cell: Cell, role: str) -> tuple[Cell, int]:
     return made, seed
 
 
-def _adapter(suite: Suite) -> Any:
-    """The matrix's own lora where it has one, so that its SFT serves the reward model too."""
-    for index, spec in enumerate(suite.matrix["method"]):
-        if component.split_spec(spec, "method", f"matrix.method[{index}]")[0] == "lora":
-            return spec
-    return "lora"
-
-
 def group_of(
     labels: Mapping[str, str], trained: Trained, objective: Objective, several: Sequence[str]
 ) -> str:
@@ -195,11 +203,21 @@ def group_of(
     names = [stage.name for stage in trained.stages]
     names = [trained.method.name, *names[: names.index(objective.name) + 1]]
     last = objective is trained.stages[-1]
+    named = trained.asked if last else objective
     applied = {k: v for k, v in trained.applied.items() if last or k.split(".")[0] in names}
-    group = "-".join([trained.method.name, objective.name, *(labels[axis] for axis in several)])
-    if objective.begins != objective.starts_from and f"{objective.name}.start" not in applied:
-        group += f"-start={objective.begins}"
-    return group + "".join(f"-{k.split('.')[-1]}={v}" for k, v in applied.items())
+    group = "-".join([trained.method.name, named.name, *(labels[axis] for axis in several)])
+    if named.begins != named.starts_from and f"{named.name}.start" not in applied:
+        group += f"-start={named.begins}"
+    return group + "".join(f"-{k.split('.')[-1]}={_shown(v)}" for k, v in applied.items())
+
+
+def _shown(value: Any) -> Any:
+    """A value of an axis in a name; a component with options as name(option=value)."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((name, options),) = value.items()
+        if isinstance(options, Mapping):
+            return f"{name}({','.join(f'{k}={v}' for k, v in options.items())})"
+    return value
 
 
 def refuse_scores(objective: str, where: str) -> None:
@@ -212,57 +230,3 @@ def refuse_scores(objective: str, where: str) -> None:
             fix=f"describe it in `{objective}_model:`; it is trained for the objectives that need"
             " one, and its record tells its accuracy",
         )
-
-
-def in_recipes(suite: Suite) -> dict[str, set[str]]:
-    """Axis -> names that the matrix may lack, and that its recipes have: the stages before its
-    objectives, the models beside them, and their method.
-
-    Raises:
-        SuiteError: a section on a model that no recipe has.
-    """
-    objectives = set(_before_and_beside(suite))
-    if "reward" not in objectives:
-        if suite.reward_model:
-            raise SuiteError(
-                "no objective of the matrix needs a reward model, and no scorer",
-                where="reward_model",
-                fix="remove the section, or add ppo to the matrix",
-            )
-        return {"objective": objectives, "method": set()}
-    spec = suite.reward_model.get("method", _adapter(suite))
-    method = component.split_spec(spec, "method", "reward_model.method")[0]
-    return {"objective": objectives, "method": {method}}
-
-
-def _beside_scorer(spec: Any) -> tuple[str, ...]:
-    """Objectives whose models a scorer reads; a spec that is none is refused where it is built."""
-    name = next(iter(spec), "") if isinstance(spec, Mapping) else spec
-    if not isinstance(name, str) or name not in component.names("scorer"):
-        return ()
-    asked = cast(Scorer, component.find("scorer", name).model_construct()).beside()
-    return tuple(role for role in asked if role == REWARD)
-
-
-def _before_and_beside(suite: Suite) -> Iterator[str]:
-    known = written(suite)
-    waiting = [(name, fields.get("start")) for name, fields in known.items()]
-    starts = [str(v) for o in suite.overrides for k, v in o.set.items() if k.endswith(".start")]
-    for key, values in suite.matrix.items():
-        starts += [str(value) for value in values] if key.endswith(".start") else []
-    waiting += [(name, None) for name in starts if name in component.names("objective")]
-    done = {name for spec in suite.scorers for name in _beside_scorer(spec)}
-    yield from done
-    waiting += [(name, None) for name in done]
-    while waiting:
-        name, start = waiting.pop()
-        if name not in component.names("objective"):
-            continue  # an unknown name is refused where it stands
-        declared = cast(type[Objective], component.find("objective", name))
-        # What is no name is refused, with its place, where the objective is made.
-        begins = start if isinstance(start, str) and start else declared.starts_from
-        for other in (begins, *declared.beside):
-            if other != BASE and other not in done:
-                done.add(other)
-                yield other
-                waiting.append((other, known.get(other, {}).get("start")))

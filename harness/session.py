@@ -108,7 +108,7 @@ def changed_sources(records: Iterable[Record]) -> list[str]:
     current: dict[tuple[str, str], str] = {}
     stale: Counter[str] = Counter()
     for record in records:
-        for axis in ("method", "objective", "scorer"):
+        for axis in ("method", "objective", "scorer", "labeller"):
             name = record.config.get(axis, {}).get("name")
             known = record.provenance.get("sources", {}).get(name)
             if known is None or name not in component.names(axis):

@@ -53,7 +53,8 @@ QUICK = {"max_steps": 4, "learning_rate": 1e-2, "per_device_train_batch_size": 4
 SAMPLED = {**SFT, "num_generations": 2, "max_new_tokens": 4}
 OPTIONS = {
     "dpo": DPO, "orpo": DPO, "kto": {**DPO, "data": "thumbs"}, "ppo": PPO, "ppo_ptx": PTX,
-    "grpo": SAMPLED, "rloo": SAMPLED,
+    "grpo": SAMPLED, "rloo": SAMPLED, "rlaif": {"data": "preferences", "max_new_tokens": 4,
+    "samples": 2, "unfinished": "keep"},
 }  # fmt: skip
 
 
@@ -62,19 +63,23 @@ OPTIONS = {
 def test_every_pair_that_works_trains_a_few_steps(aligned: Workspace, objective: str) -> None:
     methods = [p.method for p in pairs() if p.objective == objective and not p.refusal]
     methods = [name for name in methods if name in OURS["method"]]
-    if objective not in ("ppo", "ppo_ptx", "grpo", "rloo"):
+    if objective not in ("ppo", "ppo_ptx", "grpo", "rloo", "rlaif"):
         aligned.tree.pop("reward_model")
+    own = {f"sft.{name}": value for name, value in SFT.items()}
+    ends = "ppo" if objective == "rlaif" else objective  # what its last stage trains with
+    if ends != objective:
+        own |= {f"{ends}.{name}": value for name, value in OPTIONS[ends].items()}
     if objective in OPTIONS and objective != "orpo":
-        aligned.write(overrides=[{"set": {f"sft.{name}": value for name, value in SFT.items()}}])
+        aligned.write(overrides=[{"set": own}])
     outcome = _trained(aligned, methods, {objective: OPTIONS.get(objective, QUICK)})
     trained = [r for r in outcome.records.values() if r.kind == "train"]
-    last = [r for r in trained if r.config["objective"]["name"] == objective]
+    last = [r for r in trained if r.config["objective"]["name"] == ends]
     assert len(last) == len(methods)
     # Each starts exactly at its reference: DPO at ln 2, KTO at 1/2, PPO at a KL of 0.
     begins = {"dpo": ("first_loss", math.log(2)), "kto": ("first_loss", 0.5),
               "ppo": ("first_kl", 0.0), "ppo_ptx": ("first_kl", 0.0)}  # fmt: skip
-    if objective in begins:
-        name, wanted = begins[objective]
+    if ends in begins:
+        name, wanted = begins[ends]
         found = {r.label: r.metrics[name] for r in last}
         assert found == pytest.approx(dict.fromkeys(found, wanted), abs=1e-6)
 

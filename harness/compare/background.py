@@ -60,6 +60,39 @@ def provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
     }
 
 
+def _labelled(label: str, metrics: Mapping[str, Any]) -> str:
+    """What an AI labeller did, how far it agrees with what is known, and what was left out."""
+    told = [_agreed(name, found) for name, found in metrics["agreement"].items()]
+    told = told or ["nothing is known of these answers that its labels could be held against"]
+    if (same := metrics["labeller"].get("same_in_both_orders")) is not None:
+        told.append(f"{same:.1%} of its verdicts are the same in both orders of the answers")
+    for name, what in (
+        ("answers_dropped", "answers"),
+        ("dropped", "prompts"),
+        ("unlabelled", "pairs"),
+    ):
+        lost = ", ".join(f"{count} {reason}" for reason, count in metrics[name].items())
+        told += [f"{what} left out: {lost}"] if lost else []
+    head = f"AI labels, {label}: {metrics['pairs']} pairs, {metrics['ties']} of them ties"
+    return "; ".join([head, *told]) + "."
+
+
+_KNOWN = {
+    "truth": "the suite's own truth of the sampled answers",
+    "rows": "the preferences that its rows hold",
+}
+
+
+def _agreed(name: str, found: Mapping[str, Any]) -> str:
+    seen = ", which it was trained on," if found.get("seen") else ""
+    ties = found["tied_by_truth"]
+    return (
+        f"it agrees with {_KNOWN[name]}{seen} on {found['share']:.1%} of {found['n']} pairs (95%:"
+        f" {found['low']:.1%} to {found['high']:.1%}, pairs as if independent)"
+        + (f", and prefers an answer in {ties} pairs that tie there" if ties else "")
+    )
+
+
 def ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:
     """Seconds by kind of stage and phase, the longest first."""
     found: dict[str, float] = defaultdict(float)
@@ -87,6 +120,10 @@ def notes(
                 f"Contamination, {stage.label}: {metrics['exact']} test rows stand in the training"
                 f" rows, {metrics['overlap']} more share half of their {metrics['n']}-grams."
             )
+    for stage in planned.stages():
+        record = records.get(stage.key)  # none where a trial before it failed
+        if stage.kind == "label" and record is not None and record.ok:
+            yield _labelled(stage.label, record.metrics)
     torches = {r.provenance.get("versions", {}).get("torch") for r in records.values()} - {None}
     if len(torches) > 1:
         yield f"Stages ran under different torch versions: {', '.join(sorted(torches))}."

@@ -8,7 +8,7 @@ from typing import Any
 from harness.compare.read import losses
 from harness.compare.result import VariantResult
 from harness.plan import VariantPath
-from harness.plan_graph import trained_by
+from harness.plan_graph import behind, trained_by
 from harness.scorers.base import REWARD
 from harness.stage import Record, Stage
 from harness.store import Store
@@ -50,8 +50,9 @@ def result_of(
 
 
 def _before(path: VariantPath, records: Mapping[str, Record]) -> list[Stage]:
-    """The trainings its own goes on from; a store that was cleaned may lack their records."""
-    found = [] if path.train is None else list(trained_by(path.train))[:-1]
+    """What its training goes on from (trainings, samples, labels); a store that was cleaned may
+    lack their records."""
+    found = [] if path.train is None else behind(path.train)[:-1]
     return [stage for stage in found if stage.key in records]
 
 

@@ -22,11 +22,13 @@ class Answer:
     Attributes:
         finish: `eos`, `stop` (a stop string) or `length` (cut at max_new_tokens).
         tokens: tokens generated, the end-of-sequence token included.
+        raw: the text with the spaces at its ends: what follows a prompt of plain text.
     """
 
     text: str
     finish: str
     tokens: int
+    raw: str = ""
 
 
 def generate(
@@ -126,10 +128,10 @@ def _answer(
     cuts = [found for stop in options["until"] if (found := text.find(stop)) >= 0]
     if cuts:
         text = text[: min(cuts)]
-        return Answer(text.strip(), "stop", len(tokenizer(text=text)["input_ids"]))
+        return Answer(text.strip(), "stop", len(tokenizer(text=text)["input_ids"]), text)
     if end is not None:
-        return Answer(text.strip(), "eos", end + 1)
-    return Answer(text.strip(), "length", min(len(ids), options["max_new_tokens"]))
+        return Answer(text.strip(), "eos", end + 1, text)
+    return Answer(text.strip(), "length", min(len(ids), options["max_new_tokens"]), text)
 
 
 def _stopper(tokenizer: Any, prompt_length: int, until: Sequence[str]) -> Any:

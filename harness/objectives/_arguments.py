@@ -6,12 +6,28 @@ Importing it would bring torch into the half of the harness that only plans.
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
 _LAZY = {("transformers", "TrainingArguments"): "transformers.training_args"}
 """Where a class really stands that its package hands on."""
+
+
+def require_fields(place: str, names: Iterable[str]) -> None:
+    """Whether a dataclass has fields of these names.
+
+    Raises:
+        ValueError: it has not; naming what is like it.
+    """
+    known = fields_of(place)
+    for name in sorted(set(names) - known):
+        near = ", ".join(difflib.get_close_matches(name, known)) or "none"
+        raise ValueError(
+            f"'{name}' is no argument of {place.partition(':')[2]}; like it are: {near}"
+        )
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from harness.component import Component
-from harness.objectives._arguments import fields_of
+from harness.objectives._arguments import require_fields
+from harness.objectives._feedback import Feedback
 
 Row = Mapping[str, Any]
 BASE = "base"
@@ -139,6 +139,12 @@ class Objective(Component):
         """The objective whose checkpoint it starts from, or `base`."""
         return self.start or self.starts_from
 
+    @property
+    def feedback(self) -> Feedback | None:
+        """How it makes rows of its own, on which another objective then trains its last stage; None
+        for an objective that trains on rows of the suite itself."""
+        return None
+
     def identity(self) -> dict[str, Any]:
         """Its start and its rows are inputs of the stage; what a suite calls them is no matter."""
         found = super().identity()
@@ -252,11 +258,7 @@ class TrainerObjective(Objective):
         for name in sorted(RESERVED & set(value)):
             raise ValueError(f"{name} is decided by the harness; remove it")
         if value and cls.trainer_config:
-            known = fields_of(cls.trainer_config)
-            for name in sorted(set(value) - known):
-                near = ", ".join(difflib.get_close_matches(name, known)) or "none"
-                config = cls.trainer_config.partition(":")[2]
-                raise ValueError(f"'{name}' is no argument of {config}; like it are: {near}")
+            require_fields(cls.trainer_config, value)
         return value
 
     @model_validator(mode="after")

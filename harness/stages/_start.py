@@ -12,7 +12,7 @@ from harness.methods.base import Method
 from harness.model_files import ModelRef
 from harness.objectives.base import Objective
 from harness.stages import _audit
-from harness.stages._subject import CHECKPOINT, require_files, reward_model
+from harness.stages._subject import CHECKPOINT, model_beside, require_files
 
 START, REWARD = "start", "reward"
 
@@ -91,7 +91,7 @@ def given(job: Job, method: Method, objective: Objective, model: Any) -> Given:
 
 
 def _reward(job: Job, found: Given) -> None:
-    method, ref, checkpoint = reward_model(job)
+    method, ref, checkpoint = model_beside(job, REWARD)
     found.reward_model = method.load_trained(ref, checkpoint).eval().requires_grad_(False)
     found.reward_tokenizer = ref.tokenizer()
     found.value_model = lambda: method.merged(ref, checkpoint)

@@ -103,17 +103,17 @@ def load_base(job: Job, subject: Any) -> Any:
     return ref.load("lm")
 
 
-def reward_model(job: Job) -> tuple[Method, ModelRef, Path]:
-    """The suite's reward model, an input of the stage: how and from where it is loaded."""
-    folder = job.input("reward")
+def model_beside(job: Job, role: str) -> tuple[Method, ModelRef, Path]:
+    """The method, the base and the checkpoint of another training stage that the stage reads."""
+    folder = job.input(role)
     trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))["config"]
     own = {
-        name.removeprefix("reward."): place
+        name.removeprefix(f"{role}."): place
         for name, place in job.locators.items()
-        if name.startswith("reward.")
+        if name.startswith(f"{role}.")
     }
-    ref = model_ref(trained["model"], job.config["device"], own)
     require_files(folder / CHECKPOINT)
+    ref = model_ref(trained["model"], job.config["device"], own)
     return method_of(trained), ref, folder / CHECKPOINT
 
 

@@ -10,7 +10,7 @@ from harness.aggregate import AGGREGATES
 from harness.errors import StageFailed
 from harness.job import Job
 from harness.scorers.base import REWARD, ROWS, START, ModelJob, ModelScorer, PredictionJob, Scorer
-from harness.stages._subject import load_base, load_subject, reward_model
+from harness.stages._subject import load_base, load_subject, model_beside
 from harness.stages.data import read_rows
 from harness.stages.generate import read_predictions
 
@@ -77,7 +77,7 @@ def _beside(job: Job, ids: list[str]) -> dict[str, Any]:
         found["start"] = read_predictions(job.input(START))
         _same_examples(ids, [p.example_id for p in found["start"]], "answers of the start")
     if job.has(REWARD):
-        method, ref, checkpoint = reward_model(job)
+        method, ref, checkpoint = model_beside(job, "reward")
         found["reward_model"] = method.load_trained(ref, checkpoint).eval()
         found["reward_tokenizer"] = ref.tokenizer()
     return found

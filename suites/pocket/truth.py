@@ -110,6 +110,13 @@ def preference(row: Mapping[str, Any], one: str, other: str) -> int:
     return prefers(known[row["id"]], one, other)
 
 
+def better(row: Mapping[str, Any], one: str, other: str) -> int | None:
+    """`prefers` for a row of a preference file, by its id; None for rows of others. A suite names
+    it as the `truth:` of `rlaif`."""
+    ask = _asked().get(row["id"])
+    return None if ask is None else prefers(ask, one, other)
+
+
 def grades(ask: Ask, answer: str) -> dict[str, int]:
     """`GRADES` of an answer, each from 1 to 5.
 

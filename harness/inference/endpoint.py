@@ -1,0 +1,230 @@
+"""A client of OpenAI-compatible chat endpoints (`POST BASE/chat/completions`).
+
+It asks at temperature 0, tries again what may pass (429, 408, 5xx, a broken connection, a body that
+is no answer) after a growing wait or the one that the server names (`Retry-After`, RFC 9110,
+section 10.2.3), and follows no redirect, so that the key goes to no other host. Nothing it raises
+or returns holds the key.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import json
+import math
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import StageFailed
+
+_LARGEST = 4 * 2**20
+"""Bytes of a reply's body: an answer of one letter is far smaller, whatever surrounds it."""
+_CHUNK = 2**16
+_TRANSIENT = frozenset({408, 409, 425, 429})
+_REFUSED = frozenset({400, 413, 422})
+"""What a server says of a request that it will never take, such as one over its context."""
+_EXCERPT = 200
+
+
+class Refused(Exception):
+    """The server takes this one request never; another it may take."""
+
+
+class _Passing(Exception):
+    """A failure that may pass; `wait`: seconds that the server asks for."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        self.wait = wait
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model said; its tokens where the server counts them."""
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class ChatEndpoint:
+    """One model behind one address.
+
+    Attributes:
+        base_url: up to, not including, `/chat/completions`: `https://api.example.org/v1`.
+        key: sent as a bearer token; None for servers that ask for none.
+        timeout: seconds for one try, its whole body included.
+        retries: tries after the first.
+        longest_wait: seconds to wait at most before a try.
+    """
+
+    base_url: str
+    model: str
+    key: str | None = field(default=None, repr=False)
+    timeout: float = 60.0
+    retries: int = 5
+    longest_wait: float = 60.0
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+
+    def body(self, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The request for an answer to `text`; what the answer depends on."""
+        asked = [{"role": "user", "content": text}]
+        return {"temperature": 0, **options, "model": self.model, "messages": asked}
+
+    def ask(self, body: Mapping[str, Any]) -> Reply:
+        """The answer to a request that `body` made.
+
+        Raises:
+            Refused: this request is never taken.
+            StageFailed: a key or model that is not known; no answer in all tries; a server that
+            asks
+                to wait longer than `longest_wait`.
+        """
+        for tried in range(self.retries + 1):
+            try:
+                return self._once(body)
+            except _Passing as failure:
+                if tried == self.retries:
+                    raise StageFailed(
+                        "endpoint",
+                        f"{self.base_url} gave no answer in {tried + 1} tries; the last: {failure}",
+                        fix="run again: answers it gave are kept",
+                    ) from None
+                wait = min(self.longest_wait, 0.5 * 2**tried)
+                if failure.wait is not None:
+                    wait = failure.wait
+                if wait > self.longest_wait:
+                    raise StageFailed(
+                        "endpoint",
+                        f"{self.base_url} asks to wait {wait:.0f} s ({failure}), and longest_wait"
+                        f" is {self.longest_wait:g}",
+                        fix="run again later: answers it gave are kept; or raise longest_wait",
+                    ) from None
+                self.sleep(wait)
+        raise AssertionError("every try returns or raises")
+
+    def _once(self, body: Mapping[str, Any]) -> Reply:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self.key is not None:
+            headers["Authorization"] = f"Bearer {self.key}"
+        request = urllib.request.Request(
+            f"{self.base_url.rstrip('/')}/chat/completions",
+            data=json.dumps(body).encode(),
+            headers=headers,
+            method="POST",
+        )
+        opener = urllib.request.build_opener(_NoRedirect)
+        try:
+            with opener.open(request, timeout=self.timeout) as response:
+                return _reply(_read(response, self.timeout))
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._failure(error) from None
+        except (OSError, http.client.HTTPException) as error:  # a timeout is an OSError
+            raise _Passing(f"{type(error).__name__}: {self._safe(str(error))}") from None
+
+    def _failure(self, error: urllib.error.HTTPError) -> Exception:
+        """What a status other than 200 means."""
+        try:
+            said = error.read(_EXCERPT).decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException):
+            said = ""
+        told = f"HTTP {error.code}: {self._safe(said)}"
+        if error.code in _TRANSIENT or error.code >= 500:
+            return _Passing(told, _asked_wait(error.headers.get("Retry-After")))
+        if error.code in _REFUSED:
+            return Refused(told)
+        fix = "check base_url and model"
+        if error.code in (401, 403):
+            fix = "check the key in the environment variable that api_key_env names"
+        if 300 <= error.code < 400:
+            fix = "give the address it redirects to as base_url, if you trust it with the key"
+        return StageFailed("endpoint", f"{self.base_url} answered {told}", fix=fix)
+
+    def _safe(self, text: str) -> str:
+        """A server's words as a quoted excerpt, without the key that it may repeat."""
+        plain = text.replace(self.key, "***") if self.key else text
+        return ascii(plain[:_EXCERPT])
+
+
+def key_from(variable: str | None) -> str | None:
+    """The key in an environment variable; None where none is named.
+
+    Raises:
+        StageFailed: it is not set, or holds what no header can; the message never holds the key.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise StageFailed(
+            "api key",
+            f"environment variable {variable} is not set, and the endpoint's key is to be in it",
+            fix=f"export {variable}=..., then run again; or leave `api_key_env` out for a server"
+            " without keys",
+        )
+    if not all(33 <= ord(character) <= 126 for character in key):
+        raise StageFailed(
+            "api key",
+            f"environment variable {variable} holds a space, a line feed or a character that no"
+            " key has",
+            fix="set it again, to the key alone",
+        )
+    return key
+
+
+def _read(response: Any, timeout: float) -> bytes:
+    """The body, within the time and the size that there is for it."""
+    end, parts, size = time.monotonic() + timeout, [], 0
+    while part := response.read1(_CHUNK):
+        parts.append(part)
+        size += len(part)
+        if size > _LARGEST:
+            raise _Passing(f"a body of more than {_LARGEST} bytes")
+        if time.monotonic() > end:
+            raise _Passing(f"a body that took more than {timeout:g} s")
+    return b"".join(parts)
+
+
+def _reply(body: bytes) -> Reply:
+    """The first choice's text; anything else than such a body is a failure that may pass."""
+    try:
+        found = json.loads(body)
+        text = found["choices"][0]["message"]["content"]
+        usage = found.get("usage") or {}
+        counts = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise _Passing(f"a body that is no answer ({type(error).__name__})") from None
+    if not isinstance(text, str):
+        raise _Passing("an answer that is no text")
+    return Reply(text, *counts)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def _asked_wait(header: str | None) -> float | None:
+    """Seconds that `Retry-After` asks for, as a number or as a date; None where it says nothing."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            when = email.utils.parsedate_to_datetime(header)
+            seconds = when.timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -1,0 +1,1 @@
+"""AI labellers: who says which of two answers is the better. One file each."""

@@ -1,0 +1,202 @@
+"""A model behind an OpenAI-compatible endpoint as the judge of two answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import urllib.parse
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from harness.errors import StageFailed
+from harness.inference.endpoint import ChatEndpoint, Refused, key_from
+from harness.labellers._orders import PROMPT, averaged, both_orders, filled, require_fields
+from harness.labellers.base import LabelJob, Labeller, Verdict
+from harness.stage import digest_json, write_atomic
+
+REPLIES = "replies.jsonl"
+"""In the stage's work folder: every reply, so that a killed or failed stage asks none twice."""
+UNREADABLE = "the labeller's reply names no answer"
+_WORTH = {"A": 1.0, "B": 0.0, "C": 0.5}
+_MARKED = re.compile(r"\[\[([ABC])\]\]")
+_BARE = re.compile(r"\W*(?:answer\W+)?([ABC])\W*", re.IGNORECASE)
+_ASK = "\n\nReply with one letter and nothing else: A, B, or C where neither is better."
+_LONGEST_REPLY = 10_000
+"""Characters of a reply that are looked at."""
+
+
+class Endpoint(Labeller):
+    """A model behind an OpenAI-compatible endpoint (vLLM, llama.cpp, a provider), asked at
+    temperature 0 which of two answers is better, in both orders of the answers, averaged: replies
+    that change with the order are a tie (Zheng et al., 2023, arXiv:2306.05685, section 3.4). A
+    reply is A, B or C (a tie), alone or as [[A]]; any other is counted and not used. 429 and 5xx
+    are tried again. The key is read from the environment variable that `api_key_env` names, when
+    the stage runs, and is written nowhere.
+    """
+
+    VERSION = 1
+
+    base_url: str
+    """Address up to, not including, `/chat/completions`, such as `http://localhost:8000/v1`."""
+    model: str
+    """The model's name there. What a server calls by one name may change: pin a dated name."""
+    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable with the key; null: no key is sent."""
+    prompt: str = PROMPT
+    """What it is asked; {question}, {a} and {b} are filled in. How to reply is added."""
+    max_tokens: int = Field(16, gt=0)
+    """Tokens of a reply."""
+    args: dict[str, Any] = {}
+    """Any other field of the request, such as `{seed: 0}`."""
+    concurrency: int = Field(4, gt=0, le=256)
+    """Requests under way at once."""
+    timeout: float = Field(60.0, gt=0)
+    """Seconds for one try."""
+    retries: int = Field(5, ge=0)
+    """Tries after the first."""
+    longest_wait: float = Field(60.0, gt=0)
+    """Seconds to wait at most before a try; a server that asks for more ends the stage."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _complete(cls, value: str) -> str:
+        return require_fields(value)
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        parts = urllib.parse.urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("base_url is an address such as https://api.example.org/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError(
+                "base_url holds a user, a password or a query, and is written to disk; name the"
+                " variable of a key with api_key_env"
+            )
+        return value
+
+    @field_validator("args")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in sorted({"model", "messages", "stream", "n"} & set(value)):
+            raise ValueError(f"{name} is decided by the harness; remove it")
+        return value
+
+    def identity(self) -> dict[str, Any]:
+        # How the endpoint is reached changes no reply.
+        unhashed = ("api_key_env", "concurrency", "timeout", "retries", "longest_wait")
+        return {name: v for name, v in super().identity().items() if name not in unhashed}
+
+    def label(self, job: LabelJob) -> list[Verdict]:
+        client = ChatEndpoint(
+            self.base_url, self.model, key_from(self.api_key_env), self.timeout, self.retries,
+            self.longest_wait,
+        )  # fmt: skip
+        replies = _Replies(job.work / REPLIES)
+        options = {"max_tokens": self.max_tokens, **self.args}
+        asked = [filled(self.prompt, contest) + _ASK for contest in both_orders(job.contests)]
+        bodies = [client.body(text, options) for text in asked]
+
+        def reply(body: dict[str, Any]) -> str | None:
+            return replies.of(body, client)
+
+        found = _in_order(reply, bodies, self.concurrency, job.progress)
+        job.cost.update(replies.cost())
+        if found and all(text is None for text in found):
+            raise StageFailed(
+                "endpoint",
+                f"{self.base_url} refused every request; the first: {replies.refusal(bodies[0])}",
+                fix="check model, max_tokens and args",
+            )
+        return averaged(job, [_verdict(text) for text in found])
+
+
+def _in_order(
+    work: Callable[[dict[str, Any]], str | None],
+    bodies: list[dict[str, Any]],
+    workers: int,
+    progress: Callable[[int, int, str], None],
+) -> list[str | None]:
+    """The work on each, several at once; the first failure ends what has not begun."""
+    found: list[str | None] = []
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for text in pool.map(work, bodies):
+            found.append(text)
+            progress(len(found), len(bodies), "replies")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+def _verdict(text: str | None) -> Verdict:
+    if text is None:
+        return "refused by the labeller"
+    letter = letter_of(text)
+    return UNREADABLE if letter is None else _WORTH[letter]
+
+
+def letter_of(text: str) -> str | None:
+    """A, B or C where a reply is that and nothing else, or marks just one as [[A]]; else None."""
+    if len(text) > _LONGEST_REPLY:
+        return None
+    marked = set(_MARKED.findall(text))
+    if marked:
+        return marked.pop() if len(marked) == 1 else None
+    bare = _BARE.fullmatch(text)
+    return bare[1].upper() if bare else None
+
+
+class _Replies:
+    """Replies by what was asked, kept in a file line by line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lock = path, threading.Lock()
+        self.known: dict[str, dict[str, Any]] = {}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        for line in lines:
+            try:
+                kept = json.loads(line)
+            except ValueError:
+                continue  # cut off by a kill: it is asked again
+            self.known[kept["asked"]] = kept
+        if lines:
+            write_atomic(path, "".join(json.dumps(kept) + "\n" for kept in self.known.values()))
+
+    def of(self, body: dict[str, Any], client: ChatEndpoint) -> str | None:
+        """The reply to a request, from the file or from the endpoint; None where it is refused."""
+        key = digest_json(body)
+        if key not in self.known:
+            kept: dict[str, Any] = {"asked": key, "text": None, "tokens": [0, 0]}
+            try:
+                reply = client.ask(body)
+                kept |= {
+                    "text": reply.text[: _LONGEST_REPLY + 1],
+                    "tokens": [reply.prompt_tokens, reply.completion_tokens],
+                }
+            except Refused as refusal:
+                kept["refused"] = str(refusal)
+            with self.lock:
+                self.known[key] = kept
+                with self.path.open("a", encoding="utf-8") as handle:
+                    handle.write(json.dumps(kept) + "\n")
+        found = self.known[key]["text"]
+        return None if found is None else str(found)
+
+    def refusal(self, body: dict[str, Any]) -> str:
+        """What the endpoint said where it refused a request."""
+        return str(self.known[digest_json(body)].get("refused", ""))
+
+    def cost(self) -> dict[str, int]:
+        """Calls and tokens of all attempts at the stage."""
+        tokens = [kept["tokens"] for kept in self.known.values()]
+        return {
+            "calls": len(self.known),
+            "prompt_tokens": sum(own[0] for own in tokens),
+            "completion_tokens": sum(own[1] for own in tokens),
+        }

@@ -1,0 +1,85 @@
+"""A local language model as the judge of two answers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from harness.data.render import chat_ids, common_prefix
+from harness.errors import StageFailed
+from harness.inference.choices import choice_log_probs
+from harness.labellers._orders import PROMPT, averaged, both_orders, filled, require_fields
+from harness.labellers.base import LabelJob, Labeller, Verdict
+
+_LETTERS = ("A", "B")
+_CHAT, _PLAIN = "\n\nReply with one letter, A or B.", "\n\nBetter answer:"
+
+
+class Judge(Labeller):
+    """A causal language model of the suite's `models:`, asked which of two answers is better: the
+    probability of "A" against "B" as the next token after the prompt, in both orders of the
+    answers, averaged, so that a liking for the first place cancels (Lee et al., 2023,
+    arXiv:2309.00267, on position bias; Zheng et al., 2023, arXiv:2306.05685, section 3.4). Nothing
+    is sampled. The record tells how much the place mattered.
+
+    With a chat template the prompt is a user's turn that ends in "Reply with one letter, A or B.";
+    without one it is plain text that ends in "Better answer:".
+    """
+
+    VERSION = 1
+    reads_model = True
+
+    model: str | None = None
+    """Entry of `models:`, untrained; default: the model of the cell. An entry that only judges is
+    kept out of the matrix by naming the others under `matrix.model`."""
+    prompt: str = PROMPT
+    """What it is asked; {question}, {a} and {b} are filled in."""
+    batch_tokens: int = Field(8192, gt=0)
+    """Padded tokens in one forward pass."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _complete(cls, value: str) -> str:
+        return require_fields(value)
+
+    def identity(self) -> dict[str, Any]:
+        # The model is hashed by its content; batches change rounding alone.
+        unhashed = ("model", "batch_tokens")
+        return {name: v for name, v in super().identity().items() if name not in unhashed}
+
+    def label(self, job: LabelJob) -> list[Verdict]:
+        asked = [
+            _asked(job.tokenizer, filled(self.prompt, contest))
+            for contest in both_orders(job.contests)
+        ]
+        found = choice_log_probs(job.model, job.tokenizer, asked, self.batch_tokens, job.progress)
+        return averaged(job, [_first(given) for given in found])
+
+
+def _asked(tokenizer: Any, text: str) -> tuple[list[int], list[list[int]]]:
+    """Tokens of the prompt, and those by which each letter goes on from it."""
+    if tokenizer.chat_template:
+        turn = [{"role": "user", "content": text + _CHAT}]
+        head = chat_ids(tokenizer, turn, add_generation_prompt=True)
+        wholes = [
+            head + list(tokenizer(text=letter, add_special_tokens=False)["input_ids"])
+            for letter in _LETTERS
+        ]
+    else:
+        texts = [f"{text}{_PLAIN} {letter}" for letter in _LETTERS]
+        wholes = [list(tokenizer(text=whole)["input_ids"]) for whole in texts]
+    shared = common_prefix(*wholes)
+    if shared in map(len, wholes):
+        raise StageFailed(
+            "judge", "the judge's tokenizer does not tell A from B", fix="use another"
+        )
+    return wholes[0][:shared], [whole[shared:] for whole in wholes]
+
+
+def _first(given: list[float] | None) -> Verdict:
+    """P(A) of log P(A) and log P(B), as if there were no other choice."""
+    if given is None:
+        return "too long for the labeller's context"
+    return 0.5 + math.tanh((given[0] - given[1]) / 2) / 2

@@ -1,0 +1,53 @@
+"""A reward model as the labeller."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from pydantic import Field
+
+from harness.inference.reward_scores import reward_scores
+from harness.labellers.base import LabelJob, Labeller, Verdict
+
+_TOO_LONG = "too long for the labeller's context"
+
+
+class Reward(Labeller):
+    """The suite's own reward model (`reward_model:`), trained on the suite's own preferences: the
+    probability that one answer is better is the sigmoid of the difference of their rewards (Bradley
+    and Terry, 1952), each answer read once. Nothing about it depends on an answer's place."""
+
+    VERSION = 1
+    beside = ("reward",)
+
+    batch_tokens: int = Field(16384, gt=0)
+    """Padded tokens in one forward pass."""
+
+    def identity(self) -> dict[str, Any]:
+        # What is batched with what changes rounding alone.
+        return {name: v for name, v in super().identity().items() if name != "batch_tokens"}
+
+    def label(self, job: LabelJob) -> list[Verdict]:
+        texts: dict[str, tuple[Any, Any]] = {}
+        keys = []
+        for contest in job.contests:
+            sides = [(contest.prompt, contest.one), (contest.prompt, contest.other)]
+            keys.append([json.dumps(side) for side in sides])
+            texts.update(zip(keys[-1], sides, strict=True))
+        scores = reward_scores(
+            job.model, job.tokenizer, list(texts.values()), self.batch_tokens, job.progress
+        )
+        known = dict(zip(texts, scores, strict=True))
+        return [_verdict(known[one], known[other]) for one, other in keys]
+
+    def sequences(self, answers: int) -> int:
+        return answers
+
+
+def _verdict(one: float | None, other: float | None) -> Verdict:
+    if one is None or other is None:
+        return _TOO_LONG
+    # As tanh, a difference of any size has a sigmoid, and one of 0 is exactly a half.
+    return 0.5 + math.tanh((one - other) / 2) / 2

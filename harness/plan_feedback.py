@@ -1,0 +1,140 @@
+"""Rows that a recipe makes on its way: a policy's answers are sampled, and an AI labels them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from harness.errors import SuiteError, unknown
+from harness.executors.base import Executor
+from harness.labellers.base import Labeller
+from harness.locate import locate
+from harness.matrix import Variant
+from harness.model_files import ModelInfo
+from harness.objectives._feedback import Feedback
+from harness.objectives.base import Objective
+from harness.plan_graph import STAGE_VERSIONS
+from harness.plan_sources import Sources
+from harness.predict import predict_label, predict_sample
+from harness.recipe import labeller_of
+from harness.stage import Stage
+from harness.suite import Suite
+
+
+def entry_of(variant: Variant, asked: Objective) -> str:
+    """The data entry whose prompts are answered."""
+    return asked.data or variant.data or ""
+
+
+def labels_of(
+    variant: Variant,
+    policy: Stage,
+    suite: Suite,
+    sources: Sources,
+    executor: Executor,
+    train: Callable[[Variant], Stage],
+) -> Stage:
+    """The label stage of a variant, with the sample stage before it.
+
+    Args:
+        policy: the training stage whose checkpoint answers.
+        train: the training stage of a model that the labeller reads.
+
+    Raises:
+        SuiteError: rows, a model or a file that the suite does not have.
+    """
+    asked = variant.feedback
+    labeller = None if asked is None else labeller_of(asked)
+    if asked is None or asked.feedback is None or labeller is None:
+        raise AssertionError("nothing is labelled")
+    entry, how = entry_of(variant, asked), asked.feedback
+    if entry not in suite.data:
+        message = unknown("data", entry, suite.data, hint="the keys of `data:`")
+        raise SuiteError(message, where=f"{variant.id}: {asked.name}.data")
+    rows = sources.rows(entry, "train", f"{variant.id} answers its prompts")
+    samples = _samples(variant, policy, how, rows, suite, sources, executor)
+    inputs = {"samples": samples, "data": rows}
+    if suite.data[entry].validation is not None:
+        inputs["validation"] = sources.rows(entry, "validation")
+    # A worker needs every field; those that change no label are not hashed.
+    locators = {"labeller": json.dumps(labeller.model_dump(mode="json"))}
+    config: dict[str, Any] = {
+        "version": STAGE_VERSIONS["label"],
+        "device": executor.device(),
+        "labeller": labeller.identity(),
+        "label": dict(how.label),
+    }
+    info: ModelInfo | None = None
+    for role in labeller.beside:
+        inputs[role] = train(variant.judges[role])
+        name = variant.judges[role].model
+        info, own = sources.model(name), sources.model_locators(name)
+        locators |= {f"{role}.{key}": place for key, place in own.items()}
+    if labeller.reads_model:
+        name = _model(labeller, variant, suite, f"objective {asked.name}.labeller")
+        info = sources.model(name)
+        config["model"] = sources.model_config(name)
+        locators |= sources.model_locators(name)
+    if how.truth is not None:
+        place, config["truth"] = _truth(how.truth, sources, f"objective {asked.name}.truth")
+        locators["truth"] = place
+    dtype = config.get("model", {}).get("dtype", executor.dtype())
+    reads = labeller.sequences(how.sample["samples"])
+    return Stage(
+        "label",
+        config,
+        inputs,
+        locators,
+        resources=suite.resources,
+        label=f"{policy.label} by {labeller.name}",
+        predicted=predict_label(
+            info, reads, how.sample, dtype, sources.counts(rows), sources.store
+        ),
+    )
+
+
+def _samples(
+    variant: Variant,
+    policy: Stage,
+    how: Feedback,
+    rows: Stage,
+    suite: Suite,
+    sources: Sources,
+    executor: Executor,
+) -> Stage:
+    stage = Stage(
+        "sample",
+        {
+            "version": STAGE_VERSIONS["sample"],
+            "device": executor.device(),
+            "sample": {**how.sample, "seed": variant.seed},
+        },
+        {"data": rows, "checkpoint": policy},
+        sources.model_locators(variant.model),
+        resources=suite.resources,
+        label=policy.label,
+    )
+    count = sources.counts(rows).get("rows")
+    info, dtype = sources.model(variant.model), policy.config["model"]["dtype"]
+    predicted = predict_sample(info, how.sample, dtype, count, sources.store)
+    return replace(stage, predicted=predicted)
+
+
+def _model(labeller: Labeller, variant: Variant, suite: Suite, where: str) -> str:
+    """The entry of `models:` that judges; the cell's own where none is named."""
+    name = getattr(labeller, "model", None) or variant.model
+    if name not in suite.models:
+        message = unknown("model", name, suite.models, hint="the keys of `models:`")
+        raise SuiteError(message, where=f"{where}.{labeller.name}.model")
+    return str(name)
+
+
+def _truth(named: str, sources: Sources, where: str) -> tuple[str, dict[str, str]]:
+    """Where a truth's file lies, and its identity: the file's content (not what it imports)."""
+    file, _, function = named.rpartition(":")
+    path = locate(file, sources.file, where)
+    if path is None or not path.is_file():
+        raise SuiteError(f"there is no file '{file}'", where=where)
+    return str(path), {"sha256": sources.store.file_digest(path), "function": function}

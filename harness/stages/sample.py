@@ -1,0 +1,91 @@
+"""The sample stage: several answers of a policy to each prompt, for a labeller to compare."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.data.render import asked_ids, prompt_row, require_template, template_digest
+from harness.errors import DataError
+from harness.inference.context import context_of
+from harness.inference.generate import Answer, generate
+from harness.inference.sampling import seed_of
+from harness.job import Job
+from harness.stages._subject import load_subject
+from harness.stages.data import read_rows
+
+SAMPLES = "samples.jsonl"
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Sample, each request with a seed of its own; metrics are counts, lengths, how answers end."""
+    options = job.config["sample"]
+    with job.ledger.phase("load"):
+        model, tokenizer, _ = load_subject(job)
+        rows = [prompt_row(row) for row in read_rows(job.input("data"))]
+    require_template(tokenizer, rows)
+    kept = rows[: options["prompts"]] if options["prompts"] else rows
+    with job.ledger.phase("prompt"):
+        kept, prompts = _fitting(model, tokenizer, kept, options["max_new_tokens"])
+    count = options["samples"]
+    seeds = [seed_of(options["seed"], row["id"], k) for row in kept for k in range(count)]
+    start = time.monotonic()
+    with job.ledger.phase("sample"):
+        repeated = [prompt for prompt in prompts for _ in range(count)]
+        answers = generate(
+            model, tokenizer, repeated, {**options, "until": []}, job.progress, seeds=seeds
+        )
+    seconds = time.monotonic() - start
+    with job.ledger.phase("write"), (job.folder / SAMPLES).open("w", encoding="utf-8") as out:
+        for i, row in enumerate(kept):
+            own = [_written(row, answer) for answer in answers[i * count : (i + 1) * count]]
+            out.write(json.dumps({**row, "answers": own}, ensure_ascii=False) + "\n")
+    tokens = sum(answer.tokens for answer in answers)
+    job.cost.update({"tokens": tokens, "tokens_per_second": tokens / seconds})
+    asked = min(len(rows), options["prompts"] or len(rows))
+    return {
+        "rows": len(kept),
+        "answers": len(answers),
+        "prompts_too_long": asked - len(kept),
+        "eos_rate": sum(answer.finish == "eos" for answer in answers) / len(answers),
+        "mean_tokens": tokens / len(answers),
+        "distinct_answers": _distinct(answers, count),
+        "chat_template": template_digest(tokenizer),
+    }
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """Prompts with their answers (text, finish, tokens) of a finished sample stage."""
+    with (folder / SAMPLES).open(encoding="utf-8") as handle:
+        return [json.loads(line) for line in handle]
+
+
+def _fitting(
+    model: Any, tokenizer: Any, rows: list[dict[str, Any]], room: int
+) -> tuple[list[dict[str, Any]], list[list[int]]]:
+    """Rows whose prompts leave room for an answer in the model's context, and their tokens."""
+    context = context_of(model)
+    found = [(row, asked_ids(tokenizer, row)) for row in rows]
+    kept = [(row, ids) for row, ids in found if ids and (not context or len(ids) + room <= context)]
+    if not kept:
+        raise DataError(
+            f"none of {len(rows)} prompts leaves room for max_new_tokens {room} in the model's"
+            f" context of {context}",
+            fix="lower max_new_tokens",
+        )
+    return [row for row, _ in kept], [ids for _, ids in kept]
+
+
+def _written(row: dict[str, Any], answer: Answer) -> dict[str, Any]:
+    """An answer in the form of its prompt: what follows plain text begins where that ends."""
+    plain = isinstance(row["prompt"], str)
+    text = answer.raw.rstrip() if plain else answer.text
+    return {"text": text, "finish": answer.finish, "tokens": answer.tokens}
+
+
+def _distinct(answers: list[Answer], count: int) -> float:
+    """Different answers to a prompt, as a share of those sampled."""
+    groups = [answers[i : i + count] for i in range(0, len(answers), count)]
+    return sum(len({answer.text for answer in own}) for own in groups) / len(answers)
