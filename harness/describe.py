@@ -33,7 +33,7 @@ def ledger(outcome: Outcome, wall: Mapping[str, float], slots: int, planned: Pla
             lines.append(f"  {name:<14} {seconds:6.1f} s")
     if outcome.ran:
         ran = {key: outcome.records[key].cost.get("seconds", 0.0) for key in outcome.ran}
-        alone = sum(ran.get(s.key, 0.0) for path in planned.paths for s in path.stages())
+        alone = sum(ran.get(s.key, 0.0) for path in planned.paths for s in path.work())
         lines.append(f"  {'stages':<14} {inside:6.1f} s  (each of them once; {alone:.1f} s if every"
                      " variant ran its whole path)")  # fmt: skip
         lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")

@@ -109,6 +109,12 @@ class VariantPath:
         """All that its results rest on, each once, shared stages included."""
         return list(_closure(self.results()))
 
+    def work(self) -> list[Stage]:
+        """Its stages, and those of the trials that chose its hyper-parameters."""
+        trials = self.tuning.trials if self.tuning is not None else ()
+        scores = (score for trial in trials for score in trial.scores)
+        return list(_closure([*self.results(), *scores]))
+
 
 @dataclass(frozen=True)
 class Plan:

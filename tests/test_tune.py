@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +72,9 @@ def test_every_method_gets_as_many_trials_and_the_winner_is_not_trained_again(
     assert "planned once `select` has chosen" in session.describe_plan(opened, why=False)
     outcome = session.run(opened)
     assert not outcome.failed
+    told = session.ledger(outcome, opened)
+    once, alone = map(float, re.findall(r"([\d.]+) s(?:  \(each| if every)", told))
+    assert alone > once  # a path holds the trials that its hyper-parameters came from
     chosen = selected(outcome)
     assert {name: len(found["trials"]) for name, found in chosen.items()} == {
         "full-sft": 2,
