@@ -12,8 +12,9 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 demo: $(STAMP)
 	$(BIN)/harness run suites/pocket/demo.yaml
 
+# Two processes of one thread each: what a test trains is too small for more.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not gpu"

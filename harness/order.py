@@ -15,7 +15,7 @@ from harness.stage import Stage
 def longest_path_first(stages: Sequence[Stage]) -> list[Stage]:
     """Stages by the expected seconds of the longest path through them; of like ones, as given.
 
-    A stage whose seconds cannot be told counts as the longest one that can.
+    A training whose seconds cannot be told counts as the longest stage that can.
 
     Args:
         stages: each after its inputs.

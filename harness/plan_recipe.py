@@ -54,7 +54,7 @@ def trainings(variant: Variant, *, labelled: bool = False) -> Iterator[Training]
         entry = objective.data or variant.data
         yield Training(variant, variant.method, objective, entry, before.group + seed)
     entry = variant.objective.data or variant.data
-    labelled = labelled or (variant.feedback is not None and not variant.beside)
+    labelled = labelled or (variant.feedback is not None and not variant.objective.beside)
     yield Training(variant, variant.method, variant.objective, entry, variant.id, labelled)
 
 
@@ -62,8 +62,9 @@ def all_trainings(variant: Variant, *, labelled: bool = False) -> Iterator[Train
     """Those of the models beside it too, and of those that its labeller reads."""
     for other in variant.judges.values():
         yield from all_trainings(other)
-    for other in variant.beside.values():
-        yield from all_trainings(other, labelled=variant.feedback is not None)
+    last = variant.objective.beside if variant.objective is not None else ()
+    for role, other in variant.beside.items():
+        yield from all_trainings(other, labelled=variant.feedback is not None and role in last)
     yield from trainings(variant, labelled=labelled)
 
 

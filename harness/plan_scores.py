@@ -62,8 +62,8 @@ class Scoring:
     ) -> Stage | None:
         """One stage; None where what the scorer reads beside the variant is not there."""
         beside = scorer.beside()
-        if START in beside and path.variant.checkpoint:
-            return None  # trained elsewhere: nobody knows what it started from
+        if START in beside and path.start is None:
+            return None  # from the base, or trained elsewhere: there is no start to measure from
         if scorer.reads == "model":
             return self._of_model(scorer, path, entry, split)
         return self._of_answers(scorer, where, path, entry, split)
@@ -140,12 +140,17 @@ def start_of(variant: Variant) -> Variant | None:
     index = names.index(variant.objective.begins)
     last = variant.before[index]
     seed = f"#{variant.seed}" if variant.id.endswith(f"#{variant.seed}") else ""
+    earlier = variant.before[:index]
+    read = {role for stage in (*earlier, last) for role in stage.objective.beside}
     return replace(
         variant,
         id=last.group + seed,
         group=last.group,
         objective=last.objective,
-        before=variant.before[:index],
+        before=earlier,
+        beside={role: other for role, other in variant.beside.items() if role in read},
+        feedback=None,
+        judges={},
         merged_from="",
         labels={**variant.labels, "objective": last.objective.name},
     )

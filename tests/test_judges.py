@@ -83,3 +83,25 @@ def test_cut_answer_is_rewarded_without_an_end(tiny_model: Path) -> None:
         assert answered_ids(tokenizer, asked, "yes", ends, cut=True) == whole[:-1]
         said = answered_ids(tokenizer, asked, "a<|end|>b", ends, cut=True)
         assert tokenizer.decode(said).endswith("a<|end|>b")
+
+
+KEYS = {"id": "1", "cluster": "1", "group": ""}
+
+
+def test_a_plain_answer_is_rewarded_with_the_space_it_began_with(tiny_model: Path) -> None:
+    """As the reward model was trained on it: prompt and answer are one text."""
+    from transformers import AutoTokenizer
+
+    from harness.data.render import encode
+    from harness.inference.rewards import answered_ids
+    from harness.scorers.base import Prediction
+    from harness.scorers.reward import _written
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    row = {**KEYS, "prompt": "The town:", "chosen": " Orla", "rejected": " Selby"}
+    said = Prediction("1", "1", "", row["prompt"], "Orla", (), finish="eos", raw=" Orla \n")
+    ends = frozenset([tokenizer.eos_token_id])
+    trained, _ = encode(tokenizer, row)
+    assert answered_ids(tokenizer, row, _written(row, said), ends, cut=False) == trained
+    chat = {**KEYS, "prompt": [{"role": "user", "content": "The town?"}]}
+    assert _written(chat, said) == "Orla"

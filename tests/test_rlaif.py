@@ -109,6 +109,16 @@ def test_what_labels_are_for_changes_no_label(fed: Workspace) -> None:
     assert [len(twice[name]) for name in ("sft", "sample", "label", "dpo")] == [1, 2, 2, 2]
 
 
+def test_labels_may_train_dpo_from_a_policy_that_ppo_trained(fed: Workspace) -> None:
+    """The reward model of the ppo before is trained on the suite's pairs, not on the labels."""
+    end_in(fed, "dpo", start="ppo")
+    found = stages(fed)
+    (dpo,), (label,), (ppo,) = found["dpo"], found["label"], found["ppo"]
+    assert dict(dpo.inputs) == {"train": label, "start": ppo}
+    assert label.inputs["samples"].inputs["checkpoint"] == ppo
+    assert {stage.inputs["train"].kind for stage in found["reward"]} == {"data"}
+
+
 def test_labellers_may_be_an_axis(fed: Workspace) -> None:
     axis = "matrix.rlaif.labeller=[longest, {judge: {model: tiny}}]"
     end_in(fed, "dpo")

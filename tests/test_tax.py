@@ -50,12 +50,12 @@ def scores(planned: Plan, variant: str, scorer: str) -> list[Stage]:
     return [s.stage for s in path.scores if scorer in (s.scorer, s.label)]
 
 
-def test_kl_to_the_start_is_to_the_sft_and_for_an_sft_its_kl_to_the_base(
+def test_kl_to_the_start_is_to_the_sft_and_an_sft_that_began_at_the_base_has_none(
     aligned: Workspace,
 ) -> None:
     planned = judged(aligned).open().plan
     trained = {p.variant.id: p.train for p in planned.paths}
-    assert scores(planned, "lora-sft", "kl_to_start") == scores(planned, "lora-sft", "kl_to_base")
+    assert scores(planned, "lora-sft", "kl_to_start") == []
     (started,) = scores(planned, "lora-ppo", "kl_to_start")
     assert started.inputs["start"] == trained["lora-sft"]
     assert started.inputs["checkpoint"] == trained["lora-ppo"]

@@ -22,6 +22,7 @@ class Prediction:
     Attributes:
         text: the greedy answer. samples: drawn answers to the same prompt, where the suite asks.
         finish: how the greedy answer ended: `eos`, `stop`, or `length` where it was cut.
+        raw: the greedy answer with the spaces at its ends: what follows a prompt of plain text.
     """
 
     example_id: str
@@ -32,6 +33,7 @@ class Prediction:
     references: tuple[str, ...]
     samples: tuple[str, ...] = ()
     finish: str = ""
+    raw: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field
 
+from harness.data.render import prompt_row
 from harness.inference.batches import end_tokens
 from harness.inference.rewards import answered_ids, rewards
-from harness.scorers.base import REWARD, ROWS, Metric, PredictionJob, Scorer
+from harness.scorers.base import REWARD, ROWS, Metric, Prediction, PredictionJob, Scorer
 
 
 class Reward(Scorer):
@@ -42,8 +46,14 @@ class Reward(Scorer):
         model, tokenizer = job.reward_model, job.reward_tokenizer
         ends = end_tokens(model, tokenizer)
         sequences = [
-            answered_ids(tokenizer, row, p.text, ends, cut=p.finish == "length")
+            answered_ids(tokenizer, row, _written(row, p), ends, cut=p.finish == "length")
             for row, p in zip(job.rows, job.predictions, strict=True)
         ]
         found = rewards(model, tokenizer, sequences, self.batch_tokens, job.progress)
         return [{"reward": value} for value in found]
+
+
+def _written(row: Mapping[str, Any], prediction: Prediction) -> str:
+    """The answer in the form of its prompt: what follows plain text begins where that ends."""
+    plain = isinstance(prompt_row(row)["prompt"], str)
+    return prediction.raw.rstrip() if plain else prediction.text

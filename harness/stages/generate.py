@@ -75,6 +75,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
         Prediction(
             line["id"], line["cluster"], line["group"], line["prompt"], line["text"],
             tuple(line["references"]), tuple(line.get("samples", ())), line.get("finish", ""),
+            line.get("raw", line["text"]),
         )
         for line in lines
     ]  # fmt: skip
@@ -123,6 +124,7 @@ def _line(row: dict[str, Any], answer: Answer, drawn: list[Answer]) -> dict[str,
         "group": row["group"],
         "prompt": question(row),
         "text": answer.text,
+        **({"raw": answer.raw} if answer.raw != answer.text else {}),
         "references": row["references"],
         "finish": answer.finish,
         "tokens": answer.tokens,
