@@ -16,6 +16,7 @@ import pytest
 from conftest import DPO, PPO, REWARD, SFT, Workspace, preferences, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from harness import session
 from harness.compare.background import notes
@@ -24,7 +25,7 @@ from harness.inference.endpoint import ChatEndpoint, key_from
 from harness.job import Job
 from harness.labellers._orders import PROMPT, averaged, both_orders, filled
 from harness.labellers.base import Contest, LabelJob
-from harness.labellers.endpoint import REPLIES, Endpoint, letter_of
+from harness.labellers.endpoint import REPLIES, UNREADABLE, Endpoint, letter_of
 from harness.listing import members
 from harness.locate import package_suites
 from harness.objectives._pairs import pairs_of
@@ -36,6 +37,7 @@ from harness.stages._truth import load_truth
 from harness.stages.data import read_rows
 
 RLAIF = {"data": "preferences", "max_new_tokens": 6, "samples": 3, "unfinished": "keep"}
+AT = {"model": "m", "base_url": "http://localhost:1/v1"}
 TRUTH = '''
 from .letters import wanted
 
@@ -157,7 +159,16 @@ def test_how_an_endpoint_is_reached_is_no_part_of_its_labels(fed: Workspace) -> 
         return stages(fed)["label"][0].key
 
     assert label(api_key_env="KEY", concurrency=9, timeout=1.0) == label()
-    assert label(max_tokens=3) != label()
+    assert len({label(max_tokens=tokens) for tokens in (3, 16, None)}) == 3
+
+
+@pytest.mark.parametrize("labeller", ["judge", "reward"])
+def test_a_labellers_batches_are_part_of_its_labels(fed: Workspace, labeller: str) -> None:
+    def label(**fields: Any) -> str:
+        end_in(fed, "ppo", labeller={labeller: fields})
+        return stages(fed)["label"][0].key
+
+    assert label(batch_tokens=77) != label()
 
 
 def test_tuning_ppo_samples_and_labels_once(fed: Workspace) -> None:
@@ -191,6 +202,8 @@ def test_prompts_are_checked_for_copies_of_test_rows(fed: Workspace) -> None:
             "written to disk",
         ),
         ({"labeller": {"endpoint": {"model": "m", "base_url": "ftp://c"}}}, "is an address"),
+        ({"labeller": {"endpoint": {**AT, "api_key_env": "sk-pasted"}}}, "is not shown here"),
+        ({"labeller": {"endpoint": {**AT, "args": {"Api_Key": "sk-pasted"}}}}, "with api_key_env"),
         ({"start": "base"}, "a policy that was trained"),
         ({"start": "sfft"}, "did you mean 'sft'?"),
         ({"data": "preference"}, "did you mean 'preferences'?"),
@@ -204,6 +217,7 @@ def test_what_cannot_be_planned_says_why(fed: Workspace, fields: dict[str, Any],
     with pytest.raises(SuiteError) as caught:
         fed.open()
     assert said in str(caught.value)
+    assert "pasted" not in str(caught.value)
 
 
 def test_a_reward_model_that_no_labeller_needs_is_an_error(fed: Workspace) -> None:
@@ -494,7 +508,7 @@ def test_faults_that_pass_are_tried_again_and_waits_honoured(serve: Serve) -> No
         (503, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, b""),
         (200, {}, b"<html>not JSON</html>"),
         (200, {}, b'{"choices": []}'),
-        says(None),
+        says(7),
         says("A"),
     ]
     server, waits = serve(lambda _, number: faults[number - 1]), list[float]()
@@ -526,6 +540,62 @@ def test_faults_that_stay_end_with_their_cause_and_never_the_key(
     assert "secret-key" not in str(caught.value)
     assert "\x1b" not in str(caught.value)
     assert len(server.asked) == tries
+
+
+def test_an_answer_that_is_null_is_one_that_says_nothing(serve: Serve, tmp_path: Path) -> None:
+    server = serve(lambda *_: says(None))
+    found = client(server, []).ask({})
+    assert (found.text, found.prompt_tokens, len(server.asked)) == ("", 7, 1)
+    labeller = Endpoint(base_url=server.url, model="m")
+    assert labeller.label(LabelJob([CONTEST], lambda *_: None, tmp_path)) == [UNREADABLE]
+
+
+def test_a_key_is_masked_before_anything_is_cut(serve: Serve) -> None:
+    key = "sk-" + "0123456789" * 5
+    for said in (b"x" * 180 + key.encode(), (key + " ").encode() * 100, key[:-1].encode()):
+        server = serve(lambda *_, said=said: (404, {}, said))  # type: ignore[misc]
+        with pytest.raises(StageFailed) as caught:
+            client(server, [], key=key).ask({})
+        assert "***" in str(caught.value)
+        assert key[:4] not in str(caught.value)
+    server = serve(lambda *_: says(f"Your key is {key}. A"))
+    assert client(server, [], key=key).ask({}).text == "Your key is ***. A"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [{"api_key": "v-1"}, {"X-API-Key": "v-1"}, {"Authorization": "v-1"}, {"client_secret": "v-1"},
+     {"PassWord": "v-1"}, {"token": "v-1"}, {"Headers": {"a": "v-1"}}, {"extra_headers": {}},
+     {"extra": [{"apikey": "v-1"}]}],
+)  # fmt: skip
+def test_fields_that_may_hold_a_secret_are_refused_by_name(args: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"may hold a secret.*api_key_env") as caught:
+        Endpoint(**AT, args=args)
+    name = "apikey" if "extra" in args else next(iter(args))
+    assert f"{name} may" in str(caught.value)
+    assert "v-1" not in str(caught.value)
+
+
+def test_fields_that_speak_of_tokens_are_taken() -> None:
+    args = {"max_completion_tokens": 9, "min_tokens": 1, "stop_token_ids": [2], "top_k": 1}
+    assert Endpoint(**AT, args=args).args == args
+
+
+@pytest.mark.parametrize("pasted", ["sk-Pasted1", "abcdef", "KEY\n", "", 12345])
+def test_a_key_in_place_of_its_variable_is_refused_and_not_shown(pasted: Any) -> None:
+    with pytest.raises(ValidationError, match="name of an environment variable") as caught:
+        Endpoint(**AT, api_key_env=pasted)
+    assert not str(pasted).strip() or str(pasted) not in str(caught.value)
+
+
+def test_max_tokens_is_sent_unless_null(serve: Serve, tmp_path: Path) -> None:
+    server = serve(lambda *_: says("A"))
+    for number, fields in enumerate([{}, {"max_tokens": None}]):
+        work = tmp_path / str(number)
+        work.mkdir()
+        labeller = Endpoint(base_url=server.url, model="m", **fields)
+        labeller.label(LabelJob([CONTEST], lambda *_: None, work))
+    assert [body.get("max_tokens", "unsent") for body in server.asked] == [16, 16] + ["unsent"] * 2
 
 
 def test_a_dead_endpoint_is_no_hang() -> None:
@@ -589,9 +659,10 @@ def test_an_endpoint_labels_in_both_orders_and_asks_nothing_twice(
     assert label().cost == {"calls": 10, "prompt_tokens": 56, "completion_tokens": 0}
     assert {body["temperature"] for body in server.asked} == {0}
     kept = (tmp_path / REPLIES).read_text().splitlines()
+    kept.sort(key=lambda line: "refused" not in line)
     (tmp_path / REPLIES).write_text("\n".join(kept[:-1]) + "\n" + kept[-1][:10])  # a kill
     job = label()
-    assert len(server.asked) == 11
+    assert len(server.asked) == 10 + 1 + 2  # what was cut off, and what was refused
     assert job.figures == {"first_place_preferred": 2 / 3, "same_in_both_orders": 2 / 3}
 
 
@@ -602,6 +673,19 @@ def test_an_endpoint_that_takes_no_request_fails_with_its_words(
     labeller = Endpoint(base_url=server.url, model="m")
     with pytest.raises(StageFailed, match=r"refused every request.*max_tokens is not supported"):
         labeller.label(LabelJob([CONTEST], lambda *_: None, tmp_path))
+
+
+def test_what_was_refused_is_asked_again_by_a_later_run_alone(serve: Serve, tmp_path: Path) -> None:
+    server = serve(lambda _, number: (400, {}, b"no") if number == 1 else says("A"))
+    labeller = Endpoint(base_url=server.url, model="m", concurrency=1)
+
+    def label() -> list[Any]:
+        return labeller.label(LabelJob([CONTEST], lambda *_: None, tmp_path))
+
+    assert (label(), len(server.asked)) == (["refused by the labeller"], 2)
+    assert (label(), len(server.asked)) == ([0.5], 3)
+    assert (label(), len(server.asked)) == ([0.5], 3)
+    assert "refused" not in (tmp_path / REPLIES).read_text()
 
 
 def test_both_orders_are_next_to_each_other() -> None:

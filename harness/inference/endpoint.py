@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.errors import StageFailed
@@ -28,7 +28,12 @@ _CHUNK = 2**16
 _TRANSIENT = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({400, 413, 422})
 """What a server says of a request that it will never take, such as one over its context."""
+_FAILURE = 4096
+"""Bytes of a failure's body that are read: the key is masked in them before the excerpt is cut."""
 _EXCERPT = 200
+"""Characters of a server's words that a message quotes."""
+_LEAST_PART = 4
+"""Characters of a key, cut off by the end of a text, from which on they are masked too."""
 
 
 class Refused(Exception):
@@ -45,7 +50,7 @@ class _Passing(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said; its tokens where the server counts them."""
+    """What the model said, "" where it said nothing; its tokens where the server counts them."""
 
     text: str
     prompt_tokens: int = 0
@@ -127,7 +132,8 @@ class ChatEndpoint:
         opener = urllib.request.build_opener(_NoRedirect)
         try:
             with opener.open(request, timeout=self.timeout) as response:
-                return _reply(_read(response, self.timeout))
+                found = _reply(_read(response, self.timeout))
+                return replace(found, text=self._masked(found.text))
         except urllib.error.HTTPError as error:
             with error:
                 raise self._failure(error) from None
@@ -136,10 +142,7 @@ class ChatEndpoint:
 
     def _failure(self, error: urllib.error.HTTPError) -> Exception:
         """What a status other than 200 means."""
-        try:
-            said = error.read(_EXCERPT).decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException):
-            said = ""
+        said = _head(error, self.timeout).decode("utf-8", "replace")
         told = f"HTTP {error.code}: {self._safe(said)}"
         if error.code in _TRANSIENT or error.code >= 500:
             return _Passing(told, _asked_wait(error.headers.get("Retry-After")))
@@ -154,8 +157,17 @@ class ChatEndpoint:
 
     def _safe(self, text: str) -> str:
         """A server's words as a quoted excerpt, without the key that it may repeat."""
-        plain = text.replace(self.key, "***") if self.key else text
-        return ascii(plain[:_EXCERPT])
+        return ascii(self._masked(text)[:_EXCERPT])
+
+    def _masked(self, text: str) -> str:
+        """A text without the key, nor a beginning of it at the text's end, where it was cut."""
+        if not self.key:
+            return text
+        plain = text.replace(self.key, "***")
+        for size in range(len(self.key) - 1, _LEAST_PART - 1, -1):
+            if plain.endswith(self.key[:size]):
+                return plain[:-size] + "***"
+        return plain
 
 
 def key_from(variable: str | None) -> str | None:
@@ -197,8 +209,23 @@ def _read(response: Any, timeout: float) -> bytes:
     return b"".join(parts)
 
 
+def _head(response: Any, timeout: float) -> bytes:
+    """The beginning of a body, as far as it comes within the time."""
+    end, found = time.monotonic() + timeout, b""
+    try:
+        while len(found) < _FAILURE and time.monotonic() < end:
+            part = response.read1(_FAILURE - len(found))
+            if not part:
+                break
+            found += part
+    except (OSError, http.client.HTTPException):
+        pass
+    return found
+
+
 def _reply(body: bytes) -> Reply:
-    """The first choice's text; anything else than such a body is a failure that may pass."""
+    """The first choice's text, "" where it is null (a refusal, or a model that was cut while it
+    still reasoned); anything else than such a body is a failure that may pass."""
     try:
         found = json.loads(body)
         text = found["choices"][0]["message"]["content"]
@@ -206,6 +233,8 @@ def _reply(body: bytes) -> Reply:
         counts = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _Passing(f"a body that is no answer ({type(error).__name__})") from None
+    if text is None:
+        return Reply("", *counts)
     if not isinstance(text, str):
         raise _Passing("an answer that is no text")
     return Reply(text, *counts)

@@ -6,12 +6,12 @@ import json
 import re
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from harness.errors import StageFailed
 from harness.inference.endpoint import ChatEndpoint, Refused, key_from
@@ -20,12 +20,16 @@ from harness.labellers.base import LabelJob, Labeller, Verdict
 from harness.stage import digest_json, write_atomic
 
 REPLIES = "replies.jsonl"
-"""In the stage's work folder: every reply, so that a killed or failed stage asks none twice."""
+"""In the stage's work folder: every reply, so that a killed or failed stage asks none twice; what
+was refused is asked again."""
 UNREADABLE = "the labeller's reply names no answer"
 _WORTH = {"A": 1.0, "B": 0.0, "C": 0.5}
 _MARKED = re.compile(r"\[\[([ABC])\]\]")
 _BARE = re.compile(r"\W*(?:answer\W+)?([ABC])\W*", re.IGNORECASE)
 _ASK = "\n\nReply with one letter and nothing else: A, B, or C where neither is better."
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_SECRET = re.compile(r".*(key|authorization|secret|password).*|token|(extra_)?headers", re.I | re.S)
+"""Names under which a request holds what may not be written to disk; not `max_tokens`."""
 _LONGEST_REPLY = 10_000
 """Characters of a reply that are looked at."""
 
@@ -39,20 +43,21 @@ class Endpoint(Labeller):
     the stage runs, and is written nowhere.
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # an error may be about a pasted key
     VERSION = 1
 
     base_url: str
     """Address up to, not including, `/chat/completions`, such as `http://localhost:8000/v1`."""
     model: str
     """The model's name there. What a server calls by one name may change: pin a dated name."""
-    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    """Name of the environment variable with the key; null: no key is sent."""
+    api_key_env: str | None = None
+    """Name of the environment variable with the key, in capitals; null: no key is sent."""
     prompt: str = PROMPT
     """What it is asked; {question}, {a} and {b} are filled in. How to reply is added."""
-    max_tokens: int = Field(16, gt=0)
-    """Tokens of a reply."""
+    max_tokens: int | None = Field(16, gt=0)
+    """Tokens of a reply; null: not sent, for a model that takes no such field or reasons first."""
     args: dict[str, Any] = {}
-    """Any other field of the request, such as `{seed: 0}`."""
+    """Any other field of the request, such as `{seed: 0}`; no key or header: it is written down."""
     concurrency: int = Field(4, gt=0, le=256)
     """Requests under way at once."""
     timeout: float = Field(60.0, gt=0)
@@ -80,11 +85,27 @@ class Endpoint(Labeller):
             )
         return value
 
+    @field_validator("api_key_env", mode="before")
+    @classmethod
+    def _a_name(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and _VARIABLE.fullmatch(value)):
+            return value
+        raise ValueError(
+            "api_key_env is the name of an environment variable, such as JUDGE_KEY (capitals,"
+            " digits and _), and not the key; what it holds is not shown here"
+        )
+
     @field_validator("args")
     @classmethod
     def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in sorted({"model", "messages", "stream", "n"} & set(value)):
             raise ValueError(f"{name} is decided by the harness; remove it")
+        for name in _names(value):
+            if _SECRET.fullmatch(name):
+                raise ValueError(
+                    f"{name} may hold a secret, and args are written to disk; name the variable of"
+                    " a key with api_key_env"
+                )
         return value
 
     def identity(self) -> dict[str, Any]:
@@ -98,7 +119,8 @@ class Endpoint(Labeller):
             self.longest_wait,
         )  # fmt: skip
         replies = _Replies(job.work / REPLIES)
-        options = {"max_tokens": self.max_tokens, **self.args}
+        longest = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
+        options = {**longest, **self.args}
         asked = [filled(self.prompt, contest) + _ASK for contest in both_orders(job.contests)]
         bodies = [client.body(text, options) for text in asked]
 
@@ -114,6 +136,15 @@ class Endpoint(Labeller):
                 fix="check model, max_tokens and args",
             )
         return averaged(job, [_verdict(text) for text in found])
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Every name in a tree of mappings and lists."""
+    if isinstance(value, dict):
+        yield from map(str, value)
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _names(inner)
 
 
 def _in_order(
@@ -153,7 +184,8 @@ def letter_of(text: str) -> str | None:
 
 
 class _Replies:
-    """Replies by what was asked, kept in a file line by line."""
+    """Replies by what was asked, kept in a file line by line. A refusal holds for one attempt at
+    the stage: a server may be set up anew before the next."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.lock = path, threading.Lock()
@@ -164,7 +196,8 @@ class _Replies:
                 kept = json.loads(line)
             except ValueError:
                 continue  # cut off by a kill: it is asked again
-            self.known[kept["asked"]] = kept
+            if "refused" not in kept:
+                self.known[kept["asked"]] = kept
         if lines:
             write_atomic(path, "".join(json.dumps(kept) + "\n" for kept in self.known.values()))
 
@@ -193,7 +226,7 @@ class _Replies:
         return str(self.known[digest_json(body)].get("refused", ""))
 
     def cost(self) -> dict[str, int]:
-        """Calls and tokens of all attempts at the stage."""
+        """Calls and tokens of all attempts at the stage, without refusals of earlier ones."""
         tokens = [kept["tokens"] for kept in self.known.values()]
         return {
             "calls": len(self.known),

@@ -37,7 +37,8 @@ class Judge(Labeller):
     prompt: str = PROMPT
     """What it is asked; {question}, {a} and {b} are filled in."""
     batch_tokens: int = Field(8192, gt=0)
-    """Padded tokens in one forward pass."""
+    """Padded tokens in one forward pass. Part of the labels' identity: it changes rounding, which
+    can turn a label that is all but a tie."""
 
     @field_validator("prompt")
     @classmethod
@@ -45,9 +46,8 @@ class Judge(Labeller):
         return require_fields(value)
 
     def identity(self) -> dict[str, Any]:
-        # The model is hashed by its content; batches change rounding alone.
-        unhashed = ("model", "batch_tokens")
-        return {name: v for name, v in super().identity().items() if name not in unhashed}
+        # The model is hashed by its content.
+        return {name: v for name, v in super().identity().items() if name != "model"}
 
     def label(self, job: LabelJob) -> list[Verdict]:
         asked = [

@@ -23,11 +23,8 @@ class Reward(Labeller):
     beside = ("reward",)
 
     batch_tokens: int = Field(16384, gt=0)
-    """Padded tokens in one forward pass."""
-
-    def identity(self) -> dict[str, Any]:
-        # What is batched with what changes rounding alone.
-        return {name: v for name, v in super().identity().items() if name != "batch_tokens"}
+    """Padded tokens in one forward pass. Part of the labels' identity: it changes rounding, which
+    can turn a label that is all but a tie."""
 
     def label(self, job: LabelJob) -> list[Verdict]:
         texts: dict[str, tuple[Any, Any]] = {}
