@@ -127,8 +127,9 @@ def test_pocket_alignment_plans_what_alignment_costs(tmp_path: Path) -> None:
     planned = session.open_suite("pocket/alignment", (), tmp_path, None, None).plan
     for path in planned.paths:
         measured = {s.shows for s in path.scores}
-        assert {"reward", "from_start", "from_base", "language", "diversity"} <= measured
-        assert ("preference" in measured) == (path.start is not None)
+        assert {"reward", "from_base", "language", "diversity"} <= measured
+        of_start = {"preference", "from_start"} & measured
+        assert of_start == ({"preference", "from_start"} if path.start is not None else set())
     assert {p.variant.id for p in planned.paths if p.start is None} == {
         f"{method}-sft" for method in ("full", "lora", "qlora", "bottleneck")
     }
