@@ -151,9 +151,15 @@ def measure(folder: Path, variants: int, examples: int) -> None:
         f" {end - middle:.1f} s ({finished - compared:.1f}), together {end - start:.1f} s"
         f" ({finished - cpu:.1f}); peak memory"
         f" {peak / 2**20:.2f} GiB (of which {before / 2**20:.2f} before); page {page / 1e6:.2f} MB"
-        f" with {len(found.examples):,} examples{painted(folder / 'report' / 'index.html')}",
+        f" with {len(found.examples):,} examples{_painted(folder / 'report' / 'index.html')}",
         flush=True,
     )
+
+
+def _painted(page: Path) -> str:
+    """`painted`, in a process of its own."""
+    command = [sys.executable, __file__, "--paint", str(page)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip("\n")
 
 
 def painted(page: Path) -> str:
@@ -186,7 +192,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variants", type=int)
     parser.add_argument("--examples", type=int, default=10_000)
+    parser.add_argument("--paint", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.paint:
+        print(painted(given.paint))
+        return
     if given.variants:
         with tempfile.TemporaryDirectory() as folder:
             measure(Path(folder), given.variants, given.examples)
