@@ -27,6 +27,7 @@ from transformers import (
 from harness.errors import DataError, StageFailed
 from harness.inference.batches import budget_batches
 from harness.inference.sampling import nucleus
+from harness.job import WORK
 from harness.objectives._ppo import losses
 from harness.objectives._ppo.experience import experience
 from harness.objectives._ppo.improve import _backward
@@ -479,9 +480,10 @@ def test_killed_run_goes_on_to_the_same_bits(
     result = train(objective, whole)
     with pytest.raises(Killed):
         train(objective, tiny_job(tiny_model, tmp_path / "cut", **more, progress=kill))
-    assert (tmp_path / "cut" / "work" / "checkpoint-2" / "complete").is_file()
+    assert (tmp_path / "cut" / WORK / "checkpoint-2" / "complete").is_file()
     assert not list((tmp_path / "cut").rglob("*.bin")) + list((tmp_path / "cut").rglob("*.pt"))
-    spent = json.loads((tmp_path / "cut/work/checkpoint-2/state.json").read_text())["seconds"]
+    last = tmp_path / "cut" / WORK / "checkpoint-2"
+    spent = json.loads((last / "state.json").read_text())["seconds"]
     resumed = tiny_job(tiny_model, tmp_path / "cut", **more)
     again = train(objective, resumed)
     assert again.earlier_seconds == spent > result.earlier_seconds == 0
