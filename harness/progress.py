@@ -58,9 +58,12 @@ class ConsoleReporter:
             self._line(f"{count} {stage.kind:<13} {stage.label:<28} {_headline(record)}  {seconds}")
             return
         error = record.error or {}
+        if error.get("skipped"):  # the failure itself was told where it happened
+            self._line(f"{count} {stage.kind:<13} {stage.label:<28} {error['skipped']}")
+            return
         message = error.get("message", "").split("\n")
         self._line(f"{count} {stage.kind:<13} {stage.label:<28} FAILED: {message[0]}")
-        for line in message[1:] if not error.get("skipped") else []:
+        for line in message[1:]:
             self._line(f"      {line.strip()}")
 
     def _live(self, text: str) -> None:

@@ -218,14 +218,19 @@ def _failed_inputs(stage: Stage, records: Mapping[str, Record]) -> dict[str, Rec
 
 
 def _skipped(stage: Stage, failed: Mapping[str, Record]) -> Record:
+    """The record of a stage that was not run. It names the failure at the root of it, however many
+    stages lie between."""
     cause = next(iter(failed.values()))
     error = cause.error or {}
+    if error.get("skipped"):
+        return _failed(stage, error)
+    reason = f"not run, as its input {cause.kind} {cause.label} failed"
+    first_line = error.get("message", "").split("\n")[0]
     return _failed(
         stage,
         {
             "reason": error.get("reason", "failed"),
-            "message": f"not run, as its input {cause.kind} {cause.label} failed:"
-            f" {error.get('message', '')}".split("\n")[0],
-            "skipped": "true",
+            "message": f"{reason}: {first_line}",
+            "skipped": reason,
         },
     )

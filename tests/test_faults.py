@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from test_run import outputs
 from harness import session, worker
 from harness.errors import HarnessError
 from harness.job import WORK
+from harness.progress import ConsoleReporter
 
 LONG = {"sft": {"learning_rate": 1e-3, "per_device_train_batch_size": 4, "max_length": 64,
                 "num_train_epochs": 20}}  # fmt: skip
@@ -170,6 +172,22 @@ def test_report_from_a_store_with_a_failed_start_shows_what_the_run_showed(
         "lora-sft", "lora-dpo"
     }  # fmt: skip
     assert len(session.failures(again, records)) == len(outcome.failed) > 0
+
+
+def test_a_failure_is_told_once_and_what_rests_on_it_names_it_shortly(
+    workspace: Workspace,
+) -> None:
+    rule = {"match": {"method": "lora"}, "set": {"sft.max_length": 2}}
+    workspace.write(overrides=[rule])
+    opened, stream = workspace.open(only="lora-sft"), io.StringIO()
+    outcome = session.run(opened, ConsoleReporter(stream))
+    lines = [line for line in stream.getvalue().splitlines() if " lora-sft" in line]
+    failed = [line for line in lines if "FAILED" in line]
+    assert len(failed) == 1
+    assert "max_length 2" in failed[0]
+    rest = [line for line in lines if "not run" in line]
+    assert len(rest) == len(outcome.failed) - 1 > 2
+    assert all(line.endswith("as its input train lora-sft failed") for line in rest)
 
 
 def test_report_needs_what_no_failure_kept_from_running(workspace: Workspace) -> None:
