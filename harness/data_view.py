@@ -22,6 +22,10 @@ from harness.stage import Record, Stage
 
 VERSION = 1
 _EXCERPT = 160
+_PACKED = (
+    "packed if the model keeps packed documents apart, which a training tries first: where it does"
+    " not, packing that was asked for is refused, and else each document has a sequence of its own"
+)
 _OPEN, _CLOSE = "⟦", "⟧"
 
 
@@ -137,6 +141,8 @@ def _lines(view: View, opened: Opened, *, color: bool) -> Iterator[str]:
         size, learnt = len(sequence["ids"]), sum(sequence["loss"])
         yield f"\n{name}: {size} tokens{packed}, {learnt} in the loss"
         yield _marked(sequence["runs"], color=color)
+    if any(sequence["documents"] > 1 for sequence in shown["sequences"]):
+        yield f"\n{_PACKED}"
     yield ""
     yield from _counts(view, data, record, shown, opened)
 

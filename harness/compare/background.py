@@ -116,6 +116,18 @@ def ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
+def _of_trainings(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
+    """What trainings say of themselves, each sentence once with the names of its trainings."""
+    told: dict[str, list[str]] = defaultdict(list)
+    for stage in planned.stages():
+        record = records.get(stage.key)  # none where a trial before it failed
+        if stage.kind == "train" and record is not None and record.ok:
+            for note in record.metrics.get("notes", ()):
+                told[note].append(stage.label)
+    for note, labels in told.items():
+        yield f"{', '.join(labels)}: {note}."
+
+
 def notes(
     planned: Plan, records: Mapping[str, Record], variants: tuple[VariantResult, ...]
 ) -> Iterable[str]:
@@ -139,6 +151,7 @@ def notes(
             made = planned.checks.get(stage.key, ())
             checks = [records[check.key] for check in made if check.key in records]
             yield _labelled(stage.label, record.metrics, checks)
+    yield from _of_trainings(planned, records)
     torches = {r.provenance.get("versions", {}).get("torch") for r in records.values()} - {None}
     if len(torches) > 1:
         yield f"Stages ran under different torch versions: {', '.join(sorted(torches))}."

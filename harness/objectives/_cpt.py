@@ -14,6 +14,7 @@ from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from harness.data.render import encode, require_template
 from harness.errors import DataError, StageFailed
+from harness.objectives._packed import apart, leaking
 from harness.objectives._trainer import run
 from harness.objectives.base import Row, TrainJob, TrainResult
 from harness.objectives.cpt import Cpt
@@ -24,6 +25,7 @@ _IGNORED = -100
 def train(objective: Cpt, job: TrainJob) -> TrainResult:
     """Train `job.model` in place."""
     own, documents = _documents(objective, job)
+    objective, checks, notes = _packable(objective, job, documents)
     sequences = _sequences(objective, documents)
     config = {
         "max_length": objective.max_length,
@@ -58,7 +60,7 @@ def train(objective: Cpt, job: TrainJob) -> TrainResult:
         "filled": packed / (len(sequences) * objective.max_length),
         "replay_share": (tokens - own) / tokens,
     }
-    return replace(result, metrics={**result.metrics, **counts})
+    return replace(result, metrics={**result.metrics, **counts}, checks=checks, notes=notes)
 
 
 def batches(objective: Cpt, job: TrainJob) -> list[dict[str, list[int]]]:
@@ -76,7 +78,30 @@ _SHOWN = ("input_ids", "labels", "position_ids")
 
 
 def _isolated(objective: Cpt) -> bool:
-    return objective.packing and objective.isolate_documents
+    return objective.packing is not False and objective.isolate_documents
+
+
+def _packable(
+    objective: Cpt, job: TrainJob, documents: list[list[int]]
+) -> tuple[Cpt, tuple[dict[str, str], ...], tuple[str, ...]]:
+    """The objective, unpacked where the model lets packed documents see one another and nobody
+    asked for packing; what was found, for the audit; and what a reader must know.
+
+    Raises:
+        StageFailed: packing was asked for, and documents would see one another.
+    """
+    if not _isolated(objective):
+        return objective, (), ()
+    collate = Collator(_pad_id(job.tokenizer), isolated=True)
+    rows = min(2, objective.per_device_train_batch_size)
+    found = apart(job.model, collate, documents, rows)
+    if found["status"] != "failed":
+        return objective, (found,), ()
+    if objective.packing:
+        raise leaking(found, "cpt")
+    unpacked = {**found, "status": "skipped", "detail": f"not packed: {found['detail']}"}
+    note = f"documents have a sequence each, and are not packed: {found['detail']}"
+    return objective.model_copy(update={"packing": False}), (unpacked,), (note,)
 
 
 def _pad_id(tokenizer: Any) -> int:
@@ -148,7 +173,7 @@ def replayed(general: Sequence[list[int]], own: int, share: float, seed: int) ->
 def _sequences(objective: Cpt, documents: list[list[int]]) -> Dataset:
     """Rows of input_ids, labels and seq_lengths (each document's part of the row)."""
     limit = objective.max_length
-    if not objective.packing:
+    if objective.packing is False:
         parts = [ids[i : i + limit] for ids in documents for i in range(0, len(ids), limit)]
         if objective.overlong == "truncate":
             parts = [ids[:limit] for ids in documents]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from datasets import Dataset
@@ -10,6 +12,7 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from harness.data.render import layout_of
+from harness.objectives._packed import apart, leaking
 from harness.objectives._trainer import arguments, run
 from harness.objectives.base import Row, TrainJob, TrainResult
 from harness.objectives.sft import Sft
@@ -24,10 +27,34 @@ _COLUMNS = {
 def train(objective: Sft, job: TrainJob) -> TrainResult:
     """Train `job.model` in place."""
 
-    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> SFTTrainer:
-        return _trainer(objective, job, given, callbacks)
+    checks: list[dict[str, str]] = []
 
-    return run(make, objective, job)
+    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> SFTTrainer:
+        trainer = _trainer(objective, job, given, callbacks)
+        # Told apart by their lengths; `wrapped` is one stream of rows, cut at the length.
+        if "seq_lengths" in trainer.train_dataset.column_names:
+            checks.append(_packed(trainer))
+        return trainer
+
+    return replace(run(make, objective, job), checks=tuple(checks))
+
+
+def _packed(trainer: SFTTrainer) -> dict[str, str]:
+    """What the audit says of packed rows.
+
+    Raises:
+        StageFailed: they would see one another.
+    """
+    packed = trainer.train_dataset.select(range(min(8, len(trainer.train_dataset))))
+    documents = [
+        row["input_ids"][end - length : end]
+        for row in packed
+        for length, end in zip(row["seq_lengths"], accumulate(row["seq_lengths"]), strict=True)
+    ]
+    found = apart(trainer.model, trainer.data_collator, documents)
+    if found["status"] == "failed":
+        raise leaking(found, "sft")
+    return found
 
 
 def batches(objective: Sft, job: TrainJob) -> list[dict[str, list[int]]]:

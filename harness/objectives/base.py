@@ -88,6 +88,7 @@ class TrainResult:
         saved_activation_bytes: bytes autograd kept at the first step, parameters excluded.
         earlier_seconds: of the attempts that led to the checkpoint it went on from.
         checks: findings of the objective's own for the audit: check, status, detail.
+        notes: sentences that a reader of the figures must know, for the record and the report.
     """
 
     steps: int
@@ -101,6 +102,7 @@ class TrainResult:
     evidence: Evidence | None = None
     earlier_seconds: float = 0.0
     checks: tuple[Mapping[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Objective(Component):

@@ -31,7 +31,7 @@ class Cpt(TrainerObjective):
     first (Ding et al., 2024, arXiv:2404.10830), through TRL.
     """
 
-    VERSION = 1
+    VERSION = 2
     impl = "harness.objectives._cpt:train"
     trainer_config = "trl.trainer.sft_config:SFTConfig"
     batches = "harness.objectives._cpt:batches"
@@ -41,8 +41,10 @@ class Cpt(TrainerObjective):
     overlong: Literal["split", "drop", "truncate", "error"] = "split"  # type: ignore[assignment]
     """What happens to documents over max_length; `split` goes on in another sequence, without the
     tokens before the cut. Counted in the record in each case."""
-    packing: bool = True
-    """Fill sequences up to max_length with several documents; off: one document, padded, a row."""
+    packing: bool | None = None
+    """Fill sequences up to max_length with several documents; off: one document, padded, a row.
+    null: on where the model keeps packed documents apart, which the training tries first, else
+    off. Asked for with `true`, it is refused where they would see one another."""
     isolate_documents: bool = True
     """Packed documents do not see one another; off: one stream of documents, cut at max_length."""
     replay: Replay | None = None
@@ -50,7 +52,7 @@ class Cpt(TrainerObjective):
 
     def needs(self) -> Mapping[str, str]:
         packed = {"packing": "packing is on, and packed documents would see each other"}
-        return {**super().needs(), **(packed if self.packing else {})}
+        return {**super().needs(), **({} if self.packing is False else packed)}
 
     def more_data(self) -> Mapping[str, str]:
         return {"replay": self.replay.data} if self.replay else {}

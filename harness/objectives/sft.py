@@ -15,7 +15,7 @@ class Sft(TrainerObjective):
     (the chat template needs `{% generation %}` markers); rows of text train on every token.
     """
 
-    VERSION = 1
+    VERSION = 2
     impl = "harness.objectives._sft:train"
     trainer_config = "trl.trainer.sft_config:SFTConfig"
     batches = "harness.objectives._sft:batches"

@@ -92,6 +92,7 @@ def run(job: Job) -> dict[str, Any]:
         "arguments": dict(result.arguments),
         "chat_template": template_digest(tokenizer),
         "audit": audit,
+        **({"notes": list(result.notes)} if result.notes else {}),
     }
 
 
