@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from harness.report import safe
 from harness.stage import Record, Stage
 
+PLAIN_SECONDS = 60.0
+"""Where there is no terminal, a stage under way writes a line as often as this."""
+
 
 class ConsoleReporter:
-    """One line a finished stage, with its headline number and cost; the live line only on a tty."""
+    """One line a finished stage, with its headline number and cost. While a stage runs: a live line
+    on a terminal, a plain line a minute elsewhere.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    Args:
+        clock: seconds that only grow; given by tests.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.total = self.done = 0
-        self.start = time.monotonic()
+        self._clock = clock
         self._expected: dict[str, float] = {}
         self._began: dict[str, float] = {}
+        self._told: dict[str, float] = {}
 
     def begin(self, pending: list[Stage], cached: int) -> None:
         """Say what is to be done before it is."""
@@ -38,21 +49,27 @@ class ConsoleReporter:
 
     def started(self, stage: Stage) -> None:
         """A stage begins; shown on the live line only."""
-        self._began[stage.key] = time.monotonic()
+        self._began[stage.key] = self._told[stage.key] = self._clock()
         self._live(f"{stage.kind} {stage.label}")
 
     def progress(self, stage: Stage, done: int, total: int, note: str) -> None:
         """How far a stage is, and how long it and the run have left."""
         share = done / total if total else 0.0
-        spent = time.monotonic() - self._began[stage.key]
+        now = self._clock()
+        spent = now - self._began[stage.key]
         left = f", {_time(spent / share - spent)} left" if share > 0.02 else ""
-        self._live(f"{stage.kind} {stage.label}: {done}/{total} {note}{left}")
+        text = f"{stage.kind} {stage.label}: {done}/{total} {note}{left}"
+        if self.live:
+            self._live(text)
+        elif now - self._told[stage.key] >= PLAIN_SECONDS:
+            self._told[stage.key] = now
+            self._line(f"{' ' * len(self._count())} {text}")
 
     def finished(self, stage: Stage, record: Record) -> None:
         """The line of a finished stage."""
         self.done += 1
         self._expected.pop(stage.key, None)
-        count = f"[{self.done:>{len(str(self.total))}}/{self.total}]"
+        count = self._count()
         if record.ok:
             seconds = _time(record.cost.get("seconds", 0.0))
             self._line(f"{count} {stage.kind:<13} {stage.label:<28} {_headline(record)}  {seconds}")
@@ -65,6 +82,9 @@ class ConsoleReporter:
         self._line(f"{count} {stage.kind:<13} {stage.label:<28} FAILED: {message[0]}")
         for line in message[1:]:
             self._line(f"      {line.strip()}")
+
+    def _count(self) -> str:
+        return f"[{self.done:>{len(str(self.total))}}/{self.total}]"
 
     def _live(self, text: str) -> None:
         if self.live:
