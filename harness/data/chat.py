@@ -1,0 +1,347 @@
+"""Chats as a template writes them: the text, and where each answer begins and ends in it.
+
+Templates rewrite messages: they trim them, cut the thinking from earlier turns, merge a system turn
+into the user's. So nothing here searches for a message's words. A turn is found by what changes in
+the text when the turn alone says something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+Message = Mapping[str, Any]
+Span = tuple[int, int]
+"""First character, and the one after the last."""
+_MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
+_FIXED = frozenset({"role", "name", "tool_call_id", "id", "type"})
+"""Keys of a message that say who speaks, not what."""
+
+
+def render(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool = False,
+    given: Mapping[str, Any] | None = None,
+) -> str:
+    """The text of a chat by the tokenizer's template.
+
+    Args:
+        given: what else the template reads, such as `tools`, `documents` or `enable_thinking`; the
+            tokenizer's own `chat_template_kwargs` (see ModelRef.tokenizer) stand behind it.
+
+    Raises:
+        TemplateError: the template does not take the chat.
+    """
+    return _apply(tokenizer, messages, add_generation_prompt, given)
+
+
+def _apply(
+    tokenizer: Any, messages: Sequence[Message], asks: bool, given: Mapping[str, Any] | None
+) -> str:
+    options = template_options(tokenizer, given)
+    # A template may concatenate a token that the tokenizer does not have.
+    missing = {name: "" for name in _SPECIAL if getattr(tokenizer, name, None) is None}
+    failure: Exception | None = None
+    for form in (messages, _arguments_as(messages, json.dumps), _arguments_as(messages, _loaded)):
+        if failure is not None and form == list(messages):
+            continue
+        try:
+            return str(
+                tokenizer.apply_chat_template(
+                    list(form),
+                    tokenize=False,
+                    add_generation_prompt=asks,
+                    **{**missing, **options},
+                )
+            )
+        except TemplateError as error:
+            failure = failure or error
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            failure = failure or error
+    raise TemplateError(str(failure)) from failure
+
+
+def template_options(tokenizer: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a template is given beside the messages."""
+    return {**(getattr(tokenizer, "chat_template_kwargs", None) or {}), **(given or {})}
+
+
+def _arguments_as(messages: Sequence[Message], form: Callable[[Any], Any]) -> list[Message]:
+    """The chat with every tool call's arguments in another form: templates want a dict, or JSON."""
+    return [
+        {**message, "tool_calls": [_called(call, form) for call in message["tool_calls"]]}
+        if message.get("tool_calls")
+        else message
+        for message in messages
+    ]
+
+
+def _called(call: Any, form: Callable[[Any], Any]) -> Any:
+    if not isinstance(call, Mapping):
+        return call
+    if isinstance(call.get("function"), Mapping):
+        return {**call, "function": _called(call["function"], form)}
+    if "arguments" not in call:
+        return call
+    given = call["arguments"]
+    fits = isinstance(given, str) if form is _loaded else not isinstance(given, str)
+    return {**call, "arguments": form(given)} if fits else call
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def marked(tokenizer: Any, messages: Sequence[Message], given: Mapping[str, Any] | None) -> Any:
+    """The spans that the template's `{% generation %}` markers enclose; None without markers."""
+    template = tokenizer.get_chat_template(tools=(given or {}).get("tools"))
+    if not _MARKERS.search(template):
+        return None
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    options = {**dict.fromkeys(_SPECIAL, ""), **tokenizer.special_tokens_map}
+    chat = [{k: v for k, v in message.items() if v is not None} for message in messages]
+    _, spans = render_jinja_template(
+        [chat],
+        chat_template=template,
+        return_assistant_tokens_mask=True,
+        **{**options, **template_options(tokenizer, given)},
+    )
+    return [tuple(span) for span in spans[0]]
+
+
+def other_words(message: Message) -> dict[str, Any]:
+    """The message, saying something else in every place where it says anything."""
+    made = {
+        key: value if key in _FIXED or key == "tool_calls" else _other(value)
+        for key, value in message.items()
+    }
+    if not message.get("tool_calls"):
+        return made
+    for change in (_other, lambda value: value):
+        calls = [_called_otherwise(call, change) for call in message["tool_calls"]]
+        made["tool_calls"] = calls
+        if calls != list(message["tool_calls"]):
+            return made
+    made["tool_calls"] = [_named_otherwise(call) for call in message["tool_calls"]]
+    return made
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, str):
+        bare = value.strip()
+        if not bare:
+            return value
+        letter = next(x for x in "xyz" if x not in (bare[0], bare[-1]))
+        return letter * 3
+    if isinstance(value, Mapping):
+        return {k: v if k == "type" else _other(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_other(item) for item in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return 7 if value != 7 else 8
+    return value
+
+
+def _called_otherwise(call: Any, change: Callable[[Any], Any]) -> Any:
+    if not isinstance(call, Mapping):
+        return call
+    if isinstance(call.get("function"), Mapping):
+        return {**call, "function": _called_otherwise(call["function"], change)}
+    given = call.get("arguments")
+    if isinstance(given, str):
+        inside = _loaded(given)
+        told = json.dumps(change(inside)) if not isinstance(inside, str) else change(given)
+        return {**call, "arguments": told if change(inside) != inside else given}
+    return {**call, "arguments": change(given)} if given is not None else call
+
+
+def _named_otherwise(call: Any) -> Any:
+    if isinstance(call, Mapping) and isinstance(call.get("function"), Mapping):
+        return {**call, "function": _named_otherwise(call["function"])}
+    return {**call, "name": _other(call["name"])} if isinstance(call, Mapping) else call
+
+
+def changed(text: str, other: str) -> Span | None:
+    """What of `text` is not in `other`; None where they are equal."""
+    if text == other:
+        return None
+    shortest = min(len(text), len(other))
+    start = next((i for i in range(shortest) if text[i] != other[i]), shortest)
+    same = next(
+        (i for i in range(shortest - start) if text[-1 - i] != other[-1 - i]), shortest - start
+    )
+    return start, len(text) - same
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a template writes around answers, learnt from chats of one word.
+
+    Attributes:
+        asks: the text that asks for an answer (`add_generation_prompt`).
+        ends: the token, as text, that ends an answer; "" where none does.
+        closes: the text that does where no token does, such as `### End`.
+        borrowed: `ends` opens the next user's turn: the last turn of a chat is written without.
+        stops: every token that a turn of the assistant may end in, as text.
+        tokens: finds the tokenizer's added tokens in a text.
+    """
+
+    asks: str
+    ends: str
+    closes: str
+    borrowed: bool
+    stops: frozenset[str]
+    tokens: re.Pattern[str]
+
+
+_STYLES: weakref.WeakKeyDictionary[Any, dict[str, Style]] = weakref.WeakKeyDictionary()
+_USER, _ANSWER = {"role": "user", "content": "x"}, {"role": "assistant", "content": "zz"}
+_CALL = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [
+        {"id": "call00001", "type": "function",
+         "function": {"name": "look", "arguments": {"place": "zz"}}}
+    ],
+}  # fmt: skip
+_TOOL = {"role": "tool", "name": "look", "tool_call_id": "call00001", "content": "x"}
+
+
+def style_of(tokenizer: Any) -> Style:
+    """How the tokenizer's template writes answers.
+
+    Raises:
+        TemplateError: the template takes no question with its answer.
+    """
+    key = json.dumps([tokenizer.chat_template, template_options(tokenizer)], default=str)
+    known = _STYLES.setdefault(tokenizer, {})
+    if key not in known:
+        known[key] = _learnt(tokenizer)
+    return known[key]
+
+
+def _learnt(tokenizer: Any) -> Style:
+    tokens = _added(tokenizer)
+    last = _tail(tokenizer, [_USER, _ANSWER], 1)
+    try:
+        followed = _tail(tokenizer, [_USER, _ANSWER, _USER], 1)
+    except TemplateError:
+        followed = last
+    found = list(tokens.finditer(last))
+    shared = [m for m in found if followed.startswith(last[: m.end()])]
+    end = shared[-1] if shared else found[0] if found else None
+    closes = "" if end else last.rstrip()
+    borrowed = None if end or closes else tokens.search(followed)
+    ends = end or borrowed
+    style = Style(
+        _asking(tokenizer, tokens), ends.group() if ends else "", closes, borrowed is not None,
+        frozenset([ends.group()] if ends else []), tokens,
+    )  # fmt: skip
+    try:
+        text = render(tokenizer, [_USER, _CALL, _TOOL])
+        call = _changed_by(tokenizer, [_USER, _CALL, _TOOL], 1, text)
+        result = _changed_by(tokenizer, [_USER, _CALL, _TOOL], 2, text)
+    except TemplateError:
+        return style
+    if call is None or result is None or call[1] > result[0]:
+        return style
+    stop = turn_end(style, text[: result[0]], 0, call[1])
+    stops = {m.group() for m in list(tokens.finditer(text[call[1] : stop]))[-1:]}
+    return Style(**{**vars(style), "stops": style.stops | stops})
+
+
+def _added(tokenizer: Any) -> re.Pattern[str]:
+    known = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
+    known += [token for token in tokenizer.all_special_tokens if token not in known]
+    return re.compile("|".join(map(re.escape, known)) or r"(?!)")
+
+
+def _tail(tokenizer: Any, messages: Sequence[Message], place: int) -> str:
+    """What a template writes from the end of a turn on, up to what the next one says."""
+    text = render(tokenizer, messages)
+    span = _changed_by(tokenizer, messages, place, text)
+    if span is None:
+        raise TemplateError("the chat template leaves out the assistant's turns")
+    after = None
+    if place + 1 < len(messages):
+        after = _changed_by(tokenizer, messages, place + 1, text)
+    return text[span[1] : after[0] if after else None]
+
+
+def _asking(tokenizer: Any, tokens: re.Pattern[str]) -> str:
+    text = render(tokenizer, [_USER], add_generation_prompt=True)
+    bare = render(tokenizer, [_USER])
+    if text.startswith(bare):
+        return text[len(bare) :]
+    start = next((i for i, (a, b) in enumerate(zip(text, bare, strict=False)) if a != b), 0)
+    inside = [m.start() for m in tokens.finditer(text) if m.start() < start < m.end()]
+    return text[inside[0] if inside else start :]
+
+
+def _changed_by(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    place: int,
+    text: str,
+    *,
+    asks: bool = False,
+    given: Mapping[str, Any] | None = None,
+) -> Span | None:
+    """Where a message stands in its chat's text; None where the template leaves it out."""
+    other = [*messages[:place], other_words(messages[place]), *messages[place + 1 :]]
+    return changed(text, render(tokenizer, other, add_generation_prompt=asks, given=given))
+
+
+def turn_end(style: Style, text: str, start: int, stop: int) -> int:
+    """Where a turn ends with its end-of-turn token, counted in characters.
+
+    Args:
+        text: up to what the next message says. start: of the turn. stop: of what it says.
+    """
+    if style.ends:
+        place = text.find(style.ends, stop)
+        if place >= 0:
+            return place + len(style.ends)
+    opened = {_stem(m.group()) for m in style.tokens.finditer(text, start, stop)}
+    for found in style.tokens.finditer(text, stop):
+        token = found.group()
+        if not token.startswith("</") and _stem(token) not in opened:
+            return found.end()
+    if style.closes and text.startswith(style.closes, stop):
+        return stop + len(style.closes)
+    return stop
+
+
+def _stem(token: str) -> str:
+    """What an opening token and its closing one have in common; of others something unlike it."""
+    letters = re.sub(r"[\W_]+", " ", token.replace("▁", " ")).split()
+    kept = [word for word in letters if word.lower() not in ("start", "begin", "end")]
+    return " ".join(kept) or token
+
+
+def end_of_turn_ids(tokenizer: Any) -> frozenset[int]:
+    """The tokens that the chat template ends an assistant's turn with: an answer stops at them.
+
+    Empty for a tokenizer without a template, and for a template that ends turns with no token of
+    its own.
+    """
+    if not tokenizer.chat_template:
+        return frozenset()
+    try:
+        style = style_of(tokenizer)
+    except TemplateError:
+        return frozenset()
+    return frozenset(tokenizer.convert_tokens_to_ids(token) for token in style.stops)
