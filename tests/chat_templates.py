@@ -1,4 +1,4 @@
-"""The published chat templates that TRL ships, each with a tokenizer that has its marks as tokens."""
+"""The published chat templates that TRL ships, each with a tokenizer of its marks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ WITHOUT_TEXT = {
     "smolvlm": "its content is a list of parts, of pictures too",
 }
 """Templates that take no content that is a string, and why."""
+_END = "<\uff5cend▁of▁sentence\uff5c>"
 END = {
-    "cohere": "<|END_OF_TURN_TOKEN|>", "deepseek": "<｜end▁of▁sentence｜>", "diffusion": "<turn|>",
+    "cohere": "<|END_OF_TURN_TOKEN|>", "deepseek": _END, "diffusion": "<turn|>",
     "gemma4": "<turn|>", "gemma": "<end_of_turn>", "glm4moe": "<|user|>", "gptoss": "<|return|>",
     "lfm2": "<|im_end|>", "llama3": "<|eot_id|>", "muse": "<|eot|>", "nemotron": "<|im_end|>",
     "phi3": "<|end|>", "qwen": "<|im_end|>",
@@ -25,7 +26,7 @@ END = {
 EOS = {"gemma": "<eos>", "phi3": "<|endoftext|>", "glm4moe": "<|endoftext|>"}
 """Families whose end of a text is another token than that of a turn."""
 _MARKS = re.compile(
-    r"<\|[^|<>\s{}']+\|>|<｜[^<>｜\s]+｜>|<(?:start|end)_of_turn>|<(?:bos|eos)>|\[gMASK\]|<sop>"
+    r"<\|[^|<>\s{}']+\|>|<\uff5c[^<>\uff5c\s]+\uff5c>|<(?:start|end)_of_turn>|<(?:bos|eos)>|\[gMASK\]|<sop>"
     r"|</?(?:think|tool_call|tool_response|arg_key|arg_value)>"
     r"|<\|(?:turn|channel|tool_call|tool_response|tool|think)>"
     r"|<(?:turn|channel|tool_call|tool_response|tool)\|>"
