@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,6 +22,7 @@ from harness import component
 from harness.checkpoint_files import read_config, require_weights, told_by
 from harness.data.render import chat_ids
 from harness.errors import ModelError, unknown
+from harness.inference.batches import pad_token
 from harness.inference.generate import generate
 from harness.methods._peft import PeftMethod, head_of
 from harness.methods._soft_prompt_mixed import MixedPrompts, prompt_of
@@ -77,6 +78,7 @@ class Adapters:
         *,
         max_new_tokens: int = 128,
         until: Sequence[str] = (),
+        thinking: Literal["strip", "keep"] = "strip",
         batch_tokens: int = 16384,
     ) -> list[str]:
         """Greedy answers, each row's with its own adapter where they are named.
@@ -85,12 +87,14 @@ class Adapters:
             prompts: plain text, or chats (lists of role and content) for the chat template.
             adapter_names: one for each prompt; default: the adapter in use for all of them.
             until: stop strings. batch_tokens: of a batch, answers included.
+            thinking: take it out of the answers, or keep it.
 
         Raises:
             ModelError: adapters that cannot share a batch, with the reason.
         """
         options = {
             "max_new_tokens": max_new_tokens, "until": list(until), "batch_tokens": batch_tokens,
+            "thinking": thinking,
         }  # fmt: skip
         ids = [self._ids(prompt) for prompt in prompts]
         model, names, before = self._mixed(len(ids), adapter_names)
@@ -113,7 +117,7 @@ class Adapters:
         """
         rows = [torch.tensor(self._ids(prompt)) for prompt in prompts]
         pad = torch.nn.utils.rnn.pad_sequence
-        ids = pad(rows, True, self.tokenizer.pad_token_id, "left").to(self.base.device)
+        ids = pad(rows, True, pad_token(self.tokenizer), "left").to(self.base.device)
         mask = pad([torch.ones_like(row) for row in rows], True, 0, "left").to(ids.device)
         model, names, before = self._mixed(len(rows), adapter_names)
         positions = (mask.cumsum(1) - 1).clamp(min=0)

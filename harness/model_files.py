@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from harness.errors import ModelError
+from harness.generation_defaults import asked_by, plain_config
 from harness.stage import digest_json
 
 _HASHED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
@@ -53,6 +54,8 @@ class ModelInfo:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     chat_template: str | None = None
     """The template's text; empty where the model has none, None until fetched."""
+    asks: Mapping[str, Any] = field(default_factory=dict)
+    """What its files ask of generation, which is left out (harness.generation_defaults)."""
 
     @property
     def parameters(self) -> int | None:
@@ -106,6 +109,9 @@ class ModelRef:
 
         auto = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
         options: dict[str, Any] = {} if head == "lm" else {"num_labels": 1}
+        asks: dict[str, Any] = {}
+        if head == "lm":
+            options["generation_config"], asks = plain_config(self.source, self.revision)
         if quantization is not None:
             options |= {"quantization_config": quantization, "device_map": {"": self.device}}
         model = auto.from_pretrained(
@@ -117,6 +123,7 @@ class ModelRef:
             use_safetensors=True,
             **options,
         )
+        model.generation_asks = asks
         if head == "score" and self._has_tokenizer():
             # It finds a row's end by it, whatever else the model's config names.
             model.config.get_text_config().pad_token_id = self.tokenizer().pad_token_id
@@ -216,6 +223,7 @@ def _describe(
         config=config,
         shapes=tensor_shapes(folder, where),
         chat_template=_chat_template(folder),
+        asks=asked_by(folder),
     )
 
 

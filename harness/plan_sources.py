@@ -10,6 +10,7 @@ from typing import Any
 from harness.data_spec import Split
 from harness.errors import SuiteError, unknown
 from harness.executors.base import Executor
+from harness.generation_defaults import FILE, described
 from harness.locate import locate
 from harness.model_files import ModelInfo, ModelSpec, resolve_model
 from harness.plan_graph import STAGE_VERSIONS
@@ -136,13 +137,19 @@ class Sources:
         )
 
     def warnings(self) -> tuple[str, ...]:
-        """What may change under the suite's feet."""
+        """What may change under the suite's feet, and what of a model's files is not used."""
         unpinned = {
             entry: stage.config["hub"]
             for (entry, _), stage in self.data.items()
             if stage.config.get("hub") and not stage.config.get("revision")
         }
-        return tuple(
+        asks = {name: info.asks for name, info in self.models.items() if info.asks}
+        left_out = tuple(
+            f"models.{name}: its {FILE} asks for {described(asked)}; answers depend on the suite"
+            " alone, so nothing of that is used"
+            for name, asked in asks.items()
+        )
+        return left_out + tuple(
             f"data.{entry} is {name} as it stood when it was first read here: add `revision:`, so"
             " that others read the same rows"
             for entry, name in unpinned.items()

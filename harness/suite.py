@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -47,6 +47,10 @@ class Generate(BaseModel):
     """Between a plain prompt and its answer."""
     fewshot_delimiter: str = "\n\n"
     """Between plain examples."""
+    thinking: Literal["strip", "keep"] = "strip"
+    """What becomes of thinking that an answer begins with (`<think>...</think>`, or the marks that
+    the chat template has): `strip` takes it out of the text that is scored, and an answer cut while
+    it thinks is empty; `keep` scores it. What was generated stays in predictions.jsonl as `raw`."""
     batch_tokens: int = Field(16384, gt=0)
     """Tokens of a batch: rows times (longest prompt + max_new_tokens)."""
     samples: int = Field(0, ge=0)
@@ -60,11 +64,15 @@ class Generate(BaseModel):
     sample's number, so that a sample does not depend on what it is batched with."""
 
     def identity(self) -> dict[str, Any]:
-        """What the answers depend on: nothing of sampling where nothing is sampled."""
+        """What the answers depend on: nothing of sampling where nothing is sampled, and nothing of
+        options that came later where they say what was done before there was a choice."""
         fields = self.model_dump()
-        return fields if self.samples else {k: v for k, v in fields.items() if k not in _SAMPLING}
+        left_out = {name for name, value in _LATER.items() if fields[name] == value}
+        left_out |= set() if self.samples else _SAMPLING
+        return {name: value for name, value in fields.items() if name not in left_out}
 
 
+_LATER = {"thinking": "strip"}
 _SAMPLING = frozenset({"samples", "temperature", "top_p", "sample_seed"})
 
 

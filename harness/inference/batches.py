@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,9 +36,18 @@ def padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool = False) -> tu
     return ids, mask
 
 
-def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends an answer, from the tokenizer and the model's generation config."""
+def end_tokens(model: Any, tokenizer: Any, turns: Collection[int] = ()) -> frozenset[int]:
+    """Every token that ends an answer: the tokenizer's, those of the model's generation config,
+    and, for chats, those that end a turn of its template (`turns`)."""
     config = getattr(model, "generation_config", None)
     listed = config.eos_token_id if config is not None else None
     known = listed if isinstance(listed, list) else [listed]
-    return frozenset(i for i in [*known, tokenizer.eos_token_id] if i is not None)
+    return frozenset(i for i in [*known, tokenizer.eos_token_id, *turns] if i is not None)
+
+
+def pad_token(tokenizer: Any) -> int:
+    """The token that fills rows up: any, where the tokenizer has none, as the mask hides it."""
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.inference.batches import budget_batches, padded
+from harness.inference.batches import budget_batches, pad_token, padded
 from harness.inference.context import context_of
 
 Asked = tuple[list[int], list[list[int]]]
@@ -39,7 +39,7 @@ def choice_log_probs(
     rows = [[*asked[number][0], *head] for number, head in passes]
     done = 0
     for batch in budget_batches([len(row) for row in rows], batch_tokens):
-        ids, mask = padded([rows[i] for i in batch], tokenizer.pad_token_id)
+        ids, mask = padded([rows[i] for i in batch], pad_token(tokenizer))
         with torch.inference_mode():
             logits = model(
                 input_ids=ids.to(model.device),

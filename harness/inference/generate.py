@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import StageFailed
-from harness.inference.batches import budget_batches, end_tokens, padded
+from harness.inference.batches import budget_batches, end_tokens, pad_token
 from harness.inference.context import context_of
+from harness.inference.decoding import decode
+from harness.inference.reading import Answer, Reader, first
 from harness.inference.sampling import sampler
-
-if TYPE_CHECKING:
-    from transformers import GenerationConfig
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One generated answer.
-
-    Attributes:
-        finish: `eos`, `stop` (a stop string) or `length` (cut at max_new_tokens).
-        tokens: tokens generated, the end-of-sequence token included.
-        raw: the text with the spaces at its ends: what follows a prompt of plain text.
-    """
-
-    text: str
-    finish: str
-    tokens: int
-    raw: str = ""
 
 
 def generate(
@@ -40,17 +22,24 @@ def generate(
     *,
     adapter_names: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
+    turns: Collection[int] = (),
 ) -> list[Answer]:
     """Answers to tokenised prompts, in their order: greedy, or drawn with a seed for each.
 
-    Prompts of like length share a batch, within `batch_tokens` of padded prompt and answer.
+    Prompts of like length share a batch, within `batch_tokens` of padded prompt and answer. Nothing
+    of it depends on the model's own generation config but its token ids.
 
     Args:
+        options: max_new_tokens, batch_tokens, until, perhaps thinking; of drawn answers temperature
+            and top_p (see harness.suite.Generate).
         adapter_names: each prompt's adapter, for a model that mixes them in one batch.
+        turns: for chats, the tokens that end a turn of their template: they end an answer too.
 
     Raises:
         StageFailed: a prompt that leaves no room for an answer in the model's context.
     """
+    import torch
+
     limit = context_of(model)
     room = options["max_new_tokens"]
     for index, prompt in enumerate(prompts):
@@ -61,97 +50,49 @@ def generate(
                 f" model's context has room for {limit}",
                 fix="lower generate.max_new_tokens or num_fewshot, or filter the test rows",
             )
+    eos, pad = end_tokens(model, tokenizer, turns), pad_token(tokenizer)
+    reader = Reader(tokenizer, eos, pad, options)
     answers: dict[int, Answer] = {}
     for batch in budget_batches([len(p) + room for p in prompts], options["batch_tokens"]):
-        own = None if seeds is None else [seeds[i] for i in batch]
-        names = {"adapter_names": [adapter_names[i] for i in batch]} if adapter_names else {}
-        found = _generate(model, tokenizer, [prompts[i] for i in batch], options, names, own)
+        asked = [prompts[i] for i in batch]
+        opened = [reader.opened(prompt) for prompt in asked]
+        with torch.inference_mode():
+            made = decode(
+                model, asked, eos, pad, room,
+                stop=_stopper(reader, max(map(len, asked)), opened),
+                draw=None if seeds is None else sampler(
+                    [seeds[i] for i in batch], options["temperature"], options["top_p"]
+                ),
+                names=[adapter_names[i] for i in batch] if adapter_names else None,
+            )  # fmt: skip
+        found = [reader.read(row, begun) for row, begun in zip(made, opened, strict=True)]
         answers.update(zip(batch, found, strict=True))
         progress(len(answers), len(prompts), "answers")
     return [answers[i] for i in range(len(prompts))]
 
 
-def _generate(
-    model: Any,
-    tokenizer: Any,
-    prompts: list[list[int]],
-    options: Mapping[str, Any],
-    names: Mapping[str, list[str]],
-    seeds: Sequence[int] | None,
-) -> list[Answer]:
-    import torch
-    from transformers import LogitsProcessorList, StoppingCriteriaList
-
-    ids, mask = padded(prompts, tokenizer.pad_token_id, left=True)
-    longest, eos = ids.shape[1], end_tokens(model, tokenizer)
-    stop = _stopper(tokenizer, longest, options["until"])
-    with torch.inference_mode():
-        whole = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            generation_config=plain_generation(
-                options["max_new_tokens"], eos, tokenizer.pad_token_id
-            ),
-            stopping_criteria=StoppingCriteriaList([stop] if stop else []),
-            logits_processor=LogitsProcessorList(
-                [] if seeds is None else [sampler(seeds, options["temperature"], options["top_p"])]
-            ),
-            **names,
-        )
-    return [_answer(tokenizer, row, eos, options) for row in whole[:, longest:].cpu().tolist()]
-
-
-def plain_generation(max_new_tokens: int, eos: Collection[int], pad: int) -> GenerationConfig:
-    """Greedy decoding, which a sampler that leaves one token possible turns into sampling.
-
-    What is left open, transformers takes from the model's own generation config.
-    """
-    from transformers import GenerationConfig
-
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        eos_token_id=sorted(eos),
-        pad_token_id=pad,
-        use_cache=True,
-    )
-
-
-def _answer(
-    tokenizer: Any, ids: list[int], eos: frozenset[int], options: Mapping[str, Any]
-) -> Answer:
-    end = next((i for i, token in enumerate(ids) if token in eos), None)
-    text = tokenizer.decode(ids[:end], skip_special_tokens=True)
-    cuts = [found for stop in options["until"] if (found := text.find(stop)) >= 0]
-    if cuts:
-        text = text[: min(cuts)]
-        return Answer(text.strip(), "stop", len(tokenizer(text=text)["input_ids"]), text)
-    if end is not None:
-        return Answer(text.strip(), "eos", end + 1, text)
-    return Answer(text.strip(), "length", min(len(ids), options["max_new_tokens"]), text)
-
-
-def _stopper(tokenizer: Any, prompt_length: int, until: Sequence[str]) -> Any:
-    """A criterion that ends a row once its answer holds a stop string.
+def _stopper(reader: Reader, prompt_length: int, opened: Sequence[str]) -> Any:
+    """A criterion that ends a row once its answer holds a stop string; None without any.
 
     Only the last tokens are decoded: a stop string that ends now lies within as many tokens as it
-    has bytes.
+    has bytes. A row in which one is seen is then read whole, as thinking hides it.
     """
-    if not until:
+    if not reader.until:
         return None
     import torch
     from transformers import StoppingCriteria
 
-    window = max(len(stop.encode()) for stop in until) + 1
+    window = max(len(stop.encode()) for stop in reader.until) + 1
 
     class StopStrings(StoppingCriteria):
         def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
             start = max(prompt_length, input_ids.shape[1] - window)
-            texts = tokenizer.batch_decode(input_ids[:, start:])
-            done = [any(stop in text for stop in until) for text in texts]
+            texts = reader.tokenizer.batch_decode(input_ids[:, start:])
+            done = [
+                first(text, reader.until) is not None
+                and reader.stops(input_ids[row, prompt_length:].tolist(), opened[row])
+                for row, text in enumerate(texts)
+            ]
             return torch.tensor(done, device=input_ids.device)
 
     return StopStrings()

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.data.render import encode, require_rows
 from harness.errors import StageFailed
-from harness.inference.batches import budget_batches
+from harness.inference.batches import budget_batches, pad_token
 from harness.inference.context import context_of
 
 
@@ -170,7 +170,7 @@ def _tensors(model: Any, tokenizer: Any, batch: list[Window]) -> tuple[Any, Any,
     import torch
 
     longest = max(len(window.ids) for window in batch)
-    ids = torch.full((len(batch), longest), tokenizer.pad_token_id)
+    ids = torch.full((len(batch), longest), pad_token(tokenizer))
     mask = torch.zeros_like(ids)
     scored = torch.zeros((len(batch), longest - 1), dtype=torch.bool)
     for i, window in enumerate(batch):

@@ -7,7 +7,7 @@ left, where the attention mask hides it, and positions count from where it begin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,10 @@ class MixedPrompts:
         self.base, self.prompts = base, prompts
         self.config, self.device = base.config, base.device
         self.generation_config = base.generation_config
+
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """The base's parts."""
+        yield from self.base.modules()
 
     def __call__(
         self,

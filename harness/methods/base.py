@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.component import Component
 from harness.errors import ModelError
+from harness.generation_defaults import keep_asks
 from harness.methods._reference import Reference
 from harness.model_files import ModelInfo, ModelRef
 
@@ -77,6 +78,7 @@ class Method(Component):
     def save(self, model: Any, folder: Path) -> None:
         """Write the checkpoint in the format of the library that others will load it with."""
         model.save_pretrained(folder)
+        keep_asks(folder, getattr(model, "generation_asks", {}))
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
         """The trained model, ready for inference; its head is the one it was trained with."""

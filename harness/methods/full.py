@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ModelError
+from harness.generation_defaults import plain_config
 from harness.methods.base import BYTES, Method
 from harness.model_files import ModelInfo, ModelRef
 
@@ -58,13 +59,14 @@ class Full(Method):
         # Loaded once more, as only transformers knows how the files' names become the model's.
         scores = _scores(checkpoint)
         auto = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
+        config, _ = plain_config(str(checkpoint), None)
         _, told = auto.from_pretrained(
             str(checkpoint),
             dtype=getattr(torch, ref.dtype),
             trust_remote_code=ref.trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
-            **({"num_labels": 1} if scores else {}),
+            **({"num_labels": 1} if scores else {"generation_config": config}),
         )
         wrong = [str(name) for name, *_ in told.get("mismatched_keys", ())]
         return sorted([*told["missing_keys"], *wrong]), sorted(told["unexpected_keys"])

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.data.render import prompt_row
-from harness.inference.batches import end_tokens
+from harness.inference.batches import end_tokens, pad_token
 from harness.inference.context import context_of
 from harness.inference.rewards import answered_ids, require_all, rewards
 from harness.scorers.base import REWARD, ROWS, Metric, Prediction, PredictionJob, Scorer
@@ -45,7 +45,7 @@ class Reward(Scorer):
             answered_ids(tokenizer, row, _written(row, p), ends, cut=p.finish == "length")
             for row, p in zip(job.rows, job.predictions, strict=True)
         ]
-        pad, ids = tokenizer.pad_token_id, [p.example_id for p in job.predictions]
+        pad, ids = pad_token(tokenizer), [p.example_id for p in job.predictions]
         found = rewards(model, pad, sequences, self.batch_tokens, job.progress)
         fix = "lower generate.max_new_tokens, or leave these rows out: variants are compared on all"
         scores = require_all(found, ids, context_of(model), fix)

@@ -12,7 +12,8 @@ from harness.data.render import prompt_ids, question, require_template, template
 from harness.data.turns import family_of
 from harness.errors import StageFailed
 from harness.inference.context import context_of
-from harness.inference.generate import Answer, generate
+from harness.inference.generate import generate
+from harness.inference.reading import Answer
 from harness.inference.sampling import seed_of
 from harness.job import Job
 from harness.scorers.base import Prediction
@@ -24,7 +25,7 @@ PREDICTIONS = "predictions.jsonl"
 
 def run(job: Job) -> dict[str, Any]:
     """Answer every test row; metrics are rates of how answers ended, lengths and speed."""
-    options = job.config["generate"]
+    options = {"thinking": "strip", **job.config["generate"]}
     with job.ledger.phase("load"):
         model, tokenizer, trained = load_subject(job)
         rows = read_rows(job.input("data"))
@@ -48,7 +49,7 @@ def run(job: Job) -> dict[str, Any]:
     start = time.monotonic()
     with job.ledger.phase("generate"):
         answers = generate(model, tokenizer, prompts, options, job.progress)
-        samples = _samples(model, tokenizer, rows, prompts, job)
+        samples = _samples(model, tokenizer, rows, prompts, options, job)
     seconds = time.monotonic() - start
     with job.ledger.phase("write"), (job.folder / PREDICTIONS).open("w", encoding="utf-8") as out:
         for row, answer, drawn in zip(rows, answers, samples, strict=True):
@@ -56,6 +57,8 @@ def run(job: Job) -> dict[str, Any]:
     tokens = sum(answer.tokens for answer in answers)
     drawn_tokens = sum(answer.tokens for drawn in samples for answer in drawn)
     made = tokens + drawn_tokens
+    thought = sum(answer.thought for answer in answers)
+    asks = getattr(model, "generation_asks", {})
     job.cost.update({"tokens": made, "tokens_per_second": made / seconds})
     return {
         "rows": len(rows),
@@ -64,6 +67,8 @@ def run(job: Job) -> dict[str, Any]:
         "truncation_rate": _share(answers, "length"),
         "mean_tokens": tokens / len(answers),
         "mean_shots": sum(used) / len(used),
+        **({"thinking_rate": thought / len(answers)} if thought else {}),
+        **({"generation_config_left_out": asks} if asks else {}),
         "chat_template": template_digest(tokenizer) if options["apply_chat_template"] else None,
     }
 
@@ -106,10 +111,14 @@ def _same_template(tokenizer: Any, trained: str) -> None:
 
 
 def _samples(
-    model: Any, tokenizer: Any, rows: list[dict[str, Any]], prompts: list[list[int]], job: Job
+    model: Any,
+    tokenizer: Any,
+    rows: list[dict[str, Any]],
+    prompts: list[list[int]],
+    options: dict[str, Any],
+    job: Job,
 ) -> list[list[Answer]]:
     """The drawn answers of each row, where the suite asks for samples."""
-    options = job.config["generate"]
     count = options.get("samples", 0)
     if not count:
         return [[] for _ in rows]

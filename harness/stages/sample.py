@@ -10,7 +10,8 @@ from typing import Any
 from harness.data.render import asked_ids, prompt_row, require_template, template_digest
 from harness.errors import DataError
 from harness.inference.context import context_of
-from harness.inference.generate import Answer, generate
+from harness.inference.generate import generate
+from harness.inference.reading import Answer
 from harness.inference.sampling import seed_of
 from harness.job import Job
 from harness.stages._subject import load_subject

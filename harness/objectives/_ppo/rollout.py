@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import LogitsProcessorList
 
-from harness.inference.batches import budget_batches, padded
-from harness.inference.generate import plain_generation
+from harness.inference.batches import budget_batches
+from harness.inference.decoding import decode
 from harness.inference.sampling import sampler
 
 
@@ -80,16 +79,10 @@ def sample(
     answers: list[list[int]] = [[] for _ in prompts]
     room = how.max_new_tokens
     for batch in budget_batches([len(prompt) + room for prompt in prompts], how.batch_tokens):
-        ids, mask = padded([prompts[i] for i in batch], how.pad, left=True)
         draw = sampler([seeds[i] for i in batch], how.temperature, how.top_p)
         with torch.no_grad():
-            whole = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                generation_config=plain_generation(room, how.eos, how.pad),
-                logits_processor=LogitsProcessorList([draw]),
-            )
-        for i, row in zip(batch, whole[:, ids.shape[1] :].cpu().tolist(), strict=True):
+            made = decode(model, [prompts[i] for i in batch], how.eos, how.pad, room, draw=draw)
+        for i, row in zip(batch, made, strict=True):
             answers[i] = _until_end(row, how.eos)
     finished = [answer[-1] in how.eos for answer in answers]
     return Rollouts(list(prompts), answers, finished)

@@ -1,0 +1,187 @@
+"""Where an answer ends, and what of it is scored: end tokens, stop strings, thinking."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from harness.inference.generate import generate
+from harness.inference.reading import Answer
+
+PLAIN = ["<think>", "</think>"]
+SPECIAL = ["<|im_end|>", "<|channel>", "<channel|>"]
+ASKED = "?"
+
+
+@pytest.fixture
+def tokenizer(tiny_model: Path) -> Any:
+    made = AutoTokenizer.from_pretrained(tiny_model)
+    made.add_tokens(PLAIN)
+    made.add_tokens(SPECIAL, special_tokens=True)
+    return made
+
+
+def scripted(tokenizer: Any, script: str) -> Any:
+    """A model that answers `?` with a script, whose tokens must differ; then it says `<|end|>`."""
+    import torch
+
+    ids = [*tokenizer(ASKED)["input_ids"], *tokenizer(script)["input_ids"], tokenizer.eos_token_id]
+    assert len(set(ids)) == len(ids), "each token leads to one other"
+    size = len(tokenizer)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=size, hidden_size=size + size % 2, intermediate_size=2, num_hidden_layers=1,
+            num_attention_heads=1, max_position_embeddings=64, tie_word_embeddings=False,
+            eos_token_id=None, bos_token_id=None, pad_token_id=None,
+        )
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        model.model.norm.weight.fill_(1)
+        model.model.embed_tokens.weight[:, :size] = torch.eye(size)
+        for now, after in itertools.pairwise(ids):
+            model.lm_head.weight[after, now] = 1
+    return model
+
+
+def answer(
+    tokenizer: Any, script: str, *, until: list[str] | None = None, thinking: str = "strip",
+    room: int = 30, turns: tuple[int, ...] = (), asked: str = "",
+) -> Answer:  # fmt: skip
+    options = {
+        "max_new_tokens": room, "batch_tokens": 4096, "until": until or [], "thinking": thinking,
+    }  # fmt: skip
+    prompts = [tokenizer(asked + ASKED)["input_ids"], tokenizer(f"xyz{ASKED}")["input_ids"]]
+    model = scripted(tokenizer, script)
+    found, beside = generate(model, tokenizer, prompts, options, lambda *_: None, turns=turns)
+    assert asked or (beside.text, beside.finish) == (found.text, found.finish)
+    return found
+
+
+def test_a_special_token_stops_an_answer_and_counts_as_stop(tokenizer: Any) -> None:
+    found = answer(tokenizer, "abc<|im_end|>def", until=["<|im_end|>"])
+    assert (found.text, found.finish) == ("abc", "stop")
+
+
+@pytest.mark.parametrize(
+    ("until", "text"),
+    [("c<|im_end|>", "ab"), ("<|im_end|>d", "abc"), ("c<|im_end|>d", "ab"), ("bc", "a")],
+)
+def test_a_stop_string_may_hold_special_tokens(tokenizer: Any, until: str, text: str) -> None:
+    found = answer(tokenizer, "abc<|im_end|>def", until=[until])
+    assert (found.text, found.finish) == (text, "stop")
+
+
+def test_the_first_of_stop_strings_ends_the_answer(tokenizer: Any) -> None:
+    found = answer(tokenizer, "abc<|im_end|>def", until=["e", "<|im_end|>", "b<|im_end|>"])
+    assert (found.text, found.finish) == ("abc", "stop")
+
+
+def test_special_tokens_within_an_answer_are_no_text(tokenizer: Any) -> None:
+    assert answer(tokenizer, "abc<|im_end|>def").text == "abcdef"
+
+
+def test_a_templates_end_of_turn_ends_an_answer(tokenizer: Any) -> None:
+    turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    found = answer(tokenizer, "abc<|im_end|>def", turns=(turn,))
+    assert (found.text, found.finish, found.tokens) == ("abc", "eos", 4)
+
+
+def test_thinking_is_no_part_of_the_scored_text_and_stays_in_raw(tokenizer: Any) -> None:
+    found = answer(tokenizer, "<think>abc</think>\ndef")
+    assert (found.text, found.finish, found.tokens) == ("def", "eos", 10)
+    assert found.raw == "<think>abc</think>\ndef"
+    assert found.thought
+
+
+def test_thinking_is_kept_where_the_suite_keeps_it(tokenizer: Any) -> None:
+    found = answer(tokenizer, "<think>abc</think>\ndef", thinking="keep")
+    assert found.text == "<think>abc</think>\ndef"
+    assert not found.thought
+
+
+def test_an_answer_cut_while_it_thinks_is_empty_and_cut(tokenizer: Any) -> None:
+    found = answer(tokenizer, "<think>abcdefgh</think>i", room=5)
+    assert (found.text, found.finish, found.tokens) == ("", "length", 5)
+
+
+def test_thinking_that_the_prompt_began_is_taken_out(tokenizer: Any) -> None:
+    from harness.inference.reading import Reader
+
+    options = {"until": [], "thinking": "strip"}
+    reader = Reader(tokenizer, frozenset({0}), 1, options)
+    opened = reader.opened(tokenizer("why?<think>\n")["input_ids"])
+    assert opened == "<think>"
+    cut = reader.read(tokenizer("abc")["input_ids"], opened)
+    assert (cut.text, cut.finish) == ("", "length")
+    whole = reader.read(tokenizer("abc</think>def<|end|>")["input_ids"], opened)
+    assert (whole.text, whole.finish, whole.raw) == ("def", "eos", "abc</think>def")
+    assert reader.opened(tokenizer("what is <think>?")["input_ids"]) == ""
+
+
+def test_stop_strings_in_thinking_stop_nothing(tokenizer: Any) -> None:
+    found = answer(tokenizer, "<think>a\nbc</think>defg", until=["b", "f"])
+    assert (found.text, found.finish) == ("de", "stop")
+    kept = answer(tokenizer, "<think>a\nbc</think>defg", until=["b", "f"], thinking="keep")
+    assert (kept.text, kept.finish) == ("<think>a", "stop")
+
+
+def test_marks_of_other_families_count_where_the_template_has_them(tokenizer: Any) -> None:
+    script = "<|channel>abc<channel|>def"
+    assert answer(tokenizer, script).text == "abcdef"
+    tokenizer.chat_template = "{{ '<|channel>thought' }}" + tokenizer.chat_template
+    assert answer(tokenizer, script).text == "def"
+
+
+def test_channels_of_gpt_oss_leave_the_final_one(tokenizer: Any) -> None:
+    tokenizer.add_tokens(["<|channel|>", "<|message|>", "<|start|>"], special_tokens=True)
+    tokenizer.chat_template = "{{ '<|channel|>analysis<|message|>' }}"
+    from harness.inference.reading import Reader
+
+    reader = Reader(tokenizer, frozenset({0}), 1, {"until": [], "thinking": "strip"})
+
+    def read(text: str) -> str:
+        return reader.read(tokenizer(text)["input_ids"]).text
+
+    final = "<|channel|>final<|message|>12<|end|>"
+    assert read(final) == "12"
+    assert read("<|channel|>analysis<|message|>hm<|start|>assistant" + final) == "12"
+    assert read("<|channel|>analysis<|message|>hm") == ""
+
+
+@pytest.mark.parametrize("text", ["2 < 3", "a <thinking> b", "think", "[THINK] x [/THINK]", " a "])
+def test_texts_without_marks_are_left_alone(tokenizer: Any, text: str) -> None:
+    from harness.inference.reading import Reader
+
+    ids = tokenizer(text)["input_ids"]
+    strip, keep = (
+        Reader(tokenizer, frozenset({0}), 1, {"until": [], "thinking": how}).read(ids)
+        for how in ("strip", "keep")
+    )
+    assert strip == keep
+    assert strip.raw == text
+
+
+def test_a_tokenizer_with_neither_pad_nor_eos_answers(tokenizer: Any) -> None:
+    wanted = answer(tokenizer, "abc", room=3)
+    model = scripted(tokenizer, "abc")
+    tokenizer.pad_token = tokenizer.eos_token = None
+    prompts = [tokenizer(text)["input_ids"] for text in ("?", "wxyz?")]
+    options = {"max_new_tokens": 3, "batch_tokens": 4096, "until": ["c"]}
+    found = generate(model, tokenizer, prompts, options, lambda *_: None)
+    assert [(a.text, a.finish) for a in found] == [("ab", "stop")] * 2
+    options["until"] = []
+    found = generate(model, tokenizer, prompts, options, lambda *_: None)
+    assert [(a.text, a.finish) for a in found] == [(wanted.text, "length")] * 2
+
+
+def test_how_thinking_is_read_joins_the_identity_only_where_it_is_kept() -> None:
+    from harness.suite import Generate
+
+    assert "thinking" not in Generate().identity()
+    assert Generate(thinking="keep").identity()["thinking"] == "keep"
