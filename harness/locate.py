@@ -36,7 +36,7 @@ def find_suite(name: str) -> Path:
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 _FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".yaml", ".jinja",
-          ".safetensors")  # fmt: skip
+          ".safetensors", ".gguf")  # fmt: skip
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 

