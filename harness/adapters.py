@@ -100,8 +100,9 @@ class Adapters:
         model, names, before = self._mixed(len(ids), adapter_names)
         try:
             found = generate(
-                model, self.tokenizer, ids, options, lambda *_: None, adapter_names=names
-            )
+                model, self.tokenizer, ids, options, lambda *_: None, adapter_names=names,
+                chats=any(not isinstance(prompt, str) for prompt in prompts),
+            )  # fmt: skip
         finally:
             self.use(before)
         return [answer.text for answer in found]

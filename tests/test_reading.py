@@ -51,14 +51,14 @@ def scripted(tokenizer: Any, script: str) -> Any:
 
 def answer(
     tokenizer: Any, script: str, *, until: list[str] | None = None, thinking: str = "strip",
-    room: int = 30, turns: tuple[int, ...] = (), asked: str = "",
+    room: int = 30, chats: bool = False, asked: str = "",
 ) -> Answer:  # fmt: skip
     options = {
         "max_new_tokens": room, "batch_tokens": 4096, "until": until or [], "thinking": thinking,
     }  # fmt: skip
     prompts = [tokenizer(asked + ASKED)["input_ids"], tokenizer(f"xyz{ASKED}")["input_ids"]]
     model = scripted(tokenizer, script)
-    found, beside = generate(model, tokenizer, prompts, options, lambda *_: None, turns=turns)
+    found, beside = generate(model, tokenizer, prompts, options, lambda *_: None, chats=chats)
     assert asked or (beside.text, beside.finish) == (found.text, found.finish)
     return found
 
@@ -87,8 +87,13 @@ def test_special_tokens_within_an_answer_are_no_text(tokenizer: Any) -> None:
 
 
 def test_a_templates_end_of_turn_ends_an_answer(tokenizer: Any) -> None:
-    turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    found = answer(tokenizer, "abc<|im_end|>def", turns=(turn,))
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    plain = answer(tokenizer, "abc<|im_end|>def")
+    assert (plain.text, plain.finish) == ("abcdef", "eos")
+    found = answer(tokenizer, "abc<|im_end|>def", chats=True)
     assert (found.text, found.finish, found.tokens) == ("abc", "eos", 4)
 
 

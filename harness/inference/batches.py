@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from harness.data.chat import end_of_turn_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,12 +38,13 @@ def padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool = False) -> tu
     return ids, mask
 
 
-def end_tokens(model: Any, tokenizer: Any, turns: Collection[int] = ()) -> frozenset[int]:
+def end_tokens(model: Any, tokenizer: Any, *, chats: bool) -> frozenset[int]:
     """Every token that ends an answer: the tokenizer's, those of the model's generation config,
-    and, for chats, those that end a turn of its template (`turns`)."""
+    and, for chats, those that end a turn in the chat template."""
     config = getattr(model, "generation_config", None)
     listed = config.eos_token_id if config is not None else None
     known = listed if isinstance(listed, list) else [listed]
+    turns = end_of_turn_ids(tokenizer) if chats else ()
     return frozenset(i for i in [*known, tokenizer.eos_token_id, *turns] if i is not None)
 
 

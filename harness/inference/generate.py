@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import StageFailed
@@ -22,7 +22,7 @@ def generate(
     *,
     adapter_names: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    turns: Collection[int] = (),
+    chats: bool = False,
 ) -> list[Answer]:
     """Answers to tokenised prompts, in their order: greedy, or drawn with a seed for each.
 
@@ -33,7 +33,7 @@ def generate(
         options: max_new_tokens, batch_tokens, until, perhaps thinking; of drawn answers temperature
             and top_p (see harness.suite.Generate).
         adapter_names: each prompt's adapter, for a model that mixes them in one batch.
-        turns: for chats, the tokens that end a turn of their template: they end an answer too.
+        chats: the prompts are of the chat template, whose end of a turn ends an answer too.
 
     Raises:
         StageFailed: a prompt that leaves no room for an answer in the model's context.
@@ -50,7 +50,7 @@ def generate(
                 f" model's context has room for {limit}",
                 fix="lower generate.max_new_tokens or num_fewshot, or filter the test rows",
             )
-    eos, pad = end_tokens(model, tokenizer, turns), pad_token(tokenizer)
+    eos, pad = end_tokens(model, tokenizer, chats=chats), pad_token(tokenizer)
     reader = Reader(tokenizer, eos, pad, options)
     answers: dict[int, Answer] = {}
     for batch in budget_batches([len(p) + room for p in prompts], options["batch_tokens"]):

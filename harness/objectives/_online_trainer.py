@@ -15,8 +15,9 @@ from trl.trainer import grpo_trainer, rloo_trainer
 
 from harness.data.render import asked_ids
 from harness.errors import DataError, StageFailed
+from harness.inference.decoding import suite_alone
 from harness.objectives._online import Online
-from harness.objectives._ppo.models import reward_room, scorer
+from harness.objectives._ppo.models import answer_ends, reward_room, scorer
 from harness.objectives._reward_functions import FUNCTIONS
 from harness.objectives._start import (
     as_it_is,
@@ -58,7 +59,8 @@ def train(objective: Online, job: TrainJob) -> TrainResult:
 
     try:
         kept = replace(job, rows=list(rows))
-        result = run(make, objective, kept, generation=objective.steps_a_batch)
+        with suite_alone(job.model, answer_ends(job)):
+            result = run(make, objective, kept, generation=objective.steps_a_batch)
     finally:
         forget_reference(job.model)
     counts = {"prompts": len(rows), "prompts_dropped": dropped}

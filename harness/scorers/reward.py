@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.data.render import prompt_row
+from harness.data.render import prompt_row, turns_of
 from harness.inference.batches import end_tokens, pad_token
 from harness.inference.context import context_of
 from harness.inference.rewards import answered_ids, require_all, rewards
@@ -40,7 +40,7 @@ class Reward(Scorer):
 
     def score_job(self, job: PredictionJob) -> list[dict[str, float]]:
         model, tokenizer = job.reward_model, job.reward_tokenizer
-        ends = end_tokens(model, tokenizer)
+        ends = end_tokens(model, tokenizer, chats=turns_of(job.rows[0]) is not None)
         sequences = [
             answered_ids(tokenizer, row, _written(row, p), ends, cut=p.finish == "length")
             for row, p in zip(job.rows, job.predictions, strict=True)

@@ -8,7 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.data.render import prompt_ids, question, require_template, template_digest
+from harness.data.render import (
+    prompt_ids,
+    question,
+    require_template,
+    template_digest,
+    turns_of,
+)
 from harness.data.turns import family_of
 from harness.errors import StageFailed
 from harness.inference.context import context_of
@@ -48,8 +54,9 @@ def run(job: Job) -> dict[str, Any]:
             used.append(len(chosen))
     start = time.monotonic()
     with job.ledger.phase("generate"):
-        answers = generate(model, tokenizer, prompts, options, job.progress)
-        samples = _samples(model, tokenizer, rows, prompts, options, job)
+        chats = options["apply_chat_template"] and turns_of(rows[0]) is not None
+        answers = generate(model, tokenizer, prompts, options, job.progress, chats=chats)
+        samples = _samples(model, tokenizer, rows, prompts, options, job, chats=chats)
     seconds = time.monotonic() - start
     with job.ledger.phase("write"), (job.folder / PREDICTIONS).open("w", encoding="utf-8") as out:
         for row, answer, drawn in zip(rows, answers, samples, strict=True):
@@ -117,6 +124,8 @@ def _samples(
     prompts: list[list[int]],
     options: dict[str, Any],
     job: Job,
+    *,
+    chats: bool,
 ) -> list[list[Answer]]:
     """The drawn answers of each row, where the suite asks for samples."""
     count = options.get("samples", 0)
@@ -124,7 +133,7 @@ def _samples(
         return [[] for _ in rows]
     seeds = [seed_of(options["sample_seed"], row["id"], k) for row in rows for k in range(count)]
     repeated = [prompt for prompt in prompts for _ in range(count)]
-    found = generate(model, tokenizer, repeated, options, job.progress, seeds=seeds)
+    found = generate(model, tokenizer, repeated, options, job.progress, seeds=seeds, chats=chats)
     return [found[i * count : (i + 1) * count] for i in range(len(rows))]
 
 

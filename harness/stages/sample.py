@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.data.render import asked_ids, prompt_row, require_template, template_digest
+from harness.data.render import asked_ids, prompt_row, require_template, template_digest, turns_of
 from harness.errors import DataError
 from harness.inference.context import context_of
 from harness.inference.generate import generate
@@ -36,8 +36,9 @@ def run(job: Job) -> dict[str, Any]:
     with job.ledger.phase("sample"):
         repeated = [prompt for prompt in prompts for _ in range(count)]
         answers = generate(
-            model, tokenizer, repeated, {**options, "until": []}, job.progress, seeds=seeds
-        )
+            model, tokenizer, repeated, {**options, "until": []}, job.progress, seeds=seeds,
+            chats=turns_of(kept[0]) is not None,
+        )  # fmt: skip
     seconds = time.monotonic() - start
     with job.ledger.phase("write"), (job.folder / SAMPLES).open("w", encoding="utf-8") as out:
         for i, row in enumerate(kept):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.data.render import turns_of
 from harness.errors import StageFailed
 from harness.inference.batches import end_tokens, padded
 from harness.inference.context import context_of
@@ -145,10 +146,16 @@ def reward_room(job: TrainJob) -> int | None:
     return None if context is None else context - len(_ends(job)[1])
 
 
+def answer_ends(job: TrainJob) -> frozenset[int]:
+    """Tokens that end an answer to the job's rows."""
+    chats = bool(job.rows) and turns_of(job.rows[0]) is not None
+    return end_tokens(job.model, job.tokenizer, chats=chats)
+
+
 def _ends(job: TrainJob) -> tuple[frozenset[int], list[int]]:
     """Tokens that end an answer, and what the chat template writes after them: a reward model is
     trained on whole chats, and reads them at their last token."""
-    ends = end_tokens(job.model, job.tokenizer)
+    ends = answer_ends(job)
     return ends, after_end(job.tokenizer, job.rows[0], ends) if job.rows else []
 
 

@@ -14,14 +14,13 @@ import torch
 
 from harness.data.render import asked_ids
 from harness.errors import DataError
-from harness.inference.batches import end_tokens
 from harness.inference.context import context_of
 from harness.measure import tensor_bytes
 from harness.objectives._ppo import collapse, losses, state
 from harness.objectives._ppo.experience import experience
 from harness.objectives._ppo.improve import improve
 from harness.objectives._ppo.log import Log
-from harness.objectives._ppo.models import Actor, reward_room, scorer
+from harness.objectives._ppo.models import Actor, answer_ends, reward_room, scorer
 from harness.objectives._ppo.optimizer import optimizer_of, set_rates
 from harness.objectives._ppo.ptx import Pretraining
 from harness.objectives._ppo.rollout import (
@@ -48,7 +47,7 @@ def train(objective: Ppo, job: TrainJob) -> TrainResult:
     optimizer = optimizer_of(objective, actor)
     general = _pretraining(objective, job, pad)
     how = Sampling(
-        end_tokens(job.model, job.tokenizer), pad, objective.max_new_tokens,
+        answer_ends(job), pad, objective.max_new_tokens,
         objective.temperature, objective.top_p, objective.batch_tokens,
     )  # fmt: skip
     steps = objective.steps(len(prompts))
