@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.inference.batches import budget_batches, pad_token, padded
 from harness.inference.context import context_of
+from harness.inference.positions import logits_at
 
 Asked = tuple[list[int], list[list[int]]]
 """Tokens of a context, and the tokens of each choice after it."""
@@ -40,16 +41,14 @@ def choice_log_probs(
     done = 0
     for batch in budget_batches([len(row) for row in rows], batch_tokens):
         ids, mask = padded([rows[i] for i in batch], pad_token(tokenizer))
+        chosen = torch.zeros_like(mask, dtype=torch.bool)
+        for place, i in enumerate(batch):
+            chosen[place, len(asked[passes[i][0]][0]) - 1 : len(rows[i])] = True
         with torch.inference_mode():
-            logits = model(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                use_cache=False,
-            ).logits
-            for place, i in enumerate(batch):
+            logits = logits_at(model, *(t.to(model.device) for t in (ids, mask, chosen)))
+            for i, own_logits in zip(batch, logits.split(chosen.sum(1).tolist()), strict=True):
                 number, head = passes[i]
-                start = len(asked[number][0]) - 1
-                likely = logits[place, start : len(rows[i])].float().log_softmax(-1)
+                likely = own_logits.float().log_softmax(-1)
                 for k, choice in enumerate(asked[number][1]):
                     if tuple(choice[:-1]) == head:
                         own = torch.tensor(choice, device=likely.device).unsqueeze(1)

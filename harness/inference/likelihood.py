@@ -10,6 +10,7 @@ from harness.data.render import encode, require_rows
 from harness.errors import StageFailed
 from harness.inference.batches import budget_batches, pad_token
 from harness.inference.context import context_of
+from harness.inference.positions import logits_at
 
 
 @dataclass(frozen=True)
@@ -122,21 +123,22 @@ def _windows(row: int, ids: list[int], start: int, limit: int, stride: int) -> I
         begin = min(begin, scored - 1)
 
 
+_POSITIONS = 512
+"""Positions whose distributions are normalised at once: each is of the whole vocabulary."""
+
+
 def _score(model: Any, tokenizer: Any, batch: list[Window]) -> list[tuple[float, int]]:
     """Sum of nats and number of tokens for each window."""
     import torch
 
     ids, mask, scored = _tensors(model, tokenizer, batch)
     with torch.inference_mode():
-        logits = _logits(model, ids, mask)[scored]
-        losses = torch.nn.functional.cross_entropy(
-            logits.float(), ids[:, 1:][scored], reduction="none"
-        )
-    return _sums(losses, scored)
-
-
-_POSITIONS = 512
-"""Positions whose distributions are compared at once: two of them of the whole vocabulary."""
+        logits, targets = _logits(model, ids, mask, scored), ids[:, 1:][scored]
+        losses = [
+            torch.nn.functional.cross_entropy(part.float(), own, reduction="none")
+            for part, own in zip(logits.split(_POSITIONS), targets.split(_POSITIONS), strict=True)
+        ]
+    return _sums(torch.cat(losses), scored)
 
 
 def _diverge(
@@ -147,7 +149,7 @@ def _diverge(
 
     ids, mask, scored = _tensors(model, tokenizer, batch)
     with torch.inference_mode():
-        own, other = _logits(model, ids, mask)[scored], _logits(base, ids, mask)[scored]
+        own, other = (_logits(each, ids, mask, scored) for each in (model, base))
         if own.shape != other.shape:
             raise StageFailed(
                 "other tokens",
@@ -181,10 +183,11 @@ def _tensors(model: Any, tokenizer: Any, batch: list[Window]) -> tuple[Any, Any,
     return ids, mask, scored
 
 
-def _logits(model: Any, ids: Any, mask: Any) -> Any:
-    """Logits of every token but the first; a soft prompt's own stand before the row's."""
-    found = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    return found[:, -ids.shape[1] : -1]
+def _logits(model: Any, ids: Any, mask: Any, scored: Any) -> Any:
+    """Logits that predict the scored tokens, (scored, vocabulary), row by row."""
+    import torch
+
+    return logits_at(model, ids, mask, torch.nn.functional.pad(scored, (0, 1)))
 
 
 def _sums(amounts: Any, scored: Any) -> list[tuple[float, int]]:

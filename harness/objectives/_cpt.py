@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
-from trl import SFTConfig, SFTTrainer, pack_dataset
+from trl import SFTConfig, pack_dataset
 
 from harness.data.render import encode, require_template
 from harness.errors import DataError, StageFailed
+from harness.objectives._loss import LabelledTrainer
 from harness.objectives._packed import apart, leaking
 from harness.objectives._trainer import run
 from harness.objectives.base import Row, TrainJob, TrainResult
@@ -39,8 +40,9 @@ def train(objective: Cpt, job: TrainJob) -> TrainResult:
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
 
-    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> SFTTrainer:
+    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> PackedTrainer:
         return PackedTrainer(
+            token_metrics=objective.token_metrics,
             model=job.model,
             args=SFTConfig(**{**config, **given}),
             train_dataset=sequences,
@@ -228,8 +230,8 @@ class Collator:
         }
 
 
-class PackedTrainer(SFTTrainer):
-    """SFTTrainer that counts the tokens of packed rows; TRL's count takes padding for tokens."""
+class PackedTrainer(LabelledTrainer):
+    """Counts the tokens of packed rows; TRL's count takes padding for tokens."""
 
     _seen = 0
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from harness.data.render import layout_of
+from harness.objectives._loss import LabelledTrainer
 from harness.objectives._packed import apart, leaking
 from harness.objectives._trainer import arguments, run
 from harness.objectives.base import Row, TrainJob, TrainResult
@@ -29,7 +30,7 @@ def train(objective: Sft, job: TrainJob) -> TrainResult:
 
     checks: list[dict[str, str]] = []
 
-    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> SFTTrainer:
+    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> LabelledTrainer:
         trainer = _trainer(objective, job, given, callbacks)
         # Told apart by their lengths; `wrapped` is one stream of rows, cut at the length.
         if "seq_lengths" in trainer.train_dataset.column_names:
@@ -39,7 +40,7 @@ def train(objective: Sft, job: TrainJob) -> TrainResult:
     return replace(run(make, objective, job), checks=tuple(checks))
 
 
-def _packed(trainer: SFTTrainer) -> dict[str, str]:
+def _packed(trainer: LabelledTrainer) -> dict[str, str]:
     """What the audit says of packed rows.
 
     Raises:
@@ -71,7 +72,7 @@ def batches(objective: Sft, job: TrainJob) -> list[dict[str, list[int]]]:
 
 def _trainer(
     objective: Sft, job: TrainJob, given: dict[str, Any], callbacks: list[TrainerCallback]
-) -> SFTTrainer:
+) -> LabelledTrainer:
     layout = layout_of(list(job.rows[0])) or "text"
     columns = _COLUMNS[layout]
 
@@ -92,7 +93,8 @@ def _trainer(
         "activation_offloading": False,
         "dataset_num_proc": None,
     }
-    return SFTTrainer(
+    return LabelledTrainer(
+        token_metrics=objective.token_metrics,
         model=job.model,
         args=SFTConfig(**{**own, **given}),
         train_dataset=table(job.rows),

@@ -50,6 +50,10 @@ class Cpt(TrainerObjective):
     replay: Replay | None = None
     """Data entry and share of tokens, such as `{data: general, share: 0.1}`."""
 
+    token_metrics: bool = False
+    """Log the entropy and the accuracy of the tokens trained on, at each step. Takes the logits of
+    every position: slow where the vocabulary is large."""
+
     def needs(self) -> Mapping[str, str]:
         packed = {"packing": "packing is on, and packed documents would see each other"}
         return {**super().needs(), **({} if self.packing is False else packed)}

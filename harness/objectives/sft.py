@@ -34,6 +34,10 @@ class Sft(TrainerObjective):
     packing_strategy: Literal["bfd", "bfd_split", "wrapped"] = "bfd"
     """How rows are packed; `wrapped` cuts rows at the length."""
 
+    token_metrics: bool = False
+    """Log the entropy and the accuracy of the tokens trained on, at each step. Takes the logits of
+    every position: slow where the vocabulary is large."""
+
     def needs(self) -> Mapping[str, str]:
         packed = {"packing": "packing is on, and packed documents would see each other"}
         return {**super().needs(), **(packed if self.packing else {})}
