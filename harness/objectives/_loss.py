@@ -143,7 +143,7 @@ class Head:
     def _gives_logits(self, model: Any) -> bool:
         """Whether a few tokens' logits are those that the model itself computes."""
         head, training = model.get_output_embeddings(), model.training
-        ids = torch.arange(8, device=head.weight.device)[None] % model.config.vocab_size
+        ids = torch.arange(8, device=head.weight.device)[None] % len(head.weight)
         model.eval()
         with torch.no_grad():
             wanted = model(input_ids=ids, use_cache=False).logits.float()
