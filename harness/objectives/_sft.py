@@ -1,4 +1,4 @@
-"""Supervised fine-tuning through TRL's SFTTrainer."""
+"""Supervised fine-tuning on TRL's SFTTrainer."""
 
 from __future__ import annotations
 
