@@ -27,8 +27,9 @@ class Component(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
-    )
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True,
+        allow_inf_nan=False,
+    )  # fmt: skip
 
     axis: ClassVar[str] = ""
     name: ClassVar[str] = ""
@@ -141,8 +142,17 @@ def split_spec(spec: Any, axis: str, where: str) -> tuple[str, dict[str, Any]]:
     )
 
 
-def build_fields(declared: type[C], fields: Mapping[str, Any], where: str) -> C:
+def build_fields(
+    declared: type[C],
+    fields: Mapping[str, Any],
+    where: str,
+    places: Mapping[str, str] | None = None,
+) -> C:
     """A component of a known class from its fields, with pydantic's errors made readable.
+
+    Args:
+        where: the component's place in the suite.
+        places: field -> where its value stands, for those that stand elsewhere.
 
     Raises:
         SuiteError: a field that cannot be meant, or a package it requires is missing.
@@ -158,25 +168,38 @@ def build_fields(declared: type[C], fields: Mapping[str, Any], where: str) -> C:
     try:
         return declared(**fields)
     except ValidationError as error:
-        raise SuiteError(explain(error, declared, where)) from None
+        raise SuiteError(explain(error, declared, where, places)) from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    """Pydantic's errors as sentences: place, value, choices."""
+def explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    where: str,
+    places: Mapping[str, str] | None = None,
+) -> str:
+    """Pydantic's errors as sentences: place, value, choices.
+
+    Args:
+        places: field -> where its value stands, for those that do not stand at `where`.
+    """
     lines = []
     for item in error.errors():
-        place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"])
+        parts = [f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]]
+        elsewhere = (places or {}).get(str(item["loc"][0])) if parts else None
+        place = "".join(parts[1:] if elsewhere else parts)
+        whole = (elsewhere or where) + place
         if item["type"] == "extra_forbidden":
             key = str(item["loc"][-1])
             owner = _owner(model, item["loc"][:-1])
-            parent = where + place[: -len(f".{key}")]
-            lines.append(unknown("key", key, owner.model_fields, where=parent))
+            lines.append(
+                unknown("key", key, owner.model_fields, where=whole.removesuffix(f".{key}"))
+            )
         elif item["type"] == "missing":
-            lines.append(f"{where}{place}: missing, and needed")
+            lines.append(f"{whole}: missing, and needed")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            given = "" if item["type"] == "value_error" else f" (given: {_short(item['input'])})"
-            lines.append(f"{where}{place}: {message[0].lower()}{message[1:]}{given}")
+            given = f" (given: {_short(item['input'])})" if item["loc"] else ""
+            lines.append(f"{whole}: {message[0].lower()}{message[1:]}{given}")
     return "\n".join(dict.fromkeys(lines))
 
 

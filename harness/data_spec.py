@@ -8,7 +8,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from harness.fields import Seed
+
+_STRICT = ConfigDict(
+    extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+)
 
 
 class Split(BaseModel):
@@ -74,7 +78,7 @@ class Split(BaseModel):
     mixture: dict[str, float] = {}
     """Instead of a path: other data entries and their weights, such as `{alpaca: 3, dialogues: 1}`.
     Each next row is drawn from an entry with a probability in proportion to its weight."""
-    mixture_seed: int = 0
+    mixture_seed: Seed = 0
     """Seeds the draws of a mixture."""
     mixture_stop: Literal["first_exhausted", "all_exhausted"] = "first_exhausted"
     """A mixture ends when an entry runs out, or, repeating rows, when each has been used up."""

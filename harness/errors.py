@@ -65,6 +65,14 @@ def unknown(what: str, value: str, known: Iterable[str], *, where: str = "", hin
     return f"{prefix}unknown {what} '{value}'{guess}\n  known: {', '.join(known)}{tail}"
 
 
+def placed(message: str, file: str) -> str:
+    """A message whose lines begin with a place in a file, each with the file's name before it."""
+    return "\n".join(
+        line if line.startswith("  ") else f"{file}: {line.lstrip('.').removeprefix(': ')}"
+        for line in message.split("\n")
+    )
+
+
 @contextlib.contextmanager
 def boundary(part: str) -> Iterator[None]:
     """Attribute whatever is raised inside to `part` (a component, a library, a machine limit).

@@ -17,7 +17,7 @@ LIMITS = ("max_steps", "max_tokens", "max_seconds")
 """Fields of an objective that end its training."""
 
 
-def set_fields(parts: Fields, values: Mapping[str, Any], where: str) -> None:
+def set_fields(parts: Fields, values: Mapping[str, Any]) -> None:
     """Set `component.field: value` on the components this cell has."""
     for key, value in values.items():
         name, _, path = key.partition(".")
@@ -169,5 +169,6 @@ def with_settings(declared: C, settings: Mapping[str, Any], where: str) -> C:
     own = {key: value for key, value in settings.items() if key.split(".")[0] == declared.name}
     if not own:
         return declared
-    set_fields(parts, own, where)
-    return component.build_fields(type(declared), parts[declared.name], f"{where} {declared.name}")
+    set_fields(parts, own)
+    place = f"{where}.{declared.name}"
+    return component.build_fields(type(declared), parts[declared.name], place)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from harness.errors import ModelError
 from harness.generation_defaults import asked_by, plain_config
+from harness.model_checks import require_whole_model
 from harness.stage import digest_json
 
 _HASHED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
@@ -242,12 +243,15 @@ def _describe(
             where=where,
             fix="read the code, then set `trust_remote_code: true` on this model",
         )
+    shapes = tensor_shapes(folder, where)
+    if revision is None:  # of a hub model, files may still be fetched
+        require_whole_model(folder, config, shapes, where)
     return ModelInfo(
         source=str(folder) if revision is None else spec.path,
         revision=revision,
         identity=identity,
         config=config,
-        shapes=tensor_shapes(folder, where),
+        shapes=shapes,
         chat_template=_chat_template(folder),
         asks=asked_by(folder),
     )
@@ -280,8 +284,13 @@ def _safetensors_shapes(path: Path, where: str) -> dict[str, tuple[int, ...]]:
         with path.open("rb") as handle:
             (length,) = struct.unpack("<Q", handle.read(8))
             header = json.loads(handle.read(min(length, 100_000_000)))
-        return {k: tuple(v["shape"]) for k, v in header.items() if k != "__metadata__"}
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+        tensors = {name: told for name, told in header.items() if name != "__metadata__"}
+        ends = [told["data_offsets"][1] for told in tensors.values()]
+        size, told = path.stat().st_size, 8 + length + max(ends, default=0)
+        if size != told:
+            raise ValueError(f"its header tells of {told:,} bytes, and it has {size:,}")
+        return {name: tuple(told["shape"]) for name, told in tensors.items()}
+    except (struct.error, ValueError, LookupError, TypeError) as error:
         raise ModelError(
             f"{path} is damaged: {error}", where=where, fix="fetch or write the file again"
         ) from None

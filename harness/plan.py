@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from harness import component
-from harness.errors import SuiteError
+from harness.errors import ModelError, SuiteError, placed
 from harness.executors.base import Executor
 from harness.matrix import Variant, baseline_of, expand, refuse_samples
 from harness.plan_checkpoints import Checkpoints, refuse_merge
@@ -54,7 +54,13 @@ def plan(
     Raises:
         SuiteError, ModelError: before anything is spent, naming place and fix.
     """
-    return _Planner(loaded, store, limit, known or {}).plan(only)
+    try:
+        return _Planner(loaded, store, limit, known or {}).plan(only)
+    except (SuiteError, ModelError) as error:
+        file, told = str(loaded.path), str(error)
+        if told.startswith((file, "--")):
+            raise
+        raise type(error)(placed(told, file)) from None
 
 
 class _Planner:
@@ -77,9 +83,6 @@ class _Planner:
         ]
 
     def plan(self, only: str | None) -> Plan:
-        refusal = self.executor.refuse(self.suite.resources)
-        if refusal:
-            raise SuiteError(refusal, where=f"{self.file}: resources")
         variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
         for variant in variants:
             refuse_pairs(variant)

@@ -75,8 +75,9 @@ def recipe_of(suite: Suite, cell: Cell) -> Trained:
     applied = {key: value for key, value in cell.hyper.items() if key.split(".")[0] in names}
     cell = Cell(cell.labels, cell.fields, cell.written, applied, cell.where)
     name = cell.labels["method"]
-    fields = _set(suite, cell, name, cell.fields[name], cell.labels["objective"])
-    method = component.build_fields(component.find("method", name), fields, f"method {name}")
+    fields, places = _set(suite, cell, name, cell.fields[name], cell.labels["objective"])
+    declared = component.find("method", name)
+    method = component.build_fields(declared, fields, _place(suite, cell, "method", name), places)
     asked, stages = _stages(suite, cell)
     return Trained(cast(Method, method), asked, tuple(stages), applied)
 
@@ -113,13 +114,25 @@ def _stages(suite: Suite, cell: Cell) -> tuple[Objective, list[Objective]]:
 def _made(suite: Suite, cell: Cell, name: str, fields: Mapping[str, Any]) -> Objective:
     """One objective of a recipe, with what the suite sets for it; a budget ends what trains."""
     declared = component.find("objective", name, cell.where.get("objective", ""))
-    own = _set(suite, cell, name, fields, name)
-    made = cast(Objective, component.build_fields(declared, own, f"objective {name}"))
+    own, places = _set(suite, cell, name, fields, name)
+    where = _place(suite, cell, "objective", name)
+    made = cast(Objective, component.build_fields(declared, own, where, places))
     if suite.budget is None or made.feedback is not None:
         return made
     parts = {name: own}
     set_budget(parts, name, suite.budget)
-    return cast(Objective, component.build_fields(declared, parts[name], f"objective {name}"))
+    places[suite.budget.field] = f"budget.{suite.budget.field.removeprefix('max_')}"
+    return cast(Objective, component.build_fields(declared, parts[name], where, places))
+
+
+def _place(suite: Suite, cell: Cell, axis: str, name: str) -> str:
+    """Where the suite writes a component of a recipe down; its name alone where it does not."""
+    if cell.labels[axis] == name and axis in cell.where:
+        return f"{cell.where[axis]}.{name}" if cell.where[axis].endswith("]") else cell.where[axis]
+    for index, spec in enumerate(suite.matrix.get(axis, [])):
+        if component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0] == name:
+            return f"matrix.{axis}[{index}].{name}"
+    return f"{axis} {name}"
 
 
 def _start(made: Objective, after: Sequence[Objective]) -> str:
@@ -147,19 +160,26 @@ def _start(made: Objective, after: Sequence[Objective]) -> str:
 
 def _set(
     suite: Suite, cell: Cell, name: str, fields: Mapping[str, Any], stage: str
-) -> dict[str, Any]:
-    """A component's fields after the overrides and the axes that name it.
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """A component's fields after the overrides and the axes that name it, and where those of them
+    stand that came from there.
 
     An override that matches `objective: sft` holds for that stage of every recipe, so that one SFT
     serves all; one that matches `objective: dpo` may also set fields of the stages before it.
     """
     parts: Fields = {name: dict(fields)}
     own = {**cell.seen, "objective": stage}
-    for index, override in enumerate(suite.overrides):
-        if holds(override.match, cell.seen) or holds(override.match, own):
-            set_fields(parts, override.set, f"overrides[{index}].set")
-    set_fields(parts, cell.hyper, "matrix")
-    return parts[name]
+    places: dict[str, str] = {}
+    values: list[tuple[str, Mapping[str, Any]]] = [
+        (f"overrides[{index}].set", override.set)
+        for index, override in enumerate(suite.overrides)
+        if holds(override.match, cell.seen) or holds(override.match, own)
+    ]
+    for where, found in (*values, ("matrix", cell.hyper)):
+        set_fields(parts, found)
+        keys = [key.split(".") for key in found]
+        places |= {key[1]: f"{where}.{name}.{key[1]}" for key in keys if key[0] == name}
+    return parts[name], places
 
 
 def cell_beside(suite: Suite, cell: Cell, role: str) -> tuple[Cell, int]:
@@ -180,8 +200,9 @@ def cell_beside(suite: Suite, cell: Cell, role: str) -> tuple[Cell, int]:
         message = unknown("model", str(model), suite.models, hint="the keys of `models:`")
         raise SuiteError(message, where=f"{where}.model")
     seed = section.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise SuiteError(f"a seed is a whole number, not {seed!r}", where=f"{where}.seed")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        message = f"a seed is a whole number from 0 to {2**32 - 1:,}, not {seed!r}"
+        raise SuiteError(message, where=f"{where}.seed")
     own = {key: value for key, value in section.items() if key not in _BESIDE}
     known = [*_BESIDE, *component.find("objective", role).model_fields]
     for key in own:
@@ -192,6 +213,7 @@ def cell_beside(suite: Suite, cell: Cell, role: str) -> tuple[Cell, int]:
         fields={method: fields, role: own},
         written=cell.written,
         hyper={k: v for k, v in cell.hyper.items() if k.split(".")[0] == role},
+        where={"objective": where, **({"method": f"{where}.method.{method}"} if fields else {})},
     )
     return made, seed
 

@@ -65,9 +65,23 @@ def open_suite(
     loaded = load_suite(name, settings)
     opened_store = Store(store)
     planned = plan(loaded, opened_store, only, limit, opened_store.failures() if ended else None)
+    if not ended:
+        _refuse_machine(planned)
     for warning in planned.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return Opened(loaded, opened_store, planned, only, limit, settings=tuple(settings))
+
+
+def _refuse_machine(planned: Plan) -> None:
+    """What ran on another machine can be reported here, and not run."""
+    refusal = planned.executor.refuse(planned.suite.resources)
+    if refusal:
+        raise SuiteError(
+            refusal,
+            where=f"{planned.file}: executor",
+            fix="lower `resources.gpus`, set `executor: {local: {device_class: cpu}}`, or run"
+            " where the GPUs are",
+        )
 
 
 def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import HarnessError, StoreError
 
@@ -26,9 +26,9 @@ FOLDER_NAME = 24
 class Resources(BaseModel):
     """What a stage may use. Never part of its identity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    gpus: int = 0
+    gpus: int = Field(0, ge=0)
     """GPUs the stage needs; an executor without them refuses the stage."""
     memory: str | None = None
     """Memory to ask a cluster for, such as `32G`."""
@@ -38,7 +38,7 @@ class Resources(BaseModel):
     """Cluster partition."""
     env: dict[str, str] = {}
     """Environment variables set for the worker. Never put a secret here: it is written to disk."""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = Field(60.0, ge=0)
     """A killed training stage loses at most this much work, plus the step under way."""
     report_to: list[str] = []
     """Trackers of training, as in transformers: `tensorboard`, `wandb`, `mlflow` ..."""

@@ -20,13 +20,16 @@ from pydantic import (
 from harness.checkpoint_files import CheckpointSpec
 from harness.component import explain
 from harness.data_spec import DataSpec
-from harness.errors import SuiteError, unknown
+from harness.errors import SuiteError, placed, unknown
+from harness.fields import Seed
 from harness.locate import find_suite
 from harness.model_files import ModelSpec
 from harness.stage import Resources
 from harness.tune import Budget, Tune
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+_STRICT = ConfigDict(
+    extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+)
 AXES = ("model", "data", "method", "objective")
 
 
@@ -59,7 +62,7 @@ class Generate(BaseModel):
     """Of the samples: logits are divided by it."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Of the samples: only the likeliest tokens that together have this probability."""
-    sample_seed: int = 0
+    sample_seed: Seed = 0
     """Of the samples. Each request has a seed of its own, made of this one, the row's id and the
     sample's number, so that a sample does not depend on what it is batched with."""
 
@@ -118,7 +121,7 @@ class Suite(BaseModel):
     reward_model: dict[str, Any] = {}
     """The one reward model of all policies: `method` (default: the matrix's lora, else lora),
     `model` (default: the cell's), `seed` (default: 0), and fields of the objective `reward`."""
-    seeds: list[int] = [0]
+    seeds: list[Seed] = [0]
     """Each cell is trained once a seed (initialisation and order of the rows)."""
     tune: Tune | None = None
     """Hyper-parameters that are chosen on validation rows, alike for every cell."""
@@ -226,16 +229,8 @@ def load_suite(name: str, settings: Sequence[str] = ()) -> Loaded:
     try:
         suite = Suite.model_validate(tree)
     except ValidationError as error:
-        raise SuiteError(_placed(explain(error, Suite, ""), path)) from None
+        raise SuiteError(placed(explain(error, Suite, ""), str(path))) from None
     return Loaded(suite=suite, path=path, text=text)
-
-
-def _placed(message: str, path: Path) -> str:
-    lines = message.split("\n")
-    return "\n".join(
-        line if line.startswith("  ") else f"{path}: {line.lstrip('.').removeprefix(': ')}"
-        for line in lines
-    )
 
 
 def _apply(tree: dict[str, Any], setting: str) -> None:

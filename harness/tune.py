@@ -12,8 +12,11 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.errors import SuiteError
+from harness.fields import Seed
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+_STRICT = ConfigDict(
+    extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+)
 _DIGITS = 4
 """Significant digits of a drawn number: enough to tune by, and few enough to type again."""
 _DRAWS = 1000
@@ -73,14 +76,14 @@ class Tune(BaseModel):
     search: Literal["grid", "random", "optuna"] = "random"
     """`grid`: every combination, ranges divided evenly; `random`: drawn from the space, the same
     draws of a field for every method; `optuna`: TPE, told the results after every batch."""
-    seeds: list[int] = [0]
+    seeds: list[Seed] = [0]
     """Training seeds of a trial; its value is the mean over them. A variant with one of these seeds
     is not trained again."""
     data: str | None = None
     """Data entry whose validation rows judge; default: the scorer's own, else the cell's."""
     batch: int = Field(4, gt=0)
     """With optuna: trials asked for at once, before any of their results is known."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the draws."""
 
     @field_validator("space")

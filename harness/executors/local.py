@@ -15,7 +15,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.errors import HarnessError
 from harness.executors.base import Event, Executor, Finished, Handle, Progress, Session
 from harness.stage import Resources
 
@@ -39,6 +38,8 @@ class Local(Executor):
 
     def refuse(self, resources: Resources) -> str | None:
         there = min(1, len(_gpus())) if self.device() == "cuda" else 0
+        if self.device() == "cuda" and not there:
+            return "`device_class: cuda` asks for a GPU, and this machine shows none"
         if resources.gpus > there:
             return f"stages ask for {resources.gpus} GPUs, and a slot of this machine has {there}"
         return None
@@ -47,8 +48,6 @@ class Local(Executor):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         threads = self.threads or max(1, (cores or 1) // self.capacity())
         gpus = _gpus() if self.device() == "cuda" else []
-        if self.device() == "cuda" and not gpus:
-            raise HarnessError("this machine shows no GPU", where="executor.local.device_class")
         return LocalSession(self.capacity(), threads, gpus, log)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.errors import unknown
+
 _LAZY = {("transformers", "TrainingArguments"): "transformers.training_args"}
 """Where a class really stands that its package hands on."""
 
@@ -52,6 +54,49 @@ def fields_of(place: str) -> frozenset[str]:
         if isinstance(base, ast.Name) and base.id in origins:
             own |= fields_of(f"{origins[base.id]}:{base.id}")
     return frozenset(own)
+
+
+def require_optimizer(name: str) -> None:
+    """Whether transformers has an optimizer of this name, and the package that it needs is here.
+
+    Raises:
+        ValueError: naming what is like it, or what to install.
+    """
+    if name not in optimizers():
+        raise ValueError(unknown("optimizer", name, optimizers()))
+    package = next((package for part, package in _PACKAGES.items() if part in name), None)
+    if package is not None and find_spec(package) is None:
+        raise ValueError(f"'{name}' needs the package {package}, which is not installed")
+
+
+@functools.cache
+def optimizers() -> frozenset[str]:
+    """What transformers takes as `optim`: the values of its OptimizerNames."""
+    tree = ast.parse(_source("transformers.training_args").read_text(encoding="utf-8"))
+    made = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "OptimizerNames")
+    values = (line.value for line in made.body if isinstance(line, ast.Assign))
+    return frozenset(str(v.value) for v in values if isinstance(v, ast.Constant))
+
+
+_PACKAGES = {
+    "galore": "galore_torch",
+    "apollo": "apollo_torch",
+    "lomo": "lomo_optim",
+    "grokadamw": "grokadamw",
+    "schedule_free": "schedulefree",
+    "stable_adamw": "optimi",
+    "anyprecision": "torchdistx",
+    "torch_4bit": "torchao",
+    "torch_8bit": "torchao",
+    "torch_xla": "torch_xla",
+    "torch_npu": "torch_npu",
+    "bnb": "bitsandbytes",
+    "_8bit": "bitsandbytes",
+    "_32bit": "bitsandbytes",
+    "ademamix": "bitsandbytes",
+}
+"""Part of an optimizer's name -> the package it is in, as transformers.trainer_optimizer looks for
+it; the first part that fits tells."""
 
 
 def _source(module: str) -> Path:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from harness.component import Component
-from harness.objectives._arguments import require_fields
+from harness.fields import Steps
+from harness.objectives._arguments import require_fields, require_optimizer
 from harness.objectives._feedback import Feedback
 
 Row = Mapping[str, Any]
@@ -225,7 +226,7 @@ class TrainerObjective(Objective):
     """Peak learning rate."""
     num_train_epochs: float = Field(1.0, gt=0)
     """Passes over the training rows, where max_steps is not given."""
-    max_steps: int = -1
+    max_steps: Steps = -1
     """Optimizer steps; -1: as many as the epochs take."""
     max_tokens: int | None = Field(None, gt=0)
     """Stop at the step where the model has seen so many tokens (padding excluded); the schedule
@@ -256,11 +257,11 @@ class TrainerObjective(Objective):
     """Gradients are clipped to this norm; 0 for no clipping."""
     optim: str = "adamw_torch"
     """As in transformers: `adamw_torch`, `adamw_torch_fused`, `adafactor`, `sgd` ..."""
-    adam_beta1: float = 0.9
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
     """Decay of AdamW's first moment."""
-    adam_beta2: float = 0.999
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
     """Decay of AdamW's second moment."""
-    adam_epsilon: float = 1e-8
+    adam_epsilon: float = Field(1e-8, ge=0)
     """AdamW's epsilon."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
@@ -269,11 +270,19 @@ class TrainerObjective(Objective):
     args: dict[str, Any] = {}
     """Any other argument of the trainer behind it, passed on as it is."""
 
+    @field_validator("optim")
+    @classmethod
+    def _known_optimizer(cls, value: str) -> str:
+        require_optimizer(value)
+        return value
+
     @field_validator("args")
     @classmethod
     def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in sorted(RESERVED & set(value)):
             raise ValueError(f"{name} is decided by the harness; remove it")
+        for name in sorted(set(cls.model_fields) & set(value)):
+            raise ValueError(f"{name} is an option of its own; write it beside `args`")
         if value and cls.trainer_config:
             require_fields(cls.trainer_config, value)
         return value

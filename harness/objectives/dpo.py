@@ -53,7 +53,7 @@ class Dpo(TrainerObjective):
     """The divergence from the reference (Wang et al., 2023, arXiv:2309.16240)."""
     f_alpha_divergence_coef: float = 0.5
     """Alpha of `alpha_divergence`."""
-    discopop_tau: float = 0.05
+    discopop_tau: float = Field(0.05, gt=0)
     """Temperature of `discopop`."""
     ld_alpha: float | None = Field(None, ge=0, le=1)
     """Weight of the tokens by which one answer is longer (LD-DPO); null: as the others."""

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from harness.fields import Steps
 from harness.objectives.base import Objective
 
 _PACKAGE = "harness.objectives._ppo"
@@ -48,7 +49,7 @@ class Ppo(Objective):
     """Share of the steps over which the rates rise to their peak."""
     num_train_epochs: float = Field(1.0, gt=0)
     """Passes over the prompts, where max_steps is not given."""
-    max_steps: int = -1
+    max_steps: Steps = -1
     """Batches of answers; -1: as many as the epochs take."""
     rollout_batch_size: int = Field(64, gt=0)
     """Answers sampled for one step (InstructGPT: 512)."""
@@ -104,11 +105,11 @@ class Ppo(Objective):
     """End a step's gradient steps once the policy is this many nats a token from the rollout's."""
     max_grad_norm: float = Field(1.0, ge=0)
     """Gradients of policy and of value are each clipped to this norm; 0 for no clipping."""
-    adam_beta1: float = 0.9
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
     """Decay of Adam's first moment."""
-    adam_beta2: float = 0.95
+    adam_beta2: float = Field(0.95, ge=0, lt=1)
     """Decay of Adam's second moment (InstructGPT: 0.95)."""
-    adam_epsilon: float = 1e-8
+    adam_epsilon: float = Field(1e-8, ge=0)
     """Adam's epsilon."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay of the policy."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from pydantic import Field
+
 from harness.objectives.base import TrainerObjective
 
 
@@ -23,7 +25,7 @@ class Sft(TrainerObjective):
     layouts = ("messages", "prompt_completion", "text")
     keeps = ("last", "best")
 
-    learning_rate: float = 2e-5
+    learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate; an adapter usually wants ten times that of full fine-tuning."""
     completion_only_loss: bool = True
     """Leave the prompt out of the loss (rows of prompt and completion)."""
