@@ -240,7 +240,12 @@ def test_full_disk_and_exhausted_memory_are_named_as_such(
 
 def test_failed_cell_gives_exit_status_5_and_is_tried_again(workspace: Workspace) -> None:
     workspace.write(
-        overrides=[{"match": {"method": "full"}, "set": {"sft.args": {"lr_scheduler_kwargs": {"no_such": 1}}}}]
+        overrides=[
+            {
+                "match": {"method": "full"},
+                "set": {"sft.args": {"lr_scheduler_kwargs": {"no_such": 1}}},
+            }
+        ]
     )
     done = workspace.command("run", "suite.yaml", "--store", "store")
     assert done.returncode == 5, done.stderr
