@@ -11,7 +11,7 @@ from harness.compare.result import ALL, Comparison, Row
 from harness.compare.rows import Found, rows_of
 from harness.compare.scores import Reader
 from harness.compare.tax import taxes
-from harness.compare.variants import result_of
+from harness.compare.variants import result_of, succeeded
 from harness.compare.verdicts import adjusted
 from harness.plan import Plan, VariantPath
 from harness.plan_graph import learnt
@@ -24,17 +24,18 @@ def compare(
 ) -> Comparison:
     """Compare every variant with the baseline on the same examples.
 
-    Failed cells stay in the comparison with their reasons; they have no rows.
+    Failed cells stay in the comparison with their reasons; they have rows for what they have.
     """
     groups: dict[str, list[VariantPath]] = defaultdict(list)
     for path in planned.paths:
         groups[path.variant.group].append(path)
     variants = tuple(result_of(group, paths, records, store) for group, paths in groups.items())
-    good = {v.group for v in variants if v.status == "ok"}
+    good = {v.group for v in variants if v.has_result}
+    whole = {group: [succeeded(path, records) for path in paths] for group, paths in groups.items()}
     read = Reader(records, store, learnt(planned))
     scores = {
         group: {path.variant.seed: read(path) for path in paths}
-        for group, paths in groups.items()
+        for group, paths in whole.items()
         if group in good
     }
     return Comparison(
@@ -44,7 +45,7 @@ def compare(
         baseline=planned.baseline,
         variants=variants,
         rows=tuple(adjusted(rows_of(scores, planned.baseline))),
-        examples=tuple(examples(planned, groups, good, scores, store)),
+        examples=tuple(examples(whole, good, scores, store)),
         contamination=tuple(background.contamination(planned, records)),
         provenance=background.provenance(planned, records),
         data=tuple(background.data(planned, records)),
@@ -53,7 +54,7 @@ def compare(
         suite_text=planned.text,
         tuning=tuple(tuning.tunings(planned, records)),
         merged=tuple(_merged(planned, scores)),
-        taxes=tuple(taxes(groups, variants, records, read)),
+        taxes=tuple(taxes(whole, variants, records, read)),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.compare.result import Example
 from harness.compare.scores import Column, Scores
-from harness.plan import Plan, VariantPath
+from harness.plan import VariantPath
 from harness.stage import Stage
 from harness.store import Store
 
@@ -22,27 +22,27 @@ MIN_EXAMPLES = 20
 
 
 def examples(
-    planned: Plan,
     groups: Mapping[str, list[VariantPath]],
     good: set[str],
     scores: Mapping[str, Mapping[int, Mapping[Column, Scores]]],
     store: Store,
 ) -> Iterator[Example]:
-    """Test rows with the first seed's answers of every variant that has them.
+    """Test rows with the answers of every variant that has them, of its first seed that has.
 
     The first rows of each evaluation, in the data's order: as many as keep the number of answers
     within MAX_ANSWERS.
     """
-    entries = list(dict.fromkeys(e for p in planned.paths for e in p.generate))
+    entries = list(dict.fromkeys(e for own in groups.values() for p in own for e in p.generate))
     most = MAX_ANSWERS // max(1, len(good) * len(entries))
     most = min(MAX_EXAMPLES, max(MIN_EXAMPLES, most))
     for entry in entries:
         answers: dict[str, dict[str, dict[str, Any]]] = {}
         values: dict[str, dict[str, dict[str, float]]] = {}
         for group, paths in groups.items():
-            if group in good and entry in paths[0].generate:
-                answers[group] = _predictions(paths[0].generate[entry].path(store.root), most)
-                values[group] = _values(scores[group][paths[0].variant.seed], entry, most)
+            path = next((path for path in paths if entry in path.generate), None)
+            if group in good and path is not None:
+                answers[group] = _predictions(path.generate[entry].path(store.root), most)
+                values[group] = _values(scores[group][path.variant.seed], entry, most)
         if not answers:
             continue
         for identifier, line in next(iter(answers.values())).items():

@@ -98,7 +98,8 @@ class VariantResult:
     """A variant over its seeds: what it is, what it cost, how its answers ended.
 
     Attributes:
-        status: `ok`, or `failed` with the reasons of the stages that ended without a result.
+        status: `ok`; `failed` with the reasons of the stages that ended without a result; `partial`
+            where other stages of it have one.
         cost: means over seeds, in seconds, bytes and counts; None where not measured.
         generation: rates and lengths of its answers, by data entry.
         audit: checks of every training run.
@@ -119,6 +120,11 @@ class VariantResult:
     losses: tuple[tuple[tuple[int, float], ...], ...] = ()
     """(step, loss) of each training run."""
     elsewhere: bool = False
+
+    @property
+    def has_result(self) -> bool:
+        """Whether there is a figure of it to show."""
+        return self.status != "failed"
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,7 @@ class Comparison:
 
     @property
     def failed(self) -> tuple[VariantResult, ...]:
-        """Variants without a result."""
+        """Variants of which some stage ended without a result; those with figures included."""
         return tuple(v for v in self.variants if v.status != "ok")
 
     def row(self, group: str, metric: str, evaluation: str | None = None, slice: str = ALL) -> Row:

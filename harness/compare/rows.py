@@ -59,13 +59,18 @@ def _slices(scores: Found, column: Column) -> list[str]:
 
 def _cell_rows(scores: Found, column: Column, part: str, baseline: str) -> Iterator[Row]:
     cut = {
-        group: {seed: found[column].slice(part) for seed, found in seeds.items()}
+        group: {
+            seed: found[column].slice(part)
+            for seed, found in seeds.items()
+            if column in found and _has(found[column], part)
+        }
         for group, seeds in scores.items()
-        if all(column in found and _has(found[column], part) for found in seeds.values())
     }
-    drawn = _draw(cut)
+    drawn = _draw({group: seeds for group, seeds in cut.items() if seeds})
     for group, own in drawn.items():
         row = _alone(group, column, part, own)
+        if lost := len(scores[group]) - len(own):
+            row = replace(row, note=f"{lost} of {len(scores[group])} seeds have no result here")
         if group == baseline:
             yield row
         elif baseline not in drawn:

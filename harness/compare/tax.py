@@ -34,6 +34,9 @@ def taxes(
 ) -> list[Tax]:
     """One for each variant whose last stage goes on from another training.
 
+    Args:
+        groups: the paths of each variant as far as there are results.
+
     The differences of all of them are one family of Holm's, apart from the report's.
     """
     made: list[tuple[Tax, list[str], list[Row]]] = []
@@ -43,7 +46,7 @@ def taxes(
         if start is None:
             continue
         tax = Tax(variant.group, start.variant.group)
-        if variant.status != "ok":
+        if not variant.has_result:
             made.append((replace(tax, reason="; ".join(variant.reasons)), [], []))
         else:
             measured = list(_measured(tax, paths, records, read))
@@ -59,13 +62,9 @@ def _measured(
     tax: Tax, paths: Sequence[VariantPath], records: Mapping[str, Record], read: Reader
 ) -> Iterator[tuple[str, Row]]:
     """Kinds and rows of a variant, in the table's order, before Holm and the verdicts."""
-    own: Seeds = {path.variant.seed: read(path) for path in paths}
-    start = {
-        path.variant.seed: read(_succeeded(path.start, records))
-        for path in paths
-        if path.start is not None
-    }
-    first = paths[0]
+    own: Seeds = {path.variant.seed: read(path) for path in paths if path.scores}
+    start = {path.variant.seed: read(path.start) for path in paths if path.start is not None}
+    first = next(path for path in paths if path.scores)
     chosen = _chosen(first, _kinds(first, records), next(iter(own.values())))
     cut = {
         name: {seed: {c: found[c] for c in chosen if c in found} for seed, found in seeds.items()}
@@ -88,12 +87,6 @@ def _measured(
                 yield kind, replace(row, note="its start has no result here")
             else:
                 yield kind, row
-
-
-def _succeeded(path: VariantPath, records: Mapping[str, Record]) -> VariantPath:
-    """A start's scores as far as there are any: it need not be whole to be compared with."""
-    good = (s for s in path.scores if s.stage.key in records and records[s.stage.key].ok)
-    return replace(path, scores=tuple(good))
 
 
 def _kinds(path: VariantPath, records: Mapping[str, Record]) -> dict[Column, str]:

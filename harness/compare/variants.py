@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.compare.read import losses
@@ -37,7 +38,7 @@ def result_of(
         trained=first.method is not None,
         elsewhere=bool(first.checkpoint),
         seeds=tuple(p.variant.seed for p in paths),
-        status="failed" if failed else "ok",
+        status=_status(paths, records) if failed else "ok",
         reasons=tuple(dict.fromkeys(reasons)) or (("an input failed",) if failed else ()),
         cost=_known(cost) if first.checkpoint else cost,
         predicted=_means(
@@ -46,6 +47,26 @@ def result_of(
         generation=_generation(paths, records),
         audit=tuple(check for r in trained for check in r.metrics.get("audit", [])),
         losses=tuple(losses(p.train, store) for p in paths if p.train and records[p.train.key].ok),
+    )
+
+
+def _status(paths: list[VariantPath], records: Mapping[str, Record]) -> str:
+    """Of a variant some of whose stages failed: whether there are scores all the same."""
+    scored = any(records[s.stage.key].ok for path in paths for s in path.scores)
+    return "partial" if scored else "failed"
+
+
+def succeeded(path: VariantPath, records: Mapping[str, Record]) -> VariantPath:
+    """The path as far as there are results: it need not be whole to be compared with."""
+
+    def good(stage: Stage) -> bool:
+        return stage.key in records and records[stage.key].ok
+
+    return replace(
+        path,
+        generate={entry: stage for entry, stage in path.generate.items() if good(stage)},
+        scores=tuple(scored for scored in path.scores if good(scored.stage)),
+        start=None if path.start is None else succeeded(path.start, records),
     )
 
 

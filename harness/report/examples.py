@@ -54,7 +54,7 @@ def key_of(example: Example) -> str:
 def shown(comparison: Comparison) -> Shown:
     """As many examples as the page may hold, the first of each evaluation in turn."""
     scored = _metrics(comparison)
-    variants = [variant.group for variant in comparison.variants if variant.status == "ok"]
+    variants = [variant.group for variant in comparison.variants if variant.has_result]
     several = len({example.evaluation for example in comparison.examples}) > 1
     kept: list[dict[str, Any]] = []
     size = cut = 0

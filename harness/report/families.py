@@ -52,7 +52,7 @@ def sliced(comparison: Comparison) -> list[Sheet]:
 
 
 def _good(comparison: Comparison) -> list[VariantResult]:
-    return [variant for variant in comparison.variants if variant.status == "ok"]
+    return [variant for variant in comparison.variants if variant.has_result]
 
 
 def transfer(comparison: Comparison) -> Sheet:

@@ -56,7 +56,7 @@ def _cells(
 ) -> Iterator[str]:
     width = len(found) + len(MAIN_COSTS)
     yield escape(label(variant.group))
-    if variant.status != "ok":
+    if not variant.has_result:
         reason = label("; ".join(variant.reasons) or "no reason is known")
         yield rf"\multicolumn{{{width}}}{{l}}{{failed: {escape(reason)}}}"
         return

@@ -91,7 +91,7 @@ def payload(comparison: Comparison) -> dict[str, Any]:
 
     Empty where there are not two measures to weigh.
     """
-    numbered = [(n, v) for n, v in enumerate(comparison.variants, 1) if v.status == "ok"]
+    numbered = [(n, v) for n, v in enumerate(comparison.variants, 1) if v.has_result]
     made = measures(comparison, [variant for _, variant in numbered])
     if len(made) < 2:
         return {}

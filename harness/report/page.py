@@ -114,7 +114,7 @@ def _legend(comparison: Comparison) -> list[dict[str, Any]]:
     """The number, colour and shape of every variant that has a result."""
     found: list[dict[str, Any]] = []
     for number, variant in enumerate(comparison.variants, 1):
-        if variant.status == "ok" and len(found) < _LEGEND:
+        if variant.has_result and len(found) < _LEGEND:
             colour, shape = plots.mark(number)
             name = label(variant.group)
             found.append({"number": number, "colour": colour, "shape": shape, "name": name})

@@ -65,7 +65,7 @@ def marker(number: int) -> str:
 
 def tradeoffs(comparison: Comparison) -> list[Drawing]:
     """The headline metric against training time, and against memory, with their Pareto fronts."""
-    numbered = [(n, v) for n, v in enumerate(comparison.variants, 1) if v.status == "ok"]
+    numbered = [(n, v) for n, v in enumerate(comparison.variants, 1) if v.has_result]
     made = measures(comparison, [variant for _, variant in numbered])
     axes = default_axes(made)
     if axes is None:

@@ -87,15 +87,15 @@ def results(comparison: Comparison) -> Sheet:
     lines, axes = [], grouping(comparison)
     for number, variant in enumerate(comparison.variants, 1):
         first = (figure(str(number), number), _named(variant))
+        if variant.has_result:
+            own = [metric_cell(rows.get((variant.group, *column.key))) for column in found]
+            paid = [figure(cost.text(variant), cost.amount(variant)) for cost in priced]
+            same = variant.group == comparison.baseline
+            lines.append(Line((*first, *own, *paid), "", same, place(variant, axes)))
         if variant.status != "ok":
-            reason = "; ".join(line(reason) for reason in variant.reasons)
-            failed = reason or "no reason is known"
-            lines.append(Line(first, reason=failed, groups=place(variant, axes)))
-            continue
-        own = [metric_cell(rows.get((variant.group, *column.key))) for column in found]
-        paid = [figure(cost.text(variant), cost.amount(variant)) for cost in priced]
-        same = variant.group == comparison.baseline
-        lines.append(Line((*first, *own, *paid), "", same, place(variant, axes)))
+            reason = "; ".join(line(reason) for reason in variant.reasons) or "no reason is known"
+            told = f"in part: {reason}" if variant.has_result else reason
+            lines.append(Line(first, reason=told, groups=place(variant, axes)))
     return Sheet(
         "results",
         "Results",

@@ -22,7 +22,7 @@ def terminal_table(comparison: Comparison) -> str:
     """The answer, a line for each variant, and why cells failed; at most 100 columns."""
     parts = [_wrap(answer(comparison))]
     found = columns(comparison)
-    good = [variant for variant in comparison.variants if variant.status == "ok"]
+    good = [variant for variant in comparison.variants if variant.has_result]
     if found and good:
         parts.append(_blocks(_columns(comparison, main(comparison, _METRICS), good)))
     if len(found) > _METRICS:
@@ -105,7 +105,8 @@ def _block(block: Lines) -> str:
 
 def _failure(variant: VariantResult) -> str:
     reasons = "; ".join(line(reason) for reason in variant.reasons)
-    return _wrap(f"FAILED {label(variant.group)}: {reasons}", "  ")
+    part = " in part" if variant.has_result else ""
+    return _wrap(f"FAILED{part} {label(variant.group)}: {reasons}", "  ")
 
 
 def _wrap(text: str, indent: str = "") -> str:

@@ -65,7 +65,7 @@ def sensitivity(comparison: Comparison) -> list[plots.Drawing]:
     panels: dict[tuple[str, str, str], list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
     for number, variant in enumerate(comparison.variants, 1):
         for found in comparison.tuning:
-            if found["group"] == variant.group and variant.status == "ok":
+            if found["group"] == variant.group and variant.has_result:
                 for field in _numeric(found):
                     panels[field, found["metric"], found["evaluation"]].append((number, found))
     drawings = []
