@@ -65,6 +65,8 @@ class Split(BaseModel):
     of every turn of the assistant, after the true turns before it, resampled conversation by
     conversation; `numbered` also puts the turn's number into the row's group, so that tables show
     the first turns, the second ones ... `limit` and `rows` count conversations."""
+    roles: dict[str, Literal["user", "assistant", "system", "tool"]] = {}
+    """What the roles of chats mean, where they are not known by name: `{narrator: system}`."""
     delimiter: str = "\n\n"
     """What separates the documents of a text file."""
     rows: tuple[int, int | None] | None = None

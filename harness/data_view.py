@@ -11,6 +11,7 @@ from typing import Any, cast
 import click
 
 from harness import component
+from harness.data.cells import said
 from harness.errors import SuiteError, unknown
 from harness.objectives.base import Objective
 from harness.plan_graph import trained_by
@@ -181,7 +182,7 @@ def _turns(data: Stage, rows: int, opened: Opened) -> Iterator[str]:
         group = f" ({line(row['group'])})" if row["group"] else ""
         yield f"\nrow {line(row['id'])}{group}, in the conversation {line(row['cluster'])}"
         for message in row["messages"][:-1]:
-            yield f"  {line(message['role'])}: {line(message['content'])}"
+            yield f"  {line(message['role'])}: {line(said(message))}"
         yield f"  asked for: {' | '.join(line(reference) for reference in row['references'])}"
 
 

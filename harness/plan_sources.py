@@ -99,6 +99,8 @@ class Sources:
             fields = spec.model_dump(exclude=_NOT_HASHED)
             if spec.turns == "last":
                 del fields["turns"]  # rows read before there was a choice are the same rows
+            if not spec.roles:
+                del fields["roles"]
             if self.limit is not None:
                 fields["limit"] = min(self.limit, fields["limit"] or self.limit)
             content = (

@@ -237,14 +237,14 @@ def test_alpaca_has_its_papers_template_or_becomes_a_chat() -> None:
         ({"messages": [BOT]}, "`messages` holds no question"),
         ({"messages": "hello"}, "`messages` is no list of messages"),
         ({"messages": [USER, {"role": "assistant", "content": None}]},
-         "a message of `messages` lacks its role or its text"),
+         "a message of `messages` lacks its text"),
         ({"prompt": "q", "completion": ""}, "empty"),
         ({"prompt": " ", "completion": "a"}, "empty prompt"),
         ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are equal"),
         ({"chosen": [USER, BOT], "rejected": [BOT]},
          "chosen and rejected do not answer the same question"),
-        ({"conversations": [HUMAN, {"from": "tool", "value": "x"}]},
-         "a role of `conversations` is none of"),
+        ({"conversations": [HUMAN, {"from": "narrator", "value": "x"}]},
+         "a role is 'narrator', and chat templates know"),
     ],
 )  # fmt: skip
 def test_unusable_row_is_dropped_with_its_reason_and_kept_as_its_example(

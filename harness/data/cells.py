@@ -1,26 +1,24 @@
-"""Cells of raw rows: texts and messages, or the reason why not."""
+"""Cells of raw rows as text, or the reason why not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Mapping
 from typing import Any
-
-Chat = list[dict[str, str]]
-ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "system": "system",
-}
-"""How sharegpt and hh_rlhf name who speaks, and what that is in a chat template."""
 
 
 class Unusable(Exception):
     """A row that cannot be brought into its layout; the message is the reason it is counted by."""
+
+
+def without_nan(value: Any) -> Any:
+    """The value with None in place of every NaN: tables write an empty cell so."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, Mapping):
+        return {name: without_nan(part) for name, part in value.items()}
+    return [without_nan(part) for part in value] if isinstance(value, list) else value
 
 
 def string(row: Mapping[str, Any], column: str) -> str:
@@ -33,44 +31,18 @@ def string(row: Mapping[str, Any], column: str) -> str:
     return str(value)
 
 
-def messages(value: Any, column: str, *, ends: str | None) -> Chat:
-    """A chat of role and content, or of from and value; `ends`: the role of its last turn."""
-    if isinstance(value, Mapping):
-        value = [value]
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise Unusable(f"`{column}` is no list of messages")
-    chat = []
-    for message in value:
-        if not isinstance(message, Mapping):
-            raise Unusable(f"`{column}` is no list of messages")
-        role = message.get("role") or ROLES.get(str(message.get("from")), message.get("from"))
-        content = message.get("content", message.get("value"))
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise Unusable(f"a message of `{column}` lacks its role or its text")
-        if "from" in message and message["from"] not in ROLES:
-            raise Unusable(f"a role of `{column}` is none of {', '.join(ROLES)}")
-        chat.append({"role": role, "content": content})
-    if ends is not None and chat[-1]["role"] != ends:
-        raise Unusable(f"`{column}` does not end with the {ends}")
-    return chat
-
-
-def prompt_of(row: Mapping[str, Any], column: str = "prompt") -> Any:
-    """A prompt as it stands: text, or messages."""
-    value = row.get(column)
-    return messages(value, column, ends=None) if isinstance(value, list) else string(row, column)
-
-
-def side(row: Mapping[str, Any], column: str, like: Any) -> Any:
-    """An answer in the form its prompt has."""
-    if isinstance(like, str):
-        return string(row, column)
-    value = row.get(column)
-    if isinstance(value, str):
-        return [{"role": "assistant", "content": value}]
-    return messages(value, column, ends="assistant")
-
-
 def content(value: Any) -> str:
-    """A string, or what the last message of a chat says."""
-    return value if isinstance(value, str) else str(value[-1]["content"]) if value else ""
+    """A string, or what the last message of a chat says; of one that calls tools and says nothing,
+    the calls as JSON."""
+    if isinstance(value, str):
+        return value
+    return said(value[-1]) if value else ""
+
+
+def said(message: Mapping[str, Any]) -> str:
+    """What a message says; of one that calls tools and says nothing, the calls as JSON."""
+    text = str(message.get("content") or "")
+    calls = message.get("tool_calls")
+    if text.strip() or not calls:
+        return text
+    return json.dumps([call.get("function", call) for call in calls], ensure_ascii=False)

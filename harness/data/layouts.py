@@ -4,7 +4,7 @@ Normal rows hold one of these sets of columns; a prompt, an answer and its rival
 all lists of messages (`role`, `content`):
 
     text                  text
-    messages              messages
+    messages              messages; perhaps tools, documents, chat_template_kwargs
     prompt_completion     prompt, completion
     prompt                prompt
     preference            prompt, chosen, rejected; perhaps dimension, chosen_score, rejected_score
@@ -22,7 +22,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.data.cells import ROLES, Chat, Unusable, content, messages, prompt_of, side, string
+from harness.data.cells import Unusable, content, string
+from harness.data.messages import (
+    ROLES,
+    Chat,
+    messages,
+    prompt_of,
+    require_trained,
+    side,
+    template_columns,
+)
 from harness.data.preferences import Reading, dimension, pair_scores, ranked, scored
 
 Row = Mapping[str, Any]
@@ -85,7 +94,8 @@ def normal(row: Row, layout: str, *, chat: bool, reading: Reading | None = None)
         raise Unusable("empty")
     if "prompt" in found and not content(found["prompt"]).strip():
         raise Unusable("empty prompt")
-    return found
+    chats = isinstance(found.get("messages", found.get("prompt")), list)
+    return {**found, **template_columns(row)} if chats else found
 
 
 _ANSWERS = ("text", "messages", "completion", "chosen", "rejected")
@@ -99,7 +109,7 @@ def _chat(row: Row, chat: bool) -> dict[str, Any]:
     turns = messages(row.get("messages"), "messages", ends="assistant")
     if len(turns) < 2:
         raise Unusable("`messages` holds no question")
-    return {"messages": turns}
+    return {"messages": require_trained(turns)}
 
 
 def _pair(row: Row, chat: bool) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.data.cells import Unusable, content
+from harness.data.cells import Unusable, content, without_nan
 from harness.data.layouts import detect, normal
+from harness.data.messages import with_roles
 from harness.data.preferences import OPTIONAL, Reading, best, gathered
 from harness.data.read import read
 from harness.data.render import layout_of
@@ -114,9 +115,12 @@ def _bring_into_layout(
     layout, form, checked = config["layout"], None, False
     used: list[tuple[int, Row]] = []
     reading = Reading(config["scale"], config["weights"])
+    roles = config.get("roles") or {}
+    taken = {str(row["id"]) for _, row in kept if _given(row.get("id"))}
     for index, (number, row) in enumerate(kept):
         try:
-            mapped = _mapped(row, config["map"], where)
+            mapped = _mapped(without_nan(row), config["map"], where)
+            mapped = with_roles(mapped, roles) if roles else mapped
             layout = layout or _detected(mapped, where)
             if not checked:
                 reading.require(mapped, layout, where)
@@ -129,7 +133,9 @@ def _bring_into_layout(
         except Unusable as reason:
             _unusable(found, str(reason), [(number, row)], config, where)
             continue
-        found.rows.append({**_identified(mapped, index), **columns, **_references(mapped, columns)})
+        found.rows.append(
+            {**_identified(mapped, index, taken), **columns, **_references(mapped, columns)}
+        )
         used.append((number, row))
     if layout == "scored":
         found.rows, left_out = gathered(found.rows)
@@ -148,8 +154,9 @@ def _unusable(
     """Drop and count, or raise, as the suite says."""
     if config["unusable"] == "error":
         number, row = numbered[0]
-        name = f"row {row['id']}" if "id" in row else f"row number {number}"
-        raise DataError(f"{name}: {reason}", where=where, fix="mend it, or set `unusable: drop`")
+        known, place = _given(row.get("id")), f"row number {number}"
+        told = f"row {row['id']}: {reason} ({place})" if known else f"{place}: {reason}"
+        raise DataError(told, where=where, fix="mend it, or set `unusable: drop`")
     found.drop(reason, numbered)
 
 
@@ -178,8 +185,19 @@ def _detected(row: Row, where: str) -> str:
     return layout
 
 
-def _identified(row: Row, index: int) -> Row:
-    identifier = str(row.get("id", index))
+def _given(value: Any) -> bool:
+    """Whether a cell holds something: neither empty, nor the NaN of a table's empty cell."""
+    return value not in (None, "") and value == value
+
+
+def _identified(row: Row, index: int, taken: Collection[str]) -> Row:
+    """Id, cluster and group; a row without an id is numbered.
+
+    Args:
+        taken: the ids that rows come with.
+    """
+    numbered = f"row {index}" if str(index) in taken else str(index)
+    identifier = str(row["id"]) if _given(row.get("id")) else numbered
     return {
         "id": identifier,
         "cluster": str(row.get("cluster") or identifier),
@@ -190,8 +208,9 @@ def _identified(row: Row, index: int) -> Row:
 def _references(row: Row, columns: Row) -> Row:
     """The references a row comes with, else the answer it trains on."""
     given = row.get("references")
-    if given:
-        return {"references": [given] if isinstance(given, str) else list(given)}
+    listed = given if isinstance(given, list | tuple) else [given]
+    if told := [str(text) for text in listed if _given(text)]:
+        return {"references": told}
     for name in ("messages", "completion", "chosen"):
         if name in columns and columns.get("label", True):
             return {"references": [content(columns[name])]}

@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.data.cells import Unusable, content, prompt_of, side
+from harness.data.cells import Unusable, content
+from harness.data.messages import prompt_of, side
 from harness.errors import DataError
 
 Row = Mapping[str, Any]
 LAYOUTS = ("ranked", "scored")
 """Layouts whose answers may be scored in several dimensions."""
-OPTIONAL = frozenset({"dimension", "chosen_score", "rejected_score", "ranks", "scores"})
+OPTIONAL = frozenset({"dimension", "chosen_score", "rejected_score", "ranks", "scores", "tools",
+                      "documents", "chat_template_kwargs"})  # fmt: skip
 """Columns that one row of a layout may have and another not."""
 
 

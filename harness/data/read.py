@@ -57,7 +57,9 @@ def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[Row]:
         raise DataError(f"{path} cannot be read as {kind}: {error}", where=where) from None
 
 
-def _open(path: Path, encoding: str = "utf-8", newline: str | None = None) -> TextIO:
+def _open(path: Path, newline: str | None = None) -> TextIO:
+    """A text file, in UTF-8 with or without the mark that some editors put before it."""
+    encoding = "utf-8-sig"
     if path.suffix == ".gz":
         return cast(TextIO, gzip.open(path, "rt", encoding=encoding, newline=newline))
     return path.open(encoding=encoding, newline=newline)
@@ -94,7 +96,7 @@ def _is_table(value: Any) -> bool:
 
 def _csv(path: Path, config: Mapping[str, Any], delimiter: str = ",") -> Iterator[Row]:
     csv.field_size_limit(_LONGEST_CELL)  # the default refuses documents over 128 KiB
-    with _open(path, encoding="utf-8-sig", newline="") as handle:
+    with _open(path, newline="") as handle:
         reader = csv.DictReader(handle, delimiter=delimiter, strict=True)
         for row in reader:
             if None in row or None in row.values():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.data.cells import said
 from harness.data.render import answer, layout_of, question
 
 Row = Mapping[str, Any]
@@ -58,5 +59,5 @@ def _bytes(value: Any) -> int:
     if isinstance(value, str):
         return len(value.encode())
     if isinstance(value, Mapping):
-        return len(value["content"].encode())
+        return len(said(value).encode())
     return sum(_bytes(part) for part in value)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.data.cells import said
+
 Row = Mapping[str, Any]
 _NUMBER = re.compile(r"(?:^|, )turn \d+\Z")
 
@@ -28,7 +30,7 @@ def by_turn(row: Row, *, numbered: bool) -> Iterator[dict[str, Any]]:
             continue
         number += 1
         last = place + 1 == len(messages)
-        if not last and (not asked or not message["content"].strip()):
+        if not last and (not asked or not said(message).strip()):
             continue
         turn = f"turn {number}"
         yield {
@@ -38,7 +40,7 @@ def by_turn(row: Row, *, numbered: bool) -> Iterator[dict[str, Any]]:
             if numbered
             else row["group"],
             "messages": messages[: place + 1],
-            "references": row["references"] if last else [message["content"]],
+            "references": row["references"] if last else [said(message)],
         }
 
 
