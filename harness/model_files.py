@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from harness.errors import ModelError
 from harness.generation_defaults import asked_by, plain_config
 from harness.model_checks import require_whole_model
+from harness.precision import in_float32
 from harness.stage import digest_json
 
 _HASHED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
@@ -144,6 +145,8 @@ class ModelRef:
             **options,
         )
         model.generation_asks = asks
+        if head == "score" and isinstance(getattr(model, "score", None), torch.nn.Linear):
+            in_float32(model.score)
         if head == "score" and self._has_tokenizer():
             # It finds a row's end by it, whatever else the model's config names.
             model.config.get_text_config().pad_token_id = self.tokenizer().pad_token_id

@@ -21,6 +21,7 @@ from harness.plan_graph import (
     named_starts,
     trained_rows,
 )
+from harness.plan_precision import coarse_trainings
 from harness.plan_recipe import START, Recipes, refuse_pairs
 from harness.plan_scores import Scoring, start_of
 from harness.plan_sources import Sources
@@ -102,9 +103,20 @@ class _Planner:
             contamination=tuple(self._contamination(paths)),
             data=dict(self.sources.data),
             models=dict(self.sources.models),
-            warnings=(*self.checkpoints.warnings(), *self.sources.warnings()),
+            warnings=(
+                *self.checkpoints.warnings(),
+                *self.sources.warnings(),
+                *self._coarse(variants),
+            ),
             judges=tuple(self.scoring.judges.values()),
             checks=self._checks(paths),
+        )
+
+    def _coarse(self, variants: Sequence[Variant]) -> tuple[str, ...]:
+        return coarse_trainings(
+            (made.group, made.method, str(self.sources.model_config(made.model)["dtype"]))
+            for made in variants
+            if made.method is not None and made.objective is not None
         )
 
     def _tuned_path(self, variant: Variant) -> VariantPath:

@@ -14,6 +14,7 @@ from harness.objectives.base import Objective
 from harness.pairs import lacking, refusal_of
 from harness.plan_feedback import labels_of
 from harness.plan_graph import STAGE_VERSIONS
+from harness.plan_precision import refuse_dtype
 from harness.plan_reference import REFERENCE, reference_of
 from harness.plan_sources import Sources
 from harness.predict import predict_train
@@ -150,6 +151,10 @@ class Recipes:
             "seed": variant.seed,
             "data_seed": variant.seed,
         }
+        refuse_dtype(
+            made.method, objective, config["model"]["dtype"], config["device"],
+            f"{self.sources.file}: models.{variant.model}",
+        )  # fmt: skip
         reference = reference_of(
             made.method, objective, config, inputs["train"], before, own_locators,
             self.suite, self.sources, variant.model,

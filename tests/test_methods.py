@@ -11,6 +11,7 @@ from harness import component
 from harness.errors import ModelError, SuiteError
 from harness.methods.base import Method
 from harness.model_files import ModelRef
+from harness.precision import MasterWeights
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("full", {}),
@@ -83,6 +84,7 @@ def test_formulas_count_and_weigh_what_trains(tiny_model: Path, case: str, dtype
     method, ref = of(case), ModelRef(str(tiny_model), dtype, "cpu")
     info = method.describe(method.load(ref))
     model = attach(method, ref)
+    MasterWeights(model.parameters())
     trained = [p for p in model.parameters() if p.requires_grad]
     assert method.count_trainable(info) == sum(p.numel() for p in trained) > 0
     weights = sum(p.numel() * p.element_size() for p in model.parameters())

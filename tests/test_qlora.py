@@ -29,18 +29,21 @@ def quantised(base: Any) -> dict[str, Any]:
     return {n: p for n, p in base.named_parameters() if type(p).__name__ == "Params4bit"}
 
 
-def test_state_is_half_a_byte_a_weight_and_bfloat16_adapters() -> None:
+def test_state_is_half_a_byte_a_weight_and_adapters_in_their_dtype() -> None:
     shapes = {"model.embed_tokens.weight": (100, 64), "model.layers.0.q_proj.weight": (64, 128)}
     info = ModelInfo("", None, {}, {}, {**shapes, "model.norm.weight": (64,)})
     adapter = 4 * (64 + 128)
-    assert Qlora(r=4).state_bytes(info, "bfloat16") == {
-        "weights": 64 * 128 // 2 + 4 * (100 * 64 + 64) + 2 * adapter,
-        "gradients": 2 * adapter,
-        "optimizer": 4 * adapter,
-    }
+    base = 64 * 128 // 2 + 4 * (100 * 64 + 64)
+    for dtype, size in (("float32", 4), ("bfloat16", 2)):
+        assert Qlora(r=4, adapter_dtype=dtype).state_bytes(info, "bfloat16") == {
+            "weights": base + size * adapter,
+            "gradients": size * adapter,
+            "optimizer": 2 * size * adapter,
+        }
     assert scale_bytes(info) == 64 * 128 // 64 + 4 + 4 * 273
     magnitudes = 64  # stay in float32
-    state = Qlora(r=4, use_dora=True).state_bytes(info, "bfloat16")
+    coarse = Qlora(r=4, use_dora=True, adapter_dtype="bfloat16")
+    state = coarse.state_bytes(info, "bfloat16")
     assert state is not None
     assert state["gradients"] == 2 * adapter + 4 * magnitudes
 
@@ -154,8 +157,8 @@ def gradients(model: Any) -> Any:
     ("dtype", "options"),
     [
         ("float32", {}),
-        ("float32", {"use_dora": True}),
-        ("float32", {"adapter_dtype": "float32"}),
+        ("float32", {"use_dora": True, "adapter_dtype": "bfloat16"}),
+        ("float32", {"adapter_dtype": "bfloat16"}),
         ("bfloat16", {}),
     ],
 )
@@ -229,7 +232,10 @@ def test_training_equals_plain_trl_and_peft(workspace: Workspace, tiny_model: Pa
 
     objective = dict(workspace.tree["matrix"]["objective"][0]["sft"], max_steps=STEPS)
     workspace.write(
-        matrix={"method": [{"qlora": {"r": 4}}], "objective": [{"sft": objective}]},
+        matrix={
+            "method": [{"qlora": {"r": 4, "adapter_dtype": "bfloat16"}}],  # as TRL has it
+            "objective": [{"sft": objective}],
+        },
         scorers=["exact_match"],
     )
     outcome = workspace.run()

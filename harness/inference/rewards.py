@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from harness.data.render import chat_ids, common_prefix, prompt_row, with_eos
 from harness.errors import StageFailed
 from harness.inference.batches import budget_batches, padded
 from harness.inference.context import context_of
+from harness.precision import autocast, is_short
 
 
 def answered_ids(
@@ -120,8 +120,6 @@ def require_all(
 
 
 def _precision(model: Any) -> Any:
-    import torch
-
-    if any(p.dtype == torch.bfloat16 for p in model.parameters()):
-        return torch.autocast(model.device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+    short = {str(p.dtype) for p in model.parameters() if is_short(p.dtype)}
+    dtype = short.pop().removeprefix("torch.") if short else "float32"
+    return autocast(dtype, model.device.type)

@@ -41,6 +41,15 @@ class PeftMethod(Method):
             return load_adapter(self.attach(base, also_train), checkpoint, also_train)
         return PeftModel.from_pretrained(base, checkpoint, is_trainable=True)
 
+    def refill(self, model: Any, checkpoint: Path, also_train: tuple[str, ...] = ()) -> None:
+        from peft import get_peft_model_state_dict, load_peft_weights
+
+        saved = load_peft_weights(str(checkpoint))
+        # The model's own tensors, under the names that PEFT saves them by.
+        for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items():
+            if name in saved:
+                tensor.copy_(saved[name])
+
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
         return self.put_on(self.load(ref, head_of(checkpoint)), checkpoint)
 

@@ -75,6 +75,19 @@ class Method(Component):
         """
         raise NotImplementedError
 
+    def refill(self, model: Any, checkpoint: Path, also_train: tuple[str, ...] = ()) -> None:
+        """Once more the checkpoint's values into a model that `resume` gave, where what trains was
+        made float32 since: the first time they were rounded to the model's dtype."""
+        raise NotImplementedError
+
+    def keeps_float32(self) -> bool:
+        """Whether what trains is float32 whatever the model's dtype (see `harness.precision`)."""
+        return True
+
+    def gates(self, model: Any) -> dict[str, str]:
+        """Trainable tensor -> another, through which its gradient passes: none while that is 0."""
+        return {}
+
     def save(self, model: Any, folder: Path) -> None:
         """Write the checkpoint in the format of the library that others will load it with."""
         model.save_pretrained(folder)

@@ -77,6 +77,13 @@ class Bottleneck(PeftMethod):
         self.working_part()
         return super().put_on(model, checkpoint, name)
 
+    def gates(self, model: Any) -> dict[str, str]:
+        """Down waits for up, which starts at 0."""
+        names = {name for name, p in model.named_parameters() if p.requires_grad}
+        ups = {n: n.replace("bottleneck_down", "bottleneck_up") for n in names}
+        gated = {n: f"{up.rpartition('.')[0]}.weight" for n, up in ups.items() if up != n}
+        return {name: up for name, up in gated.items() if up in names}
+
     def count_trainable(self, info: ModelInfo) -> int | None:
         width = residual_width(info.config, info.shapes)
         if not info.shapes or width is None:

@@ -18,13 +18,21 @@ if TYPE_CHECKING:
 class Full(Method):
     """Every weight of the model moves.
 
-    Trainable parameters: all N of them. State in a dtype of s bytes: s N of weights, s N of
-    gradients and 2 s N of AdamW's two moments (16 bytes a parameter in float32).
+    Trainable parameters: all N of them. State: 4 N bytes of weights, 4 N of gradients and 8 N of
+    AdamW's two moments, whatever the model's dtype; its checkpoints are float32. With
+    `master_weights: false` all of it is in that dtype, of s bytes: 4 s N.
     """
 
     traits = frozenset({"packing", "gradient_checkpointing", "resume", "new_head", "merge", "copy"})
 
     adapts = False
+
+    master_weights: bool = True
+    """Train in float32, and compute in the model's dtype. `false` trains in that dtype alone: half
+    the memory in bfloat16, where steps much smaller than a weight are lost in its rounding."""
+
+    def keeps_float32(self) -> bool:
+        return self.master_weights
 
     def lacks(self) -> dict[str, str]:
         return {
@@ -47,6 +55,11 @@ class Full(Method):
     ) -> PreTrainedModel:
         _load_weights(base, checkpoint, also_train)
         return self.attach(base)
+
+    def refill(
+        self, model: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
+    ) -> None:
+        _load_weights(model, checkpoint, also_train)
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
         head = "score" if _scores(checkpoint) else "lm"
@@ -82,7 +95,7 @@ class Full(Method):
     def state_bytes(self, info: ModelInfo, dtype: str) -> dict[str, int] | None:
         if info.parameters is None:
             return None
-        size = info.parameters * BYTES[dtype]
+        size = info.parameters * (4 if self.master_weights else BYTES[dtype])
         return {"weights": size, "gradients": size, "optimizer": 2 * size}
 
 

@@ -99,6 +99,12 @@ class Lora(PeftMethod):
             **self.model_dump(include=set(Lora.model_fields)),
         )
 
+    def gates(self, model: Any) -> dict[str, str]:
+        """A and B gate each other: whichever starts at 0 lets the other wait for its first step."""
+        names = [name for name, p in model.named_parameters() if p.requires_grad]
+        pairs = {name: _other(name) for name in names}
+        return {name: other for name, other in pairs.items() if other != name and other in pairs}
+
     def count_trainable(self, info: ModelInfo) -> int | None:
         if not info.shapes or self.bias != "none":
             return None
@@ -108,3 +114,11 @@ class Lora(PeftMethod):
                 d_in, d_out = sides(info, shape)
                 total += self.r * (d_in + d_out) + (d_out if self.use_dora else 0)
         return total
+
+
+def _other(name: str) -> str:
+    """The name of the A that goes with a B, or of the B that goes with an A; else its own."""
+    for a, b in ((".lora_A.", ".lora_B."), (".lora_embedding_A.", ".lora_embedding_B.")):
+        if a in name or b in name:
+            return name.replace(a, b) if a in name else name.replace(b, a)
+    return name

@@ -26,12 +26,11 @@ class Qlora(Lora):
 
     The linear layers inside the blocks are quantised as they are read and computed in the suite's
     dtype; embeddings, norms and the head stay whole, in float32, as PEFT prepares them. The adapter
-    trains in bfloat16, as in the paper and in TRL (DoRA's magnitudes in float32), unless
-    `adapter_dtype` says otherwise.
+    trains in float32, unless `adapter_dtype` says otherwise (DoRA's magnitudes always do).
 
     Trainable parameters: as `lora`'s. State: for Q quantised and U other base parameters, Q / 2 + 4
-    U bytes of weights (and about Q / 64 more of scales, which are no parameters), and 8 bytes for
-    each of the adapter's (bfloat16 weight, gradient and AdamW's two moments; 16 in float32).
+    U bytes of weights (and about Q / 64 more of scales, which are no parameters), and 16 bytes for
+    each of the adapter's (float32 weight, gradient and AdamW's two moments; 8 in bfloat16).
     """
 
     VERSION = 1
@@ -40,9 +39,12 @@ class Qlora(Lora):
 
     init_lora_weights: Literal[True, "gaussian"] = True
     """As in PEFT; both start at the base exactly. PiSSA and OLoRA need whole weights."""
-    adapter_dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """What the adapter trains in. A CPU without bfloat16 instructions multiplies float32 far
-    faster."""
+    adapter_dtype: Literal["bfloat16", "float32"] = "float32"
+    """What the adapter trains in: float32 as every method's, or bfloat16 as in the paper and in
+    TRL, where steps much smaller than a weight are lost in its rounding."""
+
+    def keeps_float32(self) -> bool:
+        return self.adapter_dtype == "float32"
 
     def load(self, ref: ModelRef, head: Head = "lm") -> PreTrainedModel:
         import torch
@@ -74,8 +76,8 @@ class Qlora(Lora):
         return self._cast(super().put_on(model, checkpoint, name))
 
     def _cast(self, model: Any) -> Any:
-        """The adapter in its dtype, as TRL has it on a quantised base; here from the start, so that
-        a checkpoint reloads to the same arithmetic, whatever trained it."""
+        """The adapter in its dtype from the start, so that a checkpoint reloads to the same
+        arithmetic, whatever trained it."""
         import torch
 
         for name, parameter in model.named_parameters():

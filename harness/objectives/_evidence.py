@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from harness.objectives._movement import Watch
 from harness.objectives.base import Evidence
 
-_BATCHES, _STEPS = 2, 20
+_BATCHES = 2
 _SHOWN = ("input_ids", "attention_mask", "labels")
 
 
 class Witness(TrainerCallback):
     """Looks at what enters the model and at the gradients, and touches neither.
 
-    Gradients are watched until each trainable tensor has had one that is not zero, for 20 steps at
-    most: LoRA's A has none before B has left its zeros.
+    Args:
+        gates: as `Watch` has them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gates: Mapping[str, str]) -> None:
         self._batches: list[dict[str, list[list[int]]]] = []
-        self._waiting: set[str] | None = None
-        self._steps, self._signal = 0, False
+        self._gates, self._watch = gates, Watch({}, {})
         self._hook: Any = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         model = kwargs["model"]
-        self._waiting = {name for name, p in model.named_parameters() if p.requires_grad}
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._watch = Watch(trained, self._gates)
         self._hook = model.register_forward_pre_hook(self._look, with_kwargs=True)
 
     def _look(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -43,14 +45,7 @@ class Witness(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if not self._waiting or self._steps >= _STEPS:
-            return
-        self._steps += 1
-        for name, parameter in kwargs["model"].named_parameters():
-            gradient = parameter.grad if name in self._waiting else None
-            if gradient is not None and bool(torch.any(gradient != 0)):
-                self._waiting.discard(name)
-                self._signal = True
+        self._watch.look(kwargs["optimizer"])
 
     def close(self) -> None:
         """Take the hook off the model."""
@@ -62,6 +57,8 @@ class Witness(TrainerCallback):
         """What was seen."""
         return Evidence(
             batches=tuple(self._batches),
-            without_gradient=tuple(sorted(self._waiting or ())),
-            signal=self._signal,
+            without_gradient=self._watch.without_gradient,
+            behind_gates=self._watch.behind_gates,
+            signal=self._watch.signal,
+            due=self._watch.due,
         )

@@ -21,6 +21,7 @@ from harness.objectives._shown import pairs_by_row, sequences
 from harness.objectives._trainer import run
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.reward import Reward
+from harness.precision import autocast
 
 Group = dict[str, Any]
 _COLUMNS = ["candidates", "places", "margins", "weights"]
@@ -52,7 +53,10 @@ def train(objective: Reward, job: TrainJob) -> TrainResult:
         )
 
     result = run(make, objective, replace(job, rows=list(groups)))
-    measured = figures(job.model, held_out, GroupCollator(pad)) if held_out else {}
+    measured: dict[str, float] = {}
+    if held_out:
+        with autocast(job.dtype, job.device):
+            measured = figures(job.model, held_out, GroupCollator(pad))
     pairs = {"prompts": len(groups), "pairs": sum(len(g["places"]) for g in groups)}
     left_out = {f"left_out/{reason}": float(n) for reason, n in counts.items()}
     return replace(result, metrics={**result.metrics, **pairs, **left_out, **measured})

@@ -36,9 +36,11 @@ class TrainJob:
         reward_model: scores a prompt with its answer: a sequence classifier of one label (with the
             policy's vocabulary), or reward_model(prompts, answers) -> numbers, of token ids each.
         reward_tokenizer: the reward model's; None where it is known to be the policy's.
-        value_model: makes a plain copy of the reward model, all of it trainable; None: copy it.
+        value_model: makes a plain copy of the reward model, in float32; None: copy it.
         reference_file: log-probabilities of the starting policy, as `Objective.reference` wrote
             them; None: the trainer computes them itself.
+        gates: a trainable tensor -> another, through which its gradient passes: none can while that
+            is all zeros, as LoRA's B is at the start.
     """
 
     model: Any
@@ -62,6 +64,7 @@ class TrainJob:
     reward_tokenizer: Any = None
     value_model: Callable[[], Any] | None = None
     reference_file: Path | None = None
+    gates: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,18 @@ class Evidence:
 
     Attributes:
         batches: what entered the model: input_ids, attention_mask and labels, as lists of rows.
-        without_gradient: trainable tensors that had no gradient but zero.
+        without_gradient: trainable tensors that had no gradient but zero, and could have had one.
+        behind_gates: those that could have none yet, as the job's `gates` say.
         signal: whether any tensor had one; without it (all rewards equal, say) nothing can be told.
+        due: name -> which of a tensor's places, as `_movement.spread` chooses them, a step of
+            float32 AdamW moves; only of tensors that such an optimizer moves.
     """
 
     batches: tuple[Mapping[str, list[list[int]]], ...] = ()
     without_gradient: tuple[str, ...] = ()
+    behind_gates: tuple[str, ...] = ()
     signal: bool = False
+    due: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,8 @@ class Objective(Component):
     """Whether it reads the prompts of its rows alone."""
     measures: ClassVar[bool] = False
     """Whether it measures on its data entry's validation rows, where there are any."""
+    scales_loss: ClassVar[bool] = False
+    """Whether its trainer scales the loss, without which float16 loses small gradients."""
     predictable: ClassVar[bool] = True
     """Whether the formulas of one forward and one backward pass a row say what it costs."""
 
@@ -219,6 +229,7 @@ class TrainerObjective(Objective):
 
     trainer_config: ClassVar[str] = ""
     """`module:Class` of the arguments that the trainer behind it takes; empty: not to be told."""
+    scales_loss = True
     keeps: ClassVar[tuple[str, ...]] = ("last",)
     """Checkpoint policies; `best` asks that its trainer is given the job's validation rows."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from harness.job import Job
 from harness.methods.base import Method
 from harness.model_files import ModelRef
 from harness.objectives.base import Objective
+from harness.precision import MasterWeights
 from harness.stages import _audit
 from harness.stages._subject import CHECKPOINT, model_beside, require_files
 
@@ -54,13 +55,20 @@ def starting_point(job: Job) -> Path | None:
     return checkpoint
 
 
-def trainable(method: Method, objective: Objective, base: Any, start: Path | None) -> Any:
-    """The model to train: a fresh adapter on the base, or the start's own, trainable again."""
+def trainable(
+    method: Method, objective: Objective, base: Any, start: Path | None
+) -> tuple[Any, MasterWeights]:
+    """The model to train: a fresh adapter on the base, or the start's own, trainable again. What
+    trains is float32 from here on, and as exact as the start's checkpoint has it."""
+    also = (objective.also_train,) if objective.also_train else ()
     if start is None:
-        return method.attach(base, objective.also_train)
-    if objective.also_train:
-        return method.resume(base, start, objective.also_train)
-    return method.resume(base, start)
+        model = method.attach(base, objective.also_train)
+    else:
+        model = method.resume(base, start, *also)
+    masters = MasterWeights(model.parameters() if method.keeps_float32() else ())
+    if masters.raised and start is not None:
+        method.refill(model, start, *also)
+    return model, masters
 
 
 def starts_there(
@@ -94,6 +102,7 @@ def _reward(job: Job, found: Given) -> None:
     method, ref, checkpoint = model_beside(job, REWARD)
     found.reward_model = method.load_trained(ref, checkpoint).eval().requires_grad_(False)
     found.reward_tokenizer = ref.tokenizer()
-    found.value_model = lambda: method.merged(ref, checkpoint)
+    whole = replace(ref, dtype="float32")  # it trains
+    found.value_model = lambda: method.merged(whole, checkpoint)
     state = {name: p.detach() for name, p in found.reward_model.named_parameters()}
     found.keep("reward model", state)

@@ -45,12 +45,13 @@ def run(job: Job) -> dict[str, Any]:
         rows, lengths, _ = fitting(rows_of(job, "train", objective), tokenizer, objective)
     with job.ledger.phase("attach"):
         start = _start.starting_point(job)
-        model = _start.trainable(method, objective, base, start)
+        model, masters = _start.trainable(method, objective, base, start)
     audit = []
     if start is not None:
         with job.ledger.phase("audit"):
             probe = _audit.probe(tokenizer, rows, config["device"])
-            begun = _audit.logits(model, probe)
+            with masters.as_loaded():
+                begun = _audit.logits(model, probe)
             audit = [_start.starts_there(method, ref, start, begun, probe, objective.head)]
             require(audit)
     given = TrainJob(

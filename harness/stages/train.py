@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping
 from typing import Any, cast
 
 from harness import component
@@ -19,6 +20,7 @@ from harness.data.statistics import lengths as length_figures
 from harness.errors import DataError, StageFailed
 from harness.job import Job
 from harness.measure import number_count, tensor_bytes
+from harness.objectives import _movement
 from harness.objectives.base import Objective, TrainJob, TrainResult
 from harness.predict import training_flops
 from harness.stages import _audit, _start
@@ -54,17 +56,21 @@ def run(job: Job) -> dict[str, Any]:
         expected = _audit.expected_trainable(method, base, objective.also_train)
     with job.ledger.phase("attach"):
         origin = _start.starting_point(job)
-        model = _start.trainable(method, objective, base, origin)
+        model, masters = _start.trainable(method, objective, base, origin)
         beside = _start.given(job, method, objective, model)
     with job.ledger.phase("audit"):
         start = _audit.fingerprint(method.trainable_state(model))
+        places = _movement.places(method.trainable_state(model))
         frozen = _audit.fingerprint(_audit.frozen_state(model))
         first = [_audit.declared(method.trainable_state(model), expected)]
-        begun = None if origin is None else _audit.logits(model, probe)
+        begun = None
         if origin is not None:
+            with masters.as_loaded():
+                begun = _audit.logits(model, probe)
             first.append(_start.starts_there(method, ref, origin, begun, probe, objective.head))
         require(first)  # before it costs
-    result = _train(job, objective, model, tokenizer, rows, validation, beside)
+    gates = method.gates(model)
+    result = _train(job, objective, model, tokenizer, rows, validation, beside, gates)
     with job.ledger.phase("save"):
         checkpoint = job.folder / CHECKPOINT
         method.save(model, checkpoint)
@@ -73,7 +79,7 @@ def run(job: Job) -> dict[str, Any]:
         model.eval()
         audit = first[1:] + _audit.audit(
             method, ref, model, checkpoint, probe, before, start, expected, job.folder / STEP_LOG,
-            begun,
+            begun, places=places, evidence=result.evidence, masters=masters,
         )  # fmt: skip
         if objective.may_lack_signal and result.evidence and not result.evidence.signal:
             audit = _audit.excused(audit)
@@ -104,6 +110,7 @@ def _train(
     rows: list[dict[str, Any]],
     validation: list[dict[str, Any]],
     beside: _start.Given,
+    gates: Mapping[str, str],
 ) -> TrainResult:
     more = {role: read_rows(job.input(role)) for role in objective.more_data()}
     train = TrainJob(
@@ -127,6 +134,7 @@ def _train(
         reward_tokenizer=beside.reward_tokenizer,
         value_model=beside.value_model,
         reference_file=reference_file(job),
+        gates=gates,
     )
     # TensorBoard's default is beside the checkpoints, which go when the stage is done.
     logs = job.folder.parents[1] / "tensorboard" / job.spec["label"]

@@ -43,6 +43,7 @@ def improve(
             figures["ptx_loss"] = ptx_loss
             trained += tokens
         figures |= _clip(objective, actor)
+        actor.watches.look(optimizer)
         optimizer.step()
         done += 1
         for name, value in figures.items():

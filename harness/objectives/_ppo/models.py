@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from harness import precision
 from harness.data.render import turns_of
 from harness.errors import StageFailed
 from harness.inference.batches import end_tokens, padded
 from harness.inference.context import context_of
 from harness.inference.rewards import after_end, require_all, rewards
 from harness.objectives._ppo.activations import KeptActivations
+from harness.objectives._ppo.watches import Watches
 from harness.objectives.base import TrainJob
 from harness.objectives.ppo import Ppo
 
@@ -55,6 +56,7 @@ class Actor:
     Attributes:
         value_module: trained beside the policy: the value model, or the head.
         activations: what autograd keeps of policy and value in one pass.
+        watches: look at the gradients of both.
     """
 
     def __init__(self, objective: Ppo, job: TrainJob) -> None:
@@ -63,6 +65,7 @@ class Actor:
         self.shared = objective.value == "head"
         self.value_module: Any = _head(job.model) if self.shared else _reward_copy(job)
         self.value_module.eval()
+        self.watches = Watches(self.policy_parameters(), job.gates, self.value_parameters())
         everything = [*self.model.parameters(), *self.value_module.parameters()]
         self.activations = KeptActivations(everything)
 
@@ -177,13 +180,14 @@ def _same_vocabulary(job: TrainJob) -> None:
 
 
 def _reward_copy(job: TrainJob) -> Any:
-    """A trainable copy of the reward model, without an adapter (InstructGPT, appendix C.4).
+    """A trainable copy of the reward model, without an adapter (InstructGPT, appendix C.4), in
+    float32.
 
     Raises:
         StageFailed: the reward is a function, or has an adapter that can't be merged.
     """
     if job.value_model is not None:
-        return job.value_model().requires_grad_(True)
+        return _trainable(job.value_model())
     reward_model = job.reward_model
     if not hasattr(reward_model, "config"):
         raise StageFailed(
@@ -200,8 +204,13 @@ def _reward_copy(job: TrainJob) -> Any:
                 fix="set `value: head`, or train the reward model with lora",
             )
         made = made.merge_and_unload()
-    made.requires_grad_(True)
-    return made
+    return _trainable(made)
+
+
+def _trainable(model: Any) -> Any:
+    model.requires_grad_(True)
+    precision.MasterWeights(model.parameters())
+    return model
 
 
 def _head(model: Any) -> nn.Linear:
@@ -209,7 +218,7 @@ def _head(model: Any) -> nn.Linear:
     head = nn.Linear(model.config.get_text_config().hidden_size, 1, device=model.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    return head
+    return cast(nn.Linear, precision.in_float32(head))
 
 
 def at_places(values: Tensor, places: Tensor) -> Tensor:
@@ -229,7 +238,5 @@ def full(values: Tensor) -> Tensor:
 
 
 def autocast(job: TrainJob) -> Any:
-    """Mixed precision for bfloat16, as transformers' Trainer has it; nothing for float32."""
-    if job.dtype == "bfloat16":
-        return torch.autocast(job.device, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+    """Mixed precision in the job's dtype."""
+    return precision.autocast(job.dtype, job.device)

@@ -20,7 +20,7 @@ from harness.objectives._ppo import collapse, losses, state
 from harness.objectives._ppo.experience import experience
 from harness.objectives._ppo.improve import improve
 from harness.objectives._ppo.log import Log
-from harness.objectives._ppo.models import Actor, answer_ends, reward_room, scorer
+from harness.objectives._ppo.models import Actor, answer_ends, autocast, reward_room, scorer
 from harness.objectives._ppo.optimizer import optimizer_of, set_rates
 from harness.objectives._ppo.ptx import Pretraining
 from harness.objectives._ppo.rollout import (
@@ -62,7 +62,8 @@ def train(objective: Ppo, job: TrainJob) -> TrainResult:
 
             chosen = drawn(len(prompts), objective.rollout_batch_size, step, job.data_seed)
             seeds = [derived_seed("answer", job.seed, step, i) for i in range(len(chosen))]
-            rollouts = sample(job.model, [prompts[i] for i in chosen], seeds, how)
+            with autocast(job):
+                rollouts = sample(job.model, [prompts[i] for i in chosen], seeds, how)
             found = experience(objective, actor, score, rollouts, at.kl_coef, pad)
             figures = found.figures | improve(
                 objective, actor, optimizer, found, general, step, pad
@@ -155,4 +156,6 @@ def _result(
         gradient_bytes=sum(p.numel() * p.element_size() for p in parameters),
         arguments=objective.model_dump(mode="json"),
         metrics=metrics,
+        evidence=actor.watches.evidence(),
+        checks=actor.watches.value_checks(actor.value_parameters()),
     )

@@ -1,0 +1,152 @@
+"""What a training should move: where gradients arrive, and which elements a float32 step moves.
+
+A tensor of billions is looked at in 65,536 places, spread evenly, which tells the share that moved
+to within half a percent (one standard error of a share of a half is 0.2%). A tensor may move while
+almost all of it stands still: in bfloat16 a small step is rounded away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+PLACES = 65_536
+ELEMENTS = "no step was lost to rounding"
+_STEPS = 20
+_SHARE = 0.5
+"""Of the elements that a step of float32 AdamW moves, as many must have moved: it moves all of
+them, and bfloat16 a few in a hundred at the usual learning rates of full fine-tuning."""
+_FEW = 32
+"""Of fewer such elements in a tensor, no share is told."""
+_ULP = 2.0**-23
+"""Spacing of float32 numbers just above 1; no number's spacing is a larger share of it."""
+
+
+def spread(tensor: Any) -> Any:
+    """At most PLACES elements of a tensor, always the same ones, evenly spread; a copy, 1-D."""
+    step = max(1, tensor.numel() // PLACES + bool(tensor.numel() % PLACES))
+    width = tensor.shape[-1] if tensor.ndim else 1
+    while math.gcd(step, width) > 1 and step > 1:  # else every place would be in a few columns
+        step += 1
+    return tensor.detach().reshape(-1)[::step].clone()
+
+
+class Watch:
+    """Looks at gradients before the optimizer's steps, and touches nothing.
+
+    Each tensor is watched until a gradient that is not zero has reached it, for 20 steps at most,
+    and then until an AdamW step in float32 would move some of its elements.
+
+    Args:
+        parameters: what trains, by name.
+        gates: a tensor -> another: while that is all zeros, no gradient can reach the first.
+
+    Attributes:
+        signal: whether any gradient was not zero.
+        due: name -> which of the places of `spread` float32 AdamW would move. Tensors of which that
+            cannot be told, as another optimizer moves them, are not there.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], gates: Mapping[str, str]) -> None:
+        self._parameters, self._gates = parameters, gates
+        self._waiting, self._undue = set(parameters), set(parameters)
+        self._gate_open: set[str] = set()
+        self._steps, self.signal = 0, False
+        self.due: dict[str, Any] = {}
+
+    def look(self, optimizer: Any) -> None:
+        """To be called when the gradients of a step are whole, clipped, and not used yet."""
+        if not (self._waiting or self._undue) or self._steps >= _STEPS:
+            return
+        self._steps += 1
+        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        for name in sorted(self._waiting | self._undue):
+            parameter = self._parameters[name]
+            reached = parameter.grad is not None and bool((parameter.grad != 0).any())
+            if reached:
+                self.signal = True
+                self._waiting.discard(name)
+                self._find_due(name, groups.get(id(parameter), {}))
+            elif name in self._waiting and self._passes(name):
+                self._gate_open.add(name)
+
+    def _find_due(self, name: str, group: Mapping[str, Any]) -> None:
+        if "betas" not in group or not isinstance(group.get("eps"), float):
+            self._undue.discard(name)  # the optimizer is not of Adam's kind
+            return
+        parameter = self._parameters[name]
+        gradient, value = spread(parameter.grad).float().abs(), spread(parameter).float().abs()
+        # Kingma and Ba (2015, arXiv:1412.6980), algorithm 1: the first step's size.
+        step = float(group["lr"]) * gradient / (gradient + group["eps"])
+        due = step > _ULP * value
+        if bool(due.any()):
+            self.due[name] = due.cpu()
+            self._undue.discard(name)
+
+    def _passes(self, name: str) -> bool:
+        gate = self._parameters.get(self._gates.get(name, ""))
+        return gate is None or bool((gate != 0).any())
+
+    @property
+    def without_gradient(self) -> tuple[str, ...]:
+        """Tensors that no gradient reached, although one could have."""
+        return tuple(sorted(self._waiting - set(self.behind_gates)))
+
+    @property
+    def behind_gates(self) -> tuple[str, ...]:
+        """Tensors that no gradient could reach yet, at any step that was watched."""
+        return tuple(
+            sorted(n for n in self._waiting if n in self._gates and n not in self._gate_open)
+        )
+
+
+def places(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What is remembered of the tensors that train, before they do: a few of their elements."""
+    return {name: spread(tensor).cpu() for name, tensor in state.items()}
+
+
+def elements(
+    before: Mapping[str, Any],
+    state: Mapping[str, Any],
+    due: Mapping[str, Any],
+    *,
+    rounded: bool = False,
+    name: str = ELEMENTS,
+) -> dict[str, str]:
+    """Of the elements that a float32 step would move, at least half have moved, in every tensor.
+
+    Args:
+        before: `places` of the tensors at the start. state: the tensors now.
+        due: as Evidence has it. Elements without a gradient are not among them: embeddings of
+            tokens that no row has, experts that no token came to.
+        rounded: as `moved` has it; the shares are told then, and not judged.
+    """
+    shares: dict[str, float] = {}
+    hits = wanted = 0
+    done = total = 0.0
+    for tensor, old in before.items():
+        changed = spread(state[tensor]).cpu() != old
+        count = state[tensor].numel()
+        done, total = done + float(changed.float().mean()) * count, total + count
+        if tensor in due:
+            right, asked = int((changed & due[tensor]).sum()), int(due[tensor].sum())
+            hits, wanted = hits + right, wanted + asked
+            if asked >= _FEW:
+                shares[tensor] = right / asked
+    detail = f"{done / max(total, 1):.1%} of {int(total):,} elements moved"
+    if not wanted:
+        reason = "its optimizer's steps are not AdamW's, or none was seen"
+        return {"check": name, "status": "skipped", "detail": f"{detail}; {reason}"}
+    detail += f"; {hits / wanted:.1%} of those that a float32 step moves"
+    least = min(shares, key=lambda tensor: shares[tensor], default=None)
+    if least is not None:
+        detail += f" (least: {shares[least]:.1%} of {least})"
+    low = hits / wanted < _SHARE or (least is not None and shares[least] < _SHARE)
+    if not low:
+        return {"check": name, "status": "passed", "detail": detail}
+    if rounded:
+        return {"check": name, "status": "skipped", "detail": f"{detail}; the suite asks for it"}
+    kind = str(state[least or next(iter(state))].dtype).removeprefix("torch.")
+    detail += f"; the weights are {kind}: train float32 weights, or raise the learning rate"
+    return {"check": name, "status": "failed", "detail": detail}

@@ -1,0 +1,56 @@
+"""What PPO's steps show of the policy and of the value: where gradients arrive, what moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from harness.objectives._movement import Watch, elements, places
+from harness.objectives.base import Evidence
+
+
+class Watches:
+    """Watches the policy, and the value model or head, which the stage's own audit does not see.
+
+    To be made before any of them has trained, and before a checkpoint is brought back.
+    """
+
+    def __init__(
+        self, policy: Mapping[str, Any], gates: Mapping[str, str], value: Mapping[str, Any]
+    ) -> None:
+        self._policy, self._value = Watch(policy, gates), Watch(value, {})
+        self._before = places(value)
+
+    def look(self, optimizer: torch.optim.Optimizer) -> None:
+        """To be called when the gradients of a step are whole, clipped, and not used yet."""
+        self._policy.look(optimizer)
+        self._value.look(optimizer)
+
+    def evidence(self) -> Evidence:
+        """What was seen of the policy."""
+        return Evidence(
+            without_gradient=self._policy.without_gradient,
+            behind_gates=self._policy.behind_gates,
+            signal=self._policy.signal,
+            due=self._policy.due,
+        )
+
+    def value_checks(self, value: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
+        """Gradients reached all of the value, its elements moved, and each is a number."""
+        if not self._value.signal:
+            detail = "no step carried a signal for it"
+            return ({"check": "the value model moved", "status": "skipped", "detail": detail},)
+        missing = self._value.without_gradient
+        bad = [name for name, tensor in value.items() if not tensor.isfinite().all()]
+        return (
+            _check("gradients reached all of the value model", missing),
+            _check("all of the value model is finite", bad),
+            elements(self._before, value, self._value.due, name="the value model moved"),
+        )
+
+
+def _check(name: str, wrong: Any) -> Mapping[str, str]:
+    detail = f"not {wrong[0]} and {len(wrong) - 1} others" if wrong else "all of its tensors"
+    return {"check": name, "status": "failed" if wrong else "passed", "detail": detail}

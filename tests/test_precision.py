@@ -1,0 +1,318 @@
+"""Training in bfloat16: what trains is float32, and the audit sees elements, not tensors alone."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import DPO, PPO, REWARD, SFT, Workspace
+from test_methods import ids
+from test_methods import make as made
+
+from harness.errors import SuiteError
+from harness.inference.rewards import rewards
+from harness.methods.lora import Lora
+from harness.model_files import ModelRef
+from harness.objectives._movement import ELEMENTS, PLACES, Watch, elements, spread
+from harness.precision import MasterWeights
+from harness.stages import _start
+
+METHODS: dict[str, tuple[dict[str, Any], float]] = {
+    "full": ({}, 1e-5),
+    "lora": ({"r": 4}, 2e-4),
+    "dora": ({"r": 4}, 2e-4),
+    "rslora": ({"r": 4}, 2e-4),
+    "pissa": ({"r": 4}, 2e-4),
+    "qlora": ({"r": 4}, 2e-4),
+    "bottleneck": ({"reduction_factor": 8}, 2e-4),
+    "ia3": ({}, 1e-3),
+    "prompt_tuning": ({"num_virtual_tokens": 4}, 1e-2),
+    "p_tuning": ({"num_virtual_tokens": 4, "encoder_hidden_size": 16}, 1e-3),
+    "prefix_tuning": ({"num_virtual_tokens": 4}, 1e-2),
+}
+"""Options that are small, and a usual learning rate."""
+OBJECTIVES: dict[str, dict[str, Any]] = {"sft": SFT, "dpo": DPO, "ppo": PPO}
+
+
+def objectives(rate: float) -> list[dict[str, Any]]:
+    return [{name: {**fields, "learning_rate": rate}} for name, fields in OBJECTIVES.items()]
+
+
+def in_bfloat16(workspace: Workspace, model: Path, method: str) -> None:
+    """The suite's cells of one method at its usual rate, on a model in bfloat16."""
+    if method == "qlora":
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: no qlora here")
+    options, rate = METHODS[method]
+    workspace.write(
+        models={"tiny": {"path": str(model), "dtype": "bfloat16"}},
+        matrix={"data": ["letters"], "method": [{method: options}], "objective": objectives(rate)},
+        reward_model={**REWARD, "learning_rate": rate},
+    )
+
+
+def audits(outcome: Any) -> dict[str, dict[str, dict[str, str]]]:
+    """Label of a training -> name of a check -> the check."""
+    return {
+        r.label: {check["check"]: check for check in r.metrics["audit"]}
+        for r in outcome.records.values()
+        if r.kind == "train"
+    }
+
+
+@pytest.mark.parametrize(
+    "method",
+    [m if m in ("full", "lora") else pytest.param(m, marks=pytest.mark.slow) for m in METHODS],
+)
+def test_every_method_passes_its_audits_in_bfloat16_at_usual_rates(
+    aligned: Workspace, tiny_model: Path, method: str
+) -> None:
+    in_bfloat16(aligned, tiny_model, method)
+    outcome = aligned.run()
+    assert not outcome.failed, [r.error for r in outcome.failed]
+    found = audits(outcome)
+    assert len(found) >= 3
+    for checks in found.values():
+        share = re.search(r"([\d.]+)% of those", checks[ELEMENTS]["detail"])
+        assert share is not None
+        assert float(share[1]) > 95
+        assert {c["status"] for c in checks.values()} <= {"passed", "skipped"}
+        assert checks[ELEMENTS]["status"] == "passed"
+    policy = next(checks for label, checks in found.items() if label.endswith("-ppo"))
+    for name in ("the value model moved", "gradients reached all of the value model",
+                 "all of the value model is finite"):  # fmt: skip
+        assert policy[name]["status"] == "passed", policy
+
+
+def trained(outcome: Any, label: str) -> Any:
+    (record,) = [r for r in outcome.records.values() if r.kind == "train" and r.label == label]
+    return record
+
+
+def losses(workspace: Workspace, record: Any) -> list[float]:
+    log = workspace.store / "train" / record.key[:24] / "steps.jsonl"
+    return [json.loads(line)["loss"] for line in log.read_text().splitlines()]
+
+
+def test_losses_in_bfloat16_follow_those_in_float32(workspace: Workspace, tiny_model: Path) -> None:
+    """Full fine-tuning over 200 steps in which the loss halves: each loss within 2% of the other's,
+    and their mean within a thousandth."""
+    objective = {**SFT, "learning_rate": 1e-3, "max_steps": 200}
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        one_training(workspace, tiny_model, "full", objective, dtype)
+        outcome = workspace.run(only="full-sft")
+        assert not outcome.failed, [r.error for r in outcome.failed]
+        found[dtype] = losses(workspace, trained(outcome, "full-sft"))
+    whole, short = found["float32"], found["bfloat16"]
+    assert whole[-1] < 0.6 * whole[0]
+    assert short == pytest.approx(whole, rel=0.02)
+    assert sum(short) == pytest.approx(sum(whole), rel=1e-3)
+
+
+def one_training(
+    workspace: Workspace, model: Path, method: Any, objective: dict[str, Any], dtype: str
+) -> None:
+    workspace.write(
+        models={"tiny": {"path": str(model), "dtype": dtype}},
+        matrix={"method": [method], "objective": [{"sft": objective}]},
+        scorers=["exact_match"],
+    )
+
+
+def test_bfloat16_weights_fail_the_cell_with_a_hint(
+    workspace: Workspace, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was before: the model is bfloat16, and so is all that trains."""
+    monkeypatch.setattr(_start, "MasterWeights", lambda parameters: MasterWeights([]))
+    one_training(workspace, tiny_model, "full", {**SFT, "learning_rate": 1e-5}, "bfloat16")
+    (failed,) = [r for r in workspace.run(only="full-sft").failed if r.kind == "train"]
+    message = (failed.error or {})["message"]
+    told = re.search(
+        rf"{ELEMENTS}: ([\d.]+)% of [\d,]+ elements moved.*raise the learning", message
+    )
+    assert told is not None, message
+    assert 0 < float(told[1]) < 30
+
+
+def test_a_module_that_stays_coarse_beside_whole_adapters_fails_too(
+    aligned: Workspace, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A score head is a hundredth of what trains: its own share is looked at."""
+
+    def but_head(parameters: Any) -> MasterWeights:
+        return MasterWeights([p for p in parameters if p.dim() < 2 or p.shape[0] > 1])
+
+    monkeypatch.setattr(_start, "MasterWeights", but_head)
+    in_bfloat16(aligned, tiny_model, "lora")
+    aligned.tree["reward_model"]["learning_rate"] = 1e-5
+    failed = [r for r in aligned.run(only="lora-ppo").failed if r.label == "lora-reward"]
+    assert re.search(rf"{ELEMENTS}: .*least: .*score", (failed[0].error or {})["message"])
+
+
+def test_pure_bfloat16_is_had_for_the_asking_and_warned_of(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    method = {"full": {"master_weights": False}}
+    one_training(workspace, tiny_model, method, {**SFT, "learning_rate": 3e-4}, "bfloat16")
+    (warning,) = workspace.open().plan.warnings
+    assert "full-sft trains weights in a short format" in warning
+    outcome = workspace.run(only="full-sft")
+    assert not outcome.failed, [r.error for r in outcome.failed]
+    check = audits(outcome)["full-sft"][ELEMENTS]
+    assert check["status"] in ("passed", "skipped")
+    state = trained(outcome, "full-sft").cost["state"]
+    parameters = trained(outcome, "full-sft").cost["parameters"]
+    assert state["weights"] == state["gradients"] == 2 * parameters
+    one_training(workspace, tiny_model, "full", SFT, "bfloat16")
+    assert not workspace.open().plan.warnings
+
+
+@pytest.mark.parametrize("method", ["lora", "bottleneck"])
+def test_one_step_passes_where_half_an_adapter_cannot_move_yet(
+    workspace: Workspace, tiny_model: Path, method: str
+) -> None:
+    given = {method: METHODS[method][0]}
+    one_training(workspace, tiny_model, given, {**SFT, "max_steps": 1}, "float32")
+    outcome = workspace.run(only=f"{method}-sft")
+    assert not outcome.failed, [r.error for r in outcome.failed]
+    checks = audits(outcome)[f"{method}-sft"]
+    assert "could not yet" in checks["training moved every trainable tensor"]["detail"]
+    assert "can have none" in checks["gradients reached every trainable tensor"]["detail"]
+
+
+@pytest.mark.parametrize(("side", "steps"), [("lora_B", 1), ("lora_A", 2)])
+def test_one_step_is_no_excuse_for_gradients_that_are_dropped(
+    workspace: Workspace, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, side: str, steps: int
+) -> None:
+    attach = Lora.attach
+
+    def deaf(self: Lora, base: Any, also_train: tuple[str, ...] = ()) -> Any:
+        model = attach(self, base)
+        for name, parameter in model.named_parameters():
+            if f"layers.1.mlp.up_proj.{side}" in name:
+                parameter.register_hook(lambda gradient: gradient * 0)
+        return model
+
+    monkeypatch.setattr(Lora, "attach", deaf)
+    objective = {**SFT, "max_steps": steps, "lr_scheduler_type": "constant"}
+    one_training(workspace, tiny_model, {"lora": {"r": 4}}, objective, "float32")
+    (failed,) = [r for r in workspace.run(only="lora-sft").failed if r.kind == "train"]
+    message = (failed.error or {})["message"]
+    assert re.search(rf"training moved every .*not .*up_proj.{side}", message), message
+    assert re.search(rf"gradients reached every .*none at .*up_proj.{side}", message), message
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_what_goes_on_starts_from_the_unrounded_weights(
+    tiny_model: Path, tmp_path: Path, method: str
+) -> None:
+    import torch
+
+    way, ref = made(method), ModelRef(str(tiny_model), "bfloat16", "cpu")
+    objective = SimpleNamespace(also_train=("score",) if method == "lora" else ())
+    base = way.load(ref, "score" if method == "lora" else "lm")
+    model, masters = _start.trainable(way, objective, base, None)  # type: ignore[arg-type]
+    assert {t.dtype for t in way.trainable_state(model).values()} == {torch.float32}
+    with torch.no_grad():
+        for tensor in way.trainable_state(model).values():
+            tensor.add_(torch.randn_like(tensor) * 1e-4)
+    way.save(model, tmp_path)
+    saved = {name: tensor.clone() for name, tensor in way.trainable_state(model).items()}
+    with masters.as_loaded():
+        scored = model.eval()(input_ids=ids()).logits
+    assert torch.equal(way.load_trained(ref, tmp_path)(input_ids=ids()).logits, scored)
+
+    again = SimpleNamespace(also_train=())
+    base = way.load(ref, "score" if method == "lora" else "lm")
+    resumed, masters = _start.trainable(way, again, base, tmp_path)  # type: ignore[arg-type]
+    state = way.trainable_state(resumed)
+    assert state.keys() == saved.keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
+    with masters.as_loaded():
+        assert torch.equal(resumed.eval()(input_ids=ids()).logits, scored)
+    assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
+
+
+def test_rewards_are_no_multiples_of_a_short_format(tiny_model: Path) -> None:
+    import torch
+
+    model = ModelRef(str(tiny_model), "bfloat16", "cpu").load("score")
+    with torch.no_grad():
+        model.score.weight.mul_(100)
+    found = torch.tensor(rewards(model, 1, [[5, 6, 7], [9, 8], [20, 30, 40, 50]], 512))
+    assert found.bfloat16().float().ne(found).any()
+    assert torch.equal(copy.deepcopy(model).score(torch.ones(32)), model.score(torch.ones(32)))
+
+
+@pytest.mark.parametrize(
+    ("device", "objective", "method", "says"),
+    [
+        ("cpu", "sft", "lora", "on a CPU"),
+        ("cuda", "ppo", "lora", "with ppo, whose trainer does not scale the loss"),
+        ("cuda", "sft", {"full": {"master_weights": False}}, "needs float32 weights to train"),
+        ("cuda", "sft", "full", None),
+        ("cuda", "sft", "lora", None),
+    ],
+)
+def test_float16_is_refused_where_its_gradients_would_be_lost(
+    aligned: Workspace, tiny_model: Path, device: str, objective: str, method: Any, says: str | None
+) -> None:
+    aligned.write(
+        models={"tiny": {"path": str(tiny_model), "dtype": "float16"}},
+        matrix={"data": ["letters"], "method": [method], "objective": [objective]},
+        executor={"local": {"device_class": device}},
+    )
+    if objective == "sft":
+        del aligned.tree["reward_model"]
+    if says is None:
+        assert aligned.open().plan.paths
+        return
+    with pytest.raises(SuiteError, match=says) as error:
+        aligned.open()
+    assert "models.tiny.dtype" in str(error.value)
+    assert "bfloat16" in str(error.value)
+
+
+def test_shares_are_told_of_what_float32_would_move() -> None:
+    import torch
+
+    before = {"w": torch.zeros(100), "embeddings": torch.zeros(1000)}
+    due = {"w": torch.ones(100, dtype=torch.bool), "embeddings": torch.arange(1000) < 40}
+    state = {"w": torch.ones(100), "embeddings": (torch.arange(1000) < 40).float()}
+    unseen = elements(before, state, due)  # 96% of the embeddings had no gradient
+    assert unseen["status"] == "passed"
+    assert "12.7% of 1,100 elements moved" in unseen["detail"]
+    state["w"] = (torch.arange(100) < 14).float()
+    assert elements(before, state, due)["status"] == "failed"
+    assert elements(before, state, due, rounded=True)["status"] == "skipped"
+    assert elements(before, state, {})["status"] == "skipped"
+
+
+def test_elements_are_looked_at_all_over_a_tensor() -> None:
+    import torch
+
+    rows, columns = 3000, 256
+    places = spread(torch.arange(rows * columns).reshape(rows, columns))
+    assert PLACES / 2 < len(places) <= PLACES
+    assert len(set((places % columns).tolist())) == columns
+    assert len(set((places // columns).tolist())) == rows
+
+
+def test_gradients_that_adam_cannot_feel_ask_for_nothing() -> None:
+    """The bias of keys has a gradient of rounding alone: no step moves a bias of 100 by it."""
+    import torch
+
+    weight, bias = (torch.nn.Parameter(torch.full((64,), size)) for size in (0.02, 100.0))
+    weight.grad, bias.grad = torch.full((64,), 1e-5), torch.full((64,), 1e-10)
+    watch = Watch({"weight": weight, "bias": bias}, {})
+    watch.look(torch.optim.AdamW([weight, bias], lr=1e-5))
+    assert set(watch.due) == {"weight"}
+    assert watch.without_gradient == ()
+    watch = Watch({"weight": weight}, {})
+    watch.look(torch.optim.SGD([weight], lr=1e-5))
+    assert watch.due == {}
