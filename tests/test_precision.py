@@ -14,11 +14,13 @@ from conftest import DPO, PPO, REWARD, SFT, Workspace
 from test_methods import ids
 from test_methods import make as made
 
+from harness import component
 from harness.errors import SuiteError
 from harness.inference.rewards import rewards
 from harness.methods.lora import Lora
 from harness.model_files import ModelRef
 from harness.objectives._movement import ELEMENTS, PLACES, Watch, elements, spread
+from harness.plan_precision import refuse_dtype
 from harness.precision import MasterWeights
 from harness.stages import _start
 
@@ -252,30 +254,35 @@ def test_rewards_are_no_multiples_of_a_short_format(tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     ("device", "objective", "method", "says"),
     [
-        ("cpu", "sft", "lora", "on a CPU"),
-        ("cuda", "ppo", "lora", "with ppo, whose trainer does not scale the loss"),
-        ("cuda", "sft", {"full": {"master_weights": False}}, "needs float32 weights to train"),
-        ("cuda", "sft", "full", None),
-        ("cuda", "sft", "lora", None),
+        ("cpu", "sft", made("lora"), "on a CPU"),
+        ("cuda", "ppo", made("lora"), "with ppo, whose trainer does not scale the loss"),
+        ("cuda", "sft", made("full", master_weights=False), "needs float32 weights to train"),
+        ("cuda", "sft", made("full"), None),
+        ("cuda", "sft", made("lora"), None),
     ],
 )
 def test_float16_is_refused_where_its_gradients_would_be_lost(
-    aligned: Workspace, tiny_model: Path, device: str, objective: str, method: Any, says: str | None
+    device: str, objective: str, method: Any, says: str | None
 ) -> None:
-    aligned.write(
-        models={"tiny": {"path": str(tiny_model), "dtype": "float16"}},
-        matrix={"data": ["letters"], "method": [method], "objective": [objective]},
-        executor={"local": {"device_class": device}},
-    )
-    if objective == "sft":
-        del aligned.tree["reward_model"]
+    aim = component.build_fields(component.find("objective", objective), {}, objective)
     if says is None:
-        assert aligned.open().plan.paths
+        refuse_dtype(method, aim, "float16", device, "suite.yaml: models.m")
         return
+    refuse_dtype(method, aim, "bfloat16", device, "suite.yaml: models.m")
     with pytest.raises(SuiteError, match=says) as error:
-        aligned.open()
-    assert "models.tiny.dtype" in str(error.value)
+        refuse_dtype(method, aim, "float16", device, "suite.yaml: models.m")
+    assert "models.m.dtype" in str(error.value)
     assert "bfloat16" in str(error.value)
+
+
+def test_a_plan_refuses_to_train_in_float16_on_a_cpu(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    workspace.write(models={"tiny": {"path": str(tiny_model), "dtype": "float16"}})
+    with pytest.raises(
+        SuiteError, match=r"models\.tiny\.dtype: float16 cannot be trained on a CPU"
+    ):
+        workspace.open()
 
 
 def test_shares_are_told_of_what_float32_would_move() -> None:
