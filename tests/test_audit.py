@@ -114,7 +114,7 @@ def _collating(change: Callable[[dict[str, Any]], None]) -> Callable[[Patch], No
     """Plant a change of the batches that the trainer makes."""
 
     def plant(patch: Patch) -> None:
-        class Trainer(_sft.SFTTrainer):  # type: ignore[misc]
+        class Trainer(_sft.LabelledTrainer):
             def __init__(self, **arguments: Any) -> None:
                 super().__init__(**arguments)
                 collate = self.data_collator
@@ -126,7 +126,7 @@ def _collating(change: Callable[[dict[str, Any]], None]) -> Callable[[Patch], No
 
                 self.data_collator = changed
 
-        patch.setattr(_sft, "SFTTrainer", Trainer)
+        patch.setattr(_sft, "LabelledTrainer", Trainer)
 
     return plant
 
