@@ -106,6 +106,16 @@ def _agreed(name: str, found: Mapping[str, Any]) -> str:
     )
 
 
+def _of_scorers(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
+    """What scorers found in the rows that a reader must know."""
+    for path in planned.paths:
+        for scored in path.scores:
+            record = records.get(scored.stage.key)
+            told = record.provenance.get("scorer", {}).get("notes", ()) if record else ()
+            for note in told:
+                yield f"{scored.label or scored.scorer} on {scored.evaluation}: {note}."
+
+
 def ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:
     """Seconds by kind of stage and phase, the longest first."""
     found: dict[str, float] = defaultdict(float)
@@ -155,6 +165,7 @@ def notes(
     torches = {r.provenance.get("versions", {}).get("torch") for r in records.values()} - {None}
     if len(torches) > 1:
         yield f"Stages ran under different torch versions: {', '.join(sorted(torches))}."
+    yield from dict.fromkeys(_of_scorers(planned, records))
     yield from planned.warnings
     for variant in variants:
         for entry, figures in variant.generation.items():

@@ -74,7 +74,22 @@ def score(scorer: Bertscore, job: PredictionJob) -> tuple[list[dict[str, float]]
             best = [(b - base) / (1 - base) for b, base in zip(best, scorer.baseline, strict=True)]
         names = ("precision", "recall", "f1")
         rows.append({f"bertscore_{n}": b for n, b in zip(names, best, strict=True)})
-    return rows, {**encoder.about, "empty_outputs": empty}
+    texts = [p.text.strip() for p in job.predictions]
+    counts = {
+        "empty_outputs": empty,
+        "cut_outputs": sum(encoder.cuts(text, vectors[text].ids) for text in texts),
+        "cut_references": sum(encoder.cuts(text, known[text].ids) for text in references),
+    }
+    notes = _notes(counts["cut_references"], len(references), encoder.longest)
+    return rows, {**encoder.about, **counts, **notes}
+
+
+def _notes(cut: int, total: int, longest: int) -> dict[str, Any]:
+    """A note on references that were cut; it speaks of the rows alone."""
+    if not cut:
+        return {}
+    note = f"{cut} of {total} references are longer than the encoder's {longest} tokens, and cut"
+    return {"notes": [note]}
 
 
 class Encoder:
@@ -106,8 +121,7 @@ class Encoder:
         self.device, self.batch = scorer.device, scorer.batch_size
         self.model = _cut(model, scorer.layer or 0, name).to(self.device).eval()
         config = model.config
-        places = getattr(config, "max_position_embeddings", 1 << 30)
-        self.longest = min(self.tokenizer.model_max_length, places - 2)
+        self.longest = min(self.tokenizer.model_max_length, _places(model))
         self.prefix = " " if config.model_type in _PREFIXED else ""
         commit = getattr(config, "_commit_hash", None)
         self.about = {
@@ -137,6 +151,16 @@ class Encoder:
             self.tokenizer.encode(self.prefix + text, max_length=self.longest, truncation=True)
         )
 
+    def cuts(self, text: str, ids: Sequence[int]) -> bool:
+        """Whether a text has more tokens than the encoder reads.
+
+        Args:
+            ids: those that were read.
+        """
+        if len(ids) < self.longest:
+            return False
+        return len(self.tokenizer(self.prefix + text, verbose=False)["input_ids"]) > len(ids)
+
     @torch.no_grad()
     def _embed_batch(self, ids: Mapping[str, list[int]]) -> dict[str, Vectors]:
         longest = max(map(len, ids.values()))
@@ -151,6 +175,16 @@ class Encoder:
             text: Vectors(own, states[row, : len(own)].clone())
             for row, (text, own) in enumerate(ids.items())
         }
+
+
+def _places(model: Any) -> int:
+    """Tokens that an encoder has positions for: RoBERTa and its kin count from behind the padding
+    token's number on, BERT from 0."""
+    places = getattr(model.config, "max_position_embeddings", 1 << 30)
+    tables = [part for name, part in model.named_modules() if name.endswith("position_embeddings")]
+    offsets = [table.padding_idx + 1 for table in tables
+               if getattr(table, "padding_idx", None) is not None]  # fmt: skip
+    return int(places) - max(offsets, default=0)
 
 
 def _cut(model: Any, layers: int, name: str) -> Any:

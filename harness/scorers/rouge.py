@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import PrivateAttr
 
 from harness.scorers.base import Metric, Prediction, Scorer
 
@@ -24,19 +26,36 @@ class Rouge(Scorer):
     metrics = {name: Metric() for name in TYPES}
 
     use_stemmer: bool = True
-    """Porter stemming, as in most published summarisation figures."""
+    """Porter stemming, as in most published summarisation figures; of the default tokenizer."""
+    tokenizer: Literal["default", "unicode", "character"] = "default"
+    """`default`: words of a to z and 0 to 9, as rouge-score makes them, so that answers in Hindi,
+    Chinese or Russian score 0, equal ones too (the report then says so). `unicode`: words of any
+    script by UAX #29, of Chinese and Japanese each ideograph. `character`: every letter and digit,
+    for scripts without spaces, such as Thai. Both fold case and form (NFKC) and stem nothing."""
+
+    _seen: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        own = super().identity()
+        return {k: v for k, v in own.items() if k != "tokenizer" or v != "default"}
+
+    def provenance(self) -> dict[str, Any]:
+        return dict(self._seen)
 
     @cached_property
     def _scorer(self) -> Any:
-        from rouge_score_rs import RougeScorer
+        from rouge_score_rs import RougeScorer, tokenizers
 
-        return RougeScorer(list(TYPES), use_stemmer=self.use_stemmer)
+        own = {"unicode": tokenizers.UnicodeTokenizer, "character": tokenizers.CharacterTokenizer}
+        made = own[self.tokenizer]() if self.tokenizer in own else None
+        return RougeScorer(list(TYPES), use_stemmer=self.use_stemmer, tokenizer=made)
 
     def score(self, prediction: Prediction) -> dict[str, float]:
         return self.score_all([prediction])[0]
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
         predictions = list(predictions)
+        self._look(predictions)
         # Equal pairs are common (short answers), and a score is a function of the pair.
         pairs = dict.fromkeys((r, p.text) for p in predictions for r in p.references)
         made = self._scorer.score_batch([r for r, _ in pairs], [text for _, text in pairs])
@@ -49,3 +68,25 @@ class Rouge(Scorer):
             own = [known[reference, prediction.text] for reference in prediction.references]
             scores.append({name: max(found[name] for found in own) for name in TYPES})
         return scores
+
+    def _look(self, predictions: list[Prediction]) -> None:
+        """Remember how many references the tokenizer reads next to nothing of."""
+        references = [reference for p in predictions for reference in p.references]
+        unread = sum(map(_unread, references))
+        if self.tokenizer == "default" and unread:
+            told = (
+                f"{unread} of {len(references)} references are in letters that rouge's tokenizer"
+                " leaves out (it reads a to z and 0 to 9): such answers score 0, equal ones too;"
+                " set `rouge: {tokenizer: unicode}`, or `character`"
+            )
+            self._seen.update(references_unread=unread, notes=[told])
+
+
+def _unread(text: str) -> bool:
+    """Whether most letters of a text are outside a to z, the only ones that rouge-score's own
+    tokenizer reads, or nothing in it is a word to that."""
+    letters = [character for character in text.lower() if character.isalpha()]
+    read = sum("a" <= character <= "z" for character in letters)
+    if letters:
+        return read * 2 < len(letters)
+    return bool(text.strip()) and not any("0" <= character <= "9" for character in text)
