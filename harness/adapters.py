@@ -20,6 +20,7 @@ import torch
 
 from harness import component
 from harness.checkpoint_files import read_config, require_weights, told_by
+from harness.data.encode import prompt_text_ids
 from harness.data.render import chat_ids
 from harness.errors import ModelError, unknown
 from harness.inference.batches import pad_token
@@ -178,7 +179,7 @@ class Adapters:
 
     def _ids(self, prompt: str | Sequence[Mapping[str, str]]) -> list[int]:
         if isinstance(prompt, str):
-            return list(self.tokenizer(text=prompt)["input_ids"])
+            return prompt_text_ids(self.tokenizer, prompt)
         return chat_ids(self.tokenizer, prompt, add_generation_prompt=True)
 
 

@@ -43,6 +43,9 @@ class ModelSpec(BaseModel):
     """Runs Python code that came with the model. Off unless you trust its authors."""
     chat_template: str | None = None
     """A Jinja file that takes the place of the tokenizer's chat template."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """What the chat template reads beside the turns, such as `{enable_thinking: false}`: alike in
+    training, generation and scoring."""
 
     @property
     def from_gguf(self) -> bool:
@@ -113,6 +116,7 @@ class ModelRef:
     attn_implementation: str = "sdpa"
     trust_remote_code: bool = False
     chat_template: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def at(self, folder: Path) -> ModelRef:
         """The same way of loading, from a checkpoint's folder."""
@@ -158,7 +162,8 @@ class ModelRef:
         return not folder.is_dir() or (folder / "tokenizer_config.json").is_file()
 
     def tokenizer(self) -> Any:
-        """The tokenizer, with the suite's chat template where it gives one, and a pad token."""
+        """The tokenizer, with the suite's chat template and what that is given where it says so
+        (the attribute `chat_template_kwargs`, which harness.data reads), and a pad token."""
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(
@@ -168,6 +173,8 @@ class ModelRef:
         )
         if self.chat_template is not None:
             tokenizer.chat_template = self.chat_template
+        if self.chat_template_kwargs:
+            tokenizer.chat_template_kwargs = dict(self.chat_template_kwargs)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer

@@ -66,6 +66,7 @@ class Sources:
             "dtype": spec.dtype or self.executor.dtype(),
             "attn_implementation": spec.attn_implementation,
             "chat_template": template and hashlib.sha256(template.encode()).hexdigest(),
+            **({"chat_template_kwargs": given} if (given := spec.chat_template_kwargs) else {}),
         }
 
     def model_locators(self, name: str) -> dict[str, str]:

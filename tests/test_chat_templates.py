@@ -2,16 +2,162 @@
 
 from __future__ import annotations
 
-import pytest
-from chat_templates import END, names, of_family, tokenizer_of
+import functools
+from pathlib import Path
+from typing import Any
 
-from harness.data.chat import end_of_turn_ids
+import pytest
+from chat_templates import (
+    ASKED,
+    CONVERSATIONS,
+    END,
+    FOLDER,
+    WITHOUT_TEXT,
+    answer_spans,
+    names,
+    of_family,
+    tokenizer_of,
+)
+from jinja2.exceptions import TemplateError
+
+from harness.data.chat import end_of_turn_ids, render
+from harness.data.render import encoded, prompt_ids
+from harness.objectives import _dpo, _sft
+from harness.objectives.base import TrainJob
+from harness.objectives.dpo import Dpo
+from harness.objectives.sft import Sft
+from harness.stages._audit_answers import answers_fault
+from harness.stages.preview import _stand_in
+
+FAMILIES = ("cohere2", "deepseek_r1_distill", "gemma4_v5", "glm4moe", "gptoss", "llama3", "phi3",
+            "qwen2_5_training", "qwen3", "qwen3_5_think")  # fmt: skip
+"""One of each kind, for every day."""
+REFUSED = {
+    "cohere": {"tool call", "a call as the answer"},
+    "deepseek_r1": {"tool call", "a call as the answer"},
+    "gemma3": {"tool call", "a call as the answer"},
+    "gemma4": set(), "diffusion": set(),
+    "gemma": {"system", "tool call", "a call as the answer"},
+    "lfm2_2_5": set(), "lfm2_v2": set(), "qwen2_5_vl": {"tool call", "a call as the answer"},
+    "lfm2": {"tool call", "a call as the answer"},
+    "llama3_1": set(), "llama3_2": set(), "llama3": {"tool call", "a call as the answer"},
+    "phi3": {"tool call", "a call as the answer"},
+}  # fmt: skip
+"""Family -> what its template does not take, or would leave out in silence."""
+
+tokenizer = functools.cache(tokenizer_of)
+
+
+def rows(name: str) -> dict[str, dict[str, Any]]:
+    """A row of each conversation that a family's template takes."""
+    refused = next((kinds for family, kinds in REFUSED.items() if name.startswith(family)), set())
+    return {
+        kind: {"id": kind, "messages": messages}
+        for kind, messages in CONVERSATIONS.items()
+        if kind not in refused
+    }
+
+
+def require_exact(name: str, row: dict[str, Any], ids: list[int], trained: list[bool]) -> None:
+    """The tokens in the loss are exactly the assistant's words and the ends of its turns."""
+    pieces = [tokenizer(name).decode([token]) for token in ids]
+    text, found, place = "".join(pieces), [], 0
+    for piece, own in zip(pieces, trained, strict=True):
+        if own and found and found[-1][1] == place:
+            found[-1] = (found[-1][0], place + len(piece))
+        elif own:
+            found.append((place, place + len(piece)))
+        place += len(piece)
+    wanted = answer_spans(name, row["messages"], text)
+    assert [end for _, end in found] == [end for _, end in wanted]
+    for (start, end), (after, _) in zip(found, wanted, strict=True):
+        assert after <= start < end, text[start:end]
+        assert text[after:start] in ASKED
+
+
+def test_no_template_is_left_out_but_those_that_take_no_text() -> None:
+    left = {path.stem.removesuffix("_training") for path in FOLDER.glob("*.jinja")}
+    assert left - {name.removesuffix("_training") for name in names()} == set(WITHOUT_TEXT)
+    for name in WITHOUT_TEXT:
+        template = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+        assert "image" in template
 
 
 @pytest.mark.parametrize("name", names())
 def test_the_end_of_a_turn_is_learnt_from_the_template(name: str) -> None:
-    tokenizer = tokenizer_of(name)
-    ends = set(tokenizer.convert_ids_to_tokens(sorted(end_of_turn_ids(tokenizer))))
+    ends = set(tokenizer(name).convert_ids_to_tokens(sorted(end_of_turn_ids(tokenizer(name)))))
     wanted = of_family(name, END)
     assert wanted in ends
     assert ends - {wanted} <= {"<|call|>", "<|observation|>", "<|tool_response>"}
+
+
+@pytest.mark.parametrize("name", names())
+def test_training_is_on_the_answers_and_generation_asks_what_stood_before(name: str) -> None:
+    found = rows(name)
+    for kind in CONVERSATIONS.keys() - found.keys():
+        with pytest.raises(TemplateError):
+            encoded(tokenizer(name), {"messages": CONVERSATIONS[kind]})
+    for row in found.values():
+        own = encoded(tokenizer(name), row)
+        require_exact(name, row, own.ids, own.trained)
+        told = render(tokenizer(name), row["messages"][:-1], add_generation_prompt=True)
+        asked = tokenizer(name)(told, add_special_tokens=False)["input_ids"]
+        assert own.ids[: own.prompt] == asked
+        assert prompt_ids(tokenizer(name), row, [], {"apply_chat_template": True}) == asked
+        assert all(own.trained[own.prompt : own.end])
+        assert not any(own.trained[own.end :])
+        assert own.answer[-1] in end_of_turn_ids(tokenizer(name))
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_audit_agrees_on_what_is_in_the_loss(name: str) -> None:
+    for row in rows(name).values():
+        own = encoded(tokenizer(name), row)
+        places = {i for i, learnt in enumerate(own.trained) if learnt}
+        assert answers_fault(tokenizer(name), row, own.ids, places, cut=False) is None
+        last = max(places)
+        for wrong in (places - {last}, places | {own.prompt - 1}, set(range(len(own.ids))), set()):
+            assert answers_fault(tokenizer(name), row, own.ids, wrong, cut=False)
+
+
+def job(name: str, given: list[dict[str, Any]], folder: Path) -> TrainJob:
+    return TrainJob(
+        model=_stand_in(), tokenizer=tokenizer(name), rows=list(given), validation=[],
+        checkpoints=folder, step_log=folder / "steps", seed=0, data_seed=0, dtype="float32",
+        device="cpu", checkpoint_seconds=60.0, report_to=[], label="", progress=lambda *_: None,
+    )  # fmt: skip
+
+
+def require_trainers_agree(name: str, folder: Path) -> None:
+    """What SFT and DPO collate is what the encoder says."""
+    found = rows(name)
+    batches = _sft.batches(Sft(max_length=8192), job(name, list(found.values()), folder))
+    for batch, row in zip(batches, found.values(), strict=True):
+        own = encoded(tokenizer(name), row)
+        assert batch["input_ids"] == own.ids
+        assert [label != -100 for label in batch["labels"]] == own.trained
+    pairs = [
+        {"id": kind, "prompt": row["messages"][:-1], "chosen": row["messages"][-1:],
+         "rejected": [{"role": "assistant", "content": "Never mind."}]}
+        for kind, row in found.items()
+        if not row["messages"][-1].get("tool_calls")
+    ]  # fmt: skip
+    for batch in _dpo.batches(Dpo(max_length=8192), job(name, pairs, folder)):
+        row = pairs[batch["row"]]
+        own = encoded(tokenizer(name), {**row, "chosen": row[batch["part"]]})
+        assert batch["input_ids"] == own.ids[: own.end]
+        assert [label != -100 for label in batch["labels"]] == own.trained[: own.end]
+        asked = prompt_ids(tokenizer(name), row, [], {"apply_chat_template": True})
+        assert batch["input_ids"][: len(asked)] == asked
+        assert own.prompt == len(asked)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_trainers_are_given_the_same_tokens(name: str, tmp_path: Path) -> None:
+    require_trainers_agree(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in names() if name not in FAMILIES])
+def test_trainers_are_given_the_same_tokens_of_every_template(name: str, tmp_path: Path) -> None:
+    require_trainers_agree(name, tmp_path)

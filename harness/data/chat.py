@@ -11,7 +11,7 @@ import json
 import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -21,7 +21,7 @@ Span = tuple[int, int]
 """First character, and the one after the last."""
 _MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
-_FIXED = frozenset({"role", "name", "tool_call_id", "id", "type"})
+_FIXED = frozenset({"role", "name", "tool_call_id", "id", "type", "weight"})
 """Keys of a message that say who speaks, not what."""
 
 
@@ -48,6 +48,7 @@ def _apply(
     tokenizer: Any, messages: Sequence[Message], asks: bool, given: Mapping[str, Any] | None
 ) -> str:
     options = template_options(tokenizer, given)
+    messages = [{k: v for k, v in message.items() if k != "weight"} for message in messages]
     # A template may concatenate a token that the tokenizer does not have.
     missing = {name: "" for name in _SPECIAL if getattr(tokenizer, name, None) is None}
     failure: Exception | None = None
@@ -104,7 +105,13 @@ def _loaded(text: str) -> Any:
         return text
 
 
-def marked(tokenizer: Any, messages: Sequence[Message], given: Mapping[str, Any] | None) -> Any:
+def marked(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    given: Mapping[str, Any] | None,
+    *,
+    asks: bool = False,
+) -> list[Span] | None:
     """The spans that the template's `{% generation %}` markers enclose; None without markers."""
     template = tokenizer.get_chat_template(tools=(given or {}).get("tools"))
     if not _MARKERS.search(template):
@@ -117,6 +124,7 @@ def marked(tokenizer: Any, messages: Sequence[Message], given: Mapping[str, Any]
         [chat],
         chat_template=template,
         return_assistant_tokens_mask=True,
+        add_generation_prompt=asks,
         **{**options, **template_options(tokenizer, given)},
     )
     return [tuple(span) for span in spans[0]]
@@ -194,16 +202,14 @@ class Style:
         asks: the text that asks for an answer (`add_generation_prompt`).
         ends: the token, as text, that ends an answer; "" where none does.
         closes: the text that does where no token does, such as `### End`.
-        borrowed: `ends` opens the next user's turn: the last turn of a chat is written without.
-        stops: every token that a turn of the assistant may end in, as text.
+        calls: the token that ends a turn of tool calls; "" where it is not known.
         tokens: finds the tokenizer's added tokens in a text.
     """
 
     asks: str
     ends: str
     closes: str
-    borrowed: bool
-    stops: frozenset[str]
+    calls: str
     tokens: re.Pattern[str]
 
 
@@ -244,23 +250,30 @@ def _learnt(tokenizer: Any) -> Style:
     shared = [m for m in found if followed.startswith(last[: m.end()])]
     end = shared[-1] if shared else found[0] if found else None
     closes = "" if end else last.rstrip()
-    borrowed = None if end or closes else tokens.search(followed)
-    ends = end or borrowed
-    style = Style(
-        _asking(tokenizer, tokens), ends.group() if ends else "", closes, borrowed is not None,
-        frozenset([ends.group()] if ends else []), tokens,
-    )  # fmt: skip
+    if end is None and not closes:  # the token that opens the next turn ends this one
+        end = tokens.search(followed)
+    ends = end.group() if end else ""
+    style = Style(_asking(tokenizer, tokens), ends, closes, "", tokens)
+    return replace(style, calls=_call_end(tokenizer, style))
+
+
+def _call_end(tokenizer: Any, style: Style) -> str:
+    """The token that ends a turn of tool calls, before their results; "" where templates know none.
+
+    It is not always that of other turns: gpt-oss has `<|call|>`, GLM `<|observation|>`.
+    """
+    chat: list[Message] = [_USER, _CALL, _TOOL]
     try:
-        text = render(tokenizer, [_USER, _CALL, _TOOL])
-        call = _changed_by(tokenizer, [_USER, _CALL, _TOOL], 1, text)
-        result = _changed_by(tokenizer, [_USER, _CALL, _TOOL], 2, text)
+        text = render(tokenizer, chat)
+        call, result = (span_of(tokenizer, chat, place, text) for place in (1, 2))
     except TemplateError:
-        return style
+        return ""
     if call is None or result is None or call[1] > result[0]:
-        return style
-    stop = turn_end(style, text[: result[0]], 0, call[1])
-    stops = {m.group() for m in list(tokens.finditer(text[call[1] : stop]))[-1:]}
-    return Style(**{**vars(style), "stops": style.stops | stops})
+        return ""
+    start = turn_start(style, text, 0, call[0])
+    stop = turn_end(style, text[: result[0]], start, call[1])
+    found = list(style.tokens.finditer(text, call[1], stop))
+    return found[-1].group() if found else ""
 
 
 def _added(tokenizer: Any) -> re.Pattern[str]:
@@ -272,12 +285,12 @@ def _added(tokenizer: Any) -> re.Pattern[str]:
 def _tail(tokenizer: Any, messages: Sequence[Message], place: int) -> str:
     """What a template writes from the end of a turn on, up to what the next one says."""
     text = render(tokenizer, messages)
-    span = _changed_by(tokenizer, messages, place, text)
+    span = span_of(tokenizer, messages, place, text)
     if span is None:
         raise TemplateError("the chat template leaves out the assistant's turns")
     after = None
     if place + 1 < len(messages):
-        after = _changed_by(tokenizer, messages, place + 1, text)
+        after = span_of(tokenizer, messages, place + 1, text)
     return text[span[1] : after[0] if after else None]
 
 
@@ -291,7 +304,7 @@ def _asking(tokenizer: Any, tokens: re.Pattern[str]) -> str:
     return text[inside[0] if inside else start :]
 
 
-def _changed_by(
+def span_of(
     tokenizer: Any,
     messages: Sequence[Message],
     place: int,
@@ -303,6 +316,30 @@ def _changed_by(
     """Where a message stands in its chat's text; None where the template leaves it out."""
     other = [*messages[:place], other_words(messages[place]), *messages[place + 1 :]]
     return changed(text, render(tokenizer, other, add_generation_prompt=asks, given=given))
+
+
+def turn_start(style: Style, text: str, before: int, said: int) -> int:
+    """Where an assistant's turn begins after its header, counted in characters: where a model that
+    is asked for the turn begins to write.
+
+    Args:
+        before: where the header may begin at the earliest. said: the turn says something from here.
+    """
+    first = style.tokens.match(style.asks)
+    least = first.end() if first else len(style.asks.rstrip()) or 1
+    for size in range(len(style.asks), least - 1, -1):
+        place = text.rfind(style.asks[:size], before, said)
+        if place >= 0 and not _inside(style, text, place, place + size):
+            return place + size
+    return said
+
+
+def _inside(style: Style, text: str, start: int, place: int) -> bool:
+    """Whether a place is within a token of the template, found from `start` on."""
+    for found in style.tokens.finditer(text, start):
+        if found.end() > place:
+            return found.start() < place
+    return False
 
 
 def turn_end(style: Style, text: str, start: int, stop: int) -> int:
@@ -332,6 +369,29 @@ def _stem(token: str) -> str:
     return " ".join(kept) or token
 
 
+def open_thought(prompt: str) -> str:
+    """The tag that a prompt opens at its end, as in `<think>`; "" for none."""
+    found = re.search(r"<(\w+)>\s*\Z", prompt)
+    return found[1] if found else ""
+
+
+def closed_thought(prompt: str) -> str:
+    """The tag of the empty thought that a prompt ends in, as in `<think></think>`; "" for none."""
+    found = re.search(r"<(\w+)>\s*</\1>\s*\Z", prompt)
+    return found[1] if found else ""
+
+
+def thought_of(message: Message, tag: str) -> str:
+    """What a turn thought before it answered."""
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        if isinstance(message.get(name), str):
+            return str(message[name]).strip("\n")
+    content = message.get("content")
+    if not isinstance(content, str) or f"</{tag}>" not in content:
+        return ""
+    return content.partition(f"</{tag}>")[0].rpartition(f"<{tag}>")[2].strip("\n")
+
+
 def end_of_turn_ids(tokenizer: Any) -> frozenset[int]:
     """The tokens that the chat template ends an assistant's turn with: an answer stops at them.
 
@@ -344,4 +404,5 @@ def end_of_turn_ids(tokenizer: Any) -> frozenset[int]:
         style = style_of(tokenizer)
     except TemplateError:
         return frozenset()
-    return frozenset(tokenizer.convert_tokens_to_ids(token) for token in style.stops)
+    ends = {token for token in (style.ends, style.calls) if token}
+    return frozenset(tokenizer.convert_tokens_to_ids(token) for token in ends)

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.data.chat import render, template_options
+from harness.data.encode import (
+    Encoded,
+    answered_chat,
+    answered_text,
+    bare_ids,
+    chat_prompt_ids,
+    prompt_text_ids,
+    text_ids,
+    whole_text,
+)
 from harness.data.preferences import best
 from harness.errors import DataError, ModelError
 
@@ -21,6 +32,8 @@ def layout_of(columns: Sequence[str]) -> str | None:
     return None
 
 
+GIVEN = ("tools", "documents", "chat_template_kwargs")
+"""Columns that a chat template reads beside the turns."""
 _COLUMNS = {
     "messages": {"messages"},
     "preference": {"prompt", "chosen", "rejected"},
@@ -32,7 +45,7 @@ _COLUMNS = {
 }
 
 
-def turns_of(row: Row) -> list[Mapping[str, str]] | None:
+def turns_of(row: Row) -> list[Mapping[str, Any]] | None:
     """The chat that a row is, its answer last; None for rows of plain strings."""
     if "messages" in row:
         return list(row["messages"])
@@ -50,7 +63,7 @@ def _answered(row: Row) -> Any:
     return best(row)[0] if "responses" in row else None
 
 
-def _asked(row: Row) -> list[Mapping[str, str]]:
+def _asked(row: Row) -> list[Mapping[str, Any]]:
     """The turns of a chat before its answer."""
     return list(row["messages"][:-1] if "messages" in row else row["prompt"])
 
@@ -58,7 +71,9 @@ def _asked(row: Row) -> list[Mapping[str, str]]:
 def prompt_row(row: Row) -> dict[str, Any]:
     """The row without its answer: its prompt, as a string or as a chat."""
     prompt = _asked(row) if "messages" in row else row["prompt"]
-    return {"id": row["id"], "cluster": row["cluster"], "group": row["group"], "prompt": prompt}
+    given = {name: row[name] for name in GIVEN if row.get(name)}
+    kept = {"id": row["id"], "cluster": row["cluster"], "group": row["group"]}
+    return {**kept, **given, "prompt": prompt}
 
 
 def require_rows(rows: Sequence[Row]) -> None:
@@ -68,8 +83,11 @@ def require_rows(rows: Sequence[Row]) -> None:
 
 
 def template_digest(tokenizer: Any) -> str:
-    """Digest of the chat template in force; training and generation must agree on it."""
-    return hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()[:16]
+    """Digest of the chat template in force and of what it is given beside the turns; training and
+    generation must agree on it."""
+    given = template_options(tokenizer)
+    told = json.dumps(given, sort_keys=True) if given else ""
+    return hashlib.sha256(((tokenizer.chat_template or "") + told).encode()).hexdigest()[:16]
 
 
 def require_template(tokenizer: Any, rows: Sequence[Row]) -> None:
@@ -81,67 +99,79 @@ def require_template(tokenizer: Any, rows: Sequence[Row]) -> None:
         )
 
 
-def encode(tokenizer: Any, row: Row) -> tuple[list[int], int]:
-    """A row's tokens as TRL trains on them, and where its answer starts (0 for text).
+def encoded(tokenizer: Any, row: Row) -> Encoded:
+    """A row as tokens, for training, scoring and generation alike (see harness.data.encode).
 
-    The answer starts where the tokens of the prompt alone and of the whole row diverge; of a
-    preference it is the chosen one, of a ranking the first of the best.
+    Of a preference the answer is the chosen one, of a ranking the first of the best; a prompt alone
+    has none.
+
+    Raises:
+        TemplateError: the chat template refuses the row.
     """
-    turns = turns_of(row)
-    if turns is not None:
-        prompt = chat_ids(tokenizer, _asked(row), add_generation_prompt=True)
-        whole = chat_ids(tokenizer, turns)
-    elif "prompt" in row:
-        prompt = tokenizer(text=row["prompt"])["input_ids"]
-        if not answer(row):
-            return prompt, len(prompt)
-        whole = tokenizer(text=with_eos(tokenizer, row["prompt"] + answer(row)))["input_ids"]
-    else:
-        return tokenizer(text=row["text"])["input_ids"], 0
-    return whole, common_prefix(prompt, whole)
+    answered = _answered(row)
+    if turns_of(row) is not None:
+        if not answered:
+            return _asked_alone(asked_ids(tokenizer, row))
+        every = "messages" in row
+        turns = row["messages"][-1:] if every else answered
+        return answered_chat(tokenizer, _asked(row), turns, template_given(row), every_turn=every)
+    if "prompt" not in row:
+        return whole_text(tokenizer, row["text"])
+    if not answered:
+        return _asked_alone(asked_ids(tokenizer, row))
+    return answered_text(tokenizer, row["prompt"], answered)
+
+
+def _asked_alone(ids: list[int]) -> Encoded:
+    return Encoded(ids, [False] * len(ids), len(ids), len(ids))
+
+
+def encode(tokenizer: Any, row: Row) -> tuple[list[int], int]:
+    """A row's tokens as their likelihood is measured, and where its answer starts (0 for text).
+
+    A text stands without the end-of-sequence token that training adds to it, and a chat without
+    what its template writes after the end of its last turn.
+    """
+    if "text" in row:
+        return text_ids(tokenizer, row["text"]), 0
+    found = encoded(tokenizer, row)
+    return found.ids[: found.end], found.prompt
+
+
+def template_given(row: Row) -> dict[str, Any]:
+    """What a row gives the chat template beside its turns."""
+    given = {name: row[name] for name in ("tools", "documents") if row.get(name)}
+    if isinstance(given.get("tools"), str):
+        given["tools"] = json.loads(given["tools"])
+    return {**given, **(row.get("chat_template_kwargs") or {})}
 
 
 def chat_ids(
-    tokenizer: Any, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False
 ) -> list[int]:
     """Tokens of a chat through the tokenizer's template."""
-    encoded = tokenizer.apply_chat_template(
-        list(messages),
-        add_generation_prompt=add_generation_prompt,
-        tokenize=True,
-        return_dict=True,
-    )
-    return list(encoded["input_ids"])
-
-
-def with_eos(tokenizer: Any, text: str) -> str:
-    """The text ending in the end-of-sequence token, as TRL adds it to rows without a chat."""
-    eos = tokenizer.eos_token or ""
-    return text if text.endswith(eos) else text + eos
+    if add_generation_prompt:
+        return chat_prompt_ids(tokenizer, messages)
+    return bare_ids(tokenizer, render(tokenizer, messages))
 
 
 def trained_length(tokenizer: Any, row: Row, ids: Sequence[int] | None = None) -> int:
     """Tokens of a row as trained on, the end-of-sequence token of plain text included.
 
     Args:
-        ids: what `encode` gives for the row, where it is at hand already.
+        ids: of the row as it is trained on, where they are at hand already.
     """
-    ids = encode(tokenizer, row)[0] if ids is None else ids
+    ids = encoded(tokenizer, row).ids if ids is None else ids
     if "rejected" in row:  # both sides must fit
-        other, _ = encode(tokenizer, {**row, "chosen": row["rejected"]})
-        return max(len(ids), len(other))
+        return max(len(ids), len(encoded(tokenizer, {**row, "chosen": row["rejected"]}).ids))
     if "responses" in row:  # each must
-        sides = ({"prompt": row["prompt"], "chosen": answer} for answer in row["responses"])
-        return max(len(encode(tokenizer, side)[0]) for side in sides)
-    if "text" in row and list(ids[-1:]) != [tokenizer.eos_token_id]:
-        return len(ids) + 1
+        sides = ({**_kept(row), "chosen": answer} for answer in row["responses"])
+        return max(len(encoded(tokenizer, side).ids) for side in sides)
     return len(ids)
 
 
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """The number of tokens that two sequences begin with alike."""
-    pairs = zip(first, second, strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+def _kept(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in ("prompt", *GIVEN) if name in row}
 
 
 def question(row: Row) -> str:
@@ -158,15 +188,16 @@ def answer(row: Row) -> str:
     """The answer a row trains on; of a preference the chosen one, of a ranking the first of the
     best, nothing where there is none."""
     value = _answered(row)
-    return value if isinstance(value, str) else str(value[-1]["content"]) if value else ""
+    return value if isinstance(value, str) else str(value[-1].get("content") or "") if value else ""
 
 
 def asked_ids(tokenizer: Any, row: Row) -> list[int]:
-    """Tokens of what a row asks, in whatever layout it is: what an answer is sampled after."""
+    """Tokens of what a row asks, in whatever layout it is: what an answer is sampled after, and
+    what stood before the answer in training."""
     asked = row["messages"][:-1] if "messages" in row else row["prompt"]
     if isinstance(asked, str):
-        return list(tokenizer(text=asked)["input_ids"])
-    return chat_ids(tokenizer, asked, add_generation_prompt=True)
+        return prompt_text_ids(tokenizer, asked)
+    return chat_prompt_ids(tokenizer, asked, template_given(row))
 
 
 def prompt_ids(
@@ -179,9 +210,9 @@ def prompt_ids(
     """
     if generate["apply_chat_template"] and turns_of(row) is not None:
         turns = [turn for shot in shots for turn in turns_of(shot) or []]
-        return chat_ids(tokenizer, [*turns, *_asked(row)], add_generation_prompt=True)
+        return chat_prompt_ids(tokenizer, [*turns, *_asked(row)], template_given(row))
     if turns_of(row) is None and not shots and generate["apply_chat_template"]:
         return asked_ids(tokenizer, row)
     parts = [f"{question(s)}{generate['target_delimiter']}{answer(s)}" for s in shots]
     parts.append(f"{question(row)}{generate['target_delimiter']}".rstrip(" "))
-    return list(tokenizer(text=generate["fewshot_delimiter"].join(parts))["input_ids"])
+    return prompt_text_ids(tokenizer, generate["fewshot_delimiter"].join(parts))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.data.render import chat_ids, common_prefix, prompt_row, with_eos
+from harness.data.encode import Encoded
+from harness.data.render import GIVEN, encoded
 from harness.errors import StageFailed
 from harness.inference.batches import budget_batches, padded
 from harness.inference.context import context_of
@@ -21,19 +22,19 @@ def answered_ids(
         ends: tokens that end an answer.
         cut: the answer did not end by itself, and stands without such a token.
     """
-    asked = prompt_row(row)["prompt"]
-    if isinstance(asked, str):
-        prompt = list(tokenizer(text=asked)["input_ids"])
-        whole = list(tokenizer(text=with_eos(tokenizer, asked + text))["input_ids"])
-    else:
-        prompt = chat_ids(tokenizer, asked, add_generation_prompt=True)
-        whole = chat_ids(tokenizer, [*asked, {"role": "assistant", "content": text}])
+    found = _answered(tokenizer, row, text)
     if not cut:
-        return whole
-    # The last one: an answer may write the token's name, the template writes it after that.
-    start = common_prefix(prompt, whole)
-    last = [i for i in range(start, len(whole)) if whole[i] in ends]
-    return whole[: last[-1]] if last else whole
+        return found.ids
+    # An answer may write the token's name: the template writes it after that.
+    last = found.ids[: found.end]
+    return last[:-1] if last[-1:] and last[-1] in ends else last
+
+
+def _answered(tokenizer: Any, row: Mapping[str, Any], text: str) -> Encoded:
+    asked = row["messages"][:-1] if "messages" in row else row["prompt"]
+    given = {name: row[name] for name in GIVEN if row.get(name)}
+    answer = text if isinstance(asked, str) else [{"role": "assistant", "content": text}]
+    return encoded(tokenizer, {"prompt": asked, **given, "completion": answer})
 
 
 def after_end(tokenizer: Any, row: Mapping[str, Any], ends: frozenset[int]) -> list[int]:
@@ -44,13 +45,8 @@ def after_end(tokenizer: Any, row: Mapping[str, Any], ends: frozenset[int]) -> l
         row: any of the rows that are answered; chats end alike.
         ends: tokens that end an answer.
     """
-    asked = row["messages"][:-1] if "messages" in row else row["prompt"]
-    if isinstance(asked, str):
-        return []
-    prompt = chat_ids(tokenizer, asked, add_generation_prompt=True)
-    whole = chat_ids(tokenizer, [*asked, {"role": "assistant", "content": "a"}])
-    last = [i for i in range(common_prefix(prompt, whole), len(whole)) if whole[i] in ends]
-    return whole[last[-1] + 1 :] if last else []
+    found = _answered(tokenizer, row, "a")
+    return found.ids[found.end :] if found.ids[found.end - 1] in ends else []
 
 
 def rewards(

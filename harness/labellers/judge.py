@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from harness.data.render import chat_ids, common_prefix
+from harness.data.encode import common_prefix, text_ids
+from harness.data.render import chat_ids
 from harness.errors import StageFailed
 from harness.inference.choices import choice_log_probs
 from harness.labellers._orders import PROMPT, averaged, both_orders, filled, require_fields
@@ -69,7 +70,7 @@ def _asked(tokenizer: Any, text: str) -> tuple[list[int], list[list[int]]]:
         ]
     else:
         texts = [f"{text}{_PLAIN} {letter}" for letter in _LETTERS]
-        wholes = [list(tokenizer(text=whole)["input_ids"]) for whole in texts]
+        wholes = [text_ids(tokenizer, whole) for whole in texts]
     shared = common_prefix(*wholes)
     if shared in map(len, wholes):
         raise StageFailed(

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.data.render import encode
+from harness.data.render import encoded
 from harness.inference.batches import pad_token
 from harness.inference.rewards import rewards
 from harness.labellers.base import LabelJob, Labeller, Verdict
@@ -37,7 +37,7 @@ class Reward(Labeller):
             sides = [{"prompt": contest.prompt, "chosen": answer} for answer in answers]
             keys.append([json.dumps(side) for side in sides])
             rows.update(zip(keys[-1], sides, strict=True))
-        sequences = [encode(job.tokenizer, row)[0] for row in rows.values()]
+        sequences = [encoded(job.tokenizer, row).ids for row in rows.values()]
         pad = pad_token(job.tokenizer)
         scores = rewards(job.model, pad, sequences, self.batch_tokens, job.progress)
         known = dict(zip(rows, scores, strict=True))

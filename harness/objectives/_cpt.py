@@ -12,7 +12,8 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import SFTConfig, pack_dataset
 
-from harness.data.render import encode, require_template
+from harness.data.encode import ended
+from harness.data.render import encoded, require_template
 from harness.errors import DataError, StageFailed
 from harness.objectives._loss import LabelledTrainer
 from harness.objectives._packed import apart, leaking
@@ -136,10 +137,7 @@ def document_ids(tokenizer: Any, rows: Sequence[Row]) -> list[list[int]]:
     require_template(tokenizer, rows)
     found = []
     for row in rows:
-        ids = list(encode(tokenizer, row)[0])
-        found.append(
-            ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
-        )
+        found.append(ended(tokenizer, encoded(tokenizer, row).ids))
     return found
 
 

@@ -25,6 +25,7 @@ from harness.objectives._logps import Logps, tokens_digest
 from harness.objectives._pairs import Pair, pairs_of
 from harness.objectives._shown import pairs_by_row, sequences
 from harness.objectives._start import NoReference, as_it_is, forget_reference, reference_model
+from harness.objectives._tokens import Tokenised, pair_ids, with_room
 from harness.objectives._trainer import arguments, made, run
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.dpo import Dpo
@@ -178,10 +179,7 @@ def _trainer(
         "activation_offloading": False,
         "dataset_num_proc": None,
     }
-    rows = [
-        {"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected, "row": p.row}
-        for p in pairs
-    ]
+    rows = with_room(pair_ids(job.tokenizer, pairs), objective.max_length)
     common = {
         "model": job.model,
         "args": DPOConfig(**{**own, **given}),
@@ -192,13 +190,17 @@ def _trainer(
     with as_it_is(job.model, dpo_trainer):
         if shared is not None:
             return SharedReferenceTrainer(shared, **common)
-        return DPOTrainer(ref_model=reference_model(job.model), **common)
+        return TokenisedTrainer(ref_model=reference_model(job.model), **common)
 
 
 _NONE_YET = Logps((), torch.zeros(0, 32, dtype=torch.uint8), torch.zeros(0), torch.zeros(0))
 
 
-class SharedReferenceTrainer(DPOTrainer):
+class TokenisedTrainer(Tokenised, DPOTrainer):
+    """DPOTrainer on token ids."""
+
+
+class SharedReferenceTrainer(TokenisedTrainer):
     """DPOTrainer with its reference's log-probabilities given, and no reference in memory."""
 
     def __init__(self, shared: Logps, **given: Any) -> None:

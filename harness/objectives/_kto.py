@@ -12,9 +12,11 @@ from transformers import TrainerCallback
 from trl import KTOConfig, KTOTrainer
 from trl.trainer import kto_trainer
 
+from harness.data.render import GIVEN
 from harness.errors import DataError
 from harness.objectives._shown import sequences
 from harness.objectives._start import as_it_is, forget_reference, reference_model
+from harness.objectives._tokens import Tokenised, answered, with_room
 from harness.objectives._trainer import arguments, run
 from harness.objectives.base import Row, TrainJob, TrainResult
 from harness.objectives.kto import Kto
@@ -45,7 +47,7 @@ def train(objective: Kto, job: TrainJob) -> TrainResult:
 def batches(objective: Kto, job: TrainJob) -> list[dict[str, Any]]:
     """The job's answers, as the trainer's collator makes them."""
     kept = [number for number, row in enumerate(job.rows) if _answered(row["completion"])]
-    rows = [{n: job.rows[number][n] for n in _COLUMNS} for number in kept]
+    rows = [_kept(job.rows[number]) for number in kept]
     # The trainer gives each row another's answer beside its own, and so wants two at least.
     made = rows * 2 if len(rows) == 1 else rows
     trainer = _trainer(objective, job, made, arguments(objective, job, steps=1), [])
@@ -80,18 +82,42 @@ def _trainer(
         "dataset_num_proc": None,
     }
     with as_it_is(job.model, kto_trainer):
-        return KTOTrainer(
+        return TokenisedTrainer(
             model=job.model,
             ref_model=reference_model(job.model),
             args=KTOConfig(**{**own, **given}),
-            train_dataset=Dataset.from_list([dict(row) for row in rows]),
+            train_dataset=Dataset.from_list(_tokens(objective, job, rows)),
             processing_class=job.tokenizer,
             callbacks=callbacks,
         )
 
 
+class TokenisedTrainer(Tokenised, KTOTrainer):
+    """KTOTrainer on token ids."""
+
+    def _prepare_dataset(self, dataset: Any, tokenizer: Any, args: KTOConfig, *_: Any) -> Any:
+        """Beside each row another's answer, whose likelihood estimates the divergence: in TRL's
+        order, each batch's answers moved on by one."""
+        if not self.calculate_KL:
+            return dataset
+        answers, size = list(dataset["completion_ids"]), args.per_device_train_batch_size
+        parts = [answers[i : i + size] for i in range(0, len(answers), size)]
+        moved = [answer for part in parts for answer in (part[-1], *part[:-1])]
+        return dataset.add_column("KL_completion_ids", moved)
+
+
+def _tokens(objective: Kto, job: TrainJob, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """prompt_ids, completion_ids and label of each row."""
+    found = []
+    for row in rows:
+        own = answered(job.tokenizer, row, row["completion"])
+        ids = {"prompt_ids": own.ids[: own.prompt], "completion_ids": own.answer}
+        found.append({**ids, "label": row["label"]})
+    return with_room(found, objective.max_length)
+
+
 def _rows(objective: Kto, job: TrainJob) -> list[dict[str, Any]]:
-    rows = [{n: row[n] for n in _COLUMNS} for row in job.rows if _answered(row["completion"])]
+    rows = [_kept(row) for row in job.rows if _answered(row["completion"])]
     empty = len(job.rows) - len(rows)
     if not rows or (empty and objective.unusable == "error"):
         raise DataError(
@@ -101,6 +127,10 @@ def _rows(objective: Kto, job: TrainJob) -> list[dict[str, Any]]:
     if objective.shuffle:
         random.Random(f"kto {job.data_seed}").shuffle(rows)
     return rows
+
+
+def _kept(row: Row) -> dict[str, Any]:
+    return {n: row[n] for n in (*_COLUMNS, *GIVEN) if n in row}
 
 
 def _answered(completion: Any) -> bool:

@@ -39,8 +39,10 @@ def train(objective: Online, job: TrainJob) -> TrainResult:
         StageFailed: no reward, or one that is no number.
     """
     rows, dropped = _prompts(objective, job)
-    prompts = [{"prompt": _prompt(row), "place": i} for i, row in enumerate(rows)]
-    rewards = _rewards(objective, job, rows)
+    # TRL hands a prompt to and fro: its place stands for it, and no text is encoded by TRL.
+    prompts = [{"prompt": str(i), "place": i} for i in range(len(rows))]
+    ids = [asked_ids(job.tokenizer, row) for row in rows]
+    rewards = _rewards(objective, job, rows, ids)
     grpo = isinstance(objective, Grpo)
     trainer_class, config, module = (
         (GRPOTrainer, GRPOConfig, grpo_trainer) if grpo else (RLOOTrainer, RLOOConfig, rloo_trainer)
@@ -48,7 +50,7 @@ def train(objective: Online, job: TrainJob) -> TrainResult:
 
     def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> Trainer:
         with as_it_is(job.model, module), start_as_reference(module, job.model):
-            return trainer_class(
+            return _tokenised(trainer_class, ids)(
                 model=job.model,
                 reward_funcs=rewards,
                 args=config(**{**_arguments(objective), **given}),
@@ -88,8 +90,14 @@ def _arguments(objective: Online) -> dict[str, Any]:
     }
 
 
-def _prompt(row: Row) -> Any:
-    return row["messages"][:-1] if "messages" in row else row["prompt"]
+def _tokenised(trainer: Any, ids: Sequence[list[int]]) -> Any:
+    """The trainer, asking prompts of token ids, which are named by their places."""
+
+    class Tokenised(trainer):  # type: ignore[misc]
+        def _tokenize_prompts(self, prompts: Sequence[str]) -> tuple[list[list[int]], None, Any]:
+            return [list(ids[int(place)]) for place in prompts], None, {}
+
+    return Tokenised
 
 
 def _prompts(objective: Online, job: TrainJob) -> tuple[list[Row], int]:
@@ -115,7 +123,9 @@ def _prompts(objective: Online, job: TrainJob) -> tuple[list[Row], int]:
     return kept, dropped
 
 
-def _rewards(objective: Online, job: TrainJob, rows: Sequence[Row]) -> list[Callable[..., Any]]:
+def _rewards(
+    objective: Online, job: TrainJob, rows: Sequence[Row], ids: Sequence[list[int]]
+) -> list[Callable[..., Any]]:
     """What TRL calls: (prompts, completions, completion_ids, columns of the rows) -> rewards."""
     if objective.reward_functions:
         return [_named(name, rows) for name in objective.reward_functions]
@@ -127,8 +137,8 @@ def _rewards(objective: Online, job: TrainJob, rows: Sequence[Row]) -> list[Call
     pad = job.tokenizer.pad_token_id
     score = scorer(job, job.tokenizer.eos_token_id if pad is None else pad, _SCORED_TOKENS)
 
-    def reward_model(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
-        asked = [asked_ids(job.tokenizer, {"prompt": prompt}) for prompt in prompts]
+    def reward_model(place: Sequence[int], completion_ids: Any, **_: Any) -> list[float]:
+        asked = [ids[i] for i in place]
         return [_number(value) for value in score(asked, completion_ids).tolist()]
 
     return [reward_model]

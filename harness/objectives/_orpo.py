@@ -16,6 +16,7 @@ with warnings.catch_warnings():  # "may change without notice": the version is p
 
 from harness.objectives._pairs import Pair, pairs_of
 from harness.objectives._shown import pairs_by_row, sequences
+from harness.objectives._tokens import IGNORED, pair_ids, with_room
 from harness.objectives._trainer import arguments, run
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.orpo import Orpo
@@ -57,7 +58,10 @@ def _trainer(
     given: dict[str, Any],
     callbacks: list[TrainerCallback],
 ) -> ORPOTrainer:
-    rows = [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs]
+    # The texts are never read: the rows are tokens.
+    texts = {"prompt": "", "chosen": "+", "rejected": "-"}
+    ids = with_room(pair_ids(job.tokenizer, pairs), objective.max_length)
+    rows = [{**texts, **row} for row in ids]
     own = {
         "beta": objective.beta,
         "max_length": objective.max_length,
@@ -79,6 +83,21 @@ def _trainer(
 class CountingTrainer(ORPOTrainer):
     """ORPOTrainer counts no tokens, which costs and budgets are told in, and takes a soft prompt's
     logits for a row's."""
+
+    def tokenize_row(self, feature: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+        """TRL's columns, from ids: TRL would encode again, and end every chat in an EOS."""
+        prompt = list(feature["prompt_ids"])
+        found: dict[str, Any] = {"prompt_input_ids": prompt}
+        for side in ("chosen", "rejected"):
+            ids = [*prompt, *feature[f"{side}_ids"]][: self.max_length]
+            found[f"{side}_input_ids"] = ids
+            found[f"{side}_labels"] = [IGNORED] * len(prompt) + ids[len(prompt) :]
+        masks = {
+            name.replace("input_ids", "attention_mask"): [1] * len(ids)
+            for name, ids in found.items()
+            if name.endswith("input_ids")
+        }
+        return {**found, **masks}
 
     def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
         """TRL's, on the logits of the rows' own tokens."""

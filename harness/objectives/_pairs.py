@@ -6,9 +6,10 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from harness.data.render import GIVEN
 from harness.errors import DataError
 from harness.objectives.base import Row
 
@@ -23,6 +24,7 @@ class Pair:
         margin: how much better, on the data's own scale; None where it does not say.
         dimension: in what it is better (helpful, truthful ...); empty where it is not named.
         row: id of the row that it is of, or its number.
+        given: what its row gives the chat template beside the turns, such as `tools`.
     """
 
     prompt: Any
@@ -31,11 +33,12 @@ class Pair:
     margin: float | None = None
     dimension: str = ""
     row: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def prompt_key(self) -> str:
         """Equal for equal prompts."""
-        return json.dumps(self.prompt, sort_keys=True)
+        return json.dumps([self.prompt, self.given] if self.given else self.prompt, sort_keys=True)
 
 
 class _Unusable(Exception):
@@ -63,7 +66,8 @@ def pairs_of(
                 reason = _fault(pair)
                 if reason:
                     raise _Unusable(reason)
-                found.append(replace(pair, row=str(row.get("id", number))))
+                given = {n: row[n] for n in GIVEN if row.get(n)}
+                found.append(replace(pair, row=str(row.get("id", number)), given=given))
         except _Unusable as fault:
             if unusable == "error":
                 name = row.get("id", f"number {number}")

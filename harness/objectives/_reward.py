@@ -13,11 +13,12 @@ from torch.nn.functional import logsigmoid
 from transformers import TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
-from harness.data.render import chat_ids, with_eos
+from harness.data.render import asked_ids
 from harness.errors import DataError, unknown
 from harness.objectives._pairs import Pair, grouped, pairs_of
 from harness.objectives._reward_figures import figures
 from harness.objectives._shown import pairs_by_row, sequences
+from harness.objectives._tokens import Tokenised, answered
 from harness.objectives._trainer import run
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.reward import Reward
@@ -111,10 +112,10 @@ def _group(objective: Reward, tokenizer: Any, pairs: Sequence[Pair]) -> Group:
     tokens: dict[tuple[int, ...], int] = {}
     places, lengths = [], []
     for pair in pairs:
-        sides = [tuple(_tokens(tokenizer, pair.prompt, s)) for s in (pair.chosen, pair.rejected)]
+        sides = [tuple(_tokens(tokenizer, pair, s)) for s in (pair.chosen, pair.rejected)]
         places.append([tokens.setdefault(side, len(tokens)) for side in sides])
     weights = [objective.dimension_weights.get(pair.dimension, 1.0) / len(pairs) for pair in pairs]
-    prompt = _prompt_length(tokenizer, pairs[0].prompt)
+    prompt = len(asked_ids(tokenizer, {"prompt": pairs[0].prompt, **pairs[0].given}))
     lengths = [len(ids) - prompt for ids in tokens]
     return {
         "candidates": [list(ids) for ids in tokens],
@@ -126,21 +127,13 @@ def _group(objective: Reward, tokenizer: Any, pairs: Sequence[Pair]) -> Group:
     }
 
 
-def _tokens(tokenizer: Any, prompt: Any, answer: Any) -> list[int]:
-    """Prompt and answer as TRL's RewardTrainer makes them one sequence."""
-    if isinstance(prompt, str):
-        return list(tokenizer(text=with_eos(tokenizer, prompt + answer))["input_ids"])
-    return chat_ids(tokenizer, [*prompt, *answer])
+def _tokens(tokenizer: Any, pair: Pair, answer: Any) -> list[int]:
+    """Prompt and answer as one sequence, which a reward is read at the end of."""
+    return answered(tokenizer, {"prompt": pair.prompt, **pair.given}, answer).ids
 
 
 def _longest(tokenizer: Any, pair: Pair) -> int:
-    return max(len(_tokens(tokenizer, pair.prompt, side)) for side in (pair.chosen, pair.rejected))
-
-
-def _prompt_length(tokenizer: Any, prompt: Any) -> int:
-    if isinstance(prompt, str):
-        return len(tokenizer(text=prompt)["input_ids"])
-    return len(chat_ids(tokenizer, prompt, add_generation_prompt=True))
+    return max(len(_tokens(tokenizer, pair, side)) for side in (pair.chosen, pair.rejected))
 
 
 def _split(groups: list[Group], share: float, seed: int) -> tuple[list[Group], list[Group]]:
@@ -181,14 +174,11 @@ class GroupCollator:
         }
 
 
-class GroupedRewardTrainer(RewardTrainer):
+class GroupedRewardTrainer(Tokenised, RewardTrainer):
     """RewardTrainer on prompts instead of pairs; TRL's own loss has no weights.
 
     InstructGPT, equation 1: the mean over a prompt's pairs, then over prompts.
     """
-
-    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-        return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = _COLUMNS

@@ -11,18 +11,13 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import SFTConfig
 
-from harness.data.render import layout_of
+from harness.data.render import encoded, layout_of
 from harness.objectives._loss import LabelledTrainer
 from harness.objectives._packed import apart, leaking
+from harness.objectives._tokens import labelled
 from harness.objectives._trainer import arguments, run
 from harness.objectives.base import Row, TrainJob, TrainResult
 from harness.objectives.sft import Sft
-
-_COLUMNS = {
-    "messages": ["messages"],
-    "prompt_completion": ["prompt", "completion"],
-    "text": ["text"],
-}
 
 
 def train(objective: Sft, job: TrainJob) -> TrainResult:
@@ -74,19 +69,20 @@ def _trainer(
     objective: Sft, job: TrainJob, given: dict[str, Any], callbacks: list[TrainerCallback]
 ) -> LabelledTrainer:
     layout = layout_of(list(job.rows[0])) or "text"
-    columns = _COLUMNS[layout]
+    alone = objective.in_loss(layout)
 
     def table(rows: Sequence[Row]) -> Dataset | None:
-        return Dataset.from_list([{c: row[c] for c in columns} for row in rows]) if rows else None
+        found = (encoded(job.tokenizer, row) for row in rows)
+        own = [labelled(row, answers_only=alone) for row in found]
+        return Dataset.from_list(own) if own else None
 
     own = {
         "max_length": objective.max_length,
         "packing": objective.packing,
         "packing_strategy": objective.packing_strategy,
-        "completion_only_loss": (
-            objective.completion_only_loss if layout == "prompt_completion" else None
-        ),
-        "assistant_only_loss": objective.assistant_only_loss and layout == "messages",
+        # The labels say what is in the loss; TRL cuts and packs what is tokens already.
+        "completion_only_loss": False,
+        "assistant_only_loss": False,
         "loss_type": "nll",
         "padding_free": False,
         "shuffle_dataset": False,

@@ -13,8 +13,9 @@ from harness.objectives.base import TrainerObjective
 class Sft(TrainerObjective):
     """Supervised fine-tuning by next-token cross-entropy, through TRL's SFTTrainer.
 
-    Rows of prompt and completion train on the completion only; chats train on every assistant turn
-    (the chat template needs `{% generation %}` markers); rows of text train on every token.
+    Rows of prompt and completion train on the completion only; chats train on what every assistant
+    turn says and the token that ends it (of a template with `{% generation %}` markers on what they
+    enclose of it); rows of text train on every token. Turns of `weight: 0` are not trained on.
     """
 
     VERSION = 2
@@ -45,8 +46,10 @@ class Sft(TrainerObjective):
         return {**super().needs(), **(packed if self.packing else {})}
 
     def answers_only(self, layout: str) -> bool | None:
-        if self.packing:
-            return None
+        return None if self.packing else self.in_loss(layout)
+
+    def in_loss(self, layout: str) -> bool:
+        """Whether the loss is on the answers alone, of rows of this layout."""
         return {
             "messages": self.assistant_only_loss,
             "prompt_completion": self.completion_only_loss,

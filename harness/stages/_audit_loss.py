@@ -6,12 +6,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.data.render import chat_ids, common_prefix, encode
+from harness.data.chat import render
+from harness.data.encode import bare_ids
+from harness.data.render import asked_ids, encoded, template_given, turns_of
 from harness.objectives.base import Evidence
+from harness.stages._audit_answers import answers_fault
 
 IGNORED = -100
 """The label of a token that is not in the loss (torch.nn.CrossEntropyLoss's ignore_index)."""
 _HEAD = 32
+_ROWS = 8
+_TAIL = 12
 
 Check = dict[str, str]
 Row = Mapping[str, Any]
@@ -34,7 +39,7 @@ class RowIndex:
         bare = ids[:-1] if list(ids[-1:]) == end else ids
         for head in {tuple(ids[:_HEAD]), tuple(bare[:_HEAD])}:
             for row in self._rows.get(hash(head), []):
-                whole = encode(tokenizer, row)[0]
+                whole = encoded(tokenizer, row).ids
                 if whole[-1:] != end:
                     whole = [*whole, *end]
                 if list(ids) == whole[: len(ids)]:
@@ -91,34 +96,44 @@ def _fault(
     row = index.find(tokenizer, ids)
     if row is None:
         return f"a sequence of {len(ids)} tokens that no training row renders to"
-    allowed = _answer_tokens(tokenizer, row) if answers_only else set(range(len(ids)))
     trained = {i for i, label in enumerate(labels) if label != IGNORED}
     if any(labels[i] != ids[i] for i in trained):
         return f"row {row.get('id')}: a label that is not its own token"
-    if trained - allowed:
-        # Positions, not words: an audit stands in reports that may hold no sentence of the data.
-        wrong = sorted(trained - allowed)
-        where = f"the first at {wrong[0]}"
-        return f"row {row.get('id')}: {len(wrong)} tokens of the prompt in the loss, {where}"
-    if not trained and allowed & set(range(len(ids))):
-        return f"row {row.get('id')}: no token in the loss"
-    return None
+    fault = None
+    if answers_only:
+        cut = len(ids) < len(encoded(tokenizer, row).ids)
+        fault = answers_fault(tokenizer, row, ids, trained, cut=cut)
+    elif len(trained) < len(ids):
+        fault = f"{len(ids) - len(trained)} tokens out of the loss"
+    return None if fault is None else f"row {row.get('id')}: {fault}"
 
 
-def _answer_tokens(tokenizer: Any, row: Row) -> set[int]:
-    """Positions of the completion, or of every assistant turn with what the template ends it by."""
-    if "messages" not in row:
-        whole, start = encode(tokenizer, row)
-        return set(range(start, len(whole) + 1))
-    messages = row["messages"]
-    whole = chat_ids(tokenizer, messages)
-    allowed: set[int] = set()
-    for turn, message in enumerate(messages):
-        if message["role"] == "assistant":
-            asked = chat_ids(tokenizer, messages[:turn], add_generation_prompt=True)
-            told = chat_ids(tokenizer, messages[: turn + 1])
-            allowed |= set(range(common_prefix(asked, whole), common_prefix(told, whole)))
-    return allowed
+def audit_prompts(tokenizer: Any, rows: Sequence[Row]) -> Check:
+    """What a model is asked at generation are the tokens that stand before the answer in training.
+
+    The chat template is asked by transformers itself, on the first rows.
+    """
+    name = "generation asks what stood before the answers"
+    told = [row for row in rows[:_ROWS] if "text" not in row]
+    if not told:
+        return _skipped(name, "the rows are texts, and ask nothing")
+    faults = [str(row.get("id")) for row in told if not _asked_alike(tokenizer, row)]
+    detail = f"{len(told)} rows" + (f"; not row {faults[0]}" if faults else "")
+    return _check(name, not faults, detail)
+
+
+def _asked_alike(tokenizer: Any, row: Row) -> bool:
+    found = encoded(tokenizer, row)
+    asked = asked_ids(tokenizer, row)
+    if found.ids[: len(asked)] != asked or found.prompt != len(asked):
+        return False
+    turns = turns_of(row)
+    prompt = row["messages"][:-1] if "messages" in row else row["prompt"]
+    if turns is None:
+        said = str(tokenizer.decode(bare_ids(tokenizer, prompt))).strip()
+        return str(tokenizer.decode(asked)).strip().endswith(said[-_TAIL:].strip())
+    text = render(tokenizer, prompt, add_generation_prompt=True, given=template_given(row))
+    return asked == list(tokenizer(text=text, add_special_tokens=False)["input_ids"])
 
 
 def _check(name: str, good: bool, detail: str) -> Check:

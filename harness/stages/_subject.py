@@ -27,6 +27,7 @@ def model_ref(config: Mapping[str, Any], device: str, locators: Mapping[str, str
         attn_implementation=config["attn_implementation"],
         trust_remote_code=locators.get("trust_remote_code") == "true",
         chat_template=locators.get("chat_template"),
+        chat_template_kwargs=config.get("chat_template_kwargs", {}),
     )
 
 

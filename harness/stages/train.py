@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from harness import component
 from harness.data.render import (
-    encode,
+    encoded,
     layout_of,
     prompt_row,
     require_template,
@@ -24,7 +24,7 @@ from harness.objectives import _movement
 from harness.objectives.base import Objective, TrainJob, TrainResult
 from harness.predict import training_flops
 from harness.stages import _audit, _start
-from harness.stages._audit_loss import RowIndex, audit_loss
+from harness.stages._audit_loss import RowIndex, audit_loss, audit_prompts
 from harness.stages._reference import reference_file
 from harness.stages._subject import CHECKPOINT, method_of, model_ref
 from harness.stages.data import read_rows
@@ -88,6 +88,7 @@ def run(job: Job) -> dict[str, Any]:
         audit.append(_audit.gradients(result.evidence, objective.may_lack_signal))
         claim = objective.answers_only(str(layout_of(list(rows[0]))))
         audit += audit_loss(tokenizer, index, result.evidence, claim)
+        audit.append(audit_prompts(tokenizer, rows))
     job.cost.update(_cost(job, model, result))
     job.provenance["sources"] = {c.name: c.source_digest() for c in (method, objective)}
     require(audit)
@@ -173,7 +174,7 @@ def fitting(
     policy = getattr(objective, "overlong", "drop")
     lengths, index = [], RowIndex()
     for row in rows:
-        ids = encode(tokenizer, row)[0]
+        ids = encoded(tokenizer, row).ids
         index.add(row, ids)
         lengths.append(trained_length(tokenizer, row, ids))
     over = [i for i, length in enumerate(lengths) if limit and length > limit]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from harness.data.render import encode
+from harness.data.encode import ended
+from harness.data.render import encoded
 from harness.errors import StageFailed
 from harness.inference.batches import budget_batches, padded
 from harness.objectives._ppo.models import autocast, full
@@ -70,8 +71,6 @@ def pieces(tokenizer: Any, rows: Sequence[Row], longest: int) -> list[list[int]]
     """Documents as token ids, cut into pieces of at most `longest`; those of one token are left."""
     found = []
     for row in rows:
-        ids = list(encode(tokenizer, row)[0])
-        if ids[-1:] != [tokenizer.eos_token_id]:
-            ids.append(tokenizer.eos_token_id)
+        ids = ended(tokenizer, encoded(tokenizer, row).ids)
         found += [ids[i : i + longest] for i in range(0, len(ids), longest)]
     return [piece for piece in found if len(piece) > 1]
