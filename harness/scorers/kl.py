@@ -36,7 +36,7 @@ class Kl(ModelScorer):
     measured once. Of a checkpoint trained elsewhere no start is known, and none is measured.
     """
 
-    VERSION = 2
+    VERSION = 3
     needs_base = True
     metrics = {"kl": Metric("per_token", False, {"total": "kl", "tokens": "tokens"})}
 

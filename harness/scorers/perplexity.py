@@ -19,7 +19,7 @@ class Perplexity(ModelScorer):
     (huggingface.co/docs/transformers/perplexity). Compare it only between models of one tokenizer.
     """
 
-    VERSION = 2
+    VERSION = 3
     metrics = {
         "perplexity": Metric("perplexity", False, {"nll": "nll", "tokens": "tokens"}),
     }

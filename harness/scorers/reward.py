@@ -26,7 +26,7 @@ class Reward(Scorer):
     their own, and those of two reward models are not compared.
     """
 
-    VERSION = 2
+    VERSION = 3
     metrics = {"reward": Metric()}
 
     batch_tokens: int = Field(8192, gt=0)
