@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from harness.errors import ModelError
 from harness.generation_defaults import asked_by, plain_config
 from harness.model_checks import require_whole_model
+from harness.model_layers import Layer, layers_of, parameters_of
 from harness.precision import in_float32
 from harness.stage import digest_json
 
+DEFAULT_ATTENTION = "sdpa"
 _HASHED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 
 
@@ -37,8 +39,9 @@ class ModelSpec(BaseModel):
     """The hub's commit, branch or tag; a branch is resolved to its commit before anything runs."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """`float32`, `bfloat16` or `float16`; default: the executor's (float32 on a CPU)."""
-    attn_implementation: str = "sdpa"
-    """As in transformers: `sdpa`, `eager`, `flash_attention_2`."""
+    attn_implementation: str = DEFAULT_ATTENTION
+    """As in transformers: `sdpa`, `eager`, `flash_attention_2`. A model that transformers has no
+    sdpa for gets `eager` in its place, and the record of its training says so."""
     trust_remote_code: bool = False
     """Runs Python code that came with the model. Off unless you trust its authors."""
     chat_template: str | None = None
@@ -80,24 +83,37 @@ class ModelInfo:
     """The template's text; empty where the model has none, None until fetched."""
     asks: Mapping[str, Any] = field(default_factory=dict)
     """What its files ask of generation, which is left out (harness.generation_defaults)."""
+    modules: Mapping[str, Layer] | None = None
+    """A loaded model's layers, by module name."""
+    adapted: Mapping[str, Layer] | None = None
+    """Those of them that a method goes on, where only the loaded model tells."""
 
     @property
     def parameters(self) -> int | None:
         """Parameters, tied ones once; None until the weights are on this machine."""
         if not self.shapes:
             return None
-        return sum(_size(shape) for shape in self.shapes.values())
+        return sum(parameters_of(self.config, self.shapes).values())
+
+    def layers(self) -> Mapping[str, Layer]:
+        """What an adapter can go on, by module name; from the tensors' names where no loaded model
+        told it."""
+        return layers_of(self.config, self.shapes) if self.modules is None else self.modules
 
     def linear_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The linear layers inside the blocks: every 2-D weight but embeddings and the head."""
-        outside = ("embed", "lm_head", "wte", "wpe", "score")
-        return {
-            name: shape
-            for name, shape in self.shapes.items()
-            if len(shape) == 2
-            and name.endswith(".weight")
-            and not any(mark in name for mark in outside)
-        }
+        """The linear layers inside the blocks: neither embeddings nor the head."""
+        linear = {f"{n}.weight" for n, layer in self.layers().items() if layer.kind == "linear"}
+        return {name: shape for name, shape in self.shapes.items() if name in linear}
+
+    def without(self, modules: Collection[str]) -> ModelInfo:
+        """The same model, but for these modules, by a part of their names or several."""
+
+        def inside(name: str) -> bool:
+            return not any(f".{module}." in f".{name}." for module in modules)
+
+        layers = self.modules and {n: layer for n, layer in self.modules.items() if inside(n)}
+        shapes = {name: shape for name, shape in self.shapes.items() if inside(name)}
+        return replace(self, shapes=shapes, modules=layers)
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,7 @@ class ModelRef:
     dtype: str
     device: str
     revision: str | None = None
-    attn_implementation: str = "sdpa"
+    attn_implementation: str = DEFAULT_ATTENTION
     trust_remote_code: bool = False
     chat_template: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -143,7 +159,10 @@ class ModelRef:
             self.source,
             revision=self.revision or "main",
             dtype=getattr(torch, self.dtype),
-            attn_implementation=self.attn_implementation,
+            # transformers' own default is sdpa, or eager for a model that has no sdpa.
+            attn_implementation=None
+            if self.attn_implementation == DEFAULT_ATTENTION
+            else self.attn_implementation,
             trust_remote_code=self.trust_remote_code,
             use_safetensors=True,
             **options,
@@ -178,13 +197,6 @@ class ModelRef:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
 
 
 def resolve_model(

@@ -21,6 +21,7 @@ from harness.plan_graph import (
     named_starts,
     trained_rows,
 )
+from harness.plan_models import require_language_model, require_trainable
 from harness.plan_precision import coarse_trainings
 from harness.plan_recipe import START, Recipes, refuse_pairs
 from harness.plan_scores import Scoring, start_of
@@ -90,7 +91,8 @@ class _Planner:
             refuse_merge(variant)
             refuse_samples(variant, self.scorers)
             for made in (variant, *variant.beside.values(), *variant.judges.values()):
-                self.sources.model(made.model)
+                require_language_model(self.sources.model(made.model), made.model, self.file)
+            require_trainable(variant, self.sources)
         self._require_distinct_metrics(variants)
         paths = named_starts([self._tuned_path(variant) for variant in variants])
         return Plan(
@@ -150,6 +152,7 @@ class _Planner:
 
         def score(trial: Variant) -> Stage:
             refuse_pairs(trial)
+            require_trainable(trial, self.sources)
             train, scorer = self.recipes.train(trial), self.scorers[judge.scorer]
             path = VariantPath(trial, train, {}, (), start=self._start(trial, train, scored=False))
             where = f"scorers[{judge.scorer}]"

@@ -20,39 +20,23 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of tiny matrices, threads only wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from families import byte_tokenizer  # noqa: E402
+
 from harness import session  # noqa: E402
 from harness.progress import ConsoleReporter  # noqa: E402
 from harness.schedule import Outcome  # noqa: E402
-
-TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'assistant' %}<|assistant|>"
-    "{% generation %}{{ m['content'] }}<|end|>{% endgeneration %}"
-    "{% else %}<|user|>{{ m['content'] }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-SPECIALS = ["<|end|>", "<|pad|>", "<|user|>", "<|assistant|>"]
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of some 20,000 parameters with a byte-level tokenizer and a chat template."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    vocabulary = {token: i for i, token in enumerate(SPECIALS)}
-    for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()):
-        vocabulary[symbol] = len(vocabulary)
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|end|>", pad_token="<|pad|>",
-        extra_special_tokens=SPECIALS[2:], chat_template=TEMPLATE,
-    )  # fmt: skip
+    tokenizer = byte_tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
         tie_word_embeddings=True, eos_token_id=0, pad_token_id=1, bos_token_id=None,
     )  # fmt: skip

@@ -20,7 +20,8 @@ from torch import nn
 
 from harness.errors import ModelError
 from harness.methods._bottleneck_layer import ACTIVATIONS, BASE, BottleneckLayer, output_width
-from harness.methods._bottleneck_layouts import LAYOUTS, Placement, residual_width, targets
+from harness.methods._bottleneck_layouts import Placement, residual_width
+from harness.methods._bottleneck_structure import mixes_experts, sublayer_ends, suffixes
 
 NAME = "BOTTLENECK"
 
@@ -67,6 +68,11 @@ class BottleneckConfig(PeftConfig):
         if self.reduction_factor < 1 or not 0 <= self.dropout < 1:
             raise ValueError("reduction_factor is at least 1, dropout from 0 to below 1")
 
+    @staticmethod
+    def ends(base: Any, placement: Placement) -> list[str]:
+        """Full names of the modules that get an adapter where no `target_modules` are given."""
+        return sublayer_ends(base, placement)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields, sets in order: saved bytes are the same in every process."""
         fields = cast(dict[str, Any], super().to_dict())
@@ -84,16 +90,8 @@ class BottleneckModel(BaseTuner):
     ) -> BottleneckConfig:
         if config.target_modules is not None:
             return config
-        kind = model_config.get("model_type")
-        found = targets(kind or "", config.placement)
-        if not found:
-            raise ModelError(
-                f"where a block's attention and feed-forward end is not known for model type"
-                f" '{kind}'\n  known: {', '.join(sorted(LAYOUTS))}",
-                fix="set target_modules to the names of the projections whose output is added to"
-                " the residual stream, as [self_attn.o_proj, mlp.down_proj]",
-            )
-        config.target_modules = set(found)
+        names = sublayer_ends(self.model, config.placement)
+        config.target_modules = suffixes(self.model, names)
         return config
 
     def _create_and_replace(
@@ -110,19 +108,26 @@ class BottleneckModel(BaseTuner):
             target.add(name, config)
             return
         self._require_sublayer_end(target, current_key)
-        layer = BottleneckLayer(target, name, config)
+        layer = BottleneckLayer(target, name, config, self._width(target))
         if name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+    def _width(self, target: nn.Module) -> int:
+        """How wide what a module gives is; of experts, which do not tell, as the stream."""
+        width = output_width(target) or residual_width(self.get_model_config(self.model))
+        if width is None:
+            raise AssertionError("a target's width was required")
+        return width
 
     def _require_sublayer_end(self, target: nn.Module, key: str) -> None:
         fix = "name projections whose output is added to the residual stream in target_modules"
         if isinstance(target, BaseTunerLayer):
             raise ModelError(f"'{key}' carries a {type(target).__name__} already", fix="unload it")
         width, expected = output_width(target), residual_width(self.get_model_config(self.model))
-        if width is None:
+        if width is None and (expected is None or not mixes_experts(target)):
             raise ModelError(f"'{key}' is a {type(target).__name__}, no projection", fix=fix)
-        if expected is not None and width != expected:
+        if width is not None and expected is not None and width != expected:
             raise ModelError(
                 f"'{key}' gives {width} numbers, the residual stream has {expected}", fix=fix
             )

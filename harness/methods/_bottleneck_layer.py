@@ -26,6 +26,8 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 def output_width(layer: nn.Module) -> int | None:
     """How many numbers a projection gives: Linear, its 4-bit and 8-bit forms, or GPT-2's Conv1D."""
+    if isinstance(layer, BottleneckLayer):
+        return layer.width
     for name in ("out_features", "nf"):
         if isinstance(width := getattr(layer, name, None), int):
             return width
@@ -53,9 +55,11 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
     adapter_layer_names = ("bottleneck_down", "bottleneck_up")
     other_param_names = ("bottleneck_dropout", "bottleneck_activation", "bottleneck_scaling")
 
-    def __init__(self, base_layer: nn.Module, name: str, config: BottleneckConfig) -> None:
+    def __init__(
+        self, base_layer: nn.Module, name: str, config: BottleneckConfig, width: int
+    ) -> None:
         super().__init__()
-        self.base_layer = base_layer
+        self.base_layer, self.width = base_layer, width
         self.bottleneck_down = nn.ModuleDict()
         self.bottleneck_up = nn.ModuleDict()
         self.bottleneck_dropout = nn.ModuleDict()
@@ -72,31 +76,37 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         Down starts as Kaiming uniform with a = sqrt(5), up and both biases at zero (He et al.,
         2022, arXiv:2110.04366, and their code).
         """
-        width = output_width(self.get_base_layer())
-        assert width is not None, "the tuner refuses targets of unknown width"
-        size = bottleneck_size(width, config.reduction_factor)
-        down, up = nn.Linear(width, size), nn.Linear(size, width)
+        size = bottleneck_size(self.width, config.reduction_factor)
+        down, up = nn.Linear(self.width, size), nn.Linear(size, self.width)
         for zero in (down.bias, up.weight, up.bias):
             nn.init.zeros_(zero)
         self.bottleneck_down[name], self.bottleneck_up[name] = down, up
         self.bottleneck_dropout[name] = nn.Dropout(config.dropout)
         self.bottleneck_activation[name] = config.activation
         self.bottleneck_scaling[name] = config.scaling
-        self._move_adapter_to_device_of_base_layer(name)  # a 4-bit layer's: its compute dtype
+        # A 4-bit layer's dtype is its compute dtype; experts have no weight that tells PEFT.
+        device = next(self.base_layer.parameters()).device
+        self._move_adapter_to_device_of_base_layer(name, device)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(
         self, x: torch.Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any
-    ) -> torch.Tensor:
-        """The projection's output, adapted.
+    ) -> Any:
+        """The projection's output, adapted; of a tuple the first part.
 
         Args:
             x: what the projection takes, batch first.
             adapter_names: one adapter for each row of the batch, `__base__` for none.
         """
-        hidden: torch.Tensor = self.base_layer(x, *args, **kwargs)
+        hidden: Any = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return hidden
+        if isinstance(hidden, tuple):  # experts, with what their router says
+            adapted = self._adapt(hidden[0], adapter_names)
+            return (adapted, *hidden[1:])
+        return self._adapt(hidden, adapter_names)
+
+    def _adapt(self, hidden: torch.Tensor, adapter_names: Sequence[str] | None) -> torch.Tensor:
         if adapter_names is not None:
             return self._mixed(hidden, adapter_names)
         for name in self.active_adapters:

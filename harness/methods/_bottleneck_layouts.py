@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 Placement = Literal["houlsby", "pfeiffer"]
@@ -33,8 +33,19 @@ LAYOUTS: dict[str, Layout] = {
     "phi3": _LLAMA,
     "gpt2": Layout("attn.c_proj", "mlp.c_proj"),
     "gpt_neox": Layout("attention.dense", "mlp.dense_4h_to_h"),
+    "falcon": Layout("self_attention.dense", "mlp.dense_4h_to_h"),
+    "phi": Layout("self_attn.dense", "mlp.fc2"),
+    "opt": Layout("self_attn.out_proj", "fc2"),
+    "starcoder2": Layout("self_attn.o_proj", "mlp.c_proj"),
+    "stablelm": _LLAMA,
+    "cohere": _LLAMA,
+    "smollm3": _LLAMA,
+    "granite": _LLAMA,
+    "gptj": Layout("attn.out_proj", "mlp.fc_out"),
+    "gpt_neo": Layout("attn.attention.out_proj", "mlp.c_proj"),
 }
-"""By `model_type` of config.json; each is held by a test."""
+"""By `model_type` of config.json, to count before a model is loaded; each is held by a test. What
+is adapted is found by structure, so that a model of another type works too."""
 
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
 
@@ -50,11 +61,6 @@ def targets(model_type: str | None, placement: Placement) -> tuple[str, ...]:
         return layout.targets(placement) if layout else ()
     found = (name for layout in LAYOUTS.values() for name in layout.targets(placement))
     return tuple(dict.fromkeys(found))
-
-
-def matches(module: str, suffixes: Iterable[str]) -> bool:
-    """Whether a module is targeted, by PEFT's rule for names."""
-    return any(module == suffix or module.endswith(f".{suffix}") for suffix in suffixes)
 
 
 def residual_width(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import ModelError
 from harness.methods.base import Method
-from harness.model_files import ModelInfo, ModelRef
+from harness.model_files import ModelRef
+from harness.model_layers import names_of
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -21,6 +22,16 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 class PeftMethod(Method):
     """An adapter of PEFT's inside a frozen base; checkpoints are in PEFT's own format."""
 
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that older stages were trained without: no part of their identity while not set."""
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in super().identity().items()
+            if value is not None or name not in self.later
+        }
+
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
         """PEFT's config of a fresh adapter on `base`."""
         raise NotImplementedError
@@ -29,6 +40,7 @@ class PeftMethod(Method):
         from peft import get_peft_model
 
         require_bare(base, self.name)
+        require_targets(self, base)
         return get_peft_model(base, self.config(base, also_train))
 
     def resume(
@@ -162,16 +174,21 @@ def head_of(checkpoint: Path) -> Any:
     return "score" if task == "SEQ_CLS" else "lm"
 
 
-def matches(weight: str, targets: Sequence[str]) -> bool:
-    """Whether the layer of this weight is among `targets`, by PEFT's rule for names."""
-    layer = weight.removesuffix(".weight")
-    return any(layer == target or layer.endswith(f".{target}") for target in targets)
+def unmatched_targets(option: str, given: str | Sequence[str], layers: Iterable[str]) -> str:
+    """What to say of names that match nothing."""
+    told = given if isinstance(given, str) else ", ".join(given)
+    return f"{option} '{told}' matches no layer of this model; it has {names_of(layers)}"
 
 
-def sides(info: ModelInfo, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Inputs and outputs of a linear layer; GPT-2's Conv1D stores them the other way round."""
-    d_out, d_in = reversed(shape) if info.config.get("model_type") == "gpt2" else shape
-    return d_in, d_out
+def require_targets(method: Method, base: PreTrainedModel) -> None:
+    """What `plan` could not tell from the files, as those of a hub's model.
+
+    Raises:
+        ModelError: the model is none that the method can train.
+    """
+    reason = method.refuse_model(method.describe(base))
+    if reason is not None:
+        raise ModelError(f"method '{method.name}' cannot train this model: {reason}")
 
 
 def in_order(config: Path) -> None:

@@ -6,7 +6,6 @@ into a trainable one; with an encoder, the checkpoint holds the encoder too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +15,7 @@ from harness.errors import ModelError
 from harness.methods._peft import PeftMethod, require_bare
 from harness.methods._soft_prompt_model import STATE, KeepsEncoder, KeepsPositions, mix
 from harness.model_files import ModelInfo
+from harness.model_layers import attention_heads, text_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,6 +42,11 @@ class SoftPrompt(PeftMethod):
             "new_head": "a learned prompt goes on under the head it was trained with",
             "copy": "a second prompt in one model takes the first one's place",
         }
+
+    def refuse_model(self, info: ModelInfo) -> str | None:
+        if not info.config or attention_heads(info.config) is not None:
+            return None
+        return "a soft prompt is read by attention, and this model has none (it is recurrent)"
 
     def exceptions(self) -> dict[str, str]:
         return {"starts_at_base": "a fresh prompt changes the output before it is trained"}
@@ -82,25 +87,31 @@ class SoftPrompt(PeftMethod):
 
 
 def width(info: ModelInfo) -> int | None:
-    """Size of a token's embedding, by the names that models give it."""
-    return _first(info.config, "hidden_size", "n_embd", "d_model")
+    """Size of a token's embedding, which may be narrower than the layers (OPT-350m)."""
+    config = text_config(info.config)
+    for layer in info.layers().values():
+        if layer.kind == "embedding" and layer.d_in == config.get("vocab_size"):
+            return layer.d_out
+    return _first(info, "word_embed_proj_dim", "hidden_size", "n_embd", "d_model")
 
 
 def depth(info: ModelInfo) -> int | None:
     """Number of layers."""
-    return _first(info.config, "num_hidden_layers", "num_layers", "n_layer")
+    return _first(info, "num_hidden_layers", "num_layers", "n_layer", "n_layers")
 
 
 def key_width(info: ModelInfo) -> int | None:
     """Size of a token's keys in one layer: key-value heads times their size."""
-    hidden, heads = width(info), _first(info.config, "num_attention_heads", "n_head")
-    if hidden is None or heads is None:
+    config, queries = text_config(info.config), attention_heads(info.config)
+    hidden = _first(info, "hidden_size", "n_embd", "d_model")
+    if hidden is None or queries is None:
         return None
-    if info.config.get("num_key_value_heads") is None:
-        return hidden
-    size = info.config.get("head_dim") or hidden // heads
-    return int(size) * int(info.config["num_key_value_heads"])
+    groups = config.get("num_key_value_heads")
+    groups = queries if groups is None else groups
+    size = config.get("head_dim") or hidden // queries
+    return int(size) * int(groups)
 
 
-def _first(config: Mapping[str, Any], *names: str) -> int | None:
+def _first(info: ModelInfo, *names: str) -> int | None:
+    config = text_config(info.config)
     return next((int(config[name]) for name in names if config.get(name) is not None), None)

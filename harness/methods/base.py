@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from harness.component import Component
 from harness.errors import ModelError
 from harness.generation_defaults import keep_asks
+from harness.methods._layers import loaded_layers
 from harness.methods._reference import Reference
 from harness.model_files import ModelInfo, ModelRef
 
@@ -149,7 +150,11 @@ class Method(Component):
     def describe(self, base: PreTrainedModel) -> ModelInfo:
         """What the formulas below need, from a loaded base that nothing is attached to yet."""
         shapes = {name: tuple(p.shape) for name, p in base.named_parameters()}
-        return ModelInfo("", None, {}, base.config.to_dict(), shapes)
+        return ModelInfo("", None, {}, base.config.to_dict(), shapes, modules=loaded_layers(base))
+
+    def refuse_model(self, info: ModelInfo) -> str | None:
+        """Why it cannot train this model, with what to do; None where it can, or may."""
+        return None
 
     def count_trainable(self, info: ModelInfo) -> int | None:
         """Trainable parameters by formula, from tensor shapes; None when the shapes are unknown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,12 +11,12 @@ from pydantic import Field
 from harness.methods._bottleneck_layouts import (
     Placement,
     bottleneck_size,
-    matches,
     residual_width,
     targets,
 )
-from harness.methods._peft import PeftMethod, task_of
+from harness.methods._peft import PeftMethod, task_of, unmatched_targets
 from harness.model_files import ModelInfo
+from harness.model_layers import Layer, attention_heads, targeted
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -55,8 +56,9 @@ class Bottleneck(PeftMethod):
     """Dropout between the activation and up."""
     scaling: float = Field(1.0, gt=0)
     """Multiplies the update (s above; He et al., 2022, arXiv:2110.04366)."""
-    target_modules: list[str] | None = None
-    """Names of the projections to adapt instead of `placement`'s: for architectures not known."""
+    target_modules: str | list[str] | None = None
+    """Names of the projections to adapt instead of `placement`'s, or one regular expression over
+    whole names."""
 
     def lacks(self) -> dict[str, str]:
         return {"merge": "with an activation inside it an adapter is no sum of weights"}
@@ -84,12 +86,36 @@ class Bottleneck(PeftMethod):
         gated = {n: f"{up.rpartition('.')[0]}.weight" for n, up in ups.items() if up != n}
         return {name: up for name, up in gated.items() if up in names}
 
+    def describe(self, base: PreTrainedModel) -> ModelInfo:
+        info = super().describe(base)
+        if self.target_modules is not None:
+            return info
+        ends = self.working_part().ends(base, self.placement)
+        return replace(info, adapted={name: Layer(0, 0) for name in ends})
+
+    def refuse_model(self, info: ModelInfo) -> str | None:
+        layers, names = info.layers(), self.target_modules
+        if layers and names is None and attention_heads(info.config) is None:
+            return (
+                "its blocks are no attention with a feed-forward; name projections whose output is"
+                " added to the residual stream in target_modules"
+            )
+        if not layers or names is None or any(targeted(layer, names) for layer in layers):
+            return None
+        return unmatched_targets("target_modules", names, layers)
+
     def count_trainable(self, info: ModelInfo) -> int | None:
         width = residual_width(info.config, info.shapes)
         if not info.shapes or width is None:
             return None
-        names = self.target_modules or targets(info.config.get("model_type"), self.placement)
         size = bottleneck_size(width, self.reduction_factor)
-        layers = [n.removesuffix(".weight") for n in info.shapes if n.endswith(".weight")]
-        adapters = sum(matches(layer, names) for layer in layers)
-        return adapters * (2 * width * size + size + width)
+        adapters = self._adapters(info)
+        return None if adapters is None else adapters * (2 * width * size + size + width)
+
+    def _adapters(self, info: ModelInfo) -> int | None:
+        """How many there are; None where only the loaded model can tell."""
+        if info.adapted is not None:
+            return len(info.adapted)
+        known = targets(info.config.get("model_type"), self.placement)
+        names = self.target_modules or list(known)
+        return sum(targeted(layer, names) for layer in info.layers()) if names else None

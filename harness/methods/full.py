@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ModelError
 from harness.generation_defaults import plain_config
+from harness.methods._layers import beside_text
 from harness.methods.base import BYTES, Method
 from harness.model_files import ModelInfo, ModelRef
+from harness.model_layers import is_text, parameters_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 class Full(Method):
     """Every weight of the model moves.
+
+    Of a model that also sees or hears, the part that reads text trains, and the rest is frozen.
 
     Trainable parameters: all N of them. State: 4 N bytes of weights, 4 N of gradients and 8 N of
     AdamW's two moments, whatever the model's dtype; its checkpoints are float32. With
@@ -48,6 +52,8 @@ class Full(Method):
 
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> PreTrainedModel:
         base.requires_grad_(True)
+        for name in beside_text(base):
+            base.get_submodule(name).requires_grad_(False)
         return base
 
     def resume(
@@ -89,14 +95,25 @@ class Full(Method):
         model: PreTrainedModel = self.load_trained(ref, checkpoint).eval()
         return model
 
+    def describe(self, base: PreTrainedModel) -> ModelInfo:
+        return super().describe(base).without(beside_text(base))
+
     def count_trainable(self, info: ModelInfo) -> int | None:
-        return info.parameters
+        if not info.shapes:
+            return None
+        found = parameters_of(info.config, info.shapes)
+        return sum(size for name, size in found.items() if is_text(name, info.config))
 
     def state_bytes(self, info: ModelInfo, dtype: str) -> dict[str, int] | None:
         if info.parameters is None:
             return None
-        size = info.parameters * (4 if self.master_weights else BYTES[dtype])
-        return {"weights": size, "gradients": size, "optimizer": 2 * size}
+        size = 4 if self.master_weights else BYTES[dtype]
+        trained = (self.count_trainable(info) or 0) * size
+        return {
+            "weights": trained + (info.parameters - trained // size) * BYTES[dtype],
+            "gradients": trained,
+            "optimizer": 2 * trained,
+        }
 
 
 def _scores(checkpoint: Path) -> bool:
@@ -106,7 +123,8 @@ def _scores(checkpoint: Path) -> bool:
 
 
 def _load_weights(model: PreTrainedModel, checkpoint: Path, fresh: tuple[str, ...]) -> None:
-    """Every shard into the model; a tied weight stands in the file once.
+    """A checkpoint's weights into the model, under the names that transformers gives them: files
+    may name or stack them otherwise (GPT-NeoX's head, experts).
 
     Args:
         fresh: modules that may be missing, in the place of the checkpoint's language-model head.
@@ -114,22 +132,30 @@ def _load_weights(model: PreTrainedModel, checkpoint: Path, fresh: tuple[str, ..
     Raises:
         ModelError: tensors are missing, or belong to another model.
     """
-    import safetensors.torch
+    import torch
 
-    state: dict[str, Any] = {}
-    for shard in sorted(checkpoint.glob("*.safetensors")):
-        state |= safetensors.torch.load_file(shard)
-    unknown = sorted(set(state) - set(model.state_dict()))
-    missing = sorted(set(dict(model.named_parameters())) - set(state))
+    with torch.random.fork_rng():  # what is missing is drawn, and thrown away
+        found, told = type(model).from_pretrained(
+            str(checkpoint),
+            config=model.config,
+            dtype=torch.float32,  # which no smaller dtype loses anything in
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    wrong = [str(name) for name, *_ in told.get("mismatched_keys", ())]
+    missing = sorted([*wrong, *told["missing_keys"]])
+    unknown = sorted(told["unexpected_keys"])
     if fresh:
         unknown = [name for name in unknown if name.startswith(model.base_model_prefix + ".")]
         missing = [name for name in missing if name.split(".")[0] not in fresh]
-        state = {name: tensor for name, tensor in state.items() if name in model.state_dict()}
     if unknown or missing:
-        lacking = f"has no {missing[0]}" if missing else f"holds {unknown[0]}"
+        lacking = f"has no {missing[0]} of its size" if missing else f"holds {unknown[0]}"
         raise ModelError(
             f"the checkpoint is of another model: it {lacking}",
             where=str(checkpoint),
             fix="resume from a checkpoint that was trained from this base",
         )
-    model.load_state_dict(state, strict=False)
+    state = found.state_dict()
+    kept = {name: tensor for name, tensor in state.items() if name.split(".")[0] not in fresh}
+    model.load_state_dict(kept, strict=False)

@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
-from harness.errors import ModelError
-from harness.methods._peft import PeftMethod, matches, sides, task_of
+from harness.methods._experts import has_experts
+from harness.methods._layers import excluded
+from harness.methods._peft import PeftMethod, task_of, unmatched_targets
 from harness.model_files import ModelInfo
+from harness.model_layers import names_of, targeted
 
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
 
-# Attention layers whose output is scaled, and MLP layers whose input is. Fused attention layers
-# have the queries scaled too.
-_LAYOUTS = (
-    (("k_proj", "v_proj"), ("down_proj",)),
-    (("query_key_value",), ("dense_4h_to_h",)),
-    (("c_attn",), ("mlp.c_proj",)),
-    (("k_proj", "v_proj"), ("fc2",)),
-)
+_KEYS_AND_VALUES = (
+    ("k_proj", "v_proj"), ("key", "value"), ("kv_b_proj",), ("qkv_proj",), ("query_key_value",),
+    ("c_attn",), ("Wqkv",), ("att_proj",), ("kv_proj",),
+)  # fmt: skip
+"""What models call the layers whose output is scaled; where they are fused, the queries are too."""
+_INNER = (
+    ("down_proj",), ("dense_4h_to_h",), ("fc2",), ("fc_out",), ("mlp.c_proj",), ("ff_out",),
+    ("wo",), ("w2",),
+)  # fmt: skip
+"""What they call the MLP's last layer, whose input is scaled."""
 
 
 class Ia3(PeftMethod):
@@ -58,42 +62,60 @@ class Ia3(PeftMethod):
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
         from peft import IA3Config
 
-        outputs, inputs = self._targets(self.describe(base).linear_shapes())
+        outputs, inputs = self._targets(self.describe(base).layers())
         return IA3Config(
             task_type=task_of(base),
             target_modules=[*outputs, *inputs],
             feedforward_modules=list(inputs),
+            exclude_modules=excluded(base, None),
             fan_in_fan_out=base.config.model_type == "gpt2",
             modules_to_save=list(also_train) or None,
+        )
+
+    def refuse_model(self, info: ModelInfo) -> str | None:
+        layers = info.layers()
+        if not layers:
+            return None  # not fetched yet
+        if self.target_modules is not None:
+            for name in self.target_modules:
+                if not any(targeted(layer, [name]) for layer in layers):
+                    return unmatched_targets("target_modules", [name], layers)
+            return None
+        outputs, inputs = self._targets(layers)
+        if outputs and inputs:
+            return None
+        what = "keys and values" if inputs else "the last layer of its MLP"
+        why = " (its experts are stacked in one tensor)" if has_experts(info) and outputs else ""
+        return (
+            f"ia3 finds no layer for {what} by name{why}; it has {names_of(layers)}; set"
+            " target_modules (keys, values, the MLP's last layer) and feedforward_modules (the"
+            " latter; [] to leave the MLP alone)"
         )
 
     def count_trainable(self, info: ModelInfo) -> int | None:
         if not info.shapes:
             return None
-        layers = info.linear_shapes()
+        layers = info.layers()
         outputs, inputs = self._targets(layers)
         total = 0
-        for name, shape in layers.items():
-            d_in, d_out = sides(info, shape)
-            total += d_in if matches(name, inputs) else d_out if matches(name, outputs) else 0
+        for name, layer in layers.items():
+            if targeted(name, inputs):
+                total += layer.d_in
+            elif targeted(name, outputs):
+                total += layer.d_out
         return total
 
-    def _targets(self, layers: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Layers whose output is scaled, and layers whose input is.
-
-        Raises:
-            ModelError: no known layout fits the model's names.
-        """
+    def _targets(self, layers: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Layers whose output is scaled, and layers whose input is; empty where none is known."""
         if self.target_modules is not None and self.feedforward_modules is not None:
-            inputs = tuple(self.feedforward_modules)
-            return tuple(t for t in self.target_modules if t not in inputs), inputs
+            inputs = self.feedforward_modules
+            return [name for name in self.target_modules if name not in inputs], inputs
         names = list(layers)
-        for outputs, inputs in _LAYOUTS:
-            if all(any(matches(name, (t,)) for name in names) for t in (*outputs, *inputs)):
-                return outputs, inputs
-        found = sorted({name.removesuffix(".weight").rsplit(".", 1)[-1] for name in names})
-        raise ModelError(
-            f"ia3 does not know which layers of this model to scale (it has {', '.join(found)})",
-            where="method ia3",
-            fix="set target_modules (keys, values, the MLP's last layer) and feedforward_modules",
-        )
+
+        def first(choices: tuple[tuple[str, ...], ...]) -> list[str]:
+            for choice in choices:
+                if all(any(targeted(name, [end]) for name in names) for end in choice):
+                    return list(choice)
+            return []
+
+        return first(_KEYS_AND_VALUES), first(_INNER)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from harness.methods._peft import PeftMethod, matches, sides, task_of
+from harness.methods._experts import adapted_layers, expected_layers, experts_refusal
+from harness.methods._layers import excluded
+from harness.methods._peft import PeftMethod, task_of, unmatched_targets
 from harness.model_files import ModelInfo
+from harness.model_layers import Layer, targeted
 
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
 
+STATE_SPACE = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 _REBASING = ("pissa", "olora")
 
 
@@ -43,8 +50,9 @@ class Lora(PeftMethod):
     """The update is scaled by lora_alpha / r."""
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the adapter's input."""
-    target_modules: Literal["all-linear"] | list[str] = "all-linear"
-    """Names of the layers that get an adapter; `all-linear` is every one but the head."""
+    target_modules: str | list[str] = "all-linear"
+    """Names of the layers that get an adapter, or one regular expression over whole names;
+    `all-linear` is every linear one but the head. Embeddings and the head may be named."""
     use_rslora: bool = False
     """Scale by lora_alpha / sqrt(r)."""
     use_dora: bool = False
@@ -54,6 +62,12 @@ class Lora(PeftMethod):
     init_lora_weights: Literal[True, "gaussian", "pissa", "olora"] = True
     """As in PEFT: True and `gaussian` start at the base exactly (B = 0); `pissa` and `olora` move
     a part of each weight into the adapter, by an exact SVD or a QR decomposition."""
+    exclude_modules: str | list[str] | None = None
+    """Layers that get none, though `target_modules` means them; names or a regular expression."""
+    modules_to_save: list[str] | None = None
+    """Names of modules that train in full beside the adapter, and are saved with it."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"exclude_modules", "modules_to_save"})
 
     @field_validator("init_lora_weights", mode="before")
     @classmethod
@@ -92,11 +106,13 @@ class Lora(PeftMethod):
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
         from peft import LoraConfig
 
+        fields = self.model_dump(include=set(Lora.model_fields))
+        fields["exclude_modules"] = excluded(base, self.exclude_modules)
+        fields["modules_to_save"] = [*also_train, *(self.modules_to_save or ())] or None
         return LoraConfig(
             task_type=task_of(base),
-            modules_to_save=list(also_train) or None,
             fan_in_fan_out=base.config.model_type == "gpt2",
-            **self.model_dump(include=set(Lora.model_fields)),
+            **fields,
         )
 
     def gates(self, model: Any) -> dict[str, str]:
@@ -105,14 +121,66 @@ class Lora(PeftMethod):
         pairs = {name: _other(name) for name in names}
         return {name: other for name, other in pairs.items() if other != name and other in pairs}
 
+    def describe(self, base: PreTrainedModel) -> ModelInfo:
+        info = super().describe(base)
+        return replace(info, adapted=adapted_layers(self, base, info))
+
+    def refuse_model(self, info: ModelInfo) -> str | None:
+        layers = info.layers()
+        if not layers:
+            return None  # not fetched yet
+        targets = self._targets(info)
+        if targets is not None and not targets:
+            return unmatched_targets("target_modules", self.target_modules, layers)
+        kind = info.config.get("model_type")
+        if kind in STATE_SPACE and any(targeted(name, ["out_proj"]) for name in targets or ()):
+            return (
+                f"PEFT puts nothing on the out_proj of '{kind}', whose kernels read its weights"
+                " past the layer; set exclude_modules: [out_proj]"
+            )
+        every = [*info.shapes, *layers]
+        for name in self.modules_to_save or ():
+            if not any(name in module.split(".") for module in every):
+                return unmatched_targets("modules_to_save", [name], layers)
+        return experts_refusal(self, info)
+
     def count_trainable(self, info: ModelInfo) -> int | None:
         if not info.shapes or self.bias != "none":
             return None
-        total = 0
-        for name, shape in info.linear_shapes().items():
-            if self.target_modules == "all-linear" or matches(name, self.target_modules):
-                d_in, d_out = sides(info, shape)
-                total += self.r * (d_in + d_out) + (d_out if self.use_dora else 0)
+        targets = self._targets(info)
+        if targets is None:
+            return None
+        total = self._saved(info)
+        for layer in targets.values():
+            total += self.r * layer.copies * (layer.d_in + layer.d_out)
+            total += layer.d_out if self.use_dora else 0
+        return total
+
+    def _targets(self, info: ModelInfo) -> Mapping[str, Layer] | None:
+        """The layers that get an adapter; None where only the loaded model can tell."""
+        if info.adapted is not None:
+            return info.adapted
+        return expected_layers(self, info)
+
+    def chosen(self, layers: Mapping[str, Layer]) -> dict[str, Layer]:
+        """Those of a model's layers that get an adapter, experts aside."""
+        every = self.target_modules == "all-linear"
+        return {
+            name: layer
+            for name, layer in layers.items()
+            if targeted(name, ".*" if every else self.target_modules, self.exclude_modules)
+            and (layer.kind == "linear" or not every)
+            and not set(name.split(".")) & set(self.modules_to_save or ())
+        }
+
+    def _saved(self, info: ModelInfo) -> int:
+        """Parameters of the modules that train in full; a head that is tied trains as a copy."""
+        total, wanted = 0, set(self.modules_to_save or ())
+        for name, shape in info.shapes.items():
+            total += math.prod(shape) if set(name.split(".")) & wanted else 0
+        for name, layer in info.layers().items():
+            if set(name.split(".")) & wanted and f"{name}.weight" not in info.shapes:
+                total += layer.d_in * layer.d_out
         return total
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from harness.methods._peft import task_of
 from harness.methods._soft_prompt import SoftPrompt, depth, key_width
 from harness.model_files import ModelInfo
+from harness.model_layers import text_config
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -38,6 +39,16 @@ class PrefixTuning(SoftPrompt):
     def lacks(self) -> dict[str, str]:
         reason = "PEFT passes the prefix as a cache, which gradient checkpointing throws away"
         return {**super().lacks(), "gradient_checkpointing": reason}
+
+    def refuse_model(self, info: ModelInfo) -> str | None:
+        config = text_config(info.config)
+        if config.get("kv_lora_rank"):
+            return "its attention keeps no keys and values but a latent that they are made from"
+        if config.get("multi_query") and not config.get("new_decoder_architecture"):
+            return "its heads share one key and value, and PEFT makes a prefix for each head"
+        if {"linear_attention", "conv", "mamba"} & set(config.get("layer_types") or ()):
+            return "some of its layers have no attention, and so no keys and values to put before"
+        return super().refuse_model(info)
 
     def has_encoder(self) -> bool:
         return self.projection

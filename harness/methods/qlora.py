@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.methods._peft import matches, sides
 from harness.methods.base import BYTES, Head
-from harness.methods.lora import Lora
+from harness.methods.lora import STATE_SPACE, Lora
 from harness.model_files import ModelInfo, ModelRef
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 _WHOLE = ("lm_head", "embed_out", "score")
 """Heads stay whole."""
+_OWN_LINEAR = ("falcon",)
+"""Model types whose layers are of a subclass of torch's Linear; others are found by an audit."""
 _BLOCK, _SUPERBLOCK = 64, 256
 """Weights that share a scale, and scales that share a scale of theirs (the paper's section 3)."""
 
@@ -63,6 +64,17 @@ class Qlora(Lora):
         # Trainers switch gradient checkpointing on themselves, and the inputs' gradients with it.
         base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
         return base.eval()  # type: ignore[no-any-return]
+
+    def refuse_model(self, info: ModelInfo) -> str | None:
+        if info.config.get("model_type") in _OWN_LINEAR:
+            kind = info.config["model_type"]
+            return (
+                f"the linear layers of '{kind}' are of a class of their own, which bitsandbytes"
+                " leaves whole; use lora"
+            )
+        if info.config.get("model_type") in STATE_SPACE:
+            return "its state space reads the weights of its layers past them, and cannot in 4 bits"
+        return super().refuse_model(info)
 
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
         return self._cast(super().attach(base, also_train))
@@ -195,9 +207,4 @@ def _magnitudes(method: Lora, info: ModelInfo) -> int:
     """DoRA's trained magnitudes: one for each output of each target."""
     if not method.use_dora:
         return 0
-    every = method.target_modules == "all-linear"
-    return sum(
-        sides(info, shape)[1]
-        for name, shape in info.linear_shapes().items()
-        if every or matches(name, method.target_modules)
-    )
+    return sum(layer.d_out for layer in method.chosen(info.layers()).values())

@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +104,7 @@ def expected_trainable(method: Method, base: Any, also_train: Sequence[str]) -> 
     trained in full beside it."""
     info = method.describe(base)
     whole = {n: s for n, s in info.shapes.items() if set(n.split(".")) & set(also_train)}
-    inside = {n: s for n, s in info.shapes.items() if n not in whole}
-    count = method.count_trainable(replace(info, shapes=inside))
+    count = method.count_trainable(info.without(also_train))
     return None if count is None else count + sum(math.prod(shape) for shape in whole.values())
 
 

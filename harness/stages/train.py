@@ -25,6 +25,7 @@ from harness.objectives.base import Objective, TrainJob, TrainResult
 from harness.predict import training_flops
 from harness.stages import _audit, _start
 from harness.stages._audit_loss import RowIndex, audit_loss, audit_prompts
+from harness.stages._own_config import own_config
 from harness.stages._reference import reference_file
 from harness.stages._subject import CHECKPOINT, method_of, model_ref
 from harness.stages.data import read_rows
@@ -91,6 +92,7 @@ def run(job: Job) -> dict[str, Any]:
         audit.append(audit_prompts(tokenizer, rows))
     job.cost.update(_cost(job, model, result))
     job.provenance["sources"] = {c.name: c.source_digest() for c in (method, objective)}
+    job.provenance["attn_implementation"] = model.config._attn_implementation
     require(audit)
     return {
         **result.metrics,
@@ -140,7 +142,7 @@ def _train(
     # TensorBoard's default is beside the checkpoints, which go when the stage is done.
     logs = job.folder.parents[1] / "tensorboard" / job.spec["label"]
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
-    with job.ledger.phase("train"):
+    with job.ledger.phase("train"), own_config(model):
         return cast(TrainResult, objective.working_part()(objective, train))
 
 

@@ -1,0 +1,43 @@
+"""Models that a plan's methods cannot train, or that nothing here can: refused before any cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import ModelError
+from harness.matrix import Variant
+from harness.model_files import ModelInfo
+from harness.model_kinds import refuse_kind
+from harness.plan_recipe import all_trainings
+from harness.plan_sources import Sources
+
+
+def require_language_model(info: ModelInfo, name: str, file: Path) -> None:
+    """Refuse encoders, and encoders with a decoder.
+
+    Raises:
+        ModelError: by its config.json the model is one.
+    """
+    refusal = refuse_kind(info.config)
+    if refusal is not None:
+        reason, fix = refusal
+        raise ModelError(
+            f"model '{name}' cannot be used: {reason}", where=f"{file}: models.{name}", fix=fix
+        )
+
+
+def require_trainable(variant: Variant, sources: Sources) -> None:
+    """Refuse methods that cannot train the model they are to train, with the reason.
+
+    Raises:
+        ModelError: for the variant's own recipe, or for a model beside it.
+    """
+    for made in all_trainings(variant):
+        name = made.variant.model
+        reason = made.method.refuse_model(sources.model(name))
+        if reason is not None:
+            raise ModelError(
+                f"method '{made.method.name}' cannot train model '{name}': {reason}",
+                where=f"variant {made.variant.id}",
+                fix="change the method's options, or leave the cell out with `exclude:`",
+            )

@@ -1,0 +1,27 @@
+"""The model's own config, whatever a trainer sets in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def own_config(model: Any) -> Iterator[None]:
+    """Give a model back the config that it came with.
+
+    Trainers set flags for their own forward passes (router logits for a mixture's balance, no cache
+    under gradient checkpointing). A checkpoint that keeps them trains or answers otherwise.
+    """
+    from transformers import PreTrainedConfig
+
+    found = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+    configs = [config for config in found.values() if isinstance(config, PreTrainedConfig)]
+    before = [dict(vars(config)) for config in configs]
+    try:
+        yield
+    finally:
+        for config, fields in zip(configs, before, strict=True):
+            vars(config).clear()
+            vars(config).update(fields)
