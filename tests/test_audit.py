@@ -204,14 +204,6 @@ def test_training_in_bfloat16_passes_its_audits(
     assert not workspace.run(only=f"{method}*").failed
 
 
-def test_wrong_target_is_refused_with_its_name(workspace: Workspace) -> None:
-    workspace.write(
-        overrides=[{"match": {"method": "lora"}, "set": {"lora.target_modules": ["q"]}}]
-    )
-    (failed,) = [r for r in workspace.run(only="lora*").failed if r.kind == "train"]
-    assert "'q'" in (failed.error or {})["message"]
-
-
 def test_another_chat_template_at_generation_is_refused(
     workspace: Workspace, monkeypatch: Patch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -138,9 +138,9 @@ class Lora(PeftMethod):
                 f"PEFT puts nothing on the out_proj of '{kind}', whose kernels read its weights"
                 " past the layer; set exclude_modules: [out_proj]"
             )
-        every = [*info.shapes, *layers]
+        tensors = [*info.shapes, *(f"{layer}.weight" for layer in layers)]
         for name in self.modules_to_save or ():
-            if not any(name in module.split(".") for module in every):
+            if not any(saved_in_full(tensor, [name]) for tensor in tensors):
                 return unmatched_targets("modules_to_save", [name], layers)
         return experts_refusal(self, info)
 
@@ -175,13 +175,18 @@ class Lora(PeftMethod):
 
     def _saved(self, info: ModelInfo) -> int:
         """Parameters of the modules that train in full; a head that is tied trains as a copy."""
-        total, wanted = 0, set(self.modules_to_save or ())
-        for name, shape in info.shapes.items():
-            total += math.prod(shape) if set(name.split(".")) & wanted else 0
+        whole = self.modules_to_save or ()
+        sizes = {name: math.prod(shape) for name, shape in info.shapes.items()}
         for name, layer in info.layers().items():
-            if set(name.split(".")) & wanted and f"{name}.weight" not in info.shapes:
-                total += layer.d_in * layer.d_out
-        return total
+            sizes.setdefault(f"{name}.weight", layer.d_in * layer.d_out)
+        return sum(size for name, size in sizes.items() if saved_in_full(name, whole))
+
+
+def saved_in_full(tensor: str, modules: Iterable[str]) -> bool:
+    """Whether a tensor is of one of PEFT's `modules_to_save`, which mean the ends of names."""
+    parts = tensor.split(".")
+    paths = [".".join(parts[:length]) for length in range(1, len(parts))]
+    return any(path.endswith(module) for path in paths for module in modules)
 
 
 def _other(name: str) -> str:
