@@ -60,6 +60,10 @@ class Split(BaseModel):
     unusable: Literal["drop", "error"] = "drop"
     """What happens to rows that make no sense in their layout (equal or empty answers, a score out
     of its scale ...): left out and counted by reason, or an error."""
+    overlong: Literal["drop", "truncate_left", "error"] = "drop"
+    """What happens to prompts that leave no room for an answer in the context of some variant's
+    model: left out for all variants, cut (their oldest tokens go, alike for all variants of a
+    model), or an error before anything is trained. What is trained on has the objective's own."""
     turns: Literal["last", "each", "numbered"] = "last"
     """Of conversations (test rows alone): `last` asks for the last answer; `each` makes one example
     of every turn of the assistant, after the true turns before it, resampled conversation by
@@ -73,6 +77,11 @@ class Split(BaseModel):
     """Take rows from the first number up to, not including, the second."""
     where: dict[str, str | int | float | bool | list[str]] = {}
     """Keep rows whose columns have these values (or one of a list)."""
+    min_chars: dict[str, int] = {}
+    """Keep rows whose columns have at least so many characters: `{dialogue: 20}`. Of a list of
+    messages, those of all their texts."""
+    max_chars: dict[str, int] = {}
+    """Keep rows whose columns have at most so many characters."""
     limit: int | None = Field(None, gt=0)
     """Keep at most so many rows, the first ones."""
     map: dict[str, str] = {}
@@ -107,7 +116,7 @@ class Split(BaseModel):
         return self
 
 
-_OF_MIXTURES = frozenset({"mixture", "mixture_seed", "mixture_stop", "limit"})
+_OF_MIXTURES = frozenset({"mixture", "mixture_seed", "mixture_stop", "limit", "overlong"})
 
 
 class DataSpec(BaseModel):
@@ -155,4 +164,9 @@ class DataSpec(BaseModel):
                     " trains on conversations reads them whole and learns every turn of the"
                     " assistant; put `turns` under `test:`"
                 )
+        if self.train is not None and "overlong" in self.train.model_fields_set:
+            raise ValueError(
+                "`overlong` is for rows that are answered; of training rows the objective says it"
+                " (`sft: {overlong: drop}`): put it under `test:`"
+            )
         return self

@@ -14,6 +14,8 @@ from harness import component
 from harness.data.cells import said
 from harness.errors import SuiteError, unknown
 from harness.objectives.base import Objective
+from harness.plan import plan
+from harness.plan_checks import length_notes
 from harness.plan_graph import trained_by
 from harness.progress import ConsoleReporter
 from harness.report.safe import line, visible
@@ -64,8 +66,15 @@ def show(
             stages.update({part.key: part for part in stage.inputs.values()})
             stages[stage.key] = stage
         stages[view.preview.key] = view.preview
+    measured = [
+        stage for stage in opened.plan.lengths if entry in (None, _entry_of(stage.inputs["data"]))
+    ]
+    for stage in measured:
+        rows_of = stage.inputs["data"]
+        stages |= {part.key: part for part in (*rows_of.inputs.values(), rows_of, stage)}
+    targets = [*(view.preview for view in views), *apart, *measured]
     outcome = execute(
-        list(stages.values()), [*(view.preview for view in views), *apart], opened.plan.executor,
+        list(stages.values()), targets, opened.plan.executor,
         opened.store, reporter or ConsoleReporter(), opened.store.root / "log.txt",
     )  # fmt: skip
     causes = [r for r in outcome.failed if not (r.error or {}).get("skipped")]
@@ -73,7 +82,22 @@ def show(
         told = [(record.error or {}).get("message", "") for record in causes]
         raise SuiteError("\n".join(dict.fromkeys(told)))
     told = ["\n".join(_lines(view, opened, color=color)) for view in views]
-    return "\n\n".join([*told, *("\n".join(_turns(stage, rows, opened)) for stage in apart)])
+    told += ["\n".join(_turns(stage, rows, opened)) for stage in apart]
+    return "\n\n".join([*told, *map(line, _unfit(opened, entry))])
+
+
+def _unfit(opened: Opened, entry: str | None) -> Iterator[str]:
+    """What does not fit, now that the rows are measured."""
+    known = plan(opened.loaded, opened.store, opened.only, opened.limit)
+    entries = [entry] if entry is not None else list(known.suite.data)
+    places = tuple(f"data.{name}." for name in entries)
+    notes = (note.removeprefix(f"{known.file}: ") for note in length_notes(known))
+    yield from (note for note in notes if note.startswith(places))
+
+
+def _entry_of(rows: Stage) -> str:
+    """The data entry of a data stage."""
+    return rows.label.rpartition("/")[0]
 
 
 def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
@@ -110,7 +134,7 @@ def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
 
 def _entry(train: Stage) -> str:
     """The data entry of a training stage's own rows."""
-    return train.inputs["train"].label.removesuffix("/train")
+    return _entry_of(train.inputs["train"])
 
 
 def _shows(train: Stage) -> bool:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from harness.plan import Plan
-from harness.plan_checks import explain_miss
+from harness.plan_checks import explain_miss, length_notes
 from harness.schedule import Outcome, pending
 from harness.store import Store
 
@@ -71,6 +71,9 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     lines += _afterwards(planned)
     if unknown_data:
         lines.append("times are unknown until the data stages have run")
+    if pending(planned.lengths, planned.lengths, store):
+        lines.append("which rows fit is unknown until the data stages have run")
+    lines += length_notes(planned)
     if why:
         for stage in planned.stages():
             if stage.key in todo:

@@ -47,7 +47,8 @@ def collect(
         )
     failed = store.failures()  # trials that were asked for after one that was lost are kept too
     plans = [plan(load_suite(name), store, known=failed) for name in suites]
-    kept = {stage.path(store.root) for planned in plans for stage in planned.stages()}
+    stages = [s for planned in plans for s in (*planned.groundwork(), *planned.stages())]
+    kept = {stage.path(store.root) for stage in stages}
     removed = freed = released = 0
     for folder in sorted(store.folders()):
         keep = folder in kept or (not suites and older_than is None)

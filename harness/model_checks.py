@@ -43,7 +43,7 @@ def require_whole_model(
     text = text_config(config)
     _require_shapes(folder, text, shapes, where)
     _require_tokenizer(folder, where)
-    _require_special_tokens(folder, _rows(text, shapes), where)
+    _require_special_tokens(folder, embedding_rows(config, shapes), where)
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -90,8 +90,8 @@ def _require_shapes(folder: Path, text: Mapping[str, Any], shapes: Shapes, where
 
 def _sizes(text: Mapping[str, Any], shapes: Shapes) -> Iterator[tuple[str, int | None, int, str]]:
     """What the config says, what it is, what the weights have, and in which tensor."""
-    hidden = _number(text, "word_embed_proj_dim", "embedding_size", "hidden_size", "n_embd")
-    vocabulary = _number(text, "vocab_size")
+    hidden = number(text, "word_embed_proj_dim", "embedding_size", "hidden_size", "n_embd")
+    vocabulary = number(text, "vocab_size")
     for name, shape in shapes.items():
         if len(shape) != 2 or _OTHER_PARTS.search(name):
             continue
@@ -101,7 +101,7 @@ def _sizes(text: Mapping[str, Any], shapes: Shapes) -> Iterator[tuple[str, int |
         elif name == "lm_head.weight":
             yield "vocab_size", vocabulary, shape[0], name
         elif _GATES.search(name) and "quantization_config" not in text:  # those are packed
-            yield "intermediate_size", _number(text, "intermediate_size"), shape[0], name
+            yield "intermediate_size", number(text, "intermediate_size"), shape[0], name
 
 
 def _layers(text: Mapping[str, Any], shapes: Shapes) -> Iterator[tuple[str, int | None, int, str]]:
@@ -109,7 +109,7 @@ def _layers(text: Mapping[str, Any], shapes: Shapes) -> Iterator[tuple[str, int 
 
     transformers loads a model of fewer or more blocks with a warning alone.
     """
-    told = _number(text, "num_hidden_layers", "n_layer", "num_layers")
+    told = number(text, "num_hidden_layers", "n_layer", "num_layers")
     stacks: dict[str, dict[int, str]] = {}
     for name in shapes:
         block = _BLOCKS.match(name)
@@ -118,7 +118,7 @@ def _layers(text: Mapping[str, Any], shapes: Shapes) -> Iterator[tuple[str, int 
     if told is None or len(stacks) != 1:
         return
     (blocks,) = stacks.values()
-    beyond = _number(text, "num_nextn_predict_layers") or 0  # heads that guess further tokens
+    beyond = number(text, "num_nextn_predict_layers") or 0  # heads that guess further tokens
     last = max(blocks)
     if not told <= last + 1 <= told + beyond:
         yield "num_hidden_layers", told, last + 1, blocks[last]
@@ -164,9 +164,11 @@ def _require_special_tokens(folder: Path, rows: int | None, where: str) -> None:
             )
 
 
-def _rows(text: Mapping[str, Any], shapes: Shapes) -> int | None:
+def embedding_rows(config: Mapping[str, Any], shapes: Shapes) -> int | None:
+    """How many tokens the embedding has rows for; None where that is not known."""
+    text = text_config(config)
     found = [s[0] for name, s in shapes.items() if _EMBEDDINGS.search(name) and len(s) == 2]
-    return min(found, default=_number(text, "vocab_size"))
+    return min(found, default=number(text, "vocab_size"))
 
 
 def _ids(folder: Path, where: str) -> dict[str, int]:
@@ -195,7 +197,7 @@ def _content(token: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _number(config: Mapping[str, Any], *names: str) -> int | None:
+def number(config: Mapping[str, Any], *names: str) -> int | None:
     """The first of these that the config gives as a number."""
     values = (config.get(name) for name in names)
     return next((v for v in values if isinstance(v, int) and not isinstance(v, bool)), None)

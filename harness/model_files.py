@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from harness.errors import ModelError
 from harness.generation_defaults import asked_by, plain_config
-from harness.model_checks import require_whole_model
+from harness.model_checks import number, require_whole_model, text_config
 from harness.model_layers import Layer, layers_of, parameters_of
 from harness.precision import in_float32
 from harness.stage import digest_json
@@ -99,6 +99,12 @@ class ModelInfo:
         """What an adapter can go on, by module name; from the tensors' names where no loaded model
         told it."""
         return layers_of(self.config, self.shapes) if self.modules is None else self.modules
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that it has places for; None where its config states no limit, or is not here."""
+        text = text_config(self.config)
+        return number(text, "max_position_embeddings", "n_positions")
 
     def linear_shapes(self) -> dict[str, tuple[int, ...]]:
         """The linear layers inside the blocks: neither embeddings nor the head."""

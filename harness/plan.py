@@ -21,6 +21,7 @@ from harness.plan_graph import (
     named_starts,
     trained_rows,
 )
+from harness.plan_lengths import Fitting
 from harness.plan_models import require_language_model, require_trainable
 from harness.plan_precision import coarse_trainings
 from harness.plan_recipe import START, Recipes, refuse_pairs
@@ -78,6 +79,8 @@ class _Planner:
         self.scoring = Scoring(
             self.suite, self.sources, self.recipes, self.executor, self._generate, self._on_model
         )
+        self.fitting = Fitting(self.sources, self.checkpoints)
+        self.variants: list[Variant] = []
         self.tunings: dict[str, Tuning] = {}
         self.scorers = [
             cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
@@ -86,6 +89,7 @@ class _Planner:
 
     def plan(self, only: str | None) -> Plan:
         variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
+        self.variants = variants
         for variant in variants:
             refuse_pairs(variant)
             refuse_merge(variant)
@@ -112,6 +116,10 @@ class _Planner:
             ),
             judges=tuple(self.scoring.judges.values()),
             checks=self._checks(paths),
+            overlong=tuple(self.fitting.trained(variants)),
+            lengths=tuple(self.fitting.stages.values()),
+            unfit=dict(self.fitting.unfit),
+            beyond=tuple(self.fitting.beyond()),
         )
 
     def _coarse(self, variants: Sequence[Variant]) -> tuple[str, ...]:
@@ -212,6 +220,15 @@ class _Planner:
         stage = self._on_model("generate", variant, train, inputs)
         config = {**stage.config, "generate": variant.generate.identity()}
         rows = self.sources.counts(inputs["data"]).get("rows")
+        asked = [
+            v for v in self.variants if (entry in v.evaluations if split == "test" else v.trained)
+        ]
+        unfit = self.fitting.decide(asked, entry, split)
+        if unfit.left_out:
+            config["left_out"] = unfit.left_out
+            rows = None if rows is None else rows - len(unfit.left_out)
+        if variant.model in unfit.cut:
+            config["truncate_left"] = unfit.cut[variant.model]
         predicted = predict_generate(
             self.sources.models[variant.model],
             variant.generate.max_new_tokens * (1 + variant.generate.samples),

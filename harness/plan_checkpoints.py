@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 from harness import component
@@ -58,6 +59,11 @@ class Checkpoints:
             resources=sources.suite.resources,
             label=variant.merged_from or variant.id,
         )
+
+    def own_tokenizer(self, variant: Variant) -> Path | None:
+        """The checkpoint's folder where a tokenizer came with it; else the base's is used."""
+        folder = self._resolved(variant).folder
+        return folder if (folder / "tokenizer_config.json").is_file() else None
 
     def locators(self, variant: Variant) -> dict[str, str]:
         """Where a worker finds the model and, if the variant has one, the checkpoint."""

@@ -21,7 +21,8 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
     """What can be checked once the data stages' records exist, before anything is trained.
 
     Raises:
-        SuiteError: rows an objective cannot train on, or chats for a model without a template.
+        SuiteError: rows an objective cannot train on, chats for a model without a template, or rows
+            that are too long where the suite wants none left out or none is left.
     """
     for path in (path.draft or path for path in planned.paths):
         for made in all_trainings(path.variant):
@@ -43,6 +44,23 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
     for judge in planned.judges:
         for made in all_trainings(judge):
             _fits(planned, made.variant, made.objective, made.entry, records)
+    require_lengths(planned)
+
+
+def require_lengths(planned: Plan) -> None:
+    """Raise SuiteError where rows are known to be too long for what the suite wants of them."""
+    for beyond in planned.beyond:
+        beyond.require()
+    for unfit in planned.unfit.values():
+        unfit.require()
+    for overlong in planned.overlong:
+        overlong.require()
+
+
+def length_notes(planned: Plan) -> list[str]:
+    """What is known of rows that do not fit, for whoever plans."""
+    told = [note for unfit in planned.unfit.values() for note in unfit.notes(names=True)]
+    return [*told, *(overlong.note() for overlong in planned.overlong)]
 
 
 def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.executors.base import Executor
+from harness.lengths import Beyond, Overlong, Unfit
 from harness.matrix import Variant
 from harness.model_files import ModelInfo
 from harness.stage import Stage
@@ -16,7 +17,7 @@ from harness.suite import Suite
 
 STAGE_VERSIONS = {
     "data": 3, "contamination": 2, "train": 3, "checkpoint": 1, "generate": 5, "score": 1,
-    "select": 1, "sample": 2, "label": 3, "check": 1, "truth": 1, "reference": 2,
+    "select": 1, "sample": 2, "label": 3, "check": 1, "truth": 1, "reference": 2, "lengths": 1,
 }  # fmt: skip
 """Raise one where the stage itself would give other results: cached ones then run again."""
 
@@ -136,8 +137,20 @@ class Plan:
     """What may be wrong, and cannot be known."""
     judges: tuple[Variant, ...] = ()
     """Reward models that score answers, each with its recipe."""
+    lengths: tuple[Stage, ...] = ()
+    """Stages that measure rows, with the data stages: what the rest of the plan is checked by."""
+    unfit: Mapping[tuple[str, str], Unfit] = field(default_factory=dict)
+    """(data entry, split) -> rows that cannot be answered by all, once they are measured."""
+    beyond: tuple[Beyond, ...] = ()
+    """Models whose tokenizers make tokens of some rows that their embeddings lack."""
+    overlong: tuple[Overlong, ...] = ()
+    """Trainings that cannot take all of their rows whole, once these are measured."""
     checks: Mapping[str, tuple[Stage, ...]] = field(default_factory=dict)
     """Key of a label stage -> stages that hold its labels against what is known."""
+
+    def groundwork(self) -> list[Stage]:
+        """The stages that run before all others: rows, and how long they are."""
+        return list(_closure([*self.data.values(), *self.lengths]))
 
     def stages(self) -> list[Stage]:
         """Every stage once, inputs before what needs them, in the variants' order."""

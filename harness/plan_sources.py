@@ -19,7 +19,9 @@ from harness.stage import Stage
 from harness.store import Store
 from harness.suite import Suite
 
-_NOT_HASHED = {"path", "mixture", "mixture_seed", "mixture_stop"}
+_NOT_HASHED = {"path", "mixture", "mixture_seed", "mixture_stop", "overlong"}
+_LATER = {"turns": "last", "roles": {}, "min_chars": {}, "max_chars": {}}
+"""Options that came later, and what they are without being asked: rows read before are the same."""
 
 
 class Sources:
@@ -98,10 +100,7 @@ class Sources:
             if path is not None and path.is_dir():
                 raise SuiteError(f"'{spec.path}' is a folder, not a file of rows", where=where)
             fields = spec.model_dump(exclude=_NOT_HASHED)
-            if spec.turns == "last":
-                del fields["turns"]  # rows read before there was a choice are the same rows
-            if not spec.roles:
-                del fields["roles"]
+            fields = {k: v for k, v in fields.items() if k not in _LATER or v != _LATER[k]}
             if self.limit is not None:
                 fields["limit"] = min(self.limit, fields["limit"] or self.limit)
             content = (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness import component, describe
 from harness.errors import HarnessError, SuiteError
 from harness.plan import Plan, plan
-from harness.plan_checks import preflight
+from harness.plan_checks import length_notes, preflight, require_lengths
 from harness.progress import ConsoleReporter
 from harness.schedule import Outcome, Reporter, execute, pending, with_skipped
 from harness.stage import Record, Stage, digest_json, write_atomic
@@ -98,13 +98,14 @@ def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:
 def _run(opened: Opened, reporter: Reporter) -> Outcome:
     store, start = opened.store, time.monotonic()
     log = store.root / "log.txt"
-    data = list(opened.plan.data.values())
-    if pending(data, data, store):
-        first = execute(data, data, opened.plan.executor, store, reporter, log)
-        _refuse_bad_data(first)
-        # The counts of rows are known now, and with them the expected costs.
+    first = opened.plan.groundwork()
+    if pending(first, first, store):
+        _refuse_bad_data(execute(first, first, opened.plan.executor, store, reporter, log))
+        # The rows are known now, and which of them fit; and with them the expected costs.
         opened.plan = plan(opened.loaded, store, opened.only, opened.limit)
-    preflight(opened.plan, _records(data, store))
+    preflight(opened.plan, _records(first, store))
+    for note in length_notes(opened.plan):
+        print(f"note: {note}", file=sys.stderr)
     opened.seconds["data stages"] = time.monotonic() - start
     start = time.monotonic()
     outcome = _execute(opened, reporter, log, None)
@@ -157,7 +158,8 @@ def _records(stages: Sequence[Stage], store: Store) -> dict[str, Record]:
 
 
 def _refuse_bad_data(outcome: Outcome) -> None:
-    messages = [(r.error or {}).get("message", "") for r in outcome.failed]
+    causes = [r.error for r in outcome.failed if r.error and not r.error.get("skipped")]
+    messages = [error.get("message", "") for error in causes]
     if messages:
         raise SuiteError("\n".join(dict.fromkeys(messages)))
 
@@ -285,5 +287,10 @@ def ledger(outcome: Outcome, opened: Opened) -> str:
 
 
 def describe_plan(opened: Opened, *, why: bool) -> str:
-    """The stages as a table: state, expected time and memory; with `why`, what differs."""
+    """The stages as a table: state, expected time and memory; with `why`, what differs.
+
+    Raises:
+        SuiteError: rows are known to be too long for what the suite wants of them.
+    """
+    require_lengths(opened.plan)
     return describe.table(opened.plan, opened.store, why=why)

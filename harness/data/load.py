@@ -72,6 +72,11 @@ def load_rows(config: Mapping[str, Any], source: str, where: str) -> Rows:
     found.drop("outside `rows`", raw[:first] + (raw[last:] if last is not None else []))
     kept = [(n, row) for n, row in inside if _matches(row, config["where"], where)]
     found.drop("not `where`", _difference(inside, kept))
+    for option in ("min_chars", "max_chars"):
+        limits = config.get(option) or {}
+        fitting = [(n, row) for n, row in kept if _fits(row, option, limits, where)]
+        found.drop(f"not `{option}`", _difference(kept, fitting))
+        kept = fitting
     if config["limit"]:
         found.drop("over `limit`", kept[config["limit"] :])
         kept = kept[: config["limit"]]
@@ -226,6 +231,25 @@ def _matches(row: Row, wanted: Mapping[str, Any], where: str) -> bool:
         if row[column] not in choices and str(row[column]) not in [str(c) for c in choices]:
             return False
     return True
+
+
+def _fits(row: Row, option: str, limits: Mapping[str, int], where: str) -> bool:
+    """Whether the columns are long enough, or short enough."""
+    for column, limit in limits.items():
+        _require(column, row, f"{where}.{option}")
+        size = _characters(row[column])
+        if size < limit if option == "min_chars" else size > limit:
+            return False
+    return True
+
+
+def _characters(value: Any) -> int:
+    """Of a text, or of all texts in a list of messages; nothing where there is no value."""
+    if isinstance(value, list):
+        return sum(map(_characters, value))
+    if isinstance(value, Mapping):
+        return _characters(value.get("content", value.get("value")))
+    return 0 if value is None else len(str(value))
 
 
 def _require(column: str, row: Mapping[str, Any], where: str) -> None:

@@ -119,6 +119,10 @@ class Method(Component):
         """Tokens by which every row is longer in the model than in the data."""
         return 0
 
+    def places(self) -> int:
+        """Places of the model's context that are not left for text: those of a learned prompt."""
+        return int(getattr(self, "num_virtual_tokens", 0))
+
     def proofs(self, model: Any) -> Mapping[str, tuple[bool, str]]:
         """Audits of this method alone, on the trained model: name -> (holds, what was seen)."""
         return {}

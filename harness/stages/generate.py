@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def run(job: Job) -> dict[str, Any]:
     options = {"thinking": "strip", **job.config["generate"]}
     with job.ledger.phase("load"):
         model, tokenizer, trained = load_subject(job)
-        rows = read_rows(job.input("data"))
+        given = read_rows(job.input("data"))
+        rows = asked_rows(given, job.config)
         shots = read_rows(job.input("shots")) if job.has("shots") else []
     if options["apply_chat_template"]:
         require_template(tokenizer, rows)
@@ -44,9 +46,14 @@ def run(job: Job) -> dict[str, Any]:
         room = context_of(model)
         limit = None if room is None else room - options["max_new_tokens"]
         prompts, used = [], []
+        most, cut = job.config.get("truncate_left"), 0
         for row in rows:
             chosen = _shots(row, shots, options["num_fewshot"])
             ids = prompt_ids(tokenizer, row, chosen, options)
+            if most is not None:
+                alone = prompt_ids(tokenizer, row, [], options)
+                if len(alone) > most:
+                    ids, chosen, cut = cut_left(tokenizer, alone, most), [], cut + 1
             while chosen and limit is not None and len(ids) > limit:  # what the context holds
                 chosen = chosen[1:]
                 ids = prompt_ids(tokenizer, row, chosen, options)
@@ -69,6 +76,8 @@ def run(job: Job) -> dict[str, Any]:
     job.cost.update({"tokens": made, "tokens_per_second": made / seconds})
     return {
         "rows": len(rows),
+        **({"left_out": len(given) - len(rows)} if len(rows) < len(given) else {}),
+        **({"cut_left": cut} if cut else {}),
         "eos_rate": _share(answers, "eos"),
         "stop_rate": _share(answers, "stop"),
         "truncation_rate": _share(answers, "length"),
@@ -78,6 +87,23 @@ def run(job: Job) -> dict[str, Any]:
         **({"generation_config_left_out": asks} if asks else {}),
         "chat_template": template_digest(tokenizer) if options["apply_chat_template"] else None,
     }
+
+
+def asked_rows(rows: list[dict[str, Any]], config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a data stage that are asked: all but those that do not fit everywhere.
+
+    Args:
+        config: of the generate stage.
+    """
+    left_out = frozenset(config.get("left_out", ()))
+    return [row for number, row in enumerate(rows) if number not in left_out]
+
+
+def cut_left(tokenizer: Any, ids: list[int], most: int) -> list[int]:
+    """The last `most` tokens of a prompt, the token that begins every sequence kept."""
+    begins = ids[:1] if tokenizer.bos_token_id is not None and most > 1 else []
+    begins = begins if begins == [tokenizer.bos_token_id] else []
+    return [*begins, *ids[len(ids) - most + len(begins) :]]
 
 
 def read_predictions(folder: Path) -> list[Prediction]:

@@ -24,7 +24,7 @@ from harness.scorers.base import (
 )
 from harness.stages._subject import load_base, load_subject, model_beside
 from harness.stages.data import read_rows
-from harness.stages.generate import read_predictions
+from harness.stages.generate import asked_rows, read_predictions
 
 CACHE = "cache"
 """Folder of the store for what scorers share between stages; it may be removed at any time."""
@@ -77,7 +77,8 @@ def _beside(job: Job, ids: list[str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     if job.has(ROWS):
-        found["rows"] = read_rows(job.input(ROWS))
+        asked = job.input_record("predictions").config
+        found["rows"] = asked_rows(read_rows(job.input(ROWS)), asked)
         _same_examples(ids, [row["id"] for row in found["rows"]], "rows")
     if job.has(START):
         found["start"] = read_predictions(job.input(START))
