@@ -43,6 +43,9 @@ def read_lengths(folder: Path) -> list[RowLength]:
     return [RowLength(line["id"], line["tokens"], line.get("refused", "")) for line in lines]
 
 
+_WAYS = "lower generate.max_new_tokens, or set `overlong: truncate_left`"
+
+
 @dataclass(frozen=True)
 class Unfit:
     """Rows of one evaluation that some variant cannot be asked; the same for all variants.
@@ -82,11 +85,12 @@ class Unfit:
         first = [f"; the first is row {name}" if names else "" for name in self.first]
         if self.over:
             what = {"drop": "left out for all variants", "error": "refused"}.get(self.overlong)
+            way = f" To ask them too, {_WAYS}." if names and self.overlong == "drop" else ""
             most = ", ".join(f"{tokens} for {model}" for model, tokens in self.cut.items())
             what = what or f"cut at their left for all variants, to tokens: {most}"
             yield (
                 f"{self.place}: {len(self.over)} of {self.rows} prompts do not fit ({self.told})"
-                f" and are {what}{first[0]}."
+                f" and are {what}{first[0]}.{way}"
             )
         if self.refused:
             reasons = "; ".join(dict.fromkeys(self.refused.values()))
@@ -104,14 +108,19 @@ class Unfit:
                 where=self.place,
                 fix="mend it, or set `unusable: drop`",
             )
+        if len(self.refused) == self.rows > 0:
+            raise SuiteError(
+                f"all {self.rows} rows are refused: {self.refused[0]}",
+                where=self.place,
+                fix="mend the rows, or set another `chat_template:` on the model",
+            )
         none = len(self.left_out) == self.rows > 0
         if (self.over and self.overlong == "error") or none:
             raise SuiteError(
-                f"{len(self.over) or self.rows} of {self.rows} prompts do not fit: {self.told};"
-                f" the first is row {self.first[0] or self.first[1]}",
+                f"{len(self.over)} of {self.rows} prompts do not fit: {self.told}; the first is row"
+                f" {self.first[0]}",
                 where=self.place,
-                fix="lower generate.max_new_tokens, filter the rows (`max_chars`), or set"
-                " `overlong: truncate_left`" + ("" if none else " or `drop`"),
+                fix=f"filter the rows (`max_chars`), {_WAYS}" + ("" if none else " or `drop`"),
             )
 
 
@@ -152,6 +161,42 @@ class Overlong:
                 where=self.place,
                 fix=f"raise {self.objective}.max_length where the model's context allows it, filter"
                 " the rows (`max_chars`), or set another `overlong:`",
+            )
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Training rows that a model's chat template refuses.
+
+    Attributes:
+        reasons: why, each once.
+        unusable: what the suite says of such rows.
+        first: the name of the first of them.
+    """
+
+    place: str
+    model: str
+    rows: int
+    refused: int
+    reasons: tuple[str, ...]
+    unusable: str
+    first: str
+
+    def note(self) -> str:
+        """A sentence for `harness plan`."""
+        return (
+            f"{self.place}: {self.refused} of {self.rows} rows cannot be trained on with"
+            f" {self.model}: {'; '.join(self.reasons)}; the first is row {self.first}."
+        )
+
+    def require(self) -> None:
+        """Raise SuiteError where the suite wants all rows, or none is left."""
+        if self.unusable == "error" or self.refused == self.rows:
+            raise SuiteError(
+                f"{self.refused} of {self.rows} rows cannot be trained on with {self.model}:"
+                f" {self.reasons[0]}; the first is row {self.first}",
+                where=self.place,
+                fix="mend the rows, set another `chat_template:` on the model, or `unusable: drop`",
             )
 
 

@@ -116,7 +116,7 @@ class _Planner:
             ),
             judges=tuple(self.scoring.judges.values()),
             checks=self._checks(paths),
-            overlong=tuple(self.fitting.trained(variants)),
+            untrained=tuple(self.fitting.trained(variants)),
             lengths=tuple(self.fitting.stages.values()),
             unfit=dict(self.fitting.unfit),
             beyond=tuple(self.fitting.beyond()),

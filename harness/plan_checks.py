@@ -53,14 +53,14 @@ def require_lengths(planned: Plan) -> None:
         beyond.require()
     for unfit in planned.unfit.values():
         unfit.require()
-    for overlong in planned.overlong:
-        overlong.require()
+    for untrained in planned.untrained:
+        untrained.require()
 
 
 def length_notes(planned: Plan) -> list[str]:
     """What is known of rows that do not fit, for whoever plans."""
     told = [note for unfit in planned.unfit.values() for note in unfit.notes(names=True)]
-    return [*told, *(overlong.note() for overlong in planned.overlong)]
+    return [*told, *(untrained.note() for untrained in planned.untrained)]
 
 
 def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) -> None:

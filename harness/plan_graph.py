@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.executors.base import Executor
-from harness.lengths import Beyond, Overlong, Unfit
+from harness.lengths import Beyond, Overlong, Refused, Unfit
 from harness.matrix import Variant
 from harness.model_files import ModelInfo
 from harness.stage import Stage
@@ -143,8 +143,8 @@ class Plan:
     """(data entry, split) -> rows that cannot be answered by all, once they are measured."""
     beyond: tuple[Beyond, ...] = ()
     """Models whose tokenizers make tokens of some rows that their embeddings lack."""
-    overlong: tuple[Overlong, ...] = ()
-    """Trainings that cannot take all of their rows whole, once these are measured."""
+    untrained: tuple[Overlong | Refused, ...] = ()
+    """Rows that cannot be trained on as they are, once they are measured."""
     checks: Mapping[str, tuple[Stage, ...]] = field(default_factory=dict)
     """Key of a label stage -> stages that hold its labels against what is known."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.lengths import Beyond, Overlong, RowLength, Unfit, read_lengths
+from harness.lengths import Beyond, Overlong, Refused, RowLength, Unfit, read_lengths
 from harness.matrix import Variant
 from harness.model_checks import embedding_rows
 from harness.model_files import ModelInfo
@@ -21,6 +21,10 @@ _NOT_OF_PROMPTS = frozenset(
      "sample_seed", "thinking"]
 )  # fmt: skip
 """Options of `generate:` that a prompt without worked examples does not depend on."""
+
+
+_NOT_OF_TOKENIZERS = frozenset(["dtype", "attn_implementation", "master_weights"])
+"""What a model's identity has beside its files and its template."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,21 @@ class Fitting:
                     stage.locators["where"], label, highest["row"], highest["number"], rows
                 )
 
-    def trained(self, variants: Sequence[Variant]) -> list[Overlong]:
-        """What is known of the rows that variants are trained on, where some are too long."""
-        found: dict[tuple[str, str, int], Overlong] = {}
+    def trained(self, variants: Sequence[Variant]) -> list[Overlong | Refused]:
+        """What is known of training rows that cannot be trained on as they are."""
+        found: dict[tuple[str, ...], Overlong | Refused] = {}
         for variant in variants:
             for made in all_trainings(variant):
-                told = None if made.labelled else self._overlong(made)
-                if told is not None:
-                    found.setdefault((told.place, told.why, told.tokens), told)
+                if made.labelled:
+                    continue  # its rows are made on the way
+                measure = {"prompts": True} if made.objective.reads_prompts else {}
+                rows = self.sources.rows(made.entry, "train")
+                lengths = self._lengths(self._stage(made.variant, rows, measure)) or []
+                place = f"{self.sources.file}: data.{made.entry}.train"
+                if (refused := self._refused(made, lengths, place)) is not None:
+                    found.setdefault((place, refused.model), refused)
+                if (over := self._overlong(made, lengths, place)) is not None:
+                    found.setdefault((place, over.why, str(over.tokens)), over)
         return list(found.values())
 
     def _asked(self, variant: Variant, entry: str, split: str) -> Room:
@@ -124,36 +135,44 @@ class Fitting:
             dict(sorted(refused.items())), spec.overlong, spec.unusable, cut, told, first,
         )  # fmt: skip
 
-    def _overlong(self, made: Training) -> Overlong | None:
-        objective, variant = made.objective, made.variant
+    def _refused(self, made: Training, lengths: Sequence[RowLength], place: str) -> Refused | None:
+        refused = [row for row in lengths if row.refused]
+        if not refused:
+            return None
+        spec = self.sources.suite.data[made.entry].train
+        unusable = "drop" if spec is None else spec.unusable
+        reasons = tuple(dict.fromkeys(row.refused for row in refused))
+        model = made.variant.model
+        return Refused(place, model, len(lengths), len(refused), reasons, unusable, refused[0].name)
+
+    def _overlong(
+        self, made: Training, lengths: Sequence[RowLength], place: str
+    ) -> Overlong | None:
+        objective, context = made.objective, self._context(made.variant)
         limit = getattr(objective, "max_length", None)
-        measure = {"prompts": True} if objective.reads_prompts else {}
-        stage = self._stage(variant, self.sources.rows(made.entry, "train"), measure)
-        found = self._lengths(stage)
-        context = self._context(variant)
-        if not found or limit is None:
+        if limit is None:
             return None
         places, new = made.method.places(), int(getattr(objective, "max_new_tokens", 0))
-        room = min(limit, limit if context is None else context - places) - new
         whys = [f"{objective.name}.max_length {limit}"]
         if context is not None and context - places < limit:
-            whys = [f"the context of {context} of {variant.model}"]
+            limit = context - places
+            whys = [f"the context of {context} of {made.variant.model}"]
             whys += [f"less {places} of a learned prompt"] if places else []
         whys += [f"less max_new_tokens {new}"] if new else []
-        lengths = [row.tokens for row in found]
-        over = sum(length > room for length in lengths)
+        tokens = [row.tokens for row in lengths]
+        over = sum(length > limit - new for length in tokens)
         if not over:
             return None
-        place = f"{self.sources.file}: data.{made.entry}.train"
+        policy = str(getattr(objective, "overlong", "drop"))
         return Overlong(
-            place, made.label, objective.name, len(found), over,
-            str(getattr(objective, "overlong", "drop")), room, max(lengths), ", ".join(whys),
+            place, made.label, objective.name, len(tokens), over, policy, limit - new,
+            max(tokens), ", ".join(whys),
         )  # fmt: skip
 
     def _stage(self, variant: Variant, rows: Stage, measure: Mapping[str, Any]) -> Stage:
         self.sources.model(variant.model)
         config = self.sources.model_config(variant.model)
-        model = {k: v for k, v in config.items() if k not in ("dtype", "attn_implementation")}
+        model = {k: v for k, v in config.items() if k not in _NOT_OF_TOKENIZERS}
         locators = dict(self.sources.model_locators(variant.model))
         own: dict[str, Any] = {}
         if variant.checkpoint and (folder := self.checkpoints.own_tokenizer(variant)):

@@ -106,6 +106,9 @@ def _headline(record: Record) -> str:
     if record.kind == "data":
         lost = sum(metrics["dropped"].values())
         return f"{metrics['rows']} rows" + (f", {lost} dropped" if lost else "")
+    if record.kind == "lengths":
+        tokens = metrics.get("tokens")
+        return f"{tokens['mean']:.0f} tokens a row, the longest {tokens['max']}" if tokens else ""
     if record.kind == "contamination":
         return f"{metrics['exact']} exact, {metrics['overlap']} near copies in the training rows"
     if record.kind == "checkpoint":

@@ -148,9 +148,8 @@ def notes(
             "One training seed: each difference is about these checkpoints, not about the methods;"
             " add `seeds: [0, 1, 2]` for that."
         )
-    for (_, split), unfit in planned.unfit.items():
-        if split == "test":
-            yield from (note.removeprefix(f"{planned.file}: ") for note in unfit.notes(names=False))
+    for unfit in planned.unfit.values():
+        yield from (note.removeprefix(f"{planned.file}: ") for note in unfit.notes(names=False))
     for stage in planned.contamination:
         metrics = records[stage.key].metrics
         if metrics.get("exact") or metrics.get("overlap"):
