@@ -279,3 +279,30 @@ def test_gc_keeps_what_tells_which_rows_were_asked(small: Workspace) -> None:
     small.run()
     collect([str(small.path)], small.store, None, False, dry_run=False)
     assert session.stored(small.open())
+
+
+def test_training_rows_that_the_template_refuses_are_an_error_where_the_suite_says(
+    small: Workspace,
+) -> None:
+    (small.folder / "picky.jinja").write_text(PICKY)
+    path = small.tree["models"]["tiny"]
+    system = {"role": "system", "content": "s"}
+    rows = chat_rows(0, 5)
+    rows[3]["messages"].insert(0, system)
+    write_jsonl(small.folder / "train.jsonl", rows)
+    train = {"path": "train.jsonl", "unusable": "error"}
+    small.write(
+        models={"tiny": {"path": path, "chat_template": "picky.jinja"}},
+        data={**small.tree["data"], "letters": {"train": train, "test": "test.jsonl"}},
+    )
+    told = refused(small)
+    assert told.startswith(f"{small.path}: data.letters.train: 1 of 5 rows")
+    assert "no system turn; the first is row row-3" in told
+
+
+def test_harness_data_tells_which_rows_do_not_fit(small: Workspace) -> None:
+    from harness import data_view
+
+    test_rows(small, [*chat_rows(100, 5), LONGER])
+    told = data_view.show(small.open(), None, 1, color=False)
+    assert "data.letters.test: 1 of 6 prompts do not fit" in told
