@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 
 from harness.data.render import (
     asked_ids,
-    encode,
+    encoded,
     prompt_ids,
     trained_length,
     turns_of,
@@ -81,7 +81,7 @@ def _measured(
     """A row's length, and its largest token number."""
     try:
         if "text" in row or not measure.keys() & {"generate", "prompts"}:
-            ids = encode(tokenizer, row)[0]
+            ids = encoded(tokenizer, row).ids
             return RowLength(row["id"], trained_length(tokenizer, row, ids)), max(ids, default=-1)
         ids = (
             prompt_ids(tokenizer, row, [], measure["generate"])
