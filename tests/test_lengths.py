@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SFT, TEMPLATE, Workspace, chat_rows, write_jsonl
+from conftest import SFT, Workspace, chat_rows, write_jsonl
+from families import TEMPLATE
 
 from harness import compare as comparing
 from harness import session
