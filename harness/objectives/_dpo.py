@@ -8,7 +8,7 @@ computes them, and the bits are a plain script's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from trl.trainer import dpo_trainer
 
 from harness.errors import StageFailed
 from harness.inference.batches import budget_batches
+from harness.objectives._accumulation import WholeBatch
 from harness.objectives._logps import Logps, tokens_digest
 from harness.objectives._pairs import Pair, pairs_of
 from harness.objectives._shown import pairs_by_row, sequences
@@ -196,8 +197,28 @@ def _trainer(
 _NONE_YET = Logps((), torch.zeros(0, 32, dtype=torch.uint8), torch.zeros(0), torch.zeros(0))
 
 
-class TokenisedTrainer(Tokenised, DPOTrainer):
-    """DPOTrainer on token ids."""
+class TokenisedTrainer(WholeBatch, Tokenised, DPOTrainer):
+    """DPOTrainer on token ids, whose loss is of a step's whole batch: the likelihood of `loss_type:
+    sft` too, of which TRL takes the mean over each forward pass's tokens."""
+
+    loss_weights: list[float]
+
+    def counted(self, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """Pairs, and the tokens of the better answers."""
+        mask = inputs["completion_mask"]
+        pairs = len(mask) // 2
+        return {"rows": pairs, "tokens": int(mask[:pairs, 1:].sum())}
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss of a whole batch."""
+        weight = self.share(inputs, "tokens") / self.share(inputs)
+        given = list(self.loss_weights)
+        named = zip(self.loss_types, given, strict=True)
+        self.loss_weights = [w * weight if kind == "sft" else w for kind, w in named]
+        try:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        finally:
+            self.loss_weights = given
 
 
 class SharedReferenceTrainer(TokenisedTrainer):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import KTOConfig, KTOTrainer
 from trl.trainer import kto_trainer
+from trl.trainer.utils import use_adapter
 
 from harness.data.render import GIVEN
 from harness.errors import DataError
+from harness.objectives._accumulation import WholeBatch
 from harness.objectives._shown import sequences
 from harness.objectives._start import as_it_is, forget_reference, reference_model
 from harness.objectives._tokens import Tokenised, answered, with_room
@@ -92,18 +95,66 @@ def _trainer(
         )
 
 
-class TokenisedTrainer(Tokenised, KTOTrainer):
-    """KTOTrainer on token ids."""
+class TokenisedTrainer(WholeBatch, Tokenised, KTOTrainer):
+    """KTOTrainer on token ids, whose KL and loss are of a step's whole batch; TRL's are of each
+    forward pass."""
+
+    _kl: torch.Tensor | None = None
+    _left: list[float]
+
+    def counted(self, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """Rows alone."""
+        return {"rows": len(inputs["label"])}
 
     def _prepare_dataset(self, dataset: Any, tokenizer: Any, args: KTOConfig, *_: Any) -> Any:
         """Beside each row another's answer, whose likelihood estimates the divergence: in TRL's
-        order, each batch's answers moved on by one."""
+        order, the answers of each step's batch moved on by one."""
         if not self.calculate_KL:
             return dataset
-        answers, size = list(dataset["completion_ids"]), args.per_device_train_batch_size
+        size = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        answers = list(dataset["completion_ids"])
         parts = [answers[i : i + size] for i in range(0, len(answers), size)]
         moved = [answer for part in parts for answer in (part[-1], *part[:-1])]
         return dataset.add_column("KL_completion_ids", moved)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The forward passes of a step, and the divergence over all of them."""
+        samples, items = super().get_batch_samples(*args, **kwargs)
+        self._kl = self._divergence(samples) if self.calculate_KL and len(samples) > 1 else None
+        return samples, items
+
+    @torch.no_grad()
+    def _divergence(self, samples: Sequence[Any]) -> torch.Tensor:
+        found = []
+        with self.compute_loss_context_manager():
+            for inputs in samples:
+                batch = self._prepare_inputs(inputs)
+                own = super()._compute_kl_logps(self.model, batch)
+                found.append(own - self._reference_kl(batch))
+        return torch.cat(found).mean()
+
+    def _reference_kl(self, batch: Any) -> Any:
+        if self.precompute_ref_logps:
+            return batch["ref_KL_logps"]
+        if self.ref_model is not None:
+            return super()._compute_kl_logps(self.ref_model, batch)
+        policy = self.accelerator.unwrap_model(self.model)
+        with use_adapter(policy, adapter_name="ref" if "ref" in policy.peft_config else None):
+            return super()._compute_kl_logps(self.model, batch)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss of a whole batch."""
+        self._left = [] if self._kl is None else [0.0, float(self._kl)]
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def _compute_kl_logps(self, model: Any, batch: Any) -> Any:
+        """What TRL takes the mean difference of: the policy's, then the reference's."""
+        if not self._left or not self.model.training:
+            return super()._compute_kl_logps(model, batch)
+        if self.precompute_ref_logps:
+            batch["ref_KL_logps"] = torch.zeros_like(batch["ref_KL_logps"])
+        rows = len(batch["label"])
+        return torch.full((rows,), self._left.pop(), device=batch["label"].device)
 
 
 def _tokens(objective: Kto, job: TrainJob, rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +14,16 @@ with warnings.catch_warnings():  # "may change without notice": the version is p
     warnings.simplefilter("ignore")
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
+from harness.objectives._accumulation import WholeBatch
 from harness.objectives._pairs import Pair, pairs_of
 from harness.objectives._shown import pairs_by_row, sequences
 from harness.objectives._tokens import IGNORED, pair_ids, with_room
 from harness.objectives._trainer import arguments, run
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.orpo import Orpo
+
+_NLL = 4
+"""Where the likelihood stands in what TRL's concatenated_forward gives."""
 
 
 def train(objective: Orpo, job: TrainJob) -> TrainResult:
@@ -80,9 +84,15 @@ def _trainer(
     )
 
 
-class CountingTrainer(ORPOTrainer):
-    """ORPOTrainer counts no tokens, which costs and budgets are told in, and takes a soft prompt's
-    logits for a row's."""
+class CountingTrainer(WholeBatch, ORPOTrainer):
+    """ORPOTrainer counts no tokens, which costs and budgets are told in, takes a soft prompt's
+    logits for a row's, and the likelihood's mean over each forward pass alone."""
+
+    def counted(self, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """Pairs, and the tokens of better answers and their prompts, the first of which follows
+        nothing."""
+        mask = inputs["chosen_attention_mask"]
+        return {"rows": len(mask), "tokens": int(mask[:, 1:].sum())}
 
     def tokenize_row(self, feature: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
         """TRL's columns, from ids: TRL would encode again, and end every chat in an EOS."""
@@ -100,17 +110,21 @@ class CountingTrainer(ORPOTrainer):
         return {**found, **masks}
 
     def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
-        """TRL's, on the logits of the rows' own tokens."""
+        """TRL's, on the logits of the rows' own tokens; the likelihood a mean of the whole batch's
+        tokens."""
 
         def own(ids: Any, **options: Any) -> Any:
             outputs = model(ids, **options)
             outputs.logits = outputs.logits[:, -ids.shape[1] :]
             return outputs
 
-        return super().concatenated_forward(own, batch)
+        found = list(super().concatenated_forward(own, batch))
+        weight = self.share(batch, "tokens") / self.share(batch)
+        found[_NLL] = found[_NLL] if weight == 1 else found[_NLL] * weight
+        return tuple(found)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """TRL's loss, unchanged."""
+        """TRL's loss of a whole batch."""
         if self.model.training:
             masks = (inputs["chosen_attention_mask"], inputs["rejected_attention_mask"])
             self.state.num_input_tokens_seen += sum(int(mask.sum()) for mask in masks)

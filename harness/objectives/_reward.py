@@ -15,6 +15,7 @@ from trl import RewardConfig, RewardTrainer
 
 from harness.data.render import asked_ids
 from harness.errors import DataError, unknown
+from harness.objectives._accumulation import WholeBatch
 from harness.objectives._pairs import Pair, grouped, pairs_of
 from harness.objectives._reward_figures import figures
 from harness.objectives._shown import pairs_by_row, sequences
@@ -174,11 +175,15 @@ class GroupCollator:
         }
 
 
-class GroupedRewardTrainer(Tokenised, RewardTrainer):
+class GroupedRewardTrainer(WholeBatch, Tokenised, RewardTrainer):
     """RewardTrainer on prompts instead of pairs; TRL's own loss has no weights.
 
     InstructGPT, equation 1: the mean over a prompt's pairs, then over prompts.
     """
+
+    def counted(self, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """What the pairs weigh: a prompt's 1 together, where no dimension weighs otherwise."""
+        return {"rows": float(inputs["weights"].sum())}
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = _COLUMNS
@@ -191,6 +196,7 @@ class GroupedRewardTrainer(Tokenised, RewardTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """-log sigmoid(r_chosen - r_rejected - margin), weighed; figures as TRL logs them."""
+        share = self.share(inputs)
         places, margins, weights = (inputs.pop(n) for n in ("places", "margins", "weights"))
         outputs = model(**inputs, use_cache=False)
         rewards = outputs.logits.squeeze(-1)
@@ -200,6 +206,7 @@ class GroupedRewardTrainer(Tokenised, RewardTrainer):
             terms = terms + self.args.center_rewards_coefficient * (chosen + rejected) ** 2
         # A batch whose pairs all weigh nothing teaches nothing.
         loss = (terms * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+        loss = loss if share == 1 else loss * share
         mode = "train" if self.model.training else "eval"
         if mode == "train":
             self._total_train_tokens += int(inputs["attention_mask"].sum())

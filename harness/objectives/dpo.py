@@ -27,7 +27,7 @@ class Dpo(TrainerObjective):
     Its log-probabilities are computed once, without dropout, and shared by all that starts there.
     """
 
-    VERSION = 2
+    VERSION = 3
     impl = "harness.objectives._dpo:train"
     batches = "harness.objectives._dpo:batches"
     reference = "harness.objectives._dpo:reference"

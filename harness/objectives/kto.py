@@ -21,7 +21,7 @@ class Kto(TrainerObjective):
     # No shared reference, as dpo has it: the KL is of each prompt with the answer before it in its
     # batch, so that the reference's figures change with the batch size and the shuffle's seed, and
     # TRL takes all of them as given or none.
-    VERSION = 1
+    VERSION = 2
     impl = "harness.objectives._kto:train"
     batches = "harness.objectives._kto:batches"
     trainer_config = "trl.trainer.kto_config:KTOConfig"

@@ -15,10 +15,11 @@ class Orpo(TrainerObjective):
     stage and without a reference.
 
     Layout: `preference` (prompt, chosen, rejected), or `ranked`, of which every pair without a tie
-    is used. Start: the base. As in the authors' code, the likelihood is of prompt and answer.
+    is used. Start: the base. As in the authors' code, the likelihood is of prompt and answer; it is
+    a mean over the tokens of all forward passes of an optimizer step.
     """
 
-    VERSION = 1
+    VERSION = 2
     impl = "harness.objectives._orpo:train"
     batches = "harness.objectives._orpo:batches"
     trainer_config = "trl.experimental.orpo.orpo_config:ORPOConfig"

@@ -22,7 +22,7 @@ class Reward(TrainerObjective):
     preference rates, and how far the reward follows length.
     """
 
-    VERSION = 1
+    VERSION = 2
     impl = "harness.objectives._reward:train"
     batches = "harness.objectives._reward:batches"
     marked = "the tokens that rewards are read at"
