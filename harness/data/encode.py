@@ -101,6 +101,12 @@ def open_prompt(tokenizer: Any, prompt: str) -> str:
     return prompt
 
 
+def after_prompt(tokenizer: Any, prompt: str, raw: str) -> str:
+    """What follows a prompt of plain text, of an answer that begins with the prompt's own spaces
+    where they were left for it (see `open_prompt`)."""
+    return raw.removeprefix(prompt[len(open_prompt(tokenizer, prompt) or prompt) :])
+
+
 def prompt_text_ids(tokenizer: Any, prompt: str) -> list[int]:
     """What a model is asked to go on from, of a prompt that is plain text."""
     return text_ids(tokenizer, open_prompt(tokenizer, prompt) or prompt)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from harness.data.encode import after_prompt
 from harness.data.render import prompt_row, turns_of
 from harness.inference.batches import end_tokens, pad_token
 from harness.inference.context import context_of
@@ -42,7 +43,9 @@ class Reward(Scorer):
         model, tokenizer = job.reward_model, job.reward_tokenizer
         ends = end_tokens(model, tokenizer, chats=turns_of(job.rows[0]) is not None)
         sequences = [
-            answered_ids(tokenizer, row, _written(row, p), ends, cut=p.finish == "length")
+            answered_ids(
+                tokenizer, row, _written(tokenizer, row, p), ends, cut=p.finish == "length"
+            )
             for row, p in zip(job.rows, job.predictions, strict=True)
         ]
         pad, ids = pad_token(tokenizer), [p.example_id for p in job.predictions]
@@ -52,7 +55,9 @@ class Reward(Scorer):
         return [{"reward": value} for value in scores]
 
 
-def _written(row: Mapping[str, Any], prediction: Prediction) -> str:
+def _written(tokenizer: Any, row: Mapping[str, Any], prediction: Prediction) -> str:
     """The answer in the form of its prompt: what follows plain text begins where that ends."""
-    plain = isinstance(prompt_row(row)["prompt"], str)
-    return prediction.raw.rstrip() if plain else prediction.text
+    asked = prompt_row(row)["prompt"]
+    if not isinstance(asked, str):
+        return prediction.text
+    return after_prompt(tokenizer, asked, prediction.raw).rstrip()

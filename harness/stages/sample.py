@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.data.encode import after_prompt
 from harness.data.render import asked_ids, prompt_row, require_template, template_digest, turns_of
 from harness.errors import DataError
 from harness.inference.context import context_of
@@ -42,7 +43,9 @@ def run(job: Job) -> dict[str, Any]:
     seconds = time.monotonic() - start
     with job.ledger.phase("write"), (job.folder / SAMPLES).open("w", encoding="utf-8") as out:
         for i, row in enumerate(kept):
-            own = [_written(row, answer) for answer in answers[i * count : (i + 1) * count]]
+            own = [
+                _written(tokenizer, row, answer) for answer in answers[i * count : (i + 1) * count]
+            ]
             out.write(json.dumps({**row, "answers": own}, ensure_ascii=False) + "\n")
     tokens = sum(answer.tokens for answer in answers)
     job.cost.update({"tokens": tokens, "tokens_per_second": tokens / seconds})
@@ -80,10 +83,12 @@ def _fitting(
     return [row for row, _ in kept], [ids for _, ids in kept]
 
 
-def _written(row: dict[str, Any], answer: Answer) -> dict[str, Any]:
+def _written(tokenizer: Any, row: dict[str, Any], answer: Answer) -> dict[str, Any]:
     """An answer in the form of its prompt: what follows plain text begins where that ends."""
     plain = isinstance(row["prompt"], str)
-    text = answer.raw.rstrip() if plain else answer.text
+    text = answer.text
+    if plain:
+        text = after_prompt(tokenizer, row["prompt"], answer.raw).rstrip()
     return {"text": text, "finish": answer.finish, "tokens": answer.tokens}
 
 

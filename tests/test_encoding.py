@@ -1,0 +1,199 @@
+"""Rows become the same tokens wherever they are used, with one beginning and one end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from chat_templates import tokenizer_with
+from jinja2.exceptions import TemplateError
+
+from harness.data.chat import end_of_turn_ids, other_words
+from harness.data.encode import after_prompt, bare_ids
+from harness.data.render import asked_ids, encode, encoded, template_digest
+from harness.inference.rewards import after_end, answered_ids
+from harness.objectives._cpt import document_ids
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n'"
+    " }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+PLAIN = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}Human: {{ m['content'] }}\n{% else %}"
+    "Bot: {{ m['content'] }}\n{% endif %}{% endfor %}{% if add_generation_prompt %}Bot: {% endif %}"
+)
+CHAT = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ana."}]
+
+
+def with_ends(begin: bool, end: bool, template: str | None = None) -> Any:
+    """A tokenizer that writes BOS and EOS around every text, as `add_eos_token` makes it."""
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    tokenizer = tokenizer_with(template or "", "</s>")
+    tokenizer.chat_template = template
+    pattern = ["<bos>"] * begin + ["$A"] + ["</s>"] * end
+    added = TemplateProcessing(
+        single=" ".join(pattern), pair=None,
+        special_tokens=[("<bos>", tokenizer.bos_token_id), ("</s>", tokenizer.eos_token_id)],
+    )  # fmt: skip
+    backend = tokenizer.backend_tokenizer
+    backend.post_processor = Sequence([added])
+    return tokenizer
+
+
+@pytest.mark.parametrize("begin", [True, False])
+@pytest.mark.parametrize("end", [True, False])
+def test_a_text_has_one_beginning_and_one_end(begin: bool, end: bool) -> None:
+    tokenizer = with_ends(begin, end)
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    assert tokenizer("a")["input_ids"] == [bos] * begin + bare_ids(tokenizer, "a") + [eos] * end
+    rows = ({"text": "Once."}, {"prompt": "Q:", "completion": " yes"}, {"text": "<bos>Once.</s>"})
+    for row in rows:
+        ids = encoded(tokenizer, row).ids
+        assert ids.count(eos) == 1
+        assert ids[-1] == eos
+        assert ids.count(bos) == (1 if begin or "<bos>" in str(row) else 0)
+        assert document_ids(tokenizer, [row]) == [ids]
+    assert eos not in asked_ids(tokenizer, {"prompt": "Q:"})
+    assert eos not in encode(tokenizer, {"text": "Once."})[0]
+
+
+@pytest.mark.parametrize("end", [True, False])
+def test_a_template_that_writes_bos_has_it_once_and_its_own_end(end: bool) -> None:
+    tokenizer = with_ends(True, end, "{{ bos_token }}" + CHATML)
+    found = encoded(tokenizer, {"messages": CHAT})
+    assert found.ids.count(tokenizer.bos_token_id) == 1
+    assert tokenizer.eos_token_id not in found.ids  # turns end in another token
+    assert tokenizer.decode(found.answer) == "Ana.<|im_end|>"
+
+
+def test_a_template_that_joins_a_bos_the_tokenizer_lacks_is_rendered_without() -> None:
+    tokenizer = tokenizer_with("{{ bos_token + 'x' }}" + CHATML, "<|im_end|>")
+    tokenizer.bos_token = None
+    assert tokenizer.decode(encoded(tokenizer, {"messages": CHAT}).ids).startswith("x<|im_start|>")
+
+
+@pytest.mark.parametrize("prompt", ["The city is ", "The city is  ", "Name:\n\n", "a\t", "Q:"])
+@pytest.mark.parametrize("answer", ["an apple", " apple", "\nthe", "to"])
+def test_generation_asks_what_stood_before_the_answer(prompt: str, answer: str) -> None:
+    tokenizer = tokenizer_with("", "</s>")
+    found = encoded(tokenizer, {"prompt": prompt, "completion": answer})
+    asked = asked_ids(tokenizer, {"prompt": prompt})
+    assert found.ids[: found.prompt] == asked
+    assert asked == asked_ids(tokenizer, {"prompt": prompt, "completion": answer})
+    assert tokenizer.decode(found.ids) == f"{prompt}{answer}</s>"
+    assert found.trained == [i >= len(asked) for i in range(len(found.ids))]
+    raw = tokenizer.decode(found.answer[:-1])
+    assert prompt + after_prompt(tokenizer, prompt, raw) == prompt + answer
+
+
+def test_a_space_that_the_answer_would_swallow_begins_the_answer() -> None:
+    tokenizer = tokenizer_with("", "</s>")
+    row = {"prompt": "There is ", "completion": "an ant"}
+    found = encoded(tokenizer, row)
+    assert tokenizer.decode(found.ids[: found.prompt]) == "There is"
+    assert tokenizer.tokenize(" an")[0] in tokenizer.convert_ids_to_tokens(found.answer)
+    assert found.ids == [*bare_ids(tokenizer, "There is an ant"), tokenizer.eos_token_id]
+
+
+def test_a_row_that_is_alike_together_and_apart_stays_as_it_is() -> None:
+    tokenizer = tokenizer_with("", "</s>")
+    for row in ({"prompt": "Say it\n", "completion": "now"}, {"prompt": "Say", "completion": " b"}):
+        whole = tokenizer(text=row["prompt"] + row["completion"] + "</s>")["input_ids"]
+        found = encoded(tokenizer, row)
+        assert found.ids == whole
+        assert found.ids[: found.prompt] == tokenizer(text=row["prompt"])["input_ids"]
+
+
+def test_a_turn_of_weight_0_is_not_trained_on() -> None:
+    tokenizer = tokenizer_with(CHATML, "<|im_end|>")
+    turns = [CHAT[0], {**CHAT[1], "weight": 0}, {"role": "user", "content": "And?"},
+             {"role": "assistant", "content": "Bea."}]  # fmt: skip
+    found = encoded(tokenizer, {"messages": turns})
+    learnt = [token for token, own in zip(found.ids, found.trained, strict=True) if own]
+    assert tokenizer.decode(learnt) == "Bea.<|im_end|>"
+
+
+def test_an_end_of_turn_that_is_no_token_is_trained_on_as_text() -> None:
+    tokenizer = tokenizer_with("", "</s>")
+    tokenizer.chat_template = CHATML  # whose marks this vocabulary does not have
+    found = encoded(tokenizer, {"messages": CHAT})
+    assert tokenizer.decode(found.answer) == "Ana.<|im_end|>"
+    assert end_of_turn_ids(tokenizer) == frozenset()
+
+
+def test_a_template_without_an_end_has_that_of_a_text() -> None:
+    tokenizer = tokenizer_with("", "</s>")
+    tokenizer.chat_template = PLAIN
+    turns = [*CHAT, {"role": "user", "content": "And?"}, {"role": "assistant", "content": "the"}]
+    found = encoded(tokenizer, {"messages": turns})
+    assert tokenizer.decode(found.answer) == "the</s>"
+    assert found.ids[: found.prompt] == asked_ids(tokenizer, {"messages": turns})
+
+
+def test_markers_say_what_of_a_turn_is_trained_on() -> None:
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}<|u|>{{ m['content'] }}{% else %}<|a|>"
+        "{% generation %}{{ m['content'] }}{% endgeneration %} ok<|end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|a|>{% endif %}"
+    )
+    tokenizer = tokenizer_with(template, "<|end|>")
+    found = encoded(tokenizer, {"messages": CHAT})
+    learnt = [token for token, own in zip(found.ids, found.trained, strict=True) if own]
+    assert tokenizer.decode(learnt).startswith("Ana.")
+    assert learnt[-1] == tokenizer.eos_token_id
+
+
+def test_a_template_that_leaves_out_a_turn_or_its_calls_refuses_the_row() -> None:
+    tokenizer = tokenizer_with(CHATML, "<|im_end|>")
+    call = {"type": "function", "function": {"name": "look", "arguments": {"place": "Lima"}}}
+    for content in ("", "I look."):
+        last = {"role": "assistant", "content": content, "tool_calls": [call]}
+        with pytest.raises(TemplateError, match="leaves out"):
+            encoded(tokenizer, {"messages": [CHAT[0], last]})
+
+
+def test_calls_with_their_arguments_as_json_render_like_those_with_a_table() -> None:
+    template = (
+        "{% for m in messages %}{% if m.tool_calls %}<|call|>{% for c in m.tool_calls %}"
+        "{% for k, v in c.function.arguments.items() %}{{ k }}={{ v }}{% endfor %}{% endfor %}"
+        "<|end|>{% else %}<|u|>{{ m.content }}{% if m.role == 'assistant' %}<|end|>{% endif %}"
+        "{% endif %}{% endfor %}"
+    )
+    tokenizer = tokenizer_with(template, "<|end|>")
+    found = []
+    for arguments in ({"place": "Lima"}, '{"place": "Lima"}'):
+        call = {"type": "function", "function": {"name": "look", "arguments": arguments}}
+        last = {"role": "assistant", "content": "", "tool_calls": [call]}
+        found.append(encoded(tokenizer, {"messages": [CHAT[0], last]}).ids)
+    assert found[0] == found[1]
+    assert "place=Lima" in tokenizer.decode(found[0])
+
+
+def test_what_a_template_is_given_is_alike_everywhere() -> None:
+    template = CHATML + "{% if add_generation_prompt and thinking is false %}<|quiet|>{% endif %}"
+    tokenizer = tokenizer_with(template, "<|im_end|>")
+    before = template_digest(tokenizer)
+    tokenizer.chat_template_kwargs = {"thinking": False}
+    found = encoded(tokenizer, {"messages": CHAT})
+    assert tokenizer.decode(found.ids[: found.prompt]).endswith("<|quiet|>")
+    assert found.ids[: found.prompt] == asked_ids(tokenizer, {"messages": CHAT})
+    assert template_digest(tokenizer) != before
+
+
+def test_a_reward_model_reads_an_answer_as_it_was_trained_on_it() -> None:
+    tokenizer = tokenizer_with(CHATML, "<|im_end|>")
+    row = {"prompt": CHAT[:1], "chosen": CHAT[1:]}
+    ends = end_of_turn_ids(tokenizer)
+    whole = encoded(tokenizer, row)
+    assert answered_ids(tokenizer, row, "Ana.", ends, cut=False) == whole.ids
+    assert answered_ids(tokenizer, row, "Ana.", ends, cut=True) == whole.ids[: whole.end - 1]
+    assert whole.ids[: whole.end] + after_end(tokenizer, row, ends) == whole.ids
+
+
+def test_other_words_differ_at_both_ends() -> None:
+    for text in ("x", "xx", "xyz", " y ", "zebra y"):
+        other = other_words({"role": "user", "content": text})["content"]
+        bare = text.strip()
+        assert other[0] != bare[0]
+        assert other[-1] != bare[-1]
