@@ -18,6 +18,7 @@ from chat_templates import (
     of_family,
     tokenizer_of,
 )
+from conftest import Workspace, write_jsonl
 from jinja2.exceptions import TemplateError
 
 from harness.data.chat import end_of_turn_ids, render
@@ -161,3 +162,56 @@ def test_trainers_are_given_the_same_tokens(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in names() if name not in FAMILIES])
 def test_trainers_are_given_the_same_tokens_of_every_template(name: str, tmp_path: Path) -> None:
     require_trainers_agree(name, tmp_path)
+
+
+def train_on(name: str, workspace: Workspace) -> None:
+    """Three steps of SFT and DPO on a family's rows, then answers; every audit passes."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = workspace.folder / name
+    own = tokenizer(name)
+    size = max(own.get_vocab().values()) + 1
+    config = LlamaConfig(
+        vocab_size=size, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=8192,
+        bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id,
+        pad_token_id=own.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    own.save_pretrained(folder)
+    found = list(rows(name).values())
+    write_jsonl(workspace.folder / "train.jsonl", found)
+    plain = [row for row in found if not row["messages"][-1].get("tool_calls")]
+    write_jsonl(workspace.folder / "test.jsonl", plain)
+    pairs = [
+        {"prompt": row["messages"][:-1], "chosen": row["messages"][-1:],
+         "rejected": [{"role": "assistant", "content": "Never mind."}]}
+        for row in plain
+    ]  # fmt: skip
+    write_jsonl(workspace.folder / "pairs.jsonl", pairs)
+    steps = {"max_steps": 3, "learning_rate": 1e-3, "max_length": 8192,
+             "per_device_train_batch_size": 2}  # fmt: skip
+    workspace.write(
+        models={"m": str(folder)},
+        data={"rows": {"train": "train.jsonl", "test": "test.jsonl"},
+              "pairs": {"train": "pairs.jsonl"}},
+        matrix={"data": ["rows"], "method": ["full"],
+                "objective": [{"sft": steps}, {"dpo": {**steps, "data": "pairs"}}]},
+        base={}, scorers=["exact_match"], generate={"max_new_tokens": 2},
+    )  # fmt: skip
+    outcome = workspace.run()
+    assert not outcome.failed, [record.error for record in outcome.failed]
+    (told,) = [r for r in outcome.records.values() if r.kind == "train" and "sft" in r.label]
+    checks = {check["check"]: check["status"] for check in told.metrics["audit"]}
+    assert checks["the loss is on the tokens it should be on"] == "passed"
+    assert checks["generation asks what stood before the answers"] == "passed"
+
+
+def test_a_template_that_cuts_earlier_thoughts_trains(workspace: Workspace) -> None:
+    train_on("qwen3", workspace)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_every_template_trains(name: str, workspace: Workspace) -> None:
+    train_on(name, workspace)

@@ -197,3 +197,75 @@ def test_other_words_differ_at_both_ends() -> None:
         bare = text.strip()
         assert other[0] != bare[0]
         assert other[-1] != bare[-1]
+
+
+LLAMA2 = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }}"
+    " [/INST]{% else %} {{ m['content'] }} {{ eos_token }}{% endif %}{% endfor %}"
+)
+TURNS = [*CHAT, {"role": "user", "content": "And so?"}, {"role": "assistant", "content": "the"}]
+
+
+def sentencepiece(scheme: str) -> Any:
+    """A tokenizer as Llama 2 has it: a space before every text is part of its first token."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<unk>", "<s>", "</s>", "▁", *(f"<0x{i:02X}>" for i in range(256))]
+    merges = [("▁", "t"), ("▁", "a"), ("h", "e"), ("▁t", "he"), ("▁a", "n"), ("▁", "Q"), ("▁", "y")]
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:?."
+    tokens += [*letters, *map("".join, merges)]
+    backend = Tokenizer(
+        models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges,
+                   unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )  # fmt: skip
+    if scheme == "legacy":
+        written = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        backend.normalizer = normalizers.Sequence(written)
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    read = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    backend.decoder = decoders.Sequence([*read, decoders.Strip(" ", 1, 0)])
+    backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        pad_token="</s>", chat_template=LLAMA2,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "legacy"])
+def test_an_answer_goes_on_without_a_space_of_its_own(scheme: str) -> None:
+    tokenizer = sentencepiece(scheme)
+    for prompt, answer in (("Q: ", "the an"), ("Q:", " the"), ("Q:", "the"), ("Q:\n", "yes")):
+        found = encoded(tokenizer, {"prompt": prompt, "completion": answer})
+        assert tokenizer.decode(found.ids) == f"<s> {prompt}{answer}</s>"
+        assert found.ids[: found.prompt] == asked_ids(tokenizer, {"prompt": prompt})
+        assert "▁" not in tokenizer.convert_ids_to_tokens(found.ids)
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "legacy"])
+def test_turns_of_a_template_without_headers_begin_where_its_prompts_end(scheme: str) -> None:
+    tokenizer = sentencepiece(scheme)
+    found = encoded(tokenizer, {"messages": TURNS})
+    assert found.ids[: found.prompt] == asked_ids(tokenizer, {"messages": TURNS})
+    kept = zip(found.ids, found.trained, strict=True)
+    told = "".join(tokenizer.convert_ids_to_tokens([token for token, own in kept if own]))
+    assert told == "▁Ana.▁</s>▁the▁</s>"
+    assert found.ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_a_tokenizer_without_places_of_characters_marks_the_same_turns() -> None:
+    from transformers import ByT5Tokenizer
+
+    marks = ["<|im_start|>", "<|im_end|>"]
+    tokenizer = ByT5Tokenizer(extra_ids=0, additional_special_tokens=marks)
+    tokenizer.chat_template = CHATML
+    assert not tokenizer.is_fast
+    found = encoded(tokenizer, {"messages": TURNS})
+    kept = zip(found.ids, found.trained, strict=True)
+    told = tokenizer.decode([token for token, own in kept if own])
+    assert told == "Ana.<|im_end|>the<|im_end|>"
+    assert found.ids[: found.prompt] == asked_ids(tokenizer, {"messages": TURNS})
+    assert encoded(tokenizer, {"text": "abc"}).ids == tokenizer("abc")["input_ids"]
+    assert tokenizer.eos_token_id not in asked_ids(tokenizer, {"prompt": "abc"})

@@ -310,7 +310,12 @@ def _turn(
     if messages[place].get("tool_calls") and place + 1 < len(messages):
         after = span(place + 1)
         limit = after[0] if after is not None and after[0] >= own[1] else limit
-    start = chat.turn_start(style, text, before, own[0]) if begins is None else begins
+    start = begins
+    if start is None and not style.asks and place:  # Llama 2 and Mistral write no header
+        prompt = chat.render(tokenizer, messages[:place], add_generation_prompt=True, given=given)
+        start = len(prompt) if text.startswith(prompt) and len(prompt) <= own[0] else None
+    if start is None:
+        start = chat.turn_start(style, text, before, own[0])
     return start, own[1], chat.turn_end(style, text[:limit], start, own[1])
 
 
