@@ -96,7 +96,7 @@ class Reader:
             raw = self.tokenizer.decode(own, skip_special_tokens=False)
             return Answer(shown.strip(), finish, len(own) + (finish == "eos"), raw, True)
         if stopped:
-            tokens = len(self.tokenizer(text=shown)["input_ids"])
+            tokens = len(self.tokenizer(text=shown, add_special_tokens=False)["input_ids"])
         else:
             tokens = len(ids) if end is None else end + 1
         return Answer(shown.strip(), finish, tokens, shown)
