@@ -112,8 +112,11 @@ def _of_scorers(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
         for scored in path.scores:
             record = records.get(scored.stage.key)
             told = record.provenance.get("scorer", {}).get("notes", ()) if record else ()
+            name = f"{scored.label or scored.scorer} on {scored.evaluation}"
             for note in told:
-                yield f"{scored.label or scored.scorer} on {scored.evaluation}: {note}."
+                yield f"{name}: {note}."
+            for count in (record.metrics.get("unusable") or {}).values() if record else ():
+                yield f"{name}: {count} rows that the chat template cannot write are left out."
 
 
 def ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:

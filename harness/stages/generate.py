@@ -17,6 +17,7 @@ from harness.data.render import (
     turns_of,
 )
 from harness.data.turns import family_of
+from harness.data.usable import unrenderable
 from harness.errors import StageFailed
 from harness.inference.context import context_of
 from harness.inference.generate import generate
@@ -40,6 +41,7 @@ def run(job: Job) -> dict[str, Any]:
         shots = read_rows(job.input("shots")) if job.has("shots") else []
     if options["apply_chat_template"]:
         require_template(tokenizer, rows)
+        shots = [shot for shot in shots if unrenderable(tokenizer, shot) is None]
     if trained is not None and trained["chat_template"] is not None:
         _same_template(tokenizer, trained["chat_template"])
     with job.ledger.phase("prompt"):

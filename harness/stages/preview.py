@@ -11,9 +11,10 @@ from harness.data.render import answer, question, template_digest, trained_lengt
 from harness.errors import StageFailed
 from harness.job import Job
 from harness.objectives.base import Objective, TrainJob
+from harness.stages._fitting import fitting, usable
 from harness.stages._subject import model_ref
 from harness.stages.data import read_rows
-from harness.stages.train import fitting, objective_of, rows_of
+from harness.stages.train import objective_of, rows_of
 
 PREVIEW = "preview.json"
 """Sentences of the data stay in this file; the record has counts alone."""
@@ -38,7 +39,9 @@ def run(job: Job) -> dict[str, Any]:
         found = _batches(job, objective, tokenizer, shown)
     named = _named(shown, found)
     sequences = [_described(tokenizer, batch) for batch in found]
-    over = _over_length(rows, tokenizer, objective) if counts["over_length"] else None
+    over = None
+    if counts["over_length"]:
+        over = _over_length(usable(rows, tokenizer)[0], tokenizer, objective)
     text = json.dumps({"sequences": sequences, "ids": named, "over_length": over})
     (job.folder / PREVIEW).write_text(text, encoding="utf-8")
     return {"rows": counts, "chat_template": template_digest(tokenizer)}

@@ -11,10 +11,10 @@ from harness.job import Job
 from harness.measure import number_count, tensor_bytes
 from harness.objectives.base import TrainJob
 from harness.stages import _audit, _start
+from harness.stages._fitting import fitting
 from harness.stages._reference import LOGPS
 from harness.stages._subject import method_of, model_ref
 from harness.stages.train import (
-    fitting,
     import_libraries,
     objective_of,
     require,

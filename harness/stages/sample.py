@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.data.encode import after_prompt
 from harness.data.render import asked_ids, prompt_row, require_template, template_digest, turns_of
+from harness.data.usable import unrenderable
 from harness.errors import DataError
 from harness.inference.context import context_of
 from harness.inference.generate import generate
@@ -30,7 +31,9 @@ def run(job: Job) -> dict[str, Any]:
     require_template(tokenizer, rows)
     kept = rows[: options["prompts"]] if options["prompts"] else rows
     with job.ledger.phase("prompt"):
-        kept, prompts = _fitting(model, tokenizer, kept, options["max_new_tokens"])
+        written = [row for row in kept if unrenderable(tokenizer, row) is None]
+        unusable = len(kept) - len(written)
+        kept, prompts = _fitting(model, tokenizer, written, options["max_new_tokens"])
     count = options["samples"]
     seeds = [seed_of(options["seed"], row["id"], k) for row in kept for k in range(count)]
     start = time.monotonic()
@@ -53,7 +56,8 @@ def run(job: Job) -> dict[str, Any]:
     return {
         "rows": len(kept),
         "answers": len(answers),
-        "prompts_too_long": asked - len(kept),
+        "prompts_too_long": asked - len(kept) - unusable,
+        **({"prompts_unusable": unusable} if unusable else {}),
         "eos_rate": sum(answer.finish == "eos" for answer in answers) / len(answers),
         "mean_tokens": tokens / len(answers),
         "distinct_answers": _distinct(answers, count),

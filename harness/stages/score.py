@@ -22,6 +22,7 @@ from harness.scorers.base import (
     Scorer,
     scorer_of,
 )
+from harness.stages._fitting import usable
 from harness.stages._subject import load_base, load_subject, model_beside
 from harness.stages.data import read_rows
 from harness.stages.generate import asked_rows, read_predictions
@@ -33,11 +34,11 @@ CACHE = "cache"
 def run(job: Job) -> dict[str, Any]:
     """Score, write one row an example, and aggregate; metrics carry their own declaration."""
     scorer = scorer_of(job.config["scorer"], job.locators)
-    rows = (
-        _from_model(job, cast(ModelScorer, scorer))
-        if scorer.reads == "model"
-        else (_from_predictions(job, scorer))
-    )
+    unusable: dict[str, int] = {}
+    if scorer.reads == "model":
+        rows, unusable = _from_model(job, cast(ModelScorer, scorer))
+    else:
+        rows = _from_predictions(job, scorer)
     with job.ledger.phase("write"):
         import pyarrow as pa
 
@@ -50,6 +51,7 @@ def run(job: Job) -> dict[str, Any]:
     declared = {name: metric.declare(name) for name, metric in scorer.declared().items()}
     return {
         "rows": len(rows),
+        **({"unusable": unusable} if unusable else {}),
         "metrics": {
             name: {**metric, "value": _aggregate(metric, rows)} for name, metric in declared.items()
         },
@@ -97,15 +99,17 @@ def _same_examples(ids: list[str], others: list[str], what: str) -> None:
         raise StageFailed("input changed", f"the {what} are not those of the predictions")
 
 
-def _from_model(job: Job, scorer: ModelScorer) -> list[dict[str, Any]]:
+def _from_model(job: Job, scorer: ModelScorer) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """A row an example, and reason -> examples that the model's template cannot write."""
     with job.ledger.phase("load"):
         model, tokenizer, _ = load_subject(job)
         base = load_base(job, model) if scorer.needs_base else None
-        rows = read_rows(job.input("data"))
+        rows, unusable = usable(read_rows(job.input("data")), tokenizer)
     with job.ledger.phase("score"):
-        return scorer.score_model(
+        scores = scorer.score_model(
             ModelJob(model, tokenizer, rows, job.config["device"], job.progress, job.folder, base)
         )
+    return scores, unusable
 
 
 def _require_finite(rows: list[dict[str, Any]], scorer: Scorer) -> None:

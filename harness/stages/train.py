@@ -8,23 +8,16 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from harness import component
-from harness.data.render import (
-    encoded,
-    layout_of,
-    prompt_row,
-    require_template,
-    template_digest,
-    trained_length,
-)
-from harness.data.statistics import lengths as length_figures
-from harness.errors import DataError, StageFailed
+from harness.data.render import layout_of, prompt_row, template_digest
+from harness.errors import StageFailed
 from harness.job import Job
 from harness.measure import number_count, tensor_bytes
 from harness.objectives import _movement
 from harness.objectives.base import Objective, TrainJob, TrainResult
 from harness.predict import training_flops
 from harness.stages import _audit, _start
-from harness.stages._audit_loss import RowIndex, audit_loss, audit_prompts
+from harness.stages._audit_loss import audit_loss, audit_prompts
+from harness.stages._fitting import fitting, usable
 from harness.stages._own_config import own_config
 from harness.stages._reference import reference_file
 from harness.stages._subject import CHECKPOINT, method_of, model_ref
@@ -115,7 +108,9 @@ def _train(
     beside: _start.Given,
     gates: Mapping[str, str],
 ) -> TrainResult:
-    more = {role: read_rows(job.input(role)) for role in objective.more_data()}
+    more = {
+        role: usable(read_rows(job.input(role)), tokenizer)[0] for role in objective.more_data()
+    }
     train = TrainJob(
         model=model,
         tokenizer=tokenizer,
@@ -165,46 +160,6 @@ def objective_of(config: dict[str, Any]) -> Objective:
     name = config["objective"]["name"]
     declared = cast(type[Objective], component.find("objective", name))
     return component.build_fields(declared, fields, f"objective {name}")
-
-
-def fitting(
-    rows: list[dict[str, Any]], tokenizer: Any, objective: Objective
-) -> tuple[list[dict[str, Any]], dict[str, Any], RowIndex]:
-    """Rows within the length, what became of the others, and which tokens are which row's."""
-    require_template(tokenizer, rows)
-    limit = int(getattr(objective, "max_length", 0)) or None
-    policy = getattr(objective, "overlong", "drop")
-    lengths, index = [], RowIndex()
-    for row in rows:
-        ids = encoded(tokenizer, row).ids
-        index.add(row, ids)
-        lengths.append(trained_length(tokenizer, row, ids))
-    over = [i for i, length in enumerate(lengths) if limit and length > limit]
-    counts = {
-        "given": len(rows),
-        "over_length": len(over),
-        "overlong": policy,
-        "longest": max(lengths),
-        "mean_length": sum(lengths) / len(lengths),
-        "tokens": length_figures(lengths),
-        "tokens_cut": sum(lengths[i] - limit for i in over)
-        if limit and policy == "truncate"
-        else 0,
-    }
-    if over and policy == "error":
-        raise DataError(
-            f"{len(over)} of {len(rows)} rows are over max_length {limit}"
-            f" (first: {rows[over[0]]['id']})",
-            fix="raise max_length, or set overlong: drop",
-        )
-    if policy == "drop":
-        dropped = set(over)
-        rows = [row for i, row in enumerate(rows) if i not in dropped]
-    if not rows:
-        raise DataError(
-            f"all {counts['given']} rows are over max_length {limit}", fix="raise max_length"
-        )
-    return rows, {**counts, "trained_on": len(rows)}, index
 
 
 def _cost(job: Job, model: Any, result: TrainResult) -> dict[str, Any]:
