@@ -67,6 +67,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     cached = len(planned.stages()) - len(todo) - len(idle)
     expected = f"; about {total:.0f} s expected for those with a formula" if total else ""
     lines.append(f"{len(todo)} to run, {cached} cached{expected}")
+    lines += _formats(planned)
     lines += _recipes(planned)
     lines += _afterwards(planned)
     if unknown_data:
@@ -80,6 +81,16 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
                 lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
                 lines += [f"  {line}" for line in explain_miss(stage, store)]
     return "\n".join(lines)
+
+
+def _formats(planned: Plan) -> list[str]:
+    """What the memory above rests on, where a model is loaded in a short format."""
+    trained = [s.config["model"]["dtype"] for s in planned.stages() if s.kind == "train"]
+    return [
+        f"{dtype}: what trains is float32 unless a method says otherwise, computed in {dtype}"
+        for dtype in dict.fromkeys(trained)
+        if dtype != "float32"
+    ]
 
 
 def _recipes(planned: Plan) -> list[str]:

@@ -15,7 +15,6 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-RULE = "what trains is float32, computed under autocast"
 _SHORT = ("bfloat16", "float16")
 
 

@@ -38,7 +38,11 @@ def activation_bytes(config: Mapping[str, Any], batch: int, length: int, size: i
     For each token and layer: norms, projections' inputs, q, k, v, the attention's output and the
     gated MLP's three intermediate tensors, about 12 h + 4 f numbers for hidden size h and MLP size
     f; and three copies of the logits, of which two in float32 (after Korthikanti et al., 2022,
-    arXiv:2205.05198, section 4, for SDPA, which keeps no attention matrix).
+    arXiv:2205.05198, section 4, for SDPA, which keeps no attention matrix). In a short format norms
+    still compute in float32: 12 h numbers are 36 h bytes then, not 24 h.
+
+    Args:
+        size: bytes of a number in the format that the model computes in.
     """
     try:
         hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
@@ -46,7 +50,7 @@ def activation_bytes(config: Mapping[str, Any], batch: int, length: int, size: i
     except (KeyError, TypeError):
         return None
     tokens = batch * length
-    body = layers * tokens * (12 * hidden + 4 * inner) * size
+    body = layers * tokens * (12 * hidden * max(size, 3) + 4 * inner * size)
     return body + tokens * vocabulary * (size + 8)
 
 
@@ -75,6 +79,8 @@ def predict_train(
         return {**found, "state_bytes": float(state)}
     longest = min(limit, data["longest_bytes"] / BYTES_A_TOKEN)
     kept = activation_bytes(info.config, batch, int(longest) + method.added_tokens(), size)
+    if size < 4 and method.keeps_float32():
+        state += size * trainable  # what autocast makes of float32 weights, for the backward pass
     found["state_bytes"] = float(state + (kept or 0))
     steps = objective.steps(data["rows"])
     accumulate = int(getattr(objective, "gradient_accumulation_steps", 1))

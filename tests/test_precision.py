@@ -14,14 +14,16 @@ from conftest import DPO, PPO, REWARD, SFT, Workspace
 from test_methods import ids
 from test_methods import make as made
 
-from harness import component
+from harness import component, describe
 from harness.errors import SuiteError
 from harness.inference.rewards import rewards
 from harness.methods.lora import Lora
 from harness.model_files import ModelRef
 from harness.objectives._movement import ELEMENTS, PLACES, Watch, elements, spread
+from harness.objectives._ppo.activations import KeptActivations
 from harness.plan_precision import refuse_dtype
-from harness.precision import MasterWeights
+from harness.precision import MasterWeights, autocast
+from harness.predict import activation_bytes
 from harness.stages import _start
 
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
@@ -323,3 +325,49 @@ def test_gradients_that_adam_cannot_feel_ask_for_nothing() -> None:
     watch = Watch({"weight": weight}, {})
     watch.look(torch.optim.SGD([weight], lr=1e-5))
     assert watch.due == {}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_memory_by_formula_is_near_what_autograd_keeps(method: str, dtype: str) -> None:
+    """Within a quarter, for the layers' share; the head's is another's formula."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4}
+    config = LlamaConfig(
+        vocab_size=64, num_attention_heads=4, num_key_value_heads=4, tie_word_embeddings=True,
+        attn_implementation="sdpa", **sizes,
+    )  # fmt: skip
+    base = LlamaForCausalLM(config).to(getattr(torch, dtype))
+    way = made(method, **METHODS[method][0])
+    model = way.attach(base)
+    MasterWeights(model.parameters())
+    kept = KeptActivations(model.parameters())
+    trunk = base.get_decoder()
+    tokens = torch.randint(64, (4, 64))
+    with kept.measured(), autocast(dtype, "cpu"):
+        trunk(input_ids=tokens, use_cache=False).last_hidden_state.float().sum()
+    size = {"float32": 4, "bfloat16": 2}[dtype]
+    expected = activation_bytes({**sizes, "vocab_size": 0}, 4, 64, size) or 0
+    copies = sum(t.numel() for t in way.trainable_state(model).values()) * size if size < 4 else 0
+    assert kept.bytes == pytest.approx(expected + copies, rel=0.25)
+
+
+def test_weights_gradients_and_optimizer_are_counted_as_the_formula_says(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    for method in ("full", "lora"):
+        one_training(workspace, tiny_model, {method: METHODS[method][0]}, SFT, "bfloat16")
+        outcome = workspace.run(only=f"{method}-sft")
+        state = trained(outcome, f"{method}-sft").cost["state"]
+        way, ref = made(method, **METHODS[method][0]), ModelRef(str(tiny_model), "bfloat16", "cpu")
+        base = way.load(ref)
+        predicted = way.state_bytes(way.describe(base), "bfloat16")
+        predicted["optimizer"] += 4 * len(way.trainable_state(way.attach(base)))  # counts of steps
+        assert {part: state[part] for part in predicted} == predicted
+    assert "bfloat16: what trains is float32" in table(workspace.open())
+
+
+def table(opened: Any) -> str:
+    return describe.table(opened.plan, opened.store, why=False)
