@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from chat_templates import tokenizer_with
+from chat_templates import tokenizer_of, tokenizer_with
+from conftest import Workspace
 from jinja2.exceptions import TemplateError
 
 from harness.data.chat import end_of_turn_ids, other_words
@@ -269,3 +270,56 @@ def test_a_tokenizer_without_places_of_characters_marks_the_same_turns() -> None
     assert found.ids[: found.prompt] == asked_ids(tokenizer, {"messages": TURNS})
     assert encoded(tokenizer, {"text": "abc"}).ids == tokenizer("abc")["input_ids"]
     assert tokenizer.eos_token_id not in asked_ids(tokenizer, {"prompt": "abc"})
+
+
+def test_an_empty_turn_between_others_is_no_reason_to_refuse_a_chat() -> None:
+    tokenizer = tokenizer_with(CHATML, "<|im_end|>")
+    turns = [CHAT[0], {"role": "assistant", "content": ""}, *TURNS[2:]]
+    found = encoded(tokenizer, {"messages": turns})
+    kept = zip(found.ids, found.trained, strict=True)
+    told = tokenizer.decode([token for token, own in kept if own])
+    assert told == "<|im_end|>the<|im_end|>"
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_thinking_switched_off_is_asked_and_trained_alike(thinking: bool) -> None:
+    tokenizer = tokenizer_of("qwen3")
+    tokenizer.chat_template_kwargs = {"enable_thinking": thinking}
+    turn = {"role": "assistant", "content": "Ana.", "reasoning_content": "Let me see."}
+    found = encoded(tokenizer, {"messages": [CHAT[0], turn]})
+    asked = tokenizer.decode(found.ids[: found.prompt])
+    said = "<think>\nLet me see.\n</think>\n\nAna.<|im_end|>" if thinking else "Ana.<|im_end|>"
+    assert tokenizer.decode(found.answer) == said
+    assert asked.endswith("assistant\n" if thinking else "<think>\n\n</think>\n\n")
+    assert found.ids[: found.prompt] == asked_ids(tokenizer, {"messages": CHAT})
+
+
+def test_a_tokenizer_with_several_templates_uses_the_one_for_tools_where_there_are_some() -> None:
+    tokenizer = tokenizer_with(CHATML, "<|im_end|>")
+    with_tools = "{{ tools[0].function.name }}\n" + CHATML
+    tokenizer.chat_template = {"default": CHATML, "tool_use": with_tools}
+    tool = {"type": "function", "function": {"name": "look", "parameters": {}}}
+    row = {"messages": CHAT, "tools": [tool]}
+    found = encoded(tokenizer, row)
+    assert tokenizer.decode(found.ids).startswith("look\n")
+    assert found.ids[: found.prompt] == asked_ids(tokenizer, row)
+    assert tokenizer.decode(encoded(tokenizer, {"messages": CHAT}).ids).startswith("<|im_start|>")
+    assert len(template_digest(tokenizer)) == 16
+
+
+def test_what_a_template_is_given_is_part_of_a_models_identity(workspace: Workspace) -> None:
+    from harness.stages._subject import model_ref
+
+    def trained() -> Any:
+        stages = [path.train for path in workspace.open().plan.paths if path.train is not None]
+        return stages[0]
+
+    before = trained()
+    assert "chat_template_kwargs" not in before.config["model"]
+    path = workspace.tree["models"]["tiny"]
+    given = {"enable_thinking": False}
+    workspace.write(models={"tiny": {"path": path, "chat_template_kwargs": given}})
+    after = trained()
+    assert after.key != before.key
+    tokenizer = model_ref(after.config["model"], "cpu", after.locators).tokenizer()
+    assert tokenizer.chat_template_kwargs == given

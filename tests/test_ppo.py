@@ -270,9 +270,9 @@ def test_a_step_of_many_answers_from_many_prompts_is_drawn_at_once() -> None:
 class Letters:
     """A tokenizer of eight letters, of which `a` ends an answer."""
 
-    eos_token_id, pad_token_id, eos_token = 0, 7, "a"
+    eos_token_id, pad_token_id, bos_token_id, eos_token = 0, 7, None, "a"
 
-    def __call__(self, text: str) -> dict[str, list[int]]:
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
         return {"input_ids": ["abcdefgh".index(c) for c in text]}
 
 

@@ -137,7 +137,7 @@ def other_words(message: Message) -> dict[str, Any]:
         for key, value in message.items()
     }
     if not message.get("tool_calls"):
-        return made
+        return made if made != message else {**made, "content": "xxx"}
     for change in (_other, lambda value: value):
         calls = [_called_otherwise(call, change) for call in message["tool_calls"]]
         made["tool_calls"] = calls

@@ -85,9 +85,10 @@ def require_rows(rows: Sequence[Row]) -> None:
 def template_digest(tokenizer: Any) -> str:
     """Digest of the chat template in force and of what it is given beside the turns; training and
     generation must agree on it."""
-    given = template_options(tokenizer)
-    told = json.dumps(given, sort_keys=True) if given else ""
-    return hashlib.sha256(((tokenizer.chat_template or "") + told).encode()).hexdigest()[:16]
+    template, given = tokenizer.chat_template or "", template_options(tokenizer)
+    told = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+    told += json.dumps(given, sort_keys=True) if given else ""
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def require_template(tokenizer: Any, rows: Sequence[Row]) -> None:
