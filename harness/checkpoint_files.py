@@ -14,8 +14,10 @@ from harness.checkpoint_fit import (
     require_fitting_layers,
     require_language_model,
     require_same_architecture,
+    resized_to,
 )
 from harness.errors import ModelError
+from harness.model_checks import require_special_tokens, text_config
 from harness.model_files import ModelInfo, content_identity
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -122,8 +124,16 @@ def resolve_checkpoint(
         )
     name, fields = told_by(config, given, where)
     require_fitting_layers(folder, base, where)
-    warning = _other_base(config, base, where)
-    return CheckpointInfo(folder, identity, name, fields, (warning,) if warning else ())
+    warnings = [_other_base(config, base, where)]
+    rows = resized_to(folder, base, where)
+    if (folder / "tokenizer_config.json").is_file():
+        require_special_tokens(folder, rows or text_config(base.config).get("vocab_size"), where)
+    if rows is not None:
+        warnings.append(
+            f"{where}: it brings embeddings of {rows} tokens, and the model's are resized to them"
+        )
+    told = tuple(warning for warning in warnings if warning)
+    return CheckpointInfo(folder, identity, name, fields, told)
 
 
 def _refuse_code(folder: Path, where: str) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ModelError
+from harness.model_checks import text_config
 from harness.model_files import ModelInfo, tensor_shapes
+from harness.model_layers import vocabulary_rows
 
 _OTHER_HEADS = (
     "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM",
@@ -38,7 +40,7 @@ def require_fitting_layers(folder: Path, base: ModelInfo, where: str) -> None:
     layers = {name.removesuffix(".weight"): shape for name, shape in base.shapes.items()}
     if not layers:
         return  # not fetched yet
-    found, missing = 0, ""
+    found, missing, rows = 0, "", resized_to(folder, base, where)
     for name, shape in tensor_shapes(folder, where).items():
         layer, _, part = name.removeprefix("base_model.model.").partition(".lora_")
         if part not in ("A.weight", "B.weight") or len(shape) != 2:
@@ -52,7 +54,7 @@ def require_fitting_layers(folder: Path, base: ModelInfo, where: str) -> None:
             continue
         found += 1
         size = shape[1] if part.startswith("A") else shape[0]
-        if size not in own:
+        if size not in (*own, rows):
             raise ModelError(
                 f"it was trained on another base: its {layer} has {size} numbers where the model's"
                 f" is {' x '.join(map(str, own))}",
@@ -65,6 +67,16 @@ def require_fitting_layers(folder: Path, base: ModelInfo, where: str) -> None:
             where=where,
             fix="name the model it was trained from in `model:`",
         )
+
+
+def resized_to(folder: Path, base: ModelInfo, where: str) -> int | None:
+    """Rows of the vocabulary that a checkpoint brings, where its base has another number."""
+    embedding = [layer.d_in for layer in base.layers().values() if layer.kind == "embedding"]
+    vocabulary = text_config(base.config).get("vocab_size")
+    if vocabulary not in embedding:
+        return None
+    rows = vocabulary_rows(tensor_shapes(folder, where), base.layers(), vocabulary)
+    return rows if rows != vocabulary else None
 
 
 def require_language_model(folder: Path, where: str) -> None:

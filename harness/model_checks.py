@@ -43,7 +43,7 @@ def require_whole_model(
     text = text_config(config)
     _require_shapes(folder, text, shapes, where)
     _require_tokenizer(folder, where)
-    _require_special_tokens(folder, embedding_rows(config, shapes), where)
+    require_special_tokens(folder, embedding_rows(config, shapes), where)
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -138,7 +138,7 @@ def _require_tokenizer(folder: Path, where: str) -> None:
     )
 
 
-def _require_special_tokens(folder: Path, rows: int | None, where: str) -> None:
+def require_special_tokens(folder: Path, rows: int | None, where: str) -> None:
     """An end or a padding there must be, and what a tokenizer puts in by itself must be in the
     embedding."""
     config = _tokenizer_config(folder, where)
@@ -162,6 +162,22 @@ def _require_special_tokens(folder: Path, rows: int | None, where: str) -> None:
                 fix="save the model again after model.resize_token_embeddings(len(tokenizer)), or"
                 f" name a {key}_token that it has in {folder / 'tokenizer_config.json'}",
             )
+    template = _template(folder, config)
+    beyond = [token for token, number in ids.items() if rows is not None and number >= rows]
+    if used := [token for token in beyond if token in template]:
+        raise ModelError(
+            f"the chat template of {folder} writes '{used[0]}', number {ids[used[0]]}, and the"
+            f" embedding has {rows} rows",
+            where=where,
+            fix="save the model again after model.resize_token_embeddings(len(tokenizer))",
+        )
+
+
+def _template(folder: Path, config: Mapping[str, Any]) -> str:
+    path = folder / "chat_template.jinja"
+    return (
+        path.read_text(encoding="utf-8") if path.is_file() else str(config.get("chat_template", ""))
+    )
 
 
 def embedding_rows(config: Mapping[str, Any], shapes: Shapes) -> int | None:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-Shapes = Mapping[str, tuple[int, ...]]
+from harness.model_checks import Shapes, text_config
+
 Targets = str | list[str]
 """Names of layers, or one regular expression over whole names, as in PEFT."""
 _EXPERT = re.compile(r"\.experts\.\d+\.")
@@ -75,12 +76,6 @@ def _tied_head(config: Mapping[str, Any], found: Mapping[str, Layer]) -> dict[st
     return {}
 
 
-def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of config.json that tells of the language model."""
-    found: Mapping[str, Any] = config.get("text_config") or config
-    return found
-
-
 def attention_heads(config: Mapping[str, Any]) -> int | None:
     """Number of attention heads; None of a model without attention, as a recurrent one."""
     own = text_config(config)
@@ -128,3 +123,19 @@ def _matches(layer: str, targets: Targets) -> bool:
 def names_of(layers: Iterable[str]) -> str:
     """The last parts of layers' names, each once, as a person lists them."""
     return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in layers})) or "none"
+
+
+def vocabulary_rows(files: Shapes, layers: Mapping[str, Layer], vocabulary: int) -> int | None:
+    """Of a checkpoint's tensors: the rows of the embedding or the head, where it brings one.
+
+    Args:
+        files: names and shapes in its files, as PEFT or transformers names them.
+        layers: the model's that it is put on. vocabulary: rows of that model's embedding.
+    """
+    sides = {"embedding": 0, "head": 1}
+    for tensor, shape in files.items():
+        name = tensor.removeprefix("base_model.model.").removesuffix(".weight")
+        layer = layers.get(name.removesuffix(".base_layer"))
+        if layer is not None and layer.kind in sides and layer[sides[layer.kind]] == vocabulary:
+            return shape[0]
+    return None

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import ModelError
+from harness.methods._layers import loaded_layers
 from harness.methods.base import Method
-from harness.model_files import ModelRef
-from harness.model_layers import names_of
+from harness.model_files import ModelRef, tensor_shapes
+from harness.model_layers import names_of, vocabulary_rows
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -73,16 +74,24 @@ class PeftMethod(Method):
         from peft import PeftModel
 
         if isinstance(model, PeftModel):
+            if _other_rows(model.get_base_model(), checkpoint) is not None:
+                raise ModelError(
+                    f"{checkpoint} brings another vocabulary, and cannot share a base",
+                    fix="load it apart from the others",
+                )
             model.load_adapter(str(checkpoint), name, torch_device=str(model.device))
             return model.eval()
+        _resize(model, checkpoint)
         return PeftModel.from_pretrained(model, checkpoint, adapter_name=name).eval()
+
+    def brought(self, model: Any, checkpoint: Path) -> list[str]:
+        return sorted(_names(checkpoint) & set(model.state_dict()))
 
     def unmatched(self, model: Any, ref: ModelRef, checkpoint: Path) -> tuple[list[str], list[str]]:
         from peft import get_peft_model_state_dict
-        from safetensors import safe_open
 
-        with safe_open(checkpoint / WEIGHTS, framework="pt") as file:
-            given = set(file.keys())
+        # PEFT may save the embeddings' own weights beside the adapter.
+        given = _names(checkpoint) - set(self.brought(model, checkpoint))
         # PEFT's own names of what it would save: those that the files should have.
         wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
         return sorted(wanted - given), sorted(given - wanted)
@@ -93,7 +102,9 @@ class PeftMethod(Method):
         from peft import PeftModel
 
         # ref.load, not self.load: an adapter of a 4-bit base is merged into the whole weights.
-        model = PeftModel.from_pretrained(ref.load(head_of(checkpoint)), checkpoint)
+        base = ref.load(head_of(checkpoint))
+        _resize(base, checkpoint)
+        model = PeftModel.from_pretrained(base, checkpoint)
         merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
         return merged.eval()
 
@@ -107,6 +118,29 @@ class PeftMethod(Method):
         if "switched_off" in self.exceptions():
             return None
         return model.disable_adapter()
+
+
+def _names(checkpoint: Path) -> set[str]:
+    """The tensors in a checkpoint's file."""
+    from safetensors import safe_open
+
+    with safe_open(checkpoint / WEIGHTS, framework="pt") as file:
+        return set(file.keys())
+
+
+def _other_rows(base: Any, checkpoint: Path) -> int | None:
+    """Rows of the vocabulary that a checkpoint brings, where the base has another number."""
+    rows = int(base.get_input_embeddings().weight.shape[0])
+    files = tensor_shapes(checkpoint, str(checkpoint))
+    found = vocabulary_rows(files, loaded_layers(base), rows)
+    return found if found != rows else None
+
+
+def _resize(base: Any, checkpoint: Path) -> None:
+    """Give the base as many rows of embeddings as the checkpoint brings."""
+    rows = _other_rows(base, checkpoint)
+    if rows is not None:
+        base.resize_token_embeddings(rows, mean_resizing=False)
 
 
 def require_bare(base: Any, name: str) -> None:

@@ -14,8 +14,9 @@ from pydantic import Field
 from harness.errors import ModelError
 from harness.methods._peft import PeftMethod, require_bare
 from harness.methods._soft_prompt_model import STATE, KeepsEncoder, KeepsPositions, mix
+from harness.model_checks import text_config
 from harness.model_files import ModelInfo
-from harness.model_layers import attention_heads, text_config
+from harness.model_layers import attention_heads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

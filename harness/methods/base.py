@@ -138,6 +138,11 @@ class Method(Component):
         """
         return None
 
+    def brought(self, model: Any, checkpoint: Path) -> list[str]:
+        """Tensors of the base itself that an adapter's checkpoint brings along, such as those of a
+        larger vocabulary."""
+        return []
+
     def trainable_state(self, model: Any) -> dict[str, torch.Tensor]:
         """The tensors that training moves, by name."""
         return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from harness.methods._peft import task_of
 from harness.methods._soft_prompt import SoftPrompt, depth, key_width
+from harness.model_checks import text_config
 from harness.model_files import ModelInfo
-from harness.model_layers import text_config
 
 if TYPE_CHECKING:
     from peft import PeftConfig

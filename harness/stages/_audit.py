@@ -252,7 +252,9 @@ def switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:
         reason = reason or f"{method.name} has no off switch"
         return {"check": name, "status": "skipped", "detail": reason}
     with context:
-        difference = float((logits(model, ids) - before).abs().max())
+        found = logits(model, ids)
+    width = min(found.shape[-1], before.shape[-1])  # one trained elsewhere may have other tokens
+    difference = float((found[..., :width] - before[..., :width]).abs().max())
     return check(name, difference == 0, f"largest logit difference {difference:.3g}")
 
 

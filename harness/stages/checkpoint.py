@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ from harness.data.render import template_digest
 from harness.errors import StageFailed
 from harness.job import Job
 from harness.measure import number_count
+from harness.methods._layers import loaded_layers
 from harness.methods.base import Method
 from harness.model_files import ModelRef, tensor_shapes
+from harness.model_layers import vocabulary_rows
 from harness.stage import SPEC
 from harness.stages import _audit
 from harness.stages._subject import checkpoint_of, method_of, model_ref, own_tokenizer
@@ -30,7 +34,8 @@ def run(job: Job) -> dict[str, Any]:
     with job.ledger.phase("load"):
         base = method.load(ref)
     with job.ledger.phase("audit"):
-        ids = _probe(base)
+        files = tensor_shapes(checkpoint, str(checkpoint))
+        ids = _probe(base, files)
         before, parameters = _audit.logits(base, ids), number_count(base.parameters())
     del base
     with job.ledger.phase("load"), warnings.catch_warnings():
@@ -41,15 +46,15 @@ def run(job: Job) -> dict[str, Any]:
         audit = [
             _whole(method, model, ref, checkpoint),
             _audit.changed(before, _audit.logits(model, ids)),
-            _audit.switched_off(method, model, ids, before),
+            _off(method, model, ids, before, checkpoint),
             *(_audit.check(n, good, told) for n, (good, told) in method.proofs(model).items()),
         ]
     job.provenance["sources"] = {method.name: method.source_digest()}
-    shapes = tensor_shapes(checkpoint, str(checkpoint))
+    own = files.keys() - set(method.brought(model, checkpoint))
     job.cost.update(
         {
             "parameters": parameters,
-            "trainable_parameters": sum(_size(shape) for shape in shapes.values()),
+            "trainable_parameters": sum(math.prod(files[name]) for name in own),
             "checkpoint_bytes": sum(p.stat().st_size for p in checkpoint.glob("*.safetensors")),
         }
     )
@@ -63,13 +68,23 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _probe(base: Any) -> Any:
+def _probe(base: Any, files: Mapping[str, tuple[int, ...]]) -> Any:
     """Token ids to see a change with, drawn from a fixed seed; shape (rows, tokens)."""
     import torch
 
     size = int(base.get_input_embeddings().weight.shape[0])
+    size = min(size, vocabulary_rows(files, loaded_layers(base), size) or size)
     generator = torch.Generator().manual_seed(0)
     return torch.randint(size, (_ROWS, _TOKENS), generator=generator).to(base.device)
+
+
+def _off(method: Method, model: Any, ids: Any, before: Any, checkpoint: Path) -> _audit.Check:
+    """Switched off it is its base, but for weights of the base that it brings itself."""
+    found = _audit.switched_off(method, model, ids, before)
+    brought = method.brought(model, checkpoint)
+    if found["status"] != "failed" or not brought:
+        return found
+    return {**found, "status": "skipped", "detail": f"it brings its own {brought[0]}"}
 
 
 def _whole(method: Method, model: Any, ref: ModelRef, checkpoint: Path) -> _audit.Check:
@@ -88,10 +103,3 @@ def _whole(method: Method, model: Any, ref: ModelRef, checkpoint: Path) -> _audi
         if names
     ]
     return _audit.check(name, not told, "; ".join(told) or "no missing or unexpected tensor")
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
