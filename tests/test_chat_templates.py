@@ -21,7 +21,8 @@ from chat_templates import (
 from conftest import Workspace, write_jsonl
 from jinja2.exceptions import TemplateError
 
-from harness.data.chat import end_of_turn_ids, render
+from harness.data.chat import render
+from harness.data.chat_style import end_of_turn_ids
 from harness.data.render import encoded, prompt_ids
 from harness.objectives import _dpo, _sft
 from harness.objectives.base import TrainJob

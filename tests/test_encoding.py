@@ -9,7 +9,8 @@ from chat_templates import tokenizer_of, tokenizer_with
 from conftest import Workspace
 from jinja2.exceptions import TemplateError
 
-from harness.data.chat import end_of_turn_ids, other_words
+from harness.data.chat import other_words
+from harness.data.chat_style import end_of_turn_ids
 from harness.data.encode import after_prompt, bare_ids
 from harness.data.render import asked_ids, encode, encoded, template_digest
 from harness.inference.rewards import after_end, answered_ids

@@ -1,4 +1,4 @@
-"""One way from a row to tokens, for training, generation, scoring and `harness data`.
+"""One way from texts to tokens, for training, generation, scoring and `harness data`.
 
 The tokens that a model is asked at generation are those that stood before the answer in training,
 row by row: a prompt is encoded without looking at its answer, and the answer goes on from there.
@@ -6,17 +6,11 @@ row by row: a prompt is encoded without looking at its answer, and the answer go
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from jinja2.exceptions import TemplateError
-
-from harness.data import chat
-from harness.data.chat import Message, Span, Style
 
 _ANCHORS = ("\n", ")", "a")
 """Texts that seldom join what follows them into one token."""
@@ -49,9 +43,6 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     """The number of tokens that two sequences begin with alike."""
     pairs = zip(first, second, strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-# --- plain text ---------------------------------------------------------------------------------
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
@@ -118,7 +109,7 @@ def answered_text(tokenizer: Any, prompt: str, answer: str) -> Encoded:
     head = text_ids(tokenizer, asked)
     ids = text_ids(tokenizer, prompt + answer)
     if ids[: len(head)] != head:
-        ids = head + _continued(tokenizer, prompt[len(asked) :] + answer)[0]
+        ids = head + continued(tokenizer, prompt[len(asked) :] + answer)[0]
     ids = ended(tokenizer, ids)
     return Encoded(ids, [i >= len(head) for i in range(len(ids))], len(head), len(ids))
 
@@ -129,22 +120,22 @@ def whole_text(tokenizer: Any, text: str) -> Encoded:
     return Encoded(ids, [True] * len(ids), 0, len(ids))
 
 
-def _continued(tokenizer: Any, text: str) -> tuple[list[int], list[int] | None]:
+def continued(tokenizer: Any, text: str) -> tuple[list[int], list[int] | None]:
     """The tokens of a text that goes on from another, and where each begins in it.
 
     Many tokenizers write a beginning otherwise than what follows, so it is encoded after something.
     """
     for anchor in _ANCHORS:
-        head, (ids, starts) = bare_ids(tokenizer, anchor), _located(tokenizer, anchor + text)
+        head, (ids, starts) = bare_ids(tokenizer, anchor), located(tokenizer, anchor + text)
         if ids[: len(head)] == head and (
             starts is None or len(ids) == len(head) or starts[len(head)] >= len(anchor)
         ):
             kept = None if starts is None else [start - len(anchor) for start in starts]
             return ids[len(head) :], None if kept is None else kept[len(head) :]
-    return _located(tokenizer, text)
+    return located(tokenizer, text)
 
 
-def _located(tokenizer: Any, text: str) -> tuple[list[int], list[int] | None]:
+def located(tokenizer: Any, text: str) -> tuple[list[int], list[int] | None]:
     """A text's bare tokens, and the character each begins at; None where the tokenizer is slow."""
     if not text:
         return [], []
@@ -158,244 +149,3 @@ def _located(tokenizer: Any, text: str) -> tuple[list[int], list[int] | None]:
         starts.append(before if spaces else start)
         before = max(before, stop)
     return list(found["input_ids"]), starts
-
-
-# --- chats --------------------------------------------------------------------------------------
-
-
-def chat_prompt_ids(
-    tokenizer: Any, messages: Sequence[Message], given: Mapping[str, Any] | None = None
-) -> list[int]:
-    """What a model is asked to go on from, of a chat."""
-    text = chat.render(tokenizer, messages, add_generation_prompt=True, given=given)
-    return bare_ids(tokenizer, text)
-
-
-@dataclass(frozen=True)
-class _Placed:
-    """A text's tokens with the places of its characters among them."""
-
-    tokenizer: Any
-    text: str
-    ids: list[int]
-    starts: list[int] | None
-    prompt: int
-    """Tokens of the prompt."""
-    asked: int
-    """Characters of the prompt."""
-
-    def index(self, place: int) -> int:
-        """The first token that begins at a character or after it."""
-        if place == self.asked:
-            return self.prompt
-        if self.starts is not None:
-            return bisect.bisect_left(self.starts, place)
-        return common_prefix(bare_ids(self.tokenizer, self.text[:place]), self.ids)
-
-
-def answered_chat(
-    tokenizer: Any,
-    asked: Sequence[Message],
-    answered: Sequence[Message],
-    given: Mapping[str, Any] | None = None,
-    *,
-    every_turn: bool,
-) -> Encoded:
-    """A chat and its answer, by the tokenizer's template.
-
-    Args:
-        asked: the turns that a model is asked after.
-        answered: the assistant's turn, or several with what its tools said between.
-        given: what else the template reads (`tools` ...).
-        every_turn: train on the assistant's earlier turns too. A turn of `weight: 0` is not.
-
-    Raises:
-        TemplateError: the template refuses the chat, or leaves out a turn of the assistant.
-    """
-    style = chat.style_of(tokenizer)
-    prompt = chat.render(tokenizer, asked, add_generation_prompt=True, given=given)
-    text, spans, end, ends = _answer(tokenizer, style, asked, answered, given, prompt)
-    if every_turn:
-        spans = [*_earlier(tokenizer, style, asked, given, prompt), *spans]
-    placed = _place(tokenizer, text, prompt)
-    ids, trained = list(placed.ids), [False] * len(placed.ids)
-    for start, stop in spans:
-        for i in range(placed.index(start), min(placed.index(stop), len(ids))):
-            trained[i] = True
-    stop = placed.index(end)
-    closing = None if ends else _closing(tokenizer, style, answered[-1])
-    if closing is not None:
-        ids, trained = [*ids[:stop], closing], [*trained[:stop], _trained(answered[-1])]
-        stop += 1
-    return Encoded(ids, trained, placed.prompt, stop)
-
-
-def _place(tokenizer: Any, text: str, prompt: str) -> _Placed:
-    """The tokens of a text that begin with the tokens of its prompt."""
-    head = bare_ids(tokenizer, prompt)
-    ids, starts = _located(tokenizer, text)
-    if ids[: len(head)] != head:
-        first = _located(tokenizer, prompt)[1]
-        tail, places = _continued(tokenizer, text[len(prompt) :])
-        ids = head + tail
-        if first is not None and places is not None:
-            starts = first + [len(prompt) + place for place in places]
-    return _Placed(tokenizer, text, ids, starts, len(head), len(prompt))
-
-
-def _closing(tokenizer: Any, style: Style, last: Message) -> int | None:
-    """The token that ends an answer whose template writes none after it: the one that opens what
-    comes next, where turns end so; else the end of a text."""
-    token = (style.calls if last.get("tool_calls") else "") or style.ends
-    if token:
-        return int(tokenizer.convert_tokens_to_ids(token))
-    return None if style.closes else tokenizer.eos_token_id
-
-
-def _trained(message: Message) -> bool:
-    return message["role"] == "assistant" and message.get("weight") != 0
-
-
-def _earlier(
-    tokenizer: Any,
-    style: Style,
-    asked: Sequence[Message],
-    given: Mapping[str, Any] | None,
-    prompt: str,
-) -> list[Span]:
-    """Where the assistant's turns stand in the text of a prompt."""
-    spans: list[Span] = []
-    markers = chat.marked(tokenizer, asked, given, asks=True) if _any_trained(asked) else None
-    before = 0
-    for place, message in enumerate(asked):
-        if message["role"] != "assistant":
-            continue
-        start, said, stop = _turn(tokenizer, style, asked, place, given, prompt, before, asks=True)
-        before = stop
-        if _trained(message):
-            spans += _within(markers, start, said, stop)
-    return spans
-
-
-def _any_trained(messages: Sequence[Message]) -> bool:
-    return any(map(_trained, messages))
-
-
-def _turn(
-    tokenizer: Any,
-    style: Style,
-    messages: Sequence[Message],
-    place: int,
-    given: Mapping[str, Any] | None,
-    text: str,
-    before: int,
-    *,
-    begins: int | None = None,
-    asks: bool = False,
-) -> tuple[int, int, int]:
-    """Where an assistant's turn begins after its header, stops saying anything, and ends.
-
-    Args:
-        before: where its header may begin at the earliest. begins: where it begins, if known.
-    """
-
-    def span(index: int) -> Span | None:
-        return chat.span_of(tokenizer, messages, index, text, asks=asks, given=given)
-
-    own = span(place)
-    if own is None:
-        raise TemplateError(f"the chat template leaves out turn {place + 1}, of the assistant")
-    _require_calls(tokenizer, messages, place, text, asks, given)
-    limit = len(text)
-    if messages[place].get("tool_calls") and place + 1 < len(messages):
-        after = span(place + 1)
-        limit = after[0] if after is not None and after[0] >= own[1] else limit
-    start = begins
-    if start is None and not style.asks and place:  # Llama 2 and Mistral write no header
-        prompt = chat.render(tokenizer, messages[:place], add_generation_prompt=True, given=given)
-        start = len(prompt) if text.startswith(prompt) and len(prompt) <= own[0] else None
-    if start is None:
-        start = chat.turn_start(style, text, before, own[0])
-    return start, own[1], chat.turn_end(style, text[:limit], start, own[1])
-
-
-def _require_calls(
-    tokenizer: Any,
-    messages: Sequence[Message],
-    place: int,
-    text: str,
-    asks: bool,
-    given: Mapping[str, Any] | None,
-) -> None:
-    """Raise where the template writes a turn without its tool calls."""
-    if not messages[place].get("tool_calls"):
-        return
-    kept = {k: v for k, v in messages[place].items() if k != "tool_calls"}
-    told = chat.other_words(messages[place])["tool_calls"]
-    other = [*messages[:place], {**kept, "tool_calls": told}, *messages[place + 1 :]]
-    if chat.render(tokenizer, other, add_generation_prompt=asks, given=given) == text:
-        raise TemplateError(f"the chat template leaves out the tool calls of turn {place + 1}")
-
-
-def _within(markers: Sequence[Span] | None, start: int, said: int, stop: int) -> list[Span]:
-    """What of a turn is trained on: all, or what markers enclose of it and its end of turn."""
-    if markers is None:
-        return [(start, stop)]
-    inside = [(max(a, start), min(b, said)) for a, b in markers if a < said and b > start]
-    return [*inside, (said, stop)] if inside else []
-
-
-def _answer(
-    tokenizer: Any,
-    style: Style,
-    asked: Sequence[Message],
-    answered: Sequence[Message],
-    given: Mapping[str, Any] | None,
-    prompt: str,
-) -> tuple[str, list[Span], int, bool]:
-    """The text of a chat with its answer, which begins with the prompt's; where it is trained on;
-    where the last answer ends; and whether the template ends it."""
-    messages = [*asked, *answered]
-    whole = chat.render(tokenizer, messages, given=given)
-    markers = chat.marked(tokenizer, messages, given)
-    # A header that a prompt does not ask with (Gemma's, after a tool's result) is left out.
-    repeated = bool(style.asks) and whole.startswith(style.asks, len(prompt))
-    joined = whole.startswith(prompt) and not repeated
-    text, shift, spans = whole, 0, list[Span]()
-    before, end, ends = len(prompt) if joined else 0, len(whole), True
-    for place in range(len(asked), len(messages)):
-        if messages[place]["role"] != "assistant":
-            continue
-        begins = len(prompt) if place == len(asked) and joined else None
-        start, said, stop = _turn(
-            tokenizer, style, messages, place, given, whole, before, begins=begins
-        )
-        if place == len(asked) and not joined:
-            text, shift = _rejoined(whole, start, said, prompt, messages[place])
-            start, markers = len(prompt) - shift, None
-        before, ends = stop, stop > said
-        if place + 1 == len(messages) and not ends:
-            stop = max(stop, len(whole.rstrip()))  # such as the mark that closes a tool call
-        if _trained(messages[place]):
-            inside = _within(markers, start, said, stop)
-            spans += [(a + shift, b + shift) for a, b in inside]
-        end = stop + shift
-    return text, spans, end, ends
-
-
-def _rejoined(whole: str, start: int, said: int, prompt: str, message: Message) -> tuple[str, int]:
-    """Prompt and answer as one text, where a template writes the turns before an answer otherwise
-    than when it asks for that answer; and how far the answer moved.
-
-    A thought that the prompt opens is closed (DeepSeek-R1's template cuts the thought from answers,
-    and its prompt ends in `<think>`); one that the prompt has closed is left out.
-    """
-    answer, begins = whole[start:said], ""
-    opened, closed = chat.open_thought(prompt), chat.closed_thought(prompt)
-    if opened and f"</{opened}>" not in answer:
-        begins = f"{chat.thought_of(message, opened)}\n</{opened}>\n\n"
-        answer = answer.lstrip("\n")
-    elif closed and f"</{closed}>" in answer:
-        answer = answer.rpartition(f"</{closed}>")[2].lstrip("\n")
-    text = prompt + begins + answer + whole[said:]
-    return text, len(text) - len(whole)

@@ -10,14 +10,13 @@ from typing import Any
 from harness.data.chat import render, template_options
 from harness.data.encode import (
     Encoded,
-    answered_chat,
     answered_text,
     bare_ids,
-    chat_prompt_ids,
     prompt_text_ids,
     text_ids,
     whole_text,
 )
+from harness.data.encode_chat import answered_chat, chat_prompt_ids
 from harness.data.preferences import best
 from harness.errors import DataError, ModelError
 

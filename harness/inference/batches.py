@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.data.chat import end_of_turn_ids
+from harness.data.chat_style import end_of_turn_ids
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.data.chat import end_of_turn_ids, marked, render, style_of
+from harness.data.chat import marked, render
+from harness.data.chat_style import end_of_turn_ids, style_of
 from harness.data.encode import bare_ids
 from harness.data.render import asked_ids, template_given
 

@@ -1,0 +1,217 @@
+"""How a chat template writes an assistant's turn: what it asks with, and the token that ends it.
+
+Both are learnt from the template, by chats of one word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from harness.data.chat import Message, render, span_of, template_options
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a template writes around answers, learnt from chats of one word.
+
+    Attributes:
+        asks: the text that asks for an answer (`add_generation_prompt`).
+        ends: the token, as text, that ends an answer; "" where none does.
+        closes: the text that does where no token does, such as `### End`.
+        calls: the token that ends a turn of tool calls; "" where it is not known.
+        tokens: finds the tokenizer's added tokens in a text.
+    """
+
+    asks: str
+    ends: str
+    closes: str
+    calls: str
+    tokens: re.Pattern[str]
+
+
+_STYLES: weakref.WeakKeyDictionary[Any, dict[str, Style]] = weakref.WeakKeyDictionary()
+_USER, _ANSWER = {"role": "user", "content": "x"}, {"role": "assistant", "content": "zz"}
+_CALL = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [
+        {"id": "call00001", "type": "function",
+         "function": {"name": "look", "arguments": {"place": "zz"}}}
+    ],
+}  # fmt: skip
+_TOOL = {"role": "tool", "name": "look", "tool_call_id": "call00001", "content": "x"}
+
+
+def style_of(tokenizer: Any) -> Style:
+    """How the tokenizer's template writes answers.
+
+    Raises:
+        TemplateError: the template takes no question with its answer.
+    """
+    key = json.dumps([tokenizer.chat_template, template_options(tokenizer)], default=str)
+    known = _STYLES.setdefault(tokenizer, {})
+    if key not in known:
+        known[key] = _learnt(tokenizer)
+    return known[key]
+
+
+def _learnt(tokenizer: Any) -> Style:
+    tokens = _added(tokenizer)
+    last = _tail(tokenizer, [_USER, _ANSWER], 1)
+    try:
+        followed = _tail(tokenizer, [_USER, _ANSWER, _USER], 1)
+    except TemplateError:
+        followed = last
+    found = list(tokens.finditer(last))
+    shared = [m for m in found if followed.startswith(last[: m.end()])]
+    end = shared[-1] if shared else found[0] if found else None
+    closes = "" if end else last.rstrip()
+    if end is None and not closes:  # the token that opens the next turn ends this one
+        end = tokens.search(followed)
+    ends = end.group() if end else ""
+    style = Style(_asking(tokenizer, tokens), ends, closes, "", tokens)
+    return replace(style, calls=_call_end(tokenizer, style))
+
+
+def _call_end(tokenizer: Any, style: Style) -> str:
+    """The token that ends a turn of tool calls, before their results; "" where templates know none.
+
+    It is not always that of other turns: gpt-oss has `<|call|>`, GLM `<|observation|>`.
+    """
+    chat: list[Message] = [_USER, _CALL, _TOOL]
+    try:
+        text = render(tokenizer, chat)
+        call, result = (span_of(tokenizer, chat, place, text) for place in (1, 2))
+    except TemplateError:
+        return ""
+    if call is None or result is None or call[1] > result[0]:
+        return ""
+    start = turn_start(style, text, 0, call[0])
+    stop = turn_end(style, text[: result[0]], start, call[1])
+    found = list(style.tokens.finditer(text, call[1], stop))
+    return found[-1].group() if found else ""
+
+
+def _added(tokenizer: Any) -> re.Pattern[str]:
+    known = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
+    known += [token for token in tokenizer.all_special_tokens if token not in known]
+    return re.compile("|".join(map(re.escape, known)) or r"(?!)")
+
+
+def _tail(tokenizer: Any, messages: Sequence[Message], place: int) -> str:
+    """What a template writes from the end of a turn on, up to what the next one says."""
+    text = render(tokenizer, messages)
+    span = span_of(tokenizer, messages, place, text)
+    if span is None:
+        raise TemplateError("the chat template leaves out the assistant's turns")
+    after = None
+    if place + 1 < len(messages):
+        after = span_of(tokenizer, messages, place + 1, text)
+    return text[span[1] : after[0] if after else None]
+
+
+def _asking(tokenizer: Any, tokens: re.Pattern[str]) -> str:
+    text = render(tokenizer, [_USER], add_generation_prompt=True)
+    bare = render(tokenizer, [_USER])
+    if text.startswith(bare):
+        return text[len(bare) :]
+    start = next((i for i, (a, b) in enumerate(zip(text, bare, strict=False)) if a != b), 0)
+    inside = [m.start() for m in tokens.finditer(text) if m.start() < start < m.end()]
+    return text[inside[0] if inside else start :]
+
+
+def turn_start(style: Style, text: str, before: int, said: int) -> int:
+    """Where an assistant's turn begins after its header, counted in characters: where a model that
+    is asked for the turn begins to write.
+
+    Args:
+        before: where the header may begin at the earliest. said: the turn says something from here.
+    """
+    first = style.tokens.match(style.asks)
+    least = first.end() if first else len(style.asks.rstrip()) or 1
+    for size in range(len(style.asks), least - 1, -1):
+        place = text.rfind(style.asks[:size], before, said)
+        if place >= 0 and not _inside(style, text, place, place + size):
+            return place + size
+    return said
+
+
+def _inside(style: Style, text: str, start: int, place: int) -> bool:
+    """Whether a place is within a token of the template, found from `start` on."""
+    for found in style.tokens.finditer(text, start):
+        if found.end() > place:
+            return found.start() < place
+    return False
+
+
+def turn_end(style: Style, text: str, start: int, stop: int) -> int:
+    """Where a turn ends with its end-of-turn token, counted in characters.
+
+    Args:
+        text: up to what the next message says. start: of the turn. stop: of what it says.
+    """
+    if style.ends:
+        place = text.find(style.ends, stop)
+        if place >= 0:
+            return place + len(style.ends)
+    opened = {_stem(m.group()) for m in style.tokens.finditer(text, start, stop)}
+    for found in style.tokens.finditer(text, stop):
+        token = found.group()
+        if not token.startswith("</") and _stem(token) not in opened:
+            return found.end()
+    if style.closes and text.startswith(style.closes, stop):
+        return stop + len(style.closes)
+    return stop
+
+
+def _stem(token: str) -> str:
+    """What an opening token and its closing one have in common; of others something unlike it."""
+    letters = re.sub(r"[\W_]+", " ", token.replace("▁", " ")).split()
+    kept = [word for word in letters if word.lower() not in ("start", "begin", "end")]
+    return " ".join(kept) or token
+
+
+def open_thought(prompt: str) -> str:
+    """The tag that a prompt opens at its end, as in `<think>`; "" for none."""
+    found = re.search(r"<(\w+)>\s*\Z", prompt)
+    return found[1] if found else ""
+
+
+def closed_thought(prompt: str) -> str:
+    """The tag of the empty thought that a prompt ends in, as in `<think></think>`; "" for none."""
+    found = re.search(r"<(\w+)>\s*</\1>\s*\Z", prompt)
+    return found[1] if found else ""
+
+
+def thought_of(message: Message, tag: str) -> str:
+    """What a turn thought before it answered."""
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        if isinstance(message.get(name), str):
+            return str(message[name]).strip("\n")
+    content = message.get("content")
+    if not isinstance(content, str) or f"</{tag}>" not in content:
+        return ""
+    return content.partition(f"</{tag}>")[0].rpartition(f"<{tag}>")[2].strip("\n")
+
+
+def end_of_turn_ids(tokenizer: Any) -> frozenset[int]:
+    """The tokens that the chat template ends an assistant's turn with: an answer stops at them.
+
+    Empty for a tokenizer without a template, and for a template that ends turns with no token of
+    its own.
+    """
+    if not tokenizer.chat_template:
+        return frozenset()
+    try:
+        style = style_of(tokenizer)
+    except TemplateError:
+        return frozenset()
+    ends = {token for token in (style.ends, style.calls) if token}
+    return frozenset(tokenizer.convert_tokens_to_ids(token) for token in ends)
