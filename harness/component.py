@@ -198,7 +198,10 @@ def explain(
             lines.append(f"{whole}: missing, and needed")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            given = f" (given: {_short(item['input'])})" if item["loc"] else ""
+            # Validators of our own name the value themselves, where it may be shown: one may be a
+            # key that was pasted.
+            own = item["type"] in ("value_error", "assertion_error")
+            given = f" (given: {_short(item['input'])})" if item["loc"] and not own else ""
             lines.append(f"{whole}: {message[0].lower()}{message[1:]}{given}")
     return "\n".join(dict.fromkeys(lines))
 
