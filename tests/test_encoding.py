@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from chat_templates import tokenizer_of, tokenizer_with
-from conftest import Workspace
+from conftest import Workspace, write_jsonl
 from jinja2.exceptions import TemplateError
 
 from harness.data.chat import other_words
@@ -324,3 +324,43 @@ def test_what_a_template_is_given_is_part_of_a_models_identity(workspace: Worksp
     assert after.key != before.key
     tokenizer = model_ref(after.config["model"], "cpu", after.locators).tokenizer()
     assert tokenizer.chat_template_kwargs == given
+
+
+@pytest.mark.slow
+def test_what_was_memorised_after_a_space_is_answered(workspace: Workspace) -> None:
+    """Perplexity and exact match agree: generation asks what training learnt to answer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tokenizer_with("", "</s>")
+    tokenizer.chat_template = None
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )  # fmt: skip
+    folder = workspace.folder / "spaces"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    rows = [
+        {"id": letter, "prompt": f"{letter} is ", "completion": f"an{letter} the {letter}"}
+        for letter in "bcdefg"
+    ]
+    for name in ("train", "test"):
+        write_jsonl(workspace.folder / f"{name}.jsonl", rows)
+    sft = {"learning_rate": 5e-3, "max_steps": 120, "per_device_train_batch_size": 6}
+    workspace.write(
+        models={"m": str(folder)}, data={"rows": {"train": "train.jsonl", "test": "test.jsonl"}},
+        matrix={"data": ["rows"], "method": ["full"], "objective": [{"sft": sft}]}, base={},
+        scorers=["exact_match", "perplexity"], generate={"max_new_tokens": 16},
+    )  # fmt: skip
+    outcome = workspace.run()
+    assert not outcome.failed, [record.error for record in outcome.failed]
+    values = {
+        name: metric["value"]
+        for record in outcome.records.values()
+        if record.kind == "score"
+        for name, metric in record.metrics["metrics"].items()
+    }
+    assert values["perplexity"] < 1.1
+    assert values["exact_match"] == 1.0

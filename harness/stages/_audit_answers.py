@@ -107,7 +107,10 @@ def _turn_fault(
         return None
     said = row["messages"][turn].get("content")
     words = _letters(tokenizer.decode(bare_ids(tokenizer, said))) if isinstance(said, str) else ""
-    if words[-_WORDS:] not in _letters(tokenizer.decode(ids[start:end])):
+    last = words[-_WORDS:]  # nowhere in the row: its template writes them otherwise
+    if last in _letters(tokenizer.decode(ids)) and last not in _letters(
+        tokenizer.decode(ids[start:end])
+    ):
         return f"turn {turn + 1}: the loss is not on what it says"
     ends = _marks(tokenizer)
     if turn + 1 == len(row["messages"]):
