@@ -131,15 +131,20 @@ def test_rows_that_a_template_refuses_are_left_out_of_training_and_scoring_and_c
     path = workspace.tree["models"]["tiny"]
     workspace.tree["models"] = {"tiny": {"path": path, "chat_template": str(template)}}
     workspace.tree["matrix"]["method"] = ["lora"]
-    workspace.tree["scorers"] = [{"perplexity": {"data": "letters"}}]
-    opened, outcome = workspace.open(), workspace.run()
+    workspace.tree["scorers"] = ["exact_match", {"perplexity": {"data": "letters"}}]
+    outcome = workspace.run()
+    opened = workspace.open()
     assert not outcome.failed
-    kinds = {stage.kind: outcome.records[stage.key].metrics for stage in opened.plan.stages()}
+    stages = [stage for stage in opened.plan.stages() if stage.key in outcome.records]
+    kinds = {stage.kind: outcome.records[stage.key].metrics for stage in stages
+             if stage.config.get("scorer", {}).get("name") != "exact_match"}  # fmt: skip
     refused = "the chat template refuses it: System role not supported"
     assert kinds["train"]["rows"]["unusable"] == {refused: 3}
     assert (kinds["train"]["rows"]["given"], kinds["train"]["rows"]["trained_on"]) == (12, 9)
     assert kinds["score"]["unusable"] == {refused: 1}
     assert kinds["score"]["rows"] == 3
+    asked = [outcome.records[s.key].metrics for s in stages if s.kind == "generate"]
+    assert [(metrics["rows"], metrics["left_out"]) for metrics in asked] == [(3, 1)] * 2
     notes = compare.compare(opened.plan, outcome.records, opened.store).notes
     told = "perplexity on letters: 1 rows that the chat template cannot write are left out."
     assert notes.count(told) == 1

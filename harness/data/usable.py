@@ -102,5 +102,5 @@ def _shape(
     tokenizer: Any, chat: Sequence[Message], given: Mapping[str, Any], *, asks: bool
 ) -> Shape:
     turns = tuple((m["role"], *sorted(k for k in m if m[k]), bool(said(m).strip())) for m in chat)
-    options = json.dumps(template_options(tokenizer), sort_keys=True, default=str)
-    return turns, tuple(sorted(given)), asks, tokenizer.chat_template, options
+    by = json.dumps([tokenizer.chat_template, template_options(tokenizer)], default=str)
+    return turns, tuple(sorted(given)), asks, by

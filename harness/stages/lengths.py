@@ -11,16 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
-from harness.data.render import (
-    asked_ids,
-    encoded,
-    prompt_ids,
-    trained_length,
-    turns_of,
-)
+from harness.data.render import asked_ids, prompt_ids, prompt_row, turns_of
 from harness.data.statistics import lengths as length_figures
+from harness.data.usable import trained, unrenderable
 from harness.errors import ModelError
 from harness.job import Job
 from harness.lengths import RowLength, write_lengths
@@ -79,16 +72,18 @@ def _measured(
     tokenizer: Any, row: dict[str, Any], measure: Mapping[str, Any]
 ) -> tuple[RowLength, int]:
     """A row's length, and its largest token number."""
-    try:
-        if "text" in row or not measure.keys() & {"generate", "prompts"}:
-            ids = encoded(tokenizer, row).ids
-            return RowLength(row["id"], trained_length(tokenizer, row, ids)), max(ids, default=-1)
-        ids = (
-            prompt_ids(tokenizer, row, [], measure["generate"])
-            if "generate" in measure
-            else asked_ids(tokenizer, row)
-        )
-        return RowLength(row["id"], len(ids)), max(ids, default=-1)
-    except TemplateError as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return RowLength(row["id"], 0, f"the chat template refuses it: {reason}"), -1
+    if "text" in row or not measure.keys() & {"generate", "prompts"}:
+        found = trained(tokenizer, row)
+        if isinstance(found, str):
+            return RowLength(row["id"], 0, found), -1
+        return RowLength(row["id"], found[1]), max(found[0], default=-1)
+    asked = measure.get("generate", {"apply_chat_template": True})
+    reason = unrenderable(tokenizer, prompt_row(row)) if asked["apply_chat_template"] else None
+    if reason is not None:
+        return RowLength(row["id"], 0, reason), -1
+    ids = (
+        prompt_ids(tokenizer, row, [], measure["generate"])
+        if "generate" in measure
+        else asked_ids(tokenizer, row)
+    )
+    return RowLength(row["id"], len(ids)), max(ids, default=-1)
