@@ -53,7 +53,7 @@ class Generate(BaseModel):
     thinking: Literal["strip", "keep"] = "strip"
     """What becomes of thinking that an answer begins with (`<think>...</think>`, or the marks that
     the chat template has): `strip` takes it out of the text that is scored, and an answer cut while
-    it thinks is empty; `keep` scores it. What was generated stays in predictions.jsonl as `raw`."""
+    it thinks is empty; `keep` scores it. All of it stays in predictions.jsonl as `generated`."""
     batch_tokens: int = Field(16384, gt=0)
     """Tokens of a batch: rows times (longest prompt + max_new_tokens)."""
     samples: int = Field(0, ge=0)

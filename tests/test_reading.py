@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Workspace, write_jsonl
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from harness.inference.generate import generate
@@ -25,11 +27,11 @@ def tokenizer(tiny_model: Path) -> Any:
     return made
 
 
-def scripted(tokenizer: Any, script: str) -> Any:
+def scripted(tokenizer: Any, script: str, asked: str = ASKED) -> Any:
     """A model that answers `?` with a script, whose tokens must differ; then it says `<|end|>`."""
     import torch
 
-    ids = [*tokenizer(ASKED)["input_ids"], *tokenizer(script)["input_ids"], tokenizer.eos_token_id]
+    ids = [*tokenizer(asked)["input_ids"], *tokenizer(script)["input_ids"], tokenizer.eos_token_id]
     assert len(set(ids)) == len(ids), "each token leads to one other"
     size = len(tokenizer)
     model = LlamaForCausalLM(
@@ -97,17 +99,17 @@ def test_a_templates_end_of_turn_ends_an_answer(tokenizer: Any) -> None:
     assert (found.text, found.finish, found.tokens) == ("abc", "eos", 4)
 
 
-def test_thinking_is_no_part_of_the_scored_text_and_stays_in_raw(tokenizer: Any) -> None:
+def test_thinking_is_no_part_of_the_scored_text_and_is_kept_beside_it(tokenizer: Any) -> None:
     found = answer(tokenizer, "<think>abc</think>\ndef")
     assert (found.text, found.finish, found.tokens) == ("def", "eos", 10)
-    assert found.raw == "<think>abc</think>\ndef"
-    assert found.thought
+    assert found.raw == "\ndef"
+    assert found.generated == "<think>abc</think>\ndef"
 
 
 def test_thinking_is_kept_where_the_suite_keeps_it(tokenizer: Any) -> None:
     found = answer(tokenizer, "<think>abc</think>\ndef", thinking="keep")
     assert found.text == "<think>abc</think>\ndef"
-    assert not found.thought
+    assert not found.generated
 
 
 def test_an_answer_cut_while_it_thinks_is_empty_and_cut(tokenizer: Any) -> None:
@@ -125,7 +127,7 @@ def test_thinking_that_the_prompt_began_is_taken_out(tokenizer: Any) -> None:
     cut = reader.read(tokenizer("abc")["input_ids"], opened)
     assert (cut.text, cut.finish) == ("", "length")
     whole = reader.read(tokenizer("abc</think>def<|end|>")["input_ids"], opened)
-    assert (whole.text, whole.finish, whole.raw) == ("def", "eos", "abc</think>def")
+    assert (whole.text, whole.finish, whole.generated) == ("def", "eos", "abc</think>def")
     assert reader.opened(tokenizer("what is <think>?")["input_ids"]) == ""
 
 
@@ -190,3 +192,31 @@ def test_how_thinking_is_read_joins_the_identity_only_where_it_is_kept() -> None
 
     assert "thinking" not in Generate().identity()
     assert Generate(thinking="keep").identity()["thinking"] == "keep"
+
+
+def test_a_perfect_answer_after_thinking_that_ends_as_the_template_ends_it_scores_1(
+    workspace: Workspace, tokenizer: Any
+) -> None:
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", "<|im_end|>")
+    folder = workspace.folder / "model"
+    scripted(tokenizer, "<think>abc</think>\ndef<|im_end|>", "<|assistant|>").save_pretrained(
+        folder
+    )
+    tokenizer.save_pretrained(folder)
+    row = {
+        "messages": [{"role": "user", "content": "xyz"}, {"role": "assistant", "content": "def"}]
+    }
+    write_jsonl(workspace.folder / "test.jsonl", [row, row])
+    workspace.tree |= {
+        "models": {"tiny": str(folder)}, "matrix": {}, "evaluate": ["letters"],
+        "base": {"one": {"max_new_tokens": 30}}, "scorers": ["exact_match"],
+    }  # fmt: skip
+    outcome = workspace.run()
+    assert not outcome.failed
+    stages = {stage.kind: stage for stage in workspace.open().plan.stages()}
+    made = outcome.records[stages["generate"].key].metrics
+    assert (made["eos_rate"], made["truncation_rate"], made["thinking_rate"]) == (1.0, 0.0, 1.0)
+    scores = outcome.records[stages["score"].key].metrics["metrics"]
+    assert scores["exact_match"]["value"] == 1.0
+    line = json.loads(next(workspace.store.rglob("predictions.jsonl")).read_text().split("\n")[0])
+    assert line["generated"] == "<think>abc</think>\ndef"

@@ -29,16 +29,15 @@ class Answer:
         text: what is scored: without thinking where that is stripped, without spaces at its ends.
         finish: `eos`, `stop` (a stop string) or `length` (cut at max_new_tokens).
         tokens: tokens generated, the one that ends the answer included.
-        raw: the text with the spaces at its ends (what follows a prompt of plain text) and with
-            its thinking.
-        thought: whether thinking was taken out of the text.
+        raw: the text with the spaces at its ends: what follows a prompt of plain text.
+        generated: all that was generated, where thinking was taken out of the text.
     """
 
     text: str
     finish: str
     tokens: int
     raw: str = ""
-    thought: bool = False
+    generated: str = ""
 
 
 class Reader:
@@ -93,8 +92,8 @@ class Reader:
         if thought:
             while own and own[-1] == self.pad:
                 own.pop()
-            raw = self.tokenizer.decode(own, skip_special_tokens=False)
-            return Answer(shown.strip(), finish, len(own) + (finish == "eos"), raw, True)
+            whole = self.tokenizer.decode(own, skip_special_tokens=False)
+            return Answer(shown.strip(), finish, len(own) + (finish == "eos"), shown, whole)
         if stopped:
             tokens = len(self.tokenizer(text=shown, add_special_tokens=False)["input_ids"])
         else:

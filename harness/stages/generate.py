@@ -73,7 +73,7 @@ def run(job: Job) -> dict[str, Any]:
     tokens = sum(answer.tokens for answer in answers)
     drawn_tokens = sum(answer.tokens for drawn in samples for answer in drawn)
     made = tokens + drawn_tokens
-    thought = sum(answer.thought for answer in answers)
+    thought = sum(bool(answer.generated) for answer in answers)
     asks = getattr(model, "generation_asks", {})
     job.cost.update({"tokens": made, "tokens_per_second": made / seconds})
     return {
@@ -175,6 +175,7 @@ def _line(row: dict[str, Any], answer: Answer, drawn: list[Answer]) -> dict[str,
         "prompt": question(row),
         "text": answer.text,
         **({"raw": answer.raw} if answer.raw != answer.text else {}),
+        **({"generated": answer.generated} if answer.generated else {}),
         "references": row["references"],
         "finish": answer.finish,
         "tokens": answer.tokens,
