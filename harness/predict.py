@@ -37,21 +37,22 @@ def activation_bytes(config: Mapping[str, Any], batch: int, length: int, size: i
 
     For each token and layer: norms, projections' inputs, q, k, v, the attention's output and the
     gated MLP's three intermediate tensors, about 12 h + 4 f numbers for hidden size h and MLP size
-    f; and three copies of the logits, of which two in float32 (after Korthikanti et al., 2022,
-    arXiv:2205.05198, section 4, for SDPA, which keeps no attention matrix). In a short format norms
-    still compute in float32: 12 h numbers are 36 h bytes then, not 24 h.
+    f (after Korthikanti et al., 2022, arXiv:2205.05198, section 4, for SDPA, which keeps no
+    attention matrix). In a short format norms still compute in float32: 12 h numbers are 36 h bytes
+    then, not 24 h. Of the logits, which never stand all at once, what is kept is the gradient with
+    respect to the last hidden states, in float32.
 
     Args:
         size: bytes of a number in the format that the model computes in.
     """
     try:
         hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
-        inner, vocabulary = int(config["intermediate_size"]), int(config["vocab_size"])
+        inner = int(config["intermediate_size"])
     except (KeyError, TypeError):
         return None
     tokens = batch * length
     body = layers * tokens * (12 * hidden * max(size, 3) + 4 * inner * size)
-    return body + tokens * vocabulary * (size + 8)
+    return body + tokens * hidden * 4
 
 
 def predict_train(

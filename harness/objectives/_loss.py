@@ -256,14 +256,17 @@ class _MeanLoss(torch.autograd.Function):
                     of_weight.addmm_(slopes.t(), own.float())
                 if of_bias is not None:
                     of_bias += slopes.sum(0)
-        ctx.save_for_backward(chosen, of_rows, of_weight, of_bias)
+        ctx.save_for_backward(chosen, of_rows)
+        ctx.of_parameters = of_weight, of_bias  # gradients already, and counted as such
         ctx.like = hidden.dtype, weight.dtype, None if bias is None else bias.dtype
         grid = torch.zeros_like(chosen, dtype=torch.float32).masked_scatter(chosen, losses)
         return grid.sum() / count  # over every position, as TRL sums
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
-        chosen, of_rows, of_weight, of_bias = ctx.saved_tensors
+        chosen, of_rows = ctx.saved_tensors
+        of_weight, of_bias = ctx.of_parameters
+        del ctx.of_parameters
         to_hidden, to_weight, to_bias = ctx.like
         whole = None
         if of_rows is not None:
