@@ -102,6 +102,7 @@ def test_loss_and_gradients_are_those_of_all_logits(
     name: str, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_loss, "TILE_BYTES", tile)
+    monkeypatch.setattr(_loss, "SMALL_BYTES", tile)
     require_equal(family(name))
 
 
@@ -144,7 +145,7 @@ def test_no_logits_stand_where_there_is_no_label(
         model.requires_grad_(False).get_input_embeddings().requires_grad_(True)
     _loss.add_labelled_loss(model)
     labels = int((given["labels"][:, 1:] != _loss.IGNORED).sum())
-    monkeypatch.setattr(_loss, "TILE_BYTES", 4 * VOCABULARY * labels)
+    monkeypatch.setattr(_loss, "SMALL_BYTES", 0)
     with Widest() as seen:
         model(**given, loss_over=_loss.Labels(labels)).loss.backward()
     assert seen.rows == labels < ROWS * (LENGTH - 1)
@@ -153,6 +154,7 @@ def test_no_logits_stand_where_there_is_no_label(
 def test_logits_of_a_large_batch_never_stand_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, given = family("llama"), batch()
     _loss.add_labelled_loss(model)
+    monkeypatch.setattr(_loss, "SMALL_BYTES", 0)
     monkeypatch.setattr(_loss, "TILE_BYTES", 4 * VOCABULARY * 5)
     with Widest() as seen:
         loss = model(**given, loss_over=_loss.Labels(None)).loss

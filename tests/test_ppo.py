@@ -31,7 +31,7 @@ from harness.job import WORK
 from harness.objectives._ppo import losses
 from harness.objectives._ppo.experience import experience
 from harness.objectives._ppo.improve import _backward
-from harness.objectives._ppo.models import Actor, scorer
+from harness.objectives._ppo.models import Actor, at_places, batch_of, reference_logits, scorer
 from harness.objectives._ppo.rollout import (
     Rollouts,
     Sampling,
@@ -399,6 +399,27 @@ def test_first_gradient_step_is_on_policy(tiny_model: Path, tmp_path: Path) -> N
     assert line["approx_kl"] == pytest.approx(0, abs=1e-9)
     assert line["clip_fraction"] == 0
     assert line["policy_loss"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_logits_are_of_the_answers_alone(
+    tiny_model: Path, tmp_path: Path, lora: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.inference.positions.SMALL_BYTES", 0)
+    job = tiny_job(tiny_model, tmp_path, lora=lora)
+    actor = Actor(Ppo(**quick()), job)
+    batch = batch_of([[40, 41, 42], [42]], [[50], [51, 52]], 1, "cpu")
+    own = job.model(input_ids=batch.ids, attention_mask=batch.attention).logits
+    given: list[torch.Size] = []
+    hook = job.model.get_output_embeddings().register_forward_hook(
+        lambda module, inputs, output: given.append(output.shape)
+    )
+    logits, _ = actor(batch)
+    reference = reference_logits(job, batch)
+    hook.remove()
+    assert [shape[:2] for shape in given] == [(2, 2), (2, 2)]
+    assert torch.equal(logits, at_places(own, batch.places))
+    assert torch.equal(reference, logits)
 
 
 @pytest.mark.parametrize("value", ["reward_copy", "head"])

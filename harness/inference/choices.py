@@ -45,7 +45,8 @@ def choice_log_probs(
         for place, i in enumerate(batch):
             chosen[place, len(asked[passes[i][0]][0]) - 1 : len(rows[i])] = True
         with torch.inference_mode():
-            logits = logits_at(model, *(t.to(model.device) for t in (ids, mask, chosen)))
+            ids, mask, chosen = (t.to(model.device) for t in (ids, mask, chosen))
+            logits = logits_at(model, chosen, input_ids=ids, attention_mask=mask)
             for i, own_logits in zip(batch, logits.split(chosen.sum(1).tolist()), strict=True):
                 number, head = passes[i]
                 likely = own_logits.float().log_softmax(-1)

@@ -187,7 +187,8 @@ def _logits(model: Any, ids: Any, mask: Any, scored: Any) -> Any:
     """Logits that predict the scored tokens, (scored, vocabulary), row by row."""
     import torch
 
-    return logits_at(model, ids, mask, torch.nn.functional.pad(scored, (0, 1)))
+    chosen = torch.nn.functional.pad(scored, (0, 1))
+    return logits_at(model, chosen, input_ids=ids, attention_mask=mask)
 
 
 def _sums(amounts: Any, scored: Any) -> list[tuple[float, int]]:

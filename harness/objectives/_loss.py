@@ -3,8 +3,9 @@
 On a CPU, TRL 1.16 takes every position's log-probability, with its entropy and whether the label
 was the likeliest beside it, and computes the logits a second time in the backward pass. Here only
 positions with a label get logits, loss and gradient come from them at once, and no more of them
-stand in memory than a tile holds. In float32 the losses are TRL's to the bit; so is the training,
-but for a head that trains on large batches, whose gradient is summed in other groups.
+stand in memory than a tile holds. In float32 losses and training are TRL's to the bit, but where
+sums are made in other groups, and agree to 1e-6: vocabularies over 32,768 tokens, which TRL folds
+part by part, and a head that trains on large batches.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from transformers.utils import ModelOutput
 from trl import SFTTrainer
 from trl.kernels import ChunkedLogProbFunction
 
-from harness.inference.positions import head_on
+from harness.inference.positions import SMALL_BYTES, head_on, where
 
 IGNORED = -100
 """The label of a token that is not in the loss (torch.nn.CrossEntropyLoss's ignore_index)."""
@@ -109,9 +110,10 @@ def add_labelled_loss(model: Any) -> None:
         if plain is not None and not given.get("output_router_logits"):
             hidden = self.base_model(*args, **given).last_hidden_state[:, :-1]
             return ModelOutput(loss=plain.mean_loss(self, hidden, labels, count))
-        with head_on(self, functional.pad(labels != IGNORED, (0, 1))) as taken:
+        chosen = functional.pad(labels != IGNORED, (0, 1))
+        with head_on(self, chosen.shape[1], where(chosen)) as taken:
             outputs = before(*args, **given)
-        logits = taken(outputs.logits).float()
+        logits = taken(outputs.logits)[0].float()
         total = functional.cross_entropy(logits, labels[labels != IGNORED], reduction="sum")
         return ModelOutput(loss=total / count, aux_loss=getattr(outputs, "aux_loss", None))
 
@@ -230,7 +232,7 @@ class _MeanLoss(torch.autograd.Function):
         """`learns`: whether gradients are wanted; under no_grad the tensors' own flags stay."""
         to_hidden, to_weight, to_bias = (learns and wanted for wanted in ctx.needs_input_grad[:3])
         chosen = labels != IGNORED
-        if to_weight and 4 * labels.numel() * len(weight) <= TILE_BYTES:
+        if to_weight and 4 * labels.numel() * len(weight) <= SMALL_BYTES:
             # Where gathering would save nothing, the weight's gradient is summed as TRL sums it.
             chosen = torch.ones_like(chosen)
         rows, targets = hidden[chosen], labels[chosen]

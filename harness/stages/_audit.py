@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.render import encode
-from harness.inference.positions import head_on
+from harness.inference.positions import logits_at
 from harness.methods.base import Method
 from harness.model_files import ModelRef
 from harness.objectives._movement import ELEMENTS, elements
@@ -52,9 +52,11 @@ def logits(model: Any, ids: Any) -> Any:
     model.eval()
     last = torch.arange(ids.shape[1]).flip(0) % _PROBE_STRIDE == 0
     chosen = last.to(ids.device).expand(ids.shape)
-    with torch.no_grad(), head_on(model, chosen) as taken:
-        found = model(input_ids=ids, use_cache=False).logits
-        found = found if found.dim() == 2 else taken(found)
+    with torch.no_grad():
+        if model.get_output_embeddings() is None:
+            found = model(input_ids=ids, use_cache=False).logits
+        else:
+            found = logits_at(model, chosen, input_ids=ids)
     model.train(training)
     return found.float()
 

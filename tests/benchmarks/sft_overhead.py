@@ -5,8 +5,8 @@
 All sides train the same model on the same rows with the same arguments, in turn, each in a fresh
 process. Printed are the ratios of each round's median steps, what the harness adds to a stage
 beside the work itself, and its audits' share of a training of 200 such steps. The figures are void,
-and the exit status 1, where the harness's losses are not TRL's to the bit, or the loop's (whose
-logits are taken at all positions) are further from them than 1e-5 of themselves.
+and the exit status 1, where a side's losses are further from TRL's than 1e-6 of themselves; those
+of the pocket, trained through the harness, are to be TRL's to the bit.
 """
 
 from __future__ import annotations
@@ -240,9 +240,9 @@ def _compare(name: str, steps: int, rounds: int, folder: str) -> int:
         order = list(SIDES) if number % 2 == 0 else list(SIDES)[::-1]
         found = {side: _fresh(side, name, steps, folder) for side in order}
         own, trl, loop = (found[side] for side in ("harness", "trl", "loop"))
-        apart = max(abs(a - b) / b for a, b in zip(loop["losses"], trl["losses"], strict=True))
-        if own["losses"] != trl["losses"] or apart > 1e-5:
-            print(f"void: the losses differ (the loop's by {apart:.1e})")
+        apart = [_apart(side["losses"], trl["losses"]) for side in (own, loop)]
+        if max(apart) > 1e-6 or (name == "pocket" and apart[0] > 0):
+            print(f"void: the losses differ, by {apart[0]:.1e}, and the loop's by {apart[1]:.1e}")
             return 1
         to_trl.append(own["step"] / trl["step"])
         to_loop.append(own["step"] / loop["step"])
@@ -250,16 +250,20 @@ def _compare(name: str, steps: int, rounds: int, folder: str) -> int:
         shares.append(own["audit"] / (STEPS * own["step"]))
         print(
             f"round {number + 1}: a step takes {own['step']:.3f} s, {to_trl[-1]:.3f} of plain"
-            f" TRL's and {to_loop[-1]:.3f} of the loop's (losses apart by {apart:.1e}); audits"
-            f" {own['audit']:.2f} s",
+            f" TRL's and {to_loop[-1]:.3f} of the loop's (losses apart by {apart[0]:.1e} and"
+            f" {apart[1]:.1e}); audits {own['audit']:.2f} s",
             flush=True,
         )
     print(
-        f"{name}: median ratio to plain TRL {statistics.median(to_trl):.3f} (losses equal, bit for"
-        f" bit), to the loop {statistics.median(to_loop):.3f}; added to the stage"
+        f"{name}: median ratio to plain TRL {statistics.median(to_trl):.3f}, to the loop"
+        f" {statistics.median(to_loop):.3f}; added to the stage"
         f" {statistics.median(added):.2f} s; audits {max(shares):.1%} of {STEPS} steps at most"
     )
     return 0
+
+
+def _apart(own: list[float], other: list[float]) -> float:
+    return max(abs(a - b) / abs(b) for a, b in zip(own, other, strict=True))
 
 
 def _fresh(side: str, case: str, steps: int, folder: str) -> dict[str, Any]:

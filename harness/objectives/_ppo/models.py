@@ -15,6 +15,7 @@ from harness.data.render import turns_of
 from harness.errors import StageFailed
 from harness.inference.batches import end_tokens, padded
 from harness.inference.context import context_of
+from harness.inference.positions import head_on
 from harness.inference.rewards import after_end, require_all, rewards
 from harness.objectives._ppo.activations import KeptActivations
 from harness.objectives._ppo.watches import Watches
@@ -79,7 +80,7 @@ class Actor:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (B, T, V) that predict the answers' tokens, and values (B, T) before them."""
-        with autocast(self.job):
+        with autocast(self.job), answers_alone(self.model, batch) as taken:
             out = self.model(
                 input_ids=batch.ids,
                 attention_mask=batch.attention,
@@ -91,13 +92,19 @@ class Actor:
                 values = self.value_module(hidden.to(self.value_module.weight.dtype)).squeeze(-1)
             else:
                 values = self._separate(batch)
-        return at_places(full(_own(out.logits, batch)), batch.places), full(values)
+        return full(taken(out.logits)), full(values)
 
     def _separate(self, batch: Batch) -> Tensor:
         trunk = getattr(self.value_module, self.value_module.base_model_prefix)
         out = trunk(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
         values = self.value_module.score(out.last_hidden_state)
         return at_places(values, batch.places).squeeze(-1)
+
+
+def answers_alone(model: Any, batch: Batch) -> Any:
+    """A context in which the model gives logits where answers' tokens are predicted, and a function
+    to them, (B, T, V)."""
+    return head_on(model, batch.ids.shape[1], lambda values: at_places(values, batch.places))
 
 
 def reference_logits(job: TrainJob, batch: Batch) -> Tensor:
@@ -108,9 +115,8 @@ def reference_logits(job: TrainJob, batch: Batch) -> Tensor:
     """
     if job.reference_logits is None:
         raise StageFailed("reference", "PPO was given no reference policy", fix="use `sft` first")
-    with torch.no_grad(), autocast(job):
-        found = job.reference_logits(batch.ids, batch.attention)
-    return at_places(full(_own(found, batch)), batch.places)
+    with torch.no_grad(), autocast(job), answers_alone(job.model, batch) as taken:
+        return full(taken(job.reference_logits(batch.ids, batch.attention)))
 
 
 def scorer(job: TrainJob, pad: int, batch_tokens: int) -> Callable[..., Tensor]:
