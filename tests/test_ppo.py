@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from harness.errors import DataError, StageFailed
 from harness.inference.batches import budget_batches
 from harness.inference.sampling import nucleus
 from harness.job import WORK
+from harness.methods.full import Full
 from harness.objectives._ppo import losses
 from harness.objectives._ppo.experience import experience
 from harness.objectives._ppo.improve import _backward
@@ -407,6 +409,7 @@ def test_logits_are_of_the_answers_alone(
 ) -> None:
     monkeypatch.setattr("harness.inference.positions.SMALL_BYTES", 0)
     job = tiny_job(tiny_model, tmp_path, lora=lora)
+    job = replace(job, reference_logits=Full().add_reference(job.model).logits)
     actor = Actor(Ppo(**quick()), job)
     batch = batch_of([[40, 41, 42], [42]], [[50], [51, 52]], 1, "cpu")
     own = job.model(input_ids=batch.ids, attention_mask=batch.attention).logits
