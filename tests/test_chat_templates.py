@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from chat_templates import (
     names,
     of_family,
     tokenizer_of,
+    tokenizer_with,
 )
 from conftest import Workspace, write_jsonl
 from jinja2.exceptions import TemplateError
 
 from harness.data.chat import render
 from harness.data.chat_style import end_of_turn_ids
-from harness.data.render import encoded, prompt_ids
+from harness.data.render import asked_ids, encoded, prompt_ids
 from harness.objectives import _dpo, _sft
 from harness.objectives.base import TrainJob
 from harness.objectives.dpo import Dpo
@@ -216,3 +218,57 @@ def test_a_template_that_cuts_earlier_thoughts_trains(workspace: Workspace) -> N
 @pytest.mark.parametrize("name", names())
 def test_every_template_trains(name: str, workspace: Workspace) -> None:
     train_on(name, workspace)
+
+
+def _each(user: str, assistant: str, asks: str = "", begins: str = "") -> str:
+    """A template that writes each turn in its role's way."""
+    return (
+        begins + "{% for m in messages %}{% if m['role'] == 'user' %}" + user + "{% else %}"
+        + assistant + "{% endif %}{% endfor %}{% if add_generation_prompt %}" + asks + "{% endif %}"
+    )  # fmt: skip
+
+
+_SAID = "{{ m['content'] }}"
+OTHERS = {
+    "mistral": _each(f"[INST] {_SAID}[/INST]", f" {_SAID}</s>", begins="{{ bos_token }}"),
+    "llama 2": _each("<s>[INST] {{ m['content'].strip() }} [/INST]",
+                     " {{ m['content'].strip() }} </s>"),
+    "zephyr": _each(f"<|user|>\n{_SAID}</s>\n", f"<|assistant|>\n{_SAID}</s>\n", "<|assistant|>\n"),
+    "vicuna": _each(f"USER: {_SAID} ", f"ASSISTANT: {_SAID}</s>", "ASSISTANT:"),
+    "olmo 2": _each(f"<|user|>\n{_SAID}\n", "<|assistant|>\n" + _SAID + "</s>{% if not loop.last %}"
+                    "\n{% endif %}", "<|assistant|>\n", "</s>"),
+    "alpaca": _each(f"### Instruction:\n{_SAID}\n\n", f"### Response:\n{_SAID}\n\n",
+                    "### Response:\n"),
+    "in capitals": _each(f"<|user|>{_SAID}", "<|assistant|>{{ m['content'] | upper }}</s>",
+                         "<|assistant|>"),
+    "as json": _each(f"<|user|>{_SAID}", "<|assistant|>{{ m['content'] | tojson }}</s>",
+                     "<|assistant|>"),
+    "the last answer marked": _each(
+        f"<|user|>{_SAID}", "<|assistant|>{% if loop.last %}{% generation %}" + _SAID
+        + "{% endgeneration %}{% else %}" + _SAID + "{% endif %}</s>", "<|assistant|>"
+    ),
+}  # fmt: skip
+"""Templates that TRL does not ship, and some that nobody has yet."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_templates_of_other_kinds_are_trained_on_as_exactly(name: str) -> None:
+    own = tokenizer_with(OTHERS[name], "</s>")
+    messages = CONVERSATIONS["three turns"]
+    found = encoded(own, {"messages": messages})
+    runs, before = list[list[int]](), False
+    for token, learnt in zip(found.ids, found.trained, strict=True):
+        if learnt:
+            runs = runs if before else [*runs, []]
+            runs[-1].append(token)
+        before = learnt
+    told = ["".join(own.decode(run).split()) for run in runs]
+    ends = ["", "", "</s>"] if name == "alpaca" else ["</s>"] * 3
+    words = [m["content"] for m in messages if m["role"] == "assistant"]
+    words = [word.upper() if name == "in capitals" else word for word in words]
+    words = [json.dumps(word) if name == "as json" else word for word in words]
+    wanted = ["".join(word.split()) + end for word, end in zip(words, ends, strict=True)]
+    assert told == wanted[-1:] if "marked" in name else told == wanted
+    assert found.ids[: found.prompt] == asked_ids(own, {"messages": messages})
+    places = {i for i, learnt in enumerate(found.trained) if learnt}
+    assert answers_fault(own, {"messages": messages}, found.ids, places, cut=False) is None
