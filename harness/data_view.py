@@ -23,7 +23,7 @@ from harness.schedule import Reporter, execute
 from harness.session import Opened
 from harness.stage import Record, Stage
 
-VERSION = 1
+VERSION = 2
 _EXCERPT = 160
 _PACKED = (
     "packed if the model keeps packed documents apart, which a training tries first: where it does"
@@ -226,6 +226,12 @@ def _counts(
         )
     for name, part in found.get("shares", {}).items():
         yield f"  {line(name)}: {part['rows']} rows, {part['share']:.1%} of the mixture"
+    if shown.get("rejoined"):
+        yield (
+            f"the chat template writes {len(shown['rejoined'])} of these rows otherwise than it"
+            f" asks for their answers (first: {line(shown['rejoined'][0])}); they are trained on as"
+            " they are asked"
+        )
     over = shown["over_length"]
     told = f"over max_length: {counts['over_length']} of {counts['given']} ({counts['overlong']})"
     yield f"{told}, {counts['tokens_cut']} tokens cut off"

@@ -15,6 +15,7 @@ from harness.data.encode import after_prompt, bare_ids
 from harness.data.render import asked_ids, encode, encoded, template_digest
 from harness.inference.rewards import after_end, answered_ids
 from harness.objectives._cpt import document_ids
+from harness.stages._audit_loss import audit_prompts
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n'"
@@ -273,6 +274,15 @@ def test_a_tokenizer_without_places_of_characters_marks_the_same_turns() -> None
     assert tokenizer.eos_token_id not in asked_ids(tokenizer, {"prompt": "abc"})
 
 
+def test_a_row_says_where_its_template_asks_otherwise_than_it_writes() -> None:
+    row = {"id": "r", "messages": CHAT}
+    for name, otherwise in (("deepseek_r1_distill", True), ("qwen3", False)):
+        assert encoded(tokenizer_of(name), row).rejoined is otherwise
+        check = audit_prompts(tokenizer_of(name), [row])
+        assert check["status"] == "passed"
+        assert ("otherwise than it asks" in check["detail"]) is otherwise
+
+
 def test_an_empty_turn_between_others_is_no_reason_to_refuse_a_chat() -> None:
     tokenizer = tokenizer_with(CHATML, "<|im_end|>")
     turns = [CHAT[0], {"role": "assistant", "content": ""}, *TURNS[2:]]
@@ -364,3 +374,18 @@ def test_what_was_memorised_after_a_space_is_answered(workspace: Workspace) -> N
     }
     assert values["perplexity"] < 1.1
     assert values["exact_match"] == 1.0
+
+
+def test_harness_data_says_where_a_template_asks_otherwise(workspace: Workspace) -> None:
+    from harness import data_view
+
+    template = (
+        "{% for m in messages %}<|user|>{{ m['content'] }}{% if m['role'] == 'assistant' %}<|end|>"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+    )
+    (workspace.folder / "asks.jinja").write_text(template)
+    path = workspace.tree["models"]["tiny"]
+    workspace.write(models={"tiny": {"path": path, "chat_template": "asks.jinja"}})
+    told = data_view.show(workspace.open(), "letters", 2, color=False)
+    assert "the chat template writes 2 of these rows otherwise than it asks" in told
+    assert "<|assistant|><think>\n⟦\n</think>\n\naa<|end|>⟧" in told.replace("↵", "\n")

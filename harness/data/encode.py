@@ -26,12 +26,15 @@ class Encoded:
             the token that ends the turn; all of a text.
         prompt: how many of them a model is asked at generation; 0 for a text.
         end: where the last answer ends, its end of turn included; a template may write more.
+        rejoined: the template writes this chat otherwise than it asks for its answer, so that the
+            ids are those of what it asks, and then the answer.
     """
 
     ids: list[int]
     trained: list[bool]
     prompt: int
     end: int
+    rejoined: bool = False
 
     @property
     def answer(self) -> list[int]:

@@ -66,7 +66,7 @@ def answered_chat(
     """
     style = chat_style.style_of(tokenizer)
     prompt = chat.render(tokenizer, asked, add_generation_prompt=True, given=given)
-    text, spans, end, ends = _answer(tokenizer, style, asked, answered, given, prompt)
+    text, spans, end, ends, rejoined = _answer(tokenizer, style, asked, answered, given, prompt)
     if every_turn:
         spans = [*_earlier(tokenizer, style, asked, given, prompt), *spans]
     placed = _place(tokenizer, text, prompt)
@@ -79,7 +79,7 @@ def answered_chat(
     if closing is not None:
         ids, trained = [*ids[:stop], closing], [*trained[:stop], _trained(answered[-1])]
         stop += 1
-    return Encoded(ids, trained, placed.prompt, stop)
+    return Encoded(ids, trained, placed.prompt, stop, rejoined)
 
 
 def _place(tokenizer: Any, text: str, prompt: str) -> _Placed:
@@ -204,9 +204,10 @@ def _answer(
     answered: Sequence[Message],
     given: Mapping[str, Any] | None,
     prompt: str,
-) -> tuple[str, list[Span], int, bool]:
+) -> tuple[str, list[Span], int, bool, bool]:
     """The text of a chat with its answer, which begins with the prompt's; where it is trained on;
-    where the last answer ends; and whether the template ends it."""
+    where the last answer ends; whether the template ends it; and whether it writes the prompt
+    otherwise before the answer, which is then joined to it."""
     messages = [*asked, *answered]
     whole = chat.render(tokenizer, messages, given=given)
     markers = chat.marked(tokenizer, messages, given)
@@ -232,7 +233,7 @@ def _answer(
             inside = _within(markers, start, said, stop)
             spans += [(a + shift, b + shift) for a, b in inside]
         end = stop + shift
-    return text, spans, end, ends
+    return text, spans, end, ends, not joined
 
 
 def _rejoined(whole: str, start: int, said: int, prompt: str, message: Message) -> tuple[str, int]:

@@ -16,6 +16,10 @@ IGNORED = -100
 """The label of a token that is not in the loss (torch.nn.CrossEntropyLoss's ignore_index)."""
 _HEAD = 32
 _ROWS = 8
+REJOINED = (
+    "are written by the chat template otherwise than it asks for their answers: they are trained on"
+    " as they are asked"
+)
 _TAIL = 12
 
 Check = dict[str, str]
@@ -119,6 +123,8 @@ def audit_prompts(tokenizer: Any, rows: Sequence[Row]) -> Check:
         return _skipped(name, "the rows are texts, and ask nothing")
     faults = [str(row.get("id")) for row in told if not _asked_alike(tokenizer, row)]
     detail = f"{len(told)} rows" + (f"; not row {faults[0]}" if faults else "")
+    if rejoined := [str(row.get("id")) for row in told if encoded(tokenizer, row).rejoined]:
+        detail += f"; {len(rejoined)} of them (first: {rejoined[0]}) {REJOINED}"
     return _check(name, not faults, detail)
 
 

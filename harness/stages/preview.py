@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from harness.data.render import answer, question, template_digest, trained_length
+from harness.data.render import answer, encoded, question, template_digest, trained_length
 from harness.errors import StageFailed
 from harness.job import Job
 from harness.objectives.base import Objective, TrainJob
@@ -42,7 +42,9 @@ def run(job: Job) -> dict[str, Any]:
     over = None
     if counts["over_length"]:
         over = _over_length(usable(rows, tokenizer)[0], tokenizer, objective)
-    text = json.dumps({"sequences": sequences, "ids": named, "over_length": over})
+    rejoined = [row["id"] for row in shown if encoded(tokenizer, row).rejoined]
+    preview = {"sequences": sequences, "ids": named, "over_length": over, "rejoined": rejoined}
+    text = json.dumps(preview)
     (job.folder / PREVIEW).write_text(text, encoding="utf-8")
     return {"rows": counts, "chat_template": template_digest(tokenizer)}
 
