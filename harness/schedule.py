@@ -32,6 +32,49 @@ class Reporter(Protocol):
     def finished(self, stage: Stage, record: Record) -> None: ...
 
 
+class Starts(Protocol):
+    """What sessions come from: an executor, or one whose session is kept."""
+
+    def start(self, log: Path) -> Any: ...
+
+    def capacity(self) -> int: ...
+
+
+class Kept:
+    """An executor with one session for several executions: a worker pays its imports once."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._session: Session | None = None
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def start(self, log: Path) -> _Lent:
+        """The session, begun where there is none yet."""
+        if self._session is None:
+            self._session = self._executor.start(log)
+        return _Lent(self._session)
+
+    def capacity(self) -> int:
+        """Stages that may run at once."""
+        return self._executor.capacity()
+
+
+class _Lent(Session):
+    """A session that is closed by whoever keeps it."""
+
+    def __init__(self, session: Session) -> None:
+        self.submit, self.wait = session.submit, session.wait  # type: ignore[method-assign]
+
+    def close(self) -> None:
+        pass
+
+
 @dataclass
 class Outcome:
     """Every stage's record, and which of them this run made."""
@@ -72,7 +115,7 @@ def pending(stages: Iterable[Stage], targets: Iterable[Stage], store: Store) -> 
 def execute(
     stages: list[Stage],
     targets: list[Stage],
-    executor: Executor,
+    executor: Starts,
     store: Store,
     reporter: Reporter,
     log: Path,

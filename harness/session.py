@@ -17,7 +17,7 @@ from harness.errors import HarnessError, SuiteError
 from harness.plan import Plan, plan
 from harness.plan_checks import length_notes, preflight, require_lengths
 from harness.progress import ConsoleReporter
-from harness.schedule import Outcome, Reporter, execute, pending, with_skipped
+from harness.schedule import Kept, Outcome, Reporter, Starts, execute, pending, with_skipped
 from harness.stage import Record, Stage, digest_json, write_atomic
 from harness.store import Store
 from harness.suite import Loaded, load_suite
@@ -36,6 +36,7 @@ class Opened:
         seconds: wall time of this run, by part; the ledger's frame.
         command: as it was typed; what makes the report again.
         settings: what `--set` changed in the suite.
+        first: what this run did before the plan was known in full: rows read and measured.
     """
 
     loaded: Loaded
@@ -46,6 +47,7 @@ class Opened:
     seconds: dict[str, float] = field(default_factory=dict)
     command: str = ""
     settings: tuple[str, ...] = ()
+    first: Outcome = field(default_factory=Outcome)
 
 
 def open_suite(
@@ -91,30 +93,23 @@ def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:
     Raises:
         SuiteError: the data cannot be used as the suite wants; nothing was trained.
     """
-    with opened.store.in_use():
-        return _run(opened, reporter or ConsoleReporter())
+    with opened.store.in_use(), Kept(opened.plan.executor) as executor:
+        return _run(opened, executor, reporter or ConsoleReporter())
 
 
-def _run(opened: Opened, reporter: Reporter) -> Outcome:
+def _run(opened: Opened, executor: Starts, reporter: Reporter) -> Outcome:
     store, start = opened.store, time.monotonic()
     log = store.root / "log.txt"
-    first = opened.plan.groundwork()
-    if pending(first, first, store):
-        _refuse_bad_data(execute(first, first, opened.plan.executor, store, reporter, log))
-        # The rows are known now, and which of them fit; and with them the expected costs.
-        opened.plan = plan(opened.loaded, store, opened.only, opened.limit)
-    preflight(opened.plan, _records(first, store))
-    for note in length_notes(opened.plan):
-        print(f"note: {note}", file=sys.stderr)
+    _prepare(opened, executor, reporter, log)
     opened.seconds["data stages"] = time.monotonic() - start
     start = time.monotonic()
-    outcome = _execute(opened, reporter, log, None)
+    outcome = _execute(opened, executor, reporter, log, None)
     while opened.plan.open:
         known = opened.plan
         opened.plan = plan(opened.loaded, store, opened.only, opened.limit, outcome.records)
         if {s.key for s in known.targets()} == {s.key for s in opened.plan.targets()}:
             break  # nothing was chosen: every trial of some cell failed
-        outcome = _execute(opened, reporter, log, outcome)
+        outcome = _execute(opened, executor, reporter, log, outcome)
     outcome.trials = opened.plan.trial_keys()
     opened.seconds["other stages"] = time.monotonic() - start
     for warning in changed_sources(outcome.records.values()):
@@ -122,10 +117,31 @@ def _run(opened: Opened, reporter: Reporter) -> Outcome:
     return outcome
 
 
-def _execute(opened: Opened, reporter: Reporter, log: Path, earlier: Outcome | None) -> Outcome:
-    planned = opened.plan
-    stages, targets = planned.stages(), list(planned.targets())
-    return execute(stages, targets, planned.executor, opened.store, reporter, log, earlier)
+def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) -> None:
+    """Read the rows, measure them, and refuse what cannot be done with them.
+
+    Raises:
+        SuiteError: the data cannot be used as the suite wants; nothing was trained.
+    """
+    store, rows = opened.store, list(opened.plan.data.values())
+    known = False
+    for stages in (rows, opened.plan.groundwork()):
+        if pending(stages, stages, store):
+            done = execute(stages, stages, executor, store, reporter, log, opened.first)
+            _refuse_bad_data(done)
+            opened.first, known = done, True
+    if known:  # which rows there are and which of them fit, and with them the expected costs
+        opened.plan = plan(opened.loaded, store, opened.only, opened.limit)
+    preflight(opened.plan, _records(opened.plan.groundwork(), store))
+    for note in length_notes(opened.plan):
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _execute(
+    opened: Opened, executor: Starts, reporter: Reporter, log: Path, earlier: Outcome | None
+) -> Outcome:
+    stages, targets = opened.plan.stages(), list(opened.plan.targets())
+    return execute(stages, targets, executor, opened.store, reporter, log, earlier)
 
 
 def changed_sources(records: Iterable[Record]) -> list[str]:
@@ -282,8 +298,9 @@ def write_records(
 
 def ledger(outcome: Outcome, opened: Opened) -> str:
     """Where this run's time went, by kind of stage and phase."""
-    slots = opened.plan.executor.capacity()
-    return describe.ledger(outcome, opened.seconds, slots, opened.plan)
+    slots, first = opened.plan.executor.capacity(), opened.first
+    whole = Outcome({**first.records, **outcome.records}, [*first.ran, *outcome.ran])
+    return describe.ledger(whole, opened.seconds, slots, opened.plan)
 
 
 def describe_plan(opened: Opened, *, why: bool) -> str:
