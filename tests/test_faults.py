@@ -177,14 +177,15 @@ def test_report_from_a_store_with_a_failed_start_shows_what_the_run_showed(
 def test_a_failure_is_told_once_and_what_rests_on_it_names_it_shortly(
     workspace: Workspace,
 ) -> None:
-    rule = {"match": {"method": "lora"}, "set": {"sft.max_length": 2}}
+    bad = {"sft.args": {"lr_scheduler_kwargs": {"no_such": 1}}}
+    rule = {"match": {"method": "lora"}, "set": bad}
     workspace.write(overrides=[rule])
     opened, stream = workspace.open(only="lora-sft"), io.StringIO()
     outcome = session.run(opened, ConsoleReporter(stream))
     lines = [line for line in stream.getvalue().splitlines() if " lora-sft" in line]
     failed = [line for line in lines if "FAILED" in line]
     assert len(failed) == 1
-    assert "max_length 2" in failed[0]
+    assert "no_such" in failed[0]
     rest = [line for line in lines if "not run" in line]
     assert len(rest) == len(outcome.failed) - 1 > 2
     assert all(line.endswith("as its input train lora-sft failed") for line in rest)

@@ -269,12 +269,13 @@ def test_resumed_stages_are_audited_against_their_start(aligned: Workspace) -> N
 def test_a_failed_start_takes_only_what_goes_on_from_it(aligned: Workspace) -> None:
     aligned.tree["matrix"] |= {"objective": [{"sft": SFT}, {"dpo": DPO}]}
     aligned.tree.pop("reward_model")
-    rule = {"match": {"method": "lora", "objective": "sft"}, "set": {"sft.max_length": 2}}
+    bad = {"sft.args": {"lr_scheduler_kwargs": {"no_such": 1}}}
+    rule = {"match": {"method": "lora", "objective": "sft"}, "set": bad}
     aligned.write(overrides=[rule])
     outcome = aligned.run()
     told = reasons(outcome)
     assert told["lora-dpo"].startswith("not run, as its input")
-    assert "max_length" in told["lora-dpo"]
+    assert "no_such" in told["lora-dpo"]
     assert all(label.startswith("lora-") for label in told)
     done = {r.label for r in outcome.records.values() if r.kind == "train" and r.ok}
     assert done == {"full-sft", "full-dpo"}
