@@ -22,7 +22,7 @@ from harness.plan_graph import (
     trained_rows,
 )
 from harness.plan_lengths import Fitting
-from harness.plan_models import require_language_model, require_trainable
+from harness.plan_models import remarks, require_language_model, require_trainable
 from harness.plan_precision import coarse_trainings
 from harness.plan_recipe import START, Recipes, refuse_pairs
 from harness.plan_scores import Scoring, start_of
@@ -113,6 +113,7 @@ class _Planner:
                 *self.checkpoints.warnings(),
                 *self.sources.warnings(),
                 *self._coarse(variants),
+                *remarks(variants, self.sources),
             ),
             judges=tuple(self.scoring.judges.values()),
             checks=self._checks(paths),

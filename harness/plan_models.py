@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import ModelError
@@ -41,3 +42,14 @@ def require_trainable(variant: Variant, sources: Sources) -> None:
                 where=f"variant {made.variant.id}",
                 fix="change the method's options, or leave the cell out with `exclude:`",
             )
+
+
+def remarks(variants: Iterable[Variant], sources: Sources) -> tuple[str, ...]:
+    """What a user should know of methods on models, each said once."""
+    made = (made for variant in variants for made in all_trainings(variant))
+    found = (
+        f"method '{m.method.name}' on model '{m.variant.model}': {remark}"
+        for m in made
+        for remark in m.method.remarks(sources.model(m.variant.model))
+    )
+    return tuple(dict.fromkeys(found))

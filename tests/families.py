@@ -50,6 +50,18 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "qwen3": {**LLAMA, "head_dim": 8},
     "gemma2": {**LLAMA, "head_dim": 8},
     "gemma3_text": {**LLAMA, "head_dim": 8},
+    "gemma3": {
+        "text_config": {**LLAMA, "head_dim": 8},
+        "mm_tokens_per_image": 4,
+        "vision_config": {
+            "hidden_size": 8,
+            "intermediate_size": 8,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "image_size": 8,
+            "patch_size": 4,
+        },
+    },
     "phi3": LLAMA,
     "olmo2": LLAMA,
     "gpt2": GPT,
@@ -58,6 +70,8 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "qwen3_moe": EXPERTS,
     "mixtral": {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2},
     "deepseek_v3": LATENT,
+    "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 24},
+    "gpt_oss": {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8},
     "phi": LLAMA,
     "opt": {**WHOLE_HEADS, "ffn_dim": 48, "word_embed_proj_dim": 32},
     "starcoder2": LLAMA,
@@ -78,12 +92,13 @@ def make(family: str, folder: Path, **changes: Any) -> Path:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     tokenizer = byte_tokenizer()
-    config = AutoConfig.for_model(
-        family, **{
-            "vocab_size": len(tokenizer), "eos_token_id": 0, "pad_token_id": 1,
-            "bos_token_id": None, **FAMILIES.get(family, {}), **changes,
-        },
-    )  # fmt: skip
+    fields = {**FAMILIES.get(family, {}), **changes}
+    tokens = {
+        "vocab_size": len(tokenizer), "eos_token_id": 0, "pad_token_id": 1, "bos_token_id": None,
+    }  # fmt: skip
+    if "text_config" in fields:
+        fields["text_config"] = {**tokens, **fields["text_config"]}
+    config = AutoConfig.for_model(family, **{**tokens, **fields})
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

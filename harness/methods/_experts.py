@@ -128,3 +128,13 @@ def experts_refusal(method: LowRank, info: ModelInfo) -> str | None:
         f"PEFT has no {option} on the experts of a mixture, which all-linear means here; set"
         f" target_modules to the attention's layers, as [q_proj, k_proj, v_proj, o_proj]"
     )
+
+
+def experts_remarks(method: LowRank, info: ModelInfo) -> tuple[str, ...]:
+    """That `all-linear` leaves the experts of this model alone."""
+    mixed = has_experts(info) and method.target_modules == "all-linear"
+    if not mixed or info.config.get("model_type") in ADAPTED:
+        return ()
+    return (
+        "all-linear reaches neither the experts nor the router of this mixture: both are frozen",
+    )

@@ -165,6 +165,10 @@ class Method(Component):
         """Why it cannot train this model, with what to do; None where it can, or may."""
         return None
 
+    def remarks(self, info: ModelInfo) -> tuple[str, ...]:
+        """What a user should know of it on this model, though it works."""
+        return ()
+
     def count_trainable(self, info: ModelInfo) -> int | None:
         """Trainable parameters by formula, from tensor shapes; None when the shapes are unknown."""
         raise NotImplementedError

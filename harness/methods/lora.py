@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from harness.methods._experts import adapted_layers, expected_layers, experts_refusal
+from harness.methods._experts import (
+    adapted_layers,
+    expected_layers,
+    experts_refusal,
+    experts_remarks,
+)
 from harness.methods._layers import excluded
 from harness.methods._peft import PeftMethod, task_of, unmatched_targets
 from harness.model_files import ModelInfo
@@ -143,6 +148,9 @@ class Lora(PeftMethod):
             if not any(saved_in_full(tensor, [name]) for tensor in tensors):
                 return unmatched_targets("modules_to_save", [name], layers)
         return experts_refusal(self, info)
+
+    def remarks(self, info: ModelInfo) -> tuple[str, ...]:
+        return experts_remarks(self, info)
 
     def count_trainable(self, info: ModelInfo) -> int | None:
         if not info.shapes or self.bias != "none":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -21,8 +21,9 @@ class PrefixTuning(SoftPrompt):
 
     Trainable parameters, for L layers whose keys have size k (key-value heads times their size):
     2 n L k; with `projection`, of hidden size h, n k + (k + 1) h + (h + 1) 2 L k, of which the
-    exported checkpoint holds the 2 n L k that they make. State: the base's N parameters at s bytes
-    each, and 16 bytes for each trainable one.
+    exported checkpoint holds the 2 n L k that they make. A mixture of experts trains without its
+    balance loss: its router is frozen. State: the base's N parameters at s bytes each, and 16 bytes
+    for each trainable one.
     """
 
     paper = "arXiv:2101.00190"
@@ -49,6 +50,14 @@ class PrefixTuning(SoftPrompt):
         if {"linear_attention", "conv", "mamba"} & set(config.get("layer_types") or ()):
             return "some of its layers have no attention, and so no keys and values to put before"
         return super().refuse_model(info)
+
+    def _repaired(self, model: Any) -> Any:
+        # The prefix stands in the mask but has no router logits, and so a mixture's balance loss
+        # cannot be computed; the router that it is for is frozen.
+        text = model.get_base_model().config.get_text_config()
+        if hasattr(text, "router_aux_loss_coef"):
+            text.router_aux_loss_coef = 0.0
+        return super()._repaired(model)
 
     def has_encoder(self) -> bool:
         return self.projection

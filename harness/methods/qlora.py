@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.methods._experts import has_experts
+from harness.methods._layers import beside_text
 from harness.methods.base import BYTES, Head
 from harness.methods.lora import STATE_SPACE, Lora
 from harness.model_files import ModelInfo, ModelRef
@@ -75,6 +77,12 @@ class Qlora(Lora):
         if info.config.get("model_type") in STATE_SPACE:
             return "its state space reads the weights of its layers past them, and cannot in 4 bits"
         return super().refuse_model(info)
+
+    def remarks(self, info: ModelInfo) -> tuple[str, ...]:
+        if not has_experts(info):
+            return super().remarks(info)
+        whole = "the experts of a mixture are stacked in tensors, which stay whole and in float32"
+        return (*super().remarks(info), f"{whole}: only the other layers are in 4 bits")
 
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
         return self._cast(super().attach(base, also_train))
@@ -155,16 +163,21 @@ def scale_bytes(info: ModelInfo) -> int:
 
 
 def unquantised(model: Any) -> list[str]:
-    """Linear layers of the base that hold whole weights, though they should be in 4 bits."""
+    """Linear layers that read text and hold whole weights, though they should be in 4 bits."""
     import torch
     from bitsandbytes.nn.modules import Linear4bit
+    from peft import PeftModel
 
+    adapted = isinstance(model, PeftModel)
+    base, prefix = (model.get_base_model(), "base_model.model.") if adapted else (model, "")
+    outside = tuple(f"{prefix}{name}." for name in beside_text(base))
     return [
         name
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
         and not isinstance(module, Linear4bit)
         and "lora_" not in name
+        and not f"{name}.".startswith(outside)
         and not any(part in _WHOLE for part in name.split("."))
     ]
 
