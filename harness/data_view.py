@@ -23,7 +23,9 @@ from harness.schedule import Reporter, execute
 from harness.session import Opened
 from harness.stage import Record, Stage
 
-VERSION = 2
+VERSION = 3
+_OWN = ("model", "method", "objective", "seed", "data_seed")
+"""What of a training's config says how its rows are prepared."""
 _EXCERPT = 160
 _PACKED = (
     "packed if the model keeps packed documents apart, which a training tries first: where it does"
@@ -120,7 +122,7 @@ def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
         if str(kind) in seen or entry not in (None, _entry(train)):
             continue
         seen.add(str(kind))
-        own = {name: train.config[name] for name in ("model", "objective", "seed", "data_seed")}
+        own = {name: train.config[name] for name in _OWN}
         preview = Stage(
             "preview",
             {"version": VERSION, "rows": rows, **own},
@@ -233,8 +235,11 @@ def _counts(
             " they are asked"
         )
     over = shown["over_length"]
-    told = f"over max_length: {counts['over_length']} of {counts['given']} ({counts['overlong']})"
+    limit = f"the model's context ({counts['context']})" if "context" in counts else "max_length"
+    told = f"over {limit}: {counts['over_length']} of {counts['given']} ({counts['overlong']})"
     yield f"{told}, {counts['tokens_cut']} tokens cut off"
+    if "without_loss" in counts:
+        yield f"without a token in the loss, and left out: {counts['without_loss']}"
     if over:
         said = line(over["excerpt"])[:_EXCERPT]
         yield f"  the first is row {line(over['id'])}, {over['tokens']} tokens: {said}"

@@ -181,6 +181,16 @@ class ModelRef:
             model.config.get_text_config().pad_token_id = self.tokenizer().pad_token_id
         return (model if quantization is not None else model.to(self.device)).eval()
 
+    def config(self) -> Any:
+        """The model's config alone."""
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(
+            self.source,
+            revision=self.revision or "main",
+            trust_remote_code=self.trust_remote_code,
+        )
+
     def _has_tokenizer(self) -> bool:
         """False for weights alone, whose config has the token that they were trained with."""
         folder = Path(self.source)

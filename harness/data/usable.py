@@ -11,6 +11,7 @@ from jinja2.exceptions import TemplateError
 
 from harness.data.cells import said
 from harness.data.chat import Message, render, span_of, template_options
+from harness.data.encode import Encoded
 from harness.data.render import encoded, template_given, trained_length, turns_of
 
 Row = Mapping[str, Any]
@@ -41,15 +42,15 @@ def unrenderable(tokenizer: Any, row: Row) -> str | None:
     return None
 
 
-def trained(tokenizer: Any, row: Row) -> tuple[list[int], int] | str:
+def trained(tokenizer: Any, row: Row) -> tuple[Encoded, int] | str:
     """A row's tokens as they are trained on and their number (of a preference or ranking that of
     the longest answer); or why there are none."""
     reason = unrenderable(tokenizer, row)
     if reason is not None:
         return reason
     try:
-        ids = encoded(tokenizer, row).ids
-        return ids, trained_length(tokenizer, row, ids)
+        found = encoded(tokenizer, row)
+        return found, trained_length(tokenizer, row, found.ids)
     except TemplateError as error:
         return refusal(error)
 

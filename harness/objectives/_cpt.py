@@ -97,7 +97,7 @@ def _packable(
         return objective, (), ()
     collate = Collator(_pad_id(job.tokenizer), isolated=True)
     rows = min(2, objective.per_device_train_batch_size)
-    found = apart(job.model, collate, documents, rows)
+    found = apart(job.model, collate, documents, rows, objective.max_length)
     if found["status"] != "failed":
         return objective, (found,), ()
     if objective.packing:

@@ -25,6 +25,7 @@ def apart(
     collate: Callable[[list[Mapping[str, Any]]], Mapping[str, Any]],
     documents: Sequence[Sequence[int]],
     rows: int = 1,
+    limit: int = 2 * _TOKENS,
 ) -> dict[str, str]:
     """The audit's entry: another first document must not move the logits of the second one.
 
@@ -36,11 +37,12 @@ def apart(
         collate: makes a batch of rows (input_ids, seq_lengths), as in the training.
         documents: token ids of some; two are read.
         rows: packed rows in a batch, which some attention kernels can only isolate alone.
+        limit: tokens of a packed row.
 
     Returns:
         check, status (passed, failed, or skipped where there are no two documents) and detail.
     """
-    first, second = _two(documents)
+    first, second = _two(documents, max(1, min(_TOKENS, limit // 2)))
     known = sorted({*first, *second})
     if not first or not second or len(known) < 2:
         return {"check": CHECK, "status": "skipped", "detail": "there are no two documents"}
@@ -71,10 +73,10 @@ def leaking(found: Mapping[str, str], objective: str) -> StageFailed:
     )
 
 
-def _two(documents: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+def _two(documents: Sequence[Sequence[int]], most: int) -> tuple[list[int], list[int]]:
     """The beginnings of the two longest of the first documents."""
     longest = sorted(documents[:100], key=len, reverse=True)[:2]
-    first, second = ([list(ids)[:_TOKENS] for ids in longest] + [[], []])[:2]
+    first, second = ([list(ids)[:most] for ids in longest] + [[], []])[:2]
     return first, second
 
 

@@ -196,6 +196,15 @@ class Objective(Component):
         None where rows are not told apart any more, as when they are packed."""
         return None
 
+    def in_loss(self, layout: str) -> bool | None:
+        """Whether the loss of such a row is on its answers alone (True) or on every token (False);
+        None where the objective reads rows in a way of its own, such as pairs or prompts."""
+        return None
+
+    def cut(self) -> slice:
+        """What is left of a row as it is trained on: all of it, where long rows are not cut."""
+        return slice(None)
+
     def more_data(self) -> Mapping[str, str]:
         """Role -> data entry whose training rows it needs beside the variant's own."""
         return {}
@@ -315,6 +324,12 @@ class TrainerObjective(Objective):
         if (self.keep == "best") != (self.eval_steps is not None):
             raise ValueError("keep: best and eval_steps go together: give both, or neither")
         return self
+
+    def cut(self) -> slice:
+        if self.overlong != "truncate":
+            return slice(None)
+        from_end = self.args.get("truncation_mode") == "keep_end"
+        return slice(-self.max_length, None) if from_end else slice(self.max_length)
 
     @property
     def validates(self) -> bool:

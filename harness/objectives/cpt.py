@@ -58,6 +58,9 @@ class Cpt(TrainerObjective):
         packed = {"packing": "packing is on, and packed documents would see each other"}
         return {**super().needs(), **({} if self.packing is False else packed)}
 
+    def in_loss(self, layout: str) -> bool:
+        return False
+
     def more_data(self) -> Mapping[str, str]:
         return {"replay": self.replay.data} if self.replay else {}
 

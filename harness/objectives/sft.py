@@ -54,3 +54,7 @@ class Sft(TrainerObjective):
             "messages": self.assistant_only_loss,
             "prompt_completion": self.completion_only_loss,
         }.get(layout, False)
+
+    def cut(self) -> slice:
+        whole = self.packing and self.packing_strategy != "bfd"
+        return slice(None) if whole else super().cut()

@@ -1,83 +1,135 @@
-"""Rows that a training can take: written by the model's template as they are meant, and within the
-length."""
+"""Rows that a training can take: written by the model's template as they are meant, within the
+length, and with something to learn."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from harness.data.render import require_template, turns_of
+from harness.data.encode import Encoded
+from harness.data.render import layout_of, require_template, turns_of
 from harness.data.statistics import lengths as length_figures
 from harness.data.usable import trained
 from harness.errors import DataError
 from harness.objectives.base import Objective
 from harness.stages._audit_loss import RowIndex
+from harness.stages._room import Room
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Rows that the template writes, each with its tokens and how long it is as trained on."""
+
+    rows: list[dict[str, Any]]
+    tokens: list[Encoded]
+    lengths: list[int]
+    unusable: dict[str, int]
+    """Why others cannot be trained on -> how many."""
 
 
 def fitting(
-    rows: list[dict[str, Any]], tokenizer: Any, objective: Objective
+    rows: list[dict[str, Any]], tokenizer: Any, objective: Objective, room: Room
 ) -> tuple[list[dict[str, Any]], dict[str, Any], RowIndex]:
-    """Rows that the model's template writes as they are meant, within the length; what became of
-    the others, and which tokens are which row's."""
+    """Rows that the model's template writes as they are meant, within the length and with a token
+    in the loss; what became of the others, and which tokens are which row's.
+
+    Args:
+        objective: with its lengths within `room` (harness.stages._room.within).
+
+    Raises:
+        DataError: no row is left, or one is too long and none may be.
+    """
     require_template(tokenizer, rows)
-    limit = int(getattr(objective, "max_length", 0)) or None
-    policy = getattr(objective, "overlong", "drop")
-    given, (rows, lengths, index, unusable) = len(rows), _measured(rows, tokenizer)
-    over = [i for i, length in enumerate(lengths) if limit and length > limit]
+    limit, policy = room.tokens, getattr(objective, "overlong", "drop")
+    found, index = _measured(rows, tokenizer), RowIndex()
+    for row, tokens in zip(found.rows, found.tokens, strict=True):
+        index.add(row, tokens.ids)
+    over = {i for i, length in enumerate(found.lengths) if limit and length > limit}
+    left = [i for i in range(len(found.rows)) if policy != "drop" or i not in over]
+    taught = [i for i in left if _taught(found.rows[i], found.tokens[i], objective)]
     counts = {
-        "given": given,
-        **({"unusable": unusable} if unusable else {}),
+        "given": len(rows),
+        **({"unusable": found.unusable} if found.unusable else {}),
         "over_length": len(over),
         "overlong": policy,
-        "longest": max(lengths),
-        "mean_length": sum(lengths) / len(lengths),
-        "tokens": length_figures(lengths),
-        "tokens_cut": sum(lengths[i] - limit for i in over)
+        **({"context": limit, "max_length": room.asked} if room.asked else {}),
+        **({"without_loss": len(left) - len(taught)} if len(taught) < len(left) else {}),
+        "longest": max(found.lengths),
+        "mean_length": sum(found.lengths) / len(found.lengths),
+        "tokens": length_figures(found.lengths),
+        "tokens_cut": sum(found.lengths[i] - limit for i in over)
         if limit and policy == "truncate"
         else 0,
     }
+    _require(found.rows, over, left, taught, policy, room)
+    kept = [found.rows[i] for i in taught]
+    return kept, {**counts, "trained_on": len(kept)}, index
+
+
+def _taught(row: Mapping[str, Any], tokens: Encoded, objective: Objective) -> bool:
+    """Whether a token of the row, cut as it will be, is in the loss.
+
+    The first token of a sequence follows nothing, and is in none. Where an objective has rows of
+    its own reading (pairs, prompts), what is judged here is what cutting leaves of an answer.
+    """
+    left = range(len(tokens.ids))[objective.cut()]
+    alone = objective.in_loss(str(layout_of(list(row))))
+    if alone is None:
+        return len(left) == len(tokens.ids) or any(i >= tokens.prompt for i in left[1:])
+    return any(tokens.trained[i] or not alone for i in left[1:])
+
+
+def _require(
+    rows: Sequence[Mapping[str, Any]],
+    over: Collection[int],
+    left: Sequence[int],
+    taught: Sequence[int],
+    policy: str,
+    room: Room,
+) -> None:
+    """Raise where nothing is left to train on, or a row is too long and none may be."""
     if over and policy == "error":
         raise DataError(
-            f"{len(over)} of {len(rows)} rows are over max_length {limit}"
-            f" (first: {rows[over[0]]['id']})",
-            fix="raise max_length, or set overlong: drop",
+            f"{len(over)} of {len(rows)} rows are over {room.told} (first:"
+            f" {rows[min(over)]['id']})",
+            fix=f"{room.fix}, or set overlong: drop",
         )
-    if policy == "drop":
-        dropped = set(over)
-        rows = [row for i, row in enumerate(rows) if i not in dropped]
-    if not rows:
+    if not left:
+        raise DataError(f"all {len(rows)} rows are over {room.told}", fix=room.fix)
+    if not taught:
+        cut = over and policy == "truncate"
+        why = f"cut to {room.told}, they lose their answers" if cut else "their answers are empty"
         raise DataError(
-            f"all {counts['given']} rows are over max_length {limit}", fix="raise max_length"
+            f"none of the {len(left)} rows has a token in the loss: {why}",
+            fix=room.fix if cut else "mend the rows, or train on every token of them",
         )
-    return rows, {**counts, "trained_on": len(rows)}, index
 
 
-def _measured(
-    rows: Sequence[dict[str, Any]], tokenizer: Any
-) -> tuple[list[dict[str, Any]], list[int], RowIndex, dict[str, int]]:
-    """Rows that can be trained on, their lengths and tokens; and reason -> how many cannot.
+def _measured(rows: Sequence[dict[str, Any]], tokenizer: Any) -> _Measured:
+    """Rows that can be trained on, as tokens.
 
     Raises:
         DataError: none is left.
     """
-    kept, lengths, index, unusable = list[dict[str, Any]](), list[int](), RowIndex(), Counter[str]()
+    kept, lengths, unusable = list[dict[str, Any]](), list[int](), Counter[str]()
+    tokens: list[Encoded] = []
     for row in rows:
         found = trained(tokenizer, row)
         if isinstance(found, str):
             unusable[found] += 1
             continue
-        ids, length = found
-        index.add(row, ids)
         kept.append(row)
-        lengths.append(length)
+        tokens.append(found[0])
+        lengths.append(found[1])
     if rows and not kept:
         told = "; ".join(f"{count} {reason}" for reason, count in unusable.items())
         raise DataError(
             f"no row is left to train on: {told}",
             fix="mend the rows, or set another `chat_template:` on the model",
         )
-    return kept, lengths, index, dict(unusable)
+    return _Measured(kept, tokens, lengths, dict(unusable))
 
 
 def usable(
@@ -90,5 +142,5 @@ def usable(
     """
     if all(turns_of(row) is None for row in rows):
         return list(rows), {}  # text needs no template
-    kept, _, _, unusable = _measured(rows, tokenizer)
-    return kept, unusable
+    found = _measured(rows, tokenizer)
+    return found.rows, found.unusable

@@ -76,7 +76,7 @@ def _measured(
         found = trained(tokenizer, row)
         if isinstance(found, str):
             return RowLength(row["id"], 0, found), -1
-        return RowLength(row["id"], found[1]), max(found[0], default=-1)
+        return RowLength(row["id"], found[1]), max(found[0].ids, default=-1)
     asked = measure.get("generate", {"apply_chat_template": True})
     reason = unrenderable(tokenizer, prompt_row(row)) if asked["apply_chat_template"] else None
     if reason is not None:

@@ -12,7 +12,8 @@ from harness.errors import StageFailed
 from harness.job import Job
 from harness.objectives.base import Objective, TrainJob
 from harness.stages._fitting import fitting, usable
-from harness.stages._subject import model_ref
+from harness.stages._room import within
+from harness.stages._subject import method_of, model_ref
 from harness.stages.data import read_rows
 from harness.stages.train import objective_of, rows_of
 
@@ -27,13 +28,15 @@ def run(job: Job) -> dict[str, Any]:
     """Write the first rows as trained on; metrics are the counts over all rows."""
     config = job.config
     objective = objective_of(config)
-    tokenizer = model_ref(config["model"], "cpu", job.locators).tokenizer()
+    ref = model_ref(config["model"], "cpu", job.locators)
+    tokenizer = ref.tokenizer()
+    objective, room = within(objective, method_of(config), ref.config())
     with job.ledger.phase("data"):
         rows = rows_of(job, "train", objective)
         refusal = objective.refuse_layout(job.input_record("train").metrics["layout"])
         if refusal:
             raise StageFailed("data", refusal)
-        kept, counts, _ = fitting(rows, tokenizer, objective)
+        kept, counts, _ = fitting(rows, tokenizer, objective, room)
     with job.ledger.phase("prepare"):
         shown = kept[: config["rows"]]
         found = _batches(job, objective, tokenizer, shown)

@@ -13,6 +13,7 @@ from harness.objectives.base import TrainJob
 from harness.stages import _audit, _start
 from harness.stages._fitting import fitting
 from harness.stages._reference import LOGPS
+from harness.stages._room import within
 from harness.stages._subject import method_of, model_ref
 from harness.stages.train import (
     import_libraries,
@@ -36,13 +37,15 @@ def run(job: Job) -> dict[str, Any]:
     method, objective = method_of(config), objective_of(config)
     if objective.reference is None:
         raise StageFailed("reference", f"{objective.name} computes no reference of its own")
+    module, _, name = objective.reference.partition(":")
     ref = model_ref(config["model"], config["device"], job.locators)
     with job.ledger.phase("load"):
         tokenizer = ref.tokenizer()
         base = method.load(ref, objective.head)
         reset(seed)
     with job.ledger.phase("data"):
-        rows, lengths, _ = fitting(rows_of(job, "train", objective), tokenizer, objective)
+        objective, room = within(objective, method, base.config)
+        rows, lengths, _ = fitting(rows_of(job, "train", objective), tokenizer, objective, room)
     with job.ledger.phase("attach"):
         start = _start.starting_point(job)
         model, masters = _start.trainable(method, objective, base, start)
@@ -70,7 +73,6 @@ def run(job: Job) -> dict[str, Any]:
         label=job.spec["label"],
         progress=job.progress,
     )
-    module, _, name = objective.reference.partition(":")
     write = getattr(importlib.import_module(module), name)
     with job.ledger.phase("reference"):
         found = write(objective, given, job.folder / LOGPS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from harness import component
@@ -20,6 +20,7 @@ from harness.stages._audit_loss import audit_loss, audit_prompts
 from harness.stages._fitting import fitting, usable
 from harness.stages._own_config import own_config
 from harness.stages._reference import reference_file
+from harness.stages._room import within
 from harness.stages._subject import CHECKPOINT, method_of, model_ref
 from harness.stages.data import read_rows
 
@@ -39,11 +40,13 @@ def run(job: Job) -> dict[str, Any]:
         base = method.load(ref, objective.head)
         reset(config["seed"])  # loading may draw numbers; attaching must not depend on that
     with job.ledger.phase("data"):
-        rows, lengths, index = fitting(rows_of(job, "train", objective), tokenizer, objective)
+        objective, room = within(objective, method, base.config)
+        given = rows_of(job, "train", objective)
+        rows, lengths, index = fitting(given, tokenizer, objective, room)
         validation: list[dict[str, Any]] = []
         if job.has("validation"):
             given = rows_of(job, "validation", objective)
-            validation, lengths["validation"], _ = fitting(given, tokenizer, objective)
+            validation, lengths["validation"], _ = fitting(given, tokenizer, objective, room)
     with job.ledger.phase("audit"):
         probe = _audit.probe(tokenizer, rows, config["device"])
         before = _audit.logits(base, probe)
@@ -94,7 +97,7 @@ def run(job: Job) -> dict[str, Any]:
         "arguments": dict(result.arguments),
         "chat_template": template_digest(tokenizer),
         "audit": audit,
-        **({"notes": list(result.notes)} if result.notes else {}),
+        **({"notes": notes} if (notes := [*_left_out(lengths), *result.notes]) else {}),
     }
 
 
@@ -139,6 +142,21 @@ def _train(
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
     with job.ledger.phase("train"), own_config(model):
         return cast(TrainResult, objective.working_part()(objective, train))
+
+
+def _left_out(counts: Mapping[str, Any]) -> Iterator[str]:
+    """What a reader must know of rows that were not trained on as the suite has them."""
+    if counts["over_length"] and "context" in counts:
+        yield (
+            f"{counts['over_length']} of {counts['given']} rows are over the {counts['context']}"
+            f" tokens that the model has room for, where max_length is {counts['max_length']}"
+            f" (overlong: {counts['overlong']})"
+        )
+    if "without_loss" in counts:
+        yield (
+            f"{counts['without_loss']} of {counts['given']} rows have no token in the loss, and"
+            " are left out"
+        )
 
 
 def rows_of(job: Job, role: str, objective: Objective) -> list[dict[str, Any]]:
