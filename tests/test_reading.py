@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trl
 from conftest import Workspace, write_jsonl
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -220,3 +222,38 @@ def test_a_perfect_answer_after_thinking_that_ends_as_the_template_ends_it_score
     assert scores["exact_match"]["value"] == 1.0
     line = json.loads(next(workspace.store.rglob("predictions.jsonl")).read_text().split("\n")[0])
     assert line["generated"] == "<think>abc</think>\ndef"
+
+
+TEMPLATES = sorted(
+    path for path in (Path(trl.__file__).parent / "chat_templates").glob("*.jinja")
+    if not path.stem.endswith("_training")
+    and path.stem not in {"idefics3", "llava_next", "smolvlm"}  # of images: they write no string
+)  # fmt: skip
+MARKED = re.compile(
+    r"</?think>|<\|[a-zA-Z_]+\|?>|<[a-z]+\|>|<\|[a-z]+>|<[a-z_]+_turn>|</s>|<\uff5c[^\uff5c]+\uff5c>"
+)
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("thinks", [True, False])
+def test_what_a_template_writes_as_an_answer_is_read_as_the_answer(
+    path: Path, thinks: bool, tiny_model: Path
+) -> None:
+    from harness.data.render import encoded
+    from harness.inference.batches import end_tokens
+    from harness.inference.reading import Reader
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = path.read_text(encoding="utf-8")
+    marks = sorted(set(MARKED.findall(tokenizer.chat_template)))
+    tokenizer.add_tokens(PLAIN)
+    tokenizer.add_tokens([mark for mark in marks if mark not in PLAIN], special_tokens=True)
+    tokenizer.eos_token = "<eos>"  # no template's own
+    thought = {"reasoning_content": "Hm.", "thinking": "Hm."} if thinks else {}
+    answer = {"role": "assistant", "content": "Forty-two.", **thought}
+    row = {"messages": [{"role": "user", "content": "Six by seven?"}, answer]}
+    found = encoded(tokenizer, row)
+    ends = end_tokens(None, tokenizer, chats=True)
+    reader = Reader(tokenizer, ends, 1, {"until": [], "thinking": "strip"})
+    read = reader.read(found.answer, reader.opened(found.ids[: found.prompt]))
+    assert (read.text, read.finish) == ("Forty-two.", "eos")

@@ -15,10 +15,11 @@ MARKS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|channel>", "<channel|>"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    ("to=self<|message|>", "to=user<|message|>"),
 )
 """How families begin and end their thinking: Qwen, DeepSeek, GLM and others; Magistral; Command;
-Gemma 4; gpt-oss, which goes from one channel to another. All but the first pair count only where
-the chat template has them."""
+Gemma 4; gpt-oss and Muse, which go from one channel to another. All but the first pair count only
+where the chat template has them."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from trl import KTOConfig, KTOTrainer
 from trl.trainer import kto_trainer
 from trl.trainer.utils import use_adapter
 
+from harness.data.cells import content
 from harness.data.render import GIVEN
 from harness.errors import DataError
 from harness.objectives._accumulation import WholeBatch
@@ -185,5 +186,4 @@ def _kept(row: Row) -> dict[str, Any]:
 
 
 def _answered(completion: Any) -> bool:
-    text = completion if isinstance(completion, str) else completion[-1]["content"]
-    return bool(text.strip())
+    return bool(content(completion).strip())

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from harness.data.cells import content
 from harness.data.render import GIVEN
 from harness.errors import DataError
 from harness.objectives.base import Row
@@ -149,7 +150,7 @@ def _fault(pair: Pair) -> str | None:
 
 
 def _text(answer: Any) -> str:
-    return answer if isinstance(answer, str) else str(answer[-1]["content"]) if answer else ""
+    return content(answer)
 
 
 def _listed(counts: Mapping[str, int]) -> str:
