@@ -64,6 +64,27 @@ def test_every_objective_that_accumulates_is_in_this_table() -> None:
     assert accumulate == {name for name, _, _ in EVERY.values()} | {"toy_objective"} & accumulate
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("dpo", {"loss_type": "aot"}), ("grpo", {**SAMPLED, "loss_type": "bnpo"})]
+)
+def test_losses_that_are_defined_over_a_forward_pass_are_told(
+    name: str, options: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    declared: Any = component.find("objective", name)
+    module, _, function = declared.impl.partition(":")
+    train: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    rows = PAIRS if name == "dpo" else PROMPTS
+    for passes, told in ((1, 0), (2, 1)):
+        objective = declared(
+            max_steps=1, max_length=64, per_device_train_batch_size=4,
+            gradient_accumulation_steps=passes, **options,
+        )  # fmt: skip
+        job = job_of(model_of(tiny_model), tiny_model, tmp_path / str(passes), rows)
+        notes = train(objective, job).notes
+        assert len(notes) == told
+        assert all(f"gradient_accumulation_steps {passes}" in note for note in notes)
+
+
 @pytest.mark.parametrize("case", EVERY)
 def test_weights_depend_on_the_rows_of_a_step_and_not_on_how_they_are_cut(
     case: str, tiny_model: Path, tmp_path: Path

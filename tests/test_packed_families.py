@@ -176,3 +176,14 @@ def test_packing_where_documents_stay_apart_is_in_the_audit(
     assert entry(record)["status"] == "passed"
     assert "notes" not in record.metrics
     assert record.metrics.get("sequences", 0) < len(TEXTS)
+
+
+@pytest.mark.parametrize(("family", "status"), [("llama", "passed"), ("opt", "skipped")])
+def test_a_quantised_base_in_bfloat16_is_tried_as_it_trains(
+    workspace: Workspace, tiny_model: Path, family: str, status: str
+) -> None:
+    made = suite(workspace, tiny_model, family, {"cpt": {}}, "qlora")
+    made.tree["models"]["tiny"]["dtype"] = "bfloat16"
+    record = trained(made)
+    assert record.ok, record.error
+    assert entry(record)["status"] == status

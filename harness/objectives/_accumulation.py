@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from harness.objectives.base import TrainerObjective
 
 
 class WholeBatch:
@@ -47,3 +49,15 @@ class WholeBatch:
         if share == 1:
             return found
         return (found[0] * share, found[1]) if isinstance(found, tuple) else found * share
+
+
+def of_passes(objective: TrainerObjective, losses: Iterable[str], why: str) -> tuple[str, ...]:
+    """What a reader must know of losses that are defined over a forward pass, where an optimizer
+    step has several: the same rows would train otherwise if they were cut otherwise."""
+    passes = objective.gradient_accumulation_steps
+    if passes == 1 or not (named := sorted(losses)):
+        return ()
+    return (
+        f"loss_type {', '.join(named)} {why}: gradient_accumulation_steps {passes} is part of what"
+        " is trained",
+    )

@@ -21,7 +21,7 @@ from trl.trainer import dpo_trainer
 
 from harness.errors import StageFailed
 from harness.inference.batches import budget_batches
-from harness.objectives._accumulation import WholeBatch
+from harness.objectives._accumulation import WholeBatch, of_passes
 from harness.objectives._logps import Logps, tokens_digest
 from harness.objectives._pairs import Pair, pairs_of
 from harness.objectives._shown import pairs_by_row, sequences
@@ -36,6 +36,9 @@ _BATCH_TOKENS = 8192
 _FINE, _COARSE = 1e-4, 5e-2
 """Nats a token by which two batches may differ in the same number: where all is computed in
 float32, and where anything is in a shorter format."""
+
+_SORTED = frozenset(["aot", "aot_unpaired"])
+"""Losses over the order of a forward pass's pairs."""
 
 
 def train(objective: Dpo, job: TrainJob) -> TrainResult:
@@ -59,7 +62,11 @@ def train(objective: Dpo, job: TrainJob) -> TrainResult:
         forget_reference(job.model)
     left_out = {f"left_out/{reason}": float(n) for reason, n in counts.items()}
     metrics = {**result.metrics, "pairs": len(pairs), **left_out}
-    return replace(result, metrics=metrics, checks=tuple(checks))
+    losses = (
+        {objective.loss_type} if isinstance(objective.loss_type, str) else {*objective.loss_type}
+    )
+    notes = of_passes(objective, losses & _SORTED, "sorts the pairs of each forward pass")
+    return replace(result, metrics=metrics, checks=tuple(checks), notes=notes)
 
 
 def reference(objective: Dpo, job: TrainJob, path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from trl.trainer import grpo_trainer, rloo_trainer
 from harness.data.render import asked_ids
 from harness.errors import DataError, StageFailed
 from harness.inference.decoding import suite_alone
+from harness.objectives._accumulation import of_passes
 from harness.objectives._online import Online
 from harness.objectives._ppo.models import answer_ends, reward_room, scorer
 from harness.objectives._reward_functions import FUNCTIONS
@@ -66,7 +67,10 @@ def train(objective: Online, job: TrainJob) -> TrainResult:
     finally:
         forget_reference(job.model)
     counts = {"prompts": len(rows), "prompts_dropped": dropped}
-    return replace(result, metrics={**result.metrics, **counts, **_figures(job)})
+    local = {"bnpo"} & {getattr(objective, "loss_type", "")}
+    notes = of_passes(objective, local, "is a mean of each forward pass's tokens (dapo: of all)")
+    metrics = {**result.metrics, **counts, **_figures(job)}
+    return replace(result, metrics=metrics, notes=notes)
 
 
 def _arguments(objective: Online) -> dict[str, Any]:
