@@ -12,11 +12,14 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from harness.errors import HarnessError, SuiteError, unknown
 
 AXES = ("method", "objective", "scorer", "executor", "labeller")
+
+
+_NUMBERS = (int, float, int | None, float | None)
 
 
 class Component(BaseModel):
@@ -39,6 +42,16 @@ class Component(BaseModel):
     """`module:attribute` of the working part, where that must subclass torch's or TRL's classes."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Importable packages it needs beyond the default install."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, values: Any) -> Any:
+        """`learning_rate: yes` would be read as 1."""
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            known = cls.model_fields.get(name)
+            if isinstance(value, bool) and known and known.annotation in _NUMBERS:
+                raise ValueError(f"{name} is a number, not {str(value).lower()}")
+        return values
 
     def identity(self) -> dict[str, Any]:
         """What of it is hashed: its name, VERSION and fields."""

@@ -96,7 +96,7 @@ class Unfit:
             reasons = "; ".join(dict.fromkeys(self.refused.values()))
             yield (
                 f"{self.place}: {len(self.refused)} of {self.rows} rows are left out for all"
-                f" variants: {reasons if names else 'a chat template refuses them'}{first[1]}."
+                f" variants: {reasons if names else 'they cannot be asked as they are'}{first[1]}."
             )
 
     def require(self) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from harness.errors import ModelError
+from harness.errors import ModelError, unknown
 from harness.generation_defaults import asked_by, plain_config
 from harness.model_checks import number, require_whole_model, text_config
 from harness.model_layers import Layer, layers_of, parameters_of
@@ -20,6 +20,12 @@ from harness.stage import digest_json
 
 DEFAULT_ATTENTION = "sdpa"
 _HASHED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
+
+
+_ATTENTION = (
+    "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4",
+    "flex_attention",
+)  # fmt: skip
 
 
 class ModelSpec(BaseModel):
@@ -54,6 +60,14 @@ class ModelSpec(BaseModel):
     def from_gguf(self) -> bool:
         """Whether it is read from a GGUF file."""
         return self.gguf is not None or self.package is not None
+
+    @field_validator("attn_implementation")
+    @classmethod
+    def _known_attention(cls, value: str) -> str:
+        """As transformers has them; `organisation/name` is a kernel on the hub."""
+        if value not in _ATTENTION and "/" not in value:
+            raise ValueError(unknown("attention", value, _ATTENTION))
+        return value
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import component, describe
-from harness.errors import HarnessError, SuiteError
+from harness.errors import HarnessError, SuiteError, unknown
+from harness.objectives._arguments import trackers
 from harness.plan import Plan, plan
 from harness.plan_checks import length_notes, preflight, require_lengths
 from harness.progress import ConsoleReporter
@@ -84,6 +85,10 @@ def _refuse_machine(planned: Plan) -> None:
             fix="lower `resources.gpus`, set `executor: {local: {device_class: cpu}}`, or run"
             " where the GPUs are",
         )
+    for index, name in enumerate(planned.suite.resources.report_to):
+        if name not in (known := trackers()):
+            where = f"{planned.file}: resources.report_to[{index}]"
+            raise SuiteError(unknown("tracker", name, known), where=where)
 
 
 def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:

@@ -58,6 +58,10 @@ SFT = "matrix.objective[0].sft."
         (sft(learning_rate=-1e-4), f"{SFT}learning_rate", ["(given: -0.0001)"]),
         (sft(learning_rate=float("nan")), f"{SFT}learning_rate", ["finite", "(given: nan)"]),
         (sft(learning_rate=float("inf")), f"{SFT}learning_rate", ["finite", "(given: inf)"]),
+        (sft(learning_rate=True), "matrix.objective[0].sft: learning_rate", ["not true"]),
+        (sft(max_steps=True), "matrix.objective[0].sft: max_steps", ["a number, not true"]),
+        ({"resources": {"report_to": ["wandbb"]}}, "resources.report_to[0]",
+         ["unknown tracker 'wandbb'", "did you mean 'wandb'", "tensorboard"]),
         (sft(max_steps=0), f"{SFT}max_steps", ["0 steps train nothing", "-1"]),
         (sft(max_steps=-2), f"{SFT}max_steps", ["(given: -2)"]),
         (sft(max_grad_norm=float("inf")), f"{SFT}max_grad_norm", ["finite"]),
@@ -270,3 +274,11 @@ def test_what_ran_on_a_gpu_is_reported_without_one(
     workspace.write(executor={"local": {"device_class": "cuda"}})
     opened = session.open_suite(str(workspace.path), (), workspace.store, None, None, ended=True)
     assert opened.plan.executor.device() == "cuda"
+
+
+def test_attention_that_transformers_does_not_know_is_refused(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    model = {"path": str(tiny_model), "attn_implementation": "sdpaa"}
+    workspace.tree["models"] = {"tiny": model}
+    require_refused(workspace, "models.tiny.attn_implementation", ["'sdpa'", "eager"])

@@ -78,6 +78,19 @@ def optimizers() -> frozenset[str]:
     return frozenset(str(v.value) for v in values if isinstance(v, ast.Constant))
 
 
+@functools.cache
+def trackers() -> frozenset[str]:
+    """What transformers takes as `report_to`: the keys of its INTEGRATION_TO_CALLBACK."""
+    source = _source("transformers.integrations.integration_utils")
+    for line in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Dict):
+            names = [target.id for target in line.targets if isinstance(target, ast.Name)]
+            if names == ["INTEGRATION_TO_CALLBACK"]:
+                keys = (key for key in line.value.keys if isinstance(key, ast.Constant))
+                return frozenset(str(key.value) for key in keys)
+    return frozenset()
+
+
 _PACKAGES = {
     "galore": "galore_torch",
     "apollo": "apollo_torch",
