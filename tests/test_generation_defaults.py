@@ -175,3 +175,40 @@ def test_a_whole_checkpoint_carries_its_bases_requests_on(plain: Path, tmp_path:
         Full().save(model, tmp_path / "saved")
     told = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
     assert (told["temperature"], told["num_return_sequences"], told["eos_token_id"]) == (0.6, 3, 0)
+
+
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+def test_answers_that_trl_samples_in_training_depend_on_the_suite_alone(
+    kind: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    from test_online import ONLINE, SAMPLED, asked
+    from test_preference import job_of, model_of
+
+    from harness.objectives import _online_trainer
+
+    seen = []
+    for name, asks in (("plain", {}), ("asks", {"suppress_tokens": list(range(40, 200))})):
+        model = model_of(tiny_model)
+        for field, value in asks.items():
+            setattr(model.generation_config, field, value)
+        job = job_of(model, tiny_model, tmp_path / name, asked(4))
+        _online_trainer.train(ONLINE[kind](**SAMPLED), job)
+        lines = [json.loads(line) for line in job.step_log.read_text().splitlines()]
+        seen.append([(line["loss"], line["reward"], line["entropy"]) for line in lines])
+        assert getattr(model.generation_config, "suppress_tokens", None) == asks.get(
+            "suppress_tokens"
+        )
+    assert seen[0] == seen[1]
+
+
+def test_within_a_training_the_end_of_a_turn_ends_answers_and_is_taken_back(plain: Path) -> None:
+    from harness.inference.decoding import suite_alone
+    from harness.model_files import ModelRef
+
+    ask(plain, eos_token_id=[0, 9], top_k=3)
+    model = ModelRef(str(plain), "float32", "cpu").load()
+    model.generation_config.top_k = 3
+    with suite_alone(model, {0, 9, 30}):
+        assert model.generation_config.eos_token_id == [0, 9, 30]
+        assert model.generation_config.top_k is None
+    assert (model.generation_config.eos_token_id, model.generation_config.top_k) == ([0, 9], 3)
