@@ -11,7 +11,7 @@ import torch
 from conftest import DPO, SFT, Workspace, preferences, write_jsonl
 from families import info_of, make, method_of
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, ModelError
 from harness.methods._experts import ADAPTED
 from harness.model_files import ModelRef
 from harness.model_kinds import refuse_kind
@@ -164,3 +164,77 @@ def test_full_goes_on_to_dpo_and_answers(workspace: Workspace, tmp_path: Path, f
     assert len(saved) == len(trained) == 2
     for config in saved:
         assert config.get("output_router_logits") == own.get("output_router_logits")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("prompt_tuning", {}), ("prompt_tuning", {"init": "random"}), ("p_tuning", {})],
+)
+def test_a_prompt_is_as_wide_as_the_embedding_not_as_the_layers(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    folder = make("opt", tmp_path, word_embed_proj_dim=16, do_layer_norm_before=False)
+    method, base = method_of(name, **options), ModelRef(str(folder), "float32", "cpu").load()
+    expected = method.count_trainable(method.describe(base))
+    model = method.attach(base)
+    state = method.trainable_state(model)
+    assert logits(model).shape[-1] == base.config.vocab_size
+    assert expected == method.count_trainable(info_of(folder))
+    assert expected == sum(tensor.numel() for tensor in state.values())
+
+
+def test_bottleneck_adapters_find_blocks_that_end_in_a_norm(tmp_path: Path) -> None:
+    folder = make("opt", tmp_path, word_embed_proj_dim=16, do_layer_norm_before=False)
+    model = method_of("bottleneck").attach(ModelRef(str(folder), "float32", "cpu").load())
+    assert model.peft_config["default"].target_modules == {"self_attn.out_proj", "fc2"}
+
+
+def test_a_recurrent_model_takes_lora_but_on_its_last_projection(tmp_path: Path) -> None:
+    folder = make("mamba", tmp_path)
+    refusal = method_of("lora").refuse_model(info_of(folder))
+    assert refusal is not None
+    assert "exclude_modules: [out_proj]" in refusal
+    told = method_of("lora", exclude_modules=["out_proj"])
+    assert told.refuse_model(info_of(folder)) is None
+    model = told.attach(ModelRef(str(folder), "float32", "cpu").load())
+    assert not any("out_proj.lora" in name for name in told.trainable_state(model))
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "qlora", "ia3", "bottleneck"])
+def test_of_a_multimodal_model_what_reads_text_trains(tmp_path: Path, name: str) -> None:
+    folder = make("gemma3", tmp_path)
+    method = method_of(name)
+    model = method.attach(method.load(ModelRef(str(folder), "float32", "cpu")))
+    names = list(method.trainable_state(model))
+    assert any("language_model" in n for n in names)
+    assert not any("vision" in n or "multi_modal" in n for n in names)
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "told"),
+    [
+        ("gpt_oss", "lora", "neither the experts nor the router"),
+        ("qwen3_moe", "qlora", "stay whole"),
+        ("qwen3_moe", "lora", None),
+        ("llama", "qlora", None),
+    ],
+)
+def test_plan_says_what_becomes_of_experts(
+    workspace: Workspace, tmp_path: Path, family: str, method: str, told: str | None
+) -> None:
+    warnings = planned(workspace, method, make(family, tmp_path / "m")).warnings
+    found = [warning for warning in warnings if "experts" in warning]
+    assert bool(found) == (told is not None)
+    assert told is None or told in found[0]
+
+
+def test_layers_that_stay_whole_are_refused_before_they_are_trained(tmp_path: Path) -> None:
+    class Scaled(torch.nn.Linear):
+        """A class of a model's own, which nobody replaces."""
+
+    ref = ModelRef(str(make("llama", tmp_path)), "float32", "cpu")
+    method = method_of("qlora")
+    base = method.load(ref)
+    base.model.layers[0].mlp.down_proj = Scaled(48, 32, bias=False)
+    with pytest.raises(ModelError, match=r"layers.0.mlp.down_proj \(Scaled\)"):
+        method.attach(base)

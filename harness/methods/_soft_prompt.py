@@ -96,6 +96,11 @@ def width(info: ModelInfo) -> int | None:
     return _first(info, "word_embed_proj_dim", "hidden_size", "n_embd", "d_model")
 
 
+def embedding_width(base: PreTrainedModel) -> int:
+    """The same of a loaded model; PEFT would take the width of the layers for it."""
+    return int(base.get_input_embeddings().weight.shape[1])
+
+
 def depth(info: ModelInfo) -> int | None:
     """Number of layers."""
     return _first(info, "num_hidden_layers", "num_layers", "n_layer", "n_layers")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from harness.methods._peft import task_of
-from harness.methods._soft_prompt import SoftPrompt, width
+from harness.methods._soft_prompt import SoftPrompt, embedding_width, width
 from harness.model_files import ModelInfo
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class PTuning(SoftPrompt):
         return PromptEncoderConfig(
             task_type=task_of(base),
             num_virtual_tokens=self.num_virtual_tokens,
+            token_dim=embedding_width(base),
             encoder_reparameterization_type=self.encoder.upper(),
             encoder_hidden_size=self.encoder_hidden_size,
             encoder_dropout=self.encoder_dropout,

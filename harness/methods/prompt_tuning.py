@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from harness.methods._peft import task_of
-from harness.methods._soft_prompt import SoftPrompt, width
+from harness.methods._soft_prompt import SoftPrompt, embedding_width, width
 from harness.model_files import ModelInfo
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class PromptTuning(SoftPrompt):
         return PromptTuningConfig(
             task_type=task_of(base),
             num_virtual_tokens=self.num_virtual_tokens,
+            token_dim=embedding_width(base),
             prompt_tuning_init=kind,
             prompt_tuning_init_text=self.init_text,
             tokenizer_name_or_path=source,

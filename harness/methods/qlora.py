@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.errors import ModelError
 from harness.methods._experts import has_experts
 from harness.methods._layers import beside_text
 from harness.methods.base import BYTES, Head
@@ -85,6 +86,7 @@ class Qlora(Lora):
         return (*super().remarks(info), f"{whole}: only the other layers are in 4 bits")
 
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
+        _require_all_packed(base)
         return self._cast(super().attach(base, also_train))
 
     def resume(
@@ -180,6 +182,23 @@ def unquantised(model: Any) -> list[str]:
         and not f"{name}.".startswith(outside)
         and not any(part in _WHOLE for part in name.split("."))
     ]
+
+
+def _require_all_packed(base: Any) -> None:
+    """Refuse, before it is trained, a base of which bitsandbytes left layers whole.
+
+    Raises:
+        ModelError: naming the first; its class is one that bitsandbytes does not replace.
+    """
+    whole = unquantised(base)
+    packed = any(getattr(p, "quant_state", None) is not None for p in base.parameters())
+    if whole and packed:
+        kind = type(base.get_submodule(whole[0])).__name__
+        raise ModelError(
+            f"{len(whole)} linear layers of this model stay whole, first {whole[0]} ({kind}):"
+            " bitsandbytes does not replace them",
+            fix="use lora",
+        )
 
 
 def gradient_cosine(model: Any) -> float:
