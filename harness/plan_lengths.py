@@ -152,7 +152,7 @@ class Fitting:
         limit = getattr(objective, "max_length", None)
         if limit is None:
             return None
-        places, new = made.method.places(), int(getattr(objective, "max_new_tokens", 0))
+        places, new = self._places(made.variant), int(getattr(objective, "max_new_tokens", 0))
         whys = [f"{objective.name}.max_length {limit}"]
         if context is not None and context - places < limit:
             limit = context - places

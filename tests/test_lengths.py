@@ -88,6 +88,23 @@ def test_learned_prompt_takes_its_places_for_all_variants(small: Workspace) -> N
     assert "less 2 of its learned prompt" in session.describe_plan(small.open(), why=False)
 
 
+def test_longest_learned_prompt_that_a_tuning_may_choose_decides(small: Workspace) -> None:
+    """So that what is chosen changes no rows."""
+    small.write(
+        matrix={"method": ["prompt_tuning"], "objective": [{"sft": SFT}]},
+        tune={"trials": 2, "metric": "exact_match", "search": "grid",
+              "space": {"prompt_tuning.num_virtual_tokens": [1, 2]}},
+    )  # fmt: skip
+    rows = {"test": [*chat_rows(100, 5), LONG], "validation": chat_rows(200, 4)}
+    for split, given in rows.items():
+        write_jsonl(small.folder / f"{split}.jsonl", given)
+    letters = {"train": "train.jsonl", "test": "test.jsonl", "validation": "validation.jsonl"}
+    small.write(data={**small.tree["data"], "letters": letters})
+    (told,) = planned_notes(small)
+    assert told.startswith("data.letters.test: 1 of 6 prompts do not fit")
+    assert "less 2 of its learned prompt" in told
+
+
 def test_where_all_rows_fit_nothing_about_them_is_hashed(small: Workspace) -> None:
     test_rows(small, [*chat_rows(100, 5), LONG])
     before = [s.key for s in small.open().plan.stages()]
