@@ -324,3 +324,30 @@ def test_harness_data_tells_which_rows_do_not_fit(small: Workspace) -> None:
     test_rows(small, [*chat_rows(100, 5), LONGER])
     told = data_view.show(small.open(), None, 1, color=False)
     assert "data.letters.test: 1 of 6 prompts do not fit" in told
+
+
+SYSTEM_FIRST = TEMPLATE.replace(
+    "{% for m in messages %}",
+    "{% for m in messages %}{% if m['role'] == 'system' and not loop.first %}"
+    "{{ raise_exception('a system turn comes first') }}{% endif %}",
+    1,
+)
+
+
+def test_shots_that_the_template_takes_only_alone_are_dropped_and_counted(
+    small: Workspace,
+) -> None:
+    """Each is fine by itself; after another its system turn comes too late."""
+    (small.folder / "first.jinja").write_text(SYSTEM_FIRST)
+    rows = chat_rows(0, 6)
+    for row in rows:
+        row["messages"].insert(0, {"role": "system", "content": "s"})
+    write_jsonl(small.folder / "train.jsonl", rows)
+    path = small.tree["models"]["tiny"]
+    small.write(
+        models={"tiny": {"path": path, "chat_template": "first.jinja"}},
+        base={"few-shot": {"max_new_tokens": 4, "num_fewshot": 2}},
+    )
+    outcome = small.run(only="few-shot")
+    assert not outcome.failed
+    assert generated(outcome)["few-shot"].metrics["mean_shots"] == 1

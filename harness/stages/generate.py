@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from jinja2.exceptions import TemplateError
 
 from harness.data.render import (
     prompt_ids,
@@ -51,16 +54,13 @@ def run(job: Job) -> dict[str, Any]:
         most, cut = job.config.get("truncate_left"), 0
         for row in rows:
             chosen = _shots(row, shots, options["num_fewshot"])
-            ids = prompt_ids(tokenizer, row, chosen, options)
+            ids, kept = _prompt(tokenizer, row, chosen, options, limit)
             if most is not None:
                 alone = prompt_ids(tokenizer, row, [], options)
                 if len(alone) > most:
-                    ids, chosen, cut = cut_left(tokenizer, alone, most), [], cut + 1
-            while chosen and limit is not None and len(ids) > limit:  # what the context holds
-                chosen = chosen[1:]
-                ids = prompt_ids(tokenizer, row, chosen, options)
+                    ids, kept, cut = cut_left(tokenizer, alone, most), 0, cut + 1
             prompts.append(ids)
-            used.append(len(chosen))
+            used.append(kept)
     start = time.monotonic()
     with job.ledger.phase("generate"):
         chats = options["apply_chat_template"] and turns_of(rows[0]) is not None
@@ -132,6 +132,23 @@ def _shots(row: dict[str, Any], pool: list[dict[str, Any]], count: int) -> list[
     same = [shot for shot in pool if shot["group"] == group]
     # Seeded by the group alone, so that all rows of a group share one prefix.
     return random.Random(f"shots {group}").sample(same, min(count, len(same)))
+
+
+def _prompt(
+    tokenizer: Any,
+    row: dict[str, Any],
+    shots: list[dict[str, Any]],
+    options: Mapping[str, Any],
+    limit: int | None,
+) -> tuple[list[int], int]:
+    """A row's prompt after as many of its shots as the context holds and the chat template takes
+    before it, and their number; some take a system turn at the beginning alone."""
+    for first in range(len(shots)):
+        with contextlib.suppress(TemplateError):
+            ids = prompt_ids(tokenizer, row, shots[first:], options)
+            if limit is None or len(ids) <= limit:
+                return ids, len(shots) - first
+    return prompt_ids(tokenizer, row, [], options), 0
 
 
 def _same_template(tokenizer: Any, trained: str) -> None:
