@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import ModelError
+
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
@@ -89,10 +91,19 @@ def keep_asks(checkpoint: Path, base: Mapping[str, Any]) -> None:
 
 
 def _told(paths: Iterable[str | Path | None]) -> tuple[str, dict[str, Any]]:
-    """Name and content of the first of some files that is there."""
+    """Name and content of the first of some files that is there.
+
+    Raises:
+        ModelError: it is not JSON.
+    """
     for path in paths:
         if path is not None and Path(path).is_file():
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            try:
+                found = json.loads(Path(path).read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ModelError(
+                    f"{path} is not JSON: {error}", fix="fetch or write the file again"
+                ) from None
             return Path(path).name, found if isinstance(found, dict) else {}
     return "", {}
 

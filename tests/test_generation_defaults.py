@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from conftest import Workspace
 
+from harness.errors import ModelError
+
 OTHER: dict[str, Any] = {
     "max_length": 7, "max_new_tokens": 2, "min_length": 40, "min_new_tokens": 9,
     "early_stopping": True, "max_time": 1e-9, "stop_strings": ["a"], "do_sample": True,
@@ -212,3 +214,10 @@ def test_within_a_training_the_end_of_a_turn_ends_answers_and_is_taken_back(plai
         assert model.generation_config.eos_token_id == [0, 9, 30]
         assert model.generation_config.top_k is None
     assert (model.generation_config.eos_token_id, model.generation_config.top_k) == ([0, 9], 3)
+
+
+def test_a_damaged_file_is_refused_by_plan_with_its_name(workspace: Workspace, plain: Path) -> None:
+    (plain / "generation_config.json").write_text("{")
+    workspace.tree["models"] = {"tiny": str(plain)}
+    with pytest.raises(ModelError, match=r"generation_config\.json is not JSON"):
+        workspace.open()

@@ -111,12 +111,16 @@ def _of_scorers(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
     for path in planned.paths:
         for scored in path.scores:
             record = records.get(scored.stage.key)
-            told = record.provenance.get("scorer", {}).get("notes", ()) if record else ()
+            if record is None:
+                continue
             name = f"{scored.label or scored.scorer} on {scored.evaluation}"
-            for note in told:
+            for note in record.provenance.get("scorer", {}).get("notes", ()):
                 yield f"{name}: {note}."
-            for count in (record.metrics.get("unusable") or {}).values() if record else ():
-                yield f"{name}: {count} rows that the chat template cannot write are left out."
+            if left_out := sum(record.metrics.get("unusable", {}).values()):
+                yield (
+                    f"{name}: {left_out} of {left_out + record.metrics['rows']} rows are left out,"
+                    " as the model's chat template refuses them or leaves out a turn."
+                )
 
 
 def ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:
