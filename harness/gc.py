@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.errors import HarnessError
+from harness.gguf_models import converted_in
 from harness.plan import plan
 from harness.stage import read_record
 from harness.store import Store
@@ -23,7 +24,8 @@ def collect(
     *,
     dry_run: bool,
 ) -> str:
-    """Remove stages that no given suite uses; with `checkpoints`, the kept ones' weights too.
+    """Remove stages, and models read from GGUF, that no given suite uses; with `checkpoints`, the
+    kept ones' weights too.
 
     A stage that another run holds locked is left alone.
 
@@ -49,8 +51,9 @@ def collect(
     plans = [plan(load_suite(name), store, known=failed) for name in suites]
     stages = [s for planned in plans for s in (*planned.groundwork(), *planned.stages())]
     kept = {stage.path(store.root) for stage in stages}
+    kept |= {Path(info.source) for planned in plans for info in planned.models.values()}
     removed = freed = released = 0
-    for folder in sorted(store.folders()):
+    for folder in sorted([*store.folders(), *converted_in(store)]):
         keep = folder in kept or (not suites and older_than is None)
         if not keep and _old(folder, older_than):
             removed += 1

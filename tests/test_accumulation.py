@@ -41,6 +41,7 @@ EVERY: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
         "dpo", PAIRS, {"loss_type": ["sigmoid", "sft"], "loss_weights": [1, 1]}
     ),
     "kto": ("kto", THUMBS, {"shuffle": False}),
+    "kto, lora": ("kto", THUMBS, {"shuffle": False}),
     "kto, precomputed": ("kto", THUMBS, {"shuffle": False, "precompute_ref_log_probs": True}),
     "kto, no KL": ("kto", THUMBS, {"shuffle": False, "loss_type": "apo_zero_unpaired"}),
     "orpo": ("orpo", PAIRS, {}),
@@ -101,7 +102,7 @@ def test_weights_depend_on_the_rows_of_a_step_and_not_on_how_they_are_cut(
             per_device_train_batch_size=size, gradient_accumulation_steps=passes,
             lr_scheduler_type="constant", train_sampling_strategy="sequential", **options,
         )  # fmt: skip
-        model = model_of(tiny_model, head=declared.head)
+        model = model_of(tiny_model, head=declared.head, adapter=True if "lora" in case else None)
         before = copy.deepcopy(model.state_dict())
         job = job_of(model, tiny_model, tmp_path / f"{size} x {passes}", rows)
         train(objective, job)

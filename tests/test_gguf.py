@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEMPLATE, Workspace
+from conftest import Workspace
+from families import TEMPLATE
 
 from harness import gguf_models
 from harness.errors import HarnessError, ModelError
+from harness.gc import collect
 from harness.model_files import ModelInfo, ModelRef, ModelSpec
 from harness.store import Store
 
@@ -153,6 +155,18 @@ def test_a_suite_names_a_gguf_file_and_trains_it(
     workspace.write(models={"tiny": {"gguf": "tiny.gguf"}}, scorers=["exact_match"], base={})
     outcome = workspace.run("sft.max_steps=2", store=store.root, only="lora-sft")
     assert not outcome.failed, outcome.failed[0].error
+
+
+def test_gc_keeps_the_models_that_suites_use(
+    workspace: Workspace, tiny_gguf: Path, converted: ModelInfo
+) -> None:
+    folder = workspace.store / "models" / Path(converted.source).name
+    shutil.copytree(converted.source, folder)
+    shutil.copytree(folder, folder.with_name("unused-0123456789ab"))
+    shutil.copy(tiny_gguf, workspace.folder / "tiny.gguf")
+    workspace.write(models={"tiny": {"gguf": "tiny.gguf"}})
+    collect([str(workspace.path)], workspace.store, None, checkpoints=False, dry_run=False)
+    assert [path.parent for path in folder.parent.glob("*/conversion.json")] == [folder]
 
 
 def package_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *files: Path) -> None:

@@ -14,8 +14,8 @@ class Kto(TrainerObjective):
     down, through TRL's KTOTrainer.
 
     Layout: `unpaired` (prompt, completion, label: true where it is wanted). Start: an SFT; the
-    reference is that same checkpoint. A batch's KL is estimated on its own prompts with one
-    another's answers, so that rows are shuffled once and batches then stay as they are.
+    reference is that same checkpoint. The KL of an optimizer step's batch is estimated on its own
+    prompts with one another's answers, so that rows are shuffled once and batches then stay.
     """
 
     # No shared reference, as dpo has it: the KL is of each prompt with the answer before it in its
