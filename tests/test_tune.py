@@ -344,7 +344,7 @@ def test_search_that_learns_is_planned_batch_by_batch_from_records(
 def untrained(folder: Path, emit: object) -> None:
     """Stands in for the worker where weights are needed: leaves records, as if it had worked."""
     spec = json.loads((folder / "stage.json").read_text())
-    if spec["kind"] in ("data", "contamination", "select"):
+    if spec["kind"] in ("data", "lengths", "contamination", "select"):
         worker._run(folder, emit)
         return
     metrics = {
