@@ -79,7 +79,7 @@ def _tied_head(config: Mapping[str, Any], found: Mapping[str, Layer]) -> dict[st
 def attention_heads(config: Mapping[str, Any]) -> int | None:
     """Number of attention heads; None of a model without attention, as a recurrent one."""
     own = text_config(config)
-    names = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+    names = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
     return next((int(own[name]) for name in names if own.get(name) is not None), None)
 
 
@@ -107,6 +107,20 @@ def parameters_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, int]:
     if text_config(config).get("tie_word_embeddings") is True and embedded:
         found.pop("lm_head.weight", None)
     return found
+
+
+def readable(targets: Any) -> Any:
+    """Targets as they are given.
+
+    Raises:
+        ValueError: an expression that cannot be read.
+    """
+    if isinstance(targets, str):
+        try:
+            re.compile(targets)
+        except re.error as error:
+            raise ValueError(f"'{targets}' is no regular expression: {error}") from None
+    return targets
 
 
 def targeted(layer: str, targets: Targets, exclude: Targets | None = None) -> bool:

@@ -31,6 +31,7 @@ def planned(workspace: Workspace, method: Any, model: Path | None = None) -> Any
         ({"lora": {"target_modules": "q_proj"}}, ["target_modules 'q_proj'", "q_proj"]),
         ({"lora": {"exclude_modules": r".*_proj"}}, ["target_modules 'all-linear'"]),
         ({"lora": {"modules_to_save": ["norms"]}}, ["modules_to_save 'norms'"]),
+        ({"lora": {"target_modules": "(q"}}, ["target_modules", "no regular expression"]),
         ({"qlora": {"target_modules": ["w"]}}, ["target_modules 'w'", "down_proj"]),
         ({"bottleneck": {"target_modules": ["out"]}}, ["target_modules 'out'", "o_proj"]),
         (
@@ -238,3 +239,19 @@ def test_layers_that_stay_whole_are_refused_before_they_are_trained(tmp_path: Pa
     base.model.layers[0].mlp.down_proj = Scaled(48, 32, bias=False)
     with pytest.raises(ModelError, match=r"layers.0.mlp.down_proj \(Scaled\)"):
         method.attach(base)
+
+
+def test_half_of_a_fused_tensor_is_refused(tmp_path: Path) -> None:
+    info = info_of(make("qwen3_moe", tmp_path))
+    refusal = method_of("lora", target_modules=["q_proj", "up_proj"]).refuse_model(info)
+    assert refusal is not None
+    assert "gate_proj and up_proj" in refusal
+
+
+@pytest.mark.parametrize("name", ["prompt_tuning", "prefix_tuning"])
+def test_soft_prompts_know_heads_by_any_name(tmp_path: Path, name: str) -> None:
+    sizes = {"d_model": 32, "n_heads": 4, "n_layers": 2}
+    base = ModelRef(str(make("mpt", tmp_path, **sizes)), "float32", "cpu").load()
+    method = method_of(name)
+    assert method.refuse_model(method.describe(base)) is None
+    assert logits(method.attach(base)).shape[-1] == base.config.vocab_size

@@ -51,7 +51,7 @@ class LowRank(Protocol):
 
 def has_experts(info: ModelInfo) -> bool:
     """Whether the model is a mixture of experts, by the names of its tensors."""
-    return any(".experts." in name for name in info.shapes)
+    return any(mark in name for name in info.shapes for mark in (".experts.", "_moe."))
 
 
 def adapted_layers(method: LowRank, base: PreTrainedModel, info: ModelInfo) -> dict[str, Layer]:
@@ -84,7 +84,7 @@ def expected_layers(method: LowRank, info: ModelInfo) -> dict[str, Layer] | None
     if not has_experts(info):
         return method.chosen(layers)
     if info.config.get("model_type") not in ADAPTED:
-        return method.chosen(layers) if every else None
+        return None  # their routers are linear layers, or are not
     names = set() if every or isinstance(method.target_modules, str) else method.target_modules
     if not every and (not names or any(name.rsplit(".", 1)[-1] in _REPLACED for name in names)):
         return None
@@ -119,6 +119,13 @@ def _stacked(info: ModelInfo) -> dict[str, Layer]:
 
 def experts_refusal(method: LowRank, info: ModelInfo) -> str | None:
     """Options that PEFT refuses on stacked experts."""
+    names = method.target_modules if isinstance(method.target_modules, list) else []
+    leaves = {name.rsplit(".", 1)[-1] for name in names}
+    if has_experts(info) and info.config.get("model_type") in ADAPTED:
+        for both in ({"gate_proj", "up_proj"}, {"w1", "w3"}):
+            if len(both & leaves) == 1:
+                told = " and ".join(sorted(both))
+                return f"{told} of the experts are one tensor, and PEFT adapts both or neither"
     layers = expected_layers(method, info)
     stacked = layers is not None and any(layer.kind == "experts" for layer in layers.values())
     option = "use_dora" if method.use_dora else "lora_dropout" if method.lora_dropout else None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness.methods._bottleneck_layouts import (
     Placement,
@@ -16,7 +16,7 @@ from harness.methods._bottleneck_layouts import (
 )
 from harness.methods._peft import PeftMethod, task_of, unmatched_targets
 from harness.model_files import ModelInfo
-from harness.model_layers import Layer, attention_heads, targeted
+from harness.model_layers import Layer, attention_heads, readable, targeted
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -59,6 +59,8 @@ class Bottleneck(PeftMethod):
     target_modules: str | list[str] | None = None
     """Names of the projections to adapt instead of `placement`'s, or one regular expression over
     whole names."""
+
+    _readable = field_validator("target_modules")(readable)
 
     def lacks(self) -> dict[str, str]:
         return {"merge": "with an activation inside it an adapter is no sum of weights"}

@@ -18,7 +18,7 @@ from harness.methods._experts import (
 from harness.methods._layers import excluded
 from harness.methods._peft import PeftMethod, task_of, unmatched_targets
 from harness.model_files import ModelInfo
-from harness.model_layers import Layer, targeted
+from harness.model_layers import Layer, readable, targeted
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -73,6 +73,8 @@ class Lora(PeftMethod):
     """Names of modules that train in full beside the adapter, and are saved with it."""
 
     later: ClassVar[frozenset[str]] = frozenset({"exclude_modules", "modules_to_save"})
+
+    _readable = field_validator("target_modules", "exclude_modules")(readable)
 
     @field_validator("init_lora_weights", mode="before")
     @classmethod

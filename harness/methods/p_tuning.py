@@ -9,6 +9,7 @@ from pydantic import Field
 from harness.methods._peft import task_of
 from harness.methods._soft_prompt import SoftPrompt, embedding_width, width
 from harness.model_files import ModelInfo
+from harness.model_layers import attention_heads
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -47,6 +48,7 @@ class PTuning(SoftPrompt):
         return PromptEncoderConfig(
             task_type=task_of(base),
             num_virtual_tokens=self.num_virtual_tokens,
+            num_attention_heads=attention_heads(base.config.to_dict()),
             token_dim=embedding_width(base),
             encoder_reparameterization_type=self.encoder.upper(),
             encoder_hidden_size=self.encoder_hidden_size,

@@ -10,6 +10,7 @@ from harness.methods._peft import task_of
 from harness.methods._soft_prompt import SoftPrompt, depth, key_width
 from harness.model_checks import text_config
 from harness.model_files import ModelInfo
+from harness.model_layers import attention_heads
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -47,7 +48,9 @@ class PrefixTuning(SoftPrompt):
             return "its attention keeps no keys and values but a latent that they are made from"
         if config.get("multi_query") and not config.get("new_decoder_architecture"):
             return "its heads share one key and value, and PEFT makes a prefix for each head"
-        if {"linear_attention", "conv", "mamba"} & set(config.get("layer_types") or ()):
+        kinds = {*(config.get("layer_types") or ()), *(config.get("block_types") or ())}
+        mixed = any(name.startswith("mamba_") for name in config)
+        if mixed or {"linear_attention", "conv", "mamba", "recurrent"} & kinds:
             return "some of its layers have no attention, and so no keys and values to put before"
         return super().refuse_model(info)
 
@@ -68,6 +71,7 @@ class PrefixTuning(SoftPrompt):
         return PrefixTuningConfig(
             task_type=task_of(base),
             num_virtual_tokens=self.num_virtual_tokens,
+            num_attention_heads=attention_heads(base.config.to_dict()),
             prefix_projection=self.projection,
             encoder_hidden_size=self.encoder_hidden_size,
             init_weights="zero" if self.init == "zero" else None,
