@@ -8,6 +8,7 @@ import pytest
 from chat_templates import tokenizer_of, tokenizer_with
 from conftest import Workspace, write_jsonl
 from jinja2.exceptions import TemplateError
+from tokenizers import AddedToken
 
 from harness.data.chat import other_words
 from harness.data.chat_style import end_of_turn_ids
@@ -272,6 +273,44 @@ def test_a_tokenizer_without_places_of_characters_marks_the_same_turns() -> None
     assert found.ids[: found.prompt] == asked_ids(tokenizer, {"messages": TURNS})
     assert encoded(tokenizer, {"text": "abc"}).ids == tokenizer("abc")["input_ids"]
     assert tokenizer.eos_token_id not in asked_ids(tokenizer, {"prompt": "abc"})
+
+
+def test_spaces_among_the_added_tokens_end_no_turn() -> None:
+    """Gemma's vocabulary has line feeds, and tags of HTML, among its added tokens."""
+    tokenizer = tokenizer_of("gemma3")
+    before = encoded(tokenizer, {"messages": TURNS})
+    tokenizer.add_tokens(["\n", "\n\n", "  ", "<h1>"])
+    assert end_of_turn_ids(tokenizer) == {tokenizer.convert_tokens_to_ids("<end_of_turn>")}
+    after = encoded(tokenizer, {"messages": TURNS})
+    for found in (before, after):
+        kept = zip(found.ids, found.trained, strict=True)
+        told = tokenizer.decode([token for token, own in kept if own])
+        assert told == "Ana.<end_of_turn>the<end_of_turn>"
+    assert after.ids[: after.prompt] == asked_ids(tokenizer, {"messages": TURNS})
+
+
+def test_marks_that_swallow_the_line_feed_after_them_are_no_part_of_answers() -> None:
+    """As Phi-3's tokenizer has them."""
+    tokenizer = tokenizer_of("phi3")
+    marks = ("<|user|>", "<|assistant|>", "<|end|>")
+    tokenizer.add_tokens([AddedToken(mark, rstrip=True, special=True) for mark in marks])
+    assert len(tokenizer("<|end|>\n")["input_ids"]) == 1
+    found = encoded(tokenizer, {"messages": TURNS})
+    kept = zip(found.ids, found.trained, strict=True)
+    learnt = tokenizer.convert_ids_to_tokens([token for token, own in kept if own])
+    wanted = [*tokenizer.tokenize("Ana."), "<|end|>", *tokenizer.tokenize("the"), "<|end|>"]
+    assert learnt == wanted
+    assert found.ids[: found.prompt] == asked_ids(tokenizer, {"messages": TURNS})
+
+
+def test_a_template_that_wants_a_system_turn_is_learnt_with_one() -> None:
+    wanted = "{% if messages[0]['role'] != 'system' %}{{ raise_exception('no') }}{% endif %}"
+    tokenizer = tokenizer_with(wanted + CHATML, "</s>")
+    turns = [{"role": "system", "content": "Be kind."}, *CHAT]
+    found = encoded(tokenizer, {"messages": turns})
+    assert tokenizer.decode(found.answer) == "Ana.<|im_end|>"
+    with pytest.raises(TemplateError, match="no"):
+        encoded(tokenizer, {"messages": CHAT})
 
 
 def test_a_row_says_where_its_template_asks_otherwise_than_it_writes() -> None:

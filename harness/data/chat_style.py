@@ -37,6 +37,7 @@ class Style:
 
 
 _STYLES: weakref.WeakKeyDictionary[Any, dict[str, Style]] = weakref.WeakKeyDictionary()
+_SYSTEM: Message = {"role": "system", "content": "x"}
 _USER, _ANSWER = {"role": "user", "content": "x"}, {"role": "assistant", "content": "zz"}
 _CALL = {
     "role": "assistant",
@@ -63,10 +64,14 @@ def style_of(tokenizer: Any) -> Style:
 
 
 def _learnt(tokenizer: Any) -> Style:
-    tokens = _added(tokenizer)
-    last = _tail(tokenizer, [_USER, _ANSWER], 1)
+    tokens, before = _added(tokenizer), list[Message]()
     try:
-        followed = _tail(tokenizer, [_USER, _ANSWER, _USER], 1)
+        last = _tail(tokenizer, [_USER, _ANSWER], 1)
+    except TemplateError:  # some want a system turn
+        before = [_SYSTEM]
+        last = _tail(tokenizer, [*before, _USER, _ANSWER], 2)
+    try:
+        followed = _tail(tokenizer, [*before, _USER, _ANSWER, _USER], len(before) + 1)
     except TemplateError:
         followed = last
     found = list(tokens.finditer(last))
@@ -76,19 +81,20 @@ def _learnt(tokenizer: Any) -> Style:
     if end is None and not closes:  # the token that opens the next turn ends this one
         end = tokens.search(followed)
     ends = end.group() if end else ""
-    style = Style(_asking(tokenizer, tokens), ends, closes, "", tokens)
-    return replace(style, calls=_call_end(tokenizer, style))
+    style = Style(_asking(tokenizer, tokens, before), ends, closes, "", tokens)
+    return replace(style, calls=_call_end(tokenizer, style, before))
 
 
-def _call_end(tokenizer: Any, style: Style) -> str:
+def _call_end(tokenizer: Any, style: Style, before: Sequence[Message]) -> str:
     """The token that ends a turn of tool calls, before their results; "" where templates know none.
 
     It is not always that of other turns: gpt-oss has `<|call|>`, GLM `<|observation|>`.
     """
-    chat: list[Message] = [_USER, _CALL, _TOOL]
+    chat: list[Message] = [*before, _USER, _CALL, _TOOL]
     try:
         text = render(tokenizer, chat)
-        call, result = (span_of(tokenizer, chat, place, text) for place in (1, 2))
+        places = (len(before) + 1, len(before) + 2)
+        call, result = (span_of(tokenizer, chat, place, text) for place in places)
     except TemplateError:
         return ""
     if call is None or result is None or call[1] > result[0]:
@@ -100,9 +106,11 @@ def _call_end(tokenizer: Any, style: Style) -> str:
 
 
 def _added(tokenizer: Any) -> re.Pattern[str]:
-    known = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
-    known += [token for token in tokenizer.all_special_tokens if token not in known]
-    return re.compile("|".join(map(re.escape, known)) or r"(?!)")
+    """Finds marks: added tokens but those of nothing but spaces, which some vocabularies (Gemma's,
+    Phi's) have among them."""
+    added = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
+    marks = sorted((token for token in added if token.strip(" ▁\n\t\r")), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, marks)) or r"(?!)")
 
 
 def _tail(tokenizer: Any, messages: Sequence[Message], place: int) -> str:
@@ -117,9 +125,9 @@ def _tail(tokenizer: Any, messages: Sequence[Message], place: int) -> str:
     return text[span[1] : after[0] if after else None]
 
 
-def _asking(tokenizer: Any, tokens: re.Pattern[str]) -> str:
-    text = render(tokenizer, [_USER], add_generation_prompt=True)
-    bare = render(tokenizer, [_USER])
+def _asking(tokenizer: Any, tokens: re.Pattern[str], before: Sequence[Message]) -> str:
+    text = render(tokenizer, [*before, _USER], add_generation_prompt=True)
+    bare = render(tokenizer, [*before, _USER])
     if text.startswith(bare):
         return text[len(bare) :]
     start = next((i for i, (a, b) in enumerate(zip(text, bare, strict=False)) if a != b), 0)

@@ -126,7 +126,8 @@ def template_row(row: Row) -> dict[str, Any]:
 
 
 def _marks(tokenizer: Any) -> set[int]:
-    return {*tokenizer.get_added_vocab().values(), *tokenizer.all_special_ids}
+    added = tokenizer.get_added_vocab().items()
+    return {i for token, i in added if token.strip()} | set(tokenizer.all_special_ids)
 
 
 def _letters(text: str) -> str:
