@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Workspace
+from conftest import SFT, Workspace
 from test_methods import make
+from test_precision import METHODS, in_bfloat16, one_training
 
 from harness.adapters import BASE, load_several
 from harness.inference.generate import generate
 from harness.locate import package_suites
 from harness.model_files import ModelRef
+from harness.objectives._movement import ELEMENTS
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
@@ -79,26 +81,28 @@ def test_qlora_has_the_gradient_of_its_dequantised_base_in_bfloat16() -> None:
     assert all(good for good, _ in method.proofs(model).values()), method.proofs(model)
 
 
-def test_two_steps_in_bfloat16_pass_every_audit(workspace: Workspace) -> None:
-    methods = ["full", "lora", "bottleneck", "prompt_tuning"]
-    if importlib.util.find_spec("bitsandbytes") is not None:
-        methods.append("qlora")
-    objective = {"max_steps": 2, "per_device_train_batch_size": 4, "max_length": 64,
-                 "learning_rate": 1e-2}  # fmt: skip
-    workspace.write(
-        models={"pocket": {"path": str(POCKET), "dtype": "bfloat16"}},
-        matrix={"method": methods, "objective": [{"sft": objective}]},
-        scorers=["exact_match"],
-        executor={"local": {"device_class": DEVICE}},
-    )
-    outcome = workspace.run(only="*-sft")
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_passes_its_audits_in_bfloat16_at_usual_rates(
+    aligned: Workspace, method: str
+) -> None:
+    in_bfloat16(aligned, POCKET, method)
+    aligned.write(executor={"local": {"device_class": DEVICE}})
+    outcome = aligned.run()
     assert not outcome.failed, [r.error for r in outcome.failed]
-    trained = [r for r in outcome.records.values() if r.kind == "train"]
-    assert len(trained) == len(methods)
-    for record in trained:
-        assert record.metrics["steps"] == 2
+    for record in (r for r in outcome.records.values() if r.kind == "train"):
+        (check,) = [c for c in record.metrics["audit"] if c["check"] == ELEMENTS]
+        assert check["status"] == "passed", check
         if DEVICE == "cuda":
             assert record.cost["peak_memory"]["device_bytes"] > record.cost["state"]["weights"]
+
+
+def test_full_fine_tuning_in_float16_scales_its_loss(workspace: Workspace) -> None:
+    if DEVICE == "cpu":
+        pytest.skip("float16 is trained on a GPU alone")
+    one_training(workspace, POCKET, "full", {**SFT, "learning_rate": 1e-5}, "float16")
+    workspace.write(executor={"local": {"device_class": DEVICE}})
+    outcome = workspace.run(only="full-sft")
+    assert not outcome.failed, [r.error for r in outcome.failed]
 
 
 def test_answers_do_not_depend_on_the_batch() -> None:
