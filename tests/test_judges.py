@@ -200,9 +200,9 @@ def test_a_plain_answer_is_rewarded_with_the_space_it_began_with(tiny_model: Pat
     said = Prediction("1", "1", "", row["prompt"], "Orla", (), finish="eos", raw=" Orla \n")
     ends = frozenset([tokenizer.eos_token_id])
     trained, _ = encode(tokenizer, row)
-    assert answered_ids(tokenizer, row, _written(row, said), ends, cut=False) == trained
+    assert answered_ids(tokenizer, row, _written(tokenizer, row, said), ends, cut=False) == trained
     chat = {**KEYS, "prompt": [{"role": "user", "content": "The town?"}]}
-    assert _written(chat, said) == "Orla"
+    assert _written(tokenizer, chat, said) == "Orla"
 
 
 def rewarder(tiny_model: Path, dtype: str, context: int = 256) -> tuple[Any, Any]:

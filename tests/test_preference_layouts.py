@@ -225,7 +225,7 @@ def test_weights_without_dimensions_and_dimensions_without_weights_are_refused(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [({"scale": [7, 1]}, "the least score"), ({"weights": {"a": 0}}, "not all of them 0"),
-     ({"weights": {"a": float("inf")}}, "are numbers")],
+     ({"weights": {"a": float("inf")}}, "finite number")],
 )  # fmt: skip
 def test_scales_and_weights_that_cannot_be_meant_are_refused(
     fields: dict[str, Any], words: str
