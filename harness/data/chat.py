@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2.exceptions import TemplateError
 
 Message = Mapping[str, Any]
 Span = tuple[int, int]
+Written = TypeVar("Written")
 """First character, and the one after the last."""
 _MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
@@ -49,19 +50,32 @@ def _apply(
     messages = [{k: v for k, v in message.items() if k != "weight"} for message in messages]
     # A template may concatenate a token that the tokenizer does not have.
     missing = {name: "" for name in _SPECIAL if getattr(tokenizer, name, None) is None}
+
+    def write(form: list[Message]) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                form, tokenize=False, add_generation_prompt=asks, **{**missing, **options}
+            )
+        )
+
+    return _in_some_form(messages, write)
+
+
+def _in_some_form(
+    messages: Sequence[Message], write: Callable[[list[Message]], Written]
+) -> Written:
+    """What `write` makes of the chat, with its tool calls' arguments in the first form that the
+    template takes: as they are given, as JSON, or as a mapping.
+
+    Raises:
+        TemplateError: it takes none of them; with the words about the first.
+    """
     failure: Exception | None = None
     for form in (messages, _arguments_as(messages, json.dumps), _arguments_as(messages, _loaded)):
         if failure is not None and form == list(messages):
             continue
         try:
-            return str(
-                tokenizer.apply_chat_template(
-                    list(form),
-                    tokenize=False,
-                    add_generation_prompt=asks,
-                    **{**missing, **options},
-                )
-            )
+            return write(list(form))
         except TemplateError as error:
             failure = failure or error
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
@@ -118,14 +132,18 @@ def marked(
 
     options = {**dict.fromkeys(_SPECIAL, ""), **tokenizer.special_tokens_map}
     chat = [{k: v for k, v in message.items() if v is not None} for message in messages]
-    _, spans = render_jinja_template(
-        [chat],
-        chat_template=template,
-        return_assistant_tokens_mask=True,
-        add_generation_prompt=asks,
-        **{**options, **template_options(tokenizer, given)},
-    )
-    return [tuple(span) for span in spans[0]]
+
+    def write(form: list[Message]) -> list[Span]:
+        _, spans = render_jinja_template(
+            [form],
+            chat_template=template,
+            return_assistant_tokens_mask=True,
+            add_generation_prompt=asks,
+            **{**options, **template_options(tokenizer, given)},
+        )
+        return [tuple(span) for span in spans[0]]
+
+    return _in_some_form(chat, write)
 
 
 def other_words(message: Message) -> dict[str, Any]:

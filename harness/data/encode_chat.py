@@ -158,17 +158,19 @@ def _turn(
     if own is None:
         raise TemplateError(f"the chat template leaves out turn {place + 1}, of the assistant")
     _require_calls(tokenizer, messages, place, text, asks, given)
-    limit = len(text)
-    if messages[place].get("tool_calls") and place + 1 < len(messages):
-        after = span(place + 1)
-        limit = after[0] if after is not None and after[0] >= own[1] else limit
     start = begins
     if start is None and not style.asks and place:  # Llama 2 and Mistral write no header
         prompt = chat.render(tokenizer, messages[:place], add_generation_prompt=True, given=given)
         start = len(prompt) if text.startswith(prompt) and len(prompt) <= own[0] else None
     if start is None:
         start = chat_style.turn_start(style, text, before, own[0])
-    return start, own[1], chat_style.turn_end(style, text[:limit], start, own[1])
+    stop = chat_style.turn_end(style, text, start, own[1])
+    if place + 1 < len(messages) and text[own[1] : stop].strip() not in ("", style.ends):
+        # An end that stands further off may be that of another turn, which ends otherwise.
+        after = span(place + 1)
+        if after is not None and after[0] >= own[1]:
+            stop = chat_style.turn_end(style, text[: after[0]], start, own[1])
+    return start, own[1], stop
 
 
 def _require_calls(

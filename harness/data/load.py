@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.data.cells import Unusable, content, without_nan
 from harness.data.layouts import detect, normal
-from harness.data.messages import with_roles
+from harness.data.messages import TEMPLATE_COLUMNS, with_roles
 from harness.data.preferences import OPTIONAL, Reading, best, gathered
 from harness.data.read import read
 from harness.data.render import layout_of
@@ -275,7 +275,10 @@ def _mapped(row: Row, formats: Mapping[str, str], where: str) -> Row:
                     raise Unusable(f"no `{name}`")
                 parts.append(row[name])
         made[column] = parts[0] if len(parts) == 1 else "".join(str(part) for part in parts)
-    return {**{name: row[name] for name in _KEPT if name in row}, **made}
+    kept = _KEPT
+    if any(isinstance(value, list) for value in made.values()):  # a chat keeps its tools
+        kept += TEMPLATE_COLUMNS
+    return {**{name: row[name] for name in kept if name in row}, **made}
 
 
 def refuse_doubles(rows: Sequence[Row], where: str) -> None:

@@ -27,6 +27,8 @@ ROLES = {name: role for role, names in _NAMES.items() for name in names}
 _CALLS = ("function_call", "tool_call")
 """Who speaks in a message of sharegpt that is nothing but a call, written as JSON."""
 _KEPT = ("name", "tool_call_id", "reasoning_content", "reasoning", "thinking")
+TEMPLATE_COLUMNS = ("tools", "functions", "documents", "chat_template_kwargs")
+"""Columns of a row that its chat template reads beside the turns."""
 _SHOWN = 30
 """Characters of a role that a message about it quotes."""
 
@@ -77,6 +79,8 @@ def template_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     tools = _parsed(row.get("tools"), "tools")
     if not tools and row.get("functions"):  # as OpenAI wrote them before there were tools
         own = _parsed(row["functions"], "functions")
+        if not _is_table(own):
+            raise Unusable("`functions` is no list of functions")
         tools = [{"type": "function", "function": function} for function in own]
     if tools:
         if not _is_table(tools):

@@ -112,7 +112,20 @@ def _tsv(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
 def _parquet(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
     import pyarrow.parquet
 
-    yield from pyarrow.parquet.read_table(path).to_pylist()
+    for row in pyarrow.parquet.read_table(path).to_pylist():
+        yield _without_fillers(row)
+
+
+def _without_fillers(row: Row) -> Row:
+    """The row without the empty keys that a table of columns gives its nested mappings: each call
+    of a tool would have the arguments of all others, as null."""
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: whole(inner) for key, inner in value.items() if inner is not None}
+        return [whole(item) for item in value] if isinstance(value, list) else value
+
+    return {column: whole(value) for column, value in row.items()}
 
 
 def _text(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
@@ -161,7 +174,7 @@ def _from_hub(config: Mapping[str, Any], source: str, where: str) -> Iterator[Ro
             where=where,
             fix=_where_to_put(source, config),
         ) from error
-    yield from (dict(row) for row in rows)
+    yield from (_without_fillers(dict(row)) for row in rows)
 
 
 def _cached(source: str, revision: str | None) -> Path | None:

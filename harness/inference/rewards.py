@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.data.encode import Encoded
+from harness.data.encode import Encoded, answered_text
 from harness.data.render import GIVEN, encoded
 from harness.errors import StageFailed
 from harness.inference.batches import budget_batches, padded
@@ -32,8 +32,10 @@ def answered_ids(
 
 def _answered(tokenizer: Any, row: Mapping[str, Any], text: str) -> Encoded:
     asked = row["messages"][:-1] if "messages" in row else row["prompt"]
+    if isinstance(asked, str):  # an answer that ended at once is an answer too
+        return answered_text(tokenizer, asked, text)
     given = {name: row[name] for name in GIVEN if row.get(name)}
-    answer = text if isinstance(asked, str) else [{"role": "assistant", "content": text}]
+    answer = [{"role": "assistant", "content": text}]
     return encoded(tokenizer, {"prompt": asked, **given, "completion": answer})
 
 
