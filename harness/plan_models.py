@@ -36,6 +36,11 @@ def require_trainable(variant: Variant, sources: Sources) -> None:
     for made in all_trainings(variant):
         name = made.variant.model
         reason = made.method.refuse_model(sources.model(name))
+        if not made.objective.trains_adapted_head and made.method.adapts_head(sources.model(name)):
+            reason = (
+                f"TRL's trainer of {made.objective.name} reads the head's weight past an adapter on"
+                " it; leave the head out of target_modules, or train it whole with modules_to_save"
+            )
         if reason is not None:
             raise ModelError(
                 f"method '{made.method.name}' cannot train model '{name}': {reason}",

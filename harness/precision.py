@@ -65,6 +65,14 @@ def autocast(dtype: str, device: str) -> Any:
     return contextlib.nullcontext()
 
 
+def autocast_of(model: Any) -> Any:
+    """As `autocast`, for what a model is: it may hold float32 weights that train amid frozen ones
+    of a shorter format."""
+    short = [p.dtype for p in model.parameters() if is_short(p.dtype)]
+    device = next(model.parameters()).device.type
+    return autocast(str(short[0]).removeprefix("torch.") if short else "float32", device)
+
+
 def in_float32(head: Any) -> Any:
     """The linear layer, from now on computing in float32, whatever its weights and its input are.
 

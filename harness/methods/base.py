@@ -161,6 +161,10 @@ class Method(Component):
         shapes = {name: tuple(p.shape) for name, p in base.named_parameters()}
         return ModelInfo("", None, {}, base.config.to_dict(), shapes, modules=loaded_layers(base))
 
+    def adapts_head(self, info: ModelInfo) -> bool:
+        """Whether it puts an adapter on the language model's head."""
+        return False
+
     def refuse_model(self, info: ModelInfo) -> str | None:
         """Why it cannot train this model, with what to do; None where it can, or may."""
         return None

@@ -20,6 +20,8 @@ from harness.methods._peft import PeftMethod, task_of, unmatched_targets
 from harness.model_files import ModelInfo
 from harness.model_layers import Layer, readable, targeted
 
+_HEADS = ("lm_head", "embed_out")
+
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
@@ -150,6 +152,9 @@ class Lora(PeftMethod):
             if not any(saved_in_full(tensor, [name]) for tensor in tensors):
                 return unmatched_targets("modules_to_save", [name], layers)
         return experts_refusal(self, info)
+
+    def adapts_head(self, info: ModelInfo) -> bool:
+        return any(name.split(".")[-1] in _HEADS for name in self._targets(info) or ())
 
     def remarks(self, info: ModelInfo) -> tuple[str, ...]:
         return experts_remarks(self, info)

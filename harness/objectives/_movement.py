@@ -148,5 +148,8 @@ def elements(
     if rounded:
         return {"check": name, "status": "skipped", "detail": f"{detail}; the suite asks for it"}
     kind = str(state[least or next(iter(state))].dtype).removeprefix("torch.")
-    detail += f"; the weights are {kind}: train float32 weights, or raise the learning rate"
+    fix = "raise the learning rate, or look at which step was kept"
+    if kind != "float32":
+        fix = "train float32 weights, or raise the learning rate"
+    detail += f"; the weights are {kind}: {fix}"
     return {"check": name, "status": "failed", "detail": detail}

@@ -24,6 +24,7 @@ class Online(TrainerObjective):
     """Fields of an objective that samples `num_generations` answers to each prompt."""
 
     impl = "harness.objectives._online_trainer:train"
+    trains_adapted_head = False
     batches = "harness.objectives._shown:prompts"
     marked = ""
     layouts = ("prompt", "prompt_completion", "messages", "preference", "ranked", "unpaired")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from harness.errors import StageFailed
+from harness.precision import autocast_of
 
 CHECK = "packed documents do not see one another"
 _TOKENS = 64
@@ -101,7 +102,8 @@ def _second(
         for name, value in batch.items()
         if name not in ("labels", "tokens")
     }
-    logits: torch.Tensor = model(**inputs, use_cache=False).logits
+    with autocast_of(model):  # as in the training
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits
     return logits[:, -len(second) :].float().cpu()
 
 

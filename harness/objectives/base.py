@@ -137,6 +137,9 @@ class Objective(Component):
     """The objective that its recipe trains before it, and whose checkpoint it goes on from."""
     beside: ClassVar[tuple[str, ...]] = ()
     """Objectives whose models it needs beside its own: each a stage of its own."""
+    trains_adapted_head: ClassVar[bool] = True
+    """Whether an adapter on the head is trained: some of TRL's trainers read the head's weight past
+    it, and refuse such a model."""
     keeps_reference: ClassVar[bool] = False
     """Whether it is given the starting policy (TRL's trainers keep a copy of it themselves)."""
     reference: ClassVar[str | None] = None

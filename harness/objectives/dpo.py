@@ -29,6 +29,7 @@ class Dpo(TrainerObjective):
 
     VERSION = 3
     impl = "harness.objectives._dpo:train"
+    trains_adapted_head = False
     batches = "harness.objectives._dpo:batches"
     reference = "harness.objectives._dpo:reference"
     trainer_config = "trl.trainer.dpo_config:DPOConfig"

@@ -23,6 +23,7 @@ class Kto(TrainerObjective):
     # TRL takes all of them as given or none.
     VERSION = 2
     impl = "harness.objectives._kto:train"
+    trains_adapted_head = False
     batches = "harness.objectives._kto:batches"
     trainer_config = "trl.trainer.kto_config:KTOConfig"
     paper = "arXiv:2402.01306"
