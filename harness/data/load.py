@@ -275,7 +275,7 @@ def _mapped(row: Row, formats: Mapping[str, str], where: str) -> Row:
                     raise Unusable(f"no `{name}`")
                 parts.append(row[name])
         made[column] = parts[0] if len(parts) == 1 else "".join(str(part) for part in parts)
-    kept = _KEPT
+    kept: tuple[str, ...] = _KEPT
     if any(isinstance(value, list) for value in made.values()):  # a chat keeps its tools
         kept += TEMPLATE_COLUMNS
     return {**{name: row[name] for name in kept if name in row}, **made}
