@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # it may have to train the demo first
 @pytest.mark.parametrize("use", ["few-shot", "zero-shot"])
 def test_sft_beats_the_base_at_its_best_honest_use(use: str) -> None:
     suite = str(ROOT / "suites" / "pocket" / "demo.yaml")
