@@ -45,8 +45,10 @@ def test_the_hub_suite_trains_every_method_on_a_real_model_in_bfloat16(
     del tasks["split"]
     tasks |= {"train": {"rows": [0, 12]}, "test": {"rows": [12, 14]}}
     shown = [next(iter(m)) if isinstance(m, dict) else m for m in tree["matrix"]["method"]]
-    # bitfit comes with the tests, as a plugin.
-    others = [method for method in component.names("method") if method not in [*shown, "bitfit"]]
+    # bitfit comes with the tests, as a plugin. Two steps of (IA)3 at this rate change nothing in
+    # bfloat16, and its audit says so; tests/test_precision.py trains it.
+    left_out = [*shown, "bitfit", "ia3"]
+    others = [method for method in component.names("method") if method not in left_out]
     tree["matrix"]["method"] += others
     (objective,) = tree["matrix"]["objective"]
     objective["sft"] |= FEW
