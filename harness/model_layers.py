@@ -14,7 +14,8 @@ Targets = str | list[str]
 _EXPERT = re.compile(r"\.experts\.\d+\.")
 _ROUTERS = (".gate", ".router")
 _EMBEDDINGS = ("embed", "wte", "wpe")
-_HEADS = ("lm_head", "embed_out", "score")
+HEADS = ("lm_head", "embed_out", "score")
+"""Names of output projections, which no method quantises and `all-linear` leaves out."""
 _RENAMED = {"embed_out": "lm_head"}
 """transformers 5 calls the head of GPT-NeoX otherwise than its files do."""
 _TRANSPOSED = ("gpt2", "openai-gpt")
@@ -57,7 +58,7 @@ def layers_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Layer]:
         if mixture and name.endswith(_ROUTERS):
             continue
         embeds = any(mark in name for mark in _EMBEDDINGS) and name not in _RENAMED
-        head = any(part in _HEADS for part in name.split("."))
+        head = any(part in HEADS for part in name.split("."))
         turned = embeds or text_config(config).get("model_type") in _TRANSPOSED
         d_out, d_in = reversed(shape) if turned and not head else shape
         kind: Any = "embedding" if embeds else "head" if head else "linear"

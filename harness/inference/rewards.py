@@ -10,7 +10,7 @@ from harness.data.render import GIVEN, encoded
 from harness.errors import StageFailed
 from harness.inference.batches import budget_batches, padded
 from harness.inference.context import context_of
-from harness.precision import autocast, is_short
+from harness.precision import autocast_of
 
 
 def answered_ids(
@@ -81,7 +81,7 @@ def rewards(
     for batch in budget_batches([len(sequences[i]) for i in fits], batch_tokens):
         places = [fits[i] for i in batch]
         ids, mask = padded([sequences[i] for i in places], config.pad_token_id)
-        with torch.inference_mode(), _precision(model):
+        with torch.inference_mode(), autocast_of(model):
             out = model(
                 input_ids=ids.to(model.device), attention_mask=mask.to(model.device),
                 use_cache=False,
@@ -115,9 +115,3 @@ def require_all(
             fix=fix,
         )
     return [value for value in found if value is not None]
-
-
-def _precision(model: Any) -> Any:
-    short = {str(p.dtype) for p in model.parameters() if is_short(p.dtype)}
-    dtype = short.pop().removeprefix("torch.") if short else "float32"
-    return autocast(dtype, model.device.type)

@@ -20,8 +20,6 @@ from harness.methods._peft import PeftMethod, task_of, unmatched_targets
 from harness.model_files import ModelInfo
 from harness.model_layers import Layer, readable, targeted
 
-_HEADS = ("lm_head", "embed_out")
-
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
@@ -154,7 +152,8 @@ class Lora(PeftMethod):
         return experts_refusal(self, info)
 
     def adapts_head(self, info: ModelInfo) -> bool:
-        return any(name.split(".")[-1] in _HEADS for name in self._targets(info) or ())
+        targets = self._targets(info) or {}
+        return any(layer.kind == "head" for layer in targets.values())
 
     def remarks(self, info: ModelInfo) -> tuple[str, ...]:
         return experts_remarks(self, info)

@@ -13,12 +13,11 @@ from harness.methods._layers import beside_text
 from harness.methods.base import BYTES, Head
 from harness.methods.lora import STATE_SPACE, Lora
 from harness.model_files import ModelInfo, ModelRef
+from harness.model_layers import HEADS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_WHOLE = ("lm_head", "embed_out", "score")
-"""Heads stay whole."""
 _OWN_LINEAR = ("falcon",)
 """Model types whose layers are of a subclass of torch's Linear; others are found by an audit."""
 _BLOCK, _SUPERBLOCK = 64, 256
@@ -60,7 +59,7 @@ class Qlora(Lora):
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, ref.dtype),
-            llm_int8_skip_modules=list(_WHOLE),
+            llm_int8_skip_modules=list(HEADS),
         )
         base = ref.load(head, quantization)
         keep_gradients(base)
@@ -180,7 +179,7 @@ def unquantised(model: Any) -> list[str]:
         and not isinstance(module, Linear4bit)
         and "lora_" not in name
         and not f"{name}.".startswith(outside)
-        and not any(part in _WHOLE for part in name.split("."))
+        and not any(part in HEADS for part in name.split("."))
     ]
 
 
