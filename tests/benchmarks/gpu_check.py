@@ -68,12 +68,13 @@ def main() -> int:
     parser.add_argument("--suite", type=Path, default=ROOT / "suites" / "pocket" / "gpu.yaml")
     parser.add_argument("--set", action="append", default=[], help="as of harness run")
     parser.add_argument("--cpu", action="store_true", help="try the command itself, on the CPU")
+    parser.add_argument("--no-tests", action="store_true", help="the suite alone")
     options = parser.parse_args()
     name = "cpu" if options.cpu else device_name()
     if name is None:
         print("this machine shows no GPU: nothing was measured", file=sys.stderr)
         return NO_GPU
-    if not options.cpu:
+    if not (options.cpu or options.no_tests):
         tests = subprocess.run([sys.executable, "-m", "pytest", "-m", "gpu"], cwd=ROOT, check=False)
         if tests.returncode not in (0, 5):  # 5: no test is marked so
             return tests.returncode
