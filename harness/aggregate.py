@@ -57,6 +57,13 @@ def _perplexity(sums: Sums) -> np.ndarray:
     return np.exp(sums["nll"] / sums["tokens"])
 
 
+def _bits_per_byte(sums: Sums) -> np.ndarray:
+    """Nats over ln 2, a byte of UTF-8."""
+    import numpy as np
+
+    return np.asarray(_over(sums["nll"], sums["bytes"]) / np.log(2))
+
+
 def _per_token(sums: Sums) -> np.ndarray:
     """A sum over tokens per token; 0 where no token was scored."""
     return _over(sums["total"], sums["tokens"])
@@ -209,6 +216,7 @@ AGGREGATES: dict[str, Aggregate] = {
     for a in (
         Aggregate("mean", ("value",), _mean),
         Aggregate("perplexity", ("nll", "tokens"), _perplexity),
+        Aggregate("bits_per_byte", ("nll", "bytes"), _bits_per_byte),
         Aggregate("per_token", ("total", "tokens"), _per_token),
         Aggregate("ratio", ("numerator", "denominator"), _ratio),
         *_bleu_variants(),

@@ -140,7 +140,10 @@ def _against(row: Row, own: Mapping[int, Drawn], base: Mapping[int, Drawn]) -> R
     if first.judge != other.judge:
         return replace(row, verdict="incomparable", note="not by the same reward model")
     if not _same_tokens(first, other):
-        return replace(row, verdict="incomparable", note="not the same tokens: another tokenizer")
+        return replace(
+            row, verdict="incomparable",
+            note="not the same tokens: another tokenizer (bits_per_byte compares these)",
+        )  # fmt: skip
     paired = len(base) > 1 and own.keys() <= base.keys()
     base_point = sum(run.point for run in base.values()) / len(base)
     base_draws = sum(run.draws for run in base.values()) / len(base)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.data.cells import said
 from harness.data.chat import render, template_options
 from harness.data.encode import (
     Encoded,
@@ -189,6 +190,15 @@ def answer(row: Row) -> str:
     best, nothing where there is none."""
     value = _answered(row)
     return value if isinstance(value, str) else str(value[-1].get("content") or "") if value else ""
+
+
+def scored_bytes(row: Row) -> int:
+    """UTF-8 bytes of what a row's likelihood is about (see `encode`): its text, or its answer."""
+    value = row["text"] if "text" in row else _answered(row) or ""
+    if isinstance(value, str):
+        return len(value.encode())
+    turns = value[-1:] if "messages" in row else value
+    return sum(len(said(turn).encode()) for turn in turns)
 
 
 def asked_ids(tokenizer: Any, row: Row) -> list[int]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.data.encode import bare_ids
 from harness.data.render import encode, require_rows
-from harness.errors import StageFailed
+from harness.errors import ModelError, StageFailed
 from harness.inference.batches import budget_batches, pad_token
 from harness.inference.context import context_of
 from harness.inference.positions import logits_at
@@ -30,17 +31,27 @@ def log_likelihoods(
     stride: int,
     batch_tokens: int,
     progress: Callable[[int, int, str], None],
+    *,
+    every_token: bool = False,
 ) -> list[dict[str, Any]]:
     """Negative log-likelihood (nats) and count of each row's scored tokens, in the rows' order.
 
     The first token of a sequence has no probability and is not counted.
+
+    Args:
+        every_token: put the token that begins sequences (else the one that ends them) before texts,
+            so that each of their tokens has one, as lm-eval's loglikelihood_rolling does.
+
+    Raises:
+        ModelError: `every_token`, and the tokenizer has neither.
     """
 
     def measure(batch: list[Window]) -> list[tuple[float, int]]:
         return _score(model, tokenizer, batch)
 
+    written = _after_prefix if every_token else encode
     found = _over_windows(
-        model, tokenizer, rows, max_length, stride, batch_tokens, progress, measure
+        model, tokenizer, rows, max_length, stride, batch_tokens, progress, measure, written
     )
     return [{**keys, "nll": nll, "tokens": float(count)} for keys, nll, count in found]
 
@@ -84,15 +95,19 @@ def _over_windows(
     batch_tokens: int,
     progress: Callable[[int, int, str], None],
     measure: Callable[[list[Window]], list[tuple[float, int]]],
+    written: Callable[[Any, Mapping[str, Any]], tuple[list[int], int]] = encode,
 ) -> Iterator[tuple[dict[str, Any], float, int]]:
-    """Each row's keys with what `measure` gave its windows, summed, and the tokens counted."""
+    """Each row's keys with what `measure` gave its windows, summed, and the tokens counted.
+
+    Args:
+        written: (tokenizer, row) -> its tokens, and which of them is the first to be scored.
+    """
     require_rows(rows)
-    context = context_of(model)
-    limit = max_length if context is None else min(max_length, context)
+    limit, step = window_of(context_of(model), max_length, stride)
     windows: list[Window] = []
     for index, row in enumerate(rows):
-        ids, start = encode(tokenizer, row)
-        windows += _windows(index, ids, start, limit, min(stride, limit))
+        ids, start = written(tokenizer, row)
+        windows += _windows(index, ids, start, limit, step)
     totals, counts = [0.0] * len(rows), [0] * len(rows)
     finished = 0
     for chosen in budget_batches([len(window.ids) for window in windows], batch_tokens):
@@ -106,6 +121,31 @@ def _over_windows(
         yield {
             "example_id": row["id"], "cluster": row["cluster"], "group": row["group"],
         }, total, count  # fmt: skip
+
+
+def window_of(context: int | None, max_length: int, stride: int) -> tuple[int, int]:
+    """The window that is really used, and the step it moves by.
+
+    A model's context that cuts the window cuts the step by the same share: a step of half a window
+    stays one, and every token keeps that share of a window before it.
+    """
+    limit = max_length if context is None else min(max_length, context)
+    return limit, max(1, stride * limit // max_length)
+
+
+def _after_prefix(tokenizer: Any, row: Mapping[str, Any]) -> tuple[list[int], int]:
+    """A row's tokens, of a text after a token that is not the text's own."""
+    if "text" not in row:
+        return encode(tokenizer, row)
+    prefix = tokenizer.bos_token_id
+    prefix = tokenizer.eos_token_id if prefix is None else prefix
+    if prefix is None:
+        raise ModelError(
+            "the tokenizer has no token that begins or ends a sequence, so that a text's first"
+            " token has no likelihood",
+            fix="score rows of prompt and completion, or use `perplexity`",
+        )
+    return [prefix, *bare_ids(tokenizer, row["text"])], 1
 
 
 def _windows(row: int, ids: list[int], start: int, limit: int, stride: int) -> Iterator[Window]:

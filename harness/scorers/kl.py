@@ -8,10 +8,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from harness.inference.likelihood import divergences
-from harness.scorers.base import START, Metric, ModelJob, ModelScorer
+from harness.scorers._windows import WindowScorer
+from harness.scorers.base import START, Metric, ModelJob
 
 
-class Kl(ModelScorer):
+class Kl(WindowScorer):
     """Kullback-Leibler divergence (Kullback & Leibler, 1951, doi:10.1214/aoms/1177729694) of the
     next token's distributions, of the variant's and its base's (`to: base`) or its start's, the
     checkpoint that its last stage went on from (`to: start`), in nats a token.
@@ -36,7 +37,7 @@ class Kl(ModelScorer):
     measured once. Of a checkpoint trained elsewhere no start is known, and none is measured.
     """
 
-    VERSION = 3
+    VERSION = 4
     needs_base = True
     metrics = {"kl": Metric("per_token", False, {"total": "kl", "tokens": "tokens"})}
 
@@ -46,10 +47,6 @@ class Kl(ModelScorer):
     direction: Literal["from_base", "to_base"] = "from_base"
     """`from_base` is KL(base || variant), `to_base` is KL(variant || base), wherever `to` points:
     with `to: start`, the start stands in the base's place."""
-    max_length: int = Field(1024, gt=1)
-    """Tokens of a window; cut to the model's context."""
-    stride: int = Field(512, gt=0)
-    """Tokens by which a window moves."""
     batch_tokens: int = Field(4096, gt=0)
     """Tokens of a batch, padding included; two models' logits are held for them."""
 
@@ -60,14 +57,6 @@ class Kl(ModelScorer):
         if isinstance(value, Mapping) and value.get("label") is None:
             return {**value, "label": f"kl_to_{value.get('to', 'base')}"}
         return value
-
-    @model_validator(mode="after")
-    def _windows_overlap(self) -> Kl:
-        if self.stride > self.max_length:
-            raise ValueError(
-                f"stride {self.stride} would skip tokens (max_length {self.max_length})"
-            )
-        return self
 
     def identity(self) -> dict[str, Any]:
         # What it is measured against is an input of the stage: without one, the base.

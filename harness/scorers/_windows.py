@@ -1,0 +1,32 @@
+"""What scorers that read long texts in windows share."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from harness.scorers.base import ModelScorer
+
+
+class WindowScorer(ModelScorer):
+    """Reads rows that are longer than a window in several, each token counted once."""
+
+    max_length: int = Field(1024, gt=1)
+    """Tokens of a window; cut to the model's context."""
+    stride: int = Field(512, gt=0)
+    """Tokens by which a window moves; where the model's context cuts the window, cut by the same
+    share (512 of 1024 is 256 of 512)."""
+    batch_tokens: int = Field(8192, gt=0)
+    """Tokens of a batch, padding included."""
+
+    @model_validator(mode="after")
+    def _windows_overlap(self) -> Self:
+        if self.stride > self.max_length:
+            raise ValueError(
+                f"stride {self.stride} would skip tokens (max_length {self.max_length})"
+            )
+        return self
+
+    def shows(self) -> str:
+        return "language"
