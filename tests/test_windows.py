@@ -99,7 +99,7 @@ def bits(rows: list[dict[str, Any]]) -> float:
 
 def test_bits_per_byte_is_lm_evals(loaded: tuple[Any, Any]) -> None:
     """Of texts: total nats / ln 2 / UTF-8 bytes, after the token that ends texts (no BOS here)."""
-    model, tokenizer = loaded
+    _, tokenizer = loaded
     texts = ["a short text", "Grüße, 世界 🙂", "x"]
     found = score(BitsPerByte(), loaded, *({"text": text} for text in texts))
     nats = [
