@@ -29,11 +29,12 @@ def word_f1(answer: str, reference: str) -> float:
 
 
 def extract(text: str, pattern: str | None) -> str:
-    """The last match of `pattern` (its first group, if it has one), else the whole text."""
+    """The last match of `pattern` (its first group that took part, if it has groups), else the
+    whole text."""
     if pattern is None:
         return text
     found = list(re.finditer(pattern, text))
     if not found:
         return text
     last = found[-1]
-    return last.group(1) if last.re.groups else last.group(0)
+    return next((group for group in last.groups() if group is not None), last.group(0))

@@ -9,20 +9,30 @@ from pydantic import field_validator
 from harness.scorers._normalise import extract, normalise
 from harness.scorers.base import Metric, Prediction, Scorer
 
+GSM8K = r"(?s)\A.*?####\s*(\S+)"
+"""What stands after the first `####`, up to white space."""
+_NUMBER = re.compile(r"-?[0-9.,]+")
+
 
 class ExactMatch(Scorer):
     r"""1 where the answer equals one of the references, else 0.
 
     Where `answer_pattern` matches in a reference, only what it captures is compared, so that worked
-    solutions ending in `#### n` are judged by n (Cobbe et al., 2021, arXiv:2110.14168). An answer
-    without the pattern is then wrong.
+    solutions with `#### n` are judged by n, as the code of GSM8K does (Cobbe et al., 2021,
+    arXiv:2110.14168; github.com/openai/grade-school-math): by what follows the first `####`, a
+    number without its commas and what clings to its end (18% is 18). An answer without the pattern
+    is then wrong.
+
+    Numbers are compared as they are written: 18.0 is not 18, nor are $18 and 36/2. Where a
+    reference is no number, such as 3/4, all of what is captured counts.
     """
 
-    VERSION = 2
+    VERSION = 3
     metrics = {"exact_match": Metric()}
 
-    answer_pattern: str | None = r"####\s*(\S+)"
-    """Regular expression of the final answer; null compares whole answers."""
+    answer_pattern: str | None = GSM8K
+    """Regular expression of the final answer; its last match counts, and of that the first group
+    where there is one. null compares whole answers."""
     ignore_case: bool = True
     """Compare in lower case."""
     normalise: bool = False
@@ -32,9 +42,12 @@ class ExactMatch(Scorer):
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
         try:
-            re.compile(value or "")
+            found = re.compile(value or "").search("")
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
+        if value is not None and found:
+            # Its last match is the empty end of any text, and all answers would be equal.
+            raise ValueError("it is found in the empty text; null compares whole answers")
         return value
 
     def score(self, prediction: Prediction) -> dict[str, float]:
@@ -45,11 +58,19 @@ class ExactMatch(Scorer):
         if self.answer_pattern and re.search(self.answer_pattern, reference):
             if not re.search(self.answer_pattern, answer):
                 return False
-            # A number keeps its sign and its point, whatever `normalise` says.
-            answer = extract(answer, self.answer_pattern)
-            reference = extract(reference, self.answer_pattern)
-            return answer.lower() == reference.lower() if self.ignore_case else answer == reference
+            return self._same(*(extract(t, self.answer_pattern) for t in (answer, reference)))
         return self._form(answer) == self._form(reference)
+
+    def _same(self, answer: str, reference: str) -> bool:
+        """Whether two captured answers agree; a number keeps its sign and its point, whatever
+        `normalise` says."""
+        answer, reference = answer.strip(), reference.strip()
+        if _NUMBER.fullmatch(reference):
+            leading = _NUMBER.match(answer)
+            if leading is not None and not any(map(str.isspace, answer)):
+                answer = leading.group()
+            return answer.replace(",", "") == reference.replace(",", "")
+        return answer.lower() == reference.lower() if self.ignore_case else answer == reference
 
     def _form(self, text: str) -> str:
         if self.normalise:
