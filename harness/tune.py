@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from harness import component
 from harness.errors import SuiteError
 from harness.fields import Seed
 
@@ -20,7 +21,7 @@ _STRICT = ConfigDict(
 _DIGITS = 4
 """Significant digits of a drawn number: enough to tune by, and few enough to type again."""
 _DRAWS = 1000
-"""Draws for one trial before the space counts as exhausted."""
+"""Draws for one trial before the ranges count as exhausted."""
 Settings = dict[str, Any]
 """`component.field` -> value: what one trial sets."""
 
@@ -198,21 +199,45 @@ def _points(choices: list[Any] | Range, count: int) -> list[Any]:
 
 
 def _random(tune: Tune, space: Space) -> list[Settings]:
-    """Each field has a stream of its own, so that methods share the draws of the fields they share,
-    and more trials, or one more field, leave the others' draws as they were."""
+    """The draws of a component's fields depend on that component alone: cells that share it share
+    them, trial by trial, whatever else they tune.
+
+    Each field has a stream of its own, and a component's settings that were drawn before are drawn
+    again. Where a component has fewer settings than there are trials, an objective's come in turn
+    (a b c a b c) and a method's stand in blocks (x x y y z z). Of n and m with n m >= trials, no two
+    trials are then alike: a block has at most ceil(trials / m) <= n trials, and of n in a row no two
+    have the same setting of the objective.
+    """
+    objectives = component.names("objective")
+    parts: dict[bool, Space] = {True: {}, False: {}}
+    for key, choices in space.items():
+        own = key.split(".")[0] in objectives
+        parts[own] = {**parts[own], key: choices}
+    turns, blocks = _different(tune, parts[True]), _different(tune, parts[False])
+    trials = [
+        turns[i % len(turns)] | blocks[i * len(blocks) // tune.trials] for i in range(tune.trials)
+    ]
+    if any(settings in trials[:i] for i, settings in enumerate(trials)):
+        raise SuiteError(
+            f"the ranges of {', '.join(space)} are too narrow for {tune.trials} different trials",
+            where="tune.space",
+            fix="widen them, or lower tune.trials",
+        )
+    return [{key: settings[key] for key in space} for settings in trials]
+
+
+def _different(tune: Tune, space: Space) -> list[Settings]:
+    """As many different settings as there are trials, or all that the space has."""
     streams = {key: random.Random(f"{tune.seed} {key}") for key in space}
-    found: list[Settings] = []
+    wanted = min(tune.trials, math.prod(_size(choices) for choices in space.values()))
+    drawn: list[Settings] = []
     for _ in range(_DRAWS * tune.trials):
-        drawn = {key: _draw(choices, streams[key]) for key, choices in space.items()}
-        if drawn not in found:
-            found.append(drawn)
-        if len(found) == tune.trials:
-            return found
-    raise SuiteError(
-        f"the ranges of {', '.join(space)} are too narrow for {tune.trials} different trials",
-        where="tune.space",
-        fix="widen them, or lower tune.trials",
-    )
+        settings = {key: _draw(choices, streams[key]) for key, choices in space.items()}
+        if settings not in drawn:
+            drawn.append(settings)
+        if len(drawn) == wanted:
+            break
+    return drawn
 
 
 def _draw(choices: list[Any] | Range, stream: random.Random) -> Any:
