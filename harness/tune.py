@@ -204,9 +204,9 @@ def _random(tune: Tune, space: Space) -> list[Settings]:
 
     Each field has a stream of its own, and a component's settings that were drawn before are drawn
     again. Where a component has fewer settings than there are trials, an objective's come in turn
-    (a b c a b c) and a method's stand in blocks (x x y y z z). Of n and m with n m >= trials, no two
-    trials are then alike: a block has at most ceil(trials / m) <= n trials, and of n in a row no two
-    have the same setting of the objective.
+    (a b c a b c) and a method's stand in blocks (x x y y z z). With n and m of them, n m >= trials,
+    no two trials are then alike: a block has at most ceil(trials / m) <= n trials, and among n in a
+    row the objective's settings differ.
     """
     objectives = component.names("objective")
     parts: dict[bool, Space] = {True: {}, False: {}}
