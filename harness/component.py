@@ -84,10 +84,15 @@ def _entry_points(axis: str) -> Mapping[str, EntryPoint]:
 
 def names(axis: str) -> list[str]:
     """Every known member of an axis, ours first; nothing but file names is read."""
+    ours = _ours(axis)
+    return [*ours, *sorted(set(_entry_points(axis)) - set(ours))]
+
+
+@cache
+def _ours(axis: str) -> tuple[str, ...]:
     package = importlib.import_module(f"harness.{axis}s")
-    ours = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
-    ours = [name for name in ours if name != "base"]
-    return ours + sorted(set(_entry_points(axis)) - set(ours))
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(name for name in found if not name.startswith("_") and name != "base")
 
 
 def find(axis: str, name: str, where: str = "") -> type[Component]:

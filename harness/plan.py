@@ -234,7 +234,7 @@ class _Planner:
             self.sources.models[variant.model],
             variant.generate.max_new_tokens * (1 + variant.generate.samples),
             rows,
-            self.store,
+            self.sources.rates,
         )
         return replace(stage, config=config, predicted=predicted)
 

@@ -80,7 +80,7 @@ def labels_of(
         config_ = {"version": STAGE_VERSIONS[kind], **config, **more}
         reads, counts = labeller.sequences(answers), sources.counts(read)
         predicted = predict_label(
-            info, reads, given.pop("options"), dtype, counts, sources.store,
+            info, reads, given.pop("options"), dtype, counts, sources.rates,
             labeller.calls_at_once(),
         )  # fmt: skip
         inputs = {**given.pop("inputs"), **judges}
@@ -135,7 +135,7 @@ def _samples(
     )
     count = sources.counts(rows).get("rows")
     info, dtype = sources.model(variant.model), policy.config["model"]["dtype"]
-    predicted = predict_sample(info, how.sample, dtype, count, sources.store)
+    predicted = predict_sample(info, how.sample, dtype, count, sources.rates)
     return replace(stage, predicted=predicted)
 
 

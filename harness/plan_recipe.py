@@ -166,7 +166,7 @@ class Recipes:
         )
         predicted = predict_train(
             self.sources.models[variant.model], made.method, objective,
-            self.sources.counts(inputs["train"]), self.sources.store, config["model"]["dtype"],
+            self.sources.counts(inputs["train"]), self.sources.rates, config["model"]["dtype"],
         )  # fmt: skip
         return replace(stage, predicted=predicted)
 

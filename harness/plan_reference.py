@@ -54,7 +54,7 @@ def reference_of(
     limit = int(fields.get("max_length", 1024))
     predicted = predict_reference(
         sources.models[model], limit, training["model"]["dtype"], sources.counts(rows),
-        sources.store,
+        sources.rates,
     )  # fmt: skip
     return Stage(
         REFERENCE,

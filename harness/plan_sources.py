@@ -15,6 +15,7 @@ from harness.gguf_models import resolve_gguf
 from harness.locate import locate
 from harness.model_files import ModelInfo, ModelSpec, resolve_model
 from harness.plan_graph import STAGE_VERSIONS
+from harness.predict import Rates
 from harness.stage import Stage
 from harness.store import Store
 from harness.suite import Suite
@@ -35,6 +36,8 @@ class Sources:
         self.models: dict[str, ModelInfo] = {}
         self.templates: dict[str, str | None] = {}
         self.data: dict[tuple[str, str], Stage] = {}
+        self.rates = Rates(store)
+        self._counts: dict[str, Mapping[str, Any]] = {}
 
     def model(self, name: str) -> ModelInfo:
         """The model's shapes and identity."""
@@ -163,5 +166,7 @@ class Sources:
 
     def counts(self, stage: Stage) -> Mapping[str, Any]:
         """A data stage's counts, empty until it has run."""
-        record = self.store.record(stage)
-        return record.metrics if record is not None and record.ok else {}
+        if stage.key not in self._counts:
+            record = self.store.record(stage)
+            self._counts[stage.key] = record.metrics if record is not None and record.ok else {}
+        return self._counts[stage.key]

@@ -9,7 +9,8 @@ over a stated default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -25,6 +26,33 @@ DEFAULT_CALL = 1.0
 """Seconds until an endpoint replies, until a record says better."""
 BYTES_A_TOKEN = 3.5
 """Of English text, for lengths before anything is tokenised."""
+
+
+class Rates:
+    """Median rates of the stages that finished in a store, which is read once, when first asked."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[tuple[str, str], float | None] = {}
+
+    @cached_property
+    def _costs(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        return self._store.costs()
+
+    def of(self, kind: str, name: str) -> float | None:
+        """The median of a number in the costs of one kind of stage; None where nothing has it."""
+        if (kind, name) not in self._known:
+            rates = [cost.get(name) for cost in self._costs.get(kind, ())]
+            known = [rate for rate in rates if rate]
+            self._known[kind, name] = median(known) if known else None
+        return self._known[kind, name]
+
+    def calls(self) -> float | None:
+        """Calls a second, over the label stages that asked another machine."""
+        costs = self._costs.get("label", ())
+        timed = [(cost.get("calls"), cost.get("phases", {}).get("label")) for cost in costs]
+        known = [calls / seconds for calls, seconds in timed if calls and seconds]
+        return median(known) if known else None
 
 
 def training_flops(parameters: int, trainable: int, tokens: float) -> float:
@@ -60,7 +88,7 @@ def predict_train(
     method: Method,
     objective: Objective,
     data: Mapping[str, Any],
-    store: Store,
+    rates: Rates,
     dtype: str,
 ) -> dict[str, float]:
     """Expected seconds, state bytes and tokens; what cannot be known yet is left out."""
@@ -88,7 +116,7 @@ def predict_train(
     mean = min(limit, data["mean_bytes"] / BYTES_A_TOKEN)
     tokens = getattr(objective, "max_tokens", None) or int(steps * batch * accumulate * mean)
     found["tokens"] = float(tokens)
-    rate = _rate(store, "train", "flops_per_second") or DEFAULT_FLOPS["cpu"]
+    rate = rates.of("train", "flops_per_second") or DEFAULT_FLOPS["cpu"]
     computed = tokens * (1 + method.added_tokens() / mean)
     found["seconds"] = training_flops(total, trainable, computed) / rate
     if given := getattr(objective, "max_seconds", None):
@@ -99,17 +127,17 @@ def predict_train(
 
 
 def predict_generate(
-    info: ModelInfo, max_new_tokens: int, rows: int | None, store: Store
+    info: ModelInfo, max_new_tokens: int, rows: int | None, rates: Rates
 ) -> dict[str, float]:
     """Expected seconds when every answer takes half of what it may."""
     if rows is None:
         return {}
-    rate = _rate(store, "generate", "tokens_per_second") or DEFAULT_GENERATION
+    rate = rates.of("generate", "tokens_per_second") or DEFAULT_GENERATION
     return {"seconds": rows * max_new_tokens / 2 / rate}
 
 
 def predict_sample(
-    info: ModelInfo, options: Mapping[str, Any], dtype: str, rows: int | None, store: Store
+    info: ModelInfo, options: Mapping[str, Any], dtype: str, rows: int | None, rates: Rates
 ) -> dict[str, float]:
     """Expected seconds of sampling several answers to each prompt, and the weights' bytes."""
     found: dict[str, float] = {}
@@ -119,10 +147,10 @@ def predict_sample(
         return found
     prompts = min(rows, options["prompts"] or rows)
     tokens = options["max_new_tokens"] * options["samples"]
-    rate = _rate(store, "sample", "tokens_per_second")
+    rate = rates.of("sample", "tokens_per_second")
     if rate is not None:
         return {**found, "seconds": prompts * tokens / 2 / rate}
-    return {**found, **predict_generate(info, tokens, prompts, store)}
+    return {**found, **predict_generate(info, tokens, prompts, rates)}
 
 
 def predict_label(
@@ -131,7 +159,7 @@ def predict_label(
     options: Mapping[str, Any],
     dtype: str,
     data: Mapping[str, Any],
-    store: Store,
+    rates: Rates,
     calls_at_once: int = 0,
 ) -> dict[str, float]:
     """Expected cost of labels: calls and their seconds where another machine is asked, else forward
@@ -150,25 +178,17 @@ def predict_label(
     prompts = min(data["rows"], options["prompts"] or data["rows"])
     if calls_at_once:
         calls = float(prompts * sequences)
-        rate = _calls_a_second(store) or calls_at_once / DEFAULT_CALL
+        rate = rates.calls() or calls_at_once / DEFAULT_CALL
         return {**found, "calls": calls, "seconds": calls / rate}
     if info is not None and info.parameters is not None:
         tokens = data["mean_bytes"] / BYTES_A_TOKEN + options["max_new_tokens"]
-        rate = _rate(store, "train", "flops_per_second") or DEFAULT_FLOPS["cpu"]
+        rate = rates.of("train", "flops_per_second") or DEFAULT_FLOPS["cpu"]
         found["seconds"] = prompts * sequences * tokens * 2.0 * info.parameters / rate
     return found
 
 
-def _calls_a_second(store: Store) -> float | None:
-    """The median over this store's label stages that asked another machine."""
-    costs = [row["cost"] for row in store.query(kind="label", status="ok")]
-    timed = [(cost.get("calls"), cost.get("phases", {}).get("label")) for cost in costs]
-    known = [calls / seconds for calls, seconds in timed if calls and seconds]
-    return median(known) if known else None
-
-
 def predict_reference(
-    info: ModelInfo, limit: int, dtype: str, data: Mapping[str, Any], store: Store
+    info: ModelInfo, limit: int, dtype: str, data: Mapping[str, Any], rates: Rates
 ) -> dict[str, float]:
     """Expected seconds of one forward pass (2 N D) over both answers of each pair, and the weights'
     bytes. How many pairs a ranking makes is unknown until it is read.
@@ -182,14 +202,7 @@ def predict_reference(
     if data.get("layout") == "preference":
         # A row's bytes hold its prompt once, and each of its two sequences has it: some 4/3.
         tokens = data["rows"] * min(2.0 * limit, data["mean_bytes"] / BYTES_A_TOKEN * 4 / 3)
-        rates = (_rate(store, kind, "flops_per_second") for kind in ("reference", "train"))
-        rate = next((known for known in rates if known), DEFAULT_FLOPS["cpu"])
+        known = (rates.of(kind, "flops_per_second") for kind in ("reference", "train"))
+        rate = next((measured for measured in known if measured), DEFAULT_FLOPS["cpu"])
         found["seconds"] = tokens * 2.0 * info.parameters / rate
     return found
-
-
-def _rate(store: Store, kind: str, name: str) -> float | None:
-    """The median rate of this store's records of a kind."""
-    rates = [row["cost"].get(name) for row in store.query(kind=kind, status="ok")]
-    known = [rate for rate in rates if rate]
-    return median(known) if known else None

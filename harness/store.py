@@ -10,7 +10,9 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,17 +32,28 @@ from harness.stage import (
     write_record,
 )
 
-_VERSION = 2
+_VERSION = 3
 _JSON = ("config", "inputs", "metrics", "cost")
 _COLUMNS = ("key", "kind", "status", "label", "finished", "seconds", "bytes", *_JSON)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files(
-  path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, sha256 TEXT);
+  path TEXT PRIMARY KEY, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
+  sha256 TEXT);
 CREATE TABLE IF NOT EXISTS records(
   key TEXT PRIMARY KEY, kind TEXT, status TEXT, label TEXT, finished REAL, seconds REAL,
   bytes INTEGER, mtime_ns INTEGER, config TEXT, inputs TEXT, metrics TEXT, cost TEXT);
 CREATE INDEX IF NOT EXISTS records_kind ON records(kind, status);
 """
+
+
+_INSERT = f"INSERT OR REPLACE INTO records VALUES({','.join('?' * 12)})"
+_TICK_NS = 2_000_000_000
+"""Longer than the tick of any file system's clock (FAT: 2 s; ext4: some milliseconds)."""
+
+
+def _state(path: Path) -> tuple[int, int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class Store:
@@ -129,18 +142,25 @@ class Store:
         return True
 
     def file_digest(self, path: Path) -> str:
-        """sha256 of a file, remembered by path, size and when it was last written or
-        had its times set (ctime, which no copying tool can set back)."""
-        status = path.stat()
-        state = (str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        """sha256 of a file, remembered by path, inode, size and when it was last written or
+        had its times set (ctime, which no copying tool can set back).
+
+        A file that changed a moment ago is not remembered: it could change again within one tick of
+        the file system's clock, and look the same.
+        """
+        state = _state(path)
         known = self._db.execute(
-            "SELECT sha256 FROM files WHERE path=? AND size=? AND mtime_ns=? AND ctime_ns=?", state
-        ).fetchone()
+            "SELECT sha256 FROM files WHERE path=? AND inode=? AND size=? AND mtime_ns=?"
+            " AND ctime_ns=?", (str(path), *state),
+        ).fetchone()  # fmt: skip
         if known:
             return str(known[0])
+        read_at = time.time_ns()
         digest = digest_file(path)
-        with self._writing():
-            self._db.execute("INSERT OR REPLACE INTO files VALUES(?,?,?,?,?)", (*state, digest))
+        if _state(path) == state and read_at - max(state[2:]) > _TICK_NS:
+            with self._writing():
+                row = (str(path), *state, digest)
+                self._db.execute("INSERT OR REPLACE INTO files VALUES(?,?,?,?,?,?)", row)
         return digest
 
     def query(
@@ -159,11 +179,19 @@ class Store:
             for row in rows
         ]
 
+    def costs(self) -> dict[str, list[dict[str, Any]]]:
+        """What each stage that finished well cost, by kind."""
+        self.refresh()
+        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for kind, cost in self._db.execute("SELECT kind, cost FROM records WHERE status='ok'"):
+            found[kind].append(json.loads(cost))
+        return dict(found)
+
     def refresh(self) -> None:
         """Bring the index up to date with the folders, whoever wrote them."""
         rows = self._db.execute("SELECT key, mtime_ns FROM records").fetchall()
         known = {key[:FOLDER_NAME]: (key, stamp) for key, stamp in rows}
-        found = set()
+        found, read = set(), []
         for path in self.root.glob(f"*/*/{RECORD}"):
             with contextlib.suppress(FileNotFoundError):
                 key, stamp = known.get(path.parent.name, ("", 0))
@@ -171,11 +199,12 @@ class Store:
                     record = read_record(path.parent)
                     if record is None:
                         continue
-                    self._remember(path.parent, record)
+                    read.append(_row(path, record))
                     key = record.key
                 found.add(key)
         gone = [(key,) for key, _ in rows if key not in found]
         with self._writing():
+            self._db.executemany(_INSERT, read)
             self._db.executemany("DELETE FROM records WHERE key=?", gone)
 
     def folders(self) -> Iterator[Path]:
@@ -212,15 +241,8 @@ class Store:
         ).fetchone()
         if known:
             return
-        row = (
-            record.key, record.kind, record.status, record.label,
-            record.provenance.get("finished"), record.cost.get("seconds"), record.bytes, stamp,
-            json.dumps(record.config), json.dumps(record.inputs), json.dumps(record.metrics),
-            json.dumps(record.cost),
-        )  # fmt: skip
         with self._writing():
-            marks = ",".join("?" * len(row))
-            self._db.execute(f"INSERT OR REPLACE INTO records VALUES({marks})", row)
+            self._db.execute(_INSERT, _row(folder / RECORD, record))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -259,3 +281,13 @@ class Store:
     def close(self) -> None:
         """Close the index."""
         self._db.close()
+
+
+def _row(path: Path, record: Record) -> tuple[Any, ...]:
+    """A record's row in the index; `path` is its file's."""
+    return (
+        record.key, record.kind, record.status, record.label, record.provenance.get("finished"),
+        record.cost.get("seconds"), record.bytes, path.stat().st_mtime_ns,
+        json.dumps(record.config), json.dumps(record.inputs), json.dumps(record.metrics),
+        json.dumps(record.cost),
+    )  # fmt: skip

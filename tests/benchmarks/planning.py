@@ -99,8 +99,8 @@ def timed(what: str) -> Iterator[None]:
     """Print how long it took."""
     start, cpu = time.monotonic(), time.process_time()
     yield
-    print(f"  {what:<44} {time.monotonic() - start:6.2f} s ({time.process_time() - cpu:.2f} s of CPU)",
-          flush=True)  # fmt: skip
+    wall, used = time.monotonic() - start, time.process_time() - cpu
+    print(f"  {what:<44} {wall:6.2f} s ({used:.2f} s of CPU)", flush=True)
 
 
 def main() -> None:
