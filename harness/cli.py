@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from harness import __version__
+from harness import __version__, signals
 from harness.errors import EXIT_CRASH, HarnessError
 from harness.report.safe import visible
 
@@ -24,7 +25,8 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with signals.as_interrupts():
+                return super().invoke(ctx)
         except HarnessError as error:
             click.echo(visible(str(error)), err=True)
             ctx.exit(error.exit_code)
@@ -32,9 +34,10 @@ class Group(click.Group):
             raise
         except BrokenPipeError:
             ctx.exit(0)
-        except KeyboardInterrupt:
-            click.echo("\nstopped; the next `harness run` goes on from here", err=True)
-            ctx.exit(130)
+        except KeyboardInterrupt as stop:
+            with contextlib.suppress(OSError):  # the terminal may be what is gone
+                click.echo("\nstopped; the next `harness run` goes on from here", err=True)
+            ctx.exit(signals.exit_status(stop))
         except Exception:
             traceback.print_exc()
             click.echo("harness: this is a fault of the harness itself; please report it", err=True)

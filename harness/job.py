@@ -65,6 +65,10 @@ class Job:
             self._last = now
             self._emit({"event": "progress", "done": done, "total": total, "note": note})
 
+    def note(self, text: str) -> None:
+        """Tell a person something of the stage at once."""
+        self._emit({"event": "note", "text": text})
+
 
 def folder_of(root: Path, kind: str, key: str) -> Path:
     """The folder of a stage below a store's root."""

@@ -32,6 +32,7 @@ class ConsoleReporter:
         self._expected: dict[str, float] = {}
         self._began: dict[str, float] = {}
         self._told: dict[str, float] = {}
+        self._noted: dict[str, tuple[str, float]] = {}
 
     def begin(self, pending: list[Stage], cached: int) -> None:
         """Say what is to be done before it is."""
@@ -64,6 +65,14 @@ class ConsoleReporter:
         elif now - self._told[stage.key] >= PLAIN_SECONDS:
             self._told[stage.key] = now
             self._line(f"{' ' * len(self._count())} {text}")
+
+    def note(self, stage: Stage, text: str) -> None:
+        """Something to know of a stage under way: told at once, and again every minute that it is
+        still said."""
+        now, (known, when) = self._clock(), self._noted.get(stage.key, ("", 0.0))
+        if text != known or now - when >= PLAIN_SECONDS:
+            self._noted[stage.key] = text, now
+            self._line(f"{' ' * len(self._count())} {stage.kind} {stage.label}: {text}")
 
     def finished(self, stage: Stage, record: Record) -> None:
         """The line of a finished stage."""

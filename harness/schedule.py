@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.errors import HarnessError, StoreError
-from harness.executors.base import Executor, Finished, Handle, Progress, Session
+from harness.executors.base import Executor, Finished, Handle, Note, Progress, Session
 from harness.order import longest_path_first
 from harness.stage import FAILED, SPEC, Record, Stage, write_atomic
 from harness.store import Store
@@ -28,6 +28,8 @@ class Reporter(Protocol):
     def started(self, stage: Stage) -> None: ...
 
     def progress(self, stage: Stage, done: int, total: int, note: str) -> None: ...
+
+    def note(self, stage: Stage, text: str) -> None: ...
 
     def finished(self, stage: Stage, record: Record) -> None: ...
 
@@ -180,6 +182,8 @@ def _loop(
             if isinstance(event, Progress) and event.handle in running:
                 stage = running[event.handle]
                 reporter.progress(stage, event.done, event.total, event.note)
+            elif isinstance(event, Note) and event.handle in running:
+                reporter.note(running[event.handle], event.text)
             elif isinstance(event, Finished) and event.handle in running:
                 stage = running.pop(event.handle)
                 _end(stage, _collect(stage, event, store), outcome, reporter)

@@ -73,9 +73,11 @@ class Store:
         folder = self.root / "runs"
         folder.mkdir(exist_ok=True)
         path = folder / f"{uuid.uuid4().hex}.lock"
-        with FileLock(path):
-            yield
-        path.unlink(missing_ok=True)
+        try:
+            with FileLock(path):
+                yield
+        finally:
+            path.unlink(missing_ok=True)
 
     def runs(self) -> int:
         """How many runs work here now; locks of ended ones are removed."""

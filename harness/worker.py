@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -19,25 +20,26 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from filelock import FileLock, Timeout
-
 from harness import __version__
 from harness.errors import HarnessError, boundary
 from harness.job import WORK, Job
-from harness.measure import machine, peak_memory, reset_peak
+from harness.measure import free_leftovers, machine, peak_memory, reset_peak
 from harness.stage import RECORD, SPEC, Output, Record, digest_file, read_record, write_record
+from harness.stage_lock import HOLDER, LOCK, locked
 
 
-def run_stage(folder: Path, emit: Any) -> Record:
-    """Run the stage in `folder` under its lock, unless another run has just finished it."""
-    lock = FileLock(folder / "lock")
-    while True:
-        try:
-            lock.acquire(timeout=2)
-            break
-        except Timeout:
-            emit({"event": "progress", "done": 0, "total": 0, "note": "another run works on it"})
-    with lock:
+def run_stage(folder: Path, emit: Any, run: int | None = None) -> Record:
+    """Run the stage in `folder` under its lock, unless another run has just finished it.
+
+    Args:
+        emit: told what happens, as JSON-like mappings.
+        run: process id of the run that asked for it; default: this process.
+    """
+
+    def waiting(text: str) -> None:
+        emit({"event": "note", "text": text})
+
+    with locked(folder, run or os.getpid(), waiting):
         record = read_record(folder)
         if record is not None and record.ok and _whole(folder, record):
             return record  # another run has finished it since this one was planned
@@ -66,7 +68,8 @@ def _run(folder: Path, emit: Any) -> Record:
             with job.ledger.phase("commit"):
                 outputs = _digests(folder)
     except HarnessError as failure:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log may lie on the disk that is full
+            traceback.print_exc()
         error = {"reason": failure.reason, "message": str(failure)}
         trace = "".join(traceback.format_exception(failure.__cause__ or failure))
         error["trace"] = trace[-4000:]
@@ -105,7 +108,7 @@ def _run(folder: Path, emit: Any) -> Record:
 def _clear(folder: Path) -> None:
     """Remove what an earlier, unfinished try left, but for its checkpoints."""
     for path in folder.iterdir():
-        if path.name in (SPEC, WORK, "lock") or path.suffix == ".tmp":
+        if path.name in (SPEC, WORK, LOCK, HOLDER) or path.suffix == ".tmp":
             continue  # .tmp: another run is just writing stage.json
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -115,7 +118,7 @@ def _digests(folder: Path) -> dict[str, Output]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        own = name in (SPEC, RECORD, "lock") or name.startswith(WORK) or path.suffix == ".tmp"
+        own = name in (SPEC, RECORD, LOCK, HOLDER) or name.startswith(WORK) or path.suffix == ".tmp"
         if path.is_file() and not own:
             found[name] = Output(sha256=digest_file(path), bytes=path.stat().st_size)
     return found
@@ -132,6 +135,7 @@ def _own_stdout() -> Iterator[TextIO]:
 
 def serve(source: TextIO, events: TextIO) -> None:
     """Run the stages whose folders come in, a line each, until the input ends."""
+    run = os.getppid()
     for line in source:
         folder = Path(line.strip())
 
@@ -140,12 +144,31 @@ def serve(source: TextIO, events: TextIO) -> None:
             with contextlib.suppress(BrokenPipeError):
                 events.write(json.dumps({**event, "folder": str(folder)}) + "\n")
 
-        error = None
+        ok, error = False, None
         try:
-            run_stage(folder, emit)
+            ok = run_stage(folder, emit, run).ok
         except OSError as failure:  # no record could be written: a full disk, a folder taken away
             error = {"reason": "record not written", "message": f"{folder}: {failure}"}
-        emit({"event": "finished", "error": error})
+        free_leftovers()
+        emit({"event": "finished", "ok": ok, "error": error})
+
+
+def _guard(alive: int) -> subprocess.Popen[bytes]:
+    """A process beside this one that kills this one's whole process group, itself included, once
+    the other end of a pipe is closed: as the run ends, even by SIGKILL.
+
+    A thread here would have to wait while C code holds Python's lock, and the kernel's own way
+    (prctl) is Linux's alone and leaves what this process started.
+
+    Args:
+        alive: the pipe's end to read from.
+    """
+    command = ["/bin/sh", "-c", "read _; kill -9 0"]
+    guard = subprocess.Popen(
+        command, stdin=alive, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    os.close(alive)
+    return guard
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -153,7 +176,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m harness.worker", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="a stage's folder, with stage.json")
     parser.add_argument("--serve", action="store_true", help="read folders from stdin")
+    parser.add_argument("--alive", type=int, metavar="FD", help="end when this pipe is closed; only"
+                        " in a process group of its own")  # fmt: skip
     options = parser.parse_args(arguments)
+    guard = None if options.alive is None else _guard(options.alive)  # noqa: F841, kept alive
     # A run's report of progress goes to its events; these bars would only fill the log.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -24,6 +24,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What a person should know of a running stage at once: that it waits, where it goes on."""
+
+    handle: Handle
+    text: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """A stage has ended. Its record tells how, unless `error` says why there is none."""
 
@@ -31,7 +39,7 @@ class Finished:
     error: Mapping[str, str] | None = None
 
 
-Event = Progress | Finished
+Event = Progress | Note | Finished
 
 
 class Executor(Component):

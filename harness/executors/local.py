@@ -15,13 +15,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.executors.base import Event, Executor, Finished, Handle, Progress, Session
+from harness.executors.base import Event, Executor, Finished, Handle, Note, Progress, Session
 from harness.stage import Resources
 
 
 class Local(Executor):
     """This machine. Each slot (a GPU, or a share of the CPU) keeps one worker, so that torch is
-    imported once; a worker that dies takes one stage with it and is replaced."""
+    imported once; a stage that fails takes its worker with it, and no other stage."""
 
     device_class: Literal["cpu", "cuda"] | None = None
     """`cpu` or `cuda`; default: cuda where CUDA_VISIBLE_DEVICES shows a GPU of this machine."""
@@ -65,6 +65,8 @@ class LocalSession(Session):
 
     def __init__(self, slots: int, threads: int, gpus: list[str], log: Path) -> None:
         self.threads, self.log = threads, log
+        self._alive = os.pipe()
+        """Workers read the first end, and end when ours is closed: when this process ends."""
         self.slots: list[_Slot] = []
         self.events: queue.Queue[Event] = queue.Queue()
         for index in range(slots):
@@ -72,7 +74,8 @@ class LocalSession(Session):
 
     def submit(self, folder: Path, resources: Resources) -> Handle:
         slot = next(slot for slot in self.slots if slot.handle is None)
-        if slot.worker is None or slot.worker.poll() is not None or slot.env != resources.env:
+        gone = slot.worker is None or slot.worker.poll() is not None
+        if gone or slot.worn or slot.env != resources.env:
             self._stop(slot)
             self._spawn(slot, resources.env)
         pipe = slot.worker.stdin if slot.worker is not None else None
@@ -87,6 +90,9 @@ class LocalSession(Session):
         return handle
 
     def wait(self, timeout: float) -> list[Event]:
+        for slot in self.slots:
+            if slot.worker is not None and slot.worker.poll() is not None:
+                _kill(slot.worker)  # what it left running may hold its end of the pipe open
         events: list[Event] = []
         try:
             events.append(self.events.get(timeout=timeout))
@@ -98,6 +104,8 @@ class LocalSession(Session):
     def close(self) -> None:
         for slot in self.slots:
             self._stop(slot)
+        for end in self._alive:
+            os.close(end)
 
     def _spawn(self, slot: _Slot, env: dict[str, str]) -> None:
         threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -105,14 +113,16 @@ class LocalSession(Session):
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             slot.worker = subprocess.Popen(
-                [sys.executable, "-m", "harness.worker", "--serve"],
+                [sys.executable, "-m", "harness.worker", "--serve", "--alive", str(self._alive[0])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 env={**os.environ, **threads, **gpu, **env},
+                pass_fds=[self._alive[0]],
+                process_group=0,  # with all that it starts; and a Ctrl-C is for this process alone
             )
-        slot.env = dict(env)
+        slot.env, slot.worn = dict(env), False
         slot.reader = threading.Thread(target=self._read, args=(slot, slot.worker), daemon=True)
         slot.reader.start()
 
@@ -128,10 +138,14 @@ class LocalSession(Session):
                 continue
             if event["event"] == "progress":
                 self.events.put(Progress(handle, event["done"], event["total"], event["note"]))
+            elif event["event"] == "note":
+                self.events.put(Note(handle, event["text"]))
             else:
-                slot.handle = None
+                # What failed may have left memory in use, or a device that answers no more.
+                slot.worn, slot.handle = not event["ok"], None
                 self.events.put(Finished(handle, event.get("error")))
         code = worker.wait()
+        slot.worn = True
         if slot.handle is not None and slot.worker is worker:
             handle, slot.handle = slot.handle, None
             self.events.put(Finished(handle, _death(code)))
@@ -144,11 +158,10 @@ class LocalSession(Session):
         if worker.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 worker.stdin.close()  # an idle worker ends by itself
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             worker.wait(timeout=5 if idle else 0)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+        _kill(worker)
+        worker.wait()
         if slot.reader is not None:
             slot.reader.join()
         if worker.stdout is not None:
@@ -162,6 +175,15 @@ class _Slot:
         self.reader: threading.Thread | None = None
         self.handle: Handle | None = None
         self.env: dict[str, str] = {}
+        self.worn = False
+        """Whether the next stage needs another worker."""
+
+
+def _kill(worker: subprocess.Popen[str]) -> None:
+    """End a worker, its guard and all that it started. While this run lives the guard does, so that
+    the group's number cannot be another's by now."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: only zombies are left
+        os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _death(code: int) -> dict[str, str]:

@@ -186,6 +186,7 @@ def run(
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:
         _restore(checkpoint / job.step_log.name, job.step_log)
+        job.note(goes_on(step_of(checkpoint)))
     if keeper is not None:
         keeper.restore(checkpoint)
     try:
@@ -242,7 +243,17 @@ def last_checkpoint(folder: Path) -> Path | None:
             whole.append(path)
         else:
             _remove(path)
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    return max(whole, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Steps done when a checkpoint was written."""
+    return int(checkpoint.name.split("-")[1])
+
+
+def goes_on(step: int) -> str:
+    """What a person is told of a training that an earlier run began."""
+    return f"goes on after step {step}, from an earlier run's checkpoint"
 
 
 def _spent(checkpoint: Path | None) -> float:

@@ -31,6 +31,7 @@ class TrainJob:
         checkpoints: folder for this stage's own checkpoints; an earlier run's may lie there.
         step_log: JSON lines, one a step, that survives a kill.
         progress: called as progress(done, total, note).
+        note: told what a person should know at once.
         reference_logits: the starting policy, frozen: reference_logits(input_ids, attention_mask)
             -> logits, (batch, tokens, vocabulary). PPO needs it; a method's add_reference makes it.
         reward_model: scores a prompt with its answer: a sequence classifier of one label (with the
@@ -65,6 +66,7 @@ class TrainJob:
     value_model: Callable[[], Any] | None = None
     reference_file: Path | None = None
     gates: Mapping[str, str] = field(default_factory=dict)
+    note: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,7 @@ def _train(
         report_to=job.resources["report_to"],
         label=job.spec["label"],
         progress=job.progress,
+        note=job.note,
         more_rows=cast(Any, more),
         reference_logits=beside.reference_logits,
         reward_model=beside.reward_model,

@@ -29,6 +29,7 @@ from harness.objectives._ppo.rollout import (
     drawn,
     sample,
 )
+from harness.objectives._trainer import goes_on
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.ppo import Ppo
 from harness.objectives.ppo_ptx import PpoPtx
@@ -52,6 +53,8 @@ def train(objective: Ppo, job: TrainJob) -> TrainResult:
     )  # fmt: skip
     steps = objective.steps(len(prompts))
     at = state.restore(job.checkpoints, actor, optimizer, job.step_log)
+    if at is not None:
+        job.note(goes_on(at.step))
     at = at or state.Progress(0, objective.kl_coef)
     seconds, saved, earlier = [], time.monotonic(), at.seconds
     with Log(job, at.step) as log:
