@@ -12,9 +12,9 @@ import pytest
 from chat_templates import assistant, names, tokenizer_of, user
 from conftest import write_jsonl
 
+from harness.data.columns import template_columns
 from harness.data.layouts import normal
 from harness.data.load import load_rows
-from harness.data.messages import template_columns
 from harness.data.render import encoded
 from harness.data.usable import trained
 from harness.data_spec import Split

@@ -154,12 +154,7 @@ def other_words(message: Message) -> dict[str, Any]:
     }
     if not message.get("tool_calls"):
         return made if made != message else {**made, "content": "xxx"}
-    for change in (_other, lambda value: value):
-        calls = [_called_otherwise(call, change) for call in message["tool_calls"]]
-        made["tool_calls"] = calls
-        if calls != list(message["tool_calls"]):
-            return made
-    made["tool_calls"] = [_named_otherwise(call) for call in message["tool_calls"]]
+    made["tool_calls"] = [_called_otherwise(call) for call in message["tool_calls"]]
     return made
 
 
@@ -179,23 +174,30 @@ def _other(value: Any) -> Any:
     return value
 
 
-def _called_otherwise(call: Any, change: Callable[[Any], Any]) -> Any:
+def _called_otherwise(call: Any) -> Any:
+    """The call with other arguments, from the first to the last, of which there is one at least.
+
+    Never by another name: some templates write a call's name again beside what the tool answered.
+    """
     if not isinstance(call, Mapping):
         return call
     if isinstance(call.get("function"), Mapping):
-        return {**call, "function": _called_otherwise(call["function"], change)}
+        return {**call, "function": _called_otherwise(call["function"])}
     given = call.get("arguments")
-    if isinstance(given, str):
+    if isinstance(given, str) and given.strip():
         inside = _loaded(given)
-        told = json.dumps(change(inside)) if not isinstance(inside, str) else change(given)
-        return {**call, "arguments": told if change(inside) != inside else given}
-    return {**call, "arguments": change(given)} if given is not None else call
+        told = _other(given) if isinstance(inside, str) else json.dumps(_more(inside))
+        return {**call, "arguments": told}
+    return {**call, "arguments": _more(given)}
 
 
-def _named_otherwise(call: Any) -> Any:
-    if isinstance(call, Mapping) and isinstance(call.get("function"), Mapping):
-        return {**call, "function": _named_otherwise(call["function"])}
-    return {**call, "name": _other(call["name"])} if isinstance(call, Mapping) else call
+def _more(arguments: Any) -> Any:
+    """Other arguments, and more of them at both ends: truth values, say, stay as they are."""
+    if isinstance(arguments, Mapping):
+        return {"x": "x", **_other(arguments), "y": "y"}
+    if isinstance(arguments, list):
+        return ["x", *_other(arguments), "y"]
+    return {"x": "x"} if arguments in (None, "") else _other(arguments)
 
 
 def changed(text: str, other: str) -> Span | None:

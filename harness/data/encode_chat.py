@@ -36,7 +36,17 @@ class _Placed:
     asked: int
     """Characters of the prompt."""
 
-    def index(self, place: int) -> int:
+    def first(self, place: int) -> int:
+        """The first token of what begins at a character: it may hold spaces before that, as where a
+        header ends in a space which the first word of the turn takes into its token."""
+        after = self.after(place)
+        if place == self.asked or self.starts is None or not 0 < after <= len(self.starts):
+            return after
+        begins = self.starts[after - 1]
+        own = after < len(self.starts) and self.starts[after] == place
+        return after if own or self.text[begins:place].strip() else after - 1
+
+    def after(self, place: int) -> int:
         """The first token that begins at a character or after it."""
         if place == self.asked:
             return self.prompt
@@ -72,9 +82,9 @@ def answered_chat(
     placed = _place(tokenizer, text, prompt)
     ids, trained = list(placed.ids), [False] * len(placed.ids)
     for start, stop in spans:
-        for i in range(placed.index(start), min(placed.index(stop), len(ids))):
+        for i in range(placed.first(start), min(placed.after(stop), len(ids))):
             trained[i] = True
-    stop = placed.index(end)
+    stop = placed.after(end)
     closing = None if ends else _closing(tokenizer, style, answered[-1])
     if closing is not None:
         ids, trained = [*ids[:stop], closing], [*trained[:stop], _trained(answered[-1])]
@@ -181,14 +191,16 @@ def _require_calls(
     asks: bool,
     given: Mapping[str, Any] | None,
 ) -> None:
-    """Raise where the template writes a turn without its tool calls."""
-    if not messages[place].get("tool_calls"):
-        return
-    kept = {k: v for k, v in messages[place].items() if k != "tool_calls"}
-    told = chat.other_words(messages[place])["tool_calls"]
-    other = [*messages[:place], {**kept, "tool_calls": told}, *messages[place + 1 :]]
-    if chat.render(tokenizer, other, add_generation_prompt=asks, given=given) == text:
-        raise TemplateError(f"the chat template leaves out the tool calls of turn {place + 1}")
+    """Raise where the template leaves out a turn's tool calls; some write the first one alone."""
+    own = list(messages[place].get("tool_calls") or ())
+    for number, call in enumerate(
+        chat.other_words({"tool_calls": own})["tool_calls"] if own else ()
+    ):
+        told = {**messages[place], "tool_calls": [*own[:number], call, *own[number + 1 :]]}
+        other = [*messages[:place], told, *messages[place + 1 :]]
+        if chat.render(tokenizer, other, add_generation_prompt=asks, given=given) == text:
+            which = "the tool calls" if len(own) == 1 else f"tool call {number + 1}"
+            raise TemplateError(f"the chat template leaves out {which} of turn {place + 1}")
 
 
 def _within(markers: Sequence[Span] | None, start: int, said: int, stop: int) -> list[Span]:

@@ -22,16 +22,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from harness.data.answers import answered_by_the_assistant, apart, split_chats, split_strings
 from harness.data.cells import Unusable, content, string
-from harness.data.messages import (
-    ROLES,
-    Chat,
-    messages,
-    prompt_of,
-    require_trained,
-    side,
-    template_columns,
-)
+from harness.data.columns import require_question, with_columns
+from harness.data.messages import ROLES, Chat, messages, prompt_of, require_trained, side
 from harness.data.preferences import Reading, dimension, pair_scores, ranked, scored
 
 Row = Mapping[str, Any]
@@ -89,13 +83,14 @@ def normal(row: Row, layout: str, *, chat: bool, reading: Reading | None = None)
         found |= {**dimension(row), **pair_scores(row, reading)}
     if chat and isinstance(found.get("prompt"), str):
         found = _as_chat(found)
+    elif isinstance(found.get("prompt"), list):
+        found = answered_by_the_assistant(found)
     answers = [found[name] for name in _ANSWERS if name in found] + found.get("responses", [])
     if any(not content(answer).strip() for answer in answers):
         raise Unusable("empty")
     if "prompt" in found and not content(found["prompt"]).strip():
         raise Unusable("empty prompt")
-    chats = isinstance(found.get("messages", found.get("prompt")), list)
-    return {**found, **template_columns(row)} if chats else found
+    return with_columns(row, found)
 
 
 _ANSWERS = ("text", "messages", "completion", "chosen", "rejected")
@@ -137,48 +132,23 @@ def _label(row: Row) -> bool:
 
 
 def _preference(row: Row, chat: bool) -> dict[str, Any]:
+    whole = all(isinstance(row.get(name), list) for name in ("chosen", "rejected"))
+    if isinstance(row.get("prompt"), str) and whole:
+        chosen, rejected = (messages(row[n], n, ends="assistant") for n in ("chosen", "rejected"))
+        if chosen[0]["role"] != "assistant":  # they say the prompt themselves
+            return split_chats(chosen, rejected)
+        asked: Chat = [{"role": "user", "content": string(row, "prompt")}]
+        return apart({"prompt": asked, "chosen": chosen, "rejected": rejected})
     for column in ("prompt", "messages"):
         if row.get(column) is not None:
             prompt = prompt_of(row, column)
             sides = {name: side(row, name, prompt) for name in ("chosen", "rejected")}
-            return _apart({"prompt": prompt, **sides})
+            return apart({"prompt": prompt, **sides})
     if isinstance(row["chosen"], str):
-        return _apart(_split_strings(string(row, "chosen"), string(row, "rejected")))
+        require_question(row, ("chosen", "rejected"))
+        return apart(split_strings(string(row, "chosen"), string(row, "rejected")))
     chosen = messages(row["chosen"], "chosen", ends="assistant")
-    return _split_chats(chosen, messages(row["rejected"], "rejected", ends="assistant"))
-
-
-def _apart(row: dict[str, Any]) -> dict[str, Any]:
-    if row["chosen"] == row["rejected"]:
-        raise Unusable("chosen and rejected are equal")
-    return row
-
-
-def _split_strings(chosen: str, rejected: str) -> dict[str, Any]:
-    """The common beginning is the prompt, without the space that starts an answer (as in TRL)."""
-    shared = 0
-    for a, b in zip(chosen, rejected, strict=False):
-        if a != b:
-            break
-        shared += 1
-    if shared and chosen[shared - 1] == " ":
-        shared -= 1
-    return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
-
-
-def _split_chats(chosen: Chat, rejected: Chat) -> dict[str, Any]:
-    """The common turns are the prompt."""
-    if chosen == rejected:
-        raise Unusable("chosen and rejected are equal")
-    shared = 0
-    for a, b in zip(chosen, rejected, strict=False):
-        if a != b:
-            break
-        shared += 1
-    sides = {"chosen": chosen[shared:], "rejected": rejected[shared:]}
-    if not shared or any(not side or side[0]["role"] != "assistant" for side in sides.values()):
-        raise Unusable("chosen and rejected do not answer the same question")
-    return {"prompt": chosen[:shared], **sides}
+    return split_chats(chosen, messages(row["rejected"], "rejected", ends="assistant"))
 
 
 def _alpaca(row: Row, chat: bool) -> dict[str, Any]:
@@ -187,13 +157,8 @@ def _alpaca(row: Row, chat: bool) -> dict[str, Any]:
         raise Unusable("alpaca's `history` is not read")
     if chat:
         prompt = f"{instruction}\n\n{extra}" if extra.strip() else instruction
-        system = str(row.get("system") or "")
-        turns = [{"role": "system", "content": system}] if system else []
-        turns.append({"role": "user", "content": prompt})
-        turns.append({"role": "assistant", "content": string(row, "output")})
-        return {"messages": turns}
-    if str(row.get("system") or ""):
-        raise Unusable("alpaca's `system` needs `chat: true`")
+        answer = {"role": "assistant", "content": string(row, "output")}
+        return {"messages": [{"role": "user", "content": prompt}, answer]}
     template = ALPACA_INPUT if extra.strip() else ALPACA
     prompt = template.format(instruction=instruction, input=extra)
     return {"prompt": prompt, "completion": string(row, "output")}
@@ -204,11 +169,9 @@ def _sharegpt(row: Row, chat: bool) -> dict[str, Any]:
     turns = messages(
         row.get("conversations"), "conversations", ends=None if paired else "assistant"
     )
-    if row.get("system"):
-        turns = [{"role": "system", "content": string(row, "system")}, *turns]
     if paired:
         sides = {n: messages(row[n], n, ends="assistant") for n in ("chosen", "rejected")}
-        return _apart({"prompt": turns, **sides})
+        return apart({"prompt": turns, **sides})
     if isinstance(row.get("label"), bool):
         return _unpaired({"messages": turns, "label": row["label"]}, chat)
     return _chat({"messages": turns}, chat)
@@ -223,7 +186,7 @@ def _hh(row: Row, chat: bool) -> dict[str, Any]:
     sides = [_hh_turns(string(row, name)) for name in ("chosen", "rejected")]
     for name, turns in zip(("chosen", "rejected"), sides, strict=True):
         messages(turns, name, ends="assistant")
-    return _split_chats(*sides)
+    return split_chats(*sides)
 
 
 def _hh_turns(text: str) -> Chat:

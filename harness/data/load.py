@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.data.cells import Unusable, content, without_nan
+from harness.data.columns import SYSTEM, TEMPLATE_COLUMNS
 from harness.data.layouts import detect, normal
-from harness.data.messages import TEMPLATE_COLUMNS, with_roles
+from harness.data.messages import with_roles
 from harness.data.preferences import OPTIONAL, Reading, best, gathered
 from harness.data.read import read
 from harness.data.render import layout_of
@@ -276,8 +277,8 @@ def _mapped(row: Row, formats: Mapping[str, str], where: str) -> Row:
                 parts.append(row[name])
         made[column] = parts[0] if len(parts) == 1 else "".join(str(part) for part in parts)
     kept: tuple[str, ...] = _KEPT
-    if any(isinstance(value, list) for value in made.values()):  # a chat keeps its tools
-        kept += TEMPLATE_COLUMNS
+    if any(isinstance(value, list) for value in made.values()):
+        kept += (*TEMPLATE_COLUMNS, *SYSTEM)  # a chat keeps what it cannot be read without
     return {**{name: row[name] for name in kept if name in row}, **made}
 
 

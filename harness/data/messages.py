@@ -27,8 +27,6 @@ ROLES = {name: role for role, names in _NAMES.items() for name in names}
 _CALLS = ("function_call", "tool_call")
 """Who speaks in a message of sharegpt that is nothing but a call, written as JSON."""
 _KEPT = ("name", "tool_call_id", "reasoning_content", "reasoning", "thinking")
-TEMPLATE_COLUMNS = ("tools", "functions", "documents", "chat_template_kwargs")
-"""Columns of a row that its chat template reads beside the turns."""
 _SHOWN = 30
 """Characters of a role that a message about it quotes."""
 
@@ -67,35 +65,6 @@ def with_roles(row: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str, An
         name: [named(message) for message in value] if isinstance(value, list) else value
         for name, value in row.items()
     }
-
-
-def template_columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row gives the chat template beside its turns: tools, documents, options.
-
-    Raises:
-        Unusable: tools or options that are none.
-    """
-    found: dict[str, Any] = {}
-    tools = _parsed(row.get("tools"), "tools")
-    if not tools and row.get("functions"):  # as OpenAI wrote them before there were tools
-        own = _parsed(row["functions"], "functions")
-        if not _is_table(own):
-            raise Unusable("`functions` is no list of functions")
-        tools = [{"type": "function", "function": function} for function in own]
-    if tools:
-        if not _is_table(tools):
-            raise Unusable("`tools` is no list of tools")
-        found["tools"] = list(tools)
-    if row.get("documents"):
-        if not _is_table(row["documents"]):
-            raise Unusable("`documents` is no list of documents")
-        found["documents"] = list(row["documents"])
-    options = row.get("chat_template_kwargs")
-    if options:
-        if not isinstance(options, Mapping):
-            raise Unusable("`chat_template_kwargs` is no mapping")
-        found["chat_template_kwargs"] = dict(options)
-    return found
 
 
 def require_trained(chat: Chat) -> Chat:
@@ -163,12 +132,12 @@ def _part(part: Any, column: str) -> str:
 
 def _calls(message: Mapping[str, Any]) -> list[Any]:
     """The calls of a message, in the form of OpenAI's `tool_calls`."""
-    calls = _parsed(message.get("tool_calls"), "tool_calls")
+    calls = parsed(message.get("tool_calls"), "tool_calls")
     if not calls and message.get("function_call") is not None:
         calls = [{"type": "function", "function": message["function_call"]}]
     if not calls:
         return []
-    if not _is_table(calls) or any(not _named(call) for call in calls):
+    if not is_table(calls) or any(not _named(call) for call in calls):
         raise Unusable("`tool_calls` is no list of calls with a name each")
     return list(calls)
 
@@ -192,8 +161,12 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _parsed(value: Any, column: str) -> Any:
-    """A list, which some data sets write as JSON."""
+def parsed(value: Any, column: str) -> Any:
+    """A list, which some data sets write as JSON.
+
+    Raises:
+        Unusable: a text that is no JSON.
+    """
     if not isinstance(value, str):
         return value
     if not value.strip():
@@ -204,7 +177,8 @@ def _parsed(value: Any, column: str) -> Any:
         raise Unusable(f"`{column}` is no JSON") from None
 
 
-def _is_table(value: Any) -> bool:
+def is_table(value: Any) -> bool:
+    """Whether it is a list of mappings, as tools and messages are."""
     return isinstance(value, Sequence) and all(isinstance(item, Mapping) for item in value)
 
 
@@ -218,16 +192,31 @@ def _weight(value: Any) -> int:
 
 
 def prompt_of(row: Mapping[str, Any], column: str = "prompt") -> Any:
-    """A prompt as it stands: text, or messages."""
+    """A prompt as it stands: text, or messages.
+
+    Raises:
+        Unusable: it is none, or has a second half, as alpaca's `input`, that nothing joins to it.
+    """
     value = row.get(column)
-    return messages(value, column, ends=None) if isinstance(value, list) else string(row, column)
+    if isinstance(value, list):
+        return messages(value, column, ends=None)
+    more = str(row.get("input") or "")
+    if more.strip() and more != value:
+        raise Unusable(
+            f"`input` is not read beside `{column}`: join them, `map: {{{column}:"
+            f' "{{{column}}}\\n\\n{{input}}", ...}}`, or leave it out with `map:`'
+        )
+    return string(row, column)
 
 
 def side(row: Mapping[str, Any], column: str, like: Any) -> Any:
-    """An answer in the form its prompt has."""
+    """An answer in the form its prompt has: of a chat, without the prompt's turns where it repeats
+    them."""
     if isinstance(like, str):
         return string(row, column)
     value = row.get(column)
     if isinstance(value, str):
         return [{"role": "assistant", "content": value}]
-    return messages(value, column, ends="assistant")
+    found = messages(value, column, ends="assistant")
+    repeats = len(found) > len(like) and found[: len(like)] == like
+    return found[len(like) :] if repeats else found

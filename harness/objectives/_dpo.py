@@ -127,22 +127,32 @@ def _answers(
     """
     if together:
         return list(rows), [((0, i), (1, i)) for i in range(len(rows))]
-    answers: dict[tuple[int, ...], dict[tuple[int, ...], tuple[int, int]]] = {}
+    answers: dict[tuple[int, ...], dict[Answer, tuple[int, int]]] = {}
     for row in rows:
         own = answers.setdefault(tuple(row["prompt_ids"]), {})
-        for side in ("chosen_ids", "rejected_ids"):
-            own.setdefault(tuple(row[side]), (0, 0))
+        for side in ("chosen", "rejected"):
+            own.setdefault(_answer(row, side), (0, 0))
     asked: list[dict[str, Any]] = []
     for prompt, own in answers.items():
         listed = list(own)
         for one, other in zip(listed[::2], [*listed[1::2], listed[-1]], strict=False):
             own[one], own[other] = (0, len(asked)), (1, len(asked))
-            asked.append({"prompt_ids": prompt, "chosen_ids": one, "rejected_ids": other})
+            sides = {"chosen_ids": one[0], "chosen_given": one[1],
+                     "rejected_ids": other[0], "rejected_given": other[1]}  # fmt: skip
+            asked.append({"prompt_ids": prompt, **sides})
     places = []
     for row in rows:
         own = answers[tuple(row["prompt_ids"])]
-        places.append((own[tuple(row["chosen_ids"])], own[tuple(row["rejected_ids"])]))
+        places.append((own[_answer(row, "chosen")], own[_answer(row, "rejected")]))
     return asked, places
+
+
+Answer = tuple[tuple[int, ...], tuple[int, ...]]
+"""An answer's tokens, and the places of those that are given."""
+
+
+def _answer(row: Mapping[str, Any], side: str) -> Answer:
+    return tuple(row[f"{side}_ids"]), tuple(row.get(f"{side}_given", ()))
 
 
 def batches(objective: Dpo, job: TrainJob) -> list[dict[str, Any]]:
@@ -208,6 +218,7 @@ class TokenisedTrainer(WholeBatch, Tokenised, DPOTrainer):
     """DPOTrainer on token ids, whose loss is of a step's whole batch: the likelihood of `loss_type:
     sft` too, of which TRL takes the mean over each forward pass's tokens."""
 
+    masks = {"completion_mask": ("chosen", "rejected")}
     loss_weights: list[float]
 
     def counted(self, inputs: Mapping[str, Any]) -> dict[str, float]:

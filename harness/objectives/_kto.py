@@ -20,7 +20,7 @@ from harness.errors import DataError
 from harness.objectives._accumulation import WholeBatch
 from harness.objectives._shown import sequences
 from harness.objectives._start import as_it_is, forget_reference, reference_model
-from harness.objectives._tokens import Tokenised, answered, with_room
+from harness.objectives._tokens import Tokenised, answered, given_places, with_room
 from harness.objectives._trainer import arguments, run
 from harness.objectives.base import Row, TrainJob, TrainResult
 from harness.objectives.kto import Kto
@@ -100,6 +100,7 @@ class TokenisedTrainer(WholeBatch, Tokenised, KTOTrainer):
     """KTOTrainer on token ids, whose KL and loss are of a step's whole batch; TRL's are of each
     forward pass."""
 
+    masks = {"completion_mask": ("completion",), "KL_completion_mask": ("KL_completion",)}
     _kl: torch.Tensor | None = None
     _left: list[float]
 
@@ -113,10 +114,12 @@ class TokenisedTrainer(WholeBatch, Tokenised, KTOTrainer):
         if not self.calculate_KL:
             return dataset
         size = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        answers = list(dataset["completion_ids"])
-        parts = [answers[i : i + size] for i in range(0, len(answers), size)]
-        moved = [answer for part in parts for answer in (part[-1], *part[:-1])]
-        return dataset.add_column("KL_completion_ids", moved)
+        for column in ("completion_ids", "completion_given"):
+            answers = list(dataset[column])
+            parts = [answers[i : i + size] for i in range(0, len(answers), size)]
+            moved = [answer for part in parts for answer in (part[-1], *part[:-1])]
+            dataset = dataset.add_column(f"KL_{column}", moved)
+        return dataset
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """The forward passes of a step, and the divergence over all of them."""
@@ -164,7 +167,7 @@ def _tokens(objective: Kto, job: TrainJob, rows: Sequence[Row]) -> list[dict[str
     for row in rows:
         own = answered(job.tokenizer, row, row["completion"])
         ids = {"prompt_ids": own.ids[: own.prompt], "completion_ids": own.answer}
-        found.append({**ids, "label": row["label"]})
+        found.append({**ids, "completion_given": given_places(own), "label": row["label"]})
     return with_room(found, objective.max_length)
 
 

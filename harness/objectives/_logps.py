@@ -71,7 +71,9 @@ class Logps:
 
 
 def tokens_digest(example: Mapping[str, Any], limit: int) -> bytes:
-    """Digest of a pair as it enters the model: both sequences, cut at `limit` tokens, and where
-    their answers begin."""
+    """Digest of a pair as it enters the model: both sequences, cut at `limit` tokens, where their
+    answers begin, and what of these is not learnt."""
     sides = [(example["prompt_ids"] + example[n])[:limit] for n in ("chosen_ids", "rejected_ids")]
-    return hashlib.sha256(json.dumps([len(example["prompt_ids"]), *sides]).encode()).digest()
+    given = [list(example.get(n, ())) for n in ("chosen_given", "rejected_given")]
+    told = [len(example["prompt_ids"]), *sides, *(given if any(given) else [])]
+    return hashlib.sha256(json.dumps(told).encode()).digest()

@@ -14,6 +14,7 @@ with warnings.catch_warnings():  # "may change without notice": the version is p
     warnings.simplefilter("ignore")
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
+from harness.errors import DataError
 from harness.objectives._accumulation import WholeBatch
 from harness.objectives._pairs import Pair, pairs_of
 from harness.objectives._shown import pairs_by_row, sequences
@@ -29,6 +30,7 @@ _NLL = 4
 def train(objective: Orpo, job: TrainJob) -> TrainResult:
     """Train `job.model` in place."""
     pairs, counts = pairs_of(job.rows, objective.unusable)
+    _require_whole(pairs)
 
     def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> ORPOTrainer:
         return _trainer(objective, job, pairs, given, callbacks)
@@ -36,6 +38,19 @@ def train(objective: Orpo, job: TrainJob) -> TrainResult:
     result = run(make, objective, replace(job, rows=[{"prompt": p.prompt} for p in pairs]))
     left_out = {f"left_out/{reason}": float(n) for reason, n in counts.items()}
     return replace(result, metrics={**result.metrics, "pairs": len(pairs), **left_out})
+
+
+def _require_whole(pairs: Sequence[Pair]) -> None:
+    """Raise DataError where a turn is not to be trained on: the likelihood is of whole rows."""
+    for pair in pairs:
+        turns = [turn for part in (pair.prompt, pair.chosen) if isinstance(part, list)
+                 for turn in part]  # fmt: skip
+        if any(turn["role"] == "assistant" and turn.get("weight") == 0 for turn in turns):
+            raise DataError(
+                f"row {pair.row} has a turn of `weight: 0`, and orpo's likelihood is of the whole"
+                " row, prompt and better answer",
+                fix="leave such rows out (`where:`), or the weights; or train by dpo",
+            )
 
 
 def batches(objective: Orpo, job: TrainJob) -> list[dict[str, Any]]:
@@ -102,6 +117,9 @@ class CountingTrainer(WholeBatch, ORPOTrainer):
             ids = [*prompt, *feature[f"{side}_ids"]][: self.max_length]
             found[f"{side}_input_ids"] = ids
             found[f"{side}_labels"] = [IGNORED] * len(prompt) + ids[len(prompt) :]
+            for place in feature[f"{side}_given"]:
+                if (at := len(prompt) + place) < len(ids):
+                    found[f"{side}_labels"][at] = IGNORED
         masks = {
             name.replace("input_ids", "attention_mask"): [1] * len(ids)
             for name, ids in found.items()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from harness.data.encode import Encoded
 from harness.data.render import GIVEN, encoded
@@ -27,8 +27,16 @@ def answered(tokenizer: Any, row: Row, answer: Any) -> Encoded:
     return encoded(tokenizer, {**kept, "completion": answer})
 
 
+def given_places(found: Encoded) -> list[int]:
+    """Places in an answer's tokens of those that are not learnt: what a user or a tool says in it,
+    and turns of `weight: 0`. Few answers have any."""
+    own = found.trained[found.prompt : found.end]
+    return [place for place, learnt in enumerate(own) if not learnt]
+
+
 def pair_ids(tokenizer: Any, pairs: Iterable[Pair]) -> list[dict[str, Any]]:
-    """prompt_ids, chosen_ids, rejected_ids and row (its id) of each pair."""
+    """prompt_ids, chosen_ids, rejected_ids and row (its id) of each pair, and of both answers the
+    places that are given (chosen_given, rejected_given)."""
     found = []
     for pair in pairs:
         row = {"prompt": pair.prompt, **pair.given}
@@ -38,6 +46,8 @@ def pair_ids(tokenizer: Any, pairs: Iterable[Pair]) -> list[dict[str, Any]]:
                 "prompt_ids": chosen.ids[: chosen.prompt],
                 "chosen_ids": chosen.answer,
                 "rejected_ids": rejected.answer,
+                "chosen_given": given_places(chosen),
+                "rejected_given": given_places(rejected),
                 "row": pair.row,
             }
         )
@@ -49,8 +59,58 @@ def with_room(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]
     return [row for row in rows if len(row["prompt_ids"]) < limit]
 
 
+class LearntOnly:
+    """Collates as a trainer of TRL's does, whose masks are of whole answers, and takes out of them
+    what is given in an answer (see `given_places`).
+
+    Args:
+        masks: a mask of the batch -> the answers that its rows are of, one after another.
+    """
+
+    def __init__(
+        self, collate: Callable[[Any], dict[str, Any]], masks: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._collate, self._masks = collate, masks
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        batch = self._collate(examples)
+        for name in self._masks.keys() & batch.keys():
+            answers = self._masks[name]
+            rows = ((example, answer) for answer in answers for example in examples)
+            for number, (example, answer) in enumerate(rows):
+                for place in example.get(f"{answer}_given", ()):
+                    if (at := len(example["prompt_ids"]) + place) < batch[name].shape[1]:
+                        batch[name][number, at] = 0
+        return batch
+
+
 class Tokenised:
-    """A trainer whose rows are tokens already."""
+    """A trainer whose rows are tokens already.
+
+    Attributes:
+        masks: as `LearntOnly` has them; empty where the trainer masks nothing itself.
+    """
+
+    masks: ClassVar[Mapping[str, Sequence[str]]] = {}
+    _signature_columns: list[str] | None
+    _collate: Any = None
+
+    @property
+    def data_collator(self) -> Any:
+        """TRL's, with what is given in an answer out of the loss; TRL may use it while it is still
+        being made, to read a reference."""
+        return self._collate
+
+    @data_collator.setter
+    def data_collator(self, found: Any) -> None:
+        self._collate = LearntOnly(found, self.masks) if self.masks else found
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()  # type: ignore[misc]
+        places = {f"{answer}_given" for answers in self.masks.values() for answer in answers}
+        self._signature_columns = [
+            *dict.fromkeys([*(self._signature_columns or []), *sorted(places)])
+        ]
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         """In place of TRL's, which renders and encodes."""
