@@ -7,7 +7,7 @@ REAL := $(wildcard ../shared/real)
 export HARNESS_REAL_DATA ?= $(abspath $(REAL))
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check slow stories gpu-check wheel clean
+.PHONY: demo test check slow stories gpu-check gpu-bench wheel clean
 
 demo: $(STAMP)
 	$(BIN)/harness run suites/pocket/demo.yaml
@@ -30,6 +30,10 @@ stories: $(STAMP)
 
 gpu-check: $(STAMP)
 	$(BIN)/python tests/benchmarks/gpu_check.py
+
+# At most five minutes of a card; a second call goes on where the first one stopped.
+gpu-bench: $(STAMP)
+	$(BIN)/python tests/benchmarks/gpu_bench.py
 
 # Torch first and alone: asked for by another package it would bring gigabytes of CUDA libraries.
 # The package of SmolLM2 without what it asks for: nothing of it is run, its model file is read.

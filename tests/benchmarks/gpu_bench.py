@@ -1,0 +1,254 @@
+"""How fast and how frugal the harness is on a GPU: `make gpu-bench`.
+
+    python tests/benchmarks/gpu_bench.py --seconds 290    # what fits; a later call goes on
+    python tests/benchmarks/gpu_bench.py --table          # what was measured, in Markdown
+    python tests/benchmarks/gpu_bench.py --dry-run        # every line, on the CPU, with tiny shapes
+
+Trains 1B and 7B shapes of random weights through the harness and through a plain TRL script, and
+scores and generates at 1B, against transformers itself. Each case has a process and a time limit of
+its own, so that one that fails is a line of the result. The figures are written after each case,
+under results/performance/<device>/. Without a GPU nothing is measured and the exit status is 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+
+from gpu_inference import Reading, Writing, read, write, write_mixed  # noqa: E402
+from gpu_table import table  # noqa: E402
+from gpu_training import Training, train  # noqa: E402
+
+NO_GPU = 3
+LEAST = 15.0
+"""Seconds left under which no further case is begun."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement.
+
+    Attributes:
+        measure: called with the setting and the device. setting: what is measured.
+        tiny: the same for a dry run. seconds: its own limit.
+    """
+
+    measure: Callable[[Any, str], dict[str, Any]]
+    setting: Any
+    tiny: Any
+    seconds: float = 90.0
+
+
+def _training(seconds: float = 90.0, **given: Any) -> Case:
+    setting = Training(**given)
+    tiny = replace(setting, shape="tiny", batch=2, length=32, steps=4, warm_up=2)
+    return Case(train, setting, tiny, seconds)
+
+
+ONE, SEVEN = "llama-3.2-1b", "llama-2-7b"
+PAPER = (("adapter_dtype", "bfloat16"),)  # as TRL has it
+CASES = {
+    "lora-7b": _training(150.0, shape=SEVEN, method="lora", batch=1, length=4096, rate=1e-3),
+    "full-1b": _training(shape=ONE, method="full", batch=4, length=2048, rounds=2),
+    "generate-1b": Case(write, Writing(ONE, 64, 128, 128), Writing("tiny", 8, 16, 8)),
+    "lora-1b": _training(shape=ONE, method="lora", batch=4, length=2048, rounds=2, rate=1e-3),
+    "score-1b": Case(read, Reading(ONE, 256, 1024, 16384), Reading("tiny", 12, 32, 128)),
+    "qlora-7b": _training(
+        shape=SEVEN, method="qlora", batch=1, length=4096, steps=12, rate=1e-3, adapter=PAPER,
+        checkpointing=(True,),
+    ),
+    "adapters-1b": Case(
+        write_mixed, Writing(ONE, 64, 128, 48, adapters=8), Writing("tiny", 8, 16, 8, adapters=4)
+    ),
+}  # fmt: skip
+"""By worth: what a call's time does not reach is left for the next."""
+
+
+class Child:
+    """A case's process. It imports its libraries at once, and waits for the word to begin."""
+
+    def __init__(self, name: str, dry: bool) -> None:
+        self.name = name
+        command = [sys.executable, __file__, "--case", name, *(["--dry-run"] if dry else [])]
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        fixed = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1"}
+        if dry:
+            fixed["OMP_NUM_THREADS"] = "1"
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **fixed, "TOKENIZERS_PARALLELISM": "false"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def result(self, limit: float) -> dict[str, Any]:
+        """What the case found, whatever became of its process."""
+        start = time.monotonic()
+        ended = None
+        try:
+            out, errors = self._process.communicate("go\n", timeout=limit)
+        except subprocess.TimeoutExpired:
+            out, errors = self.stop()
+            ended = f"timed out after {limit:.0f} s"
+        lines = [line for line in out.splitlines() if line.startswith("RESULT ")]
+        if ended is None and lines:
+            found: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
+        else:
+            ended = ended or f"crashed with exit status {self._process.returncode}"
+            found = {"status": ended, "error": errors[-2000:]}
+        return {**found, "case_seconds": round(time.monotonic() - start, 1)}
+
+    def stop(self) -> tuple[str, str]:
+        """End it, if it runs; what it wrote."""
+        self._process.kill()
+        return self._process.communicate()
+
+
+def run_case(name: str, dry: bool) -> dict[str, Any]:
+    """The case, in this process; what it raises is its result."""
+    import torch
+
+    case, device = CASES[name], "cpu" if dry else "cuda"
+    try:
+        found = case.measure(case.tiny if dry else case.setting, device)
+    except torch.OutOfMemoryError:
+        found = {"status": "out of memory", "error": traceback.format_exc()[-2000:]}
+    except Exception:
+        found = {"status": "failed", "error": traceback.format_exc()[-2000:]}
+    return found
+
+
+def _import_libraries() -> None:
+    """What takes long, before the word to begin."""
+    import harness.objectives._sft
+    import harness.stages.train  # noqa: F401
+
+
+def describe() -> dict[str, Any]:
+    """The machine, what is installed, and the tree."""
+    from harness.measure import versions
+
+    git = shutil.which("git")
+    told = None
+    if git is not None:
+        told = subprocess.run(
+            [git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    return {
+        "driver": _asked_of_driver("driver_version"),
+        "python": sys.version.split()[0],
+        "cores": os.cpu_count(),
+        "versions": versions(),
+        "commit": told.stdout.strip() if told is not None and told.returncode == 0 else "unknown",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def device_name() -> str | None:
+    """The first GPU's name; asked of the driver, or of torch in a process of its own."""
+    name = _asked_of_driver("name")
+    if name is not None:
+        return name
+    code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return found.stdout.strip() or None
+
+
+def _asked_of_driver(what: str) -> str | None:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    found = subprocess.run(
+        [command, f"--query-gpu={what}", "--format=csv,noheader"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return (found.stdout.strip().splitlines() or [None])[0] if found.returncode == 0 else None
+
+
+def measure(names: list[str], file: Path, seconds: float, dry: bool, again: bool) -> bool:
+    """Run the cases that `file` lacks, best first, as long as time is left.
+
+    Returns:
+        whether every one of them is ok now.
+    """
+    end = time.monotonic() + seconds
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"cases": {}}
+    cases = found["cases"]
+    about = describe()
+    found |= {"device": "cpu" if dry else device_name(), **about, "seconds": seconds}
+    open_ = [n for n in names if again or cases.get(n, {}).get("status") != "ok"]
+    children = [Child(name, dry) for name in open_[:1]]
+    for number, name in enumerate(open_):
+        left = end - time.monotonic()
+        if left < LEAST:
+            cases.setdefault(name, {"status": "not run: no time was left"})
+            continue
+        children += [Child(following, dry) for following in open_[number + 1 : number + 2]]
+        result = children[number].result(min(left, CASES[name].seconds))
+        cases[name] = {**result, "date": about["date"], "commit": about["commit"]}
+        print(f"{name}: {cases[name]['status']}, {result['case_seconds']} s", flush=True)
+        _write(file, found)
+    for child in children:
+        child.stop()
+    _write(file, found)
+    return all(cases[name]["status"] == "ok" for name in names)
+
+
+def _write(file: Path, found: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cases = {name: found["cases"][name] for name in CASES if name in found["cases"]}
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps({**found, "cases": cases}, indent=1) + "\n", encoding="utf-8")
+    part.replace(file)
+
+
+def main() -> int:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "performance")
+    parser.add_argument("--seconds", type=float, default=290.0, help="of this call, in all")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--again", action="store_true", help="also what was measured before")
+    parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU")
+    parser.add_argument("--table", action="store_true", help="print what was measured, as Markdown")
+    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        _import_libraries()
+        if sys.stdin.readline():
+            print("RESULT " + json.dumps(run_case(options.case, options.dry_run)), flush=True)
+        return 0
+    if options.table:
+        for file in sorted(options.out.glob("*/gpu-bench.json")):
+            print(table(json.loads(file.read_text(encoding="utf-8"))))
+        return 0
+    name = "dry run" if options.dry_run else device_name()
+    if name is None:
+        print("this machine shows no GPU: nothing was measured", file=sys.stderr)
+        return NO_GPU
+    folder = options.out / re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    if options.dry_run and options.out == parser.get_default("out"):
+        folder = Path(tempfile.mkdtemp(prefix="gpu-bench-"))  # no figures, and none of the project
+    file = folder / "gpu-bench.json"
+    whole = measure(options.only, file, options.seconds, options.dry_run, options.again)
+    print(table(json.loads(file.read_text(encoding="utf-8"))))
+    print(file)
+    return 0 if whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
