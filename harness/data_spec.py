@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from harness.data.mapped import parse
 from harness.fields import Seed
 
 _STRICT = ConfigDict(
@@ -71,7 +72,7 @@ class Split(BaseModel):
     the first turns, the second ones ... `limit` and `rows` count conversations."""
     roles: dict[str, Literal["user", "assistant", "system", "tool"]] = {}
     """What the roles of chats mean, where they are not known by name: `{narrator: system}`."""
-    delimiter: str = "\n\n"
+    delimiter: str = Field("\n\n", min_length=1)
     """What separates the documents of a text file."""
     rows: tuple[int, int | None] | None = None
     """Take rows from the first number up to, not including, the second."""
@@ -85,7 +86,8 @@ class Split(BaseModel):
     limit: int | None = Field(None, gt=0)
     """Keep at most so many rows, the first ones."""
     map: dict[str, str] = {}
-    """New columns from old: `prompt: "Summarise: {dialogue}"`. With `map`, only these are read."""
+    """New columns from old: `prompt: "Summarise: {dialogue}"`, or a column's bare name. With `map`,
+    only these are read. A text that is the same in every row is `{'text'}`."""
     mixture: dict[str, float] = {}
     """Instead of a path: other data entries and their weights, such as `{alpaca: 3, dialogues: 1}`.
     Each next row is drawn from an entry with a probability in proportion to its weight."""
@@ -102,6 +104,16 @@ class Split(BaseModel):
         if self.weights and (not any(weights) or not all(map(math.isfinite, weights))):
             raise ValueError("`weights` are numbers, not all of them 0")
         return self
+
+    @field_validator("map")
+    @classmethod
+    def _readable_templates(cls, value: dict[str, str]) -> dict[str, str]:
+        for column, template in value.items():
+            try:
+                parse(template)
+            except ValueError as error:
+                raise ValueError(f"{column}: {template!r}: {error}") from None
+        return value
 
     @model_validator(mode="after")
     def _one_source(self) -> Split:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
+
+_WRITTEN = (str, int, float, Decimal, datetime.date, datetime.time, datetime.timedelta)
+"""Types of cells that stand for a text; bytes, lists and mappings do not."""
 
 
 class Unusable(Exception):
@@ -22,11 +27,12 @@ def without_nan(value: Any) -> Any:
 
 
 def string(row: Mapping[str, Any], column: str) -> str:
-    """A cell as text; Unusable where it holds none."""
+    """A cell as text, a number, truth value or date as Python writes it; Unusable where it holds
+    none."""
     value = row.get(column)
     if value is None:
         raise Unusable(f"no `{column}`")
-    if isinstance(value, list | dict):
+    if not isinstance(value, _WRITTEN) or (isinstance(value, float) and not math.isfinite(value)):
         raise Unusable(f"`{column}` is no text")
     return str(value)
 

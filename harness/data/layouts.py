@@ -144,11 +144,11 @@ def _preference(row: Row, chat: bool) -> dict[str, Any]:
             prompt = prompt_of(row, column)
             sides = {name: side(row, name, prompt) for name in ("chosen", "rejected")}
             return apart({"prompt": prompt, **sides})
-    if isinstance(row["chosen"], str):
+    if isinstance(row.get("chosen"), str):
         require_question(row, ("chosen", "rejected"))
         return apart(split_strings(string(row, "chosen"), string(row, "rejected")))
-    chosen = messages(row["chosen"], "chosen", ends="assistant")
-    return split_chats(chosen, messages(row["rejected"], "rejected", ends="assistant"))
+    chosen = messages(row.get("chosen"), "chosen", ends="assistant")
+    return split_chats(chosen, messages(row.get("rejected"), "rejected", ends="assistant"))
 
 
 def _alpaca(row: Row, chat: bool) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _sharegpt(row: Row, chat: bool) -> dict[str, Any]:
         row.get("conversations"), "conversations", ends=None if paired else "assistant"
     )
     if paired:
-        sides = {n: messages(row[n], n, ends="assistant") for n in ("chosen", "rejected")}
+        sides = {n: messages(row.get(n), n, ends="assistant") for n in ("chosen", "rejected")}
         return apart({"prompt": turns, **sides})
     if isinstance(row.get("label"), bool):
         return _unpaired({"messages": turns, "label": row["label"]}, chat)

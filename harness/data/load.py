@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import string
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.data.cells import Unusable, content, without_nan
-from harness.data.columns import SYSTEM, TEMPLATE_COLUMNS
+from harness.data.cells import Unusable, content
 from harness.data.layouts import detect, normal
+from harness.data.mapped import mapped, sample, templates
 from harness.data.messages import with_roles
 from harness.data.preferences import OPTIONAL, Reading, best, gathered
 from harness.data.read import read
 from harness.data.render import layout_of
+from harness.data.table import Table, fits, matches
 from harness.data.turns import by_turn, turns_said
-from harness.errors import DataError, unknown
+from harness.errors import DataError
 
 Row = dict[str, Any]
-_KEPT = ("id", "cluster", "group", "task", "references")
 
 
 @dataclass
@@ -67,22 +66,26 @@ def load_rows(config: Mapping[str, Any], source: str, where: str) -> Rows:
     raw = list(enumerate(read(config, source, where)))
     if not raw:
         raise DataError(f"{source} holds no rows", where=where, fix="name a file with rows")
+    table = Table.of(source, [row for _, row in raw])
+    for option in ("where", "min_chars", "max_chars"):
+        for column in config.get(option) or {}:
+            table.require(column, f"{where}.{option}")
     found = Rows([], "")
     first, last = config["rows"] or (0, None)
     inside = raw[first:last]
     found.drop("outside `rows`", raw[:first] + (raw[last:] if last is not None else []))
-    kept = [(n, row) for n, row in inside if _matches(row, config["where"], where)]
+    kept = [(n, row) for n, row in inside if matches(row, config["where"])]
     found.drop("not `where`", _difference(inside, kept))
     for option in ("min_chars", "max_chars"):
         limits = config.get(option) or {}
-        fitting = [(n, row) for n, row in kept if _fits(row, option, limits, where)]
+        fitting = [(n, row) for n, row in kept if fits(row, option, limits)]
         found.drop(f"not `{option}`", _difference(kept, fitting))
         kept = fitting
     if config["limit"]:
         found.drop("over `limit`", kept[config["limit"] :])
         kept = kept[: config["limit"]]
     if kept:
-        _bring_into_layout(found, kept, config, where)
+        _bring_into_layout(found, kept, table, config, where)
     if not found.rows:
         told = ", ".join(f"{count} {reason}" for reason, count in found.dropped.items())
         raise DataError(f"no row of {source} is left", where=where, fix=f"dropped: {told}")
@@ -90,7 +93,7 @@ def load_rows(config: Mapping[str, Any], source: str, where: str) -> Rows:
     turns = config.get("turns", "last")
     if turns != "last":
         _take_apart(found, turns, where)
-    refuse_doubles(found.rows, where)
+    refuse_doubles(found.rows, source, where)
     return found
 
 
@@ -115,32 +118,37 @@ def _difference(
 
 
 def _bring_into_layout(
-    found: Rows, kept: Sequence[tuple[int, Row]], config: Mapping[str, Any], where: str
+    found: Rows,
+    kept: Sequence[tuple[int, Row]],
+    table: Table,
+    config: Mapping[str, Any],
+    where: str,
 ) -> None:
     """Normal rows; those that cannot become one, or are of another form, are dropped."""
-    layout, form, checked = config["layout"], None, False
+    made_of = templates(config["map"], table.first, table.source, where)
+    layout = config["layout"] or _detected(sample(table.first, made_of), table.source, where)
+    form, checked = None, False
     used: list[tuple[int, Row]] = []
     reading = Reading(config["scale"], config["weights"])
     roles = config.get("roles") or {}
     taken = {str(row["id"]) for _, row in kept if _given(row.get("id"))}
     for index, (number, row) in enumerate(kept):
         try:
-            mapped = _mapped(without_nan(row), config["map"], where)
-            mapped = with_roles(mapped, roles) if roles else mapped
-            layout = layout or _detected(mapped, where)
+            own = mapped(table.whole(row), made_of)
+            own = with_roles(own, roles) if roles else own
             if not checked:
-                reading.require(mapped, layout, where)
+                reading.require(own, layout, where)
                 checked = True
-            columns = normal(mapped, layout, chat=config["chat"], reading=reading)
+            columns = normal(own, layout, chat=config["chat"], reading=reading)
             form = form or _form(columns)
-            _require_unicode(mapped)
+            _require_unicode(own)
             if _form(columns) != form:
                 raise Unusable("of another layout than the first row")
         except Unusable as reason:
             _unusable(found, str(reason), [(number, row)], config, where)
             continue
         found.rows.append(
-            {**_identified(mapped, index, taken), **columns, **_references(mapped, columns)}
+            {**_identified(own, index, taken), **columns, **_references(own, columns)}
         )
         used.append((number, row))
     if layout == "scored":
@@ -178,11 +186,11 @@ def _form(columns: Row) -> tuple[tuple[str, bool], ...]:
     return tuple(sorted(told))
 
 
-def _detected(row: Row, where: str) -> str:
+def _detected(row: Row, source: str, where: str) -> str:
     layout = detect(row)
     if layout is None:
         raise DataError(
-            f"columns {', '.join(sorted(row))} make no layout",
+            f"columns {', '.join(sorted(row))} make no layout ({source})",
             where=where,
             fix="needed: messages; prompt and completion; prompt, chosen and rejected; prompt,"
             " completion and a label; text; or those of alpaca or sharegpt. Make them with `map:`,"
@@ -202,12 +210,14 @@ def _identified(row: Row, index: int, taken: Collection[str]) -> Row:
     Args:
         taken: the ids that rows come with.
     """
-    numbered = f"row {index}" if str(index) in taken else str(index)
+    numbered = str(index)
+    while numbered in taken:
+        numbered = f"row {numbered}"
     identifier = str(row["id"]) if _given(row.get("id")) else numbered
     return {
         "id": identifier,
-        "cluster": str(row.get("cluster") or identifier),
-        "group": str(row.get("group") or row.get("task") or ""),
+        "cluster": str(row["cluster"]) if _given(row.get("cluster")) else identifier,
+        "group": str(next(filter(_given, (row.get("group"), row.get("task"))), "")),
     }
 
 
@@ -225,70 +235,13 @@ def _references(row: Row, columns: Row) -> Row:
     return {} if "text" in columns else {"references": []}
 
 
-def _matches(row: Row, wanted: Mapping[str, Any], where: str) -> bool:
-    for column, value in wanted.items():
-        _require(column, row, f"{where}.where")
-        choices = value if isinstance(value, list) else [value]
-        if row[column] not in choices and str(row[column]) not in [str(c) for c in choices]:
-            return False
-    return True
-
-
-def _fits(row: Row, option: str, limits: Mapping[str, int], where: str) -> bool:
-    """Whether the columns are long enough, or short enough."""
-    for column, limit in limits.items():
-        _require(column, row, f"{where}.{option}")
-        size = _characters(row[column])
-        if size < limit if option == "min_chars" else size > limit:
-            return False
-    return True
-
-
-def _characters(value: Any) -> int:
-    """Of a text, or of all texts in a list of messages; nothing where there is no value."""
-    if isinstance(value, list):
-        return sum(map(_characters, value))
-    if isinstance(value, Mapping):
-        return _characters(value.get("content", value.get("value")))
-    return 0 if value is None else len(str(value))
-
-
-def _require(column: str, row: Mapping[str, Any], where: str) -> None:
-    if column not in row:
-        raise DataError(unknown("column", column, row), where=where)
-
-
-def _mapped(row: Row, formats: Mapping[str, str], where: str) -> Row:
-    """Columns made of others. Only plain `{column}` fields: no attributes, no indexes.
-
-    A format that is nothing but one field renames a column, lists and all.
-    """
-    if not formats:
-        return row
-    made = {}
-    for column, template in formats.items():
-        parts: list[Any] = []
-        for text, name, _, _ in string.Formatter().parse(template):
-            parts += [text] if text else []
-            if name is not None:
-                _require(name, row, f"{where}.map.{column}")
-                if row[name] is None:
-                    raise Unusable(f"no `{name}`")
-                parts.append(row[name])
-        made[column] = parts[0] if len(parts) == 1 else "".join(str(part) for part in parts)
-    kept: tuple[str, ...] = _KEPT
-    if any(isinstance(value, list) for value in made.values()):
-        kept += (*TEMPLATE_COLUMNS, *SYSTEM)  # a chat keeps what it cannot be read without
-    return {**{name: row[name] for name in kept if name in row}, **made}
-
-
-def refuse_doubles(rows: Sequence[Row], where: str) -> None:
+def refuse_doubles(rows: Sequence[Row], source: str, where: str) -> None:
     """Raise DataError where two rows have one id: comparisons pair rows by id."""
     counts = Counter(row["id"] for row in rows)
     double, times = counts.most_common(1)[0]
     if times > 1:
         raise DataError(
-            f"id '{double}' stands on {times} rows; comparisons pair rows by id",
+            f"id '{double}' stands on {times} rows of {source}; comparisons pair rows by id",
             where=where,
             fix="make the ids unique, or leave the column out (rows are then numbered)",
         )

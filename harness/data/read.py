@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
+from harness.data.layouts import detect
+from harness.data.mapped import named
+from harness.data.opened import Broken, looks_like_json, numbered_lines, open_text
+from harness.data.read_json import read_json
+from harness.data.read_tables import read_parquet, read_table, without_fillers
 from harness.errors import DataError
 
 Row = dict[str, Any]
-_LONGEST_CELL = 2**31 - 1
+_DEEPEST = 100
+"""Levels of lists and mappings in a row; no layout has a tenth of that."""
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -40,110 +44,78 @@ def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[Row]:
     if not path.exists():
         yield from _from_hub(config, source, where)
         return
-    kind = config["format"] or _BY_SUFFIX.get(Path(path.name.removesuffix(".gz")).suffix)
+    kind = config["format"] or _BY_SUFFIX.get(_suffix(path))
     if kind is None:
         raise DataError(
-            f"cannot tell the format of {path.name}", where=where, fix="set `format: jsonl`"
+            f"cannot tell the format of {path.name}",
+            where=where,
+            fix=f"set `format:` to one of {', '.join(_READERS)}",
         )
     try:
-        yield from _READERS[kind](path, config)
+        if config["format"] is None and kind in _TOLD_BY_NAME and looks_like_json(path):
+            raise Broken("it holds JSON", f"set `format: json`, or `format: {kind}` to read on")
+        for number, row in enumerate(_READERS[kind](path, config)):
+            if _depth(row) > _DEEPEST:
+                raise Broken(f"row number {number} is nested over {_DEEPEST} deep", "flatten it")
+            yield row
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not UTF-8 text (byte {error.start}: {error.object[error.start]:#04x})",
+            f"{path} is not {error.encoding.upper()} text (byte {error.start}:"
+            f" {error.object[error.start]:#04x})",
             where=where,
-            fix="convert it: iconv -f latin1 -t utf-8",
+            fix="write it as UTF-8: iconv -f latin1 -t utf-8",
         ) from None
-    except (ValueError, csv.Error, OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as {kind}: {error}", where=where) from None
+    except Broken as error:
+        told = f"{path} cannot be read as {kind}: {error}"
+        raise DataError(told, where=where, fix=error.fix) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}",
+            where=where,
+            fix="fetch or pack the file again, and check who may read it",
+        ) from None
 
 
-def _open(path: Path, newline: str | None = None) -> TextIO:
-    """A text file, in UTF-8 with or without the mark that some editors put before it."""
-    encoding = "utf-8-sig"
-    if path.suffix == ".gz":
-        return cast(TextIO, gzip.open(path, "rt", encoding=encoding, newline=newline))
-    return path.open(encoding=encoding, newline=newline)
+def _suffix(path: Path) -> str:
+    """Of the file when it is unpacked, in small letters."""
+    name = path.name.lower()
+    return Path(name.removesuffix(".gz")).suffix
 
 
-def _jsonl(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
-    with _open(path) as handle:
-        for number, line in enumerate(handle, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} is no object")
-            yield row
-
-
-def _json(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
-    with _open(path) as handle:
-        found = json.load(handle)
-    if isinstance(found, dict):  # {"version": ..., "data": [...]}
-        tables = [value for value in found.values() if _is_table(value)]
-        found = tables[0] if len(tables) == 1 else found
-    if not _is_table(found):
-        raise ValueError("neither a list of objects nor an object that holds one such list")
-    yield from found
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
-
-
-def _csv(path: Path, config: Mapping[str, Any], delimiter: str = ",") -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_CELL)  # the default refuses documents over 128 KiB
-    with _open(path, newline="") as handle:
-        reader = csv.DictReader(handle, delimiter=delimiter, strict=True)
-        for row in reader:
-            if None in row or None in row.values():
-                kind = "more" if None in row else "fewer"
-                raise ValueError(f"line {reader.line_num} has {kind} cells than the header")
-            yield row
-
-
-def _tsv(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
-    yield from _csv(path, config, delimiter="\t")
-
-
-def _parquet(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
-    import pyarrow.parquet
-
-    for row in pyarrow.parquet.read_table(path).to_pylist():
-        yield _without_fillers(row)
-
-
-def _without_fillers(row: Row) -> Row:
-    """The row without the empty keys that a table of columns gives its nested mappings: each call
-    of a tool would have the arguments of all others, as null."""
-
-    def whole(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: whole(inner) for key, inner in value.items() if inner is not None}
-        return [whole(item) for item in value] if isinstance(value, list) else value
-
-    return {column: whole(value) for column, value in row.items()}
+def _depth(value: Any) -> int:
+    """How deep lists and mappings stand in one another."""
+    level, depth = [value], -1
+    while level:
+        depth += 1
+        inner = (v.values() if isinstance(v, Mapping) else v for v in level)
+        level = [v for part in inner for v in part if isinstance(v, Mapping | list)]
+    return depth
 
 
 def _text(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
-    with _open(path) as handle:
-        whole = handle.read()
+    with open_text(path) as handle:
+        whole = "".join(line for _, line in numbered_lines(handle))
     for part in whole.split(config["delimiter"]):
         if part.strip():
             yield {"text": part.strip("\n")}
 
 
+def _is_row(config: Mapping[str, Any]) -> Callable[[Row], bool]:
+    """Whether an object has a layout's columns, or those that the suite makes columns of."""
+    wanted = named(config["map"])
+    return lambda row: detect(row) is not None or not wanted.isdisjoint(row)
+
+
 _READERS: dict[str, Callable[[Path, Mapping[str, Any]], Iterator[Row]]] = {
-    "jsonl": _jsonl,
-    "json": _json,
-    "csv": _csv,
-    "tsv": _tsv,
-    "parquet": _parquet,
+    "jsonl": lambda path, config: read_json(path, lines=True, is_row=_is_row(config)),
+    "json": lambda path, config: read_json(path, lines=False, is_row=_is_row(config)),
+    "csv": lambda path, config: read_table(path, ","),
+    "tsv": lambda path, config: read_table(path, "\t"),
+    "parquet": lambda path, config: read_parquet(path),
     "text": _text,
 }
+_TOLD_BY_NAME = ("csv", "tsv", "text")
+"""Formats that any text can be read as, JSON too, and then wrongly."""
 
 
 def _from_hub(config: Mapping[str, Any], source: str, where: str) -> Iterator[Row]:
@@ -174,7 +146,7 @@ def _from_hub(config: Mapping[str, Any], source: str, where: str) -> Iterator[Ro
             where=where,
             fix=_where_to_put(source, config),
         ) from error
-    yield from (_without_fillers(dict(row)) for row in rows)
+    yield from (without_fillers(dict(row)) for row in rows)
 
 
 def _cached(source: str, revision: str | None) -> Path | None:

@@ -1,0 +1,104 @@
+"""Rows of tables: CSV, TSV and Parquet."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.data.opened import Broken, numbered_lines, open_bytes, open_text
+
+Row = dict[str, Any]
+_LONGEST_CELL = 2**31 - 1
+_COMMA = {",": "commas", "\t": "tabs", ";": "semicolons"}
+
+
+def read_table(path: Path, delimiter: str) -> Iterator[Row]:
+    """The rows of a CSV or TSV file below its header, every cell a string.
+
+    Raises:
+        Broken: with the line.
+    """
+    csv.field_size_limit(_LONGEST_CELL)  # the default refuses documents over 128 KiB
+    with open_text(path, newline="") as handle:
+        lines = (line for _, line in numbered_lines(handle))
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        try:
+            header = next((cells for cells in reader if cells), [])
+            _require_header(header, delimiter)
+            for cells in reader:
+                if cells:
+                    yield _row(header, cells, reader.line_num)
+        except csv.Error as error:
+            raise Broken(
+                f"line {reader.line_num}: {error}",
+                'put cells that hold quotes, line feeds or separators in quotes, and write " as ""',
+            ) from None
+
+
+def _row(header: Sequence[str], cells: Sequence[str], line: int) -> Row:
+    if len(cells) != len(header):
+        kind = "more" if len(cells) > len(header) else "fewer"
+        raise Broken(
+            f"line {line} has {kind} cells than the header ({len(cells)}, not {len(header)})",
+            "put cells that hold the separator or a line feed in quotes, and remove separators at"
+            " the ends of lines",
+        )
+    return dict(zip(header, cells, strict=True))
+
+
+def _require_header(header: Sequence[str], delimiter: str) -> None:
+    """Raise Broken for names that rows would be read wrongly by."""
+    _require_once(name for name in header if name)  # columns without a name can't be asked for
+    for name in header:
+        if name != name.strip():
+            raise Broken(
+                f"line 1: the column {name!r} has blanks around its name",
+                f"write no blanks beside the {_COMMA[delimiter]}",
+            )
+    for other, what in _COMMA.items():
+        if len(header) == 1 and other != delimiter and other in header[0]:
+            raise Broken(
+                f"line 1 holds {what} and no {_COMMA[delimiter]}",
+                "set `format: tsv`" if other == "\t" else "write it with commas, as CSV",
+            )
+
+
+def _require_once(names: Any) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise Broken(f"the column {name!r} stands {times} times", "name each column once")
+
+
+def read_parquet(path: Path) -> Iterator[Row]:
+    """The rows of a Parquet file.
+
+    Raises:
+        Broken: no Parquet file, or one with a type of column that Python has no value for.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with open_bytes(path) as handle:
+            table = pyarrow.parquet.read_table(handle)
+        _require_once(table.column_names)
+        rows = table.to_pylist()
+    except (pyarrow.ArrowException, OverflowError) as error:
+        told = " ".join(str(error).split())
+        raise Broken(told, "write it again (of pandas: df.to_parquet(path))") from None
+    yield from map(without_fillers, rows)
+
+
+def without_fillers(row: Row) -> Row:
+    """The row without the empty keys that a table of columns gives its nested mappings: each call
+    of a tool would have the arguments of all others, as null."""
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: whole(inner) for key, inner in value.items() if inner is not None}
+        return [whole(item) for item in value] if isinstance(value, list) else value
+
+    return {column: whole(value) for column, value in row.items()}
