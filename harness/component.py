@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from harness.errors import HarnessError, SuiteError, unknown
+from harness.errors import HarnessError, SuiteError, shortened, unknown
 
 AXES = ("method", "objective", "scorer", "executor", "labeller")
 
@@ -154,7 +154,7 @@ def split_spec(spec: Any, axis: str, where: str) -> tuple[str, dict[str, Any]]:
         if isinstance(name, str) and (fields is None or isinstance(fields, Mapping)):
             return name, dict(fields or {})
     raise SuiteError(
-        f"a {axis} is a name or one name with its options, not {spec!r}",
+        f"a {axis} is a name or one name with its options, not {_short(spec)}",
         where=where,
         fix=f"write `- name` or `- name: {{option: value}}`  (harness list {axis}s)",
     )
@@ -202,12 +202,12 @@ def explain(
     """
     lines = []
     for item in error.errors():
-        parts = [f"[{p}]" if isinstance(p, int) else f".{p}" for p in item["loc"]]
+        parts = [f"[{p}]" if isinstance(p, int) else f".{shortened(p)}" for p in item["loc"]]
         elsewhere = (places or {}).get(str(item["loc"][0])) if parts else None
         place = "".join(parts[1:] if elsewhere else parts)
         whole = (elsewhere or where) + place
         if item["type"] == "extra_forbidden":
-            key = str(item["loc"][-1])
+            key = shortened(str(item["loc"][-1]))
             owner = _owner(model, item["loc"][:-1])
             lines.append(
                 unknown("key", key, owner.model_fields, where=whole.removesuffix(f".{key}"))
@@ -216,12 +216,36 @@ def explain(
             lines.append(f"{whole}: missing, and needed")
         else:
             message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "string_type" and (misread := _misread(item["input"])):
+                message = misread
             # Validators of our own name the value themselves, where it may be shown: one may be a
             # key that was pasted.
             own = item["type"] in ("value_error", "assertion_error")
             given = f" (given: {_short(item['input'])})" if item["loc"] and not own else ""
             lines.append(f"{whole}: {message[0].lower()}{message[1:]}{given}")
-    return "\n".join(dict.fromkeys(lines))
+    lines = list(dict.fromkeys(lines))
+    more = [f"  and {len(lines) - _MOST} more of such"] if len(lines) > _MOST else []
+    return "\n".join(lines[:_MOST] + more)
+
+
+_MOST = 10
+"""Mistakes told at once."""
+
+
+def _misread(value: Any) -> str:
+    """What YAML made of a text that was not quoted; empty where it is none."""
+    if isinstance(value, bool):
+        return (
+            "text is meant, and YAML reads on, off, yes, no, true and false as truth values;"
+            " quote it, such as 'off'"
+        )
+    if isinstance(value, int | float):
+        return (
+            f"text is meant, and YAML reads a number; quote it as you write it, such as '{value}'"
+        )
+    if value is None:
+        return "text is meant, and YAML reads nothing, null and ~ as no value; quote it, such as ''"
+    return ""
 
 
 def _owner(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
@@ -243,5 +267,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """A value as YAML has it, as far as a message can hold it."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    return shortened(repr(value), 60)

@@ -55,14 +55,43 @@ class StageFailed(HarnessError):
         super().__init__(message, fix=fix)
 
 
+_SHOWN = 40
+"""Names listed of what is known, and lines of one message; more are counted."""
+_SYNONYMS = {"rank": "r", "batch_size": "per_device_train_batch_size", "epochs": "num_train_epochs",
+             "max_seq_length": "max_length", "max_completion_length": "max_new_tokens",
+             "beta1": "adam_beta1", "beta2": "adam_beta2", "clip": "max_grad_norm",
+             "scheduler": "lr_scheduler_type", "optimizer": "optim", "steps": "max_steps"}  # fmt: skip
+"""What fields are called elsewhere."""
+
+
+def near(value: str, known: Iterable[str]) -> str:
+    """The known name that is most likely meant: one that is called so elsewhere, one whose words
+    begin with these letters (`lr`), one nearly written so, one that it is a word of (`alpha`);
+    empty where there is none."""
+    known = sorted(known)
+    if _SYNONYMS.get(value.lower()) in known:
+        return _SYNONYMS[value.lower()]
+    initials = [n for n in known if "_" in n and "".join(w[:1] for w in n.split("_")) == value]
+    alike = difflib.get_close_matches(value[:200], known, n=1, cutoff=0.5)
+    part = [n for n in known if len(value) > 2 and value in n.split("_")]
+    return next(iter([*initials, *alike, *part]), "")
+
+
 def unknown(what: str, value: str, known: Iterable[str], *, where: str = "", hint: str = "") -> str:
     """The sentence for an unknown name, with the nearest known one."""
     known = sorted(known)
-    near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
-    guess = f"; did you mean '{near[0]}'?" if near else ""
+    meant = near(value, known)
+    guess = f"; did you mean '{meant}'?" if meant else ""
     tail = f"  ({hint})" if hint else ""
     prefix = f"{where}: " if where else ""
-    return f"{prefix}unknown {what} '{value}'{guess}\n  known: {', '.join(known)}{tail}"
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    listed = ", ".join(shortened(name) for name in known[:_SHOWN])
+    return f"{prefix}unknown {what} '{shortened(value)}'{guess}\n  known: {listed}{more}{tail}"
+
+
+def shortened(value: str, length: int = 100) -> str:
+    """A text that a message can hold."""
+    return value if len(value) <= length else f"{value[: length - 3]}..."
 
 
 def placed(message: str, file: str) -> str:

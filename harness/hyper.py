@@ -17,8 +17,15 @@ LIMITS = ("max_steps", "max_tokens", "max_seconds")
 """Fields of an objective that end its training."""
 
 
-def set_fields(parts: Fields, values: Mapping[str, Any]) -> None:
-    """Set `component.field: value` on the components this cell has."""
+def set_fields(parts: Fields, values: Mapping[str, Any], where: str) -> None:
+    """Set `component.field: value` on the components this cell has.
+
+    Args:
+        where: the place of `values`, for messages.
+
+    Raises:
+        SuiteError: a part of a field that has no parts.
+    """
     for key, value in values.items():
         name, _, path = key.partition(".")
         if name not in parts:
@@ -27,6 +34,9 @@ def set_fields(parts: Fields, values: Mapping[str, Any]) -> None:
         node: Any = parts[name]
         *outer, last = path.split(".")
         for part in outer:
+            if not isinstance(node.get(part) or {}, Mapping):
+                message = f"'{part}' is {node[part]!r}, and has no '{last}' in it"
+                raise SuiteError(message, where=f"{where}.{key}", fix="set the whole of it")
             node[part] = dict(node.get(part) or {})
             node = node[part]
         node[last] = value
@@ -169,6 +179,6 @@ def with_settings(declared: C, settings: Mapping[str, Any], where: str) -> C:
     own = {key: value for key, value in settings.items() if key.split(".")[0] == declared.name}
     if not own:
         return declared
-    set_fields(parts, own)
+    set_fields(parts, own, where)
     place = f"{where}.{declared.name}"
     return component.build_fields(type(declared), parts[declared.name], place)

@@ -22,14 +22,14 @@ def find_suite(name: str) -> Path:
         SuiteError: with the suites there are.
     """
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
+    if path.suffix in (".yaml", ".yml") and is_there(path) and path.is_file():
         return path
     packaged = package_suites() / f"{name.removesuffix('.yaml')}.yaml"
-    if packaged.is_file():
+    if is_there(packaged) and packaged.is_file():
         return packaged
     known = [str(p.relative_to(package_suites()))[:-5] for p in package_suites().rglob("*.yaml")]
     raise SuiteError(
-        f"no suite file '{name}'",
+        f"no suite file '{_short(name)}'",
         fix=f"give a path to a YAML file, or one of: {', '.join(sorted(known))}  (harness init)",
     )
 
@@ -59,14 +59,34 @@ def locate(reference: str, suite_file: Path, where: str) -> Path | None:
         return os.environ[name]
 
     text = _VARIABLE.sub(fill, reference)
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise SuiteError(f"there is no user of '{_short(text)}'", where=where) from None
     for root in (suite_file.parent, Path.cwd(), package_suites()):
-        if (root / path).exists():
+        if is_there(root / path, where):
             return (root / path).resolve()
     if path.suffix in _FILES or not _HUB_NAME.fullmatch(text):
         raise SuiteError(
-            f"there is no '{text}'",
+            f"there is no '{_short(text)}'",
             where=where,
             fix=f"looked in {suite_file.parent}, the working folder and the package's suites",
         )
     return None
+
+
+def is_there(path: Path, where: str = "") -> bool:
+    """Whether a path leads to something.
+
+    Raises:
+        SuiteError: it cannot be told, as the name is too long or a folder may not be read.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        message = f"'{_short(str(path))}' cannot be looked for: {error.strerror}"
+        raise SuiteError(message, where=where) from None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:197]}..."

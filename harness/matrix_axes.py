@@ -40,7 +40,7 @@ def _check_names(
     axis: str, given: Iterable[Any], known: Mapping[str, Any], table: str, where: str = ""
 ) -> None:
     for index, name in enumerate(given):
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             message = unknown(axis, str(name), known, hint=f"the keys of `{table}:`")
             raise SuiteError(message, where=where or f"matrix.{axis}[{index}]")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data_spec import Split
-from harness.errors import SuiteError, unknown
+from harness.errors import SuiteError, shortened, unknown
 from harness.executors.base import Executor
 from harness.generation_defaults import FILE, described
 from harness.gguf_models import resolve_gguf
@@ -55,8 +55,9 @@ class Sources:
         if spec.chat_template is None:
             return None
         path = locate(spec.chat_template, self.file, f"{where}.chat_template")
-        if path is None:
-            raise SuiteError(f"no file {spec.chat_template}", where=f"{where}.chat_template")
+        if path is None or not path.is_file():
+            message = f"'{shortened(spec.chat_template)}' is no file"
+            raise SuiteError(message, where=f"{where}.chat_template", fix="name a Jinja file")
         try:
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
@@ -100,8 +101,9 @@ class Sources:
                 self.data[entry, split] = self._mixture(entry, split, spec, where)
                 return self.data[entry, split]
             path = locate(spec.path, self.file, where)
-            if path is not None and path.is_dir():
-                raise SuiteError(f"'{spec.path}' is a folder, not a file of rows", where=where)
+            if path is not None and not path.is_file():
+                what = "a folder" if path.is_dir() else "a device"
+                raise SuiteError(f"'{spec.path}' is {what}, not a file of rows", where=where)
             fields = spec.model_dump(exclude=_NOT_HASHED)
             fields = {k: v for k, v in fields.items() if k not in _LATER or v != _LATER[k]}
             if self.limit is not None:

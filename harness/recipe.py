@@ -176,7 +176,7 @@ def _set(
         if holds(override.match, cell.seen) or holds(override.match, own)
     ]
     for where, found in (*values, ("matrix", cell.hyper)):
-        set_fields(parts, found)
+        set_fields(parts, found, where)
         keys = [key.split(".") for key in found]
         places |= {key[1]: f"{where}.{name}.{key[1]}" for key in keys if key[0] == name}
     return parts[name], places

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -25,6 +24,7 @@ from harness.fields import Seed
 from harness.locate import find_suite
 from harness.model_files import ModelSpec
 from harness.stage import Resources
+from harness.suite_text import read_yaml
 from harness.tune import Budget, Tune
 
 _STRICT = ConfigDict(
@@ -179,31 +179,6 @@ class Loaded(BaseModel):
     text: str
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, and reads 1e-3 as the number it is."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, list | dict):
-                line = key_node.start_mark.line + 1
-                raise SuiteError(f"line {line}: a key must be a name, not {key!r}")
-            if key in seen:
-                raise SuiteError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*([eE][-+]?\d+)|\d+\.\d*|\.\d+([eE][-+]?\d+)?)$"),
-    list("-+0123456789."),
-)
-
-
 def load_suite(name: str, settings: Sequence[str] = ()) -> Loaded:
     """Read and check a suite; `settings` are `key=value` changes from the command line.
 
@@ -212,14 +187,14 @@ def load_suite(name: str, settings: Sequence[str] = ()) -> Loaded:
     """
     path = find_suite(name)
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.load(text, _Loader)
+        text = path.read_text(encoding="utf-8-sig")
+        tree = read_yaml(text)
     except UnicodeDecodeError as error:
         raise SuiteError(
             f"not UTF-8 text (byte {error.start})", where=str(path), fix="save the file as UTF-8"
         ) from None
-    except yaml.YAMLError as error:
-        raise SuiteError(f"not YAML: {' '.join(str(error).split())}", where=str(path)) from None
+    except OSError as error:
+        raise SuiteError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except SuiteError as error:
         raise SuiteError(error.message, where=str(path), fix=error.fix) from None
     if not isinstance(tree, dict):
@@ -239,10 +214,10 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
     if not equals or not key:
         raise SuiteError(f"--set {setting!r} is not key=value", fix="such as --set seeds=[0,1,2]")
     try:
-        value = yaml.load(raw, _Loader)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise SuiteError(f"not YAML: {reason}", where=f"--set {setting}") from None
+        value = read_yaml(raw)
+    except SuiteError as error:
+        message = re.sub(r"line 1(, column \d+)?: ", "", error.message)
+        raise SuiteError(message, where=f"--set {setting}", fix=error.fix) from None
     head, _, rest = key.partition(".")
     if head not in Suite.model_fields:
         if not rest:
