@@ -60,7 +60,8 @@ _SHOWN = 40
 _SYNONYMS = {"rank": "r", "batch_size": "per_device_train_batch_size", "epochs": "num_train_epochs",
              "max_seq_length": "max_length", "max_completion_length": "max_new_tokens",
              "beta1": "adam_beta1", "beta2": "adam_beta2", "clip": "max_grad_norm",
-             "scheduler": "lr_scheduler_type", "optimizer": "optim", "steps": "max_steps"}  # fmt: skip
+             "scheduler": "lr_scheduler_type", "optimizer": "optim",
+             "steps": "max_steps"}  # fmt: skip
 """What fields are called elsewhere."""
 
 

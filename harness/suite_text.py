@@ -62,7 +62,7 @@ def read_yaml(text: str) -> Any:
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise SuiteError(
-            f"line {line}: no suite holds the character {ascii(chr(int(error.character)))}",
+            f"line {line}: no suite holds the character {chr(int(error.character))!a}",
             fix="leave it out; a suite is saved as UTF-8 text",
         ) from None
     except yaml.MarkedYAMLError as error:
@@ -168,7 +168,7 @@ class _Reader:
             kind = node.tag.removeprefix(_TAG)
             raise _refused(node, f"'{text[:60]}' is no {kind}", "remove the tag") from None
         if isinstance(value, str) and (bad := re.search("[\0\ud800-\udfff]", value)):
-            raise _refused(node, f"a text holds the character {ascii(bad[0])}", "leave it out")
+            raise _refused(node, f"a text holds the character {bad[0]!a}", "leave it out")
         return value
 
     def _whole(self, node: yaml.Node, text: str) -> int:

@@ -50,8 +50,8 @@ VALUES: tuple[Any, ...] = (
     "", " ", "off", "x", "1.0e-3", "1e-3", "../..", "/", ".", "~", "~nobody/x", "a/b", "${HOME}",
     "${NO_SUCH_VARIABLE}", "a\nb", "a\0b", "\ud7ff\ue000\U0001f600", "\x1b[31mred", "x" * 5000,
     "a" * 300 + "/b", "rouge", "lora", "sft", "dpo", "ppo", "rlaif", "reward", "base", "tiny", [],
-    {}, [[]], [None], [{}], {"": None}, {"x": {}}, {1: 2}, {None: 1}, {True: 1}, {1.5: "x"}, [1, "a"],
-    ["x", "x"], [0] * 2000, list(range(300)), {f"k{i}": i for i in range(300)},
+    {}, [[]], [None], [{}], {"": None}, {"x": {}}, {1: 2}, {None: 1}, {True: 1}, {1.5: "x"},
+    [1, "a"], ["x", "x"], [0] * 2000, list(range(300)), {f"k{i}": i for i in range(300)},
     {"path": "/dev/null"}, {"low": 1, "high": 2}, {"lora": {"r": 1}}, {"sft": None}, [True, False],
 )  # fmt: skip
 TEXTS = (
@@ -61,15 +61,15 @@ TEXTS = (
     "!unknown x", "!!binary aGk=", "!!binary '%'", "!!timestamp 2026-01-01", "2026-01-01",
     "2026-13-45", "2026-01-01 25:61:61", "!!set {a, b}", "!!omap [a: 1]", "!!pairs [a: 1]",
     "!!int x", "!!float x", "!!bool x", "!!null x", "!!str 1", "!!seq x", "!!map x", "!!map [a]",
-    "!!seq {a: 1}", "!!merge x", "=", "<<", "? a", "? [a, b]\n: c", "{[a]: b}", "{{a: b}: c}", "0o17",
-    "017", "08", "0x1f", "0b11", "1_000", "1:30", "1:30.5", "190:20:30", "+1", "1e400", "-1e400",
+    "!!seq {a: 1}", "!!merge x", "=", "<<", "? a", "? [a, b]\n: c", "{[a]: b}", "{{a: b}: c}",
+    "0o17", "017", "08", "0x1f", "0b11", "1_000", "1:30", "1:30.5", "190:20:30", "+1", "1e400",
     ".inf", "-.inf", ".nan", "no", "on", "y", "Off", "1.10", "9" * 5000, "1e" + "9" * 5000,
     "0." + "1" * 5000, "0x" + "f" * 5000, "[" * 400 + "]" * 400, "{a: " * 400 + "}" * 400,
     "[" * 3000 + "]" * 3000, "'\\0'", '"\\0"', '"\\x7f"', '"\\uD800"', '"\\ud83d\\ude00"', '"\\q"',
     "%YAML 1.1", "--- x", "...", "x # y", "#", "@x", "`x`", "|\n x", ">\n x", "'x", '"x',
     "&a [x, x, x]\nz: [*a, *a]", "\ufeff", "\u2028x", "\x85", "{}}", "[]]", "x\r\ny: 1", "\r",
 )  # fmt: skip
-"""YAML that no dumper writes: flow commas, anchors, merge keys, tags, tabs, numbers of all kinds."""
+"""YAML that no dumper writes: flow commas, anchors, merge keys, tags, tabs, odd numbers."""
 BYTES = (b"\xff\xfe", b"\x80", b"\xc3", b"\xed\xa0\x80", b"\0", b"\x1b", b"\xef\xbb\xbf")
 """Bytes of no UTF-8 text, or of none that YAML has."""
 
