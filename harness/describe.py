@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from harness.plan import Plan
-from harness.plan_checks import explain_miss, length_notes
+from harness.plan_checks import explain_miss, length_notes, script_notes
 from harness.schedule import Outcome, pending
 from harness.store import Store
 
@@ -75,6 +75,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     if pending(planned.lengths, planned.lengths, store):
         lines.append("which rows fit is unknown until the data stages have run")
     lines += length_notes(planned)
+    lines += script_notes(planned, store)
     if why:
         for stage in planned.stages():
             if stage.key in todo:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.data.scripts import LATIN
 from harness.errors import SuiteError
 from harness.matrix import Variant
 from harness.objectives.base import BASE, Objective
@@ -63,10 +65,33 @@ def length_notes(planned: Plan) -> list[str]:
     return [*told, *(untrained.note() for untrained in planned.untrained)]
 
 
+def script_notes(planned: Plan, store: Store) -> list[str]:
+    """What scorers make of references in other scripts, as far as the rows are known."""
+    asked = {  # once, however many variants there are
+        (_rows_of(scored.stage).key, json.dumps(scored.stage.config["scorer"])): scored
+        for path in planned.paths
+        for scored in path.scores
+    }
+    return list(dict.fromkeys(note for own in asked.values() for note in _of_scripts(own, store)))
+
+
+def _of_scripts(scored: Scored, store: Store) -> Iterator[str]:
+    record = store.record(_rows_of(scored.stage))
+    # Records made before scripts were counted do not tell; scoring then does.
+    found = record.metrics if record is not None and record.ok else {}
+    if set(found.get("scripts", ())) - {LATIN}:
+        scorer = scorer_of(scored.stage.config["scorer"], scored.stage.locators)
+        if told := scorer.unread(found["scripts"], found["references"]):
+            yield f"{scored.label or scored.scorer} on {scored.evaluation}: {told}"
+
+
+def _rows_of(scoring: Stage) -> Stage:
+    return (scoring.inputs.get("predictions") or scoring).inputs["data"]
+
+
 def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) -> None:
     """A scorer's own rows, for what it asks of their families."""
-    rows = (scored.stage.inputs.get("predictions") or scored.stage).inputs["data"]
-    found = records[rows.key].metrics
+    found = records[_rows_of(scored.stage).key].metrics
     # Records made before rows without a family were counted do not tell; scoring then does.
     families = [*found["groups"], *([""] if found.get("ungrouped") else [])]
     scorer = scorer_of(scored.stage.config["scorer"], scored.stage.locators)

@@ -16,7 +16,7 @@ from harness import component, describe
 from harness.errors import HarnessError, SuiteError, unknown
 from harness.objectives._arguments import trackers
 from harness.plan import Plan, plan
-from harness.plan_checks import length_notes, preflight, require_lengths
+from harness.plan_checks import length_notes, preflight, require_lengths, script_notes
 from harness.progress import ConsoleReporter
 from harness.schedule import Kept, Outcome, Reporter, Starts, execute, pending, with_skipped
 from harness.stage import Record, Stage, digest_json, write_atomic
@@ -138,7 +138,7 @@ def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) ->
     if known:  # which rows there are and which of them fit, and with them the expected costs
         opened.plan = plan(opened.loaded, store, opened.only, opened.limit)
     preflight(opened.plan, _records(opened.plan.groundwork(), store))
-    for note in length_notes(opened.plan):
+    for note in (*length_notes(opened.plan), *script_notes(opened.plan, store)):
         print(f"note: {note}", file=sys.stderr)
 
 

@@ -107,7 +107,8 @@ def _agreed(name: str, found: Mapping[str, Any]) -> str:
 
 
 def _of_scorers(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
-    """What scorers found in the rows that a reader must know."""
+    """What scorers found in the rows that a reader must know, and in which variants' answers."""
+    of_answers: dict[str, list[str]] = defaultdict(list)
     for path in planned.paths:
         for scored in path.scores:
             record = records.get(scored.stage.key)
@@ -116,11 +117,15 @@ def _of_scorers(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
             name = f"{scored.label or scored.scorer} on {scored.evaluation}"
             for note in record.provenance.get("scorer", {}).get("notes", ()):
                 yield f"{name}: {note}."
+            for note in record.provenance.get("scorer", {}).get("answer_notes", ()):
+                of_answers[f"{name}: {note}"].append(path.variant.group)
             if left_out := sum(record.metrics.get("unusable", {}).values()):
                 yield (
                     f"{name}: {left_out} of {left_out + record.metrics['rows']} rows are left out,"
                     " as the model's chat template refuses them or leaves out a turn."
                 )
+    for note, groups in of_answers.items():
+        yield f"{note} ({', '.join(dict.fromkeys(groups))})."
 
 
 def ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:

@@ -6,6 +6,8 @@ import re
 import string
 from collections import Counter
 
+from harness.words import Words
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -16,9 +18,13 @@ def normalise(text: str) -> str:
     return " ".join(bare.split())
 
 
-def word_f1(answer: str, reference: str) -> float:
-    """F1 over the words of the normalised texts; where one has none, whether both have none."""
-    given, wanted = normalise(answer).split(), normalise(reference).split()
+def word_f1(answer: str, reference: str, words: Words = str.split) -> float:
+    """F1 over the words of the normalised texts; where one has none, whether both have none.
+
+    Args:
+        words: cuts a normalised text; SQuAD's script does at white space.
+    """
+    given, wanted = words(normalise(answer)), words(normalise(reference))
     if not given or not wanted:
         return float(given == wanted)
     shared = sum((Counter(given) & Counter(wanted)).values())

@@ -11,6 +11,7 @@ from harness import component
 from harness.aggregate import AGGREGATES
 from harness.component import Component
 from harness.rules import Rule
+from harness.words import Words, unread
 
 ROWS, START, REWARD = "data", "start", "reward"
 """What a scorer may read beside its subject: the rows asked; the variant's start (its answers for a
@@ -140,13 +141,28 @@ class Scorer(Component):
         what to do; empty where they can. It is asked before anything is trained."""
         return ""
 
+    def words(self) -> Mapping[str, Words]:
+        """How it cuts texts into words, by what one writes for it: the way in use first, then
+        others that it has; nothing where it does not."""
+        return {}
+
+    def unread(self, scripts: Mapping[str, int], references: int) -> str:
+        """What a reader must know of references in scripts whose words it does not find; empty
+        where there are none. It is asked before anything is trained.
+
+        Args:
+            scripts: script -> references that are in it. references: how many there are.
+        """
+        return unread(self.words(), scripts, references)
+
     def samples_needed(self) -> int:
         """How many samples of each prompt it compares; 0 where the greedy answer is enough."""
         return 0
 
     def provenance(self) -> dict[str, Any]:
         """What the record should say of how the scores were made; asked after scoring. Sentences
-        under `notes` stand in the report, once for all variants: they speak of the rows alone."""
+        under `notes` stand in the report, once for all variants: they speak of the rows alone;
+        those under `answer_notes` with the names of the variants whose answers they speak of."""
         return {}
 
     def score(self, prediction: Prediction) -> dict[str, float]:

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness.scorers._sacrebleu import signature, statistics
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness.scorers._words import WordScorer, named, require_tokenizer
+from harness.scorers.base import Metric, Prediction
+from harness.words import Words, words_by
 
 
-class Bleu(Scorer):
+class Bleu(WordScorer):
     """Corpus BLEU of 0 to 100 (Papineni et al., 2002, aclanthology.org/P02-1040), by sacrebleu
     (Post, 2018, aclanthology.org/W18-6319), whose signature the record holds.
 
@@ -23,8 +25,9 @@ class Bleu(Scorer):
 
     VERSION = 1
 
-    tokenize: Literal["13a", "intl", "char", "zh", "none"] = "13a"
-    """Tokenizer: `13a` as WMT has it; `intl`, `char` and `zh` for other scripts; `none`."""
+    tokenize: Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"] = "13a"
+    """Tokenizer of sacrebleu: `13a` as WMT has it; for scripts without spaces `zh` (Chinese),
+    `ja-mecab` (Japanese), `char` (any); `intl`, `ko-mecab`; `none`."""
     lowercase: bool = False
     """Compare in lower case."""
     smooth: Literal["exp", "none"] = "exp"
@@ -33,6 +36,14 @@ class Bleu(Scorer):
     """Leave out the orders of which no output is long enough to hold an n-gram."""
     max_ngram_order: int = Field(4, ge=1)
     """Longest n-gram."""
+
+    @field_validator("tokenize")
+    @classmethod
+    def _there(cls, value: str) -> str:
+        return require_tokenizer(value)
+
+    def words(self) -> Mapping[str, Words]:
+        return named("tokenize", self.tokenize, "zh", "char")
 
     def declared(self) -> Mapping[str, Metric]:
         name = "bleu" if self.smooth == "exp" else "bleu_unsmoothed"
@@ -56,8 +67,25 @@ class Bleu(Scorer):
         )  # fmt: skip
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
+        predictions = list(predictions)
+        self.look(predictions)
         names = [f"bleu_{column}" for column in self._columns]
         return [dict(zip(names, row, strict=True)) for row in statistics(self._metric, predictions)]
 
+    def look(self, predictions: Iterable[Prediction]) -> None:
+        """Of references that hold no n-gram of the longest order, too: no answer has a BLEU."""
+        predictions = list(predictions)
+        super().look(predictions)
+        cut, order = words_by(self.tokenize), self.max_ngram_order
+        if self.effective_order or any(
+            len(cut(r)) >= order for p in predictions for r in p.references
+        ):
+            return
+        told = (
+            f"no reference has {order} words, so that BLEU is 0 for every answer of their length,"
+            f" equal ones too; set `effective_order: true`, or a lower `max_ngram_order`"
+        )
+        self._seen["notes"] = [*self._seen.get("notes", ()), told]
+
     def provenance(self) -> dict[str, Any]:
-        return signature(self._metric)
+        return {**signature(self._metric), **super().provenance()}

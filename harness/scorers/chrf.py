@@ -9,10 +9,12 @@ from typing import Any
 from pydantic import Field
 
 from harness.scorers._sacrebleu import signature, statistics
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness.scorers._words import WordScorer
+from harness.scorers.base import Metric, Prediction
+from harness.words import Words, words_by
 
 
-class Chrf(Scorer):
+class Chrf(WordScorer):
     """Corpus chrF of 0 to 100 (Popovic, 2015, aclanthology.org/W15-3049), by sacrebleu (Post, 2018,
     aclanthology.org/W18-6319), whose signature the record holds; chrF++ with `word_order: 2`.
 
@@ -33,6 +35,12 @@ class Chrf(Scorer):
     """Average the F of every order, as chrF++.py, NLTK and Moses do, instead of taking the F of
     average precision and recall, as sacrebleu does by itself."""
 
+    def words(self) -> Mapping[str, Words]:
+        characters = words_by("char")
+        if not self.word_order:
+            return {"characters": characters}
+        return {"white space": str.split, "word_order: 0": characters}
+
     def declared(self) -> Mapping[str, Metric]:
         aggregate = "chrf_smoothed" if self.eps_smoothing else "chrf"
         return {"chrf": Metric(aggregate, columns={c: f"chrf_{c}" for c in self._columns})}
@@ -52,8 +60,10 @@ class Chrf(Scorer):
         )  # fmt: skip
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
+        predictions = list(predictions)
+        self.look(predictions)
         names = [f"chrf_{column}" for column in self._columns]
         return [dict(zip(names, row, strict=True)) for row in statistics(self._metric, predictions)]
 
     def provenance(self) -> dict[str, Any]:
-        return signature(self._metric)
+        return {**signature(self._metric), **super().provenance()}

@@ -8,10 +8,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness.scorers._words import TokenizedScorer
+from harness.scorers.base import Metric, Prediction
 
 
-class Distinct(Scorer):
+class Distinct(TokenizedScorer):
     """distinct-n: different word n-grams over all n-grams of the outputs together (Li et al., 2016,
     arXiv:1510.03055). Fine-tuning narrows answers, and this is where it shows.
 
@@ -27,7 +28,7 @@ class Distinct(Scorer):
     orders: list[int] = Field([1, 2], min_length=1)
     """Lengths n of the n-grams, one metric each."""
     lowercase: bool = True
-    """Count words in lower case. Words are what stands between white space."""
+    """Count words in lower case."""
     over: Literal["outputs", "samples"] = "outputs"
     """`samples`: within the samples of each prompt (`generate: {samples: 4}`)."""
 
@@ -58,9 +59,11 @@ class Distinct(Scorer):
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
         """As declared; over samples every prompt is a corpus of its own."""
+        predictions = list(predictions)
+        self.look(predictions)
         if self.over == "samples":
-            return [self._within(prediction.samples) for prediction in predictions]
-        texts = [self._words(p.text) for p in predictions]
+            return self._told([self._within(prediction.samples) for prediction in predictions])
+        texts = [self._cut(p.text) for p in predictions]
         rows: list[dict[str, float]] = [{} for _ in texts]
         for n in self.orders:
             grams = [_grams(own, n) for own in texts]
@@ -68,18 +71,30 @@ class Distinct(Scorer):
             for row, own in zip(rows, grams, strict=True):
                 row[f"{self._name(n)}_new"] = sum(1 / said[gram] for gram in own)
                 row[f"{self._name(n)}_all"] = float(len(own))
+        return self._told(rows)
+
+    def _told(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        """The rows; remember where answers are too short for an n-gram: a 0 is then no collapse."""
+        none = [n for n in self.orders if not any(row[f"{self._name(n)}_all"] for row in rows)]
+        if none:
+            names = ", ".join(map(self._name, none))
+            told = (
+                f"no answer has {none[0]} words (tokenize: {self.tokenize}), so that 0 for {names}"
+                " says nothing of diversity"
+            )
+            self._seen["answer_notes"] = [told]
         return rows
 
     def _within(self, samples: Iterable[str]) -> dict[str, float]:
-        texts, row = [self._words(sample) for sample in samples], {}
+        texts, row = [self._cut(sample) for sample in samples], {}
         for n in self.orders:
             grams = [gram for own in texts for gram in _grams(own, n)]
             row[f"{self._name(n)}_new"] = float(len(set(grams)))
             row[f"{self._name(n)}_all"] = float(len(grams))
         return row
 
-    def _words(self, text: str) -> list[str]:
-        return (text.lower() if self.lowercase else text).split()
+    def _cut(self, text: str) -> list[str]:
+        return self.cut(text.lower() if self.lowercase else text)
 
 
 def _grams(words: list[str], n: int) -> list[tuple[str, ...]]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import PrivateAttr
-
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness.scorers._words import WordScorer, named
+from harness.scorers.base import Metric, Prediction
+from harness.words import Words
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
-class Rouge(Scorer):
+class Rouge(WordScorer):
     """ROUGE-1, -2, -L and -Lsum F1 (Lin, 2004, aclanthology.org/W04-1013), equal to the last bit
     to those of the rouge-score package.
 
@@ -33,14 +33,12 @@ class Rouge(Scorer):
     script by UAX #29, of Chinese and Japanese each ideograph. `character`: every letter and digit,
     for scripts without spaces, such as Thai. Both fold case and form (NFKC) and stem nothing."""
 
-    _seen: dict[str, Any] = PrivateAttr(default_factory=dict)
-
     def identity(self) -> dict[str, Any]:
         own = super().identity()
         return {k: v for k, v in own.items() if k != "tokenizer" or v != "default"}
 
-    def provenance(self) -> dict[str, Any]:
-        return dict(self._seen)
+    def words(self) -> Mapping[str, Words]:
+        return named("tokenizer", self.tokenizer, "unicode", "character")
 
     @cached_property
     def _scorer(self) -> Any:
@@ -55,7 +53,7 @@ class Rouge(Scorer):
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
         predictions = list(predictions)
-        self._look(predictions)
+        self.look(predictions)
         # Equal pairs are common (short answers), and a score is a function of the pair.
         pairs = dict.fromkeys((r, p.text) for p in predictions for r in p.references)
         made = self._scorer.score_batch([r for r, _ in pairs], [text for _, text in pairs])
@@ -68,25 +66,3 @@ class Rouge(Scorer):
             own = [known[reference, prediction.text] for reference in prediction.references]
             scores.append({name: max(found[name] for found in own) for name in TYPES})
         return scores
-
-    def _look(self, predictions: list[Prediction]) -> None:
-        """Remember how many references the tokenizer reads next to nothing of."""
-        references = [reference for p in predictions for reference in p.references]
-        unread = sum(map(_unread, references))
-        if self.tokenizer == "default" and unread:
-            told = (
-                f"{unread} of {len(references)} references are in letters that rouge's tokenizer"
-                " leaves out (it reads a to z and 0 to 9): such answers score 0, equal ones too;"
-                " set `rouge: {tokenizer: unicode}`, or `character`"
-            )
-            self._seen.update(references_unread=unread, notes=[told])
-
-
-def _unread(text: str) -> bool:
-    """Whether most letters of a text are outside a to z, the only ones that rouge-score's own
-    tokenizer reads, or nothing in it is a word to that."""
-    letters = [character for character in text.lower() if character.isalpha()]
-    read = sum("a" <= character <= "z" for character in letters)
-    if letters:
-        return read * 2 < len(letters)
-    return bool(text.strip()) and not any("0" <= character <= "9" for character in text)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness.scorers._words import WordScorer, named, require_tokenizer
+from harness.scorers.base import Metric, Prediction
+from harness.words import Words
 
 
-class SelfBleu(Scorer):
+class SelfBleu(WordScorer):
     """Self-BLEU (Zhu et al., 2018, arXiv:1802.01886) over the samples of each prompt: the mean BLEU
     of each sample with the other samples of its prompt as references, 0 to 100. The higher, the
     more alike they are: fine-tuning narrows answers, and this is where it shows.
@@ -24,8 +27,17 @@ class SelfBleu(Scorer):
 
     max_order: int = Field(4, gt=0)
     """Longest n-gram."""
-    tokenize: str = "13a"
-    """sacrebleu's tokenizer, such as 13a, intl, char, zh."""
+    tokenize: Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"] = "13a"
+    """sacrebleu's tokenizer; for scripts without spaces `zh` (Chinese), `ja-mecab` (Japanese) or
+    `char` (any)."""
+
+    @field_validator("tokenize")
+    @classmethod
+    def _there(cls, value: str) -> str:
+        return require_tokenizer(value)
+
+    def words(self) -> Mapping[str, Words]:
+        return named("tokenize", self.tokenize, "zh", "char")
 
     def shows(self) -> str:
         return "diversity"

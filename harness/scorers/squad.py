@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from harness.scorers._normalise import normalise, word_f1
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness.scorers._words import TokenizedScorer
+from harness.scorers.base import Metric, Prediction
 
 
-class Squad(Scorer):
+class Squad(TokenizedScorer):
     """Exact match and word F1 after SQuAD's normalisation (lower case, no punctuation or articles),
     each against its best reference, as shares of 1 (Rajpurkar et al., 2016, arXiv:1606.05250).
 
@@ -22,5 +23,5 @@ class Squad(Scorer):
         answer = normalise(prediction.text)
         return {
             "squad_exact": float(any(normalise(r) == answer for r in prediction.references)),
-            "squad_f1": max(word_f1(prediction.text, r) for r in prediction.references),
+            "squad_f1": max(word_f1(prediction.text, r, self.cut) for r in prediction.references),
         }

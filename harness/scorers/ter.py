@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 from harness.scorers._sacrebleu import signature, statistics
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness.scorers._words import WordScorer
+from harness.scorers.base import Metric, Prediction
+from harness.words import Words
 
 
-class Ter(Scorer):
+class Ter(WordScorer):
     """Edits (shifts among them) to the nearest reference for each 100 reference words (Snover et
     al., 2006, aclanthology.org/2006.amta-papers.25), by sacrebleu, whose signature the record
     holds."""
@@ -38,11 +40,23 @@ class Ter(Scorer):
             case_sensitive=self.case_sensitive,
         )  # fmt: skip
 
+    def words(self) -> Mapping[str, Words]:
+        asian = "normalized: true, asian_support: true"
+        split = self.normalized and self.asian_support
+        others = {} if split else {asian: _words(Ter(normalized=True, asian_support=True))}
+        return {asian if split else "white space": _words(self), **others}
+
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
+        predictions = list(predictions)
+        self.look(predictions)
         return [
             {"ter_edits": edits, "ter_ref_length": length}
             for edits, length in statistics(self._metric, predictions)
         ]
 
     def provenance(self) -> dict[str, Any]:
-        return signature(self._metric)
+        return {**signature(self._metric), **super().provenance()}
+
+
+def _words(scorer: Ter) -> Words:
+    return lambda text: list(scorer._metric._preprocess_segment(text).split())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from harness.scorers._normalise import word_f1
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness.scorers._words import TokenizedScorer
+from harness.scorers.base import Metric, Prediction
 
 
-class TokenF1(Scorer):
+class TokenF1(TokenizedScorer):
     """F1 over the words shared with the best reference, as SQuAD's evaluation script computes it
     (Rajpurkar et al., 2016, arXiv:1606.05250)."""
 
@@ -14,4 +15,5 @@ class TokenF1(Scorer):
     metrics = {"token_f1": Metric()}
 
     def score(self, prediction: Prediction) -> dict[str, float]:
-        return {"token_f1": max(word_f1(prediction.text, r) for r in prediction.references)}
+        answer, references = prediction.text, prediction.references
+        return {"token_f1": max(word_f1(answer, r, self.cut) for r in references)}

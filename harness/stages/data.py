@@ -11,6 +11,7 @@ from typing import Any
 from harness.data.load import Rows, load_rows
 from harness.data.mixture import mix
 from harness.data.render import layout_of, turns_of
+from harness.data.scripts import count_scripts
 from harness.data.statistics import content_bytes, row_statistics
 from harness.job import Job
 
@@ -49,6 +50,8 @@ def run(job: Job) -> dict[str, Any]:
         "ungrouped": sum(not row["group"] for row in found.rows),
         "longest_bytes": max(sizes),
         "mean_bytes": sum(sizes) / len(sizes),
+        "references": sum(len(row.get("references", ())) for row in found.rows),
+        "scripts": count_scripts(r for row in found.rows for r in row.get("references", ())),
         **row_statistics(found.rows),
     }
     if found.gathered:

@@ -1,0 +1,73 @@
+"""What scorers over words share: they look whether their tokenizer reads the references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import PrivateAttr, field_validator
+
+from harness.data.scripts import count_scripts, scripts_of
+from harness.scorers.base import Prediction, Scorer
+from harness.words import Named, Words, missing_package, troubles, words_by
+
+
+class WordScorer(Scorer):
+    """A scorer over words; references that its tokenizer does not read are told of."""
+
+    _seen: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def provenance(self) -> dict[str, Any]:
+        return dict(self._seen)
+
+    def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
+        predictions = list(predictions)
+        self.look(predictions)
+        return [self.score(prediction) for prediction in predictions]
+
+    def look(self, predictions: Iterable[Prediction]) -> None:
+        """Remember what the tokenizer makes of the references."""
+        references = [reference for p in predictions for reference in p.references]
+        told = self.unread(count_scripts(references), len(references))
+        if told:
+            words = next(iter(self.words().values()))
+            bad = {s for found in troubles(words, count_scripts(references)) for s in found}
+            unread = sum(not scripts_of(reference).isdisjoint(bad) for reference in references)
+            self._seen.update(references_unread=unread, notes=[told])
+
+
+def require_tokenizer(name: str) -> str:
+    """The name; ValueError where the package behind it is not installed."""
+    if reason := missing_package(name):
+        raise ValueError(reason)
+    return name
+
+
+def named(field: str, own: str, *others: str) -> Mapping[str, Words]:
+    """Tokenizers by what one writes for them, the one in use first."""
+    return {f"{field}: {name}": words_by(name) for name in dict.fromkeys((own, *others))}
+
+
+class TokenizedScorer(WordScorer):
+    """A word scorer whose tokenizer goes by name; by itself it cuts at white space."""
+
+    tokenize: Named = "spaces"
+    """What a word is: `spaces`, what stands between white space (a sentence in Chinese or Thai is
+    then one word); `unicode`, by the rules of UAX #29 in any script; `character`, every letter and
+    digit; or by sacrebleu's tokenizers `13a`, `intl`, `char`, `zh`, `ja-mecab` and `ko-mecab`."""
+
+    @field_validator("tokenize")
+    @classmethod
+    def _there(cls, value: str) -> str:
+        return require_tokenizer(value)
+
+    def identity(self) -> dict[str, Any]:
+        own = super().identity()
+        return {k: v for k, v in own.items() if k != "tokenize" or v != "spaces"}
+
+    def words(self) -> Mapping[str, Words]:
+        return named("tokenize", self.tokenize, "unicode", "character")
+
+    def cut(self, text: str) -> list[str]:
+        """The words of a text."""
+        return words_by(self.tokenize)(text)
