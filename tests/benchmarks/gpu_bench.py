@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+sys.path.insert(1, str(ROOT))  # behind this file's own folder
 
 from gpu_inference import Reading, Writing, read, write, write_mixed  # noqa: E402
 from gpu_table import table  # noqa: E402

@@ -227,15 +227,14 @@ SIDES = {"harness": through_harness, "trl": plain_trl}
 
 def _predicted(method: Any, objective: Any, base: Any, case: Training) -> int | None:
     """What `harness plan` would say of the training's memory, in bytes."""
-    from harness.predict import BYTES_A_TOKEN, predict_train
+    from harness.predict import BYTES_A_TOKEN, Rates, predict_train
     from harness.store import Store
 
     length = case.length * BYTES_A_TOKEN
     data = {"rows": case.steps * case.batch, "mean_bytes": length, "longest_bytes": length}
     with tempfile.TemporaryDirectory() as folder:
-        found = predict_train(
-            method.describe(base), method, objective, data, Store(Path(folder)), "bfloat16"
-        )
+        rates = Rates(Store(Path(folder)))  # of a store in which nothing has run
+        found = predict_train(method.describe(base), method, objective, data, rates, "bfloat16")
     told = found.get("state_bytes")
     return None if told is None else int(told)
 
