@@ -88,6 +88,7 @@ def machine() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is not None:
         found["threads"] = torch.get_num_threads()
+        found["deterministic"] = torch.are_deterministic_algorithms_enabled()
         if torch.cuda.is_available():
             found["device_name"] = torch.cuda.get_device_name()
     return found

@@ -38,6 +38,9 @@ class Resources(BaseModel):
     """Cluster partition."""
     env: dict[str, str] = {}
     """Environment variables set for the worker. Never put a secret here: it is written to disk."""
+    deterministic: bool = False
+    """Equal outputs, bit for bit, from one run to the next on a GPU too; slower. On a CPU they are
+    equal anyway."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """A killed training stage loses at most this much work, plus the step under way."""
     report_to: list[str] = []

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness import __version__
+from harness.determinism import set_deterministic
 from harness.errors import HarnessError, boundary
 from harness.job import WORK, Job
 from harness.measure import free_leftovers, machine, peak_memory, reset_peak
@@ -59,6 +60,7 @@ def _run(folder: Path, emit: Any) -> Record:
     job = Job(folder, emit)
     started, clock = time.time(), time.monotonic()
     reset_peak()
+    set_deterministic(bool(job.resources.get("deterministic")))
     error: dict[str, str] | None = None
     metrics: dict[str, Any] = {}
     try:

@@ -105,6 +105,25 @@ def test_full_fine_tuning_in_float16_scales_its_loss(workspace: Workspace) -> No
     assert not outcome.failed, [r.error for r in outcome.failed]
 
 
+def test_deterministic_runs_give_equal_outputs_twice(aligned: Workspace) -> None:
+    """Of sampling, of gradients through gathered logits, of attention and of embeddings."""
+    in_bfloat16(aligned, POCKET, "lora")
+    aligned.write(
+        executor={"local": {"device_class": DEVICE}}, resources={"deterministic": True}
+    )
+    found = []
+    for store in ("first", "second"):
+        outcome = aligned.run(store=aligned.folder / store)
+        assert not outcome.failed, [r.error for r in outcome.failed]
+        found.append({
+            (r.label, name): output.sha256
+            for r in outcome.records.values() if r.kind in ("train", "generate")
+            for name, output in r.outputs.items() if r.kind == "generate" or "safetensors" in name
+        })  # fmt: skip
+    assert found[0]
+    assert found[0] == found[1]
+
+
 def test_answers_do_not_depend_on_the_batch() -> None:
     model, tokenizer = ref("float32").load(), ref("float32").tokenizer()
     texts = ["The", "A long sentence about nothing in particular, and", "One day Anna", "It is"]

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from harness.errors import DataError, StageFailed
+from harness.inference import batches
 from harness.inference.batches import budget_batches
 from harness.inference.sampling import nucleus
 from harness.job import WORK
@@ -246,9 +247,9 @@ def test_nucleus_keeps_the_likeliest() -> None:
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 200))
 def test_budget_batches_hold_every_row_once(lengths: list[int], budget: int) -> None:
-    batches = list(budget_batches(lengths, budget))
-    assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
-    for batch in batches:
+    made = list(budget_batches(lengths, budget))
+    assert sorted(itertools.chain(*made)) == list(range(len(lengths)))
+    for batch in made:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
 
 
@@ -477,6 +478,27 @@ def test_token_budget_changes_only_rounding(tiny_model: Path, tmp_path: Path) ->
         found.append(steps_of(job))
     for one, other in zip(*found, strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
+
+
+def test_no_pass_holds_more_logits_than_their_limit(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever batch_tokens says: of real vocabularies its default would take 10 GB."""
+    job = tiny_job(tiny_model, tmp_path)
+    limit = 4 * job.model.config.vocab_size * 16
+    monkeypatch.setattr(batches, "LOGITS_BYTES", limit)
+    seen = []
+    forward = Actor.__call__
+
+    def watched(self: Actor, batch: Any) -> Any:
+        logits, values = forward(self, batch)
+        seen.append((len(logits), 4 * logits.numel()))
+        return logits, values
+
+    monkeypatch.setattr(Actor, "__call__", watched)
+    train(Ppo(**quick(batch_tokens=4096, max_steps=1)), job)
+    assert len(seen) > 4
+    assert all(size <= limit or rows == 1 for rows, size in seen)
 
 
 class Killed(Exception):

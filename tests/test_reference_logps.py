@@ -373,3 +373,20 @@ def test_trainings_of_a_grid_read_one_file_and_refuse_an_altered_one(aligned: Wo
     assert not more.failed
     assert reference.key in more.ran
     assert reference_file(job) == file
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_in_bfloat16_the_reference_computes_as_training_does(
+    aligned: Workspace, method: str
+) -> None:
+    """Adapters are float32 there: without training's autocast they would compute in float32 too,
+    and the first loss, of a policy that is its reference, would not be ln 2."""
+    path = aligned.tree["models"]["tiny"]
+    fields = {**DPO, "max_steps": 1, "per_device_train_batch_size": 8}
+    aligned.tree["matrix"] |= {"method": [method], "objective": [{"sft": SFT}, {"dpo": fields}]}
+    aligned.tree.pop("reward_model", None)
+    aligned.write(models={"tiny": {"path": path, "dtype": "bfloat16"}})
+    outcome = aligned.run()
+    assert not outcome.failed, [record.error for record in outcome.failed]
+    (record,) = [r for r in outcome.records.values() if "reference is its start" in str(r.metrics)]
+    assert record.metrics["first_loss"] == pytest.approx(math.log(2), abs=2e-4)

@@ -181,3 +181,12 @@ def test_changed_source_without_a_new_version_is_warned_of(
     monkeypatch.setattr(Component, "source_digest", lambda self: "another")
     (warning, *_) = session.changed_sources(outcome.records.values())
     assert "VERSION" in warning
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_is_what_the_suite_asks_for(workspace: Workspace, wanted: bool) -> None:
+    workspace.write(resources={"deterministic": wanted})
+    outcome = workspace.run(only="full-sft")
+    assert not outcome.failed, [r.error for r in outcome.failed]
+    found = {r.provenance["deterministic"] for r in outcome.records.values() if r.kind == "train"}
+    assert found == {wanted}

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from harness.determinism import ENVIRONMENT
 from harness.executors.base import Event, Executor, Finished, Handle, Note, Progress, Session
 from harness.stage import Resources
 
@@ -74,10 +75,11 @@ class LocalSession(Session):
 
     def submit(self, folder: Path, resources: Resources) -> Handle:
         slot = next(slot for slot in self.slots if slot.handle is None)
+        env = {**(ENVIRONMENT if resources.deterministic else {}), **resources.env}
         gone = slot.worker is None or slot.worker.poll() is not None
-        if gone or slot.worn or slot.env != resources.env:
+        if gone or slot.worn or slot.env != env:
             self._stop(slot)
-            self._spawn(slot, resources.env)
+            self._spawn(slot, env)
         pipe = slot.worker.stdin if slot.worker is not None else None
         # The slot forgets its handle when the stage has ended, which may be before we return.
         handle = slot.handle = str(folder)

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LOGITS_BYTES = 2**30
+"""Of the logits of one forward pass, in float32."""
+
+
 def budget_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Indexes in batches of at most `budget` padded tokens (one row at least), longest first."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
@@ -18,6 +22,16 @@ def budget_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         size = max(1, budget // max(1, lengths[order[0]]))
         yield order[:size]
         order = order[size:]
+
+
+def within_logits(model: Any, budget: int) -> int:
+    """The token budget, held to what LOGITS_BYTES of a model's logits allow.
+
+    Of a vocabulary of 152,000 tokens, 16,384 positions are 10 GB in float32, and twice that with
+    their gradient; smaller passes give the same sums.
+    """
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    return max(1, min(budget, LOGITS_BYTES // (4 * vocabulary)))
 
 
 def padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool = False) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 from harness.data.encode import bare_ids
 from harness.data.render import encode, require_rows
 from harness.errors import ModelError, StageFailed
-from harness.inference.batches import budget_batches, pad_token
+from harness.inference.batches import budget_batches, pad_token, within_logits
 from harness.inference.context import context_of
 from harness.inference.positions import logits_at
 
@@ -110,7 +110,8 @@ def _over_windows(
         windows += _windows(index, ids, start, limit, step)
     totals, counts = [0.0] * len(rows), [0] * len(rows)
     finished = 0
-    for chosen in budget_batches([len(window.ids) for window in windows], batch_tokens):
+    budget = within_logits(model, batch_tokens)
+    for chosen in budget_batches([len(window.ids) for window in windows], budget):
         batch = [windows[i] for i in chosen]
         for window, (amount, count) in zip(batch, measure(batch), strict=True):
             totals[window.row] += amount

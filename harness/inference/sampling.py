@@ -32,7 +32,7 @@ def sampler(seeds: Sequence[int], temperature: float, top_p: float) -> Any:
         def __call__(self, input_ids: Any, scores: Any) -> Any:
             """Scores (rows, vocabulary) with 0 at the sampled token and -inf elsewhere."""
             likely = (scores.double() / temperature).softmax(-1)
-            reached = (nucleus(likely, top_p) if top_p < 1 else likely).cumsum(-1)
+            reached = running_sum(nucleus(likely, top_p) if top_p < 1 else likely)
             draws = [torch.rand(1, generator=g, dtype=torch.float64) for g in generators]
             wanted = torch.stack(draws).to(scores.device) * reached[:, -1:]
             # The first whose cumulated probability exceeds the number: never one of probability 0.
@@ -40,6 +40,16 @@ def sampler(seeds: Sequence[int], temperature: float, top_p: float) -> Any:
             return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)
 
     return Sampler()
+
+
+def running_sum(values: Tensor) -> Tensor:
+    """Cumulated over the last axis; in one order each time where torch is asked for that, which a
+    GPU has none for (torch.use_deterministic_algorithms)."""
+    import torch
+
+    if values.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return values.cpu().cumsum(-1).to(values.device)
+    return values.cumsum(-1)
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
@@ -50,5 +60,5 @@ def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     import torch
 
     ordered, index = probabilities.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(-1) - ordered
+    before = running_sum(ordered) - ordered
     return torch.zeros_like(probabilities).scatter_(-1, index, ordered * (before < top_p))

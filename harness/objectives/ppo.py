@@ -64,7 +64,8 @@ class Ppo(Objective):
     overlong: Literal["drop", "error"] = "drop"
     """What happens to prompts that leave no room for max_new_tokens; counted in the record."""
     batch_tokens: int = Field(16384, gt=0)
-    """Padded tokens in one forward pass; changes memory and rounding, not the algorithm."""
+    """Padded tokens in one forward pass, fewer where their logits would take over 1 GiB; changes
+    memory and rounding, not the algorithm."""
     temperature: float = Field(1.0, gt=0)
     """Logits are divided by it, in sampling and in every log-probability."""
     top_p: float = Field(1.0, gt=0, le=1)

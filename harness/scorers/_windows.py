@@ -18,7 +18,7 @@ class WindowScorer(ModelScorer):
     """Tokens by which a window moves; where the model's context cuts the window, cut by the same
     share (512 of 1024 is 256 of 512)."""
     batch_tokens: int = Field(8192, gt=0)
-    """Tokens of a batch, padding included."""
+    """Tokens of a batch, padding included; fewer where their logits would take over 1 GiB."""
 
     @model_validator(mode="after")
     def _windows_overlap(self) -> Self:

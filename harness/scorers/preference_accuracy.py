@@ -33,7 +33,7 @@ class PreferenceAccuracy(ModelScorer):
     per_token: bool = True
     """Divide log-probabilities by the answers' tokens, so that the longer is not the unlikelier."""
     batch_tokens: int = Field(8192, gt=0)
-    """Tokens of a batch, padding included."""
+    """Tokens of a batch, padding included; fewer where their logits would take over 1 GiB."""
 
     def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
         answers = [list(_answers(row)) for row in job.rows]

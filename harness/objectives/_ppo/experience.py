@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.inference.batches import budget_batches
+from harness.inference.batches import budget_batches, within_logits
 from harness.objectives._ppo import losses
 from harness.objectives._ppo.models import Actor, batch_of, reference_logits
 from harness.objectives._ppo.rollout import Rollouts
@@ -42,7 +42,8 @@ def experience(
     job, prompts, answers = actor.job, rollouts.prompts, rollouts.answers
     shape = (len(answers), max(map(len, answers)))
     mask, old, reference, values, entropies = torch.zeros(5, *shape, device=job.device)
-    for rows in micro_batches(rollouts, range(len(answers)), objective.batch_tokens):
+    budget = within_logits(actor.model, objective.batch_tokens)
+    for rows in micro_batches(rollouts, range(len(answers)), budget):
         batch = batch_of([prompts[i] for i in rows], [answers[i] for i in rows], pad, job.device)
         logits, own_values = actor(batch)
         index, width = torch.tensor(rows, device=job.device), batch.tokens.shape[1]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from harness.inference.batches import within_logits
 from harness.objectives._ppo import losses
 from harness.objectives._ppo.experience import Experience, micro_batches
 from harness.objectives._ppo.models import Actor, batch_of
@@ -67,7 +68,8 @@ def _backward(
     """
     tokens = found.mask[rows].sum()
     sums = dict.fromkeys(("policy_loss", "value_loss", "new_entropy", *_SHARES), 0.0)
-    for part in micro_batches(found.rollouts, rows, objective.batch_tokens):
+    budget = within_logits(actor.model, objective.batch_tokens)
+    for part in micro_batches(found.rollouts, rows, budget):
         with actor.activations.measured():
             loss, means = _loss(objective, actor, found, part, pad)
             loss = loss / tokens

@@ -25,6 +25,7 @@ def optimizer_of(objective: Ppo, actor: Actor) -> torch.optim.Optimizer:
         betas=(objective.adam_beta1, objective.adam_beta2),
         eps=objective.adam_epsilon,
         weight_decay=0.0,
+        fused=actor.model.device.type == "cuda",
     )
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from harness.data.encode import ended
 from harness.data.render import encoded
 from harness.errors import StageFailed
-from harness.inference.batches import budget_batches, padded
+from harness.inference.batches import budget_batches, padded, within_logits
 from harness.objectives._ppo.models import autocast, full
 from harness.objectives._ppo.rollout import derived_seed
 from harness.objectives.base import Row, TrainJob
@@ -51,7 +51,8 @@ class Pretraining:
         chosen = [order.choice(self.pieces) for _ in range(count)]
         tokens = sum(len(piece) - 1 for piece in chosen)
         summed = 0.0
-        for batch in budget_batches([len(p) for p in chosen], self.objective.batch_tokens):
+        budget = within_logits(self.job.model, self.objective.batch_tokens)
+        for batch in budget_batches([len(p) for p in chosen], budget):
             loss = self._summed([chosen[i] for i in batch])
             (self.coef * loss / tokens).backward()
             summed += loss.item()
