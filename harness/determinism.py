@@ -1,4 +1,4 @@
-"""`deterministic: true`: equal outputs twice on one machine, on a GPU too, at some cost of speed."""
+"""`deterministic: true`: equal outputs twice on one machine, on a GPU too; slower."""
 
 from __future__ import annotations
 

@@ -108,9 +108,7 @@ def test_full_fine_tuning_in_float16_scales_its_loss(workspace: Workspace) -> No
 def test_deterministic_runs_give_equal_outputs_twice(aligned: Workspace) -> None:
     """Of sampling, of gradients through gathered logits, of attention and of embeddings."""
     in_bfloat16(aligned, POCKET, "lora")
-    aligned.write(
-        executor={"local": {"device_class": DEVICE}}, resources={"deterministic": True}
-    )
+    aligned.write(executor={"local": {"device_class": DEVICE}}, resources={"deterministic": True})
     found = []
     for store in ("first", "second"):
         outcome = aligned.run(store=aligned.folder / store)

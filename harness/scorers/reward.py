@@ -31,7 +31,7 @@ class Reward(Scorer):
     metrics = {"reward": Metric()}
 
     batch_tokens: int = Field(8192, gt=0)
-    """Tokens of a batch, padding included; fewer where their logits would take over 1 GiB."""
+    """Tokens of a batch, padding included."""
 
     def shows(self) -> str:
         return "reward"
