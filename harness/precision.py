@@ -52,6 +52,19 @@ def is_short(dtype: Any) -> bool:
     return str(dtype).removeprefix("torch.") in _SHORT
 
 
+def lost(model: Any) -> str:
+    """Why a model that moved may compute what it did before, for people; empty where no format is
+    to blame."""
+    short = [p.dtype for p in model.parameters() if is_short(p.dtype)]
+    if not short:
+        return ""
+    kind = str(short[0]).removeprefix("torch.")
+    return (
+        f"its weights moved by less than what {kind} feels, in which the model is scored: raise"
+        " learning_rate or the number of steps, or set `dtype: float32` on the model"
+    )
+
+
 def autocast(dtype: str, device: str) -> Any:
     """Mixed precision as transformers' Trainer has it; nothing for float32.
 

@@ -45,7 +45,7 @@ class Witness(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._watch.look(kwargs["optimizer"])
+        self._watch.look(kwargs["optimizer"], state.global_step + 1)
 
     def close(self) -> None:
         """Take the hook off the model."""
@@ -60,5 +60,7 @@ class Witness(TrainerCallback):
             without_gradient=self._watch.without_gradient,
             behind_gates=self._watch.behind_gates,
             signal=self._watch.signal,
-            due=self._watch.due,
+            reached=self._watch.reached,
+            dues=self._watch.dues,
+            untold=frozenset(self._watch.untold),
         )

@@ -8,19 +8,22 @@ almost all of it stands still: in bfloat16 a small step is rounded away.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 PLACES = 65_536
 ELEMENTS = "no step was lost to rounding"
 _STEPS = 20
-_SHARE = 0.5
-"""Of the elements that a step of float32 AdamW moves, as many must have moved: it moves all of
-them, and bfloat16 a few in a hundred at the usual learning rates of full fine-tuning."""
+_SHARE = 0.9
+"""Of the elements that a step of float32 moves, as many must have moved. It moves all of them, and
+what later steps bring back to the very same number is rare; with weights of bfloat16 a step that is
+smaller than half their spacing moves none, and a larger one some."""
 _FEW = 32
 """Of fewer such elements in a tensor, no share is told."""
 _ULP = 2.0**-23
 """Spacing of float32 numbers just above 1; no number's spacing is a larger share of it."""
+_SURE = 16
+"""A step of so many spacings moves a number for good; after one or two, others may undo it."""
 
 
 def spread(tensor: Any) -> Any:
@@ -35,8 +38,8 @@ def spread(tensor: Any) -> Any:
 class Watch:
     """Looks at gradients before the optimizer's steps, and touches nothing.
 
-    Each tensor is watched until a gradient that is not zero has reached it, for 20 steps at most,
-    and then until an AdamW step in float32 would move some of its elements.
+    Each tensor is watched until a gradient that is not zero has reached it, and a step in float32
+    would move at least half of the elements that have one; for 20 steps at most.
 
     Args:
         parameters: what trains, by name.
@@ -44,8 +47,10 @@ class Watch:
 
     Attributes:
         signal: whether any gradient was not zero.
-        due: name -> which of the places of `spread` float32 AdamW would move. Tensors of which that
-            cannot be told, as another optimizer moves them, are not there.
+        reached: name -> the step that the first gradient came before.
+        dues: name -> a step, and which of the places of `spread` it moves where all is float32.
+        untold: tensors whose optimizer's steps cannot be told: it is of neither Adam's nor SGD's
+            kind.
     """
 
     def __init__(self, parameters: Mapping[str, Any], gates: Mapping[str, str]) -> None:
@@ -53,13 +58,20 @@ class Watch:
         self._waiting, self._undue = set(parameters), set(parameters)
         self._gate_open: set[str] = set()
         self._steps, self.signal = 0, False
-        self.due: dict[str, Any] = {}
+        self.reached: dict[str, int] = {}
+        self.dues: dict[str, list[tuple[int, Any]]] = {}
+        self.untold: set[str] = set()
 
-    def look(self, optimizer: Any) -> None:
-        """To be called when the gradients of a step are whole, clipped, and not used yet."""
+    def look(self, optimizer: Any, step: int | None = None) -> None:
+        """To be called when the gradients of a step are whole, clipped, and not used yet.
+
+        Args:
+            step: its number, from 1; default: that of the call.
+        """
         if not (self._waiting or self._undue) or self._steps >= _STEPS:
             return
         self._steps += 1
+        number = self._steps if step is None else step
         groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         for name in sorted(self._waiting | self._undue):
             parameter = self._parameters[name]
@@ -67,21 +79,23 @@ class Watch:
             if reached:
                 self.signal = True
                 self._waiting.discard(name)
-                self._find_due(name, groups.get(id(parameter), {}))
+                self.reached.setdefault(name, number)
+                self._find_due(name, groups.get(id(parameter)), number)
             elif name in self._waiting and self._passes(name):
                 self._gate_open.add(name)
 
-    def _find_due(self, name: str, group: Mapping[str, Any]) -> None:
-        if "betas" not in group or not isinstance(group.get("eps"), float):
-            self._undue.discard(name)  # the optimizer is not of Adam's kind
-            return
+    def _find_due(self, name: str, group: Mapping[str, Any] | None, number: int) -> None:
         parameter = self._parameters[name]
         gradient, value = spread(parameter.grad).float().abs(), spread(parameter).float().abs()
-        # Kingma and Ba (2015, arXiv:1412.6980), algorithm 1: the first step's size.
-        step = float(group["lr"]) * gradient / (gradient + group["eps"])
-        due = step > _ULP * value
+        size = _step(gradient, group)
+        if size is None:
+            self.untold.add(name)
+            self._undue.discard(name)
+            return
+        due = size > _SURE * _ULP * value
         if bool(due.any()):
-            self.due[name] = due.cpu()
+            self.dues.setdefault(name, []).append((number, due.cpu()))
+        if int(due.sum()) * 2 >= int((gradient > 0).sum()):
             self._undue.discard(name)
 
     def _passes(self, name: str) -> bool:
@@ -101,6 +115,31 @@ class Watch:
         )
 
 
+def due_by(dues: Mapping[str, Iterable[tuple[int, Any]]]) -> dict[str, Any]:
+    """Name -> which places any of the steps moves."""
+    found: dict[str, Any] = {}
+    for name, steps in dues.items():
+        for _, due in steps:
+            found[name] = found[name] | due if name in found else due
+    return found
+
+
+def _step(gradient: Any, group: Mapping[str, Any] | None) -> Any:
+    """The size of an optimizer's first step where gradients have these sizes; None where it cannot
+    be told. Of a tensor that no group has, the optimizer forgot it: any gradient should move it.
+
+    Kingma and Ba (2015, arXiv:1412.6980), algorithm 1; torch.optim.SGD.
+    """
+    if group is None:
+        return (gradient > 0) * math.inf
+    rate = float(group["lr"])
+    if len(group.get("betas", ())) == 2 and isinstance(group.get("eps"), int | float):
+        return rate * gradient / (gradient + group["eps"])
+    if "dampening" in group:
+        return rate * gradient
+    return None
+
+
 def places(state: Mapping[str, Any]) -> dict[str, Any]:
     """What is remembered of the tensors that train, before they do: a few of their elements."""
     return {name: spread(tensor).cpu() for name, tensor in state.items()}
@@ -114,7 +153,7 @@ def elements(
     rounded: bool = False,
     name: str = ELEMENTS,
 ) -> dict[str, str]:
-    """Of the elements that a float32 step would move, at least half have moved, in every tensor.
+    """Of the elements that a float32 step would move, nine in ten have moved, in every tensor.
 
     Args:
         before: `places` of the tensors at the start. state: the tensors now.
@@ -136,7 +175,7 @@ def elements(
                 shares[tensor] = right / asked
     detail = f"{done / max(total, 1):.1%} of {int(total):,} elements moved"
     if not wanted:
-        reason = "its optimizer's steps are not AdamW's, or none was seen"
+        reason = "no step was seen that surely moves any, or its optimizer's cannot be told"
         return {"check": name, "status": "skipped", "detail": f"{detail}; {reason}"}
     detail += f"; {hits / wanted:.1%} of those that a float32 step moves"
     least = min(shares, key=lambda tensor: shares[tensor], default=None)

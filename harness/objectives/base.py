@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -78,15 +78,31 @@ class Evidence:
         without_gradient: trainable tensors that had no gradient but zero, and could have had one.
         behind_gates: those that could have none yet, as the job's `gates` say.
         signal: whether any tensor had one; without it (all rewards equal, say) nothing can be told.
-        due: name -> which of a tensor's places, as `_movement.spread` chooses them, a step of
-            float32 AdamW moves; only of tensors that such an optimizer moves.
+        reached: name -> the step (from 1) that the first gradient came before.
+        dues: name -> steps, and which of a tensor's places, as `_movement.spread` chooses them,
+            each moves where all is float32.
+        untold: tensors of which that cannot be told, as another kind of optimizer moves them.
     """
 
     batches: tuple[Mapping[str, list[list[int]]], ...] = ()
     without_gradient: tuple[str, ...] = ()
     behind_gates: tuple[str, ...] = ()
     signal: bool = False
-    due: Mapping[str, Any] = field(default_factory=dict)
+    reached: Mapping[str, int] = field(default_factory=dict)
+    dues: Mapping[str, Sequence[tuple[int, Any]]] = field(default_factory=dict)
+    untold: frozenset[str] = frozenset()
+
+    def as_of(self, step: int) -> Evidence:
+        """What can be expected of the weights after a step, which may be an early one: what the
+        steps up to it showed. Whether gradients arrive is told by all."""
+        later = [name for name, first in self.reached.items() if first > step]
+        dues = {n: [due for due in own if due[0] <= step] for n, own in self.dues.items()}
+        return replace(
+            self,
+            behind_gates=tuple(sorted({*self.behind_gates, *later})),
+            reached={name: first for name, first in self.reached.items() if first <= step},
+            dues={name: own for name, own in dues.items() if own},
+        )
 
 
 @dataclass(frozen=True)

@@ -15,20 +15,15 @@ from harness.data.render import encode
 from harness.inference.positions import logits_at
 from harness.methods.base import Method
 from harness.model_files import ModelRef
-from harness.objectives._movement import ELEMENTS, elements
+from harness.objectives._movement import due_by, elements
 from harness.objectives.base import Evidence
-from harness.precision import MasterWeights
+from harness.precision import MasterWeights, lost
+from harness.stages._audit_movement import FROM_START, Check, changed, check, moved
 
 _PROBE_ROWS, _PROBE_TOKENS, _PROBE_STRIDE = 4, 64, 8
 _GOLDEN, _MIX = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9  # odd, as in the splitmix64 generator
 _SUMMED = 2**24
 """Bytes summed at once: eight times as many stand beside them."""
-
-Check = dict[str, str]
-_MOVED = "training moved every trainable tensor"
-_CHANGED = "the trained model differs from its base"
-_FROM_START = "it differs from its start"
-_MOVEMENT = (_MOVED, ELEMENTS, _CHANGED, _FROM_START)
 
 
 def probe(tokenizer: Any, rows: list[dict[str, Any]], device: str) -> Any:
@@ -134,37 +129,27 @@ def audit(
         expected: trainable parameters by the method's formula.
         begun: logits of the starting checkpoint, where it starts from one.
         places: as `_audit_moved.places` remembers what trains, before it did.
-        evidence: of the first steps.
+        evidence: of the first steps, as of the one whose weights are kept.
         masters: gives the model as its checkpoint is loaded to be scored.
     """
     state, rounded = method.trainable_state(model), not method.keeps_float32()
     checks = [
         declared(state, expected),
-        _moved(start, fingerprint(state), evidence, rounded=rounded),
-        elements(places, state, evidence.due if evidence else {}, rounded=rounded),
+        moved(start, fingerprint(state), evidence, rounded=rounded),
+        elements(places, state, due_by(evidence.dues) if evidence else {}, rounded=rounded),
     ]
     with masters.as_loaded():
+        fault = lost(model)
         after = logits(model, ids)
         return [
             *checks,
-            changed(before, after),
-            *([] if begun is None else [changed(begun, after, _FROM_START)]),
+            changed(before, after, fault=fault),
+            *([] if begun is None else [changed(begun, after, FROM_START, fault=fault)]),
             switched_off(method, model, ids, before),
             _reloads(method, ref, checkpoint, ids, after),
             _finite(step_log),
             *(check(name, good, detail) for name, (good, detail) in method.proofs(model).items()),
         ]
-
-
-def unmoved(
-    start: Mapping[str, str], end: Mapping[str, str], name: str = "nothing frozen moved"
-) -> Check:
-    """The base, or a model beside it, is as it was when training began."""
-    if not start:
-        return {"check": name, "status": "skipped", "detail": "nothing is frozen"}
-    moved = sorted(n for n in start.keys() | end.keys() if start.get(n) != end.get(n))
-    detail = f"{len(start)} frozen tensors" + (f"; changed: {moved[0]}" if moved else "")
-    return check(name, not moved, detail)
 
 
 def gradients(evidence: Evidence | None, may_lack_signal: bool) -> Check:
@@ -181,21 +166,6 @@ def gradients(evidence: Evidence | None, may_lack_signal: bool) -> Check:
     return check(name, not missing, detail)
 
 
-def excused(checks: Sequence[Check]) -> list[Check]:
-    """Checks that something moved, skipped where no step carried a signal to move anything."""
-    return [
-        {**found, "status": "skipped", "detail": f"no step carried a signal; {found['detail']}"}
-        if found["status"] == "failed" and found["check"] in _MOVEMENT
-        else found
-        for found in checks
-    ]
-
-
-def check(name: str, good: bool, detail: str) -> Check:
-    """A finding that is either passed or failed."""
-    return {"check": name, "status": "passed" if good else "failed", "detail": detail}
-
-
 def declared(state: Mapping[str, Any], expected: int | None) -> Check:
     """As many parameters train as the method's formula says."""
     name = "trainable parameters as declared"
@@ -203,46 +173,6 @@ def declared(state: Mapping[str, Any], expected: int | None) -> Check:
     if expected is None:
         return {"check": name, "status": "skipped", "detail": f"{count:,}; no formula for it"}
     return check(name, count == expected and count > 0, f"{count:,}, declared {expected:,}")
-
-
-def _moved(
-    start: Mapping[str, str],
-    end: Mapping[str, str],
-    evidence: Evidence | None = None,
-    *,
-    rounded: bool = False,
-) -> Check:
-    """Every trainable tensor is another than it was, but those that no step could reach yet.
-
-    Args:
-        start, end: name -> fingerprint.
-        rounded: the suite asks for training in a short format, whose rounding may hold some still.
-    """
-    still = sorted(name for name in end if end[name] == start.get(name))
-    early = [name for name in still if evidence and name in evidence.behind_gates]
-    wrong = [name for name in still if name not in early]
-    detail = f"{len(end) - len(still)} of {len(end)} trainable tensors moved"
-    if early:
-        detail += (
-            f"; {len(early)} could not yet, as what they pass through was 0 before the last step"
-        )
-    if wrong:
-        detail += f"; not {wrong[0]}"
-    status = "failed" if wrong or not end or len(early) == len(end) else "passed"
-    if status == "failed" and rounded and len(still) < len(end):
-        status, detail = "skipped", f"{detail}, which the rounding of its dtype may hold still"
-    return {"check": _MOVED, "status": status, "detail": detail}
-
-
-def changed(before: Any, after: Any, name: str = _CHANGED) -> Check:
-    """Training did something: the logits are not the base's, or the start's.
-
-    Those of tokens that both have; one trained elsewhere may have more of them than its base.
-    """
-    width = min(before.shape[-1], after.shape[-1])
-    change = float((after[..., :width] - before[..., :width]).abs().max())
-    good = math.isfinite(change) and (change > 0 or after.shape != before.shape)
-    return check(name, good, f"largest logit change {change:.3g}")
 
 
 def switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:

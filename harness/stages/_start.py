@@ -12,7 +12,7 @@ from harness.methods.base import Method
 from harness.model_files import ModelRef
 from harness.objectives.base import Objective
 from harness.precision import MasterWeights
-from harness.stages import _audit
+from harness.stages import _audit, _audit_movement
 from harness.stages._subject import CHECKPOINT, model_beside, require_files
 
 START, REWARD = "start", "reward"
@@ -38,10 +38,12 @@ class Given:
         """Remember tensors that training must leave as they are."""
         self.tensors[name], self.before[name] = tensors, _audit.fingerprint(tensors)
 
-    def audit(self) -> list[_audit.Check]:
+    def audit(self) -> list[_audit_movement.Check]:
         """Whether each is what it was."""
         return [
-            _audit.unmoved(before, _audit.fingerprint(self.tensors[name]), f"the {name} stayed")
+            _audit_movement.unmoved(
+                before, _audit.fingerprint(self.tensors[name]), f"the {name} stayed"
+            )
             for name, before in self.before.items()
         ]
 
@@ -73,7 +75,7 @@ def trainable(
 
 def starts_there(
     method: Method, ref: ModelRef, start: Path, begun: Any, ids: Any, head: str
-) -> _audit.Check:
+) -> _audit_movement.Check:
     """Before the first step the model computes what its starting checkpoint does.
 
     Args:

@@ -18,7 +18,7 @@ from harness.methods.base import Method
 from harness.model_files import ModelRef, tensor_shapes
 from harness.model_layers import vocabulary_rows
 from harness.stage import SPEC
-from harness.stages import _audit
+from harness.stages import _audit, _audit_movement
 from harness.stages._subject import checkpoint_of, method_of, model_ref, own_tokenizer
 
 _ROWS, _TOKENS = 4, 32
@@ -45,9 +45,12 @@ def run(job: Job) -> dict[str, Any]:
     with job.ledger.phase("audit"):
         audit = [
             _whole(method, model, ref, checkpoint),
-            _audit.changed(before, _audit.logits(model, ids)),
+            _audit_movement.changed(before, _audit.logits(model, ids)),
             _off(method, model, ids, before, checkpoint),
-            *(_audit.check(n, good, told) for n, (good, told) in method.proofs(model).items()),
+            *(
+                _audit_movement.check(n, good, told)
+                for n, (good, told) in method.proofs(model).items()
+            ),
         ]
     job.provenance["sources"] = {method.name: method.source_digest()}
     own = files.keys() - set(method.brought(model, checkpoint))
@@ -78,7 +81,9 @@ def _probe(base: Any, files: Mapping[str, tuple[int, ...]]) -> Any:
     return torch.randint(size, (_ROWS, _TOKENS), generator=generator).to(base.device)
 
 
-def _off(method: Method, model: Any, ids: Any, before: Any, checkpoint: Path) -> _audit.Check:
+def _off(
+    method: Method, model: Any, ids: Any, before: Any, checkpoint: Path
+) -> _audit_movement.Check:
     """Switched off it is its base, but for weights of the base that it brings itself."""
     found = _audit.switched_off(method, model, ids, before)
     brought = method.brought(model, checkpoint)
@@ -87,7 +92,7 @@ def _off(method: Method, model: Any, ids: Any, before: Any, checkpoint: Path) ->
     return {**found, "status": "skipped", "detail": f"it brings its own {brought[0]}"}
 
 
-def _whole(method: Method, model: Any, ref: ModelRef, checkpoint: Path) -> _audit.Check:
+def _whole(method: Method, model: Any, ref: ModelRef, checkpoint: Path) -> _audit_movement.Check:
     """Every tensor of the files found its place, and every place its tensor."""
     name = "its files load whole"
     found = method.unmatched(model, ref, checkpoint)
@@ -102,4 +107,6 @@ def _whole(method: Method, model: Any, ref: ModelRef, checkpoint: Path) -> _audi
         )
         if names
     ]
-    return _audit.check(name, not told, "; ".join(told) or "no missing or unexpected tensor")
+    return _audit_movement.check(
+        name, not told, "; ".join(told) or "no missing or unexpected tensor"
+    )

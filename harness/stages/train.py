@@ -15,7 +15,7 @@ from harness.measure import number_count, tensor_bytes
 from harness.objectives import _movement
 from harness.objectives.base import Objective, TrainJob, TrainResult
 from harness.predict import training_flops
-from harness.stages import _audit, _start
+from harness.stages import _audit, _audit_movement, _start
 from harness.stages._audit_loss import audit_loss, audit_prompts
 from harness.stages._fitting import fitting, usable
 from harness.stages._own_config import own_config
@@ -72,15 +72,20 @@ def run(job: Job) -> dict[str, Any]:
         checkpoint = job.folder / CHECKPOINT
         method.save(model, checkpoint)
         tokenizer.save_pretrained(checkpoint)
+    evidence, kept = result.evidence, result.metrics.get("kept", {}).get("step")
+    if evidence is not None and kept is not None:
+        evidence = evidence.as_of(kept)
     with job.ledger.phase("audit"):
         model.eval()
         audit = first[1:] + _audit.audit(
             method, ref, model, checkpoint, probe, before, start, expected, job.folder / STEP_LOG,
-            begun, places=places, evidence=result.evidence, masters=masters,
+            begun, places=places, evidence=evidence, masters=masters,
         )  # fmt: skip
         if objective.may_lack_signal and result.evidence and not result.evidence.signal:
-            audit = _audit.excused(audit)
-        audit.append(_audit.unmoved(frozen, _audit.fingerprint(_audit.frozen_state(model))))
+            audit = _audit_movement.excused(audit)
+        audit.append(
+            _audit_movement.unmoved(frozen, _audit.fingerprint(_audit.frozen_state(model)))
+        )
         audit += [*beside.audit(), *(dict(found) for found in result.checks)]
         audit.append(_audit.gradients(result.evidence, objective.may_lack_signal))
         claim = objective.answers_only(str(layout_of(list(rows[0]))))
@@ -166,7 +171,7 @@ def rows_of(job: Job, role: str, objective: Objective) -> list[dict[str, Any]]:
     return [prompt_row(row) for row in rows] if objective.reads_prompts else rows
 
 
-def require(audit: list[_audit.Check]) -> None:
+def require(audit: list[_audit_movement.Check]) -> None:
     """Raise where a check failed: a training that isn't what it says is no result."""
     failed = [check for check in audit if check["status"] == "failed"]
     if failed:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness.objectives._movement import Watch, elements, places
+from harness.objectives._movement import Watch, due_by, elements, places
 from harness.objectives.base import Evidence
 
 
@@ -34,7 +34,9 @@ class Watches:
             without_gradient=self._policy.without_gradient,
             behind_gates=self._policy.behind_gates,
             signal=self._policy.signal,
-            due=self._policy.due,
+            reached=self._policy.reached,
+            dues=self._policy.dues,
+            untold=frozenset(self._policy.untold),
         )
 
     def value_checks(self, value: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
@@ -47,7 +49,7 @@ class Watches:
         return (
             _check("gradients reached all of the value model", missing),
             _check("all of the value model is finite", bad),
-            elements(self._before, value, self._value.due, name="the value model moved"),
+            elements(self._before, value, due_by(self._value.dues), name="the value model moved"),
         )
 
 
