@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harness import device
+
 LIBRARIES = (
     "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets",
     "rouge-score-rs", "sacrebleu",
@@ -23,19 +25,27 @@ _LONG_COLLECTION = 0.1
 
 
 class Ledger:
-    """Seconds by phase; phases do not nest, a later one of the same name adds up."""
+    """Seconds by phase; phases do not nest, a later one of the same name adds up.
+
+    Attributes:
+        joules: of a GPU that tells, by phase; all that ran on the card counts.
+    """
 
     def __init__(self) -> None:
         self.phases: dict[str, float] = {}
+        self.joules: dict[str, float] = {}
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time the block under `name`."""
-        start = time.monotonic()
+        start, before = time.monotonic(), device.energy()
         try:
             yield
         finally:
             self.phases[name] = self.phases.get(name, 0.0) + time.monotonic() - start
+            after = device.energy()
+            if before is not None and after is not None:
+                self.joules[name] = self.joules.get(name, 0.0) + after - before
 
 
 def reset_peak() -> None:

@@ -89,6 +89,7 @@ def _run(folder: Path, emit: Any) -> Record:
             **job.cost,
             "seconds": time.monotonic() - clock,
             "phases": job.ledger.phases,
+            **({"joules": job.ledger.joules} if job.ledger.joules else {}),
             "peak_memory": peak_memory(),
             "predicted": job.spec["predicted"],
         },

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from harness import component
 from harness.data.render import layout_of, prompt_row, template_digest
+from harness.device import matmul_rate
 from harness.errors import StageFailed
 from harness.job import Job
 from harness.measure import number_count, tensor_bytes
@@ -31,6 +32,7 @@ def run(job: Job) -> dict[str, Any]:
     """Train, keep the checkpoint, audit it. Metrics: losses, counts, the audit's findings."""
     with job.ledger.phase("import"):
         import_libraries()
+        rate = matmul_rate(job.config["device"], job.config["model"]["dtype"])
     config = job.config
     reset(config["seed"])
     method, objective = method_of(config), objective_of(config)
@@ -91,7 +93,7 @@ def run(job: Job) -> dict[str, Any]:
         claim = objective.answers_only(str(layout_of(list(rows[0]))))
         audit += audit_loss(tokenizer, index, result.evidence, claim)
         audit.append(audit_prompts(tokenizer, rows))
-    job.cost.update(_cost(job, model, result))
+    job.cost.update(_cost(job, model, result, rate))
     job.provenance["sources"] = {c.name: c.source_digest() for c in (method, objective)}
     job.provenance["attn_implementation"] = model.config._attn_implementation
     require(audit)
@@ -186,7 +188,8 @@ def objective_of(config: dict[str, Any]) -> Objective:
     return component.build_fields(declared, fields, f"objective {name}")
 
 
-def _cost(job: Job, model: Any, result: TrainResult) -> dict[str, Any]:
+def _cost(job: Job, model: Any, result: TrainResult, rate: float | None) -> dict[str, Any]:
+    """`rate`: floating-point operations a second that the device's matrix products reach."""
     total = number_count(model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     flops = training_flops(total, trainable, result.tokens)
@@ -204,6 +207,7 @@ def _cost(job: Job, model: Any, result: TrainResult) -> dict[str, Any]:
         "flops": flops,
         "flops_source": "4ND + 2N'D, N parameters, N' trainable, D tokens (arXiv:2001.08361)",
         "flops_per_second": flops / seconds,
+        **_utilization(result, flops, rate),
         "train_seconds": seconds,
         "seconds_per_step": result.seconds_per_step,
         "state": parts,
@@ -212,6 +216,15 @@ def _cost(job: Job, model: Any, result: TrainResult) -> dict[str, Any]:
             path.stat().st_size for path in (job.folder / CHECKPOINT).glob("*.safetensors")
         ),
     }
+
+
+def _utilization(result: TrainResult, flops: float, rate: float | None) -> dict[str, float]:
+    """The share of the device's rate that a usual step reached: model FLOPs utilization (Chowdhery
+    et al., 2022, arXiv:2204.02311, appendix B), without attention's own operations."""
+    if rate is None or not result.steps or not result.seconds_per_step:
+        return {}
+    share = flops / result.steps / result.seconds_per_step / rate
+    return {"mfu": share, "matmul_flops_per_second": rate}
 
 
 def import_libraries() -> None:

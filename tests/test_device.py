@@ -1,0 +1,44 @@
+"""The energy of a GPU is read where NVML tells it, phase by phase."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness import device, measure
+from harness.stages.train import _utilization
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A GPU that has taken so many millijoules when it is next asked."""
+    readings: list[float] = []
+    nvml = SimpleNamespace(nvmlDeviceGetTotalEnergyConsumption=lambda handle: readings.pop(0))
+    monkeypatch.setattr(device, "_cuda", lambda: SimpleNamespace())
+    monkeypatch.setattr(device, "_counter", lambda: (nvml, "handle"))
+    return readings
+
+
+def test_a_phase_takes_the_joules_between_its_ends(card: list[float]) -> None:
+    ledger = measure.Ledger()
+    card += [1000, 3500, 9000, 9500, 20000, 20250]
+    for name in ("load", "train", "load"):
+        with ledger.phase(name):
+            pass
+    assert ledger.joules == {"load": 2.75, "train": 0.5}
+
+
+def test_without_a_gpu_nothing_is_told() -> None:
+    ledger = measure.Ledger()
+    with ledger.phase("train"):
+        pass
+    assert ledger.joules == {}
+    assert device.matmul_rate("cpu", "bfloat16") is None
+
+
+def test_utilization_is_the_share_of_the_devices_rate() -> None:
+    result: Any = SimpleNamespace(steps=10, seconds_per_step=0.5)
+    assert _utilization(result, 2e13, 8e12)["mfu"] == pytest.approx(2e13 / 10 / 0.5 / 8e12)
+    assert _utilization(result, 2e13, None) == {}
