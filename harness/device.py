@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import itertools
 import sys
 from typing import Any
 
@@ -41,11 +42,11 @@ def matmul_rate(device: str, dtype: str) -> float | None:
         left @ right
     marks[-1].record()
     torch.cuda.synchronize()
-    times = sorted(a.elapsed_time(b) for a, b in zip(marks, marks[1:], strict=False))
+    times = sorted(a.elapsed_time(b) for a, b in itertools.pairwise(marks))
     del left, right
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    return 2.0 * SIDE**3 / (times[len(times) // 2] / 1000)
+    return 2.0 * SIDE**3 / (float(times[len(times) // 2]) / 1000)
 
 
 def _cuda() -> Any:
