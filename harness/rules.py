@@ -12,10 +12,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from harness.errors import StageFailed, SuiteError, unknown
 from harness.locate import locate
+from harness.outside import Digest, as_planned
 from harness.stage import digest_file, digest_json
 
 NAMED = r"^.+\.py:[A-Za-z_]\w*$"
@@ -65,7 +67,7 @@ def find_rule(
     return str(path), {"sha256": sha256, "function": function}
 
 
-def digest_rule(path: Path, digest: Callable[[Path], str] = digest_file) -> str:
+def digest_rule(path: Path, digest: Digest = digest_file) -> str:
     """sha256 of a rule's file and of the Python files below its folder that it imports, directly or
     through one another; of the file's own bytes where it imports none of them.
 
@@ -144,30 +146,26 @@ def load_rule(path: Path, identity: Mapping[str, str]) -> Rule:
         StageFailed: not the file that was planned, one that cannot be imported, no such function.
     """
     function, sha256 = identity["function"], identity["sha256"]
-    try:
-        changed = digest_rule(path) != sha256
-    except SyntaxError:
-        changed = True  # what was planned was Python
-    if changed:
-        raise StageFailed(
-            "input changed", f"{path}, or what it imports, has changed since the plan",
-            fix="run again",
-        )  # fmt: skip
+    with as_planned(path, sha256, lambda digest: digest_rule(path, digest)):
+        module = _imported_rule(path, sha256)
+    found = getattr(module, function, None)
+    if not callable(found):
+        raise StageFailed("rule", f"{path} has no function '{function}'", fix="name another")
+    return sound(found, f"{function} of {path}")
+
+
+def _imported_rule(path: Path, sha256: str) -> ModuleType:
     package = f"_harness_rule_{digest_json([str(path), sha256])[:16]}"
     if package not in sys.modules:  # a package of its own, so that no name of the suite's clashes
         spec = importlib.machinery.ModuleSpec(package, None, is_package=True)
         spec.submodule_search_locations = [str(path.parent)]
         sys.modules[package] = importlib.util.module_from_spec(spec)
     try:
-        module = importlib.import_module(f"{package}.{path.stem}")
+        return importlib.import_module(f"{package}.{path.stem}")
     except Exception as error:
         raise StageFailed(
             "rule", f"{path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    found = getattr(module, function, None)
-    if not callable(found):
-        raise StageFailed("rule", f"{path} has no function '{function}'", fix="name another")
-    return sound(found, f"{function} of {path}")
 
 
 def sound(function: Callable[[Mapping[str, Any], str, str], Any], name: str) -> Rule:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import shutil
 import sqlite3
-import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.errors import StoreError
+from harness.outside import digest_settled, state_of
 from harness.stage import (
     FOLDER_NAME,
     RECORD,
@@ -27,7 +27,6 @@ from harness.stage import (
     Output,
     Record,
     Stage,
-    digest_file,
     read_record,
     write_record,
 )
@@ -47,13 +46,6 @@ CREATE INDEX IF NOT EXISTS records_kind ON records(kind, status);
 
 
 _INSERT = f"INSERT OR REPLACE INTO records VALUES({','.join('?' * 12)})"
-_TICK_NS = 2_000_000_000
-"""Longer than the tick of any file system's clock (FAT: 2 s; ext4: some milliseconds)."""
-
-
-def _state(path: Path) -> tuple[int, int, int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class Store:
@@ -144,22 +136,15 @@ class Store:
         return True
 
     def file_digest(self, path: Path) -> str:
-        """sha256 of a file, remembered by path, inode, size and when it was last written or
-        had its times set (ctime, which no copying tool can set back).
-
-        A file that changed a moment ago is not remembered: it could change again within one tick of
-        the file system's clock, and look the same.
-        """
-        state = _state(path)
+        """sha256 of a file, remembered by its path and state (harness.outside)."""
         known = self._db.execute(
             "SELECT sha256 FROM files WHERE path=? AND inode=? AND size=? AND mtime_ns=?"
-            " AND ctime_ns=?", (str(path), *state),
+            " AND ctime_ns=?", (str(path), *state_of(path)),
         ).fetchone()  # fmt: skip
         if known:
             return str(known[0])
-        read_at = time.time_ns()
-        digest = digest_file(path)
-        if _state(path) == state and read_at - max(state[2:]) > _TICK_NS:
+        digest, state = digest_settled(path)
+        if state is not None:
             with self._writing():
                 row = (str(path), *state, digest)
                 self._db.execute("INSERT OR REPLACE INTO files VALUES(?,?,?,?,?,?)", row)

@@ -124,7 +124,7 @@ def test_changed_code_is_another_identity_and_is_refused(metric: Path) -> None:
     (metric / "shared.py").write_text(MODULE + "\n# changed\n")
     assert scorer.identity()["digest"] != planned["digest"]
     fields = {k: v for k, v in planned.items() if k not in ("name", "version")}
-    with pytest.raises(StageFailed, match="not those planned with"):
+    with pytest.raises(StageFailed, match="has changed since it was planned"):
         Evaluate(**fields).score_all(predictions())
 
 

@@ -101,7 +101,7 @@ def test_rule_is_all_that_its_file_imports_from_beside_it(tmp_path: Path) -> Non
     assert planned(tmp_path) == first
     shorter = "def longer(one, other):\n    return -len(one) + len(other)\n"
     (tmp_path / "words/size.py").write_text(shorter, encoding="utf-8")
-    with pytest.raises(StageFailed, match="or what it imports, has changed since the plan"):
+    with pytest.raises(StageFailed, match="has changed since it was planned"):
         load_rule(rule, first)
     assert load_rule(rule, planned(tmp_path))({"id": "1"}, "aa", "b") == -1
 

@@ -412,7 +412,7 @@ def test_a_truth_is_the_file_that_was_planned(tmp_path: Path) -> None:
     job, _ = check_jobs(tmp_path)
     truth = tmp_path / "truth.py"
     truth.write_text(truth.read_text() + "# changed\n")
-    with pytest.raises(StageFailed, match="has changed since the plan"):
+    with pytest.raises(StageFailed, match="has changed since it was planned"):
         truth_stage.run(job)
     with pytest.raises(StageFailed, match="has no function 'nothing'"):
         load_rule(truth, {"sha256": digest_rule(truth), "function": "nothing"})

@@ -18,8 +18,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from harness.errors import ModelError, StageFailed
-from harness.scorers._folder import folder_digest
+from harness.errors import ModelError
+from harness.scorers._folder import folder_as_planned, folder_digest
 from harness.scorers.base import PredictionJob
 from harness.scorers.bertscore import ENCODER_FILES, Bertscore
 
@@ -101,13 +101,9 @@ class Encoder:
         folder = scorer.folder
         name = str(folder or scorer.model_type)
         digest = None if folder is None else folder_digest(folder, ENCODER_FILES)
-        if folder is not None and scorer.digest not in (None, digest):
-            raise StageFailed(
-                "encoder", f"{name} holds another encoder ({digest}) than planned ({scorer.digest})"
-            )
         options = {"revision": scorer.revision}
         try:
-            with _LOADING:
+            with _LOADING, folder_as_planned(folder, ENCODER_FILES, scorer.digest):
                 self.tokenizer = AutoTokenizer.from_pretrained(name, **options)
                 model = AutoModel.from_pretrained(
                     name, dtype=torch.float32, use_safetensors=True, **options

@@ -1,23 +1,31 @@
-"""The content of a folder that a scorer is made of, for its identity."""
+"""The content of a folder that a scorer is made of: its identity, and what is loaded of it."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from functools import cache
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from harness.outside import Digest, as_planned, digest_known
 
-def folder_digest(folder: Path, kinds: tuple[str, ...]) -> str:
+
+def folder_digest(folder: Path, kinds: tuple[str, ...], digest: Digest = digest_known) -> str:
     """sha256 over names and contents of the files of these suffixes, in the folder itself."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in kinds)
-    return _digest(tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files))
-
-
-@cache
-def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
     whole = hashlib.sha256()
-    for name, _, _ in files:
-        with open(name, "rb") as handle:
-            own = hashlib.file_digest(handle, "sha256").hexdigest()
-        whole.update(f"{Path(name).name} {own}\n".encode())
+    for path in sorted(path for path in folder.iterdir() if path.suffix in kinds):
+        whole.update(f"{path.name} {digest(path)}\n".encode())
     return whole.hexdigest()
+
+
+def folder_as_planned(
+    folder: Path | None, kinds: tuple[str, ...], planned: str | None
+) -> AbstractContextManager[None]:
+    """What is loaded of the folder inside is what was planned; a name on the hub may be anything.
+
+    Raises:
+        StageFailed: it has changed since, or while it was read.
+    """
+    if folder is None or planned is None:
+        return contextlib.nullcontext()
+    return as_planned(folder, planned, lambda digest: folder_digest(folder, kinds, digest))

@@ -9,8 +9,10 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from harness.errors import StageFailed
-from harness.scorers._folder import folder_digest
+from harness.scorers._folder import folder_as_planned, folder_digest
 from harness.scorers.base import Metric, Prediction, Scorer
+
+_KINDS = (".py",)
 
 
 class Evaluate(Scorer):
@@ -63,7 +65,7 @@ class Evaluate(Scorer):
         return named if named.is_dir() else None
 
     def _content(self) -> str | None:
-        return None if self._folder is None else folder_digest(self._folder, (".py",))
+        return None if self._folder is None else folder_digest(self._folder, _KINDS)
 
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "digest": self._content() or self.digest}
@@ -119,13 +121,12 @@ class Evaluate(Scorer):
     def _load(self) -> Any:
         import evaluate
 
-        if self.digest is not None and self._content() not in (None, self.digest):
-            raise StageFailed("metric", f"the files of {self.metric} are not those planned with")
         try:
-            return evaluate.load(
-                self.metric, config_name=self.config_name, revision=self.revision,
-                keep_in_memory=True,
-            )  # fmt: skip
+            with folder_as_planned(self._folder, _KINDS, self.digest):
+                return evaluate.load(
+                    self.metric, config_name=self.config_name, revision=self.revision,
+                    keep_in_memory=True,
+                )  # fmt: skip
         except (OSError, ConnectionError) as error:
             raise StageFailed(
                 "metric",

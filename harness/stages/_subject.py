@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +12,12 @@ from harness import component
 from harness.errors import StageFailed
 from harness.job import Job
 from harness.methods.base import Method
-from harness.model_files import ModelRef, content_identity
-from harness.stage import SPEC, digest_file
+from harness.model_files import ModelRef
+from harness.model_folder import held
+from harness.stage import SPEC
 
 CHECKPOINT = "checkpoint"
+_IDENTITY = ("content", "hub", "revision", "gguf", "converter")
 
 
 def model_ref(config: Mapping[str, Any], device: str, locators: Mapping[str, str]) -> ModelRef:
@@ -28,6 +31,7 @@ def model_ref(config: Mapping[str, Any], device: str, locators: Mapping[str, str
         trust_remote_code=locators.get("trust_remote_code") == "true",
         chat_template=locators.get("chat_template"),
         chat_template_kwargs=config.get("chat_template_kwargs", {}),
+        identity={name: config[name] for name in _IDENTITY if name in config},
     )
 
 
@@ -39,23 +43,22 @@ def method_of(config: Mapping[str, Any]) -> Method:
     return component.build_fields(declared, fields, f"method {name}")
 
 
-def checkpoint_of(job: Job, folder: Path, spec: Mapping[str, Any]) -> Path:
-    """The checkpoint's folder: in the training stage's, or where it was trained elsewhere.
+@contextlib.contextmanager
+def checkpoint_of(job: Job, folder: Path, spec: Mapping[str, Any]) -> Iterator[Path]:
+    """The checkpoint's folder, to read inside: in the training stage's, or where it was trained
+    elsewhere.
 
     Raises:
         StageFailed: no weights there, or not those that were planned.
     """
     if spec["kind"] != "checkpoint":
         require_files(folder / CHECKPOINT)
-        return folder / CHECKPOINT
+        yield folder / CHECKPOINT
+        return
     checkpoint = Path(job.locators["checkpoint"])
     require_files(checkpoint)
-    found = content_identity(checkpoint, digest_file, str(checkpoint))["content"]
-    if found != spec["config"]["content"]:
-        raise StageFailed(
-            "input changed", f"{checkpoint} has changed since it was planned", fix="run again"
-        )
-    return checkpoint
+    with held(str(checkpoint), {"content": spec["config"]["content"]}):
+        yield checkpoint
 
 
 def own_tokenizer(ref: ModelRef, checkpoint: Path) -> Any:
@@ -81,12 +84,13 @@ def load_subject(job: Job, role: str = CHECKPOINT) -> tuple[Any, Any, Mapping[st
     trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))
     ref = model_ref(trained["config"]["model"], job.config["device"], job.locators)
     method = method_of(trained["config"])
-    checkpoint = checkpoint_of(job, folder, trained)
     merged = job.config.get("merged") and role == CHECKPOINT
     load = method.merged if merged else method.load_trained
     elsewhere = trained["kind"] == "checkpoint"
-    tokenizer = own_tokenizer(ref, checkpoint) if elsewhere else ref.tokenizer()
-    return load(ref, checkpoint).eval(), tokenizer, job.input_record(role).metrics
+    with checkpoint_of(job, folder, trained) as checkpoint:
+        tokenizer = own_tokenizer(ref, checkpoint) if elsewhere else ref.tokenizer()
+        model = load(ref, checkpoint).eval()
+    return model, tokenizer, job.input_record(role).metrics
 
 
 def load_base(job: Job, subject: Any) -> Any:

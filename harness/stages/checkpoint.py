@@ -26,11 +26,15 @@ _ROWS, _TOKENS = 4, 32
 
 def run(job: Job) -> dict[str, Any]:
     """Load it onto its base and audit it; metrics: the audit's findings, its chat template."""
+    spec = json.loads((job.folder / SPEC).read_text(encoding="utf-8"))
+    with checkpoint_of(job, job.folder, spec) as checkpoint:
+        return _audited(job, checkpoint)
+
+
+def _audited(job: Job, checkpoint: Path) -> dict[str, Any]:
     config = job.config
     method = method_of(config)
     ref = model_ref(config["model"], config["device"], job.locators)
-    spec = json.loads((job.folder / SPEC).read_text(encoding="utf-8"))
-    checkpoint = checkpoint_of(job, job.folder, spec)
     with job.ledger.phase("load"):
         base = method.load(ref)
     with job.ledger.phase("audit"):

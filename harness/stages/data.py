@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from harness.data.render import layout_of, turns_of
 from harness.data.scripts import count_scripts
 from harness.data.statistics import content_bytes, row_statistics
 from harness.job import Job
+from harness.outside import as_planned
 
 ROWS = "rows.jsonl"
 DROPPED = "dropped.jsonl"
@@ -28,8 +30,7 @@ def run(job: Job) -> dict[str, Any]:
         if "mixture" in job.config:
             found, shares = _mixed(job)
         else:
-            found = load_rows(job.config, job.locators["data"], job.locators["where"])
-            shares = None
+            found, shares = _read(job), None
     with job.ledger.phase("write"):
         digest = hashlib.sha256()
         sizes = []
@@ -59,6 +60,18 @@ def run(job: Job) -> dict[str, Any]:
     if found.conversations:
         metrics["conversations"], metrics["silent_turns"] = found.conversations, found.silent
     return metrics if shares is None else {**metrics, "shares": shares}
+
+
+def _read(job: Job) -> Rows:
+    """The rows of a file as it was planned, or of a name on the hub."""
+    source, sha256 = job.locators["data"], job.config.get("sha256")
+    file = Path(source)
+    with (
+        contextlib.nullcontext()
+        if sha256 is None
+        else as_planned(file, sha256, lambda digest: digest(file))
+    ):
+        return load_rows(job.config, source, job.locators["where"])
 
 
 def _mixed(job: Job) -> tuple[Rows, Mapping[str, Any]]:

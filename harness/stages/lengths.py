@@ -14,9 +14,10 @@ from typing import Any
 from harness.data.render import asked_ids, prompt_ids, prompt_row, turns_of
 from harness.data.statistics import lengths as length_figures
 from harness.data.usable import trained, unrenderable
-from harness.errors import ModelError
+from harness.errors import ModelError, StageFailed
 from harness.job import Job
 from harness.lengths import RowLength, write_lengths
+from harness.model_folder import held
 from harness.stages._subject import model_ref, own_tokenizer
 from harness.stages.data import read_rows
 
@@ -52,9 +53,13 @@ def _tokenizer(job: Job) -> Any:
     config = {"dtype": "float32", "attn_implementation": "eager", **job.config["model"]}
     ref = model_ref(config, "cpu", job.locators)
     try:
-        if "checkpoint" in job.locators:
-            return own_tokenizer(ref, Path(job.locators["checkpoint"]))
+        if "checkpoint" in job.config:
+            checkpoint = job.locators["checkpoint"]
+            with held(checkpoint, {"content": job.config["checkpoint"]}):
+                return own_tokenizer(ref, Path(checkpoint))
         return ref.tokenizer()
+    except StageFailed:
+        raise  # it is not what was planned
     except Exception as error:
         raise ModelError(
             f"its tokenizer cannot be loaded: {type(error).__name__}: {error}",
