@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Workspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import SuiteError
+from harness.inference import sampling
 from harness.inference.generate import generate
 from harness.inference.sampling import sampler, seed_of
 from harness.scorers.base import Prediction
@@ -134,3 +136,13 @@ def test_suites_without_samples_keep_their_cached_answers(workspace: Workspace) 
             (plain, cooled, drawing)]  # fmt: skip
     assert keys[0] == keys[1]
     assert keys[0] != keys[2]
+
+
+def test_how_many_draws_are_made_at_once_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for steps in (1, 64):
+        monkeypatch.setattr(sampling, "_STEPS", steps)
+        draw, scores = sampling.sampler([3, 5], 1.0, 1.0), torch.zeros(2, 50)
+        found.append([draw(None, scores).argmax(-1).tolist() for _ in range(150)])
+    assert found[0] == found[1]
+    assert len({tuple(tokens) for tokens in found[0]}) > 100

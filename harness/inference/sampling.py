@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_STEPS = 64
+"""Of which the random numbers are drawn at once; how many changes none of them."""
+
+
 def seed_of(base: int, example: str, number: int) -> int:
     """The seed of one sample of one example, 63 bits: alike on every machine and in any batch."""
     text = f"{base}\0{example}\0{number}".encode()
@@ -29,12 +33,23 @@ def sampler(seeds: Sequence[int], temperature: float, top_p: float) -> Any:
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     class Sampler(LogitsProcessor):
+        def __init__(self) -> None:
+            self.draws, self.used = torch.empty(len(generators), 0), 0
+
+        def next_draws(self, device: Any) -> Any:
+            """Uniform numbers, (rows, 1), of the next step; moved to a GPU many steps at once, as
+            each move waits for it."""
+            if self.used == self.draws.shape[1]:
+                fresh = [torch.rand(_STEPS, generator=g, dtype=torch.float64) for g in generators]
+                self.draws, self.used = torch.stack(fresh).to(device), 0
+            self.used += 1
+            return self.draws[:, self.used - 1 : self.used]
+
         def __call__(self, input_ids: Any, scores: Any) -> Any:
             """Scores (rows, vocabulary) with 0 at the sampled token and -inf elsewhere."""
             likely = (scores.double() / temperature).softmax(-1)
             reached = running_sum(nucleus(likely, top_p) if top_p < 1 else likely)
-            draws = [torch.rand(1, generator=g, dtype=torch.float64) for g in generators]
-            wanted = torch.stack(draws).to(scores.device) * reached[:, -1:]
+            wanted = self.next_draws(scores.device) * reached[:, -1:]
             # The first whose cumulated probability exceeds the number: never one of probability 0.
             token = torch.searchsorted(reached, wanted, right=True).clamp(max=scores.shape[1] - 1)
             return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)

@@ -186,7 +186,7 @@ def main() -> int:
         good = good and not demo.status and not found["demo"]["other verdicts"]
     if "suite" in options.only:
         suite = run(options.suite, settings)
-        found["runs"] = trainings(suite)
+        found["status"], found["runs"] = suite.status, trainings(suite)
         good = good and not suite.status
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
