@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.aggregate import AGGREGATES
-from harness.compare.statistics import Resampler, Sample, infer
+from harness.compare.intervals import Inference, Runs, infer
+from harness.compare.statistics import Clusters, Sample
 from harness.errors import SuiteError
 from harness.scorers.base import Prediction, Scorer
 from harness.scorers.bleu import Bleu
@@ -67,20 +68,19 @@ def test_corpus_score_is_sacrebleus(scorer: Any, rows: list[tuple[str, list[str]
 
 
 @pytest.mark.parametrize("scorer", CHOICES, ids=repr)
-def test_each_resample_gets_the_score_of_its_own_corpus(scorer: Any) -> None:
+def test_each_rows_part_is_what_the_corpus_scores_without_it(scorer: Any) -> None:
     rows = [
         ("a b cd", ["a b cd Ef"]),
         ("Ef a", ["a Ef", "b"]),
         ("", ["a b"]),
         ("b b b b b", ["b b"]),
     ]
-    found, weights = sample(scorer, predictions(rows)), Resampler(["0", "1", "2", "3"])
-    assert weights._kept is not None
-    drawn = found.resampled(weights)
-    for counts, value in zip(weights._kept[:40], drawn, strict=False):
-        again = [row for row, count in zip(rows, counts, strict=True) for _ in range(int(count))]
-        expected = scorer._metric.corpus_score([t for t, _ in again], streams(again)).score
-        assert value == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    moves = sample(scorer, predictions(rows)).moves(Clusters(["0", "1", "2", "3"]))
+    rest = [[row for row in rows if row is not left] for left in rows]
+    without = np.asarray(
+        [scorer._metric.corpus_score([t for t, _ in own], streams(own)).score for own in rest]
+    )
+    assert moves == pytest.approx(3 * (without.mean() - without), rel=1e-11, abs=1e-11)
 
 
 def test_signature_says_how_the_score_was_made() -> None:
@@ -164,27 +164,28 @@ def test_paired_resampling_agrees_with_sacrebleu_and_moses(
     references = [[p.references[0] for p in systems[BASE]]]
     metric = BLEU(tokenize="none", references=references, force=True)
     theirs = PairedTest(named, {"BLEU": metric}, None, test_type="bs", n_samples=1000)()[1]["BLEU"]
-    scorer, weights = Bleu(tokenize="none"), Resampler([p.cluster for p in systems[BASE]])
+    scorer, clusters = Bleu(tokenize="none"), Clusters([p.cluster for p in systems[BASE]])
     base = sample(scorer, systems[BASE])
     for name, result in zip(names, theirs, strict=True):
         own = sample(scorer, systems[name])
-        alone = infer([own.point()], [own.resampled(weights)], weights.clusters)
+        alone = infer(runs(own, clusters), clusters.count)
         assert own.point() == pytest.approx(result.score, rel=1e-6)  # theirs sums in float32
         assert alone.low is not None
         assert alone.high is not None
         assert (alone.high - alone.low) / 2 == pytest.approx(result.ci, rel=0.1)
         if name == BASE:
             continue
-        draws = own.resampled(weights) - base.resampled(weights)
-        found = infer([own.point() - base.point()], [draws], weights.clusters)
-        assert found.p is not None
-        # sacrebleu and Moses ask how often the absolute difference strays from its mean by as much
-        # as was found; multeval's randomisation is two-sided, as ours.
-        centred = np.mean(np.abs(draws) - np.abs(draws).mean() > abs(found.value))
-        assert centred == pytest.approx(result.p_value, abs=0.03)
-        assert centred == pytest.approx(expected["moses_paired_bootstrap_p_bleu"][name], abs=0.03)
+        found = differing(own, base, clusters)
         randomised = expected["multeval_approx_randomisation_p_bleu_ter"][name][0]
         assert found.p == pytest.approx(randomised, abs=0.03)
+
+
+def runs(own: Sample, clusters: Clusters) -> Runs:
+    return Runs(np.asarray([own.point()]), own.moves(clusters)[None])
+
+
+def differing(own: Sample, base: Sample, clusters: Clusters) -> Inference:
+    return infer(runs(own, clusters) - runs(base, clusters), clusters.count)
 
 
 @pytest.mark.real
@@ -197,9 +198,7 @@ def test_published_ter_and_its_test(
     own, base = sample(Ter(), systems[name]), sample(Ter(), systems[BASE])
     assert round(own.point() / 100, 3) == expected["ter"][name]
     assert round(base.point() / 100, 3) == expected["ter"][BASE]
-    weights = Resampler([p.cluster for p in systems[BASE]])
-    draws = own.resampled(weights) - base.resampled(weights)
-    found = infer([own.point() - base.point()], [draws], weights.clusters)
+    found = differing(own, base, Clusters([p.cluster for p in systems[BASE]]))
     randomised = expected["multeval_approx_randomisation_p_bleu_ter"][name][1]
     assert found.p == pytest.approx(randomised, abs=0.03)
 

@@ -1,122 +1,212 @@
-"""Intervals cover, pairs are paired, seeds are a level of their own."""
+"""Intervals hold what they promise, verdicts agree with them, pairs are paired, seeds a level."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
-from harness.compare.statistics import RESAMPLES, Resampler, Sample, holm, infer
+from harness.compare.binomial import effective_rows, paired, share, share_against
+from harness.compare.intervals import Inference, Runs, infer
+from harness.compare.statistics import Clusters, Sample
+from harness.compare.verdicts import holm
 
 
 def mean_sample(values: np.ndarray) -> Sample:
-    return Sample("mean", {"value": values.astype(float)})
+    return Sample("mean", {"value": np.asarray(values, float)})
 
 
-def test_bootstrap_of_a_mean_agrees_with_scipy() -> None:
-    rng = np.random.default_rng(1)
-    values = rng.normal(0.3, 1.0, 400)
-    weights = Resampler([str(i) for i in range(400)])
-    found = infer([values.mean()], [mean_sample(values).resampled(weights)], 400)
-    oracle = stats.bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=2
-    ).confidence_interval
-    assert found.low == pytest.approx(oracle.low, abs=0.015)
-    assert found.high == pytest.approx(oracle.high, abs=0.015)
-    assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, rel=0.5, abs=1e-6)
+def alone(count: int) -> Clusters:
+    return Clusters([str(i) for i in range(count)])
 
 
-def test_interval_of_one_checkpoint_is_numpys_percentiles() -> None:
-    draws = np.random.default_rng(4).normal(size=RESAMPLES)
-    found = infer([0.0], [draws], 50)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+def runs(values: np.ndarray, clusters: Clusters | None = None) -> Runs:
+    """Runs of a mean: values of shape (S, n)."""
+    rows = np.atleast_2d(np.asarray(values, float))
+    clusters = clusters or alone(rows.shape[1])
+    moves = np.stack([mean_sample(row).moves(clusters) for row in rows])
+    return Runs(rows.mean(axis=1), moves)
 
 
-def test_many_samples_resample_as_each_does_alone() -> None:
-    rng = np.random.default_rng(6)
-    weights = Resampler([str(i // 2) for i in range(40)])
-    samples = [mean_sample(rng.normal(size=40)) for _ in range(5)]
-    nll = {"nll": rng.uniform(1, 9, 40), "tokens": rng.integers(1, 9, 40).astype(float)}
-    samples.insert(2, Sample("perplexity", nll))
-    for together, sample in zip(weights.resampled(samples), samples, strict=True):
-        assert together == pytest.approx(sample.resampled(weights))
+def test_interval_of_symmetric_examples_is_students() -> None:
+    half = np.random.default_rng(1).normal(1, 1, 20)
+    values = np.concatenate([0.3 + half, 0.3 - half])
+    found = infer(runs(values), 40)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
 
 
-def test_perplexity_is_resampled_through_its_sums() -> None:
-    nll, tokens = np.array([2.0, 30.0, 5.0]), np.array([1.0, 10.0, 5.0])
-    sample = Sample("perplexity", {"nll": nll, "tokens": tokens})
-    assert sample.point() == pytest.approx(np.exp(37 / 16))
-    weights = Resampler(["a", "b", "c"])
-    draws = sample.resampled(weights)
-    assert draws.min() >= np.exp(1.0) - 1e-9
-    assert draws.max() <= np.exp(3.0) + 1e-9
+def test_skewed_examples_move_the_end_that_they_hide() -> None:
+    """Hall's transformation (1992, section 2), from its own formula."""
+    values = np.random.default_rng(2).exponential(size=30)
+    found = infer(runs(values), 30)
+    error, skew = values.std(ddof=1) / math.sqrt(30), float(stats.skew(values))
+
+    def hall(t: float) -> float:
+        a = skew / math.sqrt(30)
+        return t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
+
+    plain = stats.t.ppf(0.975, 29)
+    assert found.low == pytest.approx(values.mean() - plain * error)
+    assert found.high is not None
+    assert found.high > values.mean() + plain * error
+    assert hall((values.mean() - found.high) / error) == pytest.approx(-plain)
 
 
-def test_clusters_are_drawn_whole() -> None:
-    """Ten copies of each example say no more than one of each."""
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=60)
-    single = infer(
-        [values.mean()], [mean_sample(values).resampled(Resampler([str(i) for i in range(60)]))], 60
+@given(st.lists(st.floats(-3, 3), min_size=2, max_size=12), st.integers(1, 4), st.integers(0, 99))
+@settings(max_examples=200, deadline=None)
+def test_interval_holds_zero_just_where_p_is_not_below_the_level(
+    values: list[float], seeds: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    own = np.asarray(values) + rng.normal(0.4, 0.3, (seeds, 1)) + rng.normal(size=(seeds, 1)) * 0.1
+    for base in (None, runs(rng.normal(size=(seeds, len(values))))):
+        found = infer(runs(own), len(values), base)
+        if found.low is not None:
+            assert (found.p < 0.05) is not (found.low <= 0 <= found.high)
+            assert found.low <= found.value <= found.high
+        else:
+            assert found.reason
+
+
+@pytest.mark.parametrize("rows", [1, 5, 6, 20])
+def test_interval_of_paired_shares_holds_zero_just_where_exact_mcnemar_does(rows: int) -> None:
+    for up in range(rows + 1):
+        for down in range(rows + 1 - up):
+            found = paired(up, down, rows)
+            oracle = stats.binomtest(up, up + down).pvalue if up + down else 1.0
+            assert found.p == oracle
+            assert (found.p < 0.05) is not (found.low <= 0 <= found.high)
+            assert -1 <= found.low <= found.value + 1e-12
+            assert found.value <= found.high + 1e-12 <= 1 + 1e-9
+            again = paired(down, up, rows)
+            assert (again.low, again.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_no_changed_row_of_fifty_still_leaves_room_for_a_difference() -> None:
+    found = paired(0, 0, 50)
+    assert (found.value, found.p) == (0.0, 1.0)
+    assert found.high == pytest.approx(1 - 0.025 ** (1 / 50))
+    assert found.low == -found.high
+
+
+@pytest.mark.parametrize(("correct", "rows"), [(0, 50), (1, 50), (25, 50), (50, 50), (0, 1)])
+def test_interval_of_a_share_is_where_its_mid_p_is_at_the_level(correct: int, rows: int) -> None:
+    found = share(correct, rows)
+    for end, wanted in ((found.low, 0.025), (found.high, 0.975)):
+        if end in (0.0, 1.0):
+            continue
+        more = stats.binom.sf(correct, rows, end) + stats.binom.pmf(correct, rows, end) / 2
+        assert more == pytest.approx(wanted)
+    assert found.low < found.high
+    assert found.low <= correct / rows <= found.high
+
+
+def test_share_against_a_known_one_agrees_with_its_interval() -> None:
+    for correct in range(31):
+        found = share_against(correct, 30, 0.5)
+        assert (found.p < 0.05) is not (found.low <= 0 <= found.high)
+
+
+def test_share_in_clusters_counts_as_fewer_rows() -> None:
+    assert effective_rows(0.3, stats.t.ppf(0.975, 99) * math.sqrt(0.3 * 0.7 / 99), 99, 100) == (
+        pytest.approx(100)
     )
-    repeated = np.repeat(values, 10)
-    clusters = [str(i) for i in range(60) for _ in range(10)]
-    whole = infer([values.mean()], [mean_sample(repeated).resampled(Resampler(clusters))], 60)
-    assert whole.high - whole.low == pytest.approx(single.high - single.low, rel=0.1)
+    assert effective_rows(0.3, 0.2, 99, 100) < 30
+
+
+@given(st.integers(0, 99), st.integers(2, 9))
+@settings(max_examples=30, deadline=None)
+def test_moves_are_those_of_the_metric_without_each_cluster(seed: int, groups: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = [*(str(i) for i in range(groups)), *map(str, rng.integers(0, groups, 20))]
+    columns = {"nll": rng.uniform(1, 9, len(names)), "tokens": rng.integers(1, 9, len(names)) * 1.0}
+    found = Sample("perplexity", columns).moves(Clusters(names))
+    kept = [np.asarray(names) != str(group) for group in range(groups)]
+    rest = [{name: own[keep] for name, own in columns.items()} for keep in kept]
+    without = np.asarray([Sample("perplexity", own).point() for own in rest])
+    assert found == pytest.approx((groups - 1) * (without.mean() - without))
+
+
+def test_clusters_are_left_out_whole() -> None:
+    """Ten copies of each example say no more than one of each."""
+    values = np.random.default_rng(0).normal(size=60)
+    single = infer(runs(values), 60)
+    clusters = Clusters([str(i) for i in range(60) for _ in range(10)])
+    whole = infer(runs(np.repeat(values, 10), clusters), 60)
+    assert (whole.low, whole.high) == pytest.approx((single.low, single.high))
 
 
 def test_the_same_answers_make_no_difference() -> None:
-    values = np.linspace(0, 1, 50)
-    draws = mean_sample(values).resampled(Resampler([str(i) for i in range(50)]))
-    found = infer([0.0], [draws - draws], 50)
-    assert (found.value, found.p, found.detectable) == (0.0, 1.0, None)
+    found = infer(runs(np.zeros(50)), 50)
+    assert (found.value, found.low, found.p, found.detectable) == (0.0, None, 1.0, None)
 
 
-def test_a_move_of_every_example_alike_is_a_difference() -> None:
-    zeros, ones = np.zeros(20), np.ones(20)
-    weights = Resampler([str(i) for i in range(20)])
-    draws = mean_sample(ones).resampled(weights) - mean_sample(zeros).resampled(weights)
-    found = infer([1.0], [draws], 20)
-    assert (found.low, found.high) == (1.0, 1.0)
-    assert found.p == 2 * 0.5**20  # the sign test's
+def test_a_move_of_every_example_alike_is_a_difference_without_an_interval() -> None:
+    found = infer(runs(np.full(6, 0.444)), 6)
+    assert (found.low, found.high, found.p) == (None, None, 2 * 0.5**6)
+    assert "sign test" in found.reason
+
+
+def test_no_interval_of_one_example_and_it_says_why() -> None:
+    found = infer(runs(np.asarray([0.4])), 1)
+    assert (found.low, found.p) == (None, None)
+    assert found.reason == "no interval: one independent example alone"
 
 
 def test_seeds_that_are_not_the_baselines_count_with_its_spread() -> None:
     rng = np.random.default_rng(5)
-    weights = Resampler([str(i) for i in range(200)])
-    draws = [mean_sample(rng.normal(0.05, 0.05, 200)).resampled(weights) for _ in range(3)]
-    points = [0.04, 0.05, 0.06]
-    alone = infer(points, draws, 200)
-    beside = infer(points, draws, 200, unpaired=[-0.3, 0.0, 0.3])
-    assert alone.p is not None
-    assert beside.p is not None
-    assert alone.p < 0.05 < beside.p
+    own = rng.normal(0.3, 0.05, (3, 200))
+    own += np.asarray([[-0.01], [0.0], [0.01]])
+    steady, spread = (np.zeros((3, 200)) + np.asarray([[-s], [0.0], [s]]) for s in (0.01, 0.9))
+    beside = [infer(runs(own), 200, runs(base + rng.normal(0, 0.05, (3, 200)))) for base in
+              (steady, spread)]  # fmt: skip
+    assert beside[0].p < 0.05 < beside[1].p
 
 
-def test_seed_noise_widens_a_claim_about_a_method() -> None:
-    """Coverage of the true difference over simulated experiments of 5 seeds."""
+def test_variance_between_seeds_is_divided_by_their_number() -> None:
+    """Where seeds alone differ, the interval is Student's over the seeds' means."""
+    offsets = np.asarray([0.1, 0.4, 0.3, 0.7, 0.2])
+    values = offsets[:, None] + np.random.default_rng(1).normal(0, 1e-6, (5, 50))
+    found = infer(runs(values), 50)
+    low, high = stats.ttest_1samp(offsets, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-3)
+    assert found.p == pytest.approx(stats.ttest_1samp(offsets, 0).pvalue, rel=1e-3)
+
+
+def test_what_seeds_and_examples_share_counts_once() -> None:
+    """Each reach is the root of both parts' squares, from the mean squares of a two-way table."""
     rng = np.random.default_rng(3)
-    items, seeds, hits, runs = 60, 5, 0, 300
-    weights = Resampler([str(i) for i in range(items)])
-    for _ in range(runs):
-        item = rng.normal(0, 0.5, items)
-        points, draws = [], []
-        for _ in range(seeds):
-            values = 0.2 + item + rng.normal(0, 0.1) + rng.normal(0, 0.2, items)
-            points.append(values.mean())
-            draws.append(mean_sample(values).resampled(weights))
-        found = infer(points, draws, items)
-        assert found.low is not None
-        hits += found.low <= 0.2 <= found.high
-    assert 0.92 <= hits / runs <= 0.99
+    seeds, items = 4, 30
+    values = rng.normal(0, 1, items) + rng.normal(0, 0.3, (seeds, 1))
+    values += rng.normal(0, 1, (seeds, items))
+    found = infer(runs(values), items)
+    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+    both = (rest**2).sum() / ((seeds - 1) * (items - 1))
+    clusters = (seeds * values.mean(0).var(ddof=1) - both) / (seeds * items)
+    parts = stats.t.ppf(0.975, [seeds - 1, items - 1]) ** 2
+    between = values.mean(1).var(ddof=1) / seeds
+    assert found.low <= found.value - math.sqrt(parts @ [between, clusters]) * (1 - 1e-9)
+    assert found.high - found.low < 2.2 * math.sqrt(parts @ [between, clusters])
+
+
+def test_method_is_never_surer_than_its_checkpoints() -> None:
+    """Two seeds that happen to agree tell nothing of examples that do not."""
+    rng = np.random.default_rng(4)
+    values = rng.normal(0, 1, (2, 40))
+    values[1] += values[0].mean() - values[1].mean()
+    method, these = infer(runs(values), 40), infer(runs(values.mean(0)), 40)
+    assert (method.low, method.high) == pytest.approx((these.low, these.high))
 
 
 def test_two_seeds_that_disagree_support_no_claim() -> None:
-    weights = Resampler([str(i) for i in range(200)])
-    steady = np.full(200, 1.0)
-    draws = [mean_sample(steady * s).resampled(weights) for s in (0.01, 0.09)]
-    found = infer([0.01, 0.09], draws, 200)
-    assert found.low is not None
+    values = np.asarray([[0.01], [0.09]]) + np.random.default_rng(0).normal(0, 0.01, (2, 200))
+    found = infer(runs(values), 200)
     assert found.low < 0 < found.high
 
 
@@ -125,13 +215,10 @@ def test_holm_is_the_step_down_rule() -> None:
     assert holm([]) == []
 
 
-def test_large_sets_are_resampled_in_parts_with_the_same_weights(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from harness.compare import statistics
-
-    values = np.random.default_rng(0).normal(size=100)
-    ids = [str(i) for i in range(100)]
-    whole = mean_sample(values).resampled(Resampler(ids))
-    monkeypatch.setattr(statistics, "_CHUNK", 30_000)
-    assert mean_sample(values).resampled(Resampler(ids)) == pytest.approx(whole)
+def test_what_could_have_been_seen_is_seen_in_four_of_five() -> None:
+    rng, seen = np.random.default_rng(0), infer(runs(np.random.default_rng(1).normal(size=60)), 60)
+    assert isinstance(seen, Inference)
+    assert seen.detectable is not None
+    size = seen.detectable / runs(np.random.default_rng(1).normal(size=60)).moves.std()
+    hits = [infer(runs(rng.normal(size, 1, 60)), 60).p < 0.05 for _ in range(400)]
+    assert np.mean(hits) == pytest.approx(0.8, abs=0.06)

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from scipy import stats
 
 from harness.cli import main
-from harness.compare.binomial import difference, share
+from harness.compare.binomial import difference
 from harness.errors import DataError
 from harness.importers import peft_method_comparison as peft
 from harness.stage import Record
@@ -136,15 +135,6 @@ def test_mistakes_are_answered_with_the_choices(
     assert "name one of: lora/a, lora/b" in said("--test-rows", "200")
     with pytest.raises(DataError, match=r"no \*\.json of a run"):
         peft.read(tmp_path_factory.mktemp("empty"), 200)
-
-
-def test_wilson_holds_the_share_whose_score_test_is_at_the_level() -> None:
-    found = share(78, 200)
-    for bound in (found.low, found.high):
-        assert bound is not None
-        score = (0.39 - bound) / np.sqrt(bound * (1 - bound) / 200)
-        assert abs(score) == pytest.approx(stats.norm.ppf(0.975), rel=1e-6)
-    assert share(0, 200).low == pytest.approx(0, abs=1e-12)
 
 
 def test_interval_and_p_of_two_shares_agree_and_power_is_what_is_promised() -> None:

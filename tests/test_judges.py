@@ -166,7 +166,8 @@ def test_rewards_of_two_models_are_incomparable() -> None:
         for name, judge in (("sft", "one"), ("dpo", "one"), ("ppo", "two"))
     }  # fmt: skip
     notes = {found.group: found.note for found in rows_of(made, "sft")}
-    assert notes == {"sft": "", "dpo": "", "ppo": "not by the same reward model"}
+    same = "no interval: every example is the same"
+    assert notes == {"sft": "", "dpo": same, "ppo": "not by the same reward model"}
 
 
 def test_cut_answer_is_rewarded_without_an_end(tiny_model: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 ALL = ""
@@ -32,11 +32,15 @@ class Row:
         slice: a group of those rows, or ALL.
         n: examples that the metric is about. clusters: independent ones. seeds: training runs
             behind the number.
-        difference: variant minus baseline on the same examples; None for the baseline itself.
-        p: two-sided, of no difference. p_holm: adjusted over the report's family.
+        difference: variant minus baseline on the same examples; None for the baseline itself. Its
+            interval holds zero just where p is 0.05 or more.
+        p: two-sided, of no difference. p_holm: adjusted over the report's family; a verdict goes
+            by this one.
         detectable: smallest difference seen with 80% power at the 5% level.
         level: `checkpoint` (one seed: the claim is about these weights) or `method`.
-        verdict: `better`, `worse`, `no difference shown`, `baseline`, `incomparable`.
+        verdict: `better`, `worse`, `no difference shown`, `baseline`, `incomparable`, `same
+            measurement` (of the same model on the same rows: there is nothing to compare).
+        note: why there is no interval or no verdict, and what a verdict is not about.
         by_seed: (seed, metric) of each training run.
         forgetting: it tells what the variant still knows of before, and not what it was trained
             for, as its scorer declares.
@@ -61,6 +65,15 @@ class Row:
     note: str = ""
     by_seed: tuple[tuple[int, float], ...] = ()
     forgetting: bool = False
+
+    @property
+    def shown_alone(self) -> bool:
+        """By itself the difference is clear of zero, but not beside all that is compared."""
+        return self.verdict == "no difference shown" and self.p is not None and self.p < 0.05
+
+    def noted(self, note: str) -> Row:
+        """The row with one thing more to know."""
+        return replace(self, note="; ".join(part for part in (self.note, note) if part))
 
 
 @dataclass(frozen=True)

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from harness.compare import binomial
+from harness.compare.groups import Group
+from harness.compare.intervals import Inference, Runs, infer
 from harness.compare.result import ALL, Estimate, Row
-from harness.compare.scores import Column, Keys, Scores
-from harness.compare.statistics import Array, Sample, infer
+from harness.compare.scores import Column, Scores
 
 Found = Mapping[str, Mapping[int, Mapping[Column, Scores]]]
 """Variant -> seed -> metric and evaluation."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Scores of one training run, of the examples that the metric is about, with the metric itself
-    and on every resample."""
-
-    scores: Scores
-    point: float
-    draws: Array
-
-    @property
-    def independent(self) -> int:
-        """Clusters that the metric's doubt rests on."""
-        return self.scores.sample.independent(self.scores.keys.resampler)
 
 
 def rows_of(scores: Found, baseline: str) -> list[Row]:
@@ -66,17 +53,17 @@ def _cell_rows(scores: Found, column: Column, part: str, baseline: str) -> Itera
         }
         for group, seeds in scores.items()
     }
-    drawn = _draw({group: seeds for group, seeds in cut.items() if seeds})
-    for group, own in drawn.items():
-        row = _alone(group, column, part, own)
-        if lost := len(scores[group]) - len(own):
-            row = replace(row, note=f"{lost} of {len(scores[group])} seeds have no result here")
-        if group == baseline:
+    groups = {name: Group.of(seeds) for name, seeds in cut.items() if seeds}
+    for name, own in groups.items():
+        row = _alone(name, column, part, own)
+        if lost := len(scores[name]) - len(own.scores):
+            row = row.noted(f"{lost} of {len(scores[name])} seeds have no result here")
+        if name == baseline:
             yield row
-        elif baseline not in drawn:
-            yield replace(row, verdict="incomparable", note="the baseline has no result here")
+        elif baseline not in groups:
+            yield _incomparable(row, "the baseline has no result here")
         else:
-            yield _against(row, own, drawn[baseline])
+            yield _against(row, own, groups[baseline])
 
 
 def _has(scores: Scores, part: str) -> bool:
@@ -86,79 +73,93 @@ def _has(scores: Scores, part: str) -> bool:
     return part in scores.keys.names and scores.sample.about(scores.keys.of(part)).size > 0
 
 
-def _draw(cut: Mapping[str, Mapping[int, Scores]]) -> dict[str, dict[int, Drawn]]:
-    """Every run's resamples, those on the same examples by one product of matrices."""
-    cut = {group: {s: own.counted() for s, own in seeds.items()} for group, seeds in cut.items()}
-    together: dict[Keys, list[Sample]] = {}
-    for seeds in cut.values():
-        for found in seeds.values():
-            together.setdefault(found.keys, []).append(found.sample)
-    draws = {keys: iter(keys.resampler.resampled(own)) for keys, own in together.items()}
-    return {
-        group: {
-            seed: Drawn(found, found.sample.point(), next(draws[found.keys]))
-            for seed, found in seeds.items()
-        }
-        for group, seeds in cut.items()
-    }
-
-
-def _alone(group: str, column: Column, part: str, own: Mapping[int, Drawn]) -> Row:
-    drawn = next(iter(own.values()))
-    first, points = drawn.scores, [run.point for run in own.values()]
-    found = infer(points, [run.draws for run in own.values()], drawn.independent)
+def _alone(name: str, column: Column, part: str, own: Group) -> Row:
+    first, (estimate, reason) = own.first, _estimate(own)
     return Row(
-        group=group,
+        group=name,
         metric=column[0],
         evaluation=column[1],
         slice=part,
         higher_is_better=first.higher_is_better,
         unit=first.unit,
         n=len(first.keys.ids),
-        clusters=first.keys.resampler.clusters,
-        seeds=len(own),
-        estimate=Estimate(found.value, found.low, found.high),
+        clusters=first.keys.together.count,
+        seeds=len(own.scores),
+        estimate=estimate,
         difference=None,
         p=None,
         p_holm=None,
         detectable=None,
-        level="checkpoint" if len(own) == 1 else "method",
+        level="checkpoint" if len(own.scores) == 1 else "method",
         verdict="baseline",
-        by_seed=tuple(zip(own, points, strict=True)),
+        note=reason,
+        by_seed=tuple(zip(own.scores, own.runs.points.tolist(), strict=True)),
         forgetting=first.forgetting,
     )
 
 
-def _against(row: Row, own: Mapping[int, Drawn], base: Mapping[int, Drawn]) -> Row:
-    """The row with its difference: seed k against the baseline's seed k, or its mean."""
-    drawn, other = next(iter(own.values())), next(iter(base.values())).scores
-    first = drawn.scores
-    if first.version != other.version:
-        return replace(row, verdict="incomparable", note="not the same scorer, or its version")
-    if first.keys.ids != other.keys.ids or first.rows != other.rows:
-        return replace(row, verdict="incomparable", note="not the same examples")
-    if first.judge != other.judge:
-        return replace(row, verdict="incomparable", note="not by the same reward model")
-    if not _same_tokens(first, other):
-        return replace(
-            row, verdict="incomparable",
-            note="not the same tokens: another tokenizer (bits_per_byte compares these)",
-        )  # fmt: skip
-    paired = len(base) > 1 and own.keys() <= base.keys()
-    base_point = sum(run.point for run in base.values()) / len(base)
-    base_draws = sum(run.draws for run in base.values()) / len(base)
-    points, draws = [], []
-    for seed, run in own.items():
-        points.append(run.point - (base[seed].point if paired else base_point))
-        draws.append(run.draws - (base[seed].draws if paired else base_draws))
-    apart = () if paired else tuple(run.point for run in base.values())
-    found = infer(points, draws, drawn.independent, apart)
-    return replace(
-        row,
-        difference=Estimate(found.value, found.low, found.high),
-        p=found.p,
-        detectable=found.detectable,
-    )
+def _estimate(own: Group) -> tuple[Estimate, str]:
+    """The metric with its interval, or why it has none."""
+    found = infer(own.runs, own.independent)
+    if own.binary is None:
+        reason = "no interval: every example is alike" if found.alike else found.reason
+        return Estimate(found.value, found.low, found.high), reason
+    return binomial.share(found.value * (rows := _rows(own, found)), rows), ""
+
+
+def _rows(own: Group, found: Inference) -> float:
+    """Single rows that would tell as much of a share as these clusters and seeds do."""
+    if own.plain:
+        return float(own.first.sample.n)
+    clusters, rows = own.first.keys.together.count, own.first.sample.n * len(own.scores)
+    if found.low is None or found.high is None:  # every run and example is alike, or there is one
+        return float(clusters)
+    half = (found.high - found.low) / 2
+    return binomial.effective_rows(found.value, half, own.first.sample.n - 1, rows)
+
+
+def _against(row: Row, own: Group, base: Group) -> Row:
+    """The row with its difference: seed k against the baseline's seed k where both have several,
+    else against the baseline's mean."""
+    if reason := _unlike(own.first, base.first):
+        return _incomparable(row, reason)
+    measured = {s.measured for side in (own, base) for s in side.scores.values()}
+    if len(measured) == 1 and "" not in measured:
+        return replace(row, verdict="same measurement", note="the same model on the same rows")
+    if own.plain and base.plain and (moved := _changes(own, base)) is not None:
+        return _told(row, binomial.paired(*moved, own.first.sample.n))
+    paired = own.runs.several and own.scores.keys() <= base.scores.keys()
+    if paired or not base.runs.several:
+        other = base.only(list(own.scores)) if paired else base
+        found = infer(own.runs - other.runs, own.independent)
+    else:
+        found = infer(own.runs, own.independent, base.runs)
+    if found.alike and (moved := _changes(own, base)) is not None:
+        # Every run and example moved alike, or did not: whole clusters are counted in their place.
+        up, down = (int(moved[i] > 0) * own.independent for i in (0, 1))
+        found = binomial.paired(up, down, own.independent)
+    return _claimed(_told(row, found), own, base)
+
+
+def _changes(own: Group, base: Group) -> tuple[int, int] | None:
+    """Rows that the first run has right and the baseline's wrong, and the other way; None where
+    rows are not right or wrong."""
+    ours, theirs = own.binary, base.binary
+    if ours is None or theirs is None:
+        return None
+    return int((ours[0] > theirs[0]).sum()), int((ours[0] < theirs[0]).sum())
+
+
+def _claimed(row: Row, own: Group, base: Group) -> Row:
+    """What the difference is about, where the two sides are not known alike well."""
+    if own.first.trained and not own.runs.several and base.runs.several:
+        seeds = len(base.scores)
+        return row.noted(
+            f"one checkpoint against the baseline's {seeds} seeds: another seed of it may differ"
+        )
+    if base.first.trained and own.runs.several and not base.runs.several:
+        return row.noted("the baseline is one checkpoint: how its seeds would differ is unknown")
+    return row
 
 
 def against_constant(group: str, column: Column, own: Mapping[int, Scores], constant: float) -> Row:
@@ -167,17 +168,39 @@ def against_constant(group: str, column: Column, own: Mapping[int, Scores], cons
     Args:
         own: seed -> scores.
     """
-    runs = _draw({group: own})[group]
+    runs = Group.of(own)
     row = _alone(group, column, ALL, runs)
-    points = [run.point - constant for run in runs.values()]
-    independent = next(iter(runs.values())).independent
-    found = infer(points, [run.draws - constant for run in runs.values()], independent)
+    if runs.binary is not None:
+        rows = _rows(runs, infer(runs.runs, runs.independent))
+        return _told(row, binomial.share_against(row.estimate.value * rows, rows, constant))
+    shifted = Runs(runs.runs.points - constant, runs.runs.moves)
+    return _told(row, infer(shifted, runs.independent))
+
+
+def _told(row: Row, found: Inference) -> Row:
     return replace(
-        row,
+        row if found.reason in row.note else row.noted(found.reason),
         difference=Estimate(found.value, found.low, found.high),
         p=found.p,
         detectable=found.detectable,
     )
+
+
+def _incomparable(row: Row, note: str) -> Row:
+    return replace(row, verdict="incomparable").noted(note)
+
+
+def _unlike(first: Scores, other: Scores) -> str:
+    """Why two figures cannot be compared; empty where they can."""
+    if first.version != other.version:
+        return "not the same scorer, or its version"
+    if first.keys.ids != other.keys.ids or first.rows != other.rows:
+        return "not the same examples"
+    if first.judge != other.judge:
+        return "not by the same reward model"
+    if not _same_tokens(first, other):
+        return "not the same tokens: another tokenizer (bits_per_byte compares these)"
+    return ""
 
 
 def _same_tokens(first: Scores, other: Scores) -> bool:

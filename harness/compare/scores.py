@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from harness.compare.result import ALL
-from harness.compare.statistics import Resampler, Sample
+from harness.compare.statistics import Clusters, Sample
 from harness.plan import Scored, VariantPath
 from harness.score_table import KEYS, ScoreTable
 from harness.scorers.base import REWARD
@@ -27,8 +27,7 @@ Column = tuple[str, str]
 class Keys:
     """The examples behind scores: ids, clusters and groups, in order.
 
-    One object serves every variant that was scored on the same examples, and with it the bootstrap
-    weights: that is the pairing.
+    One object serves every variant that was scored on the same examples.
     """
 
     def __init__(
@@ -39,9 +38,9 @@ class Keys:
         self._parts: dict[bytes, Keys] = {}
 
     @cached_property
-    def resampler(self) -> Resampler:
-        """Bootstrap weights over the clusters."""
-        return Resampler(self.clusters)
+    def together(self) -> Clusters:
+        """Which examples belong together."""
+        return Clusters(self.clusters)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -75,6 +74,8 @@ class Scores:
         rows: the key of the data stage whose rows were scored.
         judge: the key of the reward model that scored them; empty where none did.
         forgetting: they tell of what is forgotten.
+        measured: the key of the stage that measured them; variants of one checkpoint may share it.
+        trained: another seed would have made another checkpoint.
     """
 
     keys: Keys
@@ -85,6 +86,8 @@ class Scores:
     rows: str = ""
     judge: str = ""
     forgetting: bool = False
+    measured: str = ""
+    trained: bool = True
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -130,6 +133,7 @@ class Reader:
                     keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
                     metric["unit"], version, rows_of_stage(scored.stage).key,
                     judge.key if judge is not None else "", self._forgetting(scored),
+                    scored.stage.key, path.train is not None,
                 )  # fmt: skip
         return found
 

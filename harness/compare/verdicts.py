@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.compare.intervals import CONFIDENCE
 from harness.compare.result import ALL, Row
-from harness.compare.statistics import holm
 
-_ALPHA = 0.05
+_ALPHA = 1 - CONFIDENCE
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (Holm, 1979), by statsmodels."""
+    from statsmodels.stats.multitest import multipletests
+
+    if not values:
+        return []
+    return [float(p) for p in multipletests(values, method="holm")[1]]
 
 
 def adjusted(rows: list[Row]) -> list[Row]:
     """Holm over the whole-set rows, and apart from them over the slices; then the verdicts."""
-    adjusted = list(rows)
+    judged = list(rows)
     for whole in (True, False):
         family = [
             i for i, row in enumerate(rows) if (row.slice == ALL) is whole and row.p is not None
         ]
         for i, p in zip(family, holm([rows[i].p or 0.0 for i in family]), strict=True):
-            adjusted[i] = replace(rows[i], p_holm=p)
-    return [_judged(row) for row in adjusted]
+            judged[i] = _judged(replace(rows[i], p_holm=p), len(family))
+    return [
+        replace(row, verdict="no difference shown")
+        if row.difference is not None and row.p is None
+        else row
+        for row in judged
+    ]
 
 
-def _judged(row: Row) -> Row:
-    """A verdict needs the interval and the adjusted p to agree."""
-    if row.difference is None:
+def _judged(row: Row, family: int) -> Row:
+    """By the adjusted p; where the p alone, and so the interval, says more, that is told."""
+    if row.difference is None or row.p is None or row.p_holm is None:
         return row
-    low, high = row.difference.low, row.difference.high
-    clear = low is not None and high is not None and (low > 0 or high < 0)
-    if not clear or row.p_holm is None or row.p_holm >= _ALPHA:
-        return replace(row, verdict="no difference shown")
-    up = row.difference.value > 0
-    return replace(row, verdict="better" if up == row.higher_is_better else "worse")
+    if row.p_holm < _ALPHA:
+        up = row.difference.value > 0
+        return replace(row, verdict="better" if up == row.higher_is_better else "worse")
+    row = replace(row, verdict="no difference shown")
+    if not row.shown_alone:
+        return row
+    return row.noted(
+        f"p {row.p:.2g} by itself, {row.p_holm:.2g} after Holm's adjustment over {family}"
+        " comparisons"
+    )

@@ -243,7 +243,7 @@ def _data(base: Record) -> Iterator[dict[str, Any]]:
 def _notes(records: Sequence[Record]) -> Iterator[str]:
     yield (
         "Imported results: no per-example rows are published, so that intervals are binomial"
-        " (Wilson, 1927) and differences are tested as if the runs had answered other questions."
+        " (mid-P) and differences are tested as if the runs had answered other questions."
         " Paired on the same answers they would most likely be narrower. Examples cannot be shown."
     )
     seeds = sorted({record.config["train"]["seed"] for record in records})

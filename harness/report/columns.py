@@ -15,6 +15,7 @@ MARKS = {
     "no difference shown": "≈",
     "baseline": "○",
     "incomparable": "≠",
+    "same measurement": "=",
     "failed": "✕",
 }
 

@@ -1,0 +1,227 @@
+"""Verdicts go the right way, pair what belongs together, and say what they do not show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness.compare.result import ALL, Row
+from harness.compare.rows import Found, against_constant, rows_of
+from harness.compare.scores import Column, Keys, Scores
+from harness.compare.statistics import Sample
+from harness.compare.verdicts import adjusted
+
+COLUMN: Column = ("score", "tasks")
+
+
+def keys(count: int, groups: int = 1) -> Keys:
+    names = tuple(map(str, range(count)))
+    return Keys(names, names, tuple(f"family {i % groups}" for i in range(count)))
+
+
+def scores(found: Keys, values: np.ndarray, up: bool = True, **changes: object) -> Scores:
+    sample = Sample("mean", {"value": np.asarray(values, float)})
+    return replace(Scores(found, sample, up, "", "v1", "rows"), **changes)
+
+
+def table(made: dict[str, dict[int, Scores]], baseline: str = "base") -> dict[str, Row]:
+    """Rows of the whole, by variant."""
+    by_column: Found = {
+        name: {seed: {COLUMN: own} for seed, own in seeds.items()} for name, seeds in made.items()
+    }
+    return {r.group: r for r in adjusted(rows_of(by_column, baseline)) if r.slice == ALL}
+
+
+def noise(seed: int, count: int = 60) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, count)
+
+
+@pytest.mark.parametrize(("up", "risen", "fallen"), [(True, "better", "worse"),
+                                                     (False, "worse", "better")])  # fmt: skip
+def test_rise_is_better_only_where_higher_is(up: bool, risen: str, fallen: str) -> None:
+    shared = keys(60)
+    found = table({
+        "base": {0: scores(shared, noise(0), up)},
+        "risen": {0: scores(shared, 1 + noise(1), up)},
+        "fallen": {0: scores(shared, noise(2) - 1, up)},
+    })  # fmt: skip
+    assert (found["risen"].verdict, found["fallen"].verdict) == (risen, fallen)
+
+
+def test_each_seed_is_paired_with_the_baselines_own() -> None:
+    """Seeds that differ much, and alike on both sides: only in pairs is the difference clear."""
+    shared, offsets = keys(60), (-3.0, 0.0, 3.0, 5.0)
+    made = {
+        "base": {s: scores(shared, offsets[s] + noise(s)) for s in (3, 2, 1, 0)},
+        "own": {s: scores(shared, offsets[s] + 0.5 + noise(9 + s)) for s in range(4)},
+        "other": {s + 4: scores(shared, offsets[s] + 0.5 + noise(9 + s)) for s in range(4)},
+    }
+    found = table(made)
+    assert found["own"].verdict == "better"
+    assert found["own"].difference.value == pytest.approx(found["other"].difference.value)
+    assert found["other"].verdict == "no difference shown"
+    assert found["own"].level == found["other"].level == "method"
+
+
+def test_one_checkpoint_is_held_against_all_seeds_of_the_baseline() -> None:
+    """Not against that of its own seed alone, which may have been a lucky one."""
+    shared = keys(60)
+    made = {
+        "base": {s: scores(shared, offset + noise(s)) for s, offset in enumerate((-2.0, 0.1, 2.2))},
+        "own": {0: scores(shared, noise(7))},
+    }
+    row = table(made)["own"]
+    assert row.difference.value == pytest.approx(-0.1, abs=0.05)
+    assert row.verdict == "no difference shown"
+    assert row.level == "checkpoint"
+    assert "one checkpoint against the baseline's 3 seeds" in row.note
+
+
+def test_baseline_of_one_training_run_is_said_to_be_one() -> None:
+    shared = keys(60)
+    made = {
+        "base": {0: scores(shared, noise(0))},
+        "own": {s: scores(shared, 1 + noise(s)) for s in (1, 2, 3)},
+    }
+    assert "the baseline is one checkpoint" in table(made)["own"].note
+    untrained = {0: replace(made["base"][0], trained=False)}
+    assert not table({**made, "base": untrained})["own"].note
+
+
+def test_shares_are_tested_exactly_and_their_intervals_agree() -> None:
+    shared, right = keys(20), np.arange(20) < 10
+    made = {"base": {0: scores(shared, right)}}
+    for moved in range(11):
+        made[f"own{moved}"] = {0: scores(shared, right | (np.arange(20) >= 20 - moved))}
+    for moved in range(11):
+        row = table({name: made[name] for name in ("base", f"own{moved}")})[f"own{moved}"]
+        assert row.p == pytest.approx(min(1.0, 2 * 0.5**moved))
+        assert (row.difference.low > 0) is (row.p < 0.05)
+        assert row.verdict == ("better" if row.p < 0.05 else "no difference shown")
+
+
+def test_share_of_none_has_an_interval_in_every_layout() -> None:
+    nothing = np.zeros(40)
+    pairs = Keys(
+        tuple(map(str, range(40))), tuple(str(i // 4) for i in range(40)), ("",) * 40
+    )  # fmt: skip
+    single, clustered = table({"base": {0: scores(keys(40), nothing)}})["base"], table(
+        {"base": {0: scores(pairs, nothing)}}
+    )["base"]  # fmt: skip
+    seeds = table({"base": {s: scores(keys(40), nothing) for s in range(3)}})["base"]
+    assert 0.06 < single.estimate.high < 0.1
+    assert single.estimate.low == clustered.estimate.low == 0
+    assert clustered.estimate.high > 0.25, "ten clusters tell no more than ten rows may"
+    assert seeds.estimate == single.estimate
+
+
+def test_share_of_clusters_that_are_alike_is_as_sure_as_they_are() -> None:
+    right = np.repeat(np.arange(10) < 4, 10)
+    names = tuple(map(str, range(100)))
+    clustered = Keys(names, tuple(str(i // 10) for i in range(100)), ("",) * 100)
+    wide = table({"base": {0: scores(clustered, right)}})["base"].estimate
+    ten = table({"base": {0: scores(keys(10), np.arange(10) < 4)}})["base"].estimate
+    assert wide.high - wide.low == pytest.approx(ten.high - ten.low, rel=0.2)
+
+
+def test_shares_of_runs_that_answer_alike_keep_an_interval() -> None:
+    shared, right = keys(30), np.arange(30) < 12
+    made = {name: {s: scores(shared, right) for s in range(3)} for name in ("base", "own")}
+    row = table(made)["own"]
+    assert (row.difference.value, row.p, row.verdict) == (0, 1, "no difference shown")
+    assert row.difference.high == -row.difference.low > 0.1
+
+
+def test_equal_moves_are_shown_by_their_sign_and_have_no_interval() -> None:
+    """Six differences of +0.444."""
+    shared = keys(6)
+    made = {"base": {0: scores(shared, np.linspace(0.1, 0.4, 6))},
+            "own": {0: scores(shared, np.linspace(0.1, 0.4, 6) + 0.444)}}  # fmt: skip
+    row = table(made)["own"]
+    assert (row.difference.low, row.difference.high, row.verdict) == (None, None, "better")
+    assert "sign test" in row.note
+
+
+def test_verdict_that_the_family_undoes_says_so() -> None:
+    shared = keys(60)
+    made = {"base": {0: scores(shared, noise(0))}}
+    made |= {f"v{i}": {0: scores(shared, 0.03 + noise(i))} for i in range(1, 40)}
+    rows = list(table(made).values())
+    clear = [r for r in rows if r.p is not None and r.p < 0.05]
+    undone = [row for row in clear if row.shown_alone]
+    assert undone
+    for row in undone:
+        assert row.verdict == "no difference shown"
+        assert row.difference.low > 0 or row.difference.high < 0
+        assert f"p {row.p:.2g} by itself, {row.p_holm:.2g} after Holm's adjustment over 39" in (
+            row.note
+        )
+
+
+def test_slices_are_a_family_of_their_own() -> None:
+    shared = keys(60, groups=6)
+    made = {"base": {0: scores(shared, noise(0))}, "own": {0: scores(shared, 0.05 + noise(1))}}
+    by_column = {n: {s: {COLUMN: o} for s, o in seeds.items()} for n, seeds in made.items()}
+    rows = [row for row in adjusted(rows_of(by_column, "base")) if row.p is not None]
+    whole, *parts = rows
+    assert whole.p_holm == whole.p, "the whole stands alone"
+    assert len(parts) == 6
+    least = min(row.p for row in parts)
+    assert min(row.p_holm for row in parts) == pytest.approx(6 * least)
+
+
+def test_one_measurement_of_one_model_is_not_compared_with_itself() -> None:
+    shared = keys(60)
+    made = {"base": {0: scores(shared, noise(0), measured="abc")},
+            "few-shot": {0: scores(shared, noise(0), measured="abc")},
+            "again": {0: scores(shared, noise(0), measured="def")}}  # fmt: skip
+    found = table(made)
+    row = found["few-shot"]
+    assert (row.verdict, row.difference, row.p) == ("same measurement", None, None)
+    assert row.note == "the same model on the same rows"
+    assert found["again"].verdict == "no difference shown"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": "v2"}, "scorer"),
+        ({"rows": "others"}, "same examples"),
+        ({"judge": "another"}, "reward model"),
+        ({"keys": keys(61)}, "same examples"),
+    ],
+)
+def test_what_was_measured_otherwise_is_incomparable(change: dict[str, object], said: str) -> None:
+    shared = keys(60)
+    count = len(change["keys"].ids) if isinstance(change.get("keys"), Keys) else 60
+    own = replace(scores(shared, 1 + noise(1, count)), **change)
+    row = table({"base": {0: scores(shared, noise(0))}, "own": {0: own}})["own"]
+    assert (row.verdict, row.difference) == ("incomparable", None)
+    assert said in row.note
+
+
+def test_figures_over_another_tokenizers_tokens_are_incomparable() -> None:
+    shared = keys(60)
+    nll, tokens = 9 + noise(0), np.full(60, 5.0)
+    other = np.where(np.arange(60) == 7, 6.0, tokens)
+    made = {
+        name: {0: replace(scores(shared, nll), sample=Sample("perplexity", columns))}
+        for name, columns in (
+            ("base", {"nll": nll, "tokens": tokens}),
+            ("own", {"nll": nll + 1 + noise(3), "tokens": tokens}),
+            ("split", {"nll": nll + 1 + noise(3), "tokens": other}),
+        )
+    }
+    found = table(made)
+    assert (found["own"].verdict, found["split"].verdict) == ("better", "incomparable")
+    assert "tokenizer" in found["split"].note
+
+
+def test_preference_over_a_half_agrees_with_its_interval() -> None:
+    for won in range(31):
+        own = {0: scores(keys(30), np.arange(30) < won)}
+        (row,) = adjusted([against_constant("own", COLUMN, own, 0.5)])
+        assert (row.p < 0.05) is not (row.difference.low <= 0 <= row.difference.high)
+        assert row.difference.low == pytest.approx(row.estimate.low - 0.5)
