@@ -79,7 +79,7 @@ class Adapters:
         *,
         max_new_tokens: int = 128,
         until: Sequence[str] = (),
-        thinking: Literal["strip", "keep"] = "strip",
+        thinking: Literal["auto", "strip", "keep"] = "auto",
         batch_tokens: int = 16384,
     ) -> list[str]:
         """Greedy answers, each row's with its own adapter where they are named.
@@ -88,7 +88,7 @@ class Adapters:
             prompts: plain text, or chats (lists of role and content) for the chat template.
             adapter_names: one for each prompt; default: the adapter in use for all of them.
             until: stop strings. batch_tokens: of a batch, answers included.
-            thinking: take it out of the answers, or keep it.
+            thinking: take it out of the answers, or keep it (see harness.suite.Generate).
 
         Raises:
             ModelError: adapters that cannot share a batch, with the reason.

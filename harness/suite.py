@@ -50,10 +50,13 @@ class Generate(BaseModel):
     """Between a plain prompt and its answer."""
     fewshot_delimiter: str = "\n\n"
     """Between plain examples."""
-    thinking: Literal["strip", "keep"] = "strip"
-    """What becomes of thinking that an answer begins with (`<think>...</think>`, or the marks that
-    the chat template has): `strip` takes it out of the text that is scored, and an answer cut while
-    it thinks is empty; `keep` scores it. All of it stays in predictions.jsonl as `generated`."""
+    thinking: Literal["auto", "strip", "keep"] = "auto"
+    """What becomes of thinking that an answer begins with. `auto`: the answers of a model that
+    knows thinking are scored without it, and one that is cut while it thinks is empty. A model
+    knows it where its chat template has the marks (`<think>`, `[THINK]` ...), where `<think>` is a
+    token of its own, or where the prompt ends in it; to others they are words. `strip`: every model
+    knows `<think>`. `keep`: nothing is taken out. All of it stays in predictions.jsonl as
+    `generated`."""
     batch_tokens: int = Field(16384, gt=0)
     """Tokens of a batch: rows times (longest prompt + max_new_tokens)."""
     samples: int = Field(0, ge=0)
@@ -75,7 +78,7 @@ class Generate(BaseModel):
         return {name: value for name, value in fields.items() if name not in left_out}
 
 
-_LATER = {"thinking": "strip"}
+_LATER = {"thinking": "auto"}
 _SAMPLING = frozenset({"samples", "temperature", "top_p", "sample_seed"})
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ import trl
 from conftest import Workspace, write_jsonl
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from harness.compare.compare import compare
 from harness.inference.generate import generate
 from harness.inference.reading import Answer
+from harness.stages import sample
 
 PLAIN = ["<think>", "</think>"]
 SPECIAL = ["<|im_end|>", "<|channel>", "<channel|>"]
@@ -189,10 +193,11 @@ def test_a_tokenizer_with_neither_pad_nor_eos_answers(tokenizer: Any) -> None:
     assert [(a.text, a.finish) for a in found] == [(wanted.text, "length")] * 2
 
 
-def test_how_thinking_is_read_joins_the_identity_only_where_it_is_kept() -> None:
+def test_how_thinking_is_read_joins_the_identity_only_where_a_suite_says_it() -> None:
     from harness.suite import Generate
 
     assert "thinking" not in Generate().identity()
+    assert Generate(thinking="strip").identity()["thinking"] == "strip"
     assert Generate(thinking="keep").identity()["thinking"] == "keep"
 
 
@@ -257,3 +262,71 @@ def test_what_a_template_writes_as_an_answer_is_read_as_the_answer(
     reader = Reader(tokenizer, ends, 1, {"until": [], "thinking": "strip"})
     read = reader.read(found.answer, reader.opened(found.ids[: found.prompt]))
     assert (read.text, read.finish) == ("Forty-two.", "eos")
+
+
+THOUGHT = "<think>ab</think>cd"
+
+
+def read_as(tokenizer: Any, thinking: str, prompt: str = "x") -> str:
+    """What is scored of an answer that begins with `<think>`."""
+    from harness.inference.reading import Reader
+
+    reader = Reader(tokenizer, frozenset({0}), 1, {"until": [], "thinking": thinking})
+    opened = reader.opened(tokenizer(prompt)["input_ids"])
+    text = THOUGHT.removeprefix(opened) if opened else THOUGHT
+    return reader.read(tokenizer(text)["input_ids"], opened).text
+
+
+def test_a_thought_is_words_to_a_model_that_knows_no_thinking(tiny_model: Path) -> None:
+    plain = AutoTokenizer.from_pretrained(tiny_model)
+    assert read_as(plain, "auto") == read_as(plain, "keep") == THOUGHT
+    assert read_as(plain, "strip") == "cd"
+    assert read_as(plain, "auto", prompt="x<think>\n") == "cd"
+    known = AutoTokenizer.from_pretrained(tiny_model)
+    known.chat_template += "{# </think> #}"
+    assert read_as(known, "auto") == "cd"
+    assert read_as(known, "keep") == THOUGHT
+    marked = AutoTokenizer.from_pretrained(tiny_model)
+    marked.add_tokens(["<think>"])
+    assert read_as(marked, "auto") == "cd"
+
+
+def test_thoughts_that_are_scored_as_words_are_told(workspace: Workspace, tiny_model: Path) -> None:
+    folder, plain = workspace.folder / "model", AutoTokenizer.from_pretrained(tiny_model)
+    scripted(plain, "<think>", "<|assistant|>").save_pretrained(folder)
+    plain.save_pretrained(folder)
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    write_jsonl(workspace.folder / "test.jsonl", [row, row])
+    workspace.tree |= {
+        "models": {"tiny": str(folder)}, "matrix": {}, "evaluate": ["letters"],
+        "base": {"one": {"max_new_tokens": 30}}, "scorers": ["exact_match"],
+    }  # fmt: skip
+    opened, outcome = workspace.open(), workspace.run()
+    (made,) = [r.metrics for r in outcome.records.values() if r.kind == "generate"]
+    assert made["unread_thinking_rate"] == 1.0
+    told = compare(opened.plan, outcome.records, opened.store).notes
+    notes = [note for note in told if "<think>" in note]
+    assert notes == [
+        "100% of one's answers to letters begin with `<think>`, and neither its chat template nor"
+        " its tokenizer knows thinking: they are scored with it. `generate: {thinking: strip}`"
+        " takes it out."
+    ]
+
+
+def test_answers_that_are_sampled_to_be_compared_are_read_as_generated_ones(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = scripted(tokenizer, "<think>ab</think>cd", "<|assistant|>")
+    monkeypatch.setattr(sample, "load_subject", lambda job: (model, tokenizer, None))
+    row = {"id": "a", "cluster": "a", "group": "", "prompt": [{"role": "user", "content": "q"}]}
+    monkeypatch.setattr(sample, "read_rows", lambda folder: [row])
+    options = {"samples": 2, "prompts": None, "max_new_tokens": 20, "temperature": 0.01,
+               "top_p": 1.0, "batch_tokens": 4096, "seed": 0}  # fmt: skip
+    job: Any = SimpleNamespace(
+        config={"sample": options}, folder=tmp_path, cost={}, progress=lambda *_: None,
+        ledger=SimpleNamespace(phase=lambda name: contextlib.nullcontext()), input=str,
+    )  # fmt: skip
+    sample.run(job)
+    (found,) = sample.read_samples(tmp_path)
+    assert [answer["text"] for answer in found["answers"]] == ["cd", "cd"]
+    assert found["answers"][0]["generated"] == "<think>ab</think>cd"

@@ -188,3 +188,9 @@ def notes(
                     f"{variant.group} was cut at the length limit on"
                     f" {figures['truncation_rate']:.0%} of {entry}: it does not stop by itself."
                 )
+            if (share := figures.get("unread_thinking_rate", 0.0)) > 0:
+                yield (
+                    f"{share:.0%} of {variant.group}'s answers to {entry} begin with `<think>`, and"
+                    " neither its chat template nor its tokenizer knows thinking: they are scored"
+                    " with it. `generate: {thinking: strip}` takes it out."
+                )

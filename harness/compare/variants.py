@@ -148,7 +148,8 @@ def _mean(values: list[float | None]) -> float | None:
 def _generation(
     paths: list[VariantPath], records: Mapping[str, Record]
 ) -> dict[str, dict[str, float]]:
-    names = ("eos_rate", "stop_rate", "truncation_rate", "mean_tokens", "mean_shots")
+    names = ("eos_rate", "stop_rate", "truncation_rate", "mean_tokens", "mean_shots",
+             "unread_thinking_rate")  # fmt: skip
     found = {}
     for entry in paths[0].generate:
         metrics = [records[p.generate[entry].key].metrics for p in paths]

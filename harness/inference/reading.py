@@ -1,4 +1,10 @@
-"""From generated tokens to an answer: where it ends, and what of it was thinking."""
+"""From generated tokens to an answer: where it ends, and what of it was thinking.
+
+Marks such as `<think>` are marks only to a model that knows them; to any other they are words of
+its answer. A model knows a family's marks where its chat template has either of them, or, of
+`<think>`, where its tokenizer has it as a token of its own; for one prompt, where that ends in the
+mark. `thinking: strip` says of every model that it knows `<think>`.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +24,8 @@ MARKS = (
     ("to=self<|message|>", "to=user<|message|>"),
 )
 """How families begin and end their thinking: Qwen, DeepSeek, GLM and others; Magistral; Command;
-Gemma 4; gpt-oss and Muse, which go from one channel to another. All but the first pair count only
-where the chat template has them."""
+Gemma 4; gpt-oss and Muse, which go from one channel to another."""
+THINK = MARKS[0]
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,9 @@ class Reader:
 
     Args:
         eos: tokens that end an answer. pad: fills up what ended early.
-        options: `until` (stop strings) and `thinking`: `strip` takes it out of the text, and stop
-            strings in it stop nothing; `keep` (the default) leaves the text as it is.
+        options: `until` (stop strings) and `thinking`: `auto` takes it out of the text of a model
+            that knows it, and stop strings in it stop nothing; `strip` takes `<think>` out of any
+            model's; `keep` (the default) leaves the text as it is.
     """
 
     def __init__(
@@ -58,16 +65,18 @@ class Reader:
         special = _specials(tokenizer)
         self._special = re.compile("|".join(map(re.escape, special)) or r"(?!)")
         self._marked = [s for s in self.until if any(token in s for token in special)]
-        template = tokenizer.chat_template or ""
-        strip = options.get("thinking", "keep") == "strip"
-        self._marks = [m for i, m in enumerate(MARKS) if strip and (not i or m[0] in str(template))]
+        how = options.get("thinking", "keep")
+        self._marks = [] if how == "keep" else known_marks(tokenizer)
+        if how == "strip" and THINK not in self._marks:
+            self._marks.insert(0, THINK)
+        self._may_open = [] if how == "keep" else [*dict.fromkeys([*self._marks, THINK])]
 
     def opened(self, prompt: Sequence[int]) -> str:
         """The mark by which a prompt's own end begins the thinking; empty where it does not."""
-        if not self._marks:
+        if not self._may_open:
             return ""
         tail = self.tokenizer.decode(list(prompt[-_TAIL:]), skip_special_tokens=False).rstrip()
-        return next((begin for begin, _ in self._marks if tail.endswith(begin)), "")
+        return next((begin for begin, _ in self._may_open if tail.endswith(begin)), "")
 
     def read(self, ids: Sequence[int], opened: str = "") -> Answer:
         """The answer that a row of generated tokens is.
@@ -107,13 +116,22 @@ class Reader:
 
     def _without_thinking(self, full: str, opened: str) -> str:
         said = opened + full
-        for begin, end in self._marks:
+        own = [mark for mark in self._may_open if mark in self._marks or mark[0] == opened]
+        for begin, end in own:
             if begin not in said and end not in said:
                 continue
             said = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", "", said, flags=re.DOTALL)
             said = said.rpartition(end)[2]  # begun before the answer, or by no mark at all
             said = said.partition(begin)[0]  # cut before it ended
         return said
+
+
+def known_marks(tokenizer: Any) -> list[tuple[str, str]]:
+    """The marks of thinking that a model knows, by its chat template and its vocabulary."""
+    template = str(tokenizer.chat_template or "")
+    found = [mark for mark in MARKS[1:] if mark[0] in template]
+    own = any(mark in template for mark in THINK) or THINK[0] in tokenizer.get_vocab()
+    return [THINK, *found] if own else found
 
 
 def first(text: str, strings: Sequence[str]) -> int | None:

@@ -24,7 +24,7 @@ from harness.data.usable import unrenderable
 from harness.errors import StageFailed
 from harness.inference.context import context_of
 from harness.inference.generate import generate
-from harness.inference.reading import Answer
+from harness.inference.reading import THINK, Answer
 from harness.inference.sampling import seed_of
 from harness.job import Job
 from harness.scorers.base import Prediction
@@ -36,7 +36,7 @@ PREDICTIONS = "predictions.jsonl"
 
 def run(job: Job) -> dict[str, Any]:
     """Answer every test row; metrics are rates of how answers ended, lengths and speed."""
-    options = {"thinking": "strip", **job.config["generate"]}
+    options = {"thinking": "auto", **job.config["generate"]}
     with job.ledger.phase("load"):
         model, tokenizer, trained = load_subject(job)
         given = read_rows(job.input("data"))
@@ -74,6 +74,7 @@ def run(job: Job) -> dict[str, Any]:
     drawn_tokens = sum(answer.tokens for drawn in samples for answer in drawn)
     made = tokens + drawn_tokens
     thought = sum(bool(answer.generated) for answer in answers)
+    left_in = 0 if options["thinking"] == "keep" else _thinking_left_in(answers)
     asks = getattr(model, "generation_asks", {})
     job.cost.update({"tokens": made, "tokens_per_second": made / seconds})
     return {
@@ -86,6 +87,7 @@ def run(job: Job) -> dict[str, Any]:
         "mean_tokens": tokens / len(answers),
         "mean_shots": sum(used) / len(used),
         **({"thinking_rate": thought / len(answers)} if thought else {}),
+        **({"unread_thinking_rate": left_in / len(answers)} if left_in else {}),
         **({"generation_config_left_out": asks} if asks else {}),
         "chat_template": template_digest(tokenizer) if options["apply_chat_template"] else None,
     }
@@ -197,6 +199,11 @@ def _line(row: dict[str, Any], answer: Answer, drawn: list[Answer]) -> dict[str,
         "finish": answer.finish,
         "tokens": answer.tokens,
     }
+
+
+def _thinking_left_in(answers: list[Answer]) -> int:
+    """Answers that begin with `<think>`, of a model that is not known to think."""
+    return sum(answer.text.startswith(THINK[0]) for answer in answers)
 
 
 def _share(answers: list[Answer], finish: str) -> float:

@@ -40,8 +40,8 @@ def run(job: Job) -> dict[str, Any]:
     with job.ledger.phase("sample"):
         repeated = [prompt for prompt in prompts for _ in range(count)]
         answers = generate(
-            model, tokenizer, repeated, {**options, "until": []}, job.progress, seeds=seeds,
-            chats=turns_of(kept[0]) is not None,
+            model, tokenizer, repeated, {"thinking": "auto", **options, "until": []},
+            job.progress, seeds=seeds, chats=turns_of(kept[0]) is not None,
         )  # fmt: skip
     seconds = time.monotonic() - start
     with job.ledger.phase("write"), (job.folder / SAMPLES).open("w", encoding="utf-8") as out:
@@ -93,7 +93,8 @@ def _written(tokenizer: Any, row: dict[str, Any], answer: Answer) -> dict[str, A
     text = answer.text
     if plain:
         text = after_prompt(tokenizer, row["prompt"], answer.raw).rstrip()
-    return {"text": text, "finish": answer.finish, "tokens": answer.tokens}
+    whole = {"generated": answer.generated} if answer.generated else {}
+    return {"text": text, "finish": answer.finish, "tokens": answer.tokens, **whole}
 
 
 def _distinct(answers: list[Answer], count: int) -> float:
