@@ -10,12 +10,15 @@ import pytest
 from conftest import SFT, Workspace
 from test_methods import make
 from test_precision import METHODS, in_bfloat16, one_training
+from test_processes import end_of, folder_of, kinds_in
 
 from harness.adapters import BASE, load_several
+from harness.executors.local import LocalSession
 from harness.inference.generate import generate
 from harness.locate import package_suites
 from harness.model_files import ModelRef
 from harness.objectives._movement import ELEMENTS
+from harness.stage import Resources, read_record
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
@@ -120,6 +123,56 @@ def test_deterministic_runs_give_equal_outputs_twice(aligned: Workspace) -> None
         })  # fmt: skip
     assert found[0]
     assert found[0] == found[1]
+
+
+ON_A_CARD = {
+    "hungry": """
+        import torch
+        def run(job):
+            torch.cuda.set_per_process_memory_fraction(0.02)
+            held = []
+            while True:
+                held.append(torch.ones(2**24, device="cuda"))
+    """,
+    "asserts": """
+        import torch
+        def run(job):
+            torch.zeros(2, device="cuda")[torch.tensor([5], device="cuda")].cpu()
+    """,
+    "circle": """
+        import os, torch
+        def run(job):
+            begin = torch.cuda.memory_reserved()
+            held = [torch.ones(2**24, device="cuda")]
+            held.append(held)
+            return {"begin": begin, "sum": held[0].sum().item(), "pid": os.getpid()}
+    """,
+}
+"""Kinds of stages: one that wants more than the card, one that breaks it, one that leaves waste."""
+
+
+def test_what_a_stage_does_to_the_card_ends_with_it(tmp_path: Path) -> None:
+    """Its memory is free for the next; out of memory, or an error that stays, it fails alone."""
+    env = kinds_in(tmp_path / "kinds", ON_A_CARD)
+    session = LocalSession(1, 1, ["0"], tmp_path / "log.txt")
+    records = []
+    try:
+        for number, kind in enumerate(
+            ["circle", "circle", "hungry", "circle", "asserts", "circle"]
+        ):
+            folder = folder_of(tmp_path, kind, str(number))
+            session.submit(folder, Resources(env=env))
+            assert end_of(session).error is None
+            records.append(read_record(folder))
+    finally:
+        session.close()
+    assert [r.ok for r in records if r] == [True, True, False, True, False, True]
+    assert [r.metrics["begin"] for r in records if r and r.ok] == [0, 0, 0, 0]
+    pids = [r.metrics["pid"] for r in records if r and r.ok]
+    assert pids[0] == pids[1]
+    assert len(set(pids)) == 3
+    assert records[2] is not None
+    assert "memory" in str(records[2].error)
 
 
 def test_answers_do_not_depend_on_the_batch() -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,15 @@ KINDS = {
 @pytest.fixture
 def kinds(tmp_path: Path) -> dict[str, str]:
     """The environment of a worker that knows the stages above."""
+    return kinds_in(tmp_path / "kinds", KINDS)
+
+
+def kinds_in(folder: Path, kinds: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a worker that knows kinds of stages by their code, written to a folder."""
     import textwrap
 
-    folder = tmp_path / "kinds"
     folder.mkdir()
-    for name, code in KINDS.items():
+    for name, code in kinds.items():
         (folder / f"{name}.py").write_text(textwrap.dedent(code))
     (folder / "sitecustomize.py").write_text(
         f"import harness.stages\nharness.stages.__path__.append({str(folder)!r})\n"
