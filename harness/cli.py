@@ -59,8 +59,9 @@ def suite_options(command: Any) -> Any:
 
 
 def _command() -> str:
-    """The command as it was typed: what makes the report again."""
-    return shlex.join(["harness", *sys.argv[1:]])
+    """What makes the figures again: the command as it was typed, `run` in place of `report`."""
+    words = sys.argv[1:]
+    return shlex.join(["harness", *(["run", *words[1:]] if words[:1] == ["report"] else words)])
 
 
 report_dir = click.option(
@@ -166,13 +167,18 @@ def report(suite: str, store: Path, limit: int | None, only: str | None, setting
 
 @main.command()
 @click.argument("a", metavar="SUITE:VARIANT")
-@click.argument("b", metavar="SUITE:VARIANT")
+@click.argument("b", metavar="SUITE:BASELINE")
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 def compare(a: str, b: str, store: Path) -> None:
-    """Compare two variants on the same examples, of one suite or of two."""
+    """Compare a variant with another one, the BASELINE, on the same examples.
+
+    They may be of one suite or of two. Exit status as `harness run`: 5 when one of them failed.
+    """
     from harness import versus
 
-    click.echo(versus.compare_two(a, b, store))
+    text, failed = versus.compare_two(a, b, store)
+    click.echo(text)
+    sys.exit(5 if failed else 0)
 
 
 @main.command(name="import")

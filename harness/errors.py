@@ -80,7 +80,7 @@ def near(value: str, known: Iterable[str]) -> str:
 
 def unknown(what: str, value: str, known: Iterable[str], *, where: str = "", hint: str = "") -> str:
     """The sentence for an unknown name, with the nearest known one."""
-    known = sorted(known)
+    known = sorted(set(known))
     meant = near(value, known)
     guess = f"; did you mean '{meant}'?" if meant else ""
     tail = f"  ({hint})" if hint else ""

@@ -10,11 +10,12 @@ from harness import compare as comparing
 from harness import report as reporting
 from harness.errors import HarnessError, SuiteError, unknown
 from harness.plan import VariantPath
+from harness.report.safe import line
 from harness.session import Opened, open_suite, stored
 
 
-def compare_two(a: str, b: str, store: Path) -> str:
-    """The paired comparison of two variants; B is the baseline."""
+def compare_two(a: str, b: str, store: Path) -> tuple[str, bool]:
+    """The paired comparison of two variants as text, B the baseline; and whether one has failed."""
     first, second = _one(a, store), _one(b, store)
     base = _renamed(second[1], b if a != b else f"{b} (again)")
     paths = (*base, *_renamed(first[1], a))
@@ -28,7 +29,9 @@ def compare_two(a: str, b: str, store: Path) -> str:
         data={**second[0].plan.data, **opened.plan.data},
         checks={**second[0].plan.checks, **opened.plan.checks},
     )
-    return reporting.terminal_table(comparing.compare(both, merged, opened.store))
+    comparison = comparing.compare(both, merged, opened.store)
+    head = f"{line(a)} against the baseline {line(b)}"
+    return f"{head}\n\n{reporting.terminal_table(comparison)}", bool(comparison.failed)
 
 
 def _one(reference: str, store: Path) -> tuple[Opened, list[VariantPath]]:

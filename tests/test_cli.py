@@ -72,13 +72,22 @@ def test_typo_is_answered_with_exit_status_2_and_no_traceback(workspace: Workspa
     assert "Traceback" not in done.stderr
 
 
-def test_compare_two_variants_of_one_suite(workspace: Workspace) -> None:
+def test_compare_names_its_baseline_and_a_choice_once(workspace: Workspace) -> None:
+    objective = {"sft": {"max_steps": 1}}
+    workspace.write(seeds=[0, 1], matrix={"method": ["full", "lora"], "objective": [objective]})
     workspace.run()
-    done = workspace.command(
-        "compare", "suite.yaml:lora-sft", "suite.yaml:full-sft", "--store", "store"
-    )
+    pair = ("suite.yaml:lora-sft", "suite.yaml:full-sft")
+    done = workspace.command("compare", *pair, "--store", "store")
     assert done.returncode == 0, done.stderr
-    assert "lora-sft" in done.stdout
+    assert done.stdout.startswith(f"{pair[0]} against the baseline {pair[1]}")
+    unknown = workspace.command("compare", "suite.yaml:lora", pair[1], "--store", "store")
+    assert unknown.returncode == 2
+    assert unknown.stderr.count("lora-sft") == 2  # meant, and known
+    page = workspace.command("report", "suite.yaml", "--store", "store", "--report-dir", "report")
+    assert page.returncode == 0, page.stderr
+    told = (workspace.folder / "report" / "report.md").read_text()
+    assert "harness run suite.yaml --store store" in told
+    assert "harness report" not in told
 
 
 @pytest.mark.parametrize("axis", ["methods", "objectives", "scorers", "executors", "suites"])

@@ -252,6 +252,8 @@ def test_failed_cell_gives_exit_status_5_and_is_tried_again(workspace: Workspace
     assert done.returncode == 5, done.stderr
     assert "FAILED" in done.stderr
     assert "lora-sft" in done.stdout
+    pair = ("suite.yaml:full-sft", "suite.yaml:lora-sft")
+    assert workspace.command("compare", *pair, "--store", "store").returncode == 5
     workspace.write(overrides=[])
     assert not workspace.run().failed
 

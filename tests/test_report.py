@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import html.parser
 import json
 import os
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 from comparisons import HOSTILE, SECRET, comparison, hostile, row, variant
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from harness.compare import load
 from harness.compare.result import Estimate
@@ -215,13 +217,43 @@ def test_markdown_tables_keep_their_shape(hostile_report: Path) -> None:
         ("see www.evil.example a@b.c", r"see www\.evil.example a\@b.c"),
         ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
         ("# no\n- list", r"\# no - list"),
-        ("1. list", r"\1. list"),
+        ("1. list", r"1\. list"),
+        ("0.1.0", "0.1.0"),
+        ("-0.33 [-0.74, -0.14]", "-0.33 [-0.74, -0.14]"),
+        ("#1 of 3", "#1 of 3"),
+        ("[0.3, 0.5]", "[0.3, 0.5]"),
+        ("2026) and so on", r"2026\) and so on"),
         (r"a\|b", r"a\\\|b"),
         ("_so_ exact_match 0.4 [0.3, 0.5] (n = 3)", r"\_so\_ exact_match 0.4 [0.3, 0.5] (n = 3)"),
     ],
 )
 def test_markdown_markup_is_inert_and_plain_text_stays_plain(text: str, shown: str) -> None:
     assert safe.markdown(text) == shown
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["a", "12", "0.1.0", ".", ")", " ", "-", "+", "#", "=", "[", "]", "(", "!",
+                         ":", "_", "*", "`", "~~", "<b>", "&amp;", "|", "\\", ">", "/"]),
+        max_size=8,
+    ).map("".join)
+)  # fmt: skip
+def test_a_markdown_reader_shows_any_text_as_it_is_and_escapes_are_no_letters(text: str) -> None:
+    written = safe.markdown(text)
+    assert not re.search(r"(?<!\\)\\[^\W_]", written)
+    if not (plain := safe.line(text)):
+        return
+    for around in ("%s", "- %s", "| %s |\n| --- |\n| %s |"):
+        cells = around.count("%s")
+        shown = READER.render(around % ((written,) * cells))
+        tags = set(re.findall(r"</?(\w+)", shown))
+        assert tags <= {"p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}, shown
+        told = html.unescape(re.sub(r"<[^>]+>|\n", "", shown))
+        assert told == plain * cells
+
+
+READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 def test_code_blocks_outlast_the_fences_in_them() -> None:

@@ -19,6 +19,26 @@ def contamination(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict
         yield {"pair": stage.label, **(record.metrics if record.ok else {"error": record.error})}
 
 
+def _contaminated(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
+    """One sentence for all pairs of training and test rows in which copies were found."""
+    checked = [(stage.label, records[stage.key].metrics) for stage in planned.contamination]
+    found = [(label, m) for label, m in checked if m.get("exact") or m.get("overlap")]
+    if not found:
+        return
+    label, most = max(found, key=lambda pair: pair[1]["exact"] + pair[1]["overlap"])
+    told = (
+        f"{most['exact']} of {most['test_rows']} test rows stand in the training rows, and"
+        f" {most['overlap']} more share half of their {most['n']}-grams"
+    )
+    if len(checked) > 1:
+        told = (
+            f"test rows are found in {len(found)} of {len(checked)} pairs; most in {label}: {told}"
+        )
+    else:
+        told = f"{label}: {told}"
+    yield f"Contamination, {told}; see the report's table."
+
+
 def data(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, Any]]:
     """Rows, layout and digest of every split."""
     for (entry, split), stage in planned.data.items():
@@ -162,13 +182,7 @@ def notes(
         )
     for unfit in planned.unfit.values():
         yield from (note.removeprefix(f"{planned.file}: ") for note in unfit.notes(names=False))
-    for stage in planned.contamination:
-        metrics = records[stage.key].metrics
-        if metrics.get("exact") or metrics.get("overlap"):
-            yield (
-                f"Contamination, {stage.label}: {metrics['exact']} test rows stand in the training"
-                f" rows, {metrics['overlap']} more share half of their {metrics['n']}-grams."
-            )
+    yield from _contaminated(planned, records)
     for stage in planned.stages():
         record = records.get(stage.key)  # none where a trial before it failed
         if stage.kind == "label" and record is not None and record.ok:

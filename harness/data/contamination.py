@@ -16,9 +16,10 @@ def contamination(train: Sequence[Row], test: Sequence[Row], n: int) -> dict[str
     """Test rows that also stand in the training rows.
 
     `exact`: prompt and answer equal, white space and case aside, to those of a training row or of
-    any earlier turn of the assistant in it. `overlap`: at least half of the
-    row's word n-grams occur in training rows (Brown et al., 2020, appendix C, use 13-grams); rows
-    shorter than n words cannot be checked this way and are counted as `short`.
+    any earlier turn of the assistant in it. `overlap`, of the others: at least half of the row's
+    word n-grams occur in training rows (Brown et al., 2020, appendix C, use 13-grams). `short`:
+    rows of fewer than n words that are no exact copy; they cannot be checked this way. No row is
+    counted twice.
     """
     seen = {_plain(told) for row in train for told in (row, *_earlier(row))}
     grams = {gram for row in train for gram in _ngrams(_words(row), n)}
@@ -26,6 +27,7 @@ def contamination(train: Sequence[Row], test: Sequence[Row], n: int) -> dict[str
     for row in test:
         if _plain(row) in seen:
             exact.append(row["id"])
+            continue
         own = list(_ngrams(_words(row), n))
         if not own:
             short += 1

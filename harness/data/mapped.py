@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.data.cells import Unusable, string
 from harness.data.columns import SYSTEM, TEMPLATE_COLUMNS
-from harness.errors import DataError
+from harness.errors import DataError, near, shortened
 
 Row = dict[str, Any]
 KEPT = ("id", "cluster", "group", "task", "references")
@@ -19,6 +19,8 @@ KEPT = ("id", "cluster", "group", "task", "references")
 _WORD = re.compile(r"[\w.-]+")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _NEAR = 0.8
+_LISTED = 1000
+"""Characters of the names of columns that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +93,16 @@ def _is_name(template: str, columns: Collection[str]) -> bool:
 def _meant_as_column(text: str, columns: Collection[str]) -> bool:
     if "{" in text or "}" in text:
         return False
-    near = difflib.get_close_matches(text, columns, n=1, cutoff=_NEAR)
-    return bool(_WORD.fullmatch(text) or near)
+    alike = difflib.get_close_matches(text[:200], columns, n=1, cutoff=_NEAR)
+    return bool(_WORD.fullmatch(text) or alike)
 
 
 def no_column(name: str, columns: Collection[str], source: str) -> str:
     """The sentence for a column that a file does not have, with those that it has, in order."""
-    near = difflib.get_close_matches(name, columns, n=1, cutoff=0.5)
-    guess = f"; did you mean '{near[0]}'?" if near else ""
-    return f"unknown column '{name}'{guess}\n  columns of {source}: {', '.join(columns)}"
+    meant = near(name, columns)
+    guess = f"; did you mean '{meant}'?" if meant else ""
+    listed = shortened(", ".join(columns), _LISTED)
+    return f"unknown column '{shortened(name)}'{guess}\n  columns of {source}: {listed}"
 
 
 def sample(first: Row, made_of: Mapping[str, list[Part]]) -> Row:

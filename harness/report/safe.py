@@ -13,11 +13,14 @@ Value = TypeVar("Value")
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp", "Co"}
 _MARKDOWN = re.compile(
-    r"[\\`*|~$@]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|(?<=:)//|(?<=\bwww)\.|^[-+=#\[!]|^\d+(?=[.)])",
+    r"[\\`*|~$@]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|(?<=:)//|(?<=\bwww)\."
+    r"|^[-+](?=\s|$)|^[-=](?=[-=]*$)|^#(?=#{0,5}(?:\s|$))|^\[(?=[^\]]*\][(\[:])",
     re.IGNORECASE,
 )
 """What starts emphasis, code, a cell, a link, a formula, a mention, a list or a definition; other
 punctuation is left alone, so that the file reads well as it is."""
+_NUMBERED = re.compile(r"^(\d{1,9})(?=[.)](?:\s|$))")
+"""The number of a numbered list's item: what follows it is escaped, as digits cannot be."""
 _ODD = re.compile(r"[^\n\t\x20-\x7e]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LONGEST = 120
@@ -65,7 +68,7 @@ def markdown(text: object) -> Markdown:
     if isinstance(text, Markdown):
         return text
     plain = line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return Markdown(_MARKDOWN.sub(r"\\\g<0>", plain))
+    return Markdown(_NUMBERED.sub(r"\1\\", _MARKDOWN.sub(r"\\\g<0>", plain)))
 
 
 def fenced(text: str, language: str = "") -> Markdown:
