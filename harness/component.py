@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -204,6 +205,10 @@ def explain(
     for item in error.errors():
         parts = [f"[{p}]" if isinstance(p, int) else f".{shortened(p)}" for p in item["loc"]]
         elsewhere = (places or {}).get(str(item["loc"][0])) if parts else None
+        if not parts:  # of several fields together: the one that was set elsewhere is to blame
+            told = re.findall(r"\w+", item["msg"])
+            named = (place for field, place in (places or {}).items() if field in told)
+            elsewhere = next((place.rpartition(".")[0] for place in named), None)
         place = "".join(parts[1:] if elsewhere else parts)
         whole = (elsewhere or where) + place
         if item["type"] == "extra_forbidden":

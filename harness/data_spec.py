@@ -167,6 +167,12 @@ class DataSpec(BaseModel):
         return rest
 
     @model_validator(mode="after")
+    def _some_rows(self) -> DataSpec:
+        if not (self.train or self.validation or self.test):
+            raise ValueError("it names no rows; give `train:`, `validation:` or `test:`")
+        return self
+
+    @model_validator(mode="after")
     def _whole_conversations(self) -> DataSpec:
         for name in ("train", "validation"):
             split: Split | None = getattr(self, name)

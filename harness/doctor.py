@@ -10,8 +10,11 @@ import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import cast
 
-from harness.stage import digest_file, read_record
+from harness import component
+from harness.executors.base import Executor
+from harness.stage import Resources, digest_file, read_record
 from harness.store import Store
 
 _LIBRARIES = (
@@ -22,7 +25,8 @@ _LIBRARIES = (
 
 def examine(store: Path) -> tuple[str, bool]:
     """The checks as text, and whether all passed."""
-    checks = [_python(), _memory(), *map(_library, _LIBRARIES), _torch(), _hub(), *_store(store)]
+    checks = [_python(), _memory(), *map(_library, _LIBRARIES), _torch(), _executor(), _hub(),
+              *_store(store)]  # fmt: skip
     lines = [f"{'ok' if good else 'WRONG':<6} {text}" for good, text in checks]
     return "\n".join(lines), all(good for good, _ in checks)
 
@@ -53,6 +57,15 @@ def _torch() -> tuple[bool, str]:
     if done.returncode:
         return False, f"torch does not run: {done.stderr.strip().splitlines()[-1]}"
     return True, done.stdout.strip()
+
+
+def _executor() -> tuple[bool, str]:
+    """Whether the default executor can compute on what it would choose."""
+    local = cast(Executor, component.find("executor", "local")())
+    refusal = local.refuse(Resources())
+    slots = local.capacity()
+    chosen = f"executor local: {local.device()}, {slots} stage{'s' * (slots > 1)} at once"
+    return refusal is None, refusal or chosen
 
 
 def _hub() -> tuple[bool, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 EXIT_OK, EXIT_REGRESSED, EXIT_USAGE, EXIT_INCONCLUSIVE = 0, 1, 2, 3
 EXIT_NOT_JUDGED, EXIT_FAILED_CELLS, EXIT_CRASH = 4, 5, 70
@@ -95,12 +96,32 @@ def shortened(value: str, length: int = 100) -> str:
     return value if len(value) <= length else f"{value[: length - 3]}..."
 
 
-def placed(message: str, file: str) -> str:
-    """A message whose lines begin with a place in a file, each with the file's name before it."""
+def placed(message: str, file: str, settings: Mapping[str, str] = {}) -> str:
+    """A message whose lines begin with a place in a file, each with the file's name before it; or
+    with the setting of the command line that wrote what stands there.
+
+    Args:
+        settings: place -> the setting that put it there.
+    """
     return "\n".join(
-        line if line.startswith("  ") else f"{file}: {line.lstrip('.').removeprefix(': ')}"
+        line if line.startswith(("  ", "--")) else _placed(line, file, settings)
         for line in message.split("\n")
     )
+
+
+def _placed(line: str, file: str, settings: Mapping[str, str]) -> str:
+    told = line.removeprefix(f"{file}: ").lstrip(".").removeprefix(": ")
+    for place, setting in reversed(list(settings.items())):
+        parts = place.split(".")
+        above = [(".".join(parts[:i]), parts[i]) for i in range(1, len(parts))]
+        named = any(told.startswith(f"{outer}: ") and f"'{key}'" in told for outer, key in above)
+        if named or told.startswith(tuple(f"{place}{mark}" for mark in ".[:")):
+            return f"--set {shortened(setting)}: {re.sub(_OVERRIDE, '', told)}"
+    return f"{file}: {told}"
+
+
+_OVERRIDE = r"^overrides\[\d+\]\.set[.:] ?"
+"""Where a setting for some component stands; nobody wrote that."""
 
 
 @contextlib.contextmanager

@@ -225,7 +225,7 @@ def _variants(
 def with_recipe(suite: Suite, cell: Cell, trained: Trained, several: Sequence[str]) -> Variant:
     """The variant of a recipe, with the models beside it, which are variants of their own."""
     *before, objective = trained.stages
-    labeller = labeller_of(trained.asked)
+    labeller = labeller_of(suite, trained.asked)
 
     def others(roles: Iterable[str]) -> dict[str, Variant]:
         found = {}

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from harness.errors import ModelError, unknown
 from harness.generation_defaults import asked_by, plain_config
+from harness.hub import commit_of
 from harness.model_checks import number, require_whole_model, text_config
 from harness.model_folder import content_identity, held, refuse_pickle
 from harness.model_layers import Layer, layers_of, parameters_of
@@ -355,28 +356,10 @@ def _safetensors_shapes(path: Path, where: str) -> dict[str, tuple[int, ...]]:
 
 
 def _resolve_hub(spec: ModelSpec, where: str) -> ModelInfo:
-    """A hub model's commit: as given, from the cache, else from the hub itself."""
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-    from huggingface_hub.file_download import repo_folder_name
+    """A model on the hub, as far as its files are in the cache."""
+    from huggingface_hub import try_to_load_from_cache
 
-    wanted = spec.revision or "main"
-    cache = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=spec.path, repo_type="model")
-    ref = cache / "refs" / wanted
-    commit = wanted if len(wanted) == 40 else None
-    if commit is None and ref.is_file():
-        commit = ref.read_text().strip()
-    if commit is None:
-        try:
-            commit = HfApi().model_info(spec.path, revision=wanted, timeout=15).sha
-        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-            raise ModelError(
-                f"'{spec.path}' is no folder here, is not in the hub's cache ({cache.parent}),"
-                f" and the hub did not answer ({type(error).__name__})",
-                where=where,
-                fix="check the name; without a network, download it elsewhere and set HF_HOME, or"
-                " give a folder",
-            ) from None
+    commit = commit_of(spec.path, spec.revision, where)
     identity = {"hub": spec.path, "revision": commit}
     config = try_to_load_from_cache(spec.path, "config.json", revision=commit)
     if isinstance(config, str):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from harness import component
-from harness.errors import ModelError, SuiteError, placed
+from harness.errors import SuiteError
 from harness.executors.base import Executor
 from harness.matrix import Variant, baseline_of, expand, refuse_samples
 from harness.plan_checkpoints import Checkpoints, refuse_merge
@@ -57,13 +57,8 @@ def plan(
     Raises:
         SuiteError, ModelError: before anything is spent, naming place and fix.
     """
-    try:
+    with loaded.boundary():
         return _Planner(loaded, store, limit, known or {}).plan(only)
-    except (SuiteError, ModelError) as error:
-        file, told = str(loaded.path), str(error)
-        if told.startswith((file, "--")):
-            raise
-        raise type(error)(placed(told, file)) from None
 
 
 class _Planner:
@@ -98,7 +93,9 @@ class _Planner:
                 require_language_model(self.sources.model(made.model), made.model, self.file)
             require_trainable(variant, self.sources)
         self._require_distinct_metrics(variants)
+        self.scoring.require_rules(self.scorers)
         paths = named_starts([self._tuned_path(variant) for variant in variants])
+        idle = self._idle_scorers(paths)
         return Plan(
             suite=self.suite,
             file=self.file,
@@ -112,6 +109,7 @@ class _Planner:
             warnings=(
                 *self.checkpoints.warnings(),
                 *self.sources.warnings(),
+                *idle,
                 *self._coarse(variants),
                 *remarks(variants, self.sources),
             ),
@@ -122,6 +120,24 @@ class _Planner:
             unfit=dict(self.fitting.unfit),
             beyond=tuple(self.fitting.beyond()),
         )
+
+    def _idle_scorers(self, paths: Sequence[VariantPath]) -> tuple[str, ...]:
+        """What is said of scorers that no variant can be asked.
+
+        Raises:
+            SuiteError: no scorer is left, and the report would have nothing to show.
+        """
+        scores = [s for path in paths for s in (path.draft or path).scores]
+        idle = [
+            f"scorers[{index}].{scorer.name}"
+            for index, scorer in enumerate(self.scorers)
+            if not any(s.scorer == scorer.name and s.label == scorer.label for s in scores)
+        ]
+        reason = "scores no variant: what it reads beside one (a start, a reward model) none has"
+        if not scores:
+            fix = "add a scorer of answers, or an objective that goes on from another"
+            raise SuiteError(reason, where=min(idle, default="scorers"), fix=fix)
+        return tuple(f"{place} {reason}" for place in idle)
 
     def _coarse(self, variants: Sequence[Variant]) -> tuple[str, ...]:
         return coarse_trainings(

@@ -18,6 +18,7 @@ from harness.plan_graph import STAGE_VERSIONS, parts
 from harness.plan_sources import Sources
 from harness.predict import predict_label, predict_sample
 from harness.recipe import labeller_of
+from harness.recipe_names import place_of
 from harness.rules import find_rule
 from harness.stage import Stage
 from harness.suite import Suite
@@ -50,13 +51,13 @@ def labels_of(
         SuiteError: rows, a model or a file that the suite does not have.
     """
     asked = variant.feedback
-    labeller = None if asked is None else labeller_of(asked)
+    labeller = None if asked is None else labeller_of(suite, asked)
     if asked is None or asked.feedback is None or labeller is None:
         raise AssertionError("nothing is labelled")
     entry, how = entry_of(variant, asked), asked.feedback
     if entry not in suite.data:
         message = unknown("data", entry, suite.data, hint="the keys of `data:`")
-        raise SuiteError(message, where=f"{variant.id}: {asked.name}.data")
+        raise SuiteError(message, where=place_of(suite, "objective", asked.name, "data"))
     rows = known = sources.rows(entry, "train", f"{variant.id} answers its prompts")
     samples = _samples(variant, policy, how, rows, suite, sources, executor)
     # A worker needs every field; those that change no label are not hashed.
@@ -70,7 +71,9 @@ def labels_of(
         info, own = sources.model(name), sources.model_locators(name)
         locators |= {f"{role}.{key}": place for key, place in own.items()}
     if labeller.reads_model:
-        name = _model(labeller, variant, suite, f"objective {asked.name}.labeller")
+        name = _model(
+            labeller, variant, suite, place_of(suite, "objective", asked.name, "labeller")
+        )
         info = sources.model(name)
         config["model"] = sources.model_config(name)
         locators |= sources.model_locators(name)
@@ -102,7 +105,8 @@ def labels_of(
             label=f"{known.label} by {labeller.name}",
         ))  # fmt: skip
     if how.truth is not None:
-        where, digest = f"objective {asked.name}.truth", sources.store.file_digest
+        where = place_of(suite, "objective", asked.name, "truth")
+        digest = sources.store.file_digest
         path, found = find_rule(how.truth, sources.file, digest, where)
         checks.append(Stage(
             "truth", {"version": STAGE_VERSIONS["truth"], "truth": found},

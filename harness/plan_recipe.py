@@ -18,6 +18,7 @@ from harness.plan_precision import refuse_dtype
 from harness.plan_reference import REFERENCE, reference_of
 from harness.plan_sources import Sources
 from harness.predict import predict_train
+from harness.recipe_names import place_of
 from harness.stage import Stage
 from harness.suite import Suite
 
@@ -179,7 +180,7 @@ class Recipes:
                 raise SuiteError(
                     f"{objective.name} trains on labels here, which have no validation rows to"
                     " choose a checkpoint by",
-                    where=f"{made.label}: {objective.name}.keep",
+                    where=place_of(self.suite, "objective", objective.name, "keep"),
                     fix="set keep: last",
                 )
             return {"train": labels}
@@ -198,7 +199,9 @@ class Recipes:
     def _require_entry(self, entry: str, made: Training, role: str) -> None:
         if entry not in self.suite.data:
             message = unknown("data", entry, self.suite.data, hint="the keys of `data:`")
-            raise SuiteError(message, where=f"{made.label}: {made.objective.name}.{role}")
+            raise SuiteError(
+                message, where=place_of(self.suite, "objective", made.objective.name, role)
+            )
 
     def _require_vocabulary(self, variant: Variant, other: Variant, role: str) -> None:
         sizes = [_vocabulary(self.sources.model(v.model).config) for v in (variant, other)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +39,17 @@ class Scoring:
     generate: Generate
     on_model: OnModel
     judges: dict[str, Variant] = field(default_factory=dict)
+
+    def require_rules(self, scorers: Sequence[Scorer]) -> None:
+        """Whether every rule that a scorer names is there, asked or not.
+
+        Raises:
+            SuiteError: there is no such file or function.
+        """
+        for index, scorer in enumerate(scorers):
+            if (named := scorer.named_rule()) is not None:
+                place = f"scorers[{index}].{scorer.name}.rule"
+                find_rule(named, self.sources.file, self.sources.store.file_digest, place)
 
     def of(self, scorer: Scorer, where: str, path: VariantPath) -> list[Scored]:
         """A scorer's stages for a variant on its test rows; none where it cannot be asked.

@@ -12,7 +12,7 @@ from harness.hyper import Fields, holds, set_budget, set_fields
 from harness.labellers.base import Labeller
 from harness.methods.base import Method
 from harness.objectives.base import BASE, Objective
-from harness.recipe_names import adapter
+from harness.recipe_names import adapter, place_of
 from harness.suite import Suite
 
 Written = Mapping[str, Mapping[str, Any]]
@@ -70,19 +70,20 @@ def recipe_of(suite: Suite, cell: Cell) -> Trained:
     asked, stages = _stages(suite, cell)
     made = [asked, *stages]
     names = {cell.labels["method"], *(s.name for s in made), *(n for s in stages for n in s.beside)}
-    if (labeller := labeller_of(asked)) is not None:
+    if (labeller := labeller_of(suite, asked)) is not None:
         names |= set(labeller.beside)
     applied = {key: value for key, value in cell.hyper.items() if key.split(".")[0] in names}
     cell = Cell(cell.labels, cell.fields, cell.written, applied, cell.where)
     name = cell.labels["method"]
     fields, places = _set(suite, cell, name, cell.fields[name], cell.labels["objective"])
     declared = component.find("method", name)
-    method = component.build_fields(declared, fields, _place(suite, cell, "method", name), places)
+    where = _place(suite, cell, "method", name, places)
+    method = component.build_fields(declared, fields, where, places)
     asked, stages = _stages(suite, cell)
     return Trained(cast(Method, method), asked, tuple(stages), applied)
 
 
-def labeller_of(asked: Objective) -> Labeller | None:
+def labeller_of(suite: Suite, asked: Objective) -> Labeller | None:
     """Who labels the rows that an objective makes; None for one that makes none.
 
     Raises:
@@ -90,7 +91,7 @@ def labeller_of(asked: Objective) -> Labeller | None:
     """
     if asked.feedback is None:
         return None
-    where = f"objective {asked.name}.labeller"
+    where = place_of(suite, "objective", asked.name, "labeller")
     return cast(Labeller, component.build("labeller", asked.feedback.labeller, where))
 
 
@@ -100,13 +101,13 @@ def _stages(suite: Suite, cell: Cell) -> tuple[Objective, list[Objective]]:
     name = cell.labels["objective"]
     asked = last = _made(suite, cell, name, cell.fields[name])
     if asked.feedback is not None:
-        _start(asked, [asked])
+        _start(suite, asked, [asked])
         then = asked.feedback.then
         last = _made(suite, cell, then, cell.written.get(then, {}))
         last = last.model_copy(update={"start": asked.begins, "data": asked.data})
     stages = [last]
     while stages[0].begins != BASE:
-        name = _start(stages[0], stages)
+        name = _start(suite, stages[0], stages)
         stages.insert(0, _made(suite, cell, name, cell.written.get(name, {})))
     return asked, stages
 
@@ -115,7 +116,7 @@ def _made(suite: Suite, cell: Cell, name: str, fields: Mapping[str, Any]) -> Obj
     """One objective of a recipe, with what the suite sets for it; a budget ends what trains."""
     declared = component.find("objective", name, cell.where.get("objective", ""))
     own, places = _set(suite, cell, name, fields, name)
-    where = _place(suite, cell, "objective", name)
+    where = _place(suite, cell, "objective", name, places)
     made = cast(Objective, component.build_fields(declared, own, where, places))
     if suite.budget is None or made.feedback is not None:
         return made
@@ -125,23 +126,26 @@ def _made(suite: Suite, cell: Cell, name: str, fields: Mapping[str, Any]) -> Obj
     return cast(Objective, component.build_fields(declared, parts[name], where, places))
 
 
-def _place(suite: Suite, cell: Cell, axis: str, name: str) -> str:
-    """Where the suite writes a component of a recipe down; its name alone where it does not."""
+def _place(suite: Suite, cell: Cell, axis: str, name: str, places: Mapping[str, str]) -> str:
+    """Where the suite writes a component of a recipe down, or what it sets of it; its name alone
+    where it does neither."""
     if cell.labels[axis] == name and axis in cell.where:
         return f"{cell.where[axis]}.{name}" if cell.where[axis].endswith("]") else cell.where[axis]
     for index, spec in enumerate(suite.matrix.get(axis, [])):
         if component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0] == name:
             return f"matrix.{axis}[{index}].{name}"
+    if places:
+        return next(iter(places.values())).rpartition(".")[0]
     return f"{axis} {name}"
 
 
-def _start(made: Objective, after: Sequence[Objective]) -> str:
+def _start(suite: Suite, made: Objective, after: Sequence[Objective]) -> str:
     """The objective before `made`.
 
     Raises:
         SuiteError: there is none of this name, it leaves no policy, or it comes after it.
     """
-    name, where = made.begins, f"objective {made.name}.start"
+    name, where = made.begins, place_of(suite, "objective", made.name, "start")
     known = [n for n in component.names("objective") if n != made.name]
     if name not in component.names("objective"):
         raise SuiteError(unknown("start", name, [BASE, *known]), where=where)

@@ -22,6 +22,21 @@ def written(suite: Suite) -> dict[str, dict[str, Any]]:
     return found
 
 
+def place_of(suite: Suite, axis: str, name: str, field: str) -> str:
+    """Where the suite sets a field of a component, for messages; the names alone where it leaves
+    the field as it is."""
+    key = f"{name}.{field}"
+    if key in suite.matrix:
+        return f"matrix.{key}"
+    for index in reversed(range(len(suite.overrides))):
+        if key in suite.overrides[index].set:
+            return f"overrides[{index}].set.{key}"
+    for index, spec in enumerate(suite.matrix.get(axis, [])):
+        if component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0] == name:
+            return f"matrix.{axis}[{index}].{key}"
+    return f"reward_model.{field}" if name == "reward" else f"{axis} {key}"
+
+
 def adapter(suite: Suite) -> Any:
     """The matrix's own lora where it has one, so that its SFT serves the reward model too."""
     for index, spec in enumerate(suite.matrix["method"]):
@@ -77,7 +92,7 @@ def _before_and_beside(suite: Suite) -> Iterator[str]:
             start = fields.get("start")
             # What is no name is refused, with its place, where the objective is made.
             begins = start if isinstance(start, str) and start else declared.starts_from
-            for other in (begins, *declared.beside, *_of_feedback(declared, fields)):
+            for other in (begins, *declared.beside, *_of_feedback(suite, declared, fields)):
                 if other != BASE and other not in done:
                     done.add(other)
                     yield other
@@ -104,7 +119,9 @@ def _as_set(suite: Suite, name: str) -> Iterator[Mapping[str, Any]]:
             yield {**own, path: value}
 
 
-def _of_feedback(declared: type[Objective], fields: Mapping[str, Any]) -> Iterator[str]:
+def _of_feedback(
+    suite: Suite, declared: type[Objective], fields: Mapping[str, Any]
+) -> Iterator[str]:
     """The objective that ends the recipe of one that makes its own rows, and those whose models its
     labeller reads."""
     feedback = declared.model_construct(**fields).feedback
@@ -112,6 +129,6 @@ def _of_feedback(declared: type[Objective], fields: Mapping[str, Any]) -> Iterat
         return
     if isinstance(feedback.then, str):
         yield feedback.then
-    where = f"objective {declared.name}.labeller"
+    where = place_of(suite, "objective", declared.name, "labeller")
     name, _ = component.split_spec(feedback.labeller, "labeller", where)
     yield from cast(type[Labeller], component.find("labeller", name, where)).beside

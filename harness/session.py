@@ -69,7 +69,8 @@ def open_suite(
     opened_store = Store(store)
     planned = plan(loaded, opened_store, only, limit, opened_store.failures() if ended else None)
     if not ended:
-        _refuse_machine(planned)
+        with loaded.boundary():
+            _refuse_machine(planned)
     for warning in planned.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return Opened(loaded, opened_store, planned, only, limit, settings=tuple(settings))
@@ -82,8 +83,8 @@ def _refuse_machine(planned: Plan) -> None:
         raise SuiteError(
             refusal,
             where=f"{planned.file}: executor",
-            fix="lower `resources.gpus`, set `executor: {local: {device_class: cpu}}`, or run"
-            " where the GPUs are",
+            fix="set `executor: {local: {device_class: cpu}}` and no `resources.gpus`, or run where"
+            " the GPUs are, with a torch that was built for them",
         )
     for index, name in enumerate(planned.suite.resources.report_to):
         if name not in (known := trackers()):

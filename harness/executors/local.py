@@ -17,6 +17,7 @@ from pydantic import Field
 
 from harness.determinism import ENVIRONMENT
 from harness.executors.base import Event, Executor, Finished, Handle, Note, Progress, Session
+from harness.gpus import gpus, unusable
 from harness.stage import Resources
 
 
@@ -32,15 +33,17 @@ class Local(Executor):
     """CPU threads of a worker; default: the cores divided by the slots."""
 
     def device(self) -> str:
-        return self.device_class or ("cuda" if _gpus() else "cpu")
+        return self.device_class or ("cuda" if gpus() else "cpu")
 
     def capacity(self) -> int:
-        return self.slots or (len(_gpus()) if self.device() == "cuda" else 1)
+        return self.slots or (len(gpus()) if self.device() == "cuda" else 1)
 
     def refuse(self, resources: Resources) -> str | None:
-        there = min(1, len(_gpus())) if self.device() == "cuda" else 0
+        there = min(1, len(gpus())) if self.device() == "cuda" else 0
         if self.device() == "cuda" and not there:
             return "`device_class: cuda` asks for a GPU, and this machine shows none"
+        if self.device() == "cuda" and (reason := unusable()):
+            return reason
         if resources.gpus > there:
             return f"stages ask for {resources.gpus} GPUs, and a slot of this machine has {there}"
         return None
@@ -48,17 +51,8 @@ class Local(Executor):
     def start(self, log: Path) -> LocalSession:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         threads = self.threads or max(1, (cores or 1) // self.capacity())
-        gpus = _gpus() if self.device() == "cuda" else []
-        return LocalSession(self.capacity(), threads, gpus, log)
-
-
-def _gpus() -> list[str]:
-    """GPUs that CUDA_VISIBLE_DEVICES shows, without torch."""
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None:
-        return [gpu for gpu in shown.split(",") if gpu.strip() and gpu.strip() != "-1"]
-    nodes = [p for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit()]
-    return [str(i) for i in range(len(nodes))]
+        shown = gpus() if self.device() == "cuda" else []
+        return LocalSession(self.capacity(), threads, shown, log)
 
 
 class LocalSession(Session):
