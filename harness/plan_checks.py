@@ -95,8 +95,16 @@ def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) ->
     # Records made before rows without a family were counted do not tell; scoring then does.
     families = [*found["groups"], *([""] if found.get("ungrouped") else [])]
     scorer = scorer_of(scored.stage.config["scorer"], scored.stage.locators)
+    where = f"{planned.file}: data.{scored.evaluation}.test"
+    if scorer.needs_references and (bare := found.get("without_reference")):
+        raise SuiteError(
+            f"{bare} of {found['rows']} rows have no reference, which {scored.scorer} holds answers"
+            " against",
+            where=where,
+            fix="map `completion` or `references`, leave these rows out with `where:`, or name"
+            f" another entry: `{scored.scorer}: {{data: NAME}}`",
+        )
     if refusal := scorer.refuse_families(families):
-        where = f"{planned.file}: data.{scored.evaluation}.test"
         raise SuiteError(f"{scored.scorer} cannot score these rows: {refusal}", where=where)
 
 

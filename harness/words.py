@@ -18,7 +18,7 @@ Named = Literal["spaces", "unicode", "character", "13a", "intl", "char", "zh", "
 and Japanese each ideograph. `character`: every letter and digit. The others are sacrebleu's."""
 
 _MECAB = {"ja-mecab": ("MeCab", "ja"), "ko-mecab": ("mecab_ko", "ko")}
-_SPACELESS = frozenset({"Chinese", "Hiragana", "Thai", "Lao", "Khmer", "Myanmar"})
+SPACELESS = frozenset({"Chinese", "Hiragana", "Thai", "Lao", "Khmer", "Myanmar"})
 """Scripts that write sentences without spaces between words."""
 
 
@@ -61,7 +61,7 @@ def reads(words: Words, script: str) -> bool:
 
 def cuts(words: Words, script: str) -> bool:
     """Whether a tokenizer finds words in a script, by spaces or otherwise."""
-    return script not in _SPACELESS or len(words(letters_of(script))) > 1
+    return script not in SPACELESS or len(words(letters_of(script))) > 1
 
 
 def troubles(words: Words, scripts: Iterable[str]) -> tuple[list[str], list[str]]:

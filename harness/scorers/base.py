@@ -100,6 +100,8 @@ class Scorer(Component):
     reads: ClassVar[str] = "predictions"
     """`predictions`, or `model` for scorers that load the checkpoint."""
     metrics: ClassVar[Mapping[str, Metric]] = {}
+    needs_references: ClassVar[bool] = False
+    """Whether it holds answers against references: rows without any are then refused."""
 
     data: str | None = None
     """Entry under `data:` whose test rows are scored; default: every one that the variant is

@@ -40,6 +40,7 @@ class Bertscore(Scorer):
     """
 
     VERSION = 2
+    needs_references = True
     impl = "harness.scorers._bertscore:score"
     metrics = {f"bertscore_{part}": Metric() for part in ("precision", "recall", "f1")}
 

@@ -24,6 +24,7 @@ class Bleu(WordScorer):
     """
 
     VERSION = 1
+    needs_references = True
 
     tokenize: Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"] = "13a"
     """Tokenizer of sacrebleu: `13a` as WMT has it; for scripts without spaces `zh` (Chinese),

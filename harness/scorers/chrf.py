@@ -22,6 +22,7 @@ class Chrf(WordScorer):
     """
 
     VERSION = 1
+    needs_references = True
 
     char_order: int = Field(6, ge=1)
     """Longest character n-gram."""

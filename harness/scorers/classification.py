@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Literal
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
+from harness.data.scripts import scripts_of
 from harness.errors import DataError
 from harness.scorers.base import Metric, Prediction, Scorer
+from harness.words import SPACELESS
 
 
 class Classification(Scorer):
@@ -17,19 +20,24 @@ class Classification(Scorer):
 
     Macro-F1 is the mean of every listed label's F1, made from counts, so that a resample gets its
     own; a label that neither occurs nor is predicted counts 0, as in scikit-learn's
-    f1_score(labels=..., average="macro", zero_division=0). An answer without a label is wrong, and
+    f1_score(labels=..., average="macro", zero_division=0); the report says which labels do not
+    occur, and what the commonest label alone would come to. An answer without a label is wrong, and
     no label's false positive.
     """
 
-    VERSION = 1
+    VERSION = 2
+    needs_references = True
 
     labels: list[str] = Field(min_length=2)
     """The labels, as the references write them."""
     match: Literal["whole", "first"] = "whole"
     """`whole`: the answer is the label. `first`: the label that stands first in the answer, as a
-    word of its own, counts; of two that begin there, the longer."""
+    word of its own, counts (in scripts without spaces, wherever it stands); of two that begin
+    there, the longer."""
     ignore_case: bool = True
     """Compare in lower case."""
+
+    _seen: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @field_validator("labels")
     @classmethod
@@ -48,9 +56,28 @@ class Classification(Scorer):
             "no_label": Metric(higher_is_better=False),
         }
 
+    def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
+        predictions = list(predictions)
+        rows = [self.score(prediction) for prediction in predictions]
+        right = Counter(label for p in predictions for label in set(self._wanted(p)))
+        (common, most), absent = right.most_common(1)[0], [x for x in self.labels if not right[x]]
+        notes = [
+            f"'{common}' alone, whatever is asked, has an accuracy of {most / len(rows):.3f} here"
+        ]
+        if absent:
+            notes.append(
+                f"no reference is {', '.join(map(repr, absent))}, so that macro_f1 is at most"
+                f" {1 - len(absent) / len(self.labels):.3f}"
+            )
+        self._seen["notes"] = notes
+        return rows
+
+    def provenance(self) -> dict[str, Any]:
+        return dict(self._seen)
+
     def score(self, prediction: Prediction) -> dict[str, float]:
         """Raises DataError where no reference is one of the labels."""
-        wanted = [label for r in prediction.references if (label := self._whole(r)) is not None]
+        wanted = self._wanted(prediction)
         if not wanted:
             raise DataError(
                 f"example {prediction.example_id}: none of the references"
@@ -67,6 +94,10 @@ class Classification(Scorer):
             row[f"fn {label}"] = float(label == gold != given)
         return row
 
+    def _wanted(self, prediction: Prediction) -> list[str]:
+        found = map(self._whole, prediction.references)
+        return [label for label in found if label is not None]
+
     def _form(self, text: str) -> str:
         text = " ".join(text.split())
         return text.lower() if self.ignore_case else text
@@ -76,6 +107,11 @@ class Classification(Scorer):
 
     def _first(self, prediction: Prediction) -> str | None:
         longest_first = sorted(map(self._form, self.labels), key=len, reverse=True)
-        choice = "|".join(map(re.escape, longest_first))
-        found = re.search(rf"(?<!\w)(?:{choice})(?!\w)", self._form(prediction.text))
+        found = re.search("|".join(map(_word, longest_first)), self._form(prediction.text))
         return self._whole(found.group(0)) if found else None
+
+
+def _word(label: str) -> str:
+    """The label as a word of its own; where words stand without spaces, anywhere."""
+    before, behind = (SPACELESS.isdisjoint(scripts_of(label[k])) for k in (0, -1))
+    return ("(?<!\\w)" if before else "") + re.escape(label) + ("(?!\\w)" if behind else "")

@@ -25,6 +25,7 @@ class Evaluate(Scorer):
     """
 
     VERSION = 1
+    needs_references = True
     requires = ("evaluate",)
 
     metric: str
@@ -116,7 +117,9 @@ class Evaluate(Scorer):
             raise StageFailed(
                 "metric", f"{self.metric} gives no {missing[0]}; it gives {', '.join(found)}"
             )
-        return found
+        # Arrays and numbers of numpy, and tuples, are lists and numbers too.
+        plain = {n: v.tolist() if hasattr(v, "tolist") else v for n, v in found.items()}
+        return {n: list(v) if isinstance(v, tuple) else v for n, v in plain.items()}
 
     def _load(self) -> Any:
         import evaluate

@@ -28,6 +28,7 @@ class ExactMatch(Scorer):
     """
 
     VERSION = 3
+    needs_references = True
     metrics = {"exact_match": Metric()}
 
     answer_pattern: str | None = GSM8K

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.errors import DataError
+from harness.inference.context import context_of
 from harness.inference.likelihood import log_likelihoods
 from harness.scorers.base import Metric, ModelJob, ModelScorer
 
@@ -21,10 +22,12 @@ class PreferenceAccuracy(ModelScorer):
 
     Reads pairs (`preference`) and rankings (`ranked`: each pair without a tie, a row's together as
     one). Where a pair names its dimension, that is its group in the tables. It needs no reference:
-    for the implicit reward of DPO's paper, compare it with the start's own.
+    for the implicit reward of DPO's paper, compare it with the start's own. Equal answers are equal
+    whatever their likelihoods' last digits. Of a pair that is longer than the model's context, the
+    answers have half a context of the prompt's end before them.
     """
 
-    VERSION = 1
+    VERSION = 2
     metrics = {
         "preference_accuracy": Metric(),
         "preference_margin": Metric(unit="nats"),
@@ -42,10 +45,12 @@ class PreferenceAccuracy(ModelScorer):
             for row, listed in zip(job.rows, answers, strict=True)
             for answer, _ in listed
         ]
-        longest = int(getattr(job.model.config, "max_position_embeddings", 1 << 30))
+        longest = context_of(job.model) or 1 << 30
+        # A step of a whole window would leave no prompt before what does not fit.
+        step = max(1, longest // 2)
         found = iter(
             log_likelihoods(
-                job.model, job.tokenizer, sides, longest, longest, self.batch_tokens, job.progress
+                job.model, job.tokenizer, sides, longest, step, self.batch_tokens, job.progress
             )
         )
         return [
@@ -53,17 +58,20 @@ class PreferenceAccuracy(ModelScorer):
                 "example_id": row["id"],
                 "cluster": row["cluster"],
                 "group": row.get("dimension") or row["group"],
-                **self._held([(good, next(found)) for _, good in listed]),
+                **self._held([(answer, good, next(found)) for answer, good in listed]),
             }
             for row, listed in zip(job.rows, answers, strict=True)
         ]
 
-    def _held(self, answers: list[tuple[float, dict[str, Any]]]) -> dict[str, float]:
+    def _held(self, answers: list[tuple[Any, float, dict[str, Any]]]) -> dict[str, float]:
         """Means over the pairs of one row that are no tie."""
-        likely = [(good, -f["nll"] / (f["tokens"] if self.per_token else 1)) for good, f in answers]
+        likely = [
+            (said, good, -found["nll"] / (max(1.0, found["tokens"]) if self.per_token else 1))
+            for said, good, found in answers
+        ]
         margins = [
-            (one - other) * (1 if good > less else -1)
-            for (good, one), (less, other) in itertools.combinations(likely, 2)
+            0.0 if said == other_said else (one - other) * (1 if good > less else -1)
+            for (said, good, one), (other_said, less, other) in itertools.combinations(likely, 2)
             if good != less
         ]
         right = [0.5 if margin == 0 else float(margin > 0) for margin in margins]

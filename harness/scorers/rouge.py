@@ -23,6 +23,7 @@ class Rouge(WordScorer):
     """
 
     VERSION = 1
+    needs_references = True
     metrics = {name: Metric() for name in TYPES}
 
     use_stemmer: bool = True

@@ -17,6 +17,7 @@ class Squad(TokenizedScorer):
     """
 
     VERSION = 1
+    needs_references = True
     metrics = {"squad_exact": Metric(), "squad_f1": Metric()}
 
     def score(self, prediction: Prediction) -> dict[str, float]:

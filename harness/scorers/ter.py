@@ -18,6 +18,7 @@ class Ter(WordScorer):
     holds."""
 
     VERSION = 1
+    needs_references = True
     metrics = {
         "ter": Metric("ter", False, {"edits": "ter_edits", "ref_length": "ter_ref_length"}),
     }

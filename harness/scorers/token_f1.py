@@ -12,6 +12,7 @@ class TokenF1(TokenizedScorer):
     (Rajpurkar et al., 2016, arXiv:1606.05250)."""
 
     VERSION = 1
+    needs_references = True
     metrics = {"token_f1": Metric()}
 
     def score(self, prediction: Prediction) -> dict[str, float]:

@@ -51,6 +51,7 @@ def run(job: Job) -> dict[str, Any]:
         "ungrouped": sum(not row["group"] for row in found.rows),
         "longest_bytes": max(sizes),
         "mean_bytes": sum(sizes) / len(sizes),
+        "without_reference": sum(not row.get("references") for row in found.rows),
         "references": sum(len(row.get("references", ())) for row in found.rows),
         "scripts": count_scripts(r for row in found.rows for r in row.get("references", ())),
         **row_statistics(found.rows),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from harness.scorers.base import (
     START,
     ModelJob,
     ModelScorer,
+    Prediction,
     PredictionJob,
     Scorer,
     scorer_of,
@@ -49,12 +51,12 @@ def run(job: Job) -> dict[str, Any]:
     if made:
         job.provenance["scorer"] = made
     declared = {name: metric.declare(name) for name, metric in scorer.declared().items()}
+    values = {name: _aggregate(metric, rows) for name, metric in declared.items()}
+    _require_figures(values, scorer)
     return {
         "rows": len(rows),
         **({"unusable": unusable} if unusable else {}),
-        "metrics": {
-            name: {**metric, "value": _aggregate(metric, rows)} for name, metric in declared.items()
-        },
+        "metrics": {name: {**metric, "value": values[name]} for name, metric in declared.items()},
     }
 
 
@@ -63,6 +65,8 @@ def _from_predictions(job: Job, scorer: Scorer) -> list[dict[str, Any]]:
     cache = job.folder.parents[1] / CACHE / scorer.name
     with job.ledger.phase("load"):
         beside = _beside(job, [p.example_id for p in predictions])
+    if scorer.needs_references:
+        _require_references(predictions, scorer)
     with job.ledger.phase("score"):
         scores = scorer.score_job(PredictionJob(predictions, job.progress, cache, **beside))
     return [
@@ -94,6 +98,17 @@ def _beside(job: Job, ids: list[str]) -> dict[str, Any]:
     return found
 
 
+def _require_references(predictions: Sequence[Prediction], scorer: Scorer) -> None:
+    bare = [prediction.example_id for prediction in predictions if not prediction.references]
+    if bare:
+        raise StageFailed(
+            "no reference",
+            f"{len(bare)} of {len(predictions)} rows, such as {bare[0]}, have no reference, which"
+            f" {scorer.name} holds answers against",
+            fix="map `completion` or `references`, or leave these rows out with `where:`",
+        )
+
+
 def _same_examples(ids: list[str], others: list[str], what: str) -> None:
     if ids != others:
         raise StageFailed("input changed", f"the {what} are not those of the predictions")
@@ -122,6 +137,17 @@ def _require_finite(rows: list[dict[str, Any]], scorer: Scorer) -> None:
                 )
 
 
+def _require_figures(values: dict[str, float], scorer: Scorer) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise StageFailed(
+                "score is not a number",
+                f"{scorer.name} comes to {name} = {value} over all rows: there was nothing to"
+                " measure, or the model is as good as certain of something else",
+                fix="read the rows' scores beside this record, and the training's losses",
+            )
+
+
 def _aggregate(metric: dict[str, Any], rows: list[dict[str, Any]]) -> float:
     import numpy as np
 
@@ -129,4 +155,5 @@ def _aggregate(metric: dict[str, Any], rows: list[dict[str, Any]]) -> float:
         statistic: np.asarray(math.fsum(row[column] for row in rows))
         for statistic, column in metric["columns"].items()
     }
-    return float(AGGREGATES[metric["aggregate"]].compute({**sums, "n": np.asarray(len(rows))}))
+    with np.errstate(all="ignore"):  # what is no number is refused with a sentence
+        return float(AGGREGATES[metric["aggregate"]].compute({**sums, "n": np.asarray(len(rows))}))
