@@ -60,7 +60,9 @@ def training_flops(parameters: int, trainable: int, tokens: float) -> float:
     return tokens * (4.0 * parameters + 2.0 * trainable)
 
 
-def activation_bytes(config: Mapping[str, Any], batch: int, length: int, size: int) -> int | None:
+def activation_bytes(
+    config: Mapping[str, Any], batch: int, length: int, size: int, *, checkpointed: bool = False
+) -> int | None:
     """Bytes that autograd keeps for one forward pass of a Llama-like decoder.
 
     For each token and layer: norms, projections' inputs, q, k, v, the attention's output and the
@@ -72,6 +74,8 @@ def activation_bytes(config: Mapping[str, Any], batch: int, length: int, size: i
 
     Args:
         size: bytes of a number in the format that the model computes in.
+        checkpointed: each layer keeps its input alone, and the rest is made again, a layer at a
+            time (Chen et al., 2016, arXiv:1604.06174).
     """
     try:
         hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
@@ -79,7 +83,8 @@ def activation_bytes(config: Mapping[str, Any], batch: int, length: int, size: i
     except (KeyError, TypeError):
         return None
     tokens = batch * length
-    body = layers * tokens * (12 * hidden * max(size, 3) + 4 * inner * size)
+    layer = tokens * (12 * hidden * max(size, 3) + 4 * inner * size)
+    body = layers * tokens * hidden * size + layer if checkpointed else layers * layer
     return body + tokens * hidden * 4
 
 
@@ -107,7 +112,9 @@ def predict_train(
     if "longest_bytes" not in data:
         return {**found, "state_bytes": float(state)}
     longest = min(limit, data["longest_bytes"] / BYTES_A_TOKEN)
-    kept = activation_bytes(info.config, batch, int(longest) + method.added_tokens(), size)
+    checkpointed = bool(getattr(objective, "gradient_checkpointing", False))
+    length = int(longest) + method.added_tokens()
+    kept = activation_bytes(info.config, batch, length, size, checkpointed=checkpointed)
     if size < 4 and method.keeps_float32():
         state += size * trainable  # what autocast makes of float32 weights, for the backward pass
     found["state_bytes"] = float(state + (kept or 0))

@@ -354,6 +354,30 @@ def test_memory_by_formula_is_near_what_autograd_keeps(method: str, dtype: str) 
     assert kept.bytes == pytest.approx(expected + copies, rel=0.25)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_memory_of_checkpointed_layers_is_that_of_their_inputs(dtype: str) -> None:
+    """Beside the one layer that is made again, which autograd does not keep here."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 24}
+    config = LlamaConfig(vocab_size=64, num_attention_heads=4, tie_word_embeddings=True, **sizes)
+    base = LlamaForCausalLM(config).to(getattr(torch, dtype)).train()
+    base.gradient_checkpointing_enable({"use_reentrant": False})
+    kept = KeptActivations(base.parameters())
+    tokens = torch.randint(64, (4, 64))
+    with kept.measured(), autocast(dtype, "cpu"):
+        base.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state.float().sum()
+    size = {"float32": 4, "bfloat16": 2}[dtype]
+
+    def expected(layers: int, checkpointed: bool) -> int:
+        given = {**sizes, "num_hidden_layers": layers}
+        return activation_bytes(given, 4, 64, size, checkpointed=checkpointed) or 0
+
+    layer = expected(1, False) - expected(0, False)
+    assert kept.bytes == pytest.approx(expected(24, True) - layer, rel=0.25)
+
+
 def test_weights_gradients_and_optimizer_are_counted_as_the_formula_says(
     workspace: Workspace, tiny_model: Path
 ) -> None:
