@@ -67,16 +67,16 @@ def _backward(
     Every term is a mean over the minibatch's tokens, so that how it is split changes only rounding.
     """
     tokens = found.mask[rows].sum()
-    sums = dict.fromkeys(("policy_loss", "value_loss", "new_entropy", *_SHARES), 0.0)
+    names = ("policy_loss", "value_loss", "new_entropy", *_SHARES)
+    sums = torch.zeros(len(names), dtype=torch.float64, device=tokens.device)
     budget = within_logits(actor.model, objective.batch_tokens)
     for part in micro_batches(found.rollouts, rows, budget):
         with actor.activations.measured():
             loss, means = _loss(objective, actor, found, part, pad)
             loss = loss / tokens
         loss.backward()
-        for name, value in means.items():
-            sums[name] += (value / tokens).item()
-    return sums
+        sums += torch.stack([(means[name] / tokens).detach().double() for name in names])
+    return dict(zip(names, sums.tolist(), strict=True))  # a GPU is waited for once
 
 
 def _loss(
