@@ -196,6 +196,8 @@ def _unlike(first: Scores, other: Scores) -> str:
         return "not the same scorer, or its version"
     if first.keys.ids != other.keys.ids or first.rows != other.rows:
         return "not the same examples"
+    if first.model == other.model and first.template != other.template:
+        return "not the same chat template"
     if first.judge != other.judge:
         return "not by the same reward model"
     if not _same_tokens(first, other):

@@ -17,7 +17,7 @@ from harness.compare.statistics import Clusters, Sample
 from harness.plan import Scored, VariantPath
 from harness.score_table import KEYS, ScoreTable
 from harness.scorers.base import REWARD
-from harness.stage import Record, Stage
+from harness.stage import Record, Stage, digest_json
 from harness.store import Store
 
 Column = tuple[str, str]
@@ -76,6 +76,8 @@ class Scores:
         forgetting: they tell of what is forgotten.
         measured: the key of the stage that measured them; variants of one checkpoint may share it.
         trained: another seed would have made another checkpoint.
+        model, template: of chats, the untrained model and the chat template they are written by;
+            one model with two templates is asked two things. Empty for rows without turns.
     """
 
     keys: Keys
@@ -88,6 +90,8 @@ class Scores:
     forgetting: bool = False
     measured: str = ""
     trained: bool = True
+    model: str = ""
+    template: str = ""
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -120,9 +124,12 @@ class Reader:
             record = self._records[scored.stage.key]
             table = ScoreTable(scored.stage.path(self._store.root))
             keys = self._keys(table)
-            version = json.dumps(record.config.get("scorer"), sort_keys=True)
+            # A hub's encoder without a revision may have moved between two stages.
+            encoder = record.provenance.get("scorer", {}).get("encoder_digest")
+            version = json.dumps([record.config.get("scorer"), encoder], sort_keys=True)
             declared: dict[str, Any] = record.metrics["metrics"]
             judge = scored.stage.inputs.get(REWARD)
+            model, template = self._written(scored.stage)
             read = table.read([c for m in declared.values() for c in m["columns"].values()])
             for metric, column in zip(declared.values(), columns_of(scored, record), strict=True):
                 columns = {
@@ -133,9 +140,21 @@ class Reader:
                     keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
                     metric["unit"], version, rows_of_stage(scored.stage).key,
                     judge.key if judge is not None else "", self._forgetting(scored),
-                    scored.stage.key, path.train is not None,
+                    scored.stage.key, path.train is not None, model, template,
                 )  # fmt: skip
         return found
+
+    def _written(self, stage: Stage) -> tuple[str, str]:
+        """The model and the chat template of a score stage; empty where no template is used."""
+        config = (stage.inputs.get("predictions") or stage).config
+        record = self._records.get(rows_of_stage(stage).key)
+        chats = record is not None and record.metrics.get("conversational")
+        asked = config.get("generate", {}).get("apply_chat_template", True)
+        if "model" not in config or not (asked and chats):
+            return "", ""
+        model = dict(config["model"])
+        told = [model.pop(name, None) for name in ("chat_template", "chat_template_kwargs")]
+        return digest_json(model), digest_json(told)
 
     def _forgetting(self, scored: Scored) -> bool:
         if scored.forgetting is not None:
