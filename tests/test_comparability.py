@@ -79,9 +79,8 @@ def test_an_encoder_that_has_moved_on_its_hub_is_another_scorer(workspace: Works
     opened = workspace.open()
     moved = opened.plan.paths[-1].scores[0].stage.key
     made = outcome.records[moved]
-    records = {**outcome.records, moved: replace(
-        made, provenance={**made.provenance, "scorer": {"encoder_digest": "another commit"}}
-    )}  # fmt: skip
+    told = {**made.provenance, "scorer": {"encoder_digest": "another commit"}}
+    records = {**outcome.records, moved: made.model_copy(update={"provenance": told})}
     for own, verdict in ((outcome.records, False), (records, True)):
         found = compare.compare(opened.plan, own, opened.store)
         other = next(v.group for v in found.variants if v.group != found.baseline)
