@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from harness.plan import Plan
 from harness.plan_checks import explain_miss, length_notes, script_notes
+from harness.plan_graph import LONG
 from harness.schedule import Outcome, pending
 from harness.store import Store
 
@@ -52,26 +53,32 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     idle = _failed_trials(planned, store) - todo
     lines = [f"{planned.suite.name}: {len(planned.paths)} variants, baseline {planned.baseline}"]
     lines.append(f"{'state':<8} {'stage':<14} {'for':<34} {'expected':>10} {'state memory':>13}")
-    total = 0.0
+    total, unmeasured = 0.0, 0
     for stage in planned.stages():
         seconds = stage.predicted.get("seconds")
         memory = stage.predicted.get("state_bytes")
         state = "to run" if stage.key in todo else "failed" if stage.key in idle else "cached"
         total += (seconds or 0.0) if stage.key in todo else 0.0
+        unmeasured += stage.key in todo and seconds is None and stage.kind in LONG
+        told = (
+            f"{seconds:.0f} s" if seconds is not None else "unknown" if stage.kind in LONG else ""
+        )
         lines.append(
             f"{state:<8} {stage.kind:<14} {stage.label:<34.34}"
-            f" {f'{seconds:.0f} s' if seconds is not None else '':>10}"
+            f" {told:>10}"
             f" {f'{memory / 2**20:.1f} MiB' if memory is not None else '':>13}"
         )
-    unknown_data = any(s.kind == "data" and s.key in todo for s in planned.stages())
     cached = len(planned.stages()) - len(todo) - len(idle)
     expected = f"; about {total:.0f} s expected for those with a formula" if total else ""
     lines.append(f"{len(todo)} to run, {cached} cached{expected}")
     lines += _formats(planned)
     lines += _recipes(planned)
     lines += _afterwards(planned)
-    if unknown_data:
-        lines.append("times are unknown until the data stages have run")
+    if unmeasured:
+        lines.append(
+            f"the time of {unmeasured} of them is unknown until measured: such a stage has not run"
+            " with a model of about this size on this class of device, or its rows are not read yet"
+        )
     if pending(planned.lengths, planned.lengths, store):
         lines.append("which rows fit is unknown until the data stages have run")
     lines += length_notes(planned)

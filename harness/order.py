@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from harness.stage import Stage
 
+_SOME_RATE = 5e10
+
 
 def longest_path_first(stages: Sequence[Stage]) -> list[Stage]:
     """Stages by the expected seconds of the longest path through them; of like ones, as given.
@@ -20,9 +22,9 @@ def longest_path_first(stages: Sequence[Stage]) -> list[Stage]:
     Args:
         stages: each after its inputs.
     """
-    known = [s.predicted["seconds"] for s in stages if "seconds" in s.predicted]
-    unknown = dict.fromkeys(("train", "label"), max(known, default=0.0))
-    own = {s.key: s.predicted.get("seconds", unknown.get(s.kind, 0.0)) for s in stages}
+    known = {s.key: seconds for s in stages if (seconds := _seconds(s)) is not None}
+    unknown = dict.fromkeys(("train", "label"), max(known.values(), default=0.0))
+    own = {s.key: known.get(s.key, unknown.get(s.kind, 0.0)) for s in stages}
     before, after = dict(own), dict(own)
     for stage in stages:
         ends = [before[s.key] for s in stage.inputs.values() if s.key in own]
@@ -32,3 +34,12 @@ def longest_path_first(stages: Sequence[Stage]) -> list[Stage]:
             if source.key in own:
                 after[source.key] = max(after[source.key], own[source.key] + after[stage.key])
     return sorted(stages, key=lambda s: own[s.key] - before[s.key] - after[s.key])
+
+
+def _seconds(stage: Stage) -> float | None:
+    """Expected seconds; while none was measured, its operations at some rate: only the order of the
+    stages comes of it."""
+    if "seconds" in stage.predicted:
+        return stage.predicted["seconds"]
+    work = stage.predicted.get("flops")
+    return None if work is None else work / _SOME_RATE

@@ -21,6 +21,9 @@ STAGE_VERSIONS = {
 }  # fmt: skip
 """Raise one where the stage itself would give other results: cached ones then run again."""
 
+LONG = frozenset(["train", "generate", "sample", "label", "reference"])
+"""Kinds of stages whose time is expected by formula, once one like it was measured."""
+
 
 @dataclass(frozen=True)
 class Scored:

@@ -36,7 +36,7 @@ class Sources:
         self.models: dict[str, ModelInfo] = {}
         self.templates: dict[str, str | None] = {}
         self.data: dict[tuple[str, str], Stage] = {}
-        self.rates = Rates(store)
+        self.rates = Rates(store, executor.device())
         self._counts: dict[str, Mapping[str, Any]] = {}
 
     def model(self, name: str) -> ModelInfo:

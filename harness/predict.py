@@ -3,8 +3,8 @@
 Memory of training: weights, gradients and AdamW's two moments by the method's own formula, and the
 activations autograd keeps. Time: 6 N D floating-point operations for a training run of D
 tokens on N parameters (Kaplan et al., 2020, arXiv:2001.08361, section 2.1), 4 N D where the base's
-weights take no gradient, over the rate that this store's own records measured; until there is one,
-over a stated default.
+weights take no gradient, over the rate that this store's own records measured, on the same class of
+device and of models of about this size. Until there is one a time is unknown, and left out.
 """
 
 from __future__ import annotations
@@ -19,33 +19,46 @@ from harness.model_files import ModelInfo
 from harness.objectives.base import Objective
 from harness.store import Store
 
-DEFAULT_FLOPS = {"cpu": 5e10, "cuda": 5e13}
-DEFAULT_GENERATION = 1000.0
-"""Tokens a second until a record says better."""
-DEFAULT_CALL = 1.0
-"""Seconds until an endpoint replies, until a record says better."""
 BYTES_A_TOKEN = 3.5
 """Of English text, for lengths before anything is tokenised."""
+_NEAR = 3.0
+"""A rate holds for models of up to so many times more or fewer parameters."""
+_RATED = ("train", "reference", "generate", "sample", "label")
 
 
 class Rates:
-    """Median rates of the stages that finished in a store, which is read once, when first asked."""
+    """Rates of the stages that finished in a store, which is read once, when first asked.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._known: dict[tuple[str, str], float | None] = {}
+    Args:
+        device: the class of device (`cpu`, `cuda`) that is asked about.
+    """
+
+    def __init__(self, store: Store, device: str) -> None:
+        self._store, self._device = store, device
+        self._known: dict[tuple[str, str, int], float | None] = {}
 
     @cached_property
     def _costs(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        return self._store.costs()
+        return self._store.costs(_RATED, self._device)
 
-    def of(self, kind: str, name: str) -> float | None:
-        """The median of a number in the costs of one kind of stage; None where nothing has it."""
-        if (kind, name) not in self._known:
-            rates = [cost.get(name) for cost in self._costs.get(kind, ())]
-            known = [rate for rate in rates if rate]
-            self._known[kind, name] = median(known) if known else None
-        return self._known[kind, name]
+    def flops(self, kind: str, parameters: int) -> float | None:
+        """Floating-point operations a second, the median of a kind's stages with such models."""
+        return self._median(kind, "flops_per_second", parameters)
+
+    def tokens(self, kind: str, parameters: int) -> float | None:
+        """Generated tokens a second; a model twice as large makes half as many."""
+        found = self._median(kind, "tokens_per_second", parameters)
+        return None if found is None else found / parameters
+
+    def _median(self, kind: str, name: str, parameters: int) -> float | None:
+        asked = (kind, name, parameters)
+        if asked not in self._known:
+            costs = [c for c in self._costs.get(kind, ()) if c.get(name) and c.get("parameters")]
+            near = [c for c in costs if 1 / _NEAR <= c["parameters"] / parameters <= _NEAR]
+            by_size = name == "tokens_per_second"
+            rates = [c[name] * (c["parameters"] if by_size else 1) for c in near]
+            self._known[asked] = median(rates) if rates else None
+        return self._known[asked]
 
     def calls(self) -> float | None:
         """Calls a second, over the label stages that asked another machine."""
@@ -123,12 +136,16 @@ def predict_train(
     mean = min(limit, data["mean_bytes"] / BYTES_A_TOKEN)
     tokens = getattr(objective, "max_tokens", None) or int(steps * batch * accumulate * mean)
     found["tokens"] = float(tokens)
-    rate = rates.of("train", "flops_per_second") or DEFAULT_FLOPS["cpu"]
+    rate = rates.flops("train", total)
     computed = tokens * (1 + method.added_tokens() / mean)
-    found["seconds"] = training_flops(total, trainable, computed) / rate
+    found["flops"] = training_flops(total, trainable, computed)
+    if rate is not None:
+        found["seconds"] = found["flops"] / rate
     if given := getattr(objective, "max_seconds", None):
         # As many tokens as the rate gives in that time; loading and audits come on top.
-        found["tokens"] = tokens * given / found["seconds"]
+        done = given / found["seconds"] if "seconds" in found else None
+        found = {k: v for k, v in found.items() if k not in ("tokens", "flops")}
+        found |= {"tokens": tokens * done} if done is not None else {}
         found["seconds"] = float(given)
     return found
 
@@ -136,11 +153,22 @@ def predict_train(
 def predict_generate(
     info: ModelInfo, max_new_tokens: int, rows: int | None, rates: Rates
 ) -> dict[str, float]:
-    """Expected seconds when every answer takes half of what it may."""
+    """Expected tokens and seconds when every answer takes half of what it may."""
     if rows is None:
         return {}
-    rate = rates.of("generate", "tokens_per_second") or DEFAULT_GENERATION
-    return {"seconds": rows * max_new_tokens / 2 / rate}
+    return _answers(info, rows * max_new_tokens / 2, ("generate",), rates)
+
+
+def _answers(
+    info: ModelInfo, tokens: float, kinds: Sequence[str], rates: Rates
+) -> dict[str, float]:
+    found = {"tokens": tokens}
+    if info.parameters is None:
+        return found
+    found["flops"] = 2.0 * info.parameters * tokens
+    known = (rates.tokens(kind, info.parameters) for kind in kinds)
+    rate = next((measured for measured in known if measured), None)
+    return found if rate is None else {**found, "seconds": tokens / rate}
 
 
 def predict_sample(
@@ -153,11 +181,8 @@ def predict_sample(
     if rows is None:
         return found
     prompts = min(rows, options["prompts"] or rows)
-    tokens = options["max_new_tokens"] * options["samples"]
-    rate = rates.of("sample", "tokens_per_second")
-    if rate is not None:
-        return {**found, "seconds": prompts * tokens / 2 / rate}
-    return {**found, **predict_generate(info, tokens, prompts, rates)}
+    tokens = prompts * options["max_new_tokens"] * options["samples"] / 2
+    return {**found, **_answers(info, tokens, ("sample", "generate"), rates)}
 
 
 def predict_label(
@@ -185,12 +210,13 @@ def predict_label(
     prompts = min(data["rows"], options["prompts"] or data["rows"])
     if calls_at_once:
         calls = float(prompts * sequences)
-        rate = rates.calls() or calls_at_once / DEFAULT_CALL
-        return {**found, "calls": calls, "seconds": calls / rate}
+        a_second = rates.calls()
+        return {**found, "calls": calls, **({"seconds": calls / a_second} if a_second else {})}
     if info is not None and info.parameters is not None:
         tokens = data["mean_bytes"] / BYTES_A_TOKEN + options["max_new_tokens"]
-        rate = rates.of("train", "flops_per_second") or DEFAULT_FLOPS["cpu"]
-        found["seconds"] = prompts * sequences * tokens * 2.0 * info.parameters / rate
+        found["flops"] = prompts * sequences * tokens * 2.0 * info.parameters
+        rate = rates.flops("train", info.parameters)
+        found |= {} if rate is None else {"seconds": found["flops"] / rate}
     return found
 
 
@@ -209,7 +235,8 @@ def predict_reference(
     if data.get("layout") == "preference":
         # A row's bytes hold its prompt once, and each of its two sequences has it: some 4/3.
         tokens = data["rows"] * min(2.0 * limit, data["mean_bytes"] / BYTES_A_TOKEN * 4 / 3)
-        known = (rates.of(kind, "flops_per_second") for kind in ("reference", "train"))
-        rate = next((measured for measured in known if measured), DEFAULT_FLOPS["cpu"])
-        found["seconds"] = tokens * 2.0 * info.parameters / rate
+        found["flops"] = tokens * 2.0 * info.parameters
+        known = (rates.flops(kind, info.parameters) for kind in ("reference", "train"))
+        rate = next((measured for measured in known if measured), None)
+        found |= {} if rate is None else {"seconds": found["flops"] / rate}
     return found

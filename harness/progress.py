@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from statistics import median
 from typing import Any, TextIO
 
+from harness.plan_graph import LONG
 from harness.report import safe
 from harness.stage import Record, Stage
 
@@ -29,7 +31,8 @@ class ConsoleReporter:
         self.live = self.stream.isatty()
         self.total = self.done = 0
         self._clock = clock
-        self._expected: dict[str, float] = {}
+        self._pending: dict[str, Stage] = {}
+        self._took: dict[str, list[float]] = {}
         self._began: dict[str, float] = {}
         self._told: dict[str, float] = {}
         self._noted: dict[str, tuple[str, float]] = {}
@@ -37,7 +40,7 @@ class ConsoleReporter:
     def begin(self, pending: list[Stage], cached: int) -> None:
         """Say what is to be done before it is."""
         self.total, self.done = len(pending), 0
-        self._expected = {s.key: s.predicted.get("seconds", 1.0) for s in pending}
+        self._pending = {s.key: s for s in pending}
         if not pending:
             self._line(f"everything is cached ({cached} stages)")
             return
@@ -77,7 +80,9 @@ class ConsoleReporter:
     def finished(self, stage: Stage, record: Record) -> None:
         """The line of a finished stage."""
         self.done += 1
-        self._expected.pop(stage.key, None)
+        self._pending.pop(stage.key, None)
+        if record.ok:
+            self._took.setdefault(stage.kind, []).append(record.cost.get("seconds", 0.0))
         count = self._count()
         if record.ok:
             seconds = _time(record.cost.get("seconds", 0.0))
@@ -97,10 +102,21 @@ class ConsoleReporter:
 
     def _live(self, text: str) -> None:
         if self.live:
-            left = _time(sum(self._expected.values()))
-            shown = f"[{self.done}/{self.total}] {text}  (all: about {left} left)"
+            shown = f"[{self.done}/{self.total}] {text}  ({self._left()})"
             self.stream.write(f"\r\033[K{safe.line(shown)[:118]}")
             self.stream.flush()
+
+    def _left(self) -> str:
+        """How long the run has left: by what was predicted, or what its like took in this run."""
+        seconds, unknown = 0.0, 0
+        for stage in self._pending.values():
+            took = self._took.get(stage.kind)
+            expected = stage.predicted.get("seconds", median(took) if took else None)
+            seconds += expected or 0.0
+            unknown += expected is None and stage.kind in LONG
+        if unknown:
+            return f"all: {unknown} stages' time unknown until measured"
+        return f"all: about {_time(seconds)} left"
 
     def _line(self, text: str) -> None:
         if self.live:

@@ -11,8 +11,7 @@ import json
 import shutil
 import sqlite3
 import uuid
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,13 +165,19 @@ class Store:
             for row in rows
         ]
 
-    def costs(self) -> dict[str, list[dict[str, Any]]]:
-        """What each stage that finished well cost, by kind."""
+    def costs(self, kinds: Sequence[str], device: str) -> dict[str, list[dict[str, Any]]]:
+        """What each stage of these kinds that finished well on a class of device cost, by kind."""
         self.refresh()
-        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for kind, cost in self._db.execute("SELECT kind, cost FROM records WHERE status='ok'"):
-            found[kind].append(json.loads(cost))
-        return dict(found)
+        found = {}
+        for kind in kinds:
+            rows = self._db.execute(
+                "SELECT config, cost FROM records WHERE kind=? AND status='ok'", (kind,)
+            )
+            found[kind] = [
+                json.loads(cost) for config, cost in rows
+                if json.loads(config).get("device", device) == device
+            ]  # fmt: skip
+        return found
 
     def refresh(self) -> None:
         """Bring the index up to date with the folders, whoever wrote them."""

@@ -779,7 +779,7 @@ def test_labels_of_a_reward_model_train_dpo_and_agree_as_recorded(fed: Workspace
     assert f"agree with the truth on {found['share']:.0%}" in _headline(truth)
     for kind in ("sample", "label"):
         expected = next(r for (k, _), r in records.items() if k == kind).cost["predicted"]
-        assert min(expected["seconds"], expected["state_bytes"]) > 0
+        assert min(expected["flops"], expected["state_bytes"]) > 0
     trained = records["train", "lora-rlaif"]
     assert trained.metrics["first_loss"] == pytest.approx(math.log(2), abs=1e-6)
     opened = fed.open()

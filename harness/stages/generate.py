@@ -27,6 +27,7 @@ from harness.inference.generate import generate
 from harness.inference.reading import THINK, Answer
 from harness.inference.sampling import seed_of
 from harness.job import Job
+from harness.measure import number_count
 from harness.scorers.base import Prediction
 from harness.stages._subject import load_subject
 from harness.stages.data import read_rows
@@ -76,7 +77,8 @@ def run(job: Job) -> dict[str, Any]:
     thought = sum(bool(answer.generated) for answer in answers)
     left_in = 0 if options["thinking"] == "keep" else _thinking_left_in(answers)
     asks = getattr(model, "generation_asks", {})
-    job.cost.update({"tokens": made, "tokens_per_second": made / seconds})
+    size = number_count(model.parameters())
+    job.cost.update({"tokens": made, "tokens_per_second": made / seconds, "parameters": size})
     return {
         "rows": len(rows),
         **({"left_out": len(given) - len(rows)} if len(rows) < len(given) else {}),

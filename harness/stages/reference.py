@@ -81,6 +81,7 @@ def run(job: Job) -> dict[str, Any]:
         tokens=found["tokens"],
         flops=flops,
         flops_per_second=flops / job.ledger.phases["reference"],
+        parameters=number_count(model.parameters()),
         state_bytes=tensor_bytes(model.parameters()),
     )
     job.provenance["sources"] = {c.name: c.source_digest() for c in (method, objective)}

@@ -16,6 +16,7 @@ from harness.inference.generate import generate
 from harness.inference.reading import Answer
 from harness.inference.sampling import seed_of
 from harness.job import Job
+from harness.measure import number_count
 from harness.stages._subject import load_subject
 from harness.stages.data import read_rows
 
@@ -51,7 +52,8 @@ def run(job: Job) -> dict[str, Any]:
             ]
             out.write(json.dumps({**row, "answers": own}, ensure_ascii=False) + "\n")
     tokens = sum(answer.tokens for answer in answers)
-    job.cost.update({"tokens": tokens, "tokens_per_second": tokens / seconds})
+    size = number_count(model.parameters())
+    job.cost.update({"tokens": tokens, "tokens_per_second": tokens / seconds, "parameters": size})
     asked = min(len(rows), options["prompts"] or len(rows))
     return {
         "rows": len(kept),

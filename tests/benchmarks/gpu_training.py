@@ -233,7 +233,7 @@ def _predicted(method: Any, objective: Any, base: Any, case: Training) -> int | 
     length = case.length * BYTES_A_TOKEN
     data = {"rows": case.steps * case.batch, "mean_bytes": length, "longest_bytes": length}
     with tempfile.TemporaryDirectory() as folder:
-        rates = Rates(Store(Path(folder)))  # of a store in which nothing has run
+        rates = Rates(Store(Path(folder)), "cuda")  # of a store in which nothing has run
         found = predict_train(method.describe(base), method, objective, data, rates, "bfloat16")
     told = found.get("state_bytes")
     return None if told is None else int(told)
