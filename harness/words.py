@@ -70,13 +70,15 @@ def troubles(words: Words, scripts: Iterable[str]) -> tuple[list[str], list[str]
     return lost, [s for s in scripts if s not in lost and not cuts(words, s)]
 
 
-def unread(ways: Mapping[str, Words], scripts: Mapping[str, int], total: int) -> str:
-    """A sentence about references whose letters are left out, or whose words are not found; empty
+def unread(
+    ways: Mapping[str, Words], scripts: Mapping[str, int], total: int, what: str = "references"
+) -> str:
+    """A sentence about texts whose letters are left out, or whose words are not found; empty
     where there is none.
 
     Args:
         ways: what one writes for a tokenizer -> it: the one in use, and others.
-        scripts: script -> references that are in it. total: all references.
+        scripts: script -> texts that are in it. total: all texts. what: they are called.
     """
     if not ways:
         return ""
@@ -85,12 +87,12 @@ def unread(ways: Mapping[str, Words], scripts: Mapping[str, int], total: int) ->
     told = []
     if lost:
         told.append(
-            f"{_most(scripts, lost)} of {total} references are in {_letters(lost)} that the"
+            f"{_most(scripts, lost)} of {total} {what} are in {_letters(lost)} that the"
             f" tokenizer ({own}) leaves out: answers in them score 0, equal ones too"
         )
     if whole:
         told.append(
-            f"{_most(scripts, whole)} of {total} references are in {_letters(whole)} that the"
+            f"{_most(scripts, whole)} of {total} {what} are in {_letters(whole)} that the"
             f" tokenizer ({own}) does not cut into words: a sentence counts as one, so that"
             " nearly equal answers score 0"
         )
@@ -98,7 +100,7 @@ def unread(ways: Mapping[str, Words], scripts: Mapping[str, int], total: int) ->
 
 
 def _most(scripts: Mapping[str, int], some: list[str]) -> int:
-    """At least so many references are in one of these; a text may be in several."""
+    """At least so many texts are in one of these; a text may be in several."""
     return max(scripts[script] for script in some)
 
 

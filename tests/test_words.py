@@ -135,6 +135,22 @@ def test_no_ngram_at_all_is_told_and_not_taken_for_collapse() -> None:
     assert not full.provenance()
 
 
+def test_without_references_the_answers_are_looked_at() -> None:
+    samples = ("北京是中国的首都", "北京是中国的城市")
+    for scorer in (SelfBleu(), Distinct(over="samples")):
+        scorer.score_all([replace(asked("", ""), references=(), text=samples[0], samples=samples)])
+        assert "3 of 3 answers are in Chinese letters" in scorer.provenance()["answer_notes"][0]
+
+
+@pytest.mark.parametrize("scorer", [Squad(), TokenF1(), ExactMatch(normalise=True)], ids=repr)
+def test_references_that_normalising_leaves_nothing_of_are_told(scorer: Scorer) -> None:
+    scorer.score_all([asked("", text) for text in ("A", "B", "...", "", "the cat")])
+    assert scorer.provenance()["notes"][0].startswith("2 of 5 references are articles")
+    plain = type(scorer)(**({"normalise": True} if isinstance(scorer, ExactMatch) else {}))
+    plain.score_all([asked("", "B")])
+    assert not plain.provenance()
+
+
 def test_references_too_short_for_bleu_are_told() -> None:
     short = [asked("a b", "a b"), asked("c", "c")]
     scorer = Bleu()

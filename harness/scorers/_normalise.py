@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
+from collections.abc import Sequence
 
 from harness.words import Words
 
@@ -16,6 +17,17 @@ def normalise(text: str) -> str:
     """Lower case, without punctuation, articles and extra white space."""
     bare = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION))
     return " ".join(bare.split())
+
+
+def bare(references: Sequence[str]) -> list[str]:
+    """What a reader must know of references that are articles or punctuation alone."""
+    count = sum(not normalise(text) for text in references if text.strip())
+    if not count:
+        return []
+    return [
+        f"{count} of {len(references)} references are articles (a, an, the) or punctuation alone,"
+        " which normalising leaves nothing of: there an empty answer is right"
+    ]
 
 
 def word_f1(answer: str, reference: str, words: Words = str.split) -> float:

@@ -9,7 +9,7 @@ from pydantic import PrivateAttr, field_validator
 
 from harness.data.scripts import count_scripts, scripts_of
 from harness.scorers.base import Prediction, Scorer
-from harness.words import Named, Words, missing_package, troubles, words_by
+from harness.words import Named, Words, missing_package, troubles, unread, words_by
 
 
 class WordScorer(Scorer):
@@ -27,13 +27,22 @@ class WordScorer(Scorer):
 
     def look(self, predictions: Iterable[Prediction]) -> None:
         """Remember what the tokenizer makes of the references."""
+        predictions = list(predictions)
         references = [reference for p in predictions for reference in p.references]
+        if not references:
+            self._look_at_answers([text for p in predictions for text in (p.text, *p.samples)])
+            return
         told = self.unread(count_scripts(references), len(references))
         if told:
             words = next(iter(self.words().values()))
             bad = {s for found in troubles(words, count_scripts(references)) for s in found}
-            unread = sum(not scripts_of(reference).isdisjoint(bad) for reference in references)
-            self._seen.update(references_unread=unread, notes=[told])
+            count = sum(not scripts_of(reference).isdisjoint(bad) for reference in references)
+            self._seen.update(references_unread=count, notes=[told])
+
+    def _look_at_answers(self, texts: list[str]) -> None:
+        """Where there are no references, as for likeness among answers."""
+        if told := unread(self.words(), count_scripts(texts), len(texts), "answers"):
+            self._seen["answer_notes"] = [told]
 
 
 def require_tokenizer(name: str) -> str:

@@ -82,7 +82,7 @@ class Distinct(TokenizedScorer):
                 f"no answer has {none[0]} words (tokenize: {self.tokenize}), so that 0 for {names}"
                 " says nothing of diversity"
             )
-            self._seen["answer_notes"] = [told]
+            self._seen["answer_notes"] = [*self._seen.get("answer_notes", ()), told]
         return rows
 
     def _within(self, samples: Iterable[str]) -> dict[str, float]:

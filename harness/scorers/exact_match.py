@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
-from pydantic import field_validator
+from pydantic import PrivateAttr, field_validator
 
-from harness.scorers._normalise import extract, normalise
+from harness.scorers._normalise import bare, extract, normalise
 from harness.scorers.base import Metric, Prediction, Scorer
 
 GSM8K = r"(?s)\A.*?####\s*(\S+)"
@@ -51,13 +53,30 @@ class ExactMatch(Scorer):
             raise ValueError("it is found in the empty text; null compares whole answers")
         return value
 
+    _seen: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
+        predictions = list(predictions)
+        if self.normalise and (
+            told := bare([r for p in predictions for r in p.references if not self._ends(r)])
+        ):
+            self._seen["notes"] = told
+        return super().score_all(predictions)
+
+    def provenance(self) -> dict[str, Any]:
+        return dict(self._seen)
+
+    def _ends(self, text: str) -> bool:
+        """Whether a text has a final answer by the pattern."""
+        return self.answer_pattern is not None and bool(re.search(self.answer_pattern, text))
+
     def score(self, prediction: Prediction) -> dict[str, float]:
         hit = any(self._equal(prediction.text, reference) for reference in prediction.references)
         return {"exact_match": float(hit)}
 
     def _equal(self, answer: str, reference: str) -> bool:
-        if self.answer_pattern and re.search(self.answer_pattern, reference):
-            if not re.search(self.answer_pattern, answer):
+        if self._ends(reference):
+            if not self._ends(answer):
                 return False
             return self._same(*(extract(t, self.answer_pattern) for t in (answer, reference)))
         return self._form(answer) == self._form(reference)

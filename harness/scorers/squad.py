@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.scorers._normalise import normalise, word_f1
+from collections.abc import Iterable
+
+from harness.scorers._normalise import bare, normalise, word_f1
 from harness.scorers._words import TokenizedScorer
 from harness.scorers.base import Metric, Prediction
 
@@ -19,6 +21,12 @@ class Squad(TokenizedScorer):
     VERSION = 1
     needs_references = True
     metrics = {"squad_exact": Metric(), "squad_f1": Metric()}
+
+    def look(self, predictions: Iterable[Prediction]) -> None:
+        predictions = list(predictions)
+        super().look(predictions)
+        if told := bare([reference for p in predictions for reference in p.references]):
+            self._seen["notes"] = [*self._seen.get("notes", ()), *told]
 
     def score(self, prediction: Prediction) -> dict[str, float]:
         answer = normalise(prediction.text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.scorers._normalise import word_f1
+from collections.abc import Iterable
+
+from harness.scorers._normalise import bare, word_f1
 from harness.scorers._words import TokenizedScorer
 from harness.scorers.base import Metric, Prediction
 
@@ -14,6 +16,12 @@ class TokenF1(TokenizedScorer):
     VERSION = 1
     needs_references = True
     metrics = {"token_f1": Metric()}
+
+    def look(self, predictions: Iterable[Prediction]) -> None:
+        predictions = list(predictions)
+        super().look(predictions)
+        if told := bare([reference for p in predictions for reference in p.references]):
+            self._seen["notes"] = [*self._seen.get("notes", ()), *told]
 
     def score(self, prediction: Prediction) -> dict[str, float]:
         answer, references = prediction.text, prediction.references
