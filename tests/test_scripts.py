@@ -134,9 +134,7 @@ def test_bertscore_cuts_long_texts_where_bert_score_does_and_counts_them(
     tokenizer.save_pretrained(tmp_path / kind)
     texts = [" ".join("abcdefgh"[(i * k) % 8] for i in range(20)) for k in (1, 3)]
     pairs = [(texts[0], texts[1]), ("a b c", texts[0]), ("a b c", "b c d")]
-    edges = [
-        " ".join(texts[0].split()[:count]) for count in (13, 14, 15, 16)
-    ]  # + 2
+    edges = [" ".join(texts[0].split()[:count]) for count in (13, 14, 15, 16)]  # + 2
     pairs += [(text, texts[1]) for text in edges] + [("a b c", text) for text in edges]
     found = Bertscore(model_type=str(tmp_path / kind), num_layers=2)
     job = PredictionJob([said(*pair) for pair in pairs], lambda *_: None, tmp_path / "cache")
