@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -16,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from harness.errors import HarnessError, SuiteError, shortened, unknown
+from harness.sources import digest_of
 
 AXES = ("method", "objective", "scorer", "executor", "labeller")
 
@@ -58,14 +58,11 @@ class Component(BaseModel):
         """What of it is hashed: its name, VERSION and fields."""
         return {"name": self.name, "version": self.VERSION, **self.model_dump(mode="json")}
 
-    def source_digest(self) -> str:
-        """Digest of the source that does its work; a change without a new VERSION is warned of."""
-        module = (self.impl or type(self).__module__).split(":")[0]
-        spec = importlib.util.find_spec(module)
-        if spec is None or spec.origin is None:
-            return ""
-        with open(spec.origin, "rb") as handle:
-            return hashlib.sha256(handle.read()).hexdigest()[:16]
+    @classmethod
+    def source_digest(cls) -> str:
+        """Digest of the source that does its work, with all that this imports of our own package
+        and of its own; a change without a new VERSION is warned of."""
+        return digest_of(cls.__module__, (cls.impl or cls.__module__).partition(":")[0])
 
     def working_part(self) -> Any:
         """The object that does the work: itself, or what `impl` names (work half only)."""
@@ -94,6 +91,11 @@ def _ours(axis: str) -> tuple[str, ...]:
     package = importlib.import_module(f"harness.{axis}s")
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
     return tuple(name for name in found if not name.startswith("_") and name != "base")
+
+
+def from_elsewhere(axis: str) -> dict[str, str]:
+    """The members that other packages bring: name -> module; none of them is loaded."""
+    return {name: point.module for name, point in sorted(_entry_points(axis).items())}
 
 
 def find(axis: str, name: str, where: str = "") -> type[Component]:

@@ -104,10 +104,10 @@ def machine() -> dict[str, Any]:
     return found
 
 
-def versions() -> dict[str, str]:
-    """Installed versions of the libraries that results depend on."""
+def versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Installed versions of libraries; default: those that results depend on."""
     found = {}
-    for name in LIBRARIES:
+    for name in libraries:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

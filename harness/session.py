@@ -6,19 +6,21 @@ import json
 import shlex
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import component, describe
 from harness.errors import HarnessError, SuiteError, unknown
+from harness.made_by import changed_since
+from harness.measure import versions
 from harness.objectives._arguments import trackers
 from harness.plan import Plan, plan
 from harness.plan_checks import length_notes, preflight, require_lengths, script_notes
 from harness.progress import ConsoleReporter
 from harness.schedule import Kept, Outcome, Reporter, Starts, execute, pending, with_skipped
+from harness.sources import digest_of, package_digest
 from harness.stage import Record, Stage, digest_json, write_atomic
 from harness.store import Store
 from harness.suite import Loaded, load_suite
@@ -27,6 +29,8 @@ if TYPE_CHECKING:  # scipy and pandas take a second to import, which `plan` need
     from harness.compare import Comparison
 
 _STAMP = ".inputs"
+_FIGURES = ("numpy", "pandas", "pyarrow", "scipy")
+"""Libraries that a report's figures come from."""
 
 
 @dataclass
@@ -118,8 +122,7 @@ def _run(opened: Opened, executor: Starts, reporter: Reporter) -> Outcome:
         outcome = _execute(opened, executor, reporter, log, outcome)
     outcome.trials = opened.plan.trial_keys()
     opened.seconds["other stages"] = time.monotonic() - start
-    for warning in changed_sources(outcome.records.values()):
-        print(f"warning: {warning}", file=sys.stderr)
+    _warn_of_changed_code(outcome.records)
     return outcome
 
 
@@ -148,31 +151,6 @@ def _execute(
 ) -> Outcome:
     stages, targets = opened.plan.stages(), list(opened.plan.targets())
     return execute(stages, targets, executor, opened.store, reporter, log, earlier)
-
-
-def changed_sources(records: Iterable[Record]) -> list[str]:
-    """Components whose source changed since a cached stage was made, while VERSION did not.
-
-    Raises nothing: a component that is gone cannot have changed.
-    """
-    current: dict[tuple[str, str], str] = {}
-    stale: Counter[str] = Counter()
-    for record in records:
-        for axis in ("method", "objective", "scorer", "labeller"):
-            name = record.config.get(axis, {}).get("name")
-            known = record.provenance.get("sources", {}).get(name)
-            if known is None or name not in component.names(axis):
-                continue
-            if (axis, name) not in current:
-                declared = component.find(axis, name)
-                current[axis, name] = declared.model_construct().source_digest()
-            stale[f"{axis} {name}"] += known != current[axis, name]
-    return [
-        f"the source of {name} changed since {count} cached stages were made, and its VERSION did"
-        " not; raise VERSION if results change"
-        for name, count in stale.items()
-        if count
-    ]
 
 
 def _records(stages: Sequence[Stage], store: Store) -> dict[str, Record]:
@@ -211,7 +189,13 @@ def stored(opened: Opened) -> dict[str, Record]:
                 f"{len(which)} stages {what}: {names}{' ...' if len(which) > 5 else ''}",
                 fix=_run_command(opened),
             )
+    _warn_of_changed_code(found)
     return found
+
+
+def _warn_of_changed_code(records: Mapping[str, Record]) -> None:
+    if warning := changed_since(records.values()):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def failures(opened: Opened, records: Mapping[str, Record]) -> list[Record]:
@@ -261,9 +245,12 @@ def report(
 
 
 def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) -> str:
-    """Digest of all that a report shows, its own code included."""
-    package = Path(__file__).parent
-    code = sorted([*package.glob("compare/*"), *package.glob("report/**/*"), package / "plan.py"])
+    """Digest of all that a report shows, with all code that may have a part in its figures."""
+    plugins = {
+        f"{axis} {name}": digest_of(module)
+        for axis in component.AXES
+        for name, module in component.from_elsewhere(axis).items()
+    }
     return digest_json(
         {
             "suite": opened.loaded.suite.model_dump(mode="json"),
@@ -272,7 +259,7 @@ def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) ->
             "command": opened.command,
             "examples": examples,
             "records": {k: [r.status, r.provenance.get("finished")] for k, r in records.items()},
-            "code": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in code if p.is_file()],
+            "code": {**plugins, "harness": package_digest(), **versions(_FIGURES)},
         }
     )
 

@@ -24,6 +24,7 @@ from harness import __version__
 from harness.determinism import set_deterministic
 from harness.errors import HarnessError, boundary
 from harness.job import WORK, Job
+from harness.made_by import CODE, code_behind
 from harness.measure import free_leftovers, machine, peak_memory, reset_peak
 from harness.stage import RECORD, SPEC, Output, Record, digest_file, read_record, write_record
 from harness.stage_lock import HOLDER, LOCK, locked
@@ -96,6 +97,7 @@ def _run(folder: Path, emit: Any) -> Record:
         provenance={
             **job.provenance,
             **machine(),
+            CODE: code_behind(job.spec["kind"], job.config),
             "harness": __version__,
             "started": started,
             "finished": time.time(),

@@ -171,18 +171,6 @@ def test_transfer_matrix_trains_on_one_family_and_tests_on_all(workspace: Worksp
     assert (row.n, row.evaluation) == (6, "letters")
 
 
-def test_changed_source_without_a_new_version_is_warned_of(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from harness.component import Component
-
-    outcome = workspace.run()
-    assert session.changed_sources(outcome.records.values()) == []
-    monkeypatch.setattr(Component, "source_digest", lambda self: "another")
-    (warning, *_) = session.changed_sources(outcome.records.values())
-    assert "VERSION" in warning
-
-
 @pytest.mark.parametrize("wanted", [True, False])
 def test_deterministic_is_what_the_suite_asks_for(workspace: Workspace, wanted: bool) -> None:
     workspace.write(resources={"deterministic": wanted})

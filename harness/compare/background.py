@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.compare import tuning
 from harness.compare.result import VariantResult
+from harness.made_by import mixed
 from harness.plan import Plan
 from harness.stage import Record
 
@@ -193,6 +194,8 @@ def notes(
     torches = {r.provenance.get("versions", {}).get("torch") for r in records.values()} - {None}
     if len(torches) > 1:
         yield f"Stages ran under different torch versions: {', '.join(sorted(torches))}."
+    if several := mixed(records.values()):
+        yield several
     yield from dict.fromkeys(_of_scorers(planned, records))
     yield from planned.warnings
     for variant in variants:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from harness.fields import Steps
 from harness.objectives.base import Objective
-
-_PACKAGE = "harness.objectives._ppo"
 
 
 class Ppo(Objective):
@@ -28,7 +23,7 @@ class Ppo(Objective):
     """
 
     VERSION = 2
-    impl = f"{_PACKAGE}.trainer:train"
+    impl = "harness.objectives._ppo.trainer:train"
     batches = "harness.objectives._shown:prompts"
     marked = ""
     paper = "arXiv:2203.02155"
@@ -130,11 +125,3 @@ class Ppo(Objective):
         if self.value == "reward_copy":
             return {"merge": "value: reward_copy trains a plain copy of the reward model"}
         return {}
-
-    def source_digest(self) -> str:
-        """Of every file of the trainer, as it has several."""
-        spec = importlib.util.find_spec(_PACKAGE)
-        digest = hashlib.sha256()
-        for path in sorted(Path(spec.origin if spec and spec.origin else "").parent.glob("*.py")):
-            digest.update(path.read_bytes())
-        return digest.hexdigest()[:16]

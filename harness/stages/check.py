@@ -26,7 +26,6 @@ def run(job: Job) -> dict[str, Any]:
     outcomes = [outcome_of(verdict, job.config["tie"]) for verdict in verdicts]
     found = agreement((outcome, 1) for outcome in outcomes)
     job.cost.update(work.cost)
-    job.provenance["sources"] = {labeller.name: labeller.source_digest()}
     return {
         "pairs": sum(outcome is not None for outcome in outcomes),
         "unlabelled": dict(Counter(v for v in verdicts if isinstance(v, str))),

@@ -56,7 +56,6 @@ def _audited(job: Job, checkpoint: Path) -> dict[str, Any]:
                 for n, (good, told) in method.proofs(model).items()
             ),
         ]
-    job.provenance["sources"] = {method.name: method.source_digest()}
     own = files.keys() - set(method.brought(model, checkpoint))
     job.cost.update(
         {

@@ -60,7 +60,6 @@ def run(job: Job) -> dict[str, Any]:
             raise DataError(_nothing_left(answers=dropped, prompts=prompts, pairs=unlabelled))
         digest = _write_rows(job.folder / ROWS, rows)
     job.cost.update(work.cost)
-    job.provenance["sources"] = {labeller.name: labeller.source_digest()}
     sizes = [content_bytes(row) for row in rows]
     return {
         "rows": len(rows),

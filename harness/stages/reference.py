@@ -84,5 +84,4 @@ def run(job: Job) -> dict[str, Any]:
         parameters=number_count(model.parameters()),
         state_bytes=tensor_bytes(model.parameters()),
     )
-    job.provenance["sources"] = {c.name: c.source_digest() for c in (method, objective)}
     return {**found, "audit": audit, "rows": lengths, "chat_template": template_digest(tokenizer)}

@@ -46,7 +46,6 @@ def run(job: Job) -> dict[str, Any]:
 
         _require_finite(rows, scorer)
         write_scores(job.folder, pa.Table.from_pylist(rows))
-    job.provenance["sources"] = {scorer.name: scorer.source_digest()}
     made = scorer.provenance()
     if made:
         job.provenance["scorer"] = made

@@ -94,7 +94,6 @@ def run(job: Job) -> dict[str, Any]:
         audit += audit_loss(tokenizer, index, result.evidence, claim)
         audit.append(audit_prompts(tokenizer, rows))
     job.cost.update(_cost(job, model, result, rate))
-    job.provenance["sources"] = {c.name: c.source_digest() for c in (method, objective)}
     job.provenance["attn_implementation"] = model.config._attn_implementation
     require(audit)
     return {
