@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 from harness.compare.intervals import CONFIDENCE, POWER, Inference, student
 from harness.compare.result import Estimate
@@ -21,11 +21,10 @@ def share(correct: float, rows: float) -> Estimate:
     Args:
         rows: their number, or an effective one, which need not be whole.
     """
-    ends = (0.0, 1.0)
-    low = 0.0 if correct <= 0 else optimize.brentq(_above, *ends, (correct, rows, _ALPHA / 2))
-    high = 1.0 if correct >= rows else optimize.brentq(
-        _above, *ends, (correct, rows, 1 - _ALPHA / 2)
-    )  # fmt: skip
+    from scipy.optimize import brentq
+
+    low = brentq(_above, 0, 1, (correct, rows, _ALPHA / 2)) if correct > 0 else 0.0
+    high = brentq(_above, 0, 1, (correct, rows, 1 - _ALPHA / 2)) if correct < rows else 1.0
     return Estimate(correct / rows, float(low), float(high))
 
 
@@ -75,7 +74,7 @@ def paired(up: int, down: int, rows: int) -> Inference:
     least, most = (2 * end - 1 for end in _exact(up, changed, special.ndtr(-z * np.sin(_ANGLES))))
     low = float(np.minimum(few * least, many * least).min())
     high = float(np.maximum(few * most, many * most).max())
-    p = float(stats.binomtest(up, changed, 0.5).pvalue) if changed else 1.0
+    p = min(1.0, 2 * float(special.bdtr(min(up, down), changed, 0.5)))
     error = math.sqrt((changed + 1) / (rows + 2) / rows)
     return Inference((up - down) / rows, low, high, p, _seen(error))
 

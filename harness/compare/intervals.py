@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from harness.compare.statistics import Array
 
@@ -163,6 +163,8 @@ class _Spread:
 
     def p(self, value: float) -> float:
         """The level at which the interval just reaches zero."""
+        from scipy.optimize import brentq
+
         side = -1 if value > 0 else 1
 
         def beyond(log_alpha: float) -> float:
@@ -173,7 +175,7 @@ class _Spread:
             return 1.0
         if beyond(least) <= 0:
             return _LEAST_P
-        return math.exp(float(optimize.brentq(beyond, least, 0.0, xtol=1e-12)))
+        return math.exp(float(brentq(beyond, least, 0.0, xtol=1e-12)))
 
 
 def student(tail: float, freedom: float) -> float:

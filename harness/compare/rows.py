@@ -187,7 +187,7 @@ def _told(row: Row, found: Inference) -> Row:
 
 
 def _incomparable(row: Row, note: str) -> Row:
-    return replace(row, verdict="incomparable").noted(note)
+    return replace(row, verdict="incomparable", note=note)
 
 
 def _unlike(first: Scores, other: Scores) -> str:
