@@ -34,6 +34,13 @@ class Ledger:
     def __init__(self) -> None:
         self.phases: dict[str, float] = {}
         self.joules: dict[str, float] = {}
+        self._began = _scheduled()
+
+    def waited(self) -> float | None:
+        """Share of the time this process wanted a processor that it waited for one, as others had
+        them; None where the system does not tell."""
+        ran, waited = (max(0, b - a) for a, b in zip(self._began, _scheduled(), strict=True))
+        return round(waited / (ran + waited), 3) if ran + waited else None
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -46,6 +53,24 @@ class Ledger:
             after = device.energy()
             if before is not None and after is not None:
                 self.joules[name] = self.joules.get(name, 0.0) + after - before
+
+
+def _scheduled() -> tuple[int, int]:
+    """Nanoseconds that this process's threads ran, and that they waited to run (Linux)."""
+    ran = waited = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # a thread may just have ended
+            own = path.read_text().split()
+            ran, waited = ran + int(own[0]), waited + int(own[1])
+    return ran, waited
+
+
+def _processor() -> str:
+    """The processor's name; nothing where the system does not tell."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line for line in lines if line.startswith("model name")).partition(": ")[2]
+    return platform.processor()
 
 
 def reset_peak() -> None:
@@ -92,6 +117,7 @@ def machine() -> dict[str, Any]:
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "versions": versions(),
     }

@@ -98,6 +98,7 @@ def _run(folder: Path, emit: Any) -> Record:
             **job.provenance,
             **machine(),
             CODE: code_behind(job.spec["kind"], job.config),
+            "waited": job.ledger.waited(),
             "harness": __version__,
             "started": started,
             "finished": time.time(),

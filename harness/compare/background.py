@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -53,18 +53,11 @@ def data(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, Any
 
 def provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
     """Machine, versions and stage keys behind the report."""
-    machines: dict[str, Any] = {}
     versions: dict[str, str] = {}
     for record in records.values():
         versions |= record.provenance.get("versions", {})
-        known: dict[str, Any] = {
-            k: record.provenance[k]
-            for k in ("platform", "python", "cores", "threads", "device_name", "harness")
-            if k in record.provenance
-        }
-        machines |= known
     return {
-        "machine": machines,
+        "machine": _machines(records.values()),
         "versions": versions,
         "models": {
             name: {**info.identity, "parameters": info.parameters}
@@ -79,6 +72,35 @@ def provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
             for path in planned.paths
         },
     }
+
+
+_MACHINE = ("platform", "processor", "python", "cores", "threads", "device_name", "harness")
+
+
+def _machines(records: Iterable[Record]) -> dict[str, str]:
+    """On what the stages ran: every value that occurs, with how many stages have each where there
+    are several."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        for name in _MACHINE:
+            if (value := record.provenance.get(name)) is not None:
+                counts[name][str(value)] += 1
+    return {
+        name: next(iter(found)) if len(found) == 1 else
+        "; ".join(f"{value} ({count} stages)" for value, count in found.most_common())
+        for name in _MACHINE if (found := counts[name])
+    }  # fmt: skip
+
+
+def _timings(variants: tuple[VariantResult, ...]) -> Iterable[str]:
+    """That times are not alike, where trainings ran under different conditions."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for variant in variants:
+        if variant.trained and variant.timed:
+            found[" and ".join(map(str, variant.timed))].append(variant.group)
+    if len(found) > 1:
+        told = "; ".join(f"{', '.join(groups)} on {what}" for what, groups in found.items())
+        yield f"Training times are compared only among variants trained alike: {told}."
 
 
 def _labelled(label: str, metrics: Mapping[str, Any], checks: Iterable[Record]) -> str:
@@ -176,6 +198,12 @@ def notes(
 ) -> Iterable[str]:
     """What a reader must know of how these figures came about."""
     yield from tuning.notes(planned, records)
+    if len(planned.suite.seeds) == 2:
+        yield (
+            "Two training seeds: what is shown holds at the 5% level, but how seeds differ is told"
+            " by one difference, so that intervals are two to five times as wide as they would be"
+            " if it were known. A third seed halves them."
+        )
     if len(planned.suite.seeds) == 1:
         yield (
             "One training seed: each difference is about these checkpoints, not about the methods;"
@@ -191,6 +219,7 @@ def notes(
             checks = [records[check.key] for check in made if check.key in records]
             yield _labelled(stage.label, record.metrics, checks)
     yield from _of_trainings(planned, records)
+    yield from _timings(variants)
     torches = {r.provenance.get("versions", {}).get("torch") for r in records.values()} - {None}
     if len(torches) > 1:
         yield f"Stages ran under different torch versions: {', '.join(sorted(torches))}."

@@ -107,6 +107,27 @@ class Tax:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """What a time depends on besides the work.
+
+    Attributes:
+        device: name of the GPU, else of the processor, else the platform.
+        threads: of torch; None where not known, or on a GPU.
+        busy: it waited for a processor, which others had, for more than a tenth of the time that it
+            wanted one.
+    """
+
+    device: str
+    threads: int | None = None
+    busy: bool = False
+
+    def __str__(self) -> str:
+        count = "" if self.threads is None else f", {self.threads} thread"
+        count += "s" if self.threads not in (None, 1) else ""
+        return f"{self.device}{count}{', beside other work' if self.busy else ''}"
+
+
+@dataclass(frozen=True)
 class VariantResult:
     """A variant over its seeds: what it is, what it cost, how its answers ended.
 
@@ -133,6 +154,10 @@ class VariantResult:
     losses: tuple[tuple[tuple[int, float], ...], ...] = ()
     """(step, loss) of each training run."""
     elsewhere: bool = False
+    spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Least and most of each cost over the seeds."""
+    timed: tuple[Conditions, ...] = ()
+    """Under what its trainings ran, each once."""
 
     @property
     def has_result(self) -> bool:

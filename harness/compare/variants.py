@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.compare.read import losses
-from harness.compare.result import VariantResult
+from harness.compare.result import Conditions, VariantResult
 from harness.plan import VariantPath
 from harness.plan_graph import behind, trained_by
 from harness.scorers.base import REWARD
@@ -46,6 +46,8 @@ def result_of(
         ),
         generation=_generation(paths, records),
         audit=tuple(check for r in trained for check in r.metrics.get("audit", [])),
+        spread={} if first.checkpoint else _spread(paths, records),
+        timed=tuple(dict.fromkeys(conditions(records[s.key]) for s in _timed(paths, records))),
         losses=tuple(losses(p.train, store) for p in paths if p.train and records[p.train.key].ok),
     )
 
@@ -118,6 +120,38 @@ def _cost(
     peaks = [r.cost.get("peak_memory", {}) for r in trained]
     found["peak_host_bytes"] = _mean([peak.get("host_bytes") for peak in peaks])
     found["peak_device_bytes"] = _mean([peak.get("device_bytes") for peak in peaks])
+    return found
+
+
+def _timed(paths: list[VariantPath], records: Mapping[str, Record]) -> list[Stage]:
+    """The stages whose time counts as training, those before it included."""
+    own = [stage for path in paths for stage in (*_before(path, records), path.train) if stage]
+    return [stage for stage in own if records[stage.key].ok and stage.kind != "checkpoint"]
+
+
+_BUSY = 0.1
+"""Who waited for a processor more of the time than this has no time to be compared."""
+
+
+def conditions(record: Record) -> Conditions:
+    """What a stage's time depends on besides its work."""
+    told = record.provenance
+    device = told.get("device_name") or told.get("processor") or told.get("platform", "")
+    threads = None if told.get("device_name") else told.get("threads")
+    return Conditions(device, threads, (told.get("waited") or 0.0) > _BUSY)
+
+
+def _spread(
+    paths: list[VariantPath], records: Mapping[str, Record]
+) -> dict[str, tuple[float, float]]:
+    """Least and most of each cost over the seeds."""
+    trained = [(p, records[p.train.key]) for p in paths if p.train is not None]
+    each = [_cost([path], [record], records) for path, record in trained if record.ok]
+    found = {}
+    for name in each[0] if each else ():
+        amounts = [amount for cost in each if (amount := cost[name]) is not None]
+        if amounts:
+            found[name] = (min(amounts), max(amounts))
     return found
 
 
