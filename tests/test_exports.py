@@ -138,8 +138,8 @@ def test_figures_stand_alone_with_names_and_are_well_formed() -> None:
 
 def test_short_markdown_is_the_answer_and_the_results() -> None:
     short = markdown.summary(comparison())
-    assert short.startswith("**pocket**: full-sft does best on rougeL")
-    assert "| 3 | lora-sft 3 seeds |" in short
+    assert short.startswith("**pocket**: full-sft has the best estimate on rougeL")
+    assert "| lora-sft | ▲ better | 0.401 [0.383, 0.419] | +0.301 [+0.281, +0.321] |" in short
     assert "out of memory" in short
     assert short.rstrip().endswith("harness run suites/pocket.yaml\n```")
     assert len(short) < len(markdown.report(comparison())) / 2

@@ -64,17 +64,19 @@ def page(folder: Path) -> str:
 
 def test_answer_names_the_best_variant_its_margin_and_its_doubt() -> None:
     told = answer(comparison())
-    assert told.startswith("full-sft does best on rougeL (higher is better): 0.412 [0.394, 0.430]")
+    head = "full-sft has the best estimate on rougeL (higher is better): 0.412 [0.394, 0.430]"
+    assert told.startswith(head)
     assert "better than the baseline zero-shot by +0.312 [+0.292, +0.332]" in told
     assert "n\u00a0=\u00a0300, 3 seeds" in told
 
 
 def test_answer_names_the_cheapest_as_good_and_what_it_forgets() -> None:
     told = answer(comparison())
-    assert "The cheapest whose interval overlaps with it is lora-sft" in told
-    assert "trained 65,536 parameters in 12.0 s" in told
-    assert "forgetting ↓ moves by" in told
-    assert told.endswith("no change is shown.")
+    assert "As good by its interval, and cheaper, is lora-sft" in told
+    assert "it takes less (12.0 s against 40.0 s of training time)" in told
+    assert "its forgetting ↓ moves by" in told
+    assert "(no change is shown), that of the best by" in told
+    assert told.endswith("(worse).")
 
 
 def test_answer_does_not_call_an_unproven_lead_a_win() -> None:
@@ -85,7 +87,8 @@ def test_answer_does_not_call_an_unproven_lead_a_win() -> None:
     told = answer(comparison(rows=rows))
     assert "no difference from the baseline zero-shot is shown" in told
     assert "about this checkpoint, not the method" in told
-    assert "cheapest whose interval overlaps with it is zero-shot" in told
+    assert "As good by its interval, and cheaper, is zero-shot" in told
+    assert "it needs no training" in told
 
 
 def test_answer_says_when_nothing_has_a_result(tmp_path: Path) -> None:

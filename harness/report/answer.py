@@ -1,11 +1,12 @@
-"""The answer in two sentences: which variant is best, and which cheap one is as good."""
+"""The answer in two sentences: which variant is best, and which as good a one costs less."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from harness.compare.result import Comparison, Row, VariantResult
-from harness.report import numbers, tax
+from harness.report import cheaper, numbers, tax
 from harness.report.columns import Column, columns, forgetting, table
 from harness.report.safe import label, line
 
@@ -16,7 +17,7 @@ def answer(comparison: Comparison) -> str:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Best quality against the baseline, then the cheapest variant not shown worse, and forgetting.
+    """Best quality against the baseline, then who is as good for less, and forgetting.
 
     It reads estimates and verdicts; it computes none.
     """
@@ -27,13 +28,12 @@ def sentences(comparison: Comparison) -> list[str]:
     headline, rows = found[0], table(comparison)
     scored = [row for row in rows.values() if (row.metric, row.evaluation) == headline.key]
     best = _best(scored, headline)
-    variants = {variant.group: variant for variant in comparison.variants}
-    first = _quality(comparison, headline, best)
-    cheapest = _cheapest(scored, best, variants)
-    second = _cost(cheapest, best, variants, headline)
-    kept = _kept(comparison, cheapest)
+    near = _near(scored, best)
+    first = _quality(comparison, headline, best, len(near))
+    chosen, second = _cost(near, best, comparison, headline)
+    kept = _kept(comparison, chosen, best)
     aligned = tax.kept(comparison)
-    elsewhere = _elsewhere(comparison, headline, cheapest)
+    elsewhere = _elsewhere(comparison, headline, chosen)
     return [first, f"{second}{kept}.", *elsewhere, *([aligned] if aligned else [])]
 
 
@@ -44,14 +44,16 @@ def _best(scored: list[Row], headline: Column) -> Row:
     return pick(numbered, key=lambda row: row.estimate.value)
 
 
-def _quality(comparison: Comparison, headline: Column, best: Row) -> str:
+def _quality(comparison: Comparison, headline: Column, best: Row, near: int) -> str:
     base, unit = label(comparison.baseline), f" {headline.unit}" if headline.unit else ""
     where = f"{headline.name} ({'higher' if headline.up else 'lower'} is better)"
     sure = f"95% intervals, {_sure(best)}"
     name, estimate = label(best.group), f"{numbers.both(best.estimate)}{unit}"
     if best.group == comparison.baseline:
         return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
-    head = f"{name} does best on {where}: {estimate}"
+    # Whose interval others reach is not known to be the best.
+    does = "does best" if near == 0 else "has the best estimate"
+    head = f"{name} {does} on {where}: {estimate}"
     if best.difference is None:
         return f"{head}, not comparable with {base}: {line(best.note)} ({sure})."
     change = numbers.both(best.difference, signed=True)
@@ -72,27 +74,19 @@ def _sure(row: Row) -> str:
     return f"{examples}, {row.seeds} seeds"
 
 
-def _cheapest(scored: list[Row], best: Row, variants: dict[str, VariantResult]) -> Row:
-    """The least training among those whose interval overlaps with the best one's.
+def _near(scored: list[Row], best: Row) -> list[Row]:
+    """The others whose interval overlaps with the best one's.
 
-    Where the best is shown better than the baseline, so must the cheapest be: the paired difference
-    tells more than two intervals side by side.
+    Where the best is shown better than the baseline, so must they be: the paired difference tells
+    more than two intervals side by side.
     """
-    near = [
+    return [
         row
         for row in scored
-        if row is best
-        or (_overlap(row, best) and (best.verdict != "better" or row.verdict == "better"))
+        if row is not best
+        and _overlap(row, best)
+        and (best.verdict != "better" or row.verdict == "better")
     ]
-    return min(near, key=lambda row: _price(variants[row.group]))
-
-
-def _price(variant: VariantResult) -> tuple[float, float]:
-    if not variant.trained:
-        return 0.0, 0.0
-    known = (variant.cost.get(key) for key in ("train_seconds", "trainable_parameters"))
-    time, parameters = (float("inf") if amount is None else amount for amount in known)
-    return time, parameters
 
 
 def _overlap(row: Row, best: Row) -> bool:
@@ -102,14 +96,56 @@ def _overlap(row: Row, best: Row) -> bool:
     return one.low <= other.high and other.low <= one.high
 
 
-def _cost(cheapest: Row, best: Row, variants: dict[str, VariantResult], headline: Column) -> str:
-    if cheapest is best:
-        return f"No cheaper interval overlaps with it; it {_spent(variants[best.group])}"
-    return (
-        f"The cheapest whose interval overlaps with it is {label(cheapest.group)}"
-        f" ({headline.name} {numbers.both(cheapest.estimate)}); it"
-        f" {_spent(variants[cheapest.group])}, while the best {_spent(variants[best.group])}"
-    )
+def _cost(near: list[Row], best: Row, comparison: Comparison, headline: Column) -> tuple[Row, str]:
+    """Who is as good for less, by the front of parameters, memory, tokens and time, and the words
+    for it; the best itself where nobody is."""
+    variants = {variant.group: variant for variant in comparison.variants}
+    top = variants[best.group]
+    found = {row.group: cheaper.against(variants[row.group], top) for row in near}
+    below = [row for row in near if cheaper.less(found[row.group])]
+    front = [
+        row
+        for row in below
+        if not any(cheaper.less(cheaper.against(variants[o.group], variants[row.group]))
+                   for o in below)
+    ]  # fmt: skip
+    mixed = [row for row in near if -1 in found[row.group].values() and row not in below]
+    if not front and not mixed:
+        rivals = " as good by its interval" if near else " whose interval reaches it"
+        return best, f"Nothing{rivals} is shown to cost less; it {_spent(top)}"
+    row = min(front or mixed, key=lambda row: _weight(variants[row.group]))
+    estimate = f"{label(row.group)} ({headline.name} {numbers.both(row.estimate)})"
+    told = _differences(variants[row.group], top, found[row.group])
+    if front:
+        rest = f"; {len(front) - 1} more cost less too" if front[1:] else ""
+        return row, f"As good by its interval, and cheaper, is {estimate}: it {told}{rest}"
+    return row, f"As good by its interval, for other costs, is {estimate}: it {told}"
+
+
+def _weight(variant: VariantResult) -> tuple[bool, float]:
+    amount = cheaper.of("trainable_parameters").amount(variant)
+    return variant.trained, math.inf if amount is None else amount
+
+
+def _differences(one: VariantResult, best: VariantResult, found: Mapping[str, int]) -> str:
+    """In what the one costs less and more than the best, each with both figures."""
+    if not one.trained:
+        return f"needs no training, while the best {_spent(best)}"
+    parts = []
+    for sign, word in ((-1, "less"), (1, "more")):
+        own = [
+            f"{cost.text(one)} against {cost.text(best)} of {cost.name}"
+            for key, way in found.items()
+            if way == sign and (cost := cheaper.of(key))
+        ]
+        parts += [f"takes {word} ({', '.join(own)})"] if own else []
+    if found.get("train_seconds") == 0:
+        same = cheaper.alike(one.timed, best.timed)
+        parts.append(
+            "in training time no difference beyond its noise is shown" if same else
+            "training times are not compared, as machine, threads or load differ"
+        )  # fmt: skip
+    return "; ".join(parts)
 
 
 def _spent(variant: VariantResult) -> str:
@@ -122,17 +158,25 @@ def _spent(variant: VariantResult) -> str:
     return f"trained{what} in {'a time not measured' if time is None else numbers.seconds(time)}"
 
 
-def _kept(comparison: Comparison, chosen: Row) -> str:
-    """What the chosen variant forgets, where a metric asks for it."""
+def _kept(comparison: Comparison, chosen: Row, best: Row) -> str:
+    """What the chosen variant forgets, where a metric asks for it, and the best one beside."""
     rows, parts = table(comparison), []
     for column in forgetting(comparison):
-        row = rows.get((chosen.group, *column.key))
+        row, other = (rows.get((r.group, *column.key)) for r in (chosen, best))
         if row is None or row.difference is None:
             continue
-        words = "no change is shown" if row.verdict == "no difference shown" else row.verdict
-        change = numbers.both(row.difference, signed=True)
-        parts.append(f"its {column.name} {column.arrow} moves by {change}: {words}")
+        told = f"its {column.name} {column.arrow} moves by {_moved(row)}"
+        if chosen is not best and other is not None and other.difference is not None:
+            told += f", that of the best by {_moved(other)}"
+        parts.append(told)
     return "; " + "; ".join(parts) if parts else ""
+
+
+def _moved(row: Row) -> str:
+    """A difference and its verdict."""
+    words = "no change is shown" if row.verdict == "no difference shown" else row.verdict
+    change = numbers.both(row.difference, signed=True) if row.difference else numbers.MISSING
+    return f"{change} ({words})"
 
 
 def _elsewhere(comparison: Comparison, headline: Column, chosen: Row) -> list[str]:
@@ -145,9 +189,7 @@ def _elsewhere(comparison: Comparison, headline: Column, chosen: Row) -> list[st
         row = rows.get((chosen.group, *column.key))
         if not variant.trained or column.evaluation == data or row is None or not row.difference:
             continue
-        words = "no change is shown" if row.verdict == "no difference shown" else row.verdict
-        change = numbers.both(row.difference, signed=True)
-        parts.append(f"on {label(column.evaluation)} by {change} ({words})")
+        parts.append(f"on {label(column.evaluation)} by {_moved(row)}")
     if not parts or len(others) < 2:
         return []
     listed = ", ".join(parts)

@@ -20,6 +20,13 @@ MARKS = {
 }
 
 
+STAR = "*"
+STAR_NOTE = (
+    f"{STAR} By itself the interval excludes 0, but not after Holm's adjustment for all that is"
+    " compared here: so many comparisons show one by chance."
+)
+
+
 @dataclass(frozen=True)
 class Column:
     """A metric on an evaluation.
@@ -78,6 +85,10 @@ class Cost:
         amount = variant.cost.get(self.key)
         if amount is None and variant.elsewhere and self.key == "train_seconds":
             return "trained elsewhere"
+        return self.written(amount)
+
+    def written(self, amount: float | None) -> str:
+        """An amount with its unit."""
         if self.kind == "seconds":
             return numbers.seconds(amount)
         if self.kind == "rate":
@@ -152,6 +163,11 @@ def table(comparison: Comparison, part: str = ALL) -> dict[tuple[str, str, str],
     return {
         (row.group, row.metric, row.evaluation): row for row in comparison.rows if row.slice == part
     }
+
+
+def words(row: Row) -> str:
+    """The verdict; a star where the difference is clear by itself and the adjustment undid it."""
+    return f"{row.verdict}{STAR if row.shown_alone else ''}"
 
 
 def slices(comparison: Comparison) -> list[str]:

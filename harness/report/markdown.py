@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from harness.compare.result import Comparison
 from harness.report import tax
 from harness.report.answer import answer
 from harness.report.background import evidence, provenance
-from harness.report.columns import MARKS
+from harness.report.brief import METRICS, brief
+from harness.report.columns import MARKS, columns
 from harness.report.families import seeds, sliced, transfer
 from harness.report.safe import Markdown, fenced, line, markdown
 from harness.report.sheets import Cell, Line, Sheet, against, results
 
+_LINES = 20
+"""Variants that the short form shows unfolded."""
+
 
 def summary(comparison: Comparison) -> str:
     """The short form, for a pull request or a chat: the answer, the results, why cells failed."""
+    sheet = brief(comparison)
+    shown = replace(sheet, lines=sheet.lines[:_LINES])
+    rest = replace(sheet, lines=sheet.lines[_LINES:])
+    more = f"<details><summary>{len(rest.lines)} more</summary>\n\n{_table(rest)}\n\n</details>"
+    left = len(columns(comparison)) - METRICS
     parts = (
         f"**{markdown(comparison.suite)}**: {markdown(answer(comparison))}",
-        _table(results(comparison)) if results(comparison).lines else "",
+        _table(shown) if shown.lines else "",
+        more if rest.lines else "",
+        markdown(sheet.note),
+        f"{left} more {'metrics stand' if left > 1 else 'metric stands'} in report.md."
+        if left > 0
+        else "",
         "\n".join(f"- {markdown(note)}" for note in comparison.notes),
         fenced(line(comparison.command), "sh"),
     )

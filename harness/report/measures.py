@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.compare.pareto import front
 from harness.compare.result import Comparison, VariantResult
-from harness.report import numbers
+from harness.report import cheaper, numbers
 from harness.report.columns import COSTS, Cost, columns, table
 from harness.report.safe import label
 
@@ -56,19 +56,28 @@ def measures(comparison: Comparison, variants: list[VariantResult]) -> list[Meas
                 tuple(numbers.both(row.estimate) if row else numbers.MISSING for row in own),
             )
         )
-    made += [_cost(cost, variants) for cost in COSTS]
+    marked = cheaper.unlike(comparison)
+    made += [_cost(cost, variants, marked) for cost in COSTS]
     return [m for m in made if sum(value is not None for value in m.values) > 1]
 
 
-def _cost(cost: Cost, variants: list[VariantResult]) -> Measure:
+def _cost(cost: Cost, variants: list[VariantResult], marked: frozenset[str]) -> Measure:
+    """A time that cannot be compared with the others' has no place among them."""
     up = cost.kind == "rate"
-    amounts = tuple(cost.amount(variant) for variant in variants)
+    amounts = tuple(
+        None if cost.key in cheaper.TIMES and variant.group in marked else cost.amount(variant)
+        for variant in variants
+    )
     texts = tuple(
-        "none" if amount == 0 and not variant.trained else cost.text(variant)
+        "none" if amount == 0 and not variant.trained else cheaper.text(cost, variant, marked)
         for amount, variant in zip(amounts, variants, strict=True)
     )
     name = f"{cost.name} {'↑' if up else '↓'}"
-    return Measure(cost.key, name, cost.kind, up, amounts, (None,) * len(variants), texts)
+    ends = tuple(
+        variant.spread.get(cost.key) if amount is not None else None
+        for amount, variant in zip(amounts, variants, strict=True)
+    )
+    return Measure(cost.key, name, cost.kind, up, amounts, ends, texts)
 
 
 def _finite(value: float | None) -> float | None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.compare.result import Comparison, Row, VariantResult
-from harness.report import numbers
-from harness.report.columns import Column, columns, costs, difference, table
+from harness.report import cheaper, numbers
+from harness.report.columns import Column, Cost, columns, costs, difference, table
 from harness.report.safe import label, line
 
 
@@ -84,12 +84,12 @@ def results(comparison: Comparison) -> Sheet:
     """Variants by metrics and costs."""
     found, priced, rows = columns(comparison), costs(comparison), table(comparison)
     heads = [head(column) for column in found]
-    lines, axes = [], grouping(comparison)
+    lines, axes, marked = [], grouping(comparison), cheaper.unlike(comparison)
     for number, variant in enumerate(comparison.variants, 1):
         first = (figure(str(number), number), _named(variant))
         if variant.has_result:
             own = [metric_cell(rows.get((variant.group, *column.key))) for column in found]
-            paid = [figure(cost.text(variant), cost.amount(variant)) for cost in priced]
+            paid = [_paid(cost, variant, marked) for cost in priced]
             same = variant.group == comparison.baseline
             lines.append(Line((*first, *own, *paid), "", same, place(variant, axes)))
         if variant.status != "ok":
@@ -103,8 +103,18 @@ def results(comparison: Comparison) -> Sheet:
         tuple(lines),
         "Each figure with its 95% interval; verdicts and differences are against"
         f" {label(comparison.baseline)} on the same examples. ↑ higher is better, ↓ lower is"
-        " better. Costs are means over seeds.",
+        " better. Costs are means over seeds, with the least and the most of them."
+        + (f" {cheaper.UNLIKE_NOTE}" if marked else ""),
         axes,
+    )
+
+
+def _paid(cost: Cost, variant: VariantResult, marked: frozenset[str]) -> Cell:
+    """A cost with its spread over seeds."""
+    return Cell(
+        cheaper.text(cost, variant, marked),
+        below=cheaper.between(cost, variant),
+        sort=_finite(cost.amount(variant)),
     )
 
 
@@ -166,9 +176,9 @@ def against(comparison: Comparison) -> Sheet:
         ("metric", "variant", "difference", "verdict", "p (Holm)", "smallest detectable",
          "examples", "seeds", "about"),
         tuple(lines),
-        f"{line(comparison.tests)} A verdict needs the interval to exclude zero and the adjusted"
-        " p below 0.05. The smallest detectable difference is what 80% of such experiments would"
-        " have seen.",
+        f"{line(comparison.tests)} An interval excludes zero just where p by itself is below 0.05;"
+        " a verdict needs the adjusted one to be. The smallest detectable difference is what 80%"
+        " of such experiments would have seen.",
     )  # fmt: skip
 
 
@@ -196,7 +206,7 @@ def _test(column: Column, row: Row) -> Iterator[Cell]:
     yield name_cell(row.group)
     change = row.difference.value if row.difference else None
     yield figure(difference(row) or numbers.MISSING, change)
-    yield Cell("", verdict=row.verdict)
+    yield Cell("", verdict=row.verdict, change=line(row.note) if row.difference else "")
     yield figure(numbers.probability(row.p_holm), row.p_holm)
     places = numbers.decimals(row.difference) if row.difference else 3
     yield figure(numbers.number(row.detectable, places), row.detectable)

@@ -6,9 +6,19 @@ import textwrap
 from collections.abc import Sequence
 
 from harness.compare.result import Comparison, Row, VariantResult
-from harness.report import numbers
+from harness.report import cheaper, numbers
 from harness.report.answer import answer
-from harness.report.columns import MAIN_COSTS, Column, columns, difference, main, table
+from harness.report.columns import (
+    MAIN_COSTS,
+    STAR,
+    STAR_NOTE,
+    Column,
+    columns,
+    difference,
+    main,
+    table,
+    words,
+)  # fmt: skip
 from harness.report.safe import label, line
 
 WIDTH = 100
@@ -24,7 +34,13 @@ def terminal_table(comparison: Comparison) -> str:
     found = columns(comparison)
     good = [variant for variant in comparison.variants if variant.has_result]
     if found and good:
-        parts.append(_blocks(_columns(comparison, main(comparison, _METRICS), good)))
+        shown = _columns(comparison, main(comparison, _METRICS), good)
+        parts.append(_blocks(shown))
+        cells = [text for _, column in shown for text in column]
+        if any(text.endswith(STAR) for text in cells):
+            parts.append(_wrap(STAR_NOTE, "  "))
+        if any(text.endswith(cheaper.UNLIKE) for text in cells):
+            parts.append(_wrap(cheaper.UNLIKE_NOTE, "  "))
     if len(found) > _METRICS:
         rest = len(found) - _METRICS
         parts.append(f"{rest} more metric{'s stand' if rest > 1 else ' stands'} in the report.")
@@ -44,15 +60,16 @@ def _columns(
         ("variant", [_short(line(variant.group)) for variant in good]),
         (_title(headline), [_estimate(row) for row in first]),
         (f"against {_short(line(comparison.baseline), 14)}", [_change(row) for row in first]),
-        ("verdict", [row.verdict if row else numbers.MISSING for row in first]),
+        ("verdict", [words(row) if row else numbers.MISSING for row in first]),
     ]
+    marked = cheaper.unlike(comparison)
     for cost in MAIN_COSTS:
         name = {"trainable_parameters": "trainable"}.get(cost.key, cost.name)
-        shown.append((name, [cost.text(variant) for variant in good]))
+        shown.append((name, [cheaper.text(cost, variant, marked) for variant in good]))
     for column in found[1:]:
         own = [rows.get((variant.group, *column.key)) for variant in good]
-        words = [f"{_estimate(row)}  {row.verdict if row else ''}" for row in own]
-        shown.append((_title(column), words))
+        told = [f"{_estimate(row)}  {words(row) if row else ''}" for row in own]
+        shown.append((_title(column), told))
     return shown
 
 

@@ -1,0 +1,93 @@
+"""Which of two variants costs less, in which respects; a time only beyond its noise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from harness.compare.result import Comparison, Conditions, VariantResult
+from harness.report.columns import COSTS, Cost
+
+RESPECTS = (
+    "trainable_parameters", "state_bytes", "peak_device_bytes", "tokens", "train_seconds",
+)  # fmt: skip
+_SAME = 1.02
+"""Counts and bytes within two parts of a hundred are alike."""
+_SAME_TIME = 1.25
+"""So are times within a quarter: machines do not repeat them better."""
+_LONE_TIME = 2.0
+"""Of one run the noise is not known: only a time twice another one's is more."""
+TIMES = ("train_seconds", "seconds_before", "last_seconds")
+UNLIKE = "\u2020"
+UNLIKE_NOTE = (
+    f"{UNLIKE} Trained on another device, with other threads or beside other work than the rest:"
+    " its time is not compared."
+)
+
+
+def of(key: str) -> Cost:
+    """The cost column of a key."""
+    return next(cost for cost in COSTS if cost.key == key)
+
+
+def against(one: VariantResult, other: VariantResult) -> dict[str, int]:
+    """-1 where the first costs less, 1 where more, 0 where nothing is shown; without what is not
+    known of both."""
+    found = {}
+    for key in RESPECTS:
+        ours, theirs = of(key).amount(one), of(key).amount(other)
+        if ours is None or theirs is None or one.elsewhere or other.elsewhere:
+            continue
+        clear = _clear(key, one, other) if one.trained and other.trained else ours != theirs
+        found[key] = 0 if not clear else -1 if ours < theirs else 1
+    return found
+
+
+def _clear(key: str, one: VariantResult, other: VariantResult) -> bool:
+    """Whether the costs differ beyond what seeds and machines make of them."""
+    ours, theirs = (variant.cost.get(key) or 0.0 for variant in (one, other))
+    ranges = [variant.spread.get(key, (a, a)) for variant, a in ((one, ours), (other, theirs))]
+    if ranges[0][0] <= ranges[1][1] and ranges[1][0] <= ranges[0][1]:
+        return False
+    factor = _SAME
+    if key in TIMES:
+        if not alike(one.timed, other.timed):
+            return False
+        lone = min(len(one.seeds), len(other.seeds)) == 1
+        factor = _LONE_TIME if lone else _SAME_TIME
+    return max(ours, theirs) > factor * min(ours, theirs)
+
+
+def alike(one: Sequence[Conditions], other: Sequence[Conditions]) -> bool:
+    """Whether times that were taken under these conditions can be compared."""
+    both = {*one, *other}
+    return len(both) <= 1 and not any(condition.busy for condition in both)
+
+
+def less(found: Mapping[str, int]) -> bool:
+    """Cheaper in some respect and dearer in none."""
+    return -1 in found.values() and 1 not in found.values()
+
+
+def text(cost: Cost, variant: VariantResult, marked: frozenset[str]) -> str:
+    """A cost with its unit; a time that is not to be compared is marked."""
+    found = cost.text(variant)
+    known = cost.amount(variant) is not None and variant.group in marked
+    return f"{found} {UNLIKE}" if known and cost.key in TIMES else found
+
+
+def between(cost: Cost, variant: VariantResult) -> str:
+    """The least and the most over the seeds, where they are written differently."""
+    ends = variant.spread.get(cost.key)
+    if ends is None or cost.amount(variant) is None:
+        return ""
+    low, high = (cost.written(end) for end in ends)
+    return "" if low == high else f"{low} to {high}"
+
+
+def unlike(comparison: Comparison) -> frozenset[str]:
+    """Variants whose training times cannot be compared with those of most others."""
+    trained = [v for v in comparison.variants if v.trained and v.has_result and v.timed]
+    quiet = Counter(v.timed for v in trained if alike(v.timed, v.timed))
+    most = quiet.most_common(1)[0][0] if quiet else ()
+    return frozenset(v.group for v in trained if not alike(v.timed, most))
