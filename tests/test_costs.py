@@ -198,8 +198,8 @@ def test_one_measurement_of_one_model_is_told_as_that() -> None:
     rows = (
         row("zero-shot", "rougeL", 0.4, verdict="baseline"),
         row("full-sft", "rougeL", 0.4, verdict="same measurement", difference=None,
-            note="the same model on the same rows"),
+            note="same model, same rows"),
     )  # fmt: skip
     text = terminal_table(comparison(rows=rows))
-    assert re.search("the same model on the same rows +same measurement", text)
+    assert re.search("same model, same rows +same measurement", text)
     assert "no difference shown" not in text

@@ -180,7 +180,7 @@ def test_one_measurement_of_one_model_is_not_compared_with_itself() -> None:
     found = table(made)
     row = found["few-shot"]
     assert (row.verdict, row.difference, row.p) == ("same measurement", None, None)
-    assert row.note == "the same model on the same rows"
+    assert row.note == "same model, same rows"
     assert found["again"].verdict == "no difference shown"
 
 

@@ -125,7 +125,7 @@ def _against(row: Row, own: Group, base: Group) -> Row:
         return _incomparable(row, reason)
     measured = {s.measured for side in (own, base) for s in side.scores.values()}
     if len(measured) == 1 and "" not in measured:
-        return replace(row, verdict="same measurement", note="the same model on the same rows")
+        return replace(row, verdict="same measurement", note="same model, same rows")
     if own.plain and base.plain and (moved := _changes(own, base)) is not None:
         return _told(row, binomial.paired(*moved, own.first.sample.n))
     paired = own.runs.several and own.scores.keys() <= base.scores.keys()
