@@ -58,10 +58,11 @@ def _perplexity(sums: Sums) -> np.ndarray:
 
 
 def _bits_per_byte(sums: Sums) -> np.ndarray:
-    """Nats over ln 2, a byte of UTF-8."""
+    """Nats over ln 2, a byte of UTF-8; no number where there is no byte."""
     import numpy as np
 
-    return np.asarray(_over(sums["nll"], sums["bytes"]) / np.log(2))
+    sizes = np.asarray(sums["bytes"], float)
+    return np.asarray(sums["nll"] / np.log(2) / np.where(sizes > 0, sizes, np.nan))
 
 
 def _per_token(sums: Sums) -> np.ndarray:

@@ -77,8 +77,8 @@ def test_the_default_is_half_a_window_in_a_short_context_too(
 
 
 def by_hand(loaded: tuple[Any, Any], ids: list[int], length: int) -> float:
-    """Nats of all tokens but the first, as lm-eval's rolling windows have them: windows that do not
-    overlap, each after the one token before it."""
+    """Nats of all tokens but the first, in parts of so many, each after the one token before it;
+    lm-eval's rolling windows are these, up to the last."""
     import torch
 
     model, total = loaded[0], 0.0
@@ -111,8 +111,7 @@ def test_bits_per_byte_is_lm_evals(loaded: tuple[Any, Any]) -> None:
     assert bits(found) == pytest.approx(sum(nats) / math.log(2) / size, rel=1e-5)
 
 
-def test_windows_that_do_not_overlap_are_lm_evals(loaded: tuple[Any, Any]) -> None:
-    """lm-eval conditions each window on one token; a stride of all but that one does the same."""
+def test_windows_that_overlap_in_one_token_are_scored_after_it(loaded: tuple[Any, Any]) -> None:
     ids = [loaded[1].eos_token_id, *loaded[1](text=LONG)["input_ids"]]
     (row,) = score(BitsPerByte(max_length=65, stride=64), loaded, {"text": LONG})
     assert row["nll"] == pytest.approx(by_hand(loaded, ids, 64), rel=1e-5)
@@ -154,3 +153,13 @@ def test_real_text_needs_context_before_its_tokens(real_data: Path) -> None:
                        Perplexity(max_length=512, stride=512))
     )  # fmt: skip
     assert default == half < whole
+
+
+def test_short_and_empty_texts_have_no_likelihood_and_do_no_harm(loaded: tuple[Any, Any]) -> None:
+    for texts in (("",), ("a",), ("", "a", "abc")):
+        found = score(Perplexity(), loaded, *({"text": text} for text in texts))
+        assert [row["tokens"] for row in found] == [max(0, len(text) - 1) for text in texts]
+    whole = score(BitsPerByte(), loaded, {"text": ""}, {"text": "a"})
+    assert [row["bytes"] for row in whole] == [0.0, 1.0]
+    assert math.isnan(bits(whole[:1]))
+    assert bits(whole) == pytest.approx(whole[1]["nll"] / math.log(2))

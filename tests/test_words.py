@@ -205,7 +205,8 @@ def test_plan_and_report_tell_what_a_tokenizer_does_not_cut(
     write_jsonl(workspace.folder / "test.jsonl", rows)
     workspace.tree |= {
         "matrix": {}, "evaluate": ["letters"], "base": {"one": {"max_new_tokens": 2}},
-        "scorers": ["token_f1", {"rouge": {"tokenizer": "unicode"}}, "bleu", "exact_match"],
+        "scorers": ["token_f1", {"rouge": {"tokenizer": "unicode"}}, "bleu", "exact_match",
+                    "distinct"],
     }  # fmt: skip
     outcome = workspace.run()
     assert not outcome.failed
@@ -217,5 +218,8 @@ def test_plan_and_report_tell_what_a_tokenizer_does_not_cut(
         start = f"{scorer} on letters: 2 of 2 references are in Chinese letters"
         for told in (planned, printed, "\n".join(reported)):
             assert start in told
+    (told,) = [note for note in reported if "no answer has 2 words" in note]
+    assert told.startswith("distinct on letters: ")
+    assert told.endswith("(one).")
     assert "rouge on letters" not in planned
     assert not [note for note in reported if note.startswith("rouge on letters")]

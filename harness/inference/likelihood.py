@@ -152,6 +152,8 @@ def _after_prefix(tokenizer: Any, row: Mapping[str, Any]) -> tuple[list[int], in
 def _windows(row: int, ids: list[int], start: int, limit: int, stride: int) -> Iterator[Window]:
     """Cut one sequence into windows; every token from `start` on is scored exactly once."""
     start = max(start, 1)
+    if len(ids) <= start:
+        return  # nothing stands after the first token
     if len(ids) <= limit:
         yield Window(row, ids, start)
         return

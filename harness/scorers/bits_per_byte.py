@@ -17,9 +17,9 @@ class BitsPerByte(WindowScorer):
     tokenizer, so that models of several compare, as their perplexities do not.
 
     Rows of text are scored on every token, after the token that begins sequences (else the one that
-    ends them); long ones in windows, as in perplexity, where lm-eval's do not overlap
-    (`stride: max_length` is the same). Rows with an answer are scored on the answer given the
-    prompt: the end of the answer costs bits and has no bytes.
+    ends them); long ones in windows, as in perplexity, where lm-eval's overlap in one token, up to
+    the last. Rows with an answer are scored on the answer given the prompt: the end of the answer
+    costs bits and has no bytes.
     """
 
     VERSION = 1
