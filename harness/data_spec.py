@@ -65,6 +65,10 @@ class Split(BaseModel):
     """What happens to prompts that leave no room for an answer in the context of some variant's
     model: left out for all variants, cut (their oldest tokens go, alike for all variants of a
     model), or an error before anything is trained. What is trained on has the objective's own."""
+    max_tokens: int | None = Field(None, gt=0)
+    """Ask prompts of at most so many tokens, by the tokenizer and the template of every variant;
+    what happens to longer ones, `overlong` says. Of training rows the objective's `max_length` is
+    the limit, prompt and answer together."""
     turns: Literal["last", "each", "numbered"] = "last"
     """Of conversations (test rows alone): `last` asks for the last answer; `each` makes one example
     of every turn of the assistant, after the true turns before it, resampled conversation by
@@ -128,7 +132,9 @@ class Split(BaseModel):
         return self
 
 
-_OF_MIXTURES = frozenset({"mixture", "mixture_seed", "mixture_stop", "limit", "overlong"})
+_OF_MIXTURES = frozenset(
+    {"mixture", "mixture_seed", "mixture_stop", "limit", "overlong", "max_tokens"}
+)
 
 
 class DataSpec(BaseModel):
@@ -182,9 +188,11 @@ class DataSpec(BaseModel):
                     " trains on conversations reads them whole and learns every turn of the"
                     " assistant; put `turns` under `test:`"
                 )
-        if self.train is not None and "overlong" in self.train.model_fields_set:
-            raise ValueError(
-                "`overlong` is for rows that are answered; of training rows the objective says it"
-                " (`sft: {overlong: drop}`): put it under `test:`"
-            )
+        own = {"overlong": "overlong: drop", "max_tokens": "max_length: 512"}
+        for name, said in own.items():
+            if self.train is not None and name in self.train.model_fields_set:
+                raise ValueError(
+                    f"`{name}` is for rows that are answered; of training rows the objective says"
+                    f" it (`sft: {{{said}}}`): put it under `test:`"
+                )
         return self

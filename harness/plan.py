@@ -72,10 +72,13 @@ class _Planner:
         self.checkpoints = Checkpoints(self.sources)
         self.recipes = Recipes(self.suite, self.sources, self.executor)
         self.scoring = Scoring(
-            self.suite, self.sources, self.recipes, self.executor, self._generate, self._on_model
-        )
+            self.suite, self.sources, self.recipes, self.executor, self._generate, self._on_model,
+            self._unscored,
+        )  # fmt: skip
         self.fitting = Fitting(self.sources, self.checkpoints)
         self.variants: list[Variant] = []
+        """Those that decide which rows are asked: all of the suite."""
+        self.unheard: list[str] = []
         self.tunings: dict[str, Tuning] = {}
         self.scorers = [
             cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
@@ -84,7 +87,7 @@ class _Planner:
 
     def plan(self, only: str | None) -> Plan:
         variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
-        self.variants = variants
+        self.variants = variants if only is None else self._everyone(variants)
         for variant in variants:
             refuse_pairs(variant)
             refuse_merge(variant)
@@ -107,6 +110,7 @@ class _Planner:
             data=dict(self.sources.data),
             models=dict(self.sources.models),
             warnings=(
+                *self.unheard,
                 *self.checkpoints.warnings(),
                 *self.sources.warnings(),
                 *idle,
@@ -138,6 +142,29 @@ class _Planner:
             fix = "add a scorer of answers, or an objective that goes on from another"
             raise SuiteError(reason, where=min(idle, default="scorers"), fix=fix)
         return tuple(f"{place} {reason}" for place in idle)
+
+    def _everyone(self, kept: Sequence[Variant]) -> list[Variant]:
+        """All variants of the suite, `--only` or not: which rows are asked is decided over them, so
+        that a part of the suite is scored on the rows that the whole of it is.
+
+        Those whose model is not here have no say, and a warning tells it.
+        """
+        chosen, found = {variant.id: variant for variant in kept}, list[Variant]()
+        for variant in expand(self.suite):
+            try:
+                own = chosen.get(variant.id) or self.checkpoints.described(variant)
+                self.sources.model(own.model)
+                found.append(own)
+            except (SuiteError, ModelError) as error:
+                self.unheard.append(
+                    f"{variant.id}, which --only leaves out, has no say in which rows are asked:"
+                    f" {error}"
+                )
+        return found
+
+    def _unscored(self, entry: str, split: str) -> list[int]:
+        asked = [v for v in self.variants if split == "test" or v.trained]
+        return self.fitting.unwritten(asked, entry, split).left_out
 
     def _coarse(self, variants: Sequence[Variant]) -> tuple[str, ...]:
         return coarse_trainings(

@@ -62,7 +62,7 @@ def require_lengths(planned: Plan) -> None:
 def length_notes(planned: Plan) -> list[str]:
     """What is known of rows that do not fit, for whoever plans."""
     told = [note for unfit in planned.unfit.values() for note in unfit.notes(names=True)]
-    return [*told, *(untrained.note() for untrained in planned.untrained)]
+    return [*dict.fromkeys(told), *(untrained.note() for untrained in planned.untrained)]
 
 
 def script_notes(planned: Plan, store: Store) -> list[str]:

@@ -67,6 +67,28 @@ class Fitting:
             self.unfit[entry, split] = self._unfit(rooms, entry, split)
         return self.unfit[entry, split]
 
+    def unwritten(self, variants: Sequence[Variant], entry: str, split: str) -> Unfit:
+        """The rows that some variant's chat template does not write with their answers, which no
+        variant is then scored on; none while it is not known. Texts need no template."""
+        rows, key = self.sources.rows(entry, split), (entry, f"{split}, with answers")
+        if not self.sources.counts(rows).get("conversational"):
+            return Unfit("", 0)
+        if key not in self.unfit:
+            stages = {s.key: s for s in (self._stage(v, rows, {}) for v in variants)}
+            known = [found for s in stages.values() if (found := self._lengths(s))]
+            refused: dict[int, str] = {}
+            for number, row in ((n, r) for found in known for n, r in enumerate(found)):
+                if row.refused:
+                    refused.setdefault(number, row.refused)
+            refused = dict(sorted(refused.items()))
+            name = known[0][min(refused)].name if refused else ""
+            self.unfit[key] = Unfit(
+                f"{self.sources.file}: data.{entry}.{split}", len(known[0]) if known else 0,
+                refused=refused, first=("", name),
+                unusable=getattr(self.sources.suite.data[entry], split).unusable,
+            )  # fmt: skip
+        return self.unfit[key]
+
     def beyond(self) -> Iterator[Beyond]:
         """Rows with tokens that a model's embedding lacks, of each stage the first."""
         for stage in self.stages.values():
@@ -107,7 +129,11 @@ class Fitting:
         room = None if context is None else context - places - new
         why = f"{variant.id} has room for {room}: its context of {context}"
         why += f", less {places} of its learned prompt" if places else ""
-        return Room(variant.id, variant.model, stage, room, f"{why}, less max_new_tokens {new}")
+        why += f", less max_new_tokens {new}"
+        most = getattr(self.sources.suite.data[entry], split).max_tokens
+        if most is not None and (room is None or most < room):
+            room, why = most, f"max_tokens is {most}"
+        return Room(variant.id, variant.model, stage, room, why)
 
     def _unfit(self, rooms: Sequence[Room], entry: str, split: str) -> Unfit:
         spec = getattr(self.sources.suite.data[entry], split)

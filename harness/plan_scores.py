@@ -20,6 +20,8 @@ from harness.suite import Suite
 
 Generate = Callable[[Variant, str, Stage | None, str], Stage]
 """(variant, data entry, its checkpoint, split) -> the stage of its answers."""
+LeftOut = Callable[[str, str], list[int]]
+"""(data entry, split) -> numbers of the rows that no variant's model is scored on."""
 OnModel = Callable[[str, Variant, Stage | None, Mapping[str, Stage]], Stage]
 """(kind, variant, its checkpoint, other inputs) -> a stage that loads the model."""
 
@@ -38,6 +40,7 @@ class Scoring:
     executor: Executor
     generate: Generate
     on_model: OnModel
+    left_out: LeftOut
     judges: dict[str, Variant] = field(default_factory=dict)
 
     def require_rules(self, scorers: Sequence[Scorer]) -> None:
@@ -102,6 +105,8 @@ class Scoring:
         stage = self.on_model("score", path.variant, path.train, inputs)
         name = scorer.label or f"{scorer.name} {entry}"
         config = {**stage.config, "scorer": scorer.identity()}
+        if left_out := self.left_out(entry, split):
+            config["left_out"] = left_out
         return replace(stage, config=config, label=f"{stage.label} {name}")
 
     def _of_answers(

@@ -20,7 +20,7 @@ from harness.stage import Stage
 from harness.store import Store
 from harness.suite import Suite
 
-_NOT_HASHED = {"path", "mixture", "mixture_seed", "mixture_stop", "overlong"}
+_NOT_HASHED = {"path", "mixture", "mixture_seed", "mixture_stop", "overlong", "max_tokens"}
 _LATER = {"turns": "last", "roles": {}, "min_chars": {}, "max_chars": {}}
 """Options that came later, and what they are without being asked: rows read before are the same."""
 

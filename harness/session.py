@@ -132,15 +132,15 @@ def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) ->
     Raises:
         SuiteError: the data cannot be used as the suite wants; nothing was trained.
     """
-    store, rows = opened.store, list(opened.plan.data.values())
-    known = False
-    for stages in (rows, opened.plan.groundwork()):
+    store = opened.store
+    for measured in (False, True):
+        stages = opened.plan.groundwork() if measured else list(opened.plan.data.values())
         if pending(stages, stages, store):
             done = execute(stages, stages, executor, store, reporter, log, opened.first)
             _refuse_bad_data(done)
-            opened.first, known = done, True
-    if known:  # which rows there are and which of them fit, and with them the expected costs
-        opened.plan = plan(opened.loaded, store, opened.only, opened.limit)
+            opened.first = done
+            # Which rows there are tells which are measured; which of them fit, what they cost.
+            opened.plan = plan(opened.loaded, store, opened.only, opened.limit)
     preflight(opened.plan, _records(opened.plan.groundwork(), store))
     for note in (*length_notes(opened.plan), *script_notes(opened.plan, store)):
         print(f"note: {note}", file=sys.stderr)

@@ -140,7 +140,7 @@ def test_truncate_left_keeps_the_end_of_the_prompt_for_all(small: Workspace) -> 
 def test_cutting_keeps_the_token_that_begins_a_sequence() -> None:
     from types import SimpleNamespace
 
-    from harness.stages.generate import cut_left
+    from harness.data.encode import cut_left
 
     ids = [7, 1, 2, 3, 4]
     assert cut_left(SimpleNamespace(bos_token_id=7), ids, 3) == [7, 3, 4]

@@ -209,8 +209,8 @@ def notes(
             "One training seed: each difference is about these checkpoints, not about the methods;"
             " add `seeds: [0, 1, 2]` for that."
         )
-    for unfit in planned.unfit.values():
-        yield from (note.removeprefix(f"{planned.file}: ") for note in unfit.notes(names=False))
+    unfit = [note for found in planned.unfit.values() for note in found.notes(names=False)]
+    yield from (note.removeprefix(f"{planned.file}: ") for note in dict.fromkeys(unfit))
     yield from _contaminated(planned, records)
     for stage in planned.stages():
         record = records.get(stage.key)  # none where a trial before it failed

@@ -106,6 +106,13 @@ def prompt_text_ids(tokenizer: Any, prompt: str) -> list[int]:
     return text_ids(tokenizer, open_prompt(tokenizer, prompt) or prompt)
 
 
+def cut_left(tokenizer: Any, ids: list[int], most: int) -> list[int]:
+    """The last `most` tokens of a prompt, the token that begins every sequence kept."""
+    begins = ids[:1] if tokenizer.bos_token_id is not None and most > 1 else []
+    begins = begins if begins == [tokenizer.bos_token_id] else []
+    return [*begins, *ids[len(ids) - most + len(begins) :]]
+
+
 def answered_text(tokenizer: Any, prompt: str, answer: str) -> Encoded:
     """A prompt of plain text and its answer, which ends in the end-of-sequence token."""
     asked = open_prompt(tokenizer, prompt) or prompt

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from harness.data.encode import after_prompt
+from harness.data.encode import after_prompt, cut_left
 from harness.data.render import prompt_row, turns_of
 from harness.inference.batches import end_tokens, pad_token
 from harness.inference.context import context_of
@@ -20,18 +20,21 @@ class Reward(Scorer):
     stage that serves the policies too; where none needs it, it is trained for this scorer.
 
     The model reads prompt and answer as it was trained on them; an answer that was cut at the
-    length limit stands without its end. One that is longer with its prompt than the reward model's
-    context has no reward, and the stage fails with their number and ids. A policy can learn to
-    please this model and nobody else (Gao et al., 2023, arXiv:2210.10760): hold the reward against
-    win_rate, and measure both on prompts that nothing was trained on. Rewards have no scale of
-    their own, and those of two reward models are not compared.
+    length limit stands without its end. Where the two are longer than the reward model's context,
+    the oldest tokens of the prompt are left out, and the report says of how many answers. A policy
+    can learn to please this model and nobody else (Gao et al., 2023, arXiv:2210.10760): hold the
+    reward against win_rate, and measure both on prompts that nothing was trained on. Rewards have
+    no scale of their own, and those of two reward models are not compared.
     """
 
-    VERSION = 3
+    VERSION = 4
     metrics = {"reward": Metric()}
 
     batch_tokens: int = Field(8192, gt=0)
     """Tokens of a batch, padding included."""
+
+    _cut: tuple[int, int, int | None] = PrivateAttr(default=(0, 0, None))
+    """Answers that were cut with their prompts, of how many, and the room."""
 
     def shows(self) -> str:
         return "reward"
@@ -48,11 +51,25 @@ class Reward(Scorer):
             )
             for row, p in zip(job.rows, job.predictions, strict=True)
         ]
-        pad, ids = pad_token(tokenizer), [p.example_id for p in job.predictions]
+        room = context_of(model)
+        long = [i for i, ids in enumerate(sequences) if room is not None and len(ids) > room]
+        for i in long:
+            sequences[i] = cut_left(tokenizer, sequences[i], int(room or 0))
+        self._cut = (len(long), len(sequences), room)
+        ids = [p.example_id for p in job.predictions]
+        pad = pad_token(tokenizer)
         found = rewards(model, pad, sequences, self.batch_tokens, job.progress)
-        fix = "lower generate.max_new_tokens, or leave these rows out: variants are compared on all"
-        scores = require_all(found, ids, context_of(model), fix)
-        return [{"reward": value} for value in scores]
+        return [{"reward": value} for value in require_all(found, ids, room, "")]
+
+    def provenance(self) -> dict[str, Any]:
+        count, of, room = self._cut
+        if not count:
+            return {}
+        note = (
+            f"{count} of {of} answers are longer with their prompts than the reward model's context"
+            f" of {room} tokens, and were read without the oldest tokens of the prompt"
+        )
+        return {"answer_notes": [note]}
 
 
 def _written(tokenizer: Any, row: Mapping[str, Any], prediction: Prediction) -> str:

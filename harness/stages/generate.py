@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
+from harness.data.encode import cut_left
 from harness.data.render import (
     prompt_ids,
     question,
@@ -99,17 +100,10 @@ def asked_rows(rows: list[dict[str, Any]], config: Mapping[str, Any]) -> list[di
     """The rows of a data stage that are asked: all but those that do not fit everywhere.
 
     Args:
-        config: of the generate stage.
+        config: of the generate stage, or of a score stage that asks the model itself.
     """
     left_out = frozenset(config.get("left_out", ()))
     return [row for number, row in enumerate(rows) if number not in left_out]
-
-
-def cut_left(tokenizer: Any, ids: list[int], most: int) -> list[int]:
-    """The last `most` tokens of a prompt, the token that begins every sequence kept."""
-    begins = ids[:1] if tokenizer.bos_token_id is not None and most > 1 else []
-    begins = begins if begins == [tokenizer.bos_token_id] else []
-    return [*begins, *ids[len(ids) - most + len(begins) :]]
 
 
 def read_predictions(folder: Path) -> list[Prediction]:

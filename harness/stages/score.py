@@ -118,7 +118,7 @@ def _from_model(job: Job, scorer: ModelScorer) -> tuple[list[dict[str, Any]], di
     with job.ledger.phase("load"):
         model, tokenizer, _ = load_subject(job)
         base = load_base(job, model) if scorer.needs_base else None
-        rows, unusable = usable(read_rows(job.input("data")), tokenizer)
+        rows, unusable = usable(asked_rows(read_rows(job.input("data")), job.config), tokenizer)
     with job.ledger.phase("score"):
         scores = scorer.score_model(
             ModelJob(model, tokenizer, rows, job.config["device"], job.progress, job.folder, base)

@@ -49,6 +49,12 @@ def run(job: Job) -> dict[str, Any]:
         if job.has("validation"):
             given = rows_of(job, "validation", objective)
             validation, lengths["validation"], _ = fitting(given, tokenizer, objective, room)
+        more = {}
+        for role in objective.more_data():
+            given = read_rows(job.input(role))
+            more[role], unusable = usable(given, tokenizer)
+            if unusable:
+                lengths[role] = {"given": len(given), "unusable": unusable}
     with job.ledger.phase("audit"):
         probe = _audit.probe(tokenizer, rows, config["device"])
         before = _audit.logits(base, probe)
@@ -69,7 +75,7 @@ def run(job: Job) -> dict[str, Any]:
             first.append(_start.starts_there(method, ref, origin, begun, probe, objective.head))
         require(first)  # before it costs
     gates = method.gates(model)
-    result = _train(job, objective, model, tokenizer, rows, validation, beside, gates)
+    result = _train(job, objective, model, tokenizer, rows, validation, more, beside, gates)
     with job.ledger.phase("save"):
         checkpoint = job.folder / CHECKPOINT
         method.save(model, checkpoint)
@@ -114,12 +120,10 @@ def _train(
     tokenizer: Any,
     rows: list[dict[str, Any]],
     validation: list[dict[str, Any]],
+    more: Mapping[str, list[dict[str, Any]]],
     beside: _start.Given,
     gates: Mapping[str, str],
 ) -> TrainResult:
-    more = {
-        role: usable(read_rows(job.input(role)), tokenizer)[0] for role in objective.more_data()
-    }
     train = TrainJob(
         model=model,
         tokenizer=tokenizer,
@@ -159,6 +163,12 @@ def _left_out(counts: Mapping[str, Any]) -> Iterator[str]:
             f" tokens that the model has room for, where max_length is {counts['max_length']}"
             f" (overlong: {counts['overlong']})"
         )
+    for role, own in counts.items():
+        if isinstance(own, Mapping) and own.get("unusable") and role != "validation":
+            yield (
+                f"{sum(own['unusable'].values())} of {own['given']} rows of {role} are left out:"
+                f" {'; '.join(own['unusable'])}"
+            )
     if "without_loss" in counts:
         yield (
             f"{counts['without_loss']} of {counts['given']} rows have no token in the loss, and"
