@@ -23,6 +23,7 @@ from harness.plan_graph import (
 )
 from harness.plan_lengths import Fitting
 from harness.plan_models import remarks, require_language_model, require_trainable
+from harness.plan_only import everyone
 from harness.plan_precision import coarse_trainings
 from harness.plan_recipe import START, Recipes, refuse_pairs
 from harness.plan_scores import Scoring, start_of
@@ -78,7 +79,7 @@ class _Planner:
         self.fitting = Fitting(self.sources, self.checkpoints)
         self.variants: list[Variant] = []
         """Those that decide which rows are asked: all of the suite."""
-        self.unheard: list[str] = []
+        self.unheard: tuple[str, ...] = ()
         self.tunings: dict[str, Tuning] = {}
         self.scorers = [
             cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
@@ -87,7 +88,9 @@ class _Planner:
 
     def plan(self, only: str | None) -> Plan:
         variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
-        self.variants = variants if only is None else self._everyone(variants)
+        self.variants = variants
+        if only is not None:
+            self.variants, self.unheard = everyone(self.suite, variants, self._readable)
         for variant in variants:
             refuse_pairs(variant)
             refuse_merge(variant)
@@ -143,24 +146,10 @@ class _Planner:
             raise SuiteError(reason, where=min(idle, default="scorers"), fix=fix)
         return tuple(f"{place} {reason}" for place in idle)
 
-    def _everyone(self, kept: Sequence[Variant]) -> list[Variant]:
-        """All variants of the suite, `--only` or not: which rows are asked is decided over them, so
-        that a part of the suite is scored on the rows that the whole of it is.
-
-        Those whose model is not here have no say, and a warning tells it.
-        """
-        chosen, found = {variant.id: variant for variant in kept}, list[Variant]()
-        for variant in expand(self.suite):
-            try:
-                own = chosen.get(variant.id) or self.checkpoints.described(variant)
-                self.sources.model(own.model)
-                found.append(own)
-            except (SuiteError, ModelError) as error:
-                self.unheard.append(
-                    f"{variant.id}, which --only leaves out, has no say in which rows are asked:"
-                    f" {error}"
-                )
-        return found
+    def _readable(self, variant: Variant) -> Variant:
+        own = self.checkpoints.described(variant)
+        self.sources.model(own.model)
+        return own
 
     def _unscored(self, entry: str, split: str) -> list[int]:
         asked = [v for v in self.variants if split == "test" or v.trained]
