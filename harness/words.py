@@ -93,8 +93,8 @@ def unread(
     if whole:
         told.append(
             f"{_most(scripts, whole)} of {total} {what} are in {_letters(whole)} that the"
-            f" tokenizer ({own}) does not cut into words: a sentence counts as one, so that"
-            " nearly equal answers score 0"
+            f" tokenizer ({own}) does not cut into words: a sentence counts as one, so"
+            " that nearly equal ones are as different as any"
         )
     return "; ".join([*told, _better(dict(others), [*lost, *whole])]) if told else ""
 

@@ -79,8 +79,8 @@ class Distinct(TokenizedScorer):
         if none:
             names = ", ".join(map(self._name, none))
             told = (
-                f"no answer has {none[0]} words (tokenize: {self.tokenize}), so that 0 for {names}"
-                " says nothing of diversity"
+                f"no answer is long enough for {names} (tokenize: {self.tokenize}): 0 says nothing"
+                " of diversity there"
             )
             self._seen["answer_notes"] = [*self._seen.get("answer_notes", ()), told]
         return rows
