@@ -7,7 +7,7 @@ REAL := $(wildcard ../shared/real)
 export HARNESS_REAL_DATA ?= $(abspath $(REAL))
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check slow stories gpu-check gpu-bench wheel clean
+.PHONY: demo test check slow mutants stories gpu-check gpu-bench wheel clean
 
 demo: $(STAMP)
 	$(BIN)/harness run suites/pocket/demo.yaml
@@ -24,6 +24,13 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What share of changed lines do the tests notice? Twenty of each module named in
+# tests/mutation/modules.toml, some hours on one core; SAMPLE=0 takes them all.
+SAMPLE ?= 20
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation/run.py --sample $(SAMPLE)
 
 stories: $(STAMP)
 	$(BIN)/harness run suites/stories.yaml --no-examples --records results/stories.jsonl
