@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,22 @@ LIBRARIES = (
     "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets",
     "rouge-score-rs", "sacrebleu",
 )  # fmt: skip
-_LONG_COLLECTION = 0.1
-"""Seconds."""
 
 
 class Ledger:
-    """Seconds by phase; phases do not nest, a later one of the same name adds up.
+    """What each phase of a stage took; phases do not nest, a later one of the same name adds up.
 
     Attributes:
+        phases: seconds.
+        peaks: most bytes in use, as `peak_memory` has them; empty name: outside all phases.
         joules: of a GPU that tells, by phase; all that ran on the card counts.
     """
 
     def __init__(self) -> None:
         self.phases: dict[str, float] = {}
+        self.peaks: dict[str, dict[str, int]] = {}
         self.joules: dict[str, float] = {}
+        reset_peak()
         self._began = _scheduled()
 
     def waited(self) -> float | None:
@@ -44,7 +46,8 @@ class Ledger:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time the block under `name`."""
+        """Time the block under `name`, and take its peak memory and its energy."""
+        self._take_peak("")
         start, before = time.monotonic(), device.energy()
         try:
             yield
@@ -53,6 +56,24 @@ class Ledger:
             after = device.energy()
             if before is not None and after is not None:
                 self.joules[name] = self.joules.get(name, 0.0) + after - before
+            self._take_peak(name)
+
+    def peak(self) -> dict[str, int]:
+        """Of the whole stage until now."""
+        self._take_peak("")
+        whole: dict[str, int] = {}
+        for found in self.peaks.values():
+            _raise_to(whole, found)
+        return whole
+
+    def _take_peak(self, name: str) -> None:
+        _raise_to(self.peaks.setdefault(name, {}), peak_memory())
+        reset_peak()
+
+
+def _raise_to(known: dict[str, int], found: Mapping[str, int]) -> None:
+    for kind, amount in found.items():
+        known[kind] = max(amount, known.get(kind, 0))
 
 
 def _scheduled() -> tuple[int, int]:
@@ -74,7 +95,7 @@ def _processor() -> str:
 
 
 def reset_peak() -> None:
-    """Forget the peaks of earlier stages in this process (Linux's VmHWM; CUDA's allocator)."""
+    """Forget the peaks until now in this process (Linux's VmHWM; CUDA's allocator)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     torch = sys.modules.get("torch")
@@ -82,20 +103,28 @@ def reset_peak() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def free_leftovers() -> None:
-    """Free what a stage left: models and trainers that refer to each other in circles, which
-    Python alone collects at some later time, and blocks that CUDA's allocator keeps.
+@contextlib.contextmanager
+def freed_at_the_end() -> Iterator[None]:
+    """Free what the block made and nothing else holds. Meanwhile what was there before, which is
+    half a million objects of the libraries, is frozen: looking for leftovers passes it over.
 
-    After the stage that imported the libraries, their half a million objects are frozen: from then
-    on only what stages made is looked through.
+    What the block raises must have been dealt with inside: a traceback keeps what it leads to.
     """
-    start = time.monotonic()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        free_leftovers()
+        gc.unfreeze()
+
+
+def free_leftovers() -> None:
+    """Free models and trainers that refer to each other in circles, which Python alone collects at
+    some later time, and the blocks that CUDA's allocator keeps of them."""
     gc.collect()
-    if time.monotonic() - start > _LONG_COLLECTION:
-        gc.freeze()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        with contextlib.suppress(RuntimeError):  # an error of the device that stays; see Local
+        with contextlib.suppress(RuntimeError):  # the device's state, which the stage has told of
             torch.cuda.empty_cache()
 
 

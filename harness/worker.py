@@ -25,7 +25,7 @@ from harness.determinism import set_deterministic
 from harness.errors import HarnessError, boundary
 from harness.job import WORK, Job
 from harness.made_by import CODE, code_behind
-from harness.measure import free_leftovers, machine, peak_memory, reset_peak
+from harness.measure import freed_at_the_end, machine
 from harness.stage import RECORD, SPEC, Output, Record, digest_file, read_record, write_record
 from harness.stage_lock import HOLDER, LOCK, locked
 
@@ -45,7 +45,8 @@ def run_stage(folder: Path, emit: Any, run: int | None = None) -> Record:
         record = read_record(folder)
         if record is not None and record.ok and _whole(folder, record):
             return record  # another run has finished it since this one was planned
-        return _run(folder, emit)
+        with freed_at_the_end():
+            return _run(folder, emit)
 
 
 def _whole(folder: Path, record: Record) -> bool:
@@ -60,7 +61,6 @@ def _run(folder: Path, emit: Any) -> Record:
     _clear(folder)
     job = Job(folder, emit)
     started, clock = time.time(), time.monotonic()
-    reset_peak()
     set_deterministic(bool(job.resources.get("deterministic")))
     error: dict[str, str] | None = None
     metrics: dict[str, Any] = {}
@@ -87,11 +87,12 @@ def _run(folder: Path, emit: Any) -> Record:
         outputs=outputs,
         metrics=metrics,
         cost={
+            "peak_memory": job.ledger.peak(),
             **job.cost,
             "seconds": time.monotonic() - clock,
             "phases": job.ledger.phases,
             **({"joules": job.ledger.joules} if job.ledger.joules else {}),
-            "peak_memory": peak_memory(),
+            "peaks": job.ledger.peaks,
             "predicted": job.spec["predicted"],
         },
         provenance={
@@ -155,7 +156,6 @@ def serve(source: TextIO, events: TextIO) -> None:
             ok = run_stage(folder, emit, run).ok
         except OSError as failure:  # no record could be written: a full disk, a folder taken away
             error = {"reason": "record not written", "message": f"{folder}: {failure}"}
-        free_leftovers()
         emit({"event": "finished", "ok": ok, "error": error})
 
 

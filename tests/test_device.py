@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness import device, measure
-from harness.stages.train import _utilization
+from harness.stages._training_cost import utilization
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_without_a_gpu_nothing_is_told() -> None:
     assert device.matmul_rate("cpu", "bfloat16") is None
 
 
-def test_utilization_is_the_share_of_the_devices_rate() -> None:
+def testutilization_is_the_share_of_the_devices_rate() -> None:
     result: Any = SimpleNamespace(steps=10, seconds_per_step=0.5)
-    assert _utilization(result, 2e13, 8e12)["mfu"] == pytest.approx(2e13 / 10 / 0.5 / 8e12)
-    assert _utilization(result, 2e13, None) == {}
+    assert utilization(result, 2e13, 8e12)["mfu"] == pytest.approx(2e13 / 10 / 0.5 / 8e12)
+    assert utilization(result, 2e13, None) == {}

@@ -19,8 +19,8 @@ from harness.errors import SuiteError
 from harness.inference.rewards import rewards
 from harness.methods.lora import Lora
 from harness.model_files import ModelRef
+from harness.objectives._memory import KeptActivations
 from harness.objectives._movement import ELEMENTS, PLACES, Watch, elements, spread
-from harness.objectives._ppo.activations import KeptActivations
 from harness.plan_precision import refuse_dtype
 from harness.precision import MasterWeights, autocast
 from harness.predict import activation_bytes
@@ -346,7 +346,7 @@ def test_memory_by_formula_is_near_what_autograd_keeps(method: str, dtype: str) 
     kept = KeptActivations(model.parameters())
     trunk = base.get_decoder()
     tokens = torch.randint(64, (4, 64))
-    with kept.measured(), autocast(dtype, "cpu"):
+    with kept.first(), autocast(dtype, "cpu"):
         trunk(input_ids=tokens, use_cache=False).last_hidden_state.float().sum()
     size = {"float32": 4, "bfloat16": 2}[dtype]
     expected = activation_bytes({**sizes, "vocab_size": 0}, 4, 64, size) or 0

@@ -194,6 +194,7 @@ def run(
     finally:
         log.close()
         witness.close()
+        first.close()
     # In bfloat16 the accelerator computes the model under autocast, and would go on doing so in the
     # audits, where the reloaded checkpoint computes as it will when it is used.
     trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)

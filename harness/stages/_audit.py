@@ -107,9 +107,7 @@ def expected_trainable(method: Method, base: Any, also_train: Sequence[str]) -> 
 
 def audit(
     method: Method,
-    ref: ModelRef,
     model: Any,
-    checkpoint: Path,
     ids: Any,
     before: Any,
     start: Mapping[str, str],
@@ -120,15 +118,16 @@ def audit(
     places: Mapping[str, Any],
     evidence: Evidence | None,
     masters: MasterWeights,
-) -> list[Check]:
-    """Every check with its status: passed, failed, or skipped and why.
+) -> tuple[list[Check], Any]:
+    """Every check of the trained model with its status: passed, failed, or skipped and why; and the
+    model's logits on the probe, which `reloads` asks for once the model is gone.
 
     Args:
         ids: the probe. before: the base's logits on it, taken before anything was attached.
         start: fingerprint of the trainable tensors before training.
         expected: trainable parameters by the method's formula.
         begun: logits of the starting checkpoint, where it starts from one.
-        places: as `_audit_moved.places` remembers what trains, before it did.
+        places: as `_movement.places` remembers what trains, before it did.
         evidence: of the first steps, as of the one whose weights are kept.
         masters: gives the model as its checkpoint is loaded to be scored.
     """
@@ -141,15 +140,14 @@ def audit(
     with masters.as_loaded():
         fault = lost(model)
         after = logits(model, ids)
-        return [
-            *checks,
+        checks += [
             changed(before, after, fault=fault),
             *([] if begun is None else [changed(begun, after, FROM_START, fault=fault)]),
             switched_off(method, model, ids, before),
-            _reloads(method, ref, checkpoint, ids, after),
             _finite(step_log),
             *(check(name, good, detail) for name, (good, detail) in method.proofs(model).items()),
         ]
+    return checks, after.cpu()
 
 
 def gradients(evidence: Evidence | None, may_lack_signal: bool) -> Check:
@@ -190,9 +188,11 @@ def switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:
     return check(name, difference == 0, f"largest logit difference {difference:.3g}")
 
 
-def _reloads(method: Method, ref: ModelRef, checkpoint: Path, ids: Any, after: Any) -> Check:
-    reloaded = logits(method.load_trained(ref, checkpoint), ids)
-    return same("the checkpoint reloads", reloaded, after, method.reload_tolerance)
+def reloads(method: Method, ref: ModelRef, checkpoint: Path, ids: Any, after: Any) -> Check:
+    """The checkpoint gives the trained model's logits again. To be asked for when that model is
+    gone: two would need twice the memory."""
+    found = logits(method.load_trained(ref, checkpoint), ids)
+    return same("the checkpoint reloads", found, after.to(found.device), method.reload_tolerance)
 
 
 def same(name: str, found: Any, wanted: Any, tolerance: float) -> Check:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.job import Job
+from harness.measure import free_leftovers
 from harness.methods.base import Method
 from harness.model_files import ModelRef
 from harness.objectives.base import Objective
@@ -73,19 +74,27 @@ def trainable(
     return model, masters
 
 
-def starts_there(
-    method: Method, ref: ModelRef, start: Path, begun: Any, ids: Any, head: str
-) -> _audit_movement.Check:
+def promised(method: Method, ref: ModelRef, start: Path | None, ids: Any, head: str) -> Any:
+    """Logits of the starting checkpoint on the probe `ids`; None where the stage has none, or
+    another head. To be asked for before the stage's own model is there: two would need twice the
+    memory."""
+    if start is None or head != "lm":
+        return None
+    found = _audit.logits(method.load_trained(ref, start), ids).cpu()
+    free_leftovers()
+    return found
+
+
+def starts_there(method: Method, promise: Any, begun: Any) -> _audit_movement.Check:
     """Before the first step the model computes what its starting checkpoint does.
 
     Args:
-        begun: the model's logits on the probe `ids`, before the first step.
+        promise: as `promised` gives it. begun: the model's logits, before the first step.
     """
     name = "it starts as its starting checkpoint"
-    if head != "lm":
+    if promise is None:
         return {"check": name, "status": "skipped", "detail": "it has a head of its own"}
-    found = _audit.logits(method.load_trained(ref, start), ids)
-    return _audit.same(name, begun, found, method.reload_tolerance)
+    return _audit.same(name, begun, promise.to(begun.device), method.reload_tolerance)
 
 
 def given(job: Job, method: Method, objective: Objective, model: Any) -> Given:

@@ -39,23 +39,25 @@ def run(job: Job) -> dict[str, Any]:
         raise StageFailed("reference", f"{objective.name} computes no reference of its own")
     module, _, name = objective.reference.partition(":")
     ref = model_ref(config["model"], config["device"], job.locators)
-    with job.ledger.phase("load"):
+    with job.ledger.phase("data"):
         tokenizer = ref.tokenizer()
+        objective, room = within(objective, method, ref.config())
+        rows, lengths, _ = fitting(rows_of(job, "train", objective), tokenizer, objective, room)
+    start = _start.starting_point(job)
+    with job.ledger.phase("audit"):
+        probe = _audit.probe(tokenizer, rows, config["device"])
+        promise = _start.promised(method, ref, start, probe, objective.head)
+    with job.ledger.phase("load"):
         base = method.load(ref, objective.head)
         reset(seed)
-    with job.ledger.phase("data"):
-        objective, room = within(objective, method, base.config)
-        rows, lengths, _ = fitting(rows_of(job, "train", objective), tokenizer, objective, room)
     with job.ledger.phase("attach"):
-        start = _start.starting_point(job)
         model, masters = _start.trainable(method, objective, base, start)
     audit = []
     if start is not None:
         with job.ledger.phase("audit"):
-            probe = _audit.probe(tokenizer, rows, config["device"])
             with masters.as_loaded():
                 begun = _audit.logits(model, probe)
-            audit = [_start.starts_there(method, ref, start, begun, probe, objective.head)]
+            audit = [_start.starts_there(method, promise, begun)]
             require(audit)
     given = TrainJob(
         model=model,

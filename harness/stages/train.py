@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from harness import component
@@ -12,37 +13,85 @@ from harness.data.render import layout_of, prompt_row, template_digest
 from harness.device import matmul_rate
 from harness.errors import StageFailed
 from harness.job import Job
-from harness.measure import number_count, tensor_bytes
+from harness.measure import free_leftovers
+from harness.methods.base import Method
+from harness.model_files import ModelRef
 from harness.objectives import _movement
 from harness.objectives.base import Objective, TrainJob, TrainResult
-from harness.predict import training_flops
 from harness.stages import _audit, _audit_movement, _start
-from harness.stages._audit_loss import audit_loss, audit_prompts
+from harness.stages._audit_loss import RowIndex, audit_loss, audit_prompts
 from harness.stages._fitting import fitting, usable
 from harness.stages._own_config import own_config
 from harness.stages._reference import reference_file
 from harness.stages._room import within
 from harness.stages._subject import CHECKPOINT, method_of, model_ref
+from harness.stages._training_cost import training_cost
 from harness.stages.data import read_rows
 
 STEP_LOG = "steps.jsonl"
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What a training reads, before any model is there.
+
+    Attributes:
+        objective: with its lengths within the model's context.
+        more: role -> rows of the other data that the objective reads.
+        lengths: what became of the rows. index: which tokens are which row's.
+        probe: token ids to see a change with.
+        promise: the starting checkpoint's logits on them, where the stage has one.
+    """
+
+    method: Method
+    objective: Objective
+    ref: ModelRef
+    tokenizer: Any
+    rows: list[dict[str, Any]]
+    validation: list[dict[str, Any]]
+    more: dict[str, list[dict[str, Any]]]
+    lengths: dict[str, Any]
+    index: RowIndex
+    probe: Any
+    promise: Any
+
+
 def run(job: Job) -> dict[str, Any]:
-    """Train, keep the checkpoint, audit it. Metrics: losses, counts, the audit's findings."""
+    """Train, keep the checkpoint, audit it. Metrics: losses, counts, the audit's findings.
+
+    At no time is there more than one model of the stage's own: what another one must be asked is
+    asked before the training, or when its model is gone.
+    """
     with job.ledger.phase("import"):
         import_libraries()
         rate = matmul_rate(job.config["device"], job.config["model"]["dtype"])
+    reset(job.config["seed"])
+    ready = _prepared(job)
+    result, audit, after = _trained(job, ready, rate)
+    free_leftovers()
+    with job.ledger.phase("reload"):
+        checkpoint = job.folder / CHECKPOINT
+        audit.append(_audit.reloads(ready.method, ready.ref, checkpoint, ready.probe, after))
+    require(audit)
+    return {
+        **result.metrics,
+        "steps": result.steps,
+        "rows": ready.lengths,
+        "arguments": dict(result.arguments),
+        "chat_template": template_digest(ready.tokenizer),
+        "audit": audit,
+        **({"notes": notes} if (notes := [*_left_out(ready.lengths), *result.notes]) else {}),
+    }
+
+
+def _prepared(job: Job) -> _Prepared:
+    """Rows that fit, and what the starting checkpoint computes."""
     config = job.config
-    reset(config["seed"])
     method, objective = method_of(config), objective_of(config)
     ref = model_ref(config["model"], config["device"], job.locators)
-    with job.ledger.phase("load"):
-        tokenizer = ref.tokenizer()
-        base = method.load(ref, objective.head)
-        reset(config["seed"])  # loading may draw numbers; attaching must not depend on that
     with job.ledger.phase("data"):
-        objective, room = within(objective, method, base.config)
+        tokenizer = ref.tokenizer()
+        objective, room = within(objective, method, ref.config())
         given = rows_of(job, "train", objective)
         rows, lengths, index = fitting(given, tokenizer, objective, room)
         validation: list[dict[str, Any]] = []
@@ -57,7 +106,25 @@ def run(job: Job) -> dict[str, Any]:
                 lengths[role] = {"given": len(given), "unusable": unusable}
     with job.ledger.phase("audit"):
         probe = _audit.probe(tokenizer, rows, config["device"])
-        before = _audit.logits(base, probe)
+        origin = _start.starting_point(job)
+        promise = _start.promised(method, ref, origin, probe, objective.head)
+    return _Prepared(
+        method, objective, ref, tokenizer, rows, validation, more, lengths, index, probe, promise
+    )
+
+
+def _trained(
+    job: Job, ready: _Prepared, rate: float | None
+) -> tuple[TrainResult, list[_audit_movement.Check], Any]:
+    """Load, attach, train, save: what training says of itself, the audit of the model, and its
+    logits on the probe. The model is gone afterwards."""
+    method, objective = ready.method, ready.objective
+    with job.ledger.phase("load"):
+        base = method.load(ready.ref, objective.head)
+        # Loading may draw numbers; attaching must not depend on that.
+        reset(job.config["seed"])
+    with job.ledger.phase("audit"):
+        before = _audit.logits(base, ready.probe)
         expected = _audit.expected_trainable(method, base, objective.also_train)
     with job.ledger.phase("attach"):
         origin = _start.starting_point(job)
@@ -71,22 +138,20 @@ def run(job: Job) -> dict[str, Any]:
         begun = None
         if origin is not None:
             with masters.as_loaded():
-                begun = _audit.logits(model, probe)
-            first.append(_start.starts_there(method, ref, origin, begun, probe, objective.head))
+                begun = _audit.logits(model, ready.probe)
+            first.append(_start.starts_there(method, ready.promise, begun))
         require(first)  # before it costs
-    gates = method.gates(model)
-    result = _train(job, objective, model, tokenizer, rows, validation, more, beside, gates)
+    result = _train(job, ready, model, beside)
     with job.ledger.phase("save"):
-        checkpoint = job.folder / CHECKPOINT
-        method.save(model, checkpoint)
-        tokenizer.save_pretrained(checkpoint)
+        method.save(model, job.folder / CHECKPOINT)
+        ready.tokenizer.save_pretrained(job.folder / CHECKPOINT)
     evidence, kept = result.evidence, result.metrics.get("kept", {}).get("step")
     if evidence is not None and kept is not None:
         evidence = evidence.as_of(kept)
     with job.ledger.phase("audit"):
         model.eval()
-        audit = first[1:] + _audit.audit(
-            method, ref, model, checkpoint, probe, before, start, expected, job.folder / STEP_LOG,
+        audit, after = _audit.audit(
+            method, model, ready.probe, before, start, expected, job.folder / STEP_LOG,
             begun, places=places, evidence=evidence, masters=masters,
         )  # fmt: skip
         if objective.may_lack_signal and result.evidence and not result.evidence.signal:
@@ -96,39 +161,21 @@ def run(job: Job) -> dict[str, Any]:
         )
         audit += [*beside.audit(), *(dict(found) for found in result.checks)]
         audit.append(_audit.gradients(result.evidence, objective.may_lack_signal))
-        claim = objective.answers_only(str(layout_of(list(rows[0]))))
-        audit += audit_loss(tokenizer, index, result.evidence, claim)
-        audit.append(audit_prompts(tokenizer, rows))
-    job.cost.update(_cost(job, model, result, rate))
+        claim = objective.answers_only(str(layout_of(list(ready.rows[0]))))
+        audit += audit_loss(ready.tokenizer, ready.index, result.evidence, claim)
+        audit.append(audit_prompts(ready.tokenizer, ready.rows))
+    job.cost.update(training_cost(job, model, result, rate))
     job.provenance["attn_implementation"] = model.config._attn_implementation
-    require(audit)
-    return {
-        **result.metrics,
-        "steps": result.steps,
-        "rows": lengths,
-        "arguments": dict(result.arguments),
-        "chat_template": template_digest(tokenizer),
-        "audit": audit,
-        **({"notes": notes} if (notes := [*_left_out(lengths), *result.notes]) else {}),
-    }
+    return result, first[1:] + audit, after
 
 
-def _train(
-    job: Job,
-    objective: Objective,
-    model: Any,
-    tokenizer: Any,
-    rows: list[dict[str, Any]],
-    validation: list[dict[str, Any]],
-    more: Mapping[str, list[dict[str, Any]]],
-    beside: _start.Given,
-    gates: Mapping[str, str],
-) -> TrainResult:
+def _train(job: Job, ready: _Prepared, model: Any, beside: _start.Given) -> TrainResult:
+    objective, tokenizer = ready.objective, ready.tokenizer
     train = TrainJob(
         model=model,
         tokenizer=tokenizer,
-        rows=cast(Any, rows),
-        validation=cast(Any, validation),
+        rows=cast(Any, ready.rows),
+        validation=cast(Any, ready.validation),
         checkpoints=job.work,
         step_log=job.folder / STEP_LOG,
         seed=job.config["seed"],
@@ -140,13 +187,13 @@ def _train(
         label=job.spec["label"],
         progress=job.progress,
         note=job.note,
-        more_rows=cast(Any, more),
+        more_rows=cast(Any, ready.more),
         reference_logits=beside.reference_logits,
         reward_model=beside.reward_model,
         reward_tokenizer=beside.reward_tokenizer,
         value_model=beside.value_model,
         reference_file=reference_file(job),
-        gates=gates,
+        gates=ready.method.gates(model),
     )
     # TensorBoard's default is beside the checkpoints, which go when the stage is done.
     logs = job.folder.parents[1] / "tensorboard" / job.spec["label"]
@@ -195,45 +242,6 @@ def objective_of(config: dict[str, Any]) -> Objective:
     name = config["objective"]["name"]
     declared = cast(type[Objective], component.find("objective", name))
     return component.build_fields(declared, fields, f"objective {name}")
-
-
-def _cost(job: Job, model: Any, result: TrainResult, rate: float | None) -> dict[str, Any]:
-    """`rate`: floating-point operations a second that the device's matrix products reach."""
-    total = number_count(model.parameters())
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    flops = training_flops(total, trainable, result.tokens)
-    seconds = job.ledger.phases["train"] + result.earlier_seconds
-    parts = {
-        "weights": tensor_bytes(model.parameters()),
-        "gradients": result.gradient_bytes,
-        "optimizer": result.optimizer_bytes,
-        "activations": result.saved_activation_bytes,
-    }
-    return {
-        "parameters": total,
-        "trainable_parameters": trainable,
-        "tokens": result.tokens,
-        "flops": flops,
-        "flops_source": "4ND + 2N'D, N parameters, N' trainable, D tokens (arXiv:2001.08361)",
-        "flops_per_second": flops / seconds,
-        **_utilization(result, flops, rate),
-        "train_seconds": seconds,
-        "seconds_per_step": result.seconds_per_step,
-        "state": parts,
-        "state_bytes": sum(part or 0 for part in parts.values()),
-        "checkpoint_bytes": sum(
-            path.stat().st_size for path in (job.folder / CHECKPOINT).glob("*.safetensors")
-        ),
-    }
-
-
-def _utilization(result: TrainResult, flops: float, rate: float | None) -> dict[str, float]:
-    """The share of the device's rate that a usual step reached: model FLOPs utilization (Chowdhery
-    et al., 2022, arXiv:2204.02311, appendix B), without attention's own operations."""
-    if rate is None or not result.steps or not result.seconds_per_step:
-        return {}
-    share = flops / result.steps / result.seconds_per_step / rate
-    return {"mfu": share, "matmul_flops_per_second": rate}
 
 
 def import_libraries() -> None:

@@ -71,7 +71,7 @@ def _backward(
     sums = torch.zeros(len(names), dtype=torch.float64, device=tokens.device)
     budget = within_logits(actor.model, objective.batch_tokens)
     for part in micro_batches(found.rollouts, rows, budget):
-        with actor.activations.measured():
+        with actor.activations.first():
             loss, means = _loss(objective, actor, found, part, pad)
             loss = loss / tokens
         loss.backward()

@@ -17,7 +17,7 @@ from harness.inference.batches import end_tokens, padded
 from harness.inference.context import context_of
 from harness.inference.positions import head_on
 from harness.inference.rewards import after_end, require_all, rewards
-from harness.objectives._ppo.activations import KeptActivations
+from harness.objectives._memory import KeptActivations
 from harness.objectives._ppo.watches import Watches
 from harness.objectives.base import TrainJob
 from harness.objectives.ppo import Ppo
