@@ -98,14 +98,15 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
 
     opened = session.open_suite(suite, settings, store, only, limit)
     opened.command = _command()
-    outcome = session.run(opened)
     folder = report_dir or REPORTS / opened.plan.suite.name
+    session.require_places(folder, records)
+    outcome = session.run(opened)
     reported = session.report(opened, outcome.records, folder, examples=not no_examples)
-    if records is not None:
-        session.write_records(opened, outcome.records, records, examples=not no_examples)
     click.echo(reported.text)
     click.echo(session.ledger(outcome, opened))
-    click.echo(f"report: {folder / 'index.html'}")
+    click.echo(f"report: {reported.folder / 'index.html'}")
+    if records is not None:
+        session.write_records(opened, outcome.records, records, examples=not no_examples)
     sys.exit(5 if outcome.failed else 0)
 
 
@@ -158,10 +159,11 @@ def report(suite: str, store: Path, limit: int | None, only: str | None, setting
     opened.command = _command()
     found = session.stored(opened)
     folder = report_dir or REPORTS / opened.plan.suite.name
-    click.echo(session.report(opened, found, folder, examples=not no_examples).text)
+    reported = session.report(opened, found, folder, examples=not no_examples)
+    click.echo(reported.text)
+    click.echo(f"report: {reported.folder / 'index.html'}")
     if records is not None:
         session.write_records(opened, found, records, examples=not no_examples)
-    click.echo(f"report: {folder / 'index.html'}")
     sys.exit(5 if session.failures(opened, found) else 0)
 
 

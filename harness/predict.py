@@ -109,7 +109,7 @@ def predict_train(
     rates: Rates,
     dtype: str,
 ) -> dict[str, float]:
-    """Expected seconds, state bytes and tokens; what cannot be known yet is left out."""
+    """Expected seconds, tokens, bytes of state and checkpoint; what is not known is left out."""
     found: dict[str, float] = {}
     total, trainable = info.parameters, method.count_trainable(info)
     parts = method.state_bytes(info, dtype)
@@ -117,6 +117,7 @@ def predict_train(
         return found
     if objective.head == "lm":
         found["trainable_parameters"] = float(trainable)
+        found["checkpoint_bytes"] = float(parts["gradients"])  # what trains, in its format
     if not objective.predictable:  # references, pairs, rollouts: unknown rather than wrong
         return found
     size, state = BYTES[dtype], sum(parts.values())

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import component, describe
-from harness.errors import HarnessError, SuiteError, unknown
+from harness.errors import HarnessError, StoreError, SuiteError, unknown
 from harness.made_by import changed_since
 from harness.measure import versions
 from harness.objectives._arguments import trackers
+from harness.places import require_space, require_writable
 from harness.plan import Plan, plan
 from harness.plan_checks import length_notes, preflight, require_lengths, script_notes
 from harness.progress import ConsoleReporter
@@ -107,10 +109,25 @@ def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:
         return _run(opened, executor, reporter or ConsoleReporter())
 
 
+def require_places(report: Path, records: Path | None) -> None:
+    """Refuse folders that the end of a run could not write into, before it begins.
+
+    Raises:
+        StoreError: which one, and why.
+    """
+    require_writable(report, "the report", "name another folder by --report-dir")
+    if records is not None:
+        require_writable(records.parent, f"the records {records}", "name another by --records")
+        if records.is_dir():
+            raise StoreError(f"{records} is a folder", fix="name a file by --records")
+
+
 def _run(opened: Opened, executor: Starts, reporter: Reporter) -> Outcome:
     store, start = opened.store, time.monotonic()
     log = store.root / "log.txt"
     _prepare(opened, executor, reporter, log)
+    stages, targets = opened.plan.stages(), list(opened.plan.targets())
+    require_space(pending(stages, targets, store), store.root)
     opened.seconds["data stages"] = time.monotonic() - start
     start = time.monotonic()
     outcome = _execute(opened, executor, reporter, log, None)
@@ -214,16 +231,24 @@ def _run_command(opened: Opened) -> str:
 
 @dataclass(frozen=True)
 class Reported:
-    """The text for the terminal, and the comparison where it had to be made."""
+    """The text for the terminal, the report's folder, and the comparison if it had to be made."""
 
     text: str
-    comparison: Comparison | None
+    folder: Path
+    comparison: Comparison | None = None
 
 
 def report(
     opened: Opened, records: Mapping[str, Record], folder: Path, *, examples: bool
 ) -> Reported:
-    """Compare and render, unless the folder holds the report of just these records."""
+    """Compare and render, unless the folder holds the report of just these records.
+
+    A folder that cannot be written loses no report: it goes beside the store's stages then, or into
+    a temporary folder, and that is said.
+
+    Raises:
+        StoreError: it can be written nowhere.
+    """
     start = time.monotonic()
     inputs = _inputs(opened, records, examples=examples)
     stamp = folder / _STAMP
@@ -231,17 +256,46 @@ def report(
         known = json.loads(stamp.read_text(encoding="utf-8"))
         if known["inputs"] == inputs and all((folder / name).is_file() for name in known["files"]):
             opened.seconds["report"] = time.monotonic() - start
-            return Reported(known["text"], None)
+            return Reported(known["text"], folder)
     from harness import compare as comparing
     from harness import report as reporting
 
     comparison = comparing.compare(opened.plan, records, opened.store, opened.command)
-    files = reporting.render(comparison, folder, examples=examples)
     text = reporting.terminal_table(comparison)
-    names = [path.relative_to(folder).as_posix() for path in files]
-    write_atomic(stamp, json.dumps({"inputs": inputs, "files": names, "text": text}))
+
+    def write(place: Path) -> None:
+        (place / _STAMP).unlink(missing_ok=True)  # half a report is no one's
+        files = reporting.render(comparison, place, examples=examples)
+        names = [path.relative_to(place).as_posix() for path in files]
+        stamp = json.dumps({"inputs": inputs, "files": names, "text": text})
+        write_atomic(place / _STAMP, stamp)
+
+    place = _rescued(write, folder, opened)
     opened.seconds["compare and report"] = time.monotonic() - start
-    return Reported(text, comparison)
+    return Reported(text, place, comparison)
+
+
+def _rescued(write: Callable[[Path], None], folder: Path, opened: Opened) -> Path:
+    """The first folder that a report could be written into, of the wanted one and two others."""
+    places: tuple[Callable[[], Path], ...] = (
+        lambda: folder,
+        lambda: opened.store.root / "reports" / opened.plan.suite.name,
+        lambda: Path(tempfile.mkdtemp(prefix="harness-report-")),
+    )
+    for place in places:
+        try:
+            found = place()
+            write(found)
+        except OSError as error:
+            print(f"warning: the report cannot be written: {error}", file=sys.stderr)
+            continue
+        if found != folder:
+            print(f"warning: the report is in {found} instead of {folder}", file=sys.stderr)
+        return found
+    raise StoreError(
+        "the report could be written nowhere; the store has all that it says",
+        fix="free space, then run `harness report` with the same options",
+    )
 
 
 def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) -> str:
@@ -285,8 +339,14 @@ def write_records(
             kept = ("reason", "message") if examples else ("reason",)
             record["error"] = {name: record["error"].get(name, "") for name in kept}
         lines.append(json.dumps(record, sort_keys=True) + "\n")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, "".join(lines))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, "".join(lines))
+    except OSError as error:
+        raise StoreError(
+            f"the records cannot be written: {error}",
+            fix="`harness report` with --records FILE writes them again",
+        ) from error
 
 
 def ledger(outcome: Outcome, opened: Opened) -> str:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from harness.errors import StoreError
 from harness.outside import digest_settled, state_of
+from harness.places import require_writable
 from harness.stage import (
     FOLDER_NAME,
     RECORD,
@@ -60,7 +61,13 @@ class Store:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Tell gc that a run works here; a killed run's lock goes with its process."""
+        """Tell gc that a run works here; a killed run's lock goes with its process.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        fix = "free space, or name another --store; `harness report` reads a store as it is"
+        require_writable(self.root, "stages", fix)
         folder = self.root / "runs"
         folder.mkdir(exist_ok=True)
         path = folder / f"{uuid.uuid4().hex}.lock"
@@ -243,21 +250,23 @@ class Store:
             with self._db:
                 yield
         except sqlite3.OperationalError as error:
-            if "readonly" not in str(error) and "full" not in str(error):
+            if not any(word in str(error) for word in ("readonly", "full", "disk I/O")):
                 raise StoreError(f"the store's index cannot be written: {error}") from error
 
     def _open_index(self) -> sqlite3.Connection:
+        """The index's file; where that can be neither read nor made anew, one in memory."""
         path = self.root / "index.sqlite"
-        for attempt in (1, 2):
+        with contextlib.suppress(sqlite3.OperationalError, OSError):  # full, read-only, locked
             try:
                 return self._connect(path)
-            except sqlite3.DatabaseError as error:
-                if attempt == 2:
-                    raise StoreError(f"cannot open {path}: {error}") from error
-                path.unlink(missing_ok=True)
-        raise AssertionError("unreachable")
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # damaged
+                path.unlink()
+                return self._connect(path)
+        return self._connect(":memory:")
 
-    def _connect(self, path: Path) -> sqlite3.Connection:
+    def _connect(self, path: Path | str) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=30)
         try:
             if db.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
