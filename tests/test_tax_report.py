@@ -52,14 +52,14 @@ def test_aligned_variants_have_a_section_a_table_and_a_plot(tmp_path: Path) -> N
 def test_sentence_says_who_kept_the_language_who_gained_and_who_lost_most() -> None:
     open_ = "no difference shown"
     made = taxed(
-        cost_of("full-sft", 0.9, 2.0), cost_of("lora-sft", 0.3, 0.1, open_),
+        cost_of("full-sft", 0.9, 2.0), cost_of("lora-sft", 0.5, 0.1, open_),
         cost_of("dpo-sft", 0.2, -0.1, open_), cost_of("zero-shot", 0.2, 5.0),
     )  # fmt: skip
     told = tax.kept(made)
     assert told in answer(made)
     assert "No loss (forgetting ↓, each against its start) is shown for" in told
     assert "for dpo-sft and lora-sft, of which lora-sft" in told
-    assert "of which lora-sft (+0.30 [+0.20, +0.40]) gained most in reward ↑;" in told
+    assert "of which lora-sft (+0.50 [+0.40, +0.60]) gained most in reward ↑;" in told
     assert told.endswith("of 2 that lost some, zero-shot (+5.00 [+4.90, +5.10]) lost most.")
     bare = cost_of("lora-sft", 0.0, 0.1, open_)
     reward = Measured("reward", replace(bare.measures[0].row, verdict=open_))
@@ -69,6 +69,18 @@ def test_sentence_says_who_kept_the_language_who_gained_and_who_lost_most() -> N
         "Every aligned variant measured lost language (forgetting ↓, each against its start):"
         " lora-sft (+1.00"
     )
+
+
+def test_least_and_most_are_said_with_their_doubt_where_intervals_meet() -> None:
+    close = taxed(cost_of("full-sft", 0.4, 1.0), cost_of("lora-sft", 0.3, 1.1))
+    doubt = "(by the estimate; intervals overlap)"
+    assert f"[+0.90, +1.10]) least {doubt}, lora-sft" in tax.kept(close)
+    assert tax.kept(close).endswith(f"most {doubt}.")
+    far = taxed(cost_of("full-sft", 0.4, 1.0), cost_of("lora-sft", 0.3, 2.0))
+    assert "overlap" not in tax.kept(far)
+    open_ = "no difference shown"
+    gained = taxed(cost_of("full-sft", 0.4, 0.1, open_), cost_of("lora-sft", 0.3, 0.0, open_))
+    assert f"gained most {doubt} in reward" in tax.kept(gained)
 
 
 def test_what_was_not_measured_is_said_and_never_zero() -> None:

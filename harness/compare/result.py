@@ -21,6 +21,12 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    def meets(self, other: Estimate) -> bool | None:
+        """Whether the two intervals overlap; None where either has none."""
+        if self.low is None or self.high is None or other.low is None or other.high is None:
+            return None
+        return self.low <= other.high and other.low <= self.high
+
 
 @dataclass(frozen=True)
 class Row:
@@ -199,7 +205,11 @@ class Comparison:
     notes: tuple[str, ...] = field(default=())
     """What a reader must know: one seed, leaks, mixed versions."""
     suite_text: str = ""
-    tests: str = "Paired on the same examples."
+    tests: str = (
+        "Paired on the same examples: exact McNemar for single runs that are right or wrong; else"
+        " Student's t over clusters with Hall's correction for skew, and training seeds as a level"
+        " of their own."
+    )
     """How differences were tested."""
     tuning: tuple[Mapping[str, Any], ...] = ()
     """Each tuned variant's trials, as its select stage recorded them."""

@@ -84,16 +84,9 @@ def _near(scored: list[Row], best: Row) -> list[Row]:
         row
         for row in scored
         if row is not best
-        and _overlap(row, best)
+        and row.estimate.meets(best.estimate)
         and (best.verdict != "better" or row.verdict == "better")
     ]
-
-
-def _overlap(row: Row, best: Row) -> bool:
-    one, other = row.estimate, best.estimate
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return False
-    return one.low <= other.high and other.low <= one.high
 
 
 def _cost(near: list[Row], best: Row, comparison: Comparison, headline: Column) -> tuple[Row, str]:

@@ -152,7 +152,8 @@ def metric_cell(row: Row | None) -> Cell:
         return Cell(numbers.MISSING)
     change = line(row.note)
     if row.difference is not None and row.verdict != "no difference shown":
-        change = numbers.value(row.difference, signed=True)
+        said = f" ({change})" if change else ""
+        change = f"{numbers.value(row.difference, signed=True)}{said}"
     return Cell(
         numbers.value(row.estimate),
         below=numbers.interval(row.estimate) or "no interval",

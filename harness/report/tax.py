@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.compare.result import ALL, Comparison, Measured, Row, Tax
+from harness.compare.result import ALL, Comparison, Estimate, Measured, Row, Tax
 from harness.report import numbers
 from harness.report.safe import label, line
 from harness.report.sheets import Cell, Line, Sheet, figure, metric_cell, name_cell
@@ -142,15 +142,35 @@ def kept(comparison: Comparison) -> str:
     open_ = [tax.group for tax, row in pairs if row is None or row.difference is None]
     unknown = f"; of {_names(open_)} it is not known" if open_ else ""
     if not held:
-        least = f"{_change(*lost[0])} least" + (f", {_change(*lost[-1])} most" if lost[1:] else "")
-        return f"Every aligned variant measured lost language ({what}): {least}{unknown}."
+        return f"Every aligned variant measured lost language ({what}): {_ends(lost)}{unknown}."
     said = (
         f"Which kept the language? No loss ({what}) is shown for"
         f" {_names([tax.group for tax, _ in held])}{_gain(comparison, [tax for tax, _ in held])}"
     )
-    some = f"; of {len(lost)} that lost some, {_change(*lost[-1])} lost most" if lost[1:] else ""
+    some = ""
+    if lost[1:]:
+        most = _surely("lost most", lost[-1][1], [row for _, row in lost[:-1]])
+        some = f"; of {len(lost)} that lost some, {_change(*lost[-1])} {most}"
     some = f"; {_change(*lost[0])} lost some" if len(lost) == 1 else some
     return f"{said}{some}{unknown}."
+
+
+def _ends(lost: Sequence[tuple[Tax, Row]]) -> str:
+    """Who lost least and most, the least first."""
+    rows = [row for _, row in lost]
+    if len(rows) == 1:
+        return _change(*lost[0])
+    least = _surely("least", rows[0], rows[1:])
+    return (
+        f"{_change(*lost[0])} {least}, {_change(*lost[-1])} {_surely('most', rows[-1], rows[:-1])}"
+    )
+
+
+def _surely(word: str, row: Row, others: Sequence[Row]) -> str:
+    """A superlative, with its doubt where the interval meets that of another."""
+    own = row.difference or Estimate(0.0)
+    apart = all(own.meets(other.difference or Estimate(0.0)) is False for other in others)
+    return word if apart else f"{word} (by the estimate; intervals overlap)"
 
 
 def _moved(row: Row) -> float:
@@ -184,7 +204,8 @@ def _gain(comparison: Comparison, held: Sequence[Tax]) -> str:
         return f", and {none} gained in {what} (at best {change})"
     if len(rows) == 1:
         return f", and it gained in {what}: {change}"
-    return f", of which {change} gained most in {what}"
+    most = _surely("gained most", row, [other for _, other in rows if other is not row])
+    return f", of which {change} {most} in {what}"
 
 
 def gain(comparison: Comparison) -> Told | None:

@@ -278,6 +278,15 @@ def main() -> None:
         f" each case is. Figures are percent, before → now; at 95% or 5% they stray by {noise:.1f}"
         " by chance. The estimate and the difference should hold the truth in 95% of experiments"
         " or a little more, and false alarms be 5% or less.\n",
+        "- *Seeds*: `between` is the standard deviation between seeds, `examples` that of the"
+        " examples' own difference; what seed and example make together has 0.2. Where examples"
+        " have none of their own, S runs are S numbers, and Student's t over them is 1.9 times as"
+        " wide for three and 5 for two as for who knows that seeds do not differ: what is narrower"
+        " (as before) cries wolf when they do.\n"
+        "- *Skewed* examples of fewer than 20 still hold less than they should: what their tail"
+        " hides, no few of them can show.\n"
+        "- *1 seed against 3*: read as what it is, about this checkpoint, it holds; read as about"
+        " the method it cannot.\n",
     ]
     for line in told:
         print(line)
