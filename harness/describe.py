@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from harness.plan import Plan
 from harness.plan_checks import explain_miss, length_notes, script_notes
 from harness.plan_graph import LONG
+from harness.rows_used import all_rows_used, sentences
 from harness.schedule import Outcome, pending
 from harness.store import Store
 
@@ -81,6 +82,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
         )
     if pending(planned.lengths, planned.lengths, store):
         lines.append("which rows fit is unknown until the data stages have run")
+    lines += _rows_left_out(planned, store)
     lines += length_notes(planned)
     lines += script_notes(planned, store)
     if why:
@@ -89,6 +91,16 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
                 lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
                 lines += [f"  {line}" for line in explain_miss(stage, store)]
     return "\n".join(lines)
+
+
+def _rows_left_out(planned: Plan, store: Store) -> list[str]:
+    """What is known of rows that were left out as they were read; `length_notes` tells of those
+    that a training or an evaluation will not take."""
+    stages = list(planned.data.values())
+    records = {s.key: record for s in stages if (record := store.record(s)) is not None}
+    return [
+        f"data.{told.replace('/', '.', 1)}" for told in sentences(all_rows_used(stages, records))
+    ]
 
 
 def _formats(planned: Plan) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from harness.plan_graph import LONG
 from harness.report import safe
+from harness.rows_used import rows_used
 from harness.stage import Record, Stage
 
 PLAIN_SECONDS = 60.0
@@ -86,7 +87,8 @@ class ConsoleReporter:
         count = self._count()
         if record.ok:
             seconds = _time(record.cost.get("seconds", 0.0))
-            self._line(f"{count} {stage.kind:<13} {stage.label:<28} {_headline(record)}  {seconds}")
+            told = "; ".join(filter(None, (_headline(record), _rows(record))))
+            self._line(f"{count} {stage.kind:<13} {stage.label:<28} {told}  {seconds}")
             return
         error = record.error or {}
         if error.get("skipped"):  # the failure itself was told where it happened
@@ -125,12 +127,18 @@ class ConsoleReporter:
         self.stream.flush()
 
 
+def _rows(record: Record) -> str:
+    """How many of how many rows were used, and why not all, where some are missing."""
+    used = rows_used(record)
+    missing = used is not None and (used.used < used.given or used.cut)
+    return used.told() if used is not None and missing else ""
+
+
 def _headline(record: Record) -> str:
     """The one number worth a line."""
     metrics = record.metrics
     if record.kind == "data":
-        lost = sum(metrics["dropped"].values())
-        return f"{metrics['rows']} rows" + (f", {lost} dropped" if lost else "")
+        return f"{metrics['rows']} rows"
     if record.kind == "lengths":
         tokens = metrics.get("tokens")
         return f"{tokens['mean']:.0f} tokens a row, the longest {tokens['max']}" if tokens else ""

@@ -10,6 +10,7 @@ from harness.compare import tuning
 from harness.compare.result import VariantResult
 from harness.made_by import mixed
 from harness.plan import Plan
+from harness.rows_used import all_rows_used, sentences
 from harness.stage import Record
 
 
@@ -211,6 +212,8 @@ def notes(
         )
     unfit = [note for found in planned.unfit.values() for note in found.notes(names=False)]
     yield from (note.removeprefix(f"{planned.file}: ") for note in dict.fromkeys(unfit))
+    if lost := list(sentences(all_rows_used(planned.stages(), records))):
+        yield f"Rows: {'; '.join(lost)}."
     yield from _contaminated(planned, records)
     for stage in planned.stages():
         record = records.get(stage.key)  # none where a trial before it failed

@@ -15,6 +15,7 @@ from harness.compare.variants import result_of, succeeded
 from harness.compare.verdicts import adjusted
 from harness.plan import Plan, VariantPath
 from harness.plan_graph import learnt
+from harness.rows_used import all_rows_used
 from harness.stage import Record
 from harness.store import Store
 
@@ -53,6 +54,7 @@ def compare(
         notes=tuple(background.notes(planned, records, variants)),
         suite_text=planned.text,
         tuning=tuple(tuning.tunings(planned, records)),
+        rows_used=tuple(all_rows_used(planned.stages(), records)),
         merged=tuple(_merged(planned, scores)),
         taxes=tuple(taxes(whole, variants, records, read)),
     )

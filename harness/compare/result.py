@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.rows_used import RowsUsed
+
 ALL = ""
 """The slice that holds every example."""
 MAIN = ("handled", "rougeL", "exact_match")
@@ -215,6 +217,8 @@ class Comparison:
     """Each tuned variant's trials, as its select stage recorded them."""
     merged: tuple[Row, ...] = ()
     """Each merged variant, its difference from the same checkpoints unmerged."""
+    rows_used: tuple[RowsUsed, ...] = ()
+    """What each training and each evaluation made of its rows."""
     taxes: tuple[Tax, ...] = ()
     """Each variant that goes on from another training, against that; none where nothing does."""
 

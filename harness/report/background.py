@@ -11,11 +11,12 @@ from harness.report import numbers
 from harness.report.safe import line
 from harness.report.sheets import Cell, Line, Sheet, figure, merged, name_cell
 from harness.report.tuned import trials
+from harness.rows_used import RowsUsed
 
 
 def evidence(comparison: Comparison) -> list[Sheet]:
     """Why the results can be believed, and what stands against that; empty tables are left out."""
-    made = (trials, merged, _audits, _predictions, _answers, _contamination, _data)
+    made = (trials, merged, _audits, _predictions, _answers, _rows, _contamination, _data)
     return [_compact(sheet) for make in made if (sheet := make(comparison)).lines]
 
 
@@ -110,6 +111,29 @@ def _ends(figures: Mapping[str, float]) -> Iterator[Cell]:
         yield figure(numbers.share(figures.get(key)), figures.get(key))
     for key in ("mean_tokens", "mean_shots"):
         yield figure(numbers.number(figures.get(key), 1), figures.get(key))
+
+
+def _rows(comparison: Comparison) -> Sheet:
+    lines = [Line(tuple(_used(used))) for used in comparison.rows_used if used.purpose != "read"]
+    return Sheet(
+        "rows",
+        "Rows used",
+        ("rows of", "for", "by", "given", "used", "left out", "why", "cut to fit"),
+        tuple(lines),
+        "Of the rows that were read (see Data), those that a training or an evaluation took.",
+    )
+
+
+def _used(used: RowsUsed) -> Iterator[Cell]:
+    yield name_cell(used.rows)
+    yield name_cell(used.purpose)
+    yield name_cell(used.name)
+    left = used.given - used.used
+    for amount in (used.given, used.used, left):
+        yield figure(numbers.count(amount), amount)
+    why = ", ".join(f"{numbers.count(n)} {line(why)}" for why, n in used.left_out.items() if n)
+    yield Cell(why or "none", name=True)
+    yield figure(numbers.count(used.cut), used.cut)
 
 
 def _contamination(comparison: Comparison) -> Sheet:

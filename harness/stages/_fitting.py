@@ -65,7 +65,7 @@ def fitting(
     }
     _require(found.rows, over, left, taught, policy, room)
     kept = [found.rows[i] for i in taught]
-    return kept, {**counts, "trained_on": len(kept)}, index
+    return kept, {**counts, "trained_on": len(kept), "cut": len(over.intersection(taught))}, index
 
 
 def _taught(row: Mapping[str, Any], tokens: Encoded, objective: Objective) -> bool:
