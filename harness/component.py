@@ -58,6 +58,11 @@ class Component(BaseModel):
         """What of it is hashed: its name, VERSION and fields."""
         return {"name": self.name, "version": self.VERSION, **self.model_dump(mode="json")}
 
+    def runs(self) -> tuple[str, ...]:
+        """What of the suite's own it runs or asks, for whoever plans a stranger's suite: Python in
+        files, code from a hub, addresses."""
+        return ()
+
     @classmethod
     def source_digest(cls) -> str:
         """Digest of the source that does its work, with all that this imports of our own package
@@ -78,6 +83,14 @@ C = TypeVar("C", bound=Component)
 @cache
 def _entry_points(axis: str) -> Mapping[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"harness.{axis}s")}
+
+
+def brought_by(declared: type[Component]) -> str:
+    """The installed package that a member comes from; empty for one of ours."""
+    point = _entry_points(declared.axis).get(declared.name)
+    if point is None or point.value.startswith("harness."):
+        return ""
+    return point.dist.name if point.dist is not None else point.value
 
 
 def names(axis: str) -> list[str]:
@@ -205,7 +218,8 @@ def explain(
     """
     lines = []
     for item in error.errors():
-        parts = [f"[{p}]" if isinstance(p, int) else f".{shortened(p)}" for p in item["loc"]]
+        parts = [f"[{p}]" if isinstance(p, int) else f".{shortened(p)}"
+                 for p in item["loc"] if p != "[key]"]  # fmt: skip
         elsewhere = (places or {}).get(str(item["loc"][0])) if parts else None
         if not parts:  # of several fields together: the one that was set elsewhere is to blame
             told = re.findall(r"\w+", item["msg"])

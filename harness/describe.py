@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from harness.plan import Plan
 from harness.plan_checks import explain_miss, length_notes, script_notes
+from harness.plan_code import executes
 from harness.plan_graph import LONG
 from harness.rows_used import all_rows_used, sentences
 from harness.schedule import Outcome, pending
@@ -85,6 +86,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     lines += _rows_left_out(planned, store)
     lines += length_notes(planned)
     lines += script_notes(planned, store)
+    lines += _code(planned)
     if why:
         for stage in planned.stages():
             if stage.key in todo:
@@ -101,6 +103,15 @@ def _rows_left_out(planned: Plan, store: Store) -> list[str]:
     return [
         f"data.{told.replace('/', '.', 1)}" for told in sentences(all_rows_used(stages, records))
     ]
+
+
+def _code(planned: Plan) -> list[str]:
+    """What of the suite executes: to be read before a stranger's suite is run."""
+    found = executes(planned)
+    if not found:
+        return ["brings no code of its own: what runs are the packages that are installed here"]
+    head = "would run, or reach, by the suite's word; read it before you run a stranger's suite:"
+    return [head, *(f"  {told}" for told in found)]
 
 
 def _formats(planned: Plan) -> list[str]:

@@ -1,7 +1,8 @@
-"""Kinds of numbers that several sections of a suite take."""
+"""Kinds of numbers and names that several sections of a suite take."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -18,3 +19,24 @@ def _some_steps(value: int) -> int:
 
 Steps = Annotated[int, Field(ge=-1), AfterValidator(_some_steps)]
 """Optimizer steps: 1 or more; -1 for as many as the epochs take."""
+
+
+_NAME = re.compile(r"\w[\w .+=@-]*")
+_LONGEST_NAME = 80
+
+
+def _plain_name(value: str) -> str:
+    if len(value) > _LONGEST_NAME:
+        raise ValueError(
+            f"a name of {len(value):,} characters is over the {_LONGEST_NAME} it may have"
+        )
+    if not _NAME.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is no name: it begins with a letter or a digit, and has letters, digits,"
+            " spaces and . _ - + = @ alone, as it stands in names of files and folders"
+        )
+    return value
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+"""What a suite calls a model, a data entry or a use of the base: a part of paths and of labels."""

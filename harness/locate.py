@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from harness.errors import SuiteError
+from harness.secrecy import secret_variable
 
 
 def package_suites() -> Path:
@@ -52,6 +53,13 @@ def locate(reference: str, suite_file: Path, where: str) -> Path | None:
 
     def fill(match: re.Match[str]) -> str:
         name = match.group(1)
+        if secret_variable(name):
+            raise SuiteError(
+                f"environment variable {name} may hold a secret, and paths are written into the"
+                " store and the report",
+                where=where,
+                fix="name the folder by another variable",
+            )
         if name not in os.environ:
             raise SuiteError(
                 f"environment variable {name} is not set", where=where, fix=f"export {name}=..."

@@ -75,6 +75,11 @@ class ModelSpec(BaseModel):
     def _one_source(self) -> Self:
         if bool(self.path) == self.from_gguf:
             raise ValueError("give one of `path`, `gguf` and `package`: where the model is")
+        if "/" in self.attn_implementation and not self.trust_remote_code:
+            raise ValueError(
+                f"attn_implementation {self.attn_implementation!r} is a kernel on the hub, which is"
+                " code that would run here; trust its authors, then set trust_remote_code: true"
+            )
         if self.from_gguf and self.revision is not None:
             raise ValueError("`revision` is of a name on the hub; remove it")
         return self

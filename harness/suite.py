@@ -21,12 +21,14 @@ from harness.checkpoint_files import CheckpointSpec
 from harness.component import explain
 from harness.data_spec import DataSpec
 from harness.errors import ModelError, SuiteError, placed, shortened, unknown
-from harness.fields import Seed
+from harness.fields import Name, Seed
 from harness.locate import find_suite
 from harness.model_files import ModelSpec
+from harness.secrecy import require_none, require_none_in
 from harness.stage import Resources
 from harness.suite_text import read_yaml
 from harness.tune import Budget, Tune
+from harness.worker_env import Environment
 
 _STRICT = ConfigDict(
     extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -102,18 +104,26 @@ class Override(BaseModel):
     """`sft.learning_rate: 1e-3`: a component, a dot, its field."""
 
 
+class OwnResources(Resources):
+    """What a stage may use, as a suite may ask for it."""
+
+    env: Environment = {}
+    """Environment variables set for the worker, of those that tune libraries. Never a secret: it is
+    written to disk."""
+
+
 class Suite(BaseModel):
     """Models x data x methods x objectives x hyper-parameters x seeds, and how to score them."""
 
     model_config = _STRICT
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
     """Names the report's folder."""
     description: str = ""
     """One paragraph for the report's head."""
-    models: dict[str, ModelSpec]
+    models: dict[Name, ModelSpec]
     """Name -> model."""
-    data: dict[str, DataSpec]
+    data: dict[Name, DataSpec]
     """Name -> splits."""
     matrix: dict[str, list[Any]] = {}
     """Axes: model, data, method, objective, and hyper-parameters such as `lora.r`. Without it
@@ -131,7 +141,7 @@ class Suite(BaseModel):
     """Hyper-parameters that are chosen on validation rows, alike for every cell."""
     budget: Budget | None = None
     """Where every training run ends, trials included; default: as each objective says."""
-    base: dict[str, Generate] = {}
+    base: dict[Name, Generate] = {}
     """Uses of the untrained model that the variants are compared with."""
     checkpoints: dict[str, CheckpointSpec] = {}
     """Name -> a checkpoint trained elsewhere, scored as a variant beside the others."""
@@ -148,7 +158,7 @@ class Suite(BaseModel):
     """What is measured."""
     executor: Any = "local"
     """Where it runs."""
-    resources: Resources = Resources()
+    resources: OwnResources = OwnResources()
     """What a stage may use, trackers included; not part of any stage's identity."""
 
     @field_validator("models", mode="before")
@@ -215,9 +225,13 @@ def load_suite(name: str, settings: Sequence[str] = ()) -> Loaded:
         raise SuiteError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except SuiteError as error:
         raise SuiteError(error.message, where=str(path), fix=error.fix) from None
+    require_none(text, str(path))
+    for setting in settings:
+        require_none(setting, "--set")
     if not isinstance(tree, dict):
         raise SuiteError("a suite is a mapping of keys", where=str(path), fix="see harness init")
     places = {_apply(tree, setting): setting for setting in settings}
+    require_none_in(tree, str(path))
     try:
         suite = Suite.model_validate(tree)
     except ValidationError as error:

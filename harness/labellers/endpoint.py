@@ -113,6 +113,10 @@ class Endpoint(Labeller):
         unhashed = ("api_key_env", "concurrency", "timeout", "retries", "longest_wait")
         return {name: v for name, v in super().identity().items() if name not in unhashed}
 
+    def runs(self) -> tuple[str, ...]:
+        key = f", with the key in {self.api_key_env}" if self.api_key_env else ""
+        return (f"requests to {self.base_url}{key}: prompts and answers are sent there",)
+
     def calls_at_once(self) -> int:
         return self.concurrency
 

@@ -13,6 +13,7 @@ from harness.component import Component
 from harness.fields import Steps
 from harness.objectives._arguments import require_fields, require_optimizer
 from harness.objectives._feedback import Feedback
+from harness.objectives._permitted import require_permitted
 
 Row = Mapping[str, Any]
 BASE = "base"
@@ -245,13 +246,6 @@ Schedule = Literal[
     "linear", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "polynomial", "constant",
     "constant_with_warmup", "inverse_sqrt", "warmup_stable_decay",
 ]  # fmt: skip
-RESERVED = frozenset(
-    ["output_dir", "logging_steps", "logging_strategy", "save_strategy", "save_steps", "seed",
-     "data_seed", "report_to", "disable_tqdm", "use_cpu", "eval_strategy",
-     "load_best_model_at_end", "remove_unused_columns", "eval_steps",
-     "include_num_input_tokens_seen"]
-)  # fmt: skip
-"""Arguments the harness itself must decide: paths, logging and saving, device and seeds."""
 
 
 class TrainerObjective(Objective):
@@ -309,7 +303,8 @@ class TrainerObjective(Objective):
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = "random"
     """Order of the rows; `group_by_length` wastes less on padding."""
     args: dict[str, Any] = {}
-    """Any other argument of the trainer behind it, passed on as it is."""
+    """Any other argument of the trainer that changes how it trains, passed on as it is. What writes
+    outside the store, reaches the network, takes a secret or has a field of its own is refused."""
 
     @field_validator("optim")
     @classmethod
@@ -320,12 +315,11 @@ class TrainerObjective(Objective):
     @field_validator("args")
     @classmethod
     def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name in sorted(RESERVED & set(value)):
-            raise ValueError(f"{name} is decided by the harness; remove it")
         for name in sorted(set(cls.model_fields) & set(value)):
             raise ValueError(f"{name} is an option of its own; write it beside `args`")
         if value and cls.trainer_config:
             require_fields(cls.trainer_config, value)
+        require_permitted(value, known=bool(cls.trainer_config))
         return value
 
     @model_validator(mode="after")

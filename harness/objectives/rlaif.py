@@ -70,6 +70,11 @@ class Rlaif(Objective):
             raise ValueError("rlaif samples answers of a policy that was trained: start from sft")
         return value
 
+    def runs(self) -> tuple[str, ...]:
+        return (
+            () if self.truth is None else (f"{self.truth}, Python that is asked for every label",)
+        )
+
     @property
     def feedback(self) -> Feedback:
         sample = ("samples", "prompts", "temperature", "top_p", "max_new_tokens", "batch_tokens")

@@ -71,6 +71,10 @@ class Evaluate(Scorer):
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "digest": self._content() or self.digest}
 
+    def runs(self) -> tuple[str, ...]:
+        place = "a folder" if self._folder else f"the hub, {self.revision or 'as it stands'}"
+        return (f"the metric module {self.metric} ({place}), Python that scores",)
+
     def declared(self) -> Mapping[str, Metric]:
         return {name: Metric(higher_is_better=self.higher_is_better) for name in self.values}
 

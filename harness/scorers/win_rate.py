@@ -34,6 +34,9 @@ class WinRate(Scorer):
     def named_rule(self) -> str:
         return self.rule
 
+    def runs(self) -> tuple[str, ...]:
+        return (f"{self.rule}, Python that is asked for every pair of answers",)
+
     def shows(self) -> str:
         return "preference"
 

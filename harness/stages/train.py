@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from harness import component
@@ -195,11 +197,16 @@ def _train(job: Job, ready: _Prepared, model: Any, beside: _start.Given) -> Trai
         reference_file=reference_file(job),
         gates=ready.method.gates(model),
     )
-    # TensorBoard's default is beside the checkpoints, which go when the stage is done.
-    logs = job.folder.parents[1] / "tensorboard" / job.spec["label"]
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(tracker_folder(job.folder, job.spec["label"]))
     with job.ledger.phase("train"), own_config(model):
         return cast(TrainResult, objective.working_part()(objective, train))
+
+
+def tracker_folder(folder: Path, label: str) -> Path:
+    """Where TensorBoard's files go: its default is beside the checkpoints, which go when the stage
+    is done. Labels hold values of the suite, which lead nowhere else."""
+    name = re.sub(r"[^\w .+=@#,()-]", "_", label)[:200].lstrip(".")
+    return folder.parents[1] / "tensorboard" / (name or "_")
 
 
 def _left_out(counts: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,114 @@
+"""Which of a trainer's arguments a suite may set under `args:`, and why not the others.
+
+Those that are let through change how a model is trained, and nothing else. One that a new version
+of a library brings is refused until it stands here: it may write outside the store, reach the
+network or take a secret, which would go into stage.json, the record and the report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_NAMES = """
+    activation_checkpointing_kwargs activation_offloading assistant_only_loss
+    average_tokens_across_devices bf16_full_eval cache_implementation cast_lm_head_to_fp32
+    completion_only_loss dataloader_drop_last dataloader_in_order dataloader_num_workers
+    dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor
+    dataset_num_proc delta entropy_coef entropy_coef_delta entropy_coef_max entropy_coef_min
+    entropy_target epsilon_high eval_accumulation_steps eval_packing fp16_full_eval
+    full_determinism generation_batch_size generation_kwargs gradient_checkpointing_kwargs
+    label_smoothing_factor liger_kernel_config loss_type lr_scheduler_kwargs
+    max_tool_calling_iterations min_p multi_objective_aggregation neftune_noise_alpha
+    num_generations_eval off_policy_mask_threshold optim_args optim_target_modules
+    packing_strategy pad_to_multiple_of padding_free padding_value per_device_eval_batch_size
+    precompute_ref_batch_size ref_model_mixup_alpha ref_model_sync_steps repetition_penalty
+    reward_weights router_aux_loss_coef sapo_temperature_neg sapo_temperature_pos
+    shuffle_dataset sync_ref_model tf32 top_entropy_quantile top_k torch_compile
+    torch_compile_backend torch_compile_mode torch_empty_cache_steps
+    transformers_continuous_batching_config truncation_mode use_adaptive_entropy
+    use_bias_correction_kl use_cache use_liger_kernel use_transformers_continuous_batching
+    use_transformers_paged vespo_k_neg vespo_k_pos vespo_lambda_neg vespo_lambda_pos
+"""
+PERMITTED = frozenset(_NAMES.split())
+ELSEWHERE = {
+    "warmup_steps": "`warmup_ratio`, beside `args`",
+    "activation_checkpointing": "`gradient_checkpointing`, beside `args`",
+    "bf16": "the model's `dtype: bfloat16`",
+    "fp16": "the model's `dtype: float16`",
+    "max_completion_length": "`max_new_tokens`, beside `args`",
+    "chat_template_path": "the model's `chat_template`",
+    "chat_template_kwargs": "the model's `chat_template_kwargs`",
+    "trust_remote_code": "the model's `trust_remote_code`",
+    "report_to": "`resources: {report_to: [...]}`",
+    "use_cpu": "`executor: {local: {device_class: cpu}}`",
+    "seed": "the suite's `seeds`",
+    "data_seed": "the suite's `seeds`",
+    "auto_find_batch_size": "`per_device_train_batch_size`, beside `args`",
+}
+"""Argument -> where a suite says it instead."""
+_NETWORK = "it sends to the network, or asks there, what a suite should not"
+_REASONS = {
+    r"push_to_hub|hub_.*|.*hub_repo|trackio_.*|project": _NETWORK,
+    r"use_vllm|vllm_.*": "it hands the sampling to a server or an engine outside the harness",
+    r"output_dir|logging_dir|run_name|.*_dir": "the harness decides where a stage writes",
+    r"resume_from_checkpoint|restore_.*|ignore_data_skip|save_.*|enable_jit_checkpoint"
+    r"|load_best_model_at_end|metric_for_best_model|greater_is_better":
+        "the harness keeps the checkpoints, and goes on from its own alone",
+    r"deepspeed|fsdp.*|ddp_.*|local_rank|parallelism_config|accelerator_config|ds3_.*"
+    r"|dataloader_multiprocessing_context":
+        "a stage is one process, and such a file or setting would be read past its identity",
+    r"model_init_kwargs": "the harness loads the model",
+    r"eval_.*|do_.*|batch_eval_metrics|include_for_metrics|prediction_loss_only"
+    r"|generate_during_eval": "the harness decides what is evaluated, and when",
+    r"log_.*|logging_.*|num_completions_to_print|disable_tqdm|debug|skip_memory_metrics"
+    r"|include_num_input_tokens_seen": "the harness writes the log; answers stay in the store",
+    r"dataset_.*|length_column_name|label_names|remove_unused_columns|eos_token|pad_token"
+    r"|is_encoder_decoder": "the harness makes the tokens and the columns itself",
+}  # fmt: skip
+"""Names of arguments that no suite sets, as a pattern -> the reason."""
+_UNKNOWN = "what it reads, writes or sends is not known here"
+_INSIDE = frozenset(["custom_generate", "trust_remote_code", "assistant_model", "tokenizer"])
+"""Keys of a permitted argument's own value that load or run something else."""
+_SECRET = re.compile(r".*(api_?key|secret|password|credential|authorization).*|.*token", re.I)
+
+
+def require_permitted(args: Mapping[str, Any], *, known: bool) -> None:
+    """Whether a suite may set these arguments of a trainer.
+
+    Args:
+        known: it is a trainer of TRL's; of another from outside, names that stand nowhere here are
+            its own affair.
+
+    Raises:
+        ValueError: it may not, by name and with the reason; values are not shown.
+    """
+    for name in sorted(args):
+        if name in ELSEWHERE:
+            raise ValueError(f"{name} has a place of its own; remove it, and set {ELSEWHERE[name]}")
+        if name not in PERMITTED and (known or reason_of(name) != _UNKNOWN):
+            raise ValueError(f"{name} is decided by the harness: {reason_of(name)}; remove it")
+        for inner in _names(args[name]):
+            if inner in _INSIDE or _SECRET.fullmatch(inner):
+                raise ValueError(
+                    f"{name}.{inner} may load something else or hold a secret, and args are written"
+                    " to disk; remove it"
+                )
+
+
+def reason_of(name: str) -> str:
+    """Why an argument that is not permitted is not."""
+    for pattern, reason in _REASONS.items():
+        if re.fullmatch(pattern, name):
+            return reason
+    return _UNKNOWN
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Every name in a tree of mappings and lists."""
+    if isinstance(value, Mapping):
+        yield from map(str, value)
+    if isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _names(inner)
