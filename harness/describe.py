@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from harness.plan import Plan
-from harness.plan_checks import explain_miss, length_notes, script_notes
+from harness.plan_checks import Misses, length_notes, script_notes
 from harness.plan_code import executes
 from harness.plan_graph import LONG
 from harness.rows_used import all_rows_used, sentences
@@ -88,10 +88,11 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     lines += script_notes(planned, store)
     lines += _code(planned)
     if why:
+        misses = Misses(store)
         for stage in planned.stages():
             if stage.key in todo:
                 lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
-                lines += [f"  {line}" for line in explain_miss(stage, store)]
+                lines += [f"  {line}" for line in misses.explain(stage)]
     return "\n".join(lines)
 
 

@@ -136,20 +136,36 @@ def _fits(
         )
 
 
-def explain_miss(stage: Stage, store: Store) -> list[str]:
-    """Why a stage is not cached: what differs from the nearest finished stage of its kind."""
-    own = _flat({**stage.config, "inputs": {r: s.key[:12] for r, s in stage.inputs.items()}})
-    best: tuple[int, list[str]] | None = None
-    for row in store.query(kind=stage.kind, status="ok"):
-        other = _flat({**row["config"], "inputs": {r: k[:12] for r, k in row["inputs"].items()}})
-        lines = [
-            f"{key}: {other.get(key, 'not set')} -> {own.get(key, 'not set')}"
-            for key in sorted(own.keys() | other.keys())
-            if own.get(key) != other.get(key)
+class Misses:
+    """Why stages are not cached; the store's records are read once for all of them."""
+
+    def __init__(self, store: Store) -> None:
+        self._finished: dict[str, list[tuple[str, dict[str, str]]]] = {}
+        for row in store.query(status="ok"):
+            name = f"{row['label']} ({row['key'][:12]})"
+            inputs = {role: key[:12] for role, key in row["inputs"].items()}
+            tree = _flat({**row["config"], "inputs": inputs})
+            self._finished.setdefault(row["kind"], []).append((name, tree))
+
+    def explain(self, stage: Stage) -> list[str]:
+        """What differs from the nearest finished stage of its kind."""
+        inputs = {role: source.key[:12] for role, source in stage.inputs.items()}
+        own = _flat({**stage.config, "inputs": inputs})
+        finished = self._finished.get(stage.kind)
+        if not finished:
+            return [f"no finished {stage.kind} stage in the store"]
+        name, other = min(finished, key=lambda known: len(_differing(own, known[1])))
+        return [
+            f"nearest: {name}",
+            *(
+                f"{field}: {other.get(field, 'not set')} -> {own.get(field, 'not set')}"
+                for field in sorted(_differing(own, other))
+            ),
         ]
-        if best is None or len(lines) < best[0]:
-            best = (len(lines), [f"nearest: {row['label']} ({row['key'][:12]})", *lines])
-    return best[1] if best else [f"no finished {stage.kind} stage in the store"]
+
+
+def _differing(own: Mapping[str, str], other: Mapping[str, str]) -> set[str]:
+    return {field for field, _ in own.items() ^ other.items()}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -10,6 +10,7 @@ from conftest import Workspace
 
 from harness import stage as stages
 from harness import store as stores
+from harness.describe import table
 from harness.plan import plan
 from harness.stage import Output, Record, Stage, digest_file, write_record
 from harness.store import Store
@@ -58,6 +59,9 @@ def test_output_that_is_gone_or_of_another_size_counts_as_undone(
     assert Store(tmp_path).done(stage, outputs=False) is None
 
 
+query = Store.query
+
+
 def test_planning_reads_the_stores_records_once_not_for_every_variant(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,3 +85,13 @@ def test_planning_reads_the_stores_records_once_not_for_every_variant(
     assert [stage.key for stage in planned.stages()] == empty
     assert len(read) > 40
     assert max(read.values()) <= 2  # what a plan rests on, rows among it, beside the costs of all
+    asked = []
+    monkeypatch.setattr(
+        Store, "query", lambda self, *a, **k: asked.append(k) or query(self, *a, **k)
+    )
+    workspace.tree["matrix"]["sft.learning_rate"] = [rate * 3 for rate in rates]
+    workspace.tree["baseline"] = f"full-sft-learning_rate={3 * rates[0]:g}"
+    other = plan(load_suite(str(workspace.write()), ()), store)
+    text = table(other, store, why=True)
+    assert text.count("objective.learning_rate: ") == 40
+    assert len(asked) == 1
