@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from harness.errors import ModelError
 from harness.locate import locate
 from harness.model_files import ModelInfo, ModelSpec, describe_folder
-from harness.model_folder import CONVERTED, damaged_conversion
-from harness.stage import digest_json, write_atomic
+from harness.sealed import sealed, seals_in
+from harness.stage import digest_json
 from harness.store import Store
 
 VERSION = 1
@@ -78,42 +74,31 @@ def gguf_file(spec: ModelSpec, suite_file: Path, where: str) -> Path:
 
 
 def _converted(file: Path, identity: dict[str, Any], store: Store, where: str) -> Path:
-    """The folder in the store; one process makes it, and others wait for it."""
+    """The folder in the store."""
     name = f"{re.sub(r'[^A-Za-z0-9._-]', '-', file.stem)}-{digest_json(identity)[:12]}"
     folder = store.root / _FOLDER / name
-    folder.parent.mkdir(exist_ok=True)
-    with FileLock(folder.with_name(f"{name}.lock")):
-        if damaged_conversion(folder, store.file_digest):
-            _convert(file, folder, store, where)
-    return folder
+    return sealed(folder, lambda place: _convert(file, place, where), store.file_digest)
 
 
 def converted_in(store: Store) -> list[Path]:
     """The folders of models that were converted into a store."""
-    return sorted(done.parent for done in (store.root / _FOLDER).glob(f"*/{CONVERTED}"))
+    return list(seals_in(store.root / _FOLDER))
 
 
-def _convert(file: Path, folder: Path, store: Store, where: str) -> None:
-    """Convert beside, and put into its place when all of it is there."""
+def _convert(file: Path, folder: Path, where: str) -> None:
+    """Write the plain model into a folder."""
     if importlib.util.find_spec("gguf") is None:
         raise ModelError("the library that reads GGUF is not installed", where=where, fix=_LIBRARY)
     size = file.stat().st_size / 2**20
     print(f"{where}: reading {file.name} ({size:.0f} MiB) into the store, once", file=sys.stderr)
-    partial = folder.with_name(f"{folder.name}.partial")
-    for left in (partial, folder):  # by a process that was killed, or damaged since
-        shutil.rmtree(left, ignore_errors=True)
     done = subprocess.run(
-        [sys.executable, "-m", "harness.convert_gguf", str(file), str(partial)],
+        [sys.executable, "-m", "harness.convert_gguf", str(file), str(folder)],
         capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     if done.returncode:
-        shutil.rmtree(partial, ignore_errors=True)
         said = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
         raise ModelError(
             f"{file.name} cannot be read: {said[-1]}",
             where=where,
             fix="see the GGUF page of transformers' documentation for the architectures it reads",
         )
-    files = {path.name: store.file_digest(path) for path in sorted(partial.iterdir())}
-    write_atomic(partial / CONVERTED, json.dumps({"file": file.name, "files": files}))
-    partial.rename(folder)

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.errors import ModelError
 from harness.outside import Digest, as_planned
+from harness.sealed import damaged
 from harness.stage import digest_json
 
 _CONFIGS = ("config.json", "generation_config.json", "adapter_config.json")
@@ -37,8 +38,6 @@ _NEVER = frozenset(
      ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".pyc")
 )  # fmt: skip
 """Weights in other formats, and what is for people: no code of a model reads them."""
-CONVERTED = "conversion.json"
-"""In a folder that was converted from GGUF: the digest of every other file; written last."""
 
 
 def content_identity(
@@ -144,24 +143,13 @@ def held(
 
         return as_planned(folder, str(identity["content"]), content)
     if "gguf" in identity:
-        return as_planned(folder, "", lambda digest: damaged_conversion(folder, digest))
+        return as_planned(folder, "", lambda digest: damaged(folder, digest))
     if identity.get("revision"):
         revision = str(identity["revision"])
         return as_planned(
             folder, "", lambda digest: _damaged_snapshot(source, revision, digest, code=code)
         )
     return contextlib.nullcontext()
-
-
-def damaged_conversion(folder: Path, digest: Digest) -> str:
-    """The first file that is not as the conversion from GGUF wrote it; empty where all are."""
-    files = _read(folder / CONVERTED).get("files")
-    if not isinstance(files, dict):
-        return CONVERTED
-    for name, sha256 in files.items():
-        if not (folder / name).is_file() or digest(folder / name) != sha256:
-            return str(name)
-    return ""
 
 
 def _damaged_snapshot(name: str, revision: str, digest: Digest, *, code: bool) -> str:

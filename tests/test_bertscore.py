@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from harness.errors import HarnessError, ModelError, StageFailed
 from harness.scorers.base import Prediction, PredictionJob
 from harness.scorers.bertscore import Bertscore
+from harness.sealed import seals_in
 
 LAYER, WORDS = 2, ["the", "cat", "sat", "on", "mat", "dog", "##s", "ran", ".", "far"]
 PARTS = ("precision", "recall", "f1")
@@ -200,7 +201,23 @@ def test_writers_that_meet_leave_one_whole_cache(encoder: Path, tmp_path: Path) 
         thread.join()
     assert len(found) == 3
     assert found[0] == found[1] == found[2]
-    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+    assert len(list(seals_in(tmp_path))) == 1
+
+
+def test_damaged_vectors_of_references_are_made_again(encoder: Path, tmp_path: Path) -> None:
+    def score() -> list[dict[str, float]]:
+        scorer = Bertscore(model_type=str(encoder), num_layers=LAYER)
+        return scorer.score_job(job(ROWS, tmp_path))
+
+    whole = score()
+    (folder,) = seals_in(tmp_path)
+    (vectors,) = folder.glob("*.safetensors")
+    kept = vectors.read_bytes()
+    flipped = bytearray(kept)
+    flipped[-3] ^= 0x7F  # an exponent: a score of 10^28 before
+    for damage in (kept[:-5], kept[:20], bytes(flipped), b""):
+        vectors.write_bytes(damage)
+        assert score() == whole
 
 
 def test_identity_holds_the_layer_and_the_encoders_content(encoder: Path, tmp_path: Path) -> None:
@@ -242,5 +259,5 @@ def test_a_run_shares_references_between_variants(workspace: Any, encoder: Path)
     assert not outcome.failed
     scored = [r for r in outcome.records.values() if r.kind == "score"]
     assert len(scored) == 3
-    assert len(list((workspace.store / "cache" / "bertscore").iterdir())) == 1
+    assert len(list(seals_in(workspace.store / "cache" / "bertscore"))) == 1
     assert all(r.provenance["scorer"]["encoder_digest"] for r in scored)

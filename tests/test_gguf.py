@@ -138,7 +138,7 @@ def test_a_damaged_or_half_written_folder_is_never_read(
     tiny_gguf: Path, converted: ModelInfo, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gguf_models, "_convert", never)
-    for name in ("model.safetensors", "conversion.json"):
+    for name in ("model.safetensors", "digests.json"):
         path = Path(converted.source) / name
         kept = path.read_bytes()
         path.write_bytes(kept[:-4]) if name.startswith("model") else path.unlink()
@@ -166,7 +166,7 @@ def test_gc_keeps_the_models_that_suites_use(
     shutil.copy(tiny_gguf, workspace.folder / "tiny.gguf")
     workspace.write(models={"tiny": {"gguf": "tiny.gguf"}})
     collect([str(workspace.path)], workspace.store, None, checkpoints=False, dry_run=False)
-    assert [path.parent for path in folder.parent.glob("*/conversion.json")] == [folder]
+    assert [path.parent for path in folder.parent.glob("*/digests.json")] == [folder]
 
 
 def package_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *files: Path) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +20,11 @@ from harness.errors import ModelError
 from harness.scorers._folder import folder_as_planned, folder_digest
 from harness.scorers.base import PredictionJob
 from harness.scorers.bertscore import ENCODER_FILES, Bertscore
+from harness.sealed import sealed
 
 _PREFIXED = ("roberta", "gpt2", "longformer", "bart")
 """Encoders whose words carry the space before them: bert-score gives one to the first word too."""
+_VECTORS = "vectors.safetensors"
 _SPECIAL = 2
 """Tokens that an empty text still has."""
 
@@ -201,25 +201,19 @@ def _cut(model: Any, layers: int, name: str) -> Any:
 
 
 def _shared(encoder: Encoder, texts: list[str], cache: Path) -> dict[str, Vectors]:
-    """Vectors of the references: from the cache, or made and left there.
+    """Vectors of the references: from the cache, or made and left there."""
 
-    Writers that meet write the same content beside, and rename: the last one stands, whole.
-    """
-    about = json.dumps([encoder.about["encoder_digest"], encoder.about["layer"], texts])
-    path = cache / f"{hashlib.sha256(about.encode()).hexdigest()}.safetensors"
-    if not path.is_file():
+    def make(folder: Path) -> None:
         made = encoder.embed(texts, lambda done, total, note: None)
         kept = [made[text] for text in texts if text]
-        cache.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
-        try:
-            lengths = torch.tensor([len(own.ids) for own in kept], dtype=torch.long)
-            ids = torch.tensor([i for own in kept for i in own.ids], dtype=torch.long)
-            matrix = torch.cat([own.matrix for own in kept] or [torch.zeros(0, 0)])
-            save_file({"lengths": lengths, "ids": ids, "matrix": matrix}, beside)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        lengths = torch.tensor([len(own.ids) for own in kept], dtype=torch.long)
+        ids = torch.tensor([i for own in kept for i in own.ids], dtype=torch.long)
+        matrix = torch.cat([own.matrix for own in kept] or [torch.zeros(0, 0)])
+        save_file({"lengths": lengths, "ids": ids, "matrix": matrix}, folder / _VECTORS)
+
+    about = json.dumps([encoder.about["encoder_digest"], encoder.about["layer"], texts])
+    folder = cache / hashlib.sha256(about.encode()).hexdigest()
+    path = sealed(folder, make) / _VECTORS
     with safe_open(path, framework="pt") as file:
         lengths, ids, matrix = (file.get_tensor(name) for name in ("lengths", "ids", "matrix"))
     parts = zip(ids.split(lengths.tolist()), matrix.split(lengths.tolist()), strict=True)
