@@ -242,6 +242,30 @@ def test_two_hundred_hostile_texts_run_nothing_and_break_no_layout(
     assert browser.requests == [hostile_page.as_uri()]
 
 
+def test_long_texts_say_that_there_is_more_and_cut_answers_that_they_were_cut(
+    browser: Browser, tmp_path: Path
+) -> None:
+    made = comparison()
+    name = made.variants[0].group
+    first = made.examples[0]
+    long = "\n".join(f"line {i}" for i in range(60))
+    answers = {**first.answers, name: long}
+    told = replace(first, answers=answers, finishes={name: "length"})
+    page = render(replace(made, examples=(told, *made.examples[1:])), tmp_path)[5]
+    browser.open(page)
+    assert texts(browser, ".cut") == ["✂ cut at the length limit: more would have followed"]
+    assert texts(browser, ".unfold") == [f"Show all {len(long)} characters"]
+    high = "document.querySelector('.folded').clientHeight"
+    closed = browser.run(high)
+    assert browser.run("document.querySelector('.folded').tabIndex") == 0
+    browser.run("document.querySelector('.unfold').click()")
+    assert browser.run(high) > 2 * closed
+    assert texts(browser, ".unfold") == ["Show less"]
+    assert browser.run("document.querySelector('.unfold').ariaExpanded") == "true"
+    browser.run("document.querySelector('.unfold').click()")
+    assert browser.run(high) == closed
+
+
 def test_policy_stops_a_script_that_is_not_ours(
     browser: Browser, page: Path, tmp_path: Path
 ) -> None:
@@ -262,6 +286,7 @@ def test_what_the_page_cannot_hold_stands_beside_it(
     files = {path.name: path for path in render(comparison(), tmp_path)}
     kept = [json.loads(line) for line in files["examples.jsonl"].read_text().splitlines()]
     assert [line["id"] for line in kept] == [f"row-{i}" for i in range(45)]
+    assert all(line["finishes"].keys() <= line["answers"].keys() for line in kept)
     browser.open(tmp_path / "index.html")
     shown = browser.run(ARTICLES)
     assert 0 < shown < 45

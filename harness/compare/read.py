@@ -58,6 +58,11 @@ def examples(
                     if identifier in found
                 },
                 scores={g: found.get(identifier, {}) for g, found in values.items()},
+                finishes={
+                    g: found[identifier].get("finish", "")
+                    for g, found in answers.items()
+                    if identifier in found
+                },
             )
 
 

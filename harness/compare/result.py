@@ -185,6 +185,8 @@ class Example:
     answers: Mapping[str, str]
     scores: Mapping[str, Mapping[str, float]]
     """Variant -> metric -> the example's own value (means only)."""
+    finishes: Mapping[str, str] = field(default_factory=dict)
+    """Variant -> how its answer ended: `eos`, `stop`, or `length` where it was cut at the limit."""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ def lines(comparison: Comparison) -> str:
                 "prompt": example.prompt,
                 "references": list(example.references),
                 "answers": dict(example.answers),
+                "finishes": dict(example.finishes),
                 "scores": {
                     name: dict(zip(own, _finite(own, list(own)), strict=True))
                     for name, own in example.scores.items()
@@ -139,6 +140,7 @@ def _example(
         "answers": [
             _within(example.answers[name]) if name in example.answers else None for name in variants
         ],
+        "cut": [example.finishes.get(name) == "length" for name in variants],
         "scores": [_finite(example.scores.get(name, {}), metrics) for name in variants],
     }
 

@@ -35,8 +35,36 @@ function startExamples(data) {
     const block = make("bdi", "text");
     block.append(...(text === "" ? ["(empty)"] : marked(text, other)));
     block.dir = "auto";
-    if (text.length > 600) block.tabIndex = 0; // it scrolls: the keyboard must reach it
     return block;
+  }
+
+  // A text that is higher than its box says so, by a shade and a button, and the keyboard reaches it.
+  function fold(block) {
+    const whole = block.classList.contains("whole");
+    const over = block.scrollHeight > block.clientHeight + 1;
+    const known = block.nextElementSibling;
+    const button = known && known.classList.contains("unfold") ? known : null;
+    if (whole || over === Boolean(button)) return;
+    block.classList.toggle("folded", over);
+    if (!over) {
+      button.remove();
+      block.removeAttribute("tabindex");
+      return;
+    }
+    block.tabIndex = 0;
+    const added = make("button", "unfold");
+    added.type = "button";
+    const told = (open) => {
+      added.textContent = open ? "Show less" : `Show all ${block.textContent.length} characters`;
+      added.setAttribute("aria-expanded", String(open));
+    };
+    told(false);
+    added.addEventListener("click", () => told(block.classList.toggle("whole")));
+    block.after(added);
+  }
+
+  function foldAll(within) {
+    within.querySelectorAll(".text").forEach(fold);
   }
 
   function given(title, texts) {
@@ -70,7 +98,9 @@ function startExamples(data) {
       item.append(make("bdi", "", known.name), ` ${Number(score.toFixed(3))}${mark}`);
       scores.append(item);
     });
-    part.append(title, textBlock(example.answers[variant], against(example, variant)), scores);
+    part.append(title, textBlock(example.answers[variant], against(example, variant)));
+    if (example.cut[variant]) part.append(make("p", "cut", "✂ cut at the length limit: more would have followed"));
+    part.append(scores);
     return part;
   }
 
@@ -124,7 +154,9 @@ function startExamples(data) {
   function showMore() {
     const metric = Number(value("metric"));
     const next = found.slice(shown, shown + PAGE);
-    list.append(...next.map((example) => card(example, metric)));
+    const cards = next.map((example) => card(example, metric));
+    list.append(...cards);
+    cards.forEach(foldAll);
     shown += next.length;
     more.hidden = shown >= found.length;
     const total = data.examples.length;
@@ -165,6 +197,7 @@ function startExamples(data) {
   more.addEventListener("click", showMore);
   filter();
   window.addEventListener("hashchange", follow);
+  window.addEventListener("resize", () => foldAll(list));
   follow();
 }
 
