@@ -23,7 +23,7 @@ def loaded_layers(base: PreTrainedModel) -> dict[str, Layer]:
     outside = tuple(f"{name}." for name in beside_text(base))
     found: dict[str, Layer] = {}
     for name, module in base.named_modules():
-        if f"{name}.".startswith(outside):
+        if f"{name}.".startswith(outside) or is_router(module):
             continue
         if isinstance(module, torch.nn.Embedding):
             rows, width = module.weight.shape
@@ -35,6 +35,16 @@ def loaded_layers(base: PreTrainedModel) -> dict[str, Layer]:
         elif isinstance(module, Conv1D):
             found[name] = Layer(module.weight.shape[0], module.nf)
     return found
+
+
+def is_router(module: Any) -> bool:
+    """Whether a module is a router of experts whose class is a kind of linear layer, and which
+    gives no numbers but which experts to ask (Phi-3.5-MoE, Llama 4): an adapter on it breaks it."""
+    import torch
+
+    kind = type(module)
+    own = kind.forward is not torch.nn.Linear.forward
+    return isinstance(module, torch.nn.Linear) and own and "Router" in kind.__name__
 
 
 def beside_text(base: Any) -> list[str]:
@@ -59,8 +69,11 @@ def _outside(module: Any, prefix: str, inside: list[str]) -> Iterator[str]:
 
 
 def excluded(base: Any, given: str | list[str] | None) -> str | list[str] | None:
-    """PEFT's `exclude_modules`: those that are given, and all that does not read text."""
-    towers = "|".join(rf"{re.escape(name)}(\..*)?" for name in beside_text(base))
+    """PEFT's `exclude_modules`: those that are given, all that does not read text, and routers that
+    are linear layers by their class alone."""
+    others = [rf"{re.escape(name)}(\..*)?" for name in beside_text(base)]
+    others += [re.escape(name) for name, module in base.named_modules() if is_router(module)]
+    towers = "|".join(others)
     if not towers:
         return given
     if isinstance(given, list):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+_UNCLEAR = frozenset({"nemotron_h"})
+"""Model types whose blocks are one mixer each: the test pass finds no end of them."""
+
+
 class Bottleneck(PeftMethod):
     """Bottleneck adapters: h + s up(act(down(h))) on a sublayer's output h, with the base frozen.
 
@@ -101,6 +105,14 @@ class Bottleneck(PeftMethod):
             return (
                 "its blocks are no attention with a feed-forward; name projections whose output is"
                 " added to the residual stream in target_modules"
+            )
+        mixes = any(n.endswith(".A_log") and len(s) > 1 for n, s in info.shapes.items())
+        kind = info.config.get("model_type")
+        if layers and names is None and (mixes or kind in _UNCLEAR):
+            return (
+                f"where the sublayers of the state-space blocks of '{kind}' end is not clear; name"
+                " projections whose output is added to the residual stream in target_modules, as"
+                " [o_proj, out_proj, down_proj]"
             )
         if not layers or names is None or any(targeted(layer, names) for layer in layers):
             return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import ModelError
 from harness.methods._experts import has_experts
-from harness.methods._layers import beside_text
+from harness.methods._layers import beside_text, is_router
 from harness.methods.base import BYTES, Head
 from harness.methods.lora import STATE_SPACE, Lora
 from harness.model_files import ModelInfo, ModelRef
@@ -177,6 +177,7 @@ def unquantised(model: Any) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
         and not isinstance(module, Linear4bit)
+        and not is_router(module)
         and "lora_" not in name
         and not f"{name}.".startswith(outside)
         and not any(part in HEADS for part in name.split("."))
