@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import sys
@@ -216,7 +217,7 @@ def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, repor
 @main.command(name="list")
 @click.argument("what", type=click.Choice(
     ["methods", "objectives", "scorers", "labellers", "executors", "pairs", "suites",
-     "stages"]))  # fmt: skip
+     "stages", "keys"]))  # fmt: skip
 @click.argument("name", required=False)
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 @click.option("--kind", help="stages: only of this kind.")
@@ -225,17 +226,27 @@ def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, repor
 def list_(what: str, name: str | None, store: Path, kind: str | None, status: str | None,
           text: str) -> None:  # fmt: skip
     """List an axis's members (NAME for one with its options), which methods go with which
-    objectives, suites, or stages in the store."""
-    from harness import listing, pairs
+    objectives, suites, stages in the store, or a suite's keys (NAME for one of its sections)."""
+    from harness import keys, listing, pairs
 
     if what == "pairs":
         click.echo(pairs.table())
     elif what == "stages":
         click.echo(listing.stages(store, kind, status, text))
+    elif what == "keys":
+        click.echo(keys.listing(name))
     elif what == "suites":
         click.echo(listing.suites())
     else:
         click.echo(listing.members(what[:-1], name))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of a suite, for editors (`# yaml-language-server: $schema=FILE`)."""
+    from harness import keys
+
+    click.echo(json.dumps(keys.schema(), indent=1))
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import textwrap
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from harness import component
 from harness.component import Component
 from harness.errors import HarnessError
+from harness.keys import options, schema
 from harness.locate import package_suites
 from harness.objectives.base import BASE, Objective
 from harness.stage import write_atomic
@@ -54,13 +56,7 @@ def _page(declared: type[Component]) -> str:
         lines += [*facts(declared), ""]
     if declared.model_fields:
         lines.append("options:")
-    for name, field in declared.model_fields.items():
-        default = "needed" if field.is_required() else repr(field.default)
-        lines.append(f"  {name} = {default}")
-        lines += textwrap.wrap(
-            field.description or "", 88, initial_indent="      ", subsequent_indent="      "
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *options(declared)])
 
 
 def suites() -> str:
@@ -94,7 +90,7 @@ def stages(store: Path, kind: str | None, status: str | None, text: str) -> str:
 
 
 def write_starter(path: Path, *, force: bool) -> str:
-    """Write the commented suite.
+    """Write the commented suite, and the schema by which an editor checks and completes it.
 
     Raises:
         HarnessError: the file is there already.
@@ -103,5 +99,11 @@ def write_starter(path: Path, *, force: bool) -> str:
         raise HarnessError(f"{path} is there already", fix="give another name, or --force")
     if not path.parent.is_dir():
         raise HarnessError(f"there is no folder {path.parent}")
-    write_atomic(path, (Path(__file__).parent / "starter.yaml").read_text(encoding="utf-8"))
-    return f"wrote {path}; look at its plan: harness plan {path}"
+    described = path.with_suffix(".schema.json")
+    write_atomic(described, json.dumps(schema(), indent=1) + "\n")
+    starter = (Path(__file__).parent / "starter.yaml").read_text(encoding="utf-8")
+    write_atomic(path, f"# yaml-language-server: $schema=./{described.name}\n{starter}")
+    return (
+        f"wrote {path}, and {described} for editors; look at its plan: harness plan {path}\n"
+        "its keys: harness list keys"
+    )

@@ -26,7 +26,9 @@ FOLDER_NAME = 24
 class Resources(BaseModel):
     """What a stage may use. Never part of its identity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     gpus: int = Field(0, ge=0)
     """GPUs the stage needs; an executor without them refuses the stage."""
