@@ -57,7 +57,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     lines.append(f"{'state':<8} {'stage':<14} {'for':<34} {'expected':>10} {'state memory':>13}")
     total, unmeasured = 0.0, 0
     for stage in planned.stages():
-        seconds = stage.predicted.get("seconds")
+        seconds = stage.expected_seconds
         memory = stage.predicted.get("state_bytes")
         state = "to run" if stage.key in todo else "failed" if stage.key in idle else "cached"
         total += (seconds or 0.0) if stage.key in todo else 0.0

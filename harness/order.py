@@ -39,7 +39,7 @@ def longest_path_first(stages: Sequence[Stage]) -> list[Stage]:
 def _seconds(stage: Stage) -> float | None:
     """Expected seconds; while none was measured, its operations at some rate: only the order of the
     stages comes of it."""
-    if "seconds" in stage.predicted:
-        return stage.predicted["seconds"]
+    if stage.expected_seconds is not None:
+        return stage.expected_seconds
     work = stage.predicted.get("flops")
     return None if work is None else work / _SOME_RATE

@@ -50,11 +50,20 @@ class Rates:
         found = self._median(kind, "tokens_per_second", parameters)
         return None if found is None else found / parameters
 
+    def beside(self, kind: str, parameters: int) -> dict[str, float]:
+        """Seconds of such stages beside their work, as `beside`: loading, auditing, saving."""
+        costs = [c for c in self._near(kind, parameters) if "seconds" in c and "phases" in c]
+        spent = [c["seconds"] - c["phases"].get(kind, 0.0) for c in costs]
+        return {"beside": median(spent)} if spent else {}
+
+    def _near(self, kind: str, parameters: int) -> list[Mapping[str, Any]]:
+        costs = (cost for cost in self._costs.get(kind, ()) if cost.get("parameters"))
+        return [c for c in costs if 1 / _NEAR <= c["parameters"] / parameters <= _NEAR]
+
     def _median(self, kind: str, name: str, parameters: int) -> float | None:
         asked = (kind, name, parameters)
         if asked not in self._known:
-            costs = [c for c in self._costs.get(kind, ()) if c.get(name) and c.get("parameters")]
-            near = [c for c in costs if 1 / _NEAR <= c["parameters"] / parameters <= _NEAR]
+            near = [cost for cost in self._near(kind, parameters) if cost.get(name)]
             by_size = name == "tokens_per_second"
             rates = [c[name] * (c["parameters"] if by_size else 1) for c in near]
             self._known[asked] = median(rates) if rates else None
@@ -142,6 +151,7 @@ def predict_train(
     found["flops"] = training_flops(total, trainable, computed)
     if rate is not None:
         found["seconds"] = found["flops"] / rate
+        found |= rates.beside("train", total)
     if given := getattr(objective, "max_seconds", None):
         # As many tokens as the rate gives in that time; loading and audits come on top.
         done = given / found["seconds"] if "seconds" in found else None
@@ -167,9 +177,10 @@ def _answers(
     if info.parameters is None:
         return found
     found["flops"] = 2.0 * info.parameters * tokens
-    known = (rates.tokens(kind, info.parameters) for kind in kinds)
-    rate = next((measured for measured in known if measured), None)
-    return found if rate is None else {**found, "seconds": tokens / rate}
+    for kind in kinds:
+        if rate := rates.tokens(kind, info.parameters):
+            return {**found, "seconds": tokens / rate, **rates.beside(kind, info.parameters)}
+    return found
 
 
 def predict_sample(
@@ -237,7 +248,8 @@ def predict_reference(
         # A row's bytes hold its prompt once, and each of its two sequences has it: some 4/3.
         tokens = data["rows"] * min(2.0 * limit, data["mean_bytes"] / BYTES_A_TOKEN * 4 / 3)
         found["flops"] = tokens * 2.0 * info.parameters
-        known = (rates.flops(kind, info.parameters) for kind in ("reference", "train"))
-        rate = next((measured for measured in known if measured), None)
-        found |= {} if rate is None else {"seconds": found["flops"] / rate}
+        for kind in ("reference", "train"):
+            if rate := rates.flops(kind, info.parameters):
+                beside = rates.beside("reference", info.parameters)
+                return {**found, "seconds": found["flops"] / rate, **beside}
     return found

@@ -113,7 +113,7 @@ class ConsoleReporter:
         seconds, unknown = 0.0, 0
         for stage in self._pending.values():
             took = self._took.get(stage.kind)
-            expected = stage.predicted.get("seconds", median(took) if took else None)
+            expected = stage.expected_seconds or (median(took) if took else None)
             seconds += expected or 0.0
             unknown += expected is None and stage.kind in LONG
         if unknown:

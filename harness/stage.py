@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,7 @@ SPEC, RECORD = "stage.json", "record.json"
 FAILED = "failed"
 """Locator of a stage that runs although inputs failed: JSON of role -> reason."""
 FOLDER_NAME = 24
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 """Hex digits of the key that name a stage's folder."""
 
 
@@ -62,7 +64,8 @@ class Stage:
     label: str = ""
     """What a person calls it in progress lines."""
     predicted: Mapping[str, float] = field(default_factory=dict)
-    """Seconds and bytes expected of it; the record holds them beside the measured ones."""
+    """Seconds and bytes expected of it; the record holds them beside the measured ones. `seconds`
+    are those of its work, `beside` those of loading, auditing and saving."""
 
     @cached_property
     def key(self) -> str:
@@ -74,6 +77,12 @@ class Stage:
                 "inputs": {role: stage.key for role, stage in self.inputs.items()},
             }
         )
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """Of the whole stage; None while nothing like it was measured."""
+        seconds = self.predicted.get("seconds")
+        return None if seconds is None else seconds + self.predicted.get("beside", 0.0)
 
     def path(self, root: Path) -> Path:
         """The stage's folder below a store's root."""
@@ -199,7 +208,9 @@ def write_record(folder: Path, record: Record) -> None:
     """Commit: from here on the stage is done. The record carries a digest of itself."""
     body = record.model_dump(mode="json")
     sealed = {**body, "sha256": digest_json(body)}
-    write_atomic(folder / RECORD, json.dumps(sealed, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(sealed, indent=1, ensure_ascii=False) + "\n"
+    # Half a surrogate pair, which a message may quote, stands in a file as JSON's escape alone.
+    write_atomic(folder / RECORD, _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text))
 
 
 def read_record(folder: Path) -> Record | None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import fuzz_data
 import pytest
+from conftest import Workspace
 from hypothesis import HealthCheck, given, settings
 
 from harness.data.load import Rows, load_rows
 from harness.data_spec import Split
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -162,6 +163,18 @@ def test_bytes_and_numbers_without_end_are_no_text(tmp_path: Path) -> None:
     found = load(file(tmp_path, "a.jsonl", '{"text": Infinity}\n{"text": 1.5}\n'))
     assert ([row["text"] for row in found.rows], dict(found.dropped)) == (
         ["1.5"], {"`text` is no text": 1})  # fmt: skip
+
+
+def test_half_a_surrogate_pair_in_a_name_is_one_sentence_too(workspace: Workspace) -> None:
+    (workspace.folder / "train.jsonl").write_text('{"\\ud800": "a"}\n')
+    with pytest.raises(HarnessError, match="make no layout") as caught:
+        workspace.run()
+    assert caught.value.exit_code == 2
+    (workspace.folder / "train.jsonl").write_text(
+        '{"messages": [{"role": "\\ud800", "content": "a"}]}\n'
+    )
+    with pytest.raises(HarnessError, match="no row of"):
+        workspace.run()
 
 
 # --- columns -----------------------------------------------------------------------------------

@@ -44,6 +44,19 @@ def test_a_model_twice_as_large_is_expected_to_write_half_as_fast(tmp_path: Path
     assert Rates(store, "cpu").tokens("generate", 10_000) is None
 
 
+def test_a_whole_stage_is_expected_to_take_what_its_like_took_beside_their_work(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    assert Rates(store, "cpu").beside("train", 1000) == {}
+    for seconds in (9.0, 11.0, 30.0):
+        ran(store, "train", "cpu", seconds=seconds, phases={"train": 5.0}, parameters=1000)
+    assert Rates(store, "cpu").beside("train", 1200) == {"beside": 6.0}
+    stage = Stage("train", {}, predicted={"seconds": 2.0, "beside": 6.0})
+    assert stage.expected_seconds == 8.0
+    assert Stage("train", {}, predicted={"beside": 6.0}).expected_seconds is None
+
+
 def test_a_plan_says_unknown_until_a_stage_of_its_kind_was_measured(workspace: Workspace) -> None:
     workspace.write(scorers=["exact_match"], evaluate=["letters"])
     first = session.describe_plan(workspace.open(), why=False)
@@ -56,8 +69,9 @@ def test_a_plan_says_unknown_until_a_stage_of_its_kind_was_measured(workspace: W
     again = session.describe_plan(changed, why=False)
     assert "unknown until measured" not in again
     assert " s expected" in again
-    by_kind = {s.kind: s.predicted for s in changed.plan.stages()}
-    assert min(by_kind["train"]["seconds"], by_kind["generate"]["seconds"]) > 0
+    for stage in changed.plan.stages():
+        if stage.kind in ("train", "generate"):
+            assert 0 < stage.predicted["seconds"] < stage.expected_seconds
 
 
 class Terminal(io.StringIO):

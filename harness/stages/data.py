@@ -88,7 +88,7 @@ def _write_dropped(path: Path, found: Rows) -> None:
             number, row = found.examples[reason]
             excerpt = json.dumps(row, ensure_ascii=True, default=str)[:_EXCERPT]
             line = {"reason": reason, "rows": count, "first": number, "excerpt": excerpt}
-            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+            handle.write(json.dumps(line) + "\n")
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
