@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -155,7 +156,9 @@ def serve(source: TextIO, events: TextIO) -> None:
         try:
             ok = run_stage(folder, emit, run).ok
         except OSError as failure:  # no record could be written: a full disk, a folder taken away
-            error = {"reason": "record not written", "message": f"{folder}: {failure}"}
+            full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = "disk full" if full else "record not written"
+            error = {"reason": reason, "message": f"{folder}: {failure}"}
         emit({"event": "finished", "ok": ok, "error": error})
 
 

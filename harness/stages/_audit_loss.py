@@ -14,7 +14,6 @@ from harness.stages._audit_answers import answers_fault
 
 IGNORED = -100
 """The label of a token that is not in the loss (torch.nn.CrossEntropyLoss's ignore_index)."""
-_HEAD = 32
 _ROWS = 8
 REJOINED = (
     "are written by the chat template otherwise than it asks for their answers: they are trained on"
@@ -27,28 +26,39 @@ Row = Mapping[str, Any]
 
 
 class RowIndex:
-    """Finds the training row that a sequence of tokens came from, by the sequence's beginning."""
+    """Finds the training row that a sequence of tokens came from, by the sequence's beginning.
+
+    A row is known by all its tokens and by its first 2, 8, 32, 128 ... of them, so that a sequence
+    is compared with few rows though all of them begin with the same instructions.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[int, list[Row]] = defaultdict(list)
 
     def add(self, row: Row, ids: Sequence[int]) -> None:
         """Remember a row by its tokens."""
-        self._rows[hash(tuple(ids[:_HEAD]))].append(row)
+        for size in {*_heads(len(ids)), len(ids)}:
+            self._rows[hash(tuple(ids[:size]))].append(row)
 
     def find(self, tokenizer: Any, ids: Sequence[int]) -> Row | None:
         """The row whose tokens begin with `ids` (rows may be cut); None if there is none."""
         end = [tokenizer.eos_token_id]
         # A trainer may have added the end to a row whose own tokens lack it.
         bare = ids[:-1] if list(ids[-1:]) == end else ids
-        for head in {tuple(ids[:_HEAD]), tuple(bare[:_HEAD])}:
-            for row in self._rows.get(hash(head), []):
+        sizes = [size for known in (ids, bare) for size in (len(known), *_heads(len(known))[-1:])]
+        for size in dict.fromkeys(sizes):
+            for row in self._rows.get(hash(tuple(ids[:size])), []):
                 whole = encoded(tokenizer, row).ids
                 if whole[-1:] != end:
                     whole = [*whole, *end]
                 if list(ids) == whole[: len(ids)]:
                     return row
         return None
+
+
+def _heads(length: int) -> list[int]:
+    """Lengths of the beginnings that rows of so many tokens are known by."""
+    return [2 * 4**power for power in range(12) if 2 * 4**power <= length]
 
 
 def audit_loss(

@@ -12,7 +12,7 @@ from typing import Any
 from harness.data.render import template_digest
 from harness.errors import StageFailed
 from harness.job import Job
-from harness.measure import number_count
+from harness.measure import free_leftovers, number_count
 from harness.methods._layers import loaded_layers
 from harness.methods.base import Method
 from harness.model_files import ModelRef, tensor_shapes
@@ -42,6 +42,7 @@ def _audited(job: Job, checkpoint: Path) -> dict[str, Any]:
         ids = _probe(base, files)
         before, parameters = _audit.logits(base, ids), number_count(base.parameters())
     del base
+    free_leftovers()  # never two models at once
     with job.ledger.phase("load"), warnings.catch_warnings():
         # The audit names what is missing, and fails; a warning would pass unseen.
         warnings.filterwarnings("ignore", "Found missing adapter keys")
