@@ -138,14 +138,19 @@ def test_values_of_a_metric_module_may_be_numpys(
     assert found == ([0.5, 0.5] if kind == "number" else [0.5, 1.0])
 
 
-def test_equal_answers_tie_whatever_batch_they_stand_in(tiny_model: Path) -> None:
-    rows = [
-        {"prompt": "p" * (1 + i % 7), "chosen": "same", "rejected": "same"} for i in range(12)
-    ] + [{"prompt": "p", "responses": ["a", "a", "b"], "ranks": [1, 2, 2]}]  # fmt: skip
-    found = scored(tiny_model, rows, batch_tokens=40)
-    assert [row["preference_accuracy"] for row in found[:12]] == [0.5] * 12
-    assert [row["preference_margin"] for row in found[:12]] == [0.0] * 12
-    assert found[12]["preference_accuracy"] in (0.25, 0.75)
+def test_equal_answers_tie_whatever_the_last_digits_of_their_likelihoods(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may stand in batches of other sizes, which add up in another order."""
+    monkeypatch.setattr(
+        "harness.scorers.preference_accuracy.log_likelihoods",
+        lambda *given_, **_: [{"nll": 3 + i * 1e-6, "tokens": 2.0} for i in range(len(given_[2]))],
+    )
+    pair = {"prompt": "p", "chosen": "same", "rejected": "same"}
+    ranked = {"prompt": "p", "responses": ["a", "a", "b"], "ranks": [1, 2, 2]}
+    one, several = scored(tiny_model, [pair, ranked])
+    assert (one["preference_accuracy"], one["preference_margin"]) == (0.5, 0.0)
+    assert several["preference_accuracy"] == 0.75  # a tie with itself, and likelier than b
 
 
 def test_answers_to_a_prompt_beyond_the_context_are_read_after_its_end(tiny_model: Path) -> None:
@@ -164,3 +169,22 @@ def test_likelihoods_need_rows() -> None:
 
     with pytest.raises(DataError, match="no rows"):
         log_likelihoods(None, None, [], 8, 4, 16, lambda *_: None)
+
+
+def test_stages_fail_where_there_is_no_reference_and_nothing_to_measure(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with rows read by an earlier version, whose records do not count what has no reference."""
+    write_jsonl(workspace.folder / "asked.jsonl", [{"prompt": "letter?"}])
+    write_jsonl(workspace.folder / "general.jsonl", [{"text": "a"}, {"text": "b"}])
+    workspace.tree["data"]["asked"] = {"test": "asked.jsonl"}
+    workspace.write(
+        evaluate=["asked"], matrix={}, base={"one": {"max_new_tokens": 1}},
+        scorers=["exact_match", {"perplexity": {"data": "general"}}],
+    )  # fmt: skip
+    monkeypatch.setattr("harness.plan_checks._asks_sense", lambda *_: None)
+    failed = {record.label: record.error for record in workspace.run().failed}
+    told = " ".join(str(error and error["message"]) for error in failed.values())
+    assert len(failed) == 2
+    assert "1 of 1 rows, such as 0, have no reference" in told
+    assert "perplexity = nan" in told
