@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from population import Mutant, mutants_of
-from warm import TIMEOUT, Checkout, warm
+from warm import BROKEN, TIMEOUT, Checkout, warm
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -113,7 +113,7 @@ def main() -> int:
 
 def _tried(checkout: Checkout, module: str, tests: list[str], options: argparse.Namespace) -> Tally:
     """A module's mutants, one after the other; each result is kept at once."""
-    began, source = time.monotonic(), (ROOT / module).read_text(encoding="utf-8")
+    began, source = time.monotonic(), (checkout.root / module).read_text(encoding="utf-8")
     mutants, may_live = mutants_of(module, source), listed()
     tally = Tally(module, len(mutants))
     arguments = [part for test in tests for part in shlex.split(test)]
@@ -125,6 +125,8 @@ def _tried(checkout: Checkout, module: str, tests: list[str], options: argparse.
             continue
         with checkout.mutated(module, code):
             ended = checkout.test(arguments, 3 * clean + 20)
+        if ended == BROKEN:
+            raise SystemExit(f"{module}: pytest did not start")
         status = {0: ALIVE, TIMEOUT: TIMEOUT}.get(ended, "killed")
         tally.killed += status != ALIVE
         if status == ALIVE:
@@ -138,11 +140,12 @@ def _tried(checkout: Checkout, module: str, tests: list[str], options: argparse.
 
 
 def _clean(checkout: Checkout, module: str, arguments: list[str]) -> float:
-    """Seconds that the tests take with no mutant; the libraries they use are loaded afterwards."""
-    began, log = time.monotonic(), checkout.root.parent / "clean.log"
-    if (code := checkout.test(arguments, 600, log)) != 0:
-        raise SystemExit(f"{module}: its tests fail by themselves ({code})\n{log.read_text()}")
-    warm(log.parent)
+    """Seconds that the tests take with no mutant, once the libraries they use are loaded."""
+    for log in ("cold.log", "warm.log"):
+        began, path = time.monotonic(), checkout.root.parent / log
+        if (code := checkout.test(arguments, 900, path)) != 0:
+            raise SystemExit(f"{module}: its tests fail by themselves ({code})\n{path.read_text()}")
+        warm(path.parent)
     return time.monotonic() - began
 
 

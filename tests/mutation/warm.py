@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-TIMEOUT = "timeout"
+TIMEOUT, BROKEN = "timeout", 70
 _KNOWN = "third_party_modules.txt"
 
 
@@ -92,13 +92,14 @@ class Checkout:
         try:
             import pytest
 
-            options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={self._scratch}"]
+            options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={self._scratch}",
+                       "-Wignore::pytest.PytestAssertRewriteWarning"]  # fmt: skip
             code = int(pytest.main([*options, *tests]))
             if log is not None:
                 _tell_libraries(self.root, log.with_name(_KNOWN))
         except BaseException:
             traceback.print_exc()
-            code = 70
+            code = BROKEN
         sys.stdout.flush()
         sys.stderr.flush()
         return code
@@ -118,7 +119,7 @@ def _tell_libraries(root: Path, told: Path) -> None:
         name for name, module in list(sys.modules.items())
         if name != "__main__"
         and "site-packages" in (getattr(module, "__file__", None) or "")
-        and "pytest" not in name and not name.startswith(("xdist", "toy_"))
+        and "pytest" not in name and not name.startswith(("hypothesis", "xdist", "toy_"))
     ]  # fmt: skip
     told.write_text("\n".join(dict.fromkeys([*known, *loaded])))
 
