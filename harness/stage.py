@@ -223,7 +223,7 @@ def read_record(folder: Path) -> Record | None:
         return Record.model_validate(sealed)
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError):
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError, TypeError):
         return None
     except OSError as error:
         raise StoreError(f"cannot read {folder / RECORD}: {error}") from error

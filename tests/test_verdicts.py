@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.compare.result import ALL, Row
+from harness.compare.intervals import CONFIDENCE
+from harness.compare.result import ALL, Estimate, Row
 from harness.compare.rows import Found, against_constant, rows_of
 from harness.compare.scores import Column, Keys, Scores
 from harness.compare.statistics import Sample
@@ -225,3 +226,39 @@ def test_preference_over_a_half_agrees_with_its_interval() -> None:
         (row,) = adjusted([against_constant("own", COLUMN, own, 0.5)])
         assert (row.p < 0.05) is not (row.difference.low <= 0 <= row.difference.high)
         assert row.difference.low == pytest.approx(row.estimate.low - 0.5)
+
+
+def judged(p: float | None, value: float = 0.5, **changes: object) -> Row:
+    """A row of one comparison, as it comes from its test."""
+    row = Row(
+        group="own", metric="score", evaluation="tasks", slice=ALL, higher_is_better=True, unit="",
+        n=9, clusters=9, seeds=1, estimate=Estimate(0.7), difference=Estimate(value), p=p,
+        p_holm=None, detectable=None, level="checkpoint", verdict="",
+    )  # fmt: skip
+    return replace(row, **changes)
+
+
+def test_p_at_the_level_shows_nothing_and_a_p_of_zero_stays_zero() -> None:
+    level = 1 - CONFIDENCE
+    at, below = (adjusted([judged(p)])[0] for p in (level, level * 0.99))
+    assert (at.verdict, below.verdict) == ("no difference shown", "better")
+    (zero,) = adjusted([judged(0.0, -0.5)])
+    assert (zero.p_holm, zero.verdict) == (0.0, "worse")
+    assert not at.note
+
+
+def test_difference_without_a_test_shows_nothing_and_a_row_without_one_keeps_its_verdict() -> None:
+    without, baseline = adjusted([
+        judged(None), judged(None, difference=None, verdict="baseline"),
+    ])  # fmt: skip
+    assert (without.verdict, without.p_holm) == ("no difference shown", None)
+    assert (baseline.verdict, baseline.p_holm) == ("baseline", None)
+
+
+def test_only_rows_with_a_test_make_the_family_larger() -> None:
+    many = [judged(0.02), judged(0.9), judged(None), judged(0.5, slice="part")]
+    found = adjusted(many)
+    assert [row.p_holm for row in found] == pytest.approx([0.04, 0.9, None, 0.5])
+    (alone, *_) = adjusted([judged(0.03), judged(0.03), judged(0.9)])
+    assert alone.verdict == "no difference shown"
+    assert alone.note == "p 0.03 by itself, 0.09 after Holm's adjustment over 3 comparisons"
