@@ -75,8 +75,9 @@ class Tune(BaseModel):
     metric: str
     """What is optimised: a metric of one of the suite's scorers, on validation rows."""
     search: Literal["grid", "random", "optuna"] = "random"
-    """`grid`: every combination, ranges divided evenly; `random`: drawn from the space, the same
-    draws of a field for every method; `optuna`: TPE, told the results after every batch."""
+    """`grid`: every combination, ranges divided evenly, and of more than there are trials a draw of
+    each cell's own; `random`: drawn from the space, the same draws of a field for every method;
+    `optuna`: TPE, told the results after every batch."""
     seeds: list[Seed] = [0]
     """Training seeds of a trial; its value is the mean over them. A variant with one of these seeds
     is not trained again."""

@@ -239,6 +239,26 @@ def test_model_that_was_edited_between_plan_and_run_gives_no_result_under_the_ol
     assert not made & set(old.records)
 
 
+def test_model_that_is_replaced_while_an_adapter_trains_on_it_leaves_no_result(
+    workspace: Workspace, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.stages import train
+
+    trains = train._train
+
+    def replaced_meanwhile(*given: Any) -> Any:
+        result = trains(*given)
+        replaced(model / "config.json")
+        return result
+
+    workspace.write(models={"tiny": str(model)})
+    monkeypatch.setattr(train, "_train", replaced_meanwhile)
+    outcome = workspace.run(only="lora-sft")
+    (record,) = [r for r in outcome.records.values() if (r.kind, r.label) == ("train", "lora-sft")]
+    assert record.error is not None
+    assert record.error["reason"] == "input changed"
+
+
 def test_folder_of_an_adapter_is_no_model(model: Path) -> None:
     """transformers would load the base that it names, wherever that is."""
     (model / "adapter_config.json").write_text('{"base_model_name_or_path": "elsewhere"}')

@@ -173,3 +173,15 @@ def test_report_is_made_again_when_any_file_of_the_package_changes(fresh: Path, 
     (fresh / name).write_bytes(b"#" * status.st_size)
     os.utime(fresh / name, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert package_digest(fresh) != before
+
+
+@pytest.mark.parametrize("axis", ["method", "objective", "scorer", "labeller"])
+def test_a_raised_version_gives_every_component_another_identity(axis: str) -> None:
+    for name in component.names(axis):
+        declared = component.find(axis, name)
+        if any(field.is_required() for field in declared.model_fields.values()):
+            continue
+        raised = type(declared.__name__, (declared,), {"VERSION": declared.VERSION + 1})
+        known, other = declared().identity(), raised().identity()
+        assert known != other, name
+        assert known == {**other, "version": declared.VERSION}, name
