@@ -75,7 +75,9 @@ def test_provenance_names_every_machine_version_and_stage() -> None:
     own = path()
     (answers,) = own.generate.values()
     asked = stage("generate", {"data": ROWS})
-    base = path(train=None, generate={"tasks": asked}, variant=variant("base", method=None))
+    base = path(
+        train=None, generate={"tasks": asked}, scores=(), variant=variant("base", method=None)
+    )
     made = records_of(own, base, train={"provenance": {"platform": "A", "cores": 2}},
                       generate={"provenance": {"platform": "B", "versions": {"torch": "1"}}},
                       score={"provenance": {"platform": "B",
@@ -90,7 +92,7 @@ def test_provenance_names_every_machine_version_and_stage() -> None:
         "lora-0": {"train": own.train.key, "generate tasks": answers.key},
         "base-0": {"generate tasks": asked.key},
     }
-    assert found["test_uses"] == {"tasks": {"variants": 2, "trials": 0}}
+    assert found["test_uses"] == {"tasks": {"variants": 1, "trials": 0}}
 
 
 def test_ledger_adds_seconds_by_kind_and_phase_the_longest_first() -> None:
