@@ -15,6 +15,7 @@ from test_methods import ids
 from test_methods import make as made
 
 from harness import component, describe
+from harness.compare.compare import compare
 from harness.errors import SuiteError
 from harness.inference.rewards import rewards
 from harness.methods.lora import Lora
@@ -169,6 +170,8 @@ def test_pure_bfloat16_is_had_for_the_asking_and_warned_of(
     assert not outcome.failed, [r.error for r in outcome.failed]
     check = audits(outcome)["full-sft"][ELEMENTS]
     assert check["status"] in ("passed", "skipped")
+    compared = compare(workspace.open().plan, outcome.records, workspace.open().store)
+    assert warning in compared.notes  # the report tells it too
     state = trained(outcome, "full-sft").cost["state"]
     parameters = trained(outcome, "full-sft").cost["parameters"]
     assert state["weights"] == state["gradients"] == 2 * parameters

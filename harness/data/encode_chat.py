@@ -11,6 +11,7 @@ from jinja2.exceptions import TemplateError
 
 from harness.data import chat, chat_style
 from harness.data.chat import Message, Span
+from harness.data.chat_spans import Written
 from harness.data.chat_style import Style
 from harness.data.encode import Encoded, bare_ids, common_prefix, continued, located
 
@@ -128,11 +129,11 @@ def _earlier(
     """Where the assistant's turns stand in the text of a prompt."""
     spans: list[Span] = []
     markers = chat.marked(tokenizer, asked, given, asks=True) if _any_trained(asked) else None
-    before = 0
+    written, before = Written(tokenizer, asked, prompt, asks=True, given=given), 0
     for place, message in enumerate(asked):
         if message["role"] != "assistant":
             continue
-        start, said, stop = _turn(tokenizer, style, asked, place, given, prompt, before, asks=True)
+        start, said, stop = _turn(style, written, place, before)
         before = stop
         if _trained(message):
             spans += _within(markers, start, said, stop)
@@ -144,61 +145,47 @@ def _any_trained(messages: Sequence[Message]) -> bool:
 
 
 def _turn(
-    tokenizer: Any,
-    style: Style,
-    messages: Sequence[Message],
-    place: int,
-    given: Mapping[str, Any] | None,
-    text: str,
-    before: int,
-    *,
-    begins: int | None = None,
-    asks: bool = False,
+    style: Style, written: Written, place: int, before: int, begins: int | None = None
 ) -> tuple[int, int, int]:
     """Where an assistant's turn begins after its header, stops saying anything, and ends.
 
     Args:
         before: where its header may begin at the earliest. begins: where it begins, if known.
     """
-
-    def span(index: int) -> Span | None:
-        return chat.span_of(tokenizer, messages, index, text, asks=asks, given=given)
-
-    own = span(place)
+    messages, text = written.messages, written.text
+    own = written.span(place)
     if own is None:
         raise TemplateError(f"the chat template leaves out turn {place + 1}, of the assistant")
-    _require_calls(tokenizer, messages, place, text, asks, given)
+    _require_calls(written, place)
     start = begins
     if start is None and not style.asks and place:  # Llama 2 and Mistral write no header
-        prompt = chat.render(tokenizer, messages[:place], add_generation_prompt=True, given=given)
+        prompt = chat.render(
+            written.tokenizer, messages[:place], add_generation_prompt=True, given=written.given
+        )
         start = len(prompt) if text.startswith(prompt) and len(prompt) <= own[0] else None
     if start is None:
         start = chat_style.turn_start(style, text, before, own[0])
     stop = chat_style.turn_end(style, text, start, own[1])
     if place + 1 < len(messages) and text[own[1] : stop].strip() not in ("", style.ends):
         # An end that stands further off may be that of another turn, which ends otherwise.
-        after = span(place + 1)
+        after = written.span(place + 1)
         if after is not None and after[0] >= own[1]:
             stop = chat_style.turn_end(style, text[: after[0]], start, own[1])
     return start, own[1], stop
 
 
-def _require_calls(
-    tokenizer: Any,
-    messages: Sequence[Message],
-    place: int,
-    text: str,
-    asks: bool,
-    given: Mapping[str, Any] | None,
-) -> None:
+def _require_calls(written: Written, place: int) -> None:
     """Raise where the template leaves out a turn's tool calls; some write the first one alone."""
+    messages = written.messages
     own = list(messages[place].get("tool_calls") or ())
-    for number, call in enumerate(
-        chat.other_words({"tool_calls": own})["tool_calls"] if own else ()
-    ):
+    others = chat.other_words({"tool_calls": own})["tool_calls"] if own else ()
+    for number, call in enumerate(others):
         told = {**messages[place], "tool_calls": [*own[:number], call, *own[number + 1 :]]}
         other = [*messages[:place], told, *messages[place + 1 :]]
-        if chat.render(tokenizer, other, add_generation_prompt=asks, given=given) == text:
+        text = chat.render(
+            written.tokenizer, other, add_generation_prompt=written.asks, given=written.given
+        )
+        if text == written.text:
             which = "the tool calls" if len(own) == 1 else f"tool call {number + 1}"
             raise TemplateError(f"the chat template leaves out {which} of turn {place + 1}")
 
@@ -224,6 +211,7 @@ def _answer(
     otherwise before the answer, which is then joined to it."""
     messages = [*asked, *answered]
     whole = chat.render(tokenizer, messages, given=given)
+    written = Written(tokenizer, messages, whole, given=given)
     markers = chat.marked(tokenizer, messages, given)
     # A header that a prompt does not ask with (Gemma's, after a tool's result) is left out.
     repeated = bool(style.asks) and whole.startswith(style.asks, len(prompt))
@@ -234,9 +222,7 @@ def _answer(
         if messages[place]["role"] != "assistant":
             continue
         begins = len(prompt) if place == len(asked) and joined else None
-        start, said, stop = _turn(
-            tokenizer, style, messages, place, given, whole, before, begins=begins
-        )
+        start, said, stop = _turn(style, written, place, before, begins)
         if place == len(asked) and not joined:
             text, shift = _rejoined(whole, start, said, prompt, messages[place])
             start, markers = len(prompt) - shift, None

@@ -10,7 +10,8 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from harness.data.cells import said
-from harness.data.chat import Message, render, span_of, template_options
+from harness.data.chat import Message, render, template_options
+from harness.data.chat_spans import Written
 from harness.data.encode import Encoded
 from harness.data.render import encoded, template_given, trained_length, turns_of
 
@@ -85,14 +86,14 @@ def _dropped(
     """
     shape = _shape(tokenizer, chat, given, asks=asks)
     known = _WRITTEN.setdefault(tokenizer, set())
-    at = 0
+    written, at = Written(tokenizer, chat, text, asks, given), 0
     for place, message in enumerate(chat):
         words = said(message).strip()
         if not words:
             continue
         found = text.find(words, at)
         unsure = found < 0 or shape not in known
-        if unsure and span_of(tokenizer, chat, place, text, asks=asks, given=given) is None:
+        if unsure and written.span(place) is None:
             return place
         at = max(at, found)
     known.add(shape)
