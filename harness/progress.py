@@ -138,7 +138,8 @@ def _headline(record: Record) -> str:
     """The one number worth a line."""
     metrics = record.metrics
     if record.kind == "data":
-        return f"{metrics['rows']} rows"
+        told = _rows(record).startswith(f"{metrics['rows']} of ")
+        return "" if told else f"{metrics['rows']} rows"
     if record.kind == "lengths":
         tokens = metrics.get("tokens")
         return f"{tokens['mean']:.0f} tokens a row, the longest {tokens['max']}" if tokens else ""

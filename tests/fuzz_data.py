@@ -61,6 +61,7 @@ class Case:
     Attributes:
         rows: as they were written, by the names of the layout.
         damage: what was done to the file afterwards; empty: nothing.
+        beside: columns of each row that no layout reads.
         omitted: empty cells are left out of a row where another row has the column.
         said: options of the split.
     """
@@ -77,6 +78,7 @@ class Case:
     renamed: bool = False
     braces: bool = False
     omitted: bool = False
+    beside: list[dict[str, Any]] = field(default_factory=list)
     said: dict[str, Any] = field(default_factory=dict)
 
 
@@ -97,7 +99,12 @@ IDS = st.one_of(
     st.integers(0, 9),
     st.sampled_from(["0", "1", "row 0", "row 1", "é", ""]),
 )
-LEFT_OUT = object()
+BESIDE = st.lists(
+    st.dictionaries(
+        st.sampled_from(["", " x", "\ud800", "source", "cost", "a.b"]), ODD, max_size=2
+    ),
+    max_size=6,
+)
 
 
 @st.composite
@@ -118,6 +125,7 @@ def cases(draw: Any) -> Case:
         at=draw(st.integers(0, 10**6)),
         renamed=kind != "text" and draw(st.booleans()), braces=draw(st.booleans()),
         omitted=kind in JSON and draw(st.booleans()),
+        beside=draw(BESIDE) if kind in JSON else [],
     )  # fmt: skip
     if kind == "text":  # documents, with nothing that ends one
         for row in rows:
@@ -150,10 +158,12 @@ def written(case: Case) -> list[dict[str, Any]]:
     names = OTHER_NAMES if case.renamed else {}
     given = {n for row in case.rows for n, cell in row.items() if cell is not None}
     left_out = given if case.omitted else set()
-    return [
+    rows = [
         {names.get(n, n): cell for n, cell in row.items() if cell is not None or n not in left_out}
         for row in case.rows
     ]
+    beside = [*case.beside, *[{}] * len(rows)]
+    return [{**extra, **row} for row, extra in zip(rows, beside, strict=False)]
 
 
 def lines_of(case: Case) -> list[str]:

@@ -48,7 +48,7 @@ def test_rows_left_out_are_told_by_the_run_the_plan_and_the_report_alike(
     opened = workspace.open()
     outcome = session.run(opened, ConsoleReporter(stream))
     lines = stream.getvalue().splitlines()
-    assert "22 rows; 22 of 24 rows (2 empty)" in next(x for x in lines if "letters/train" in x)
+    assert "  22 of 24 rows (2 empty)" in next(x for x in lines if "letters/train" in x)
     for name in ("full-sft", "lora-sft"):
         assert trained in next(x for x in lines if " train " in x and name in x)
     assert sum("11 of 12 rows (1 over-long" in line for line in lines) == 2

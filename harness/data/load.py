@@ -141,15 +141,14 @@ def _bring_into_layout(
                 checked = True
             columns = normal(own, layout, chat=config["chat"], reading=reading)
             form = form or _form(columns)
-            _require_unicode(own)
             if _form(columns) != form:
                 raise Unusable("of another layout than the first row")
+            made = {**_identified(own, index, taken), **columns, **_references(own, columns)}
+            _require_unicode(made)
         except Unusable as reason:
             _unusable(found, str(reason), [(number, row)], config, where)
             continue
-        found.rows.append(
-            {**_identified(own, index, taken), **columns, **_references(own, columns)}
-        )
+        found.rows.append(made)
         used.append((number, row))
     if layout == "scored":
         found.rows, left_out = gathered(found.rows)
