@@ -183,16 +183,17 @@ def test_what_seeds_and_examples_share_counts_once() -> None:
     """Each reach is the root of both parts' squares, from the mean squares of a two-way table."""
     rng = np.random.default_rng(3)
     seeds, items = 4, 30
-    values = rng.normal(0, 1, items) + rng.normal(0, 0.3, (seeds, 1))
-    values += rng.normal(0, 1, (seeds, items))
+    half = rng.normal(0, 0.5, 15) + rng.normal(0, 1, (seeds, 15))
+    offsets = np.asarray([[0.3], [-0.4], [0.5], [-0.2]])
+    values = offsets + np.concatenate([half, -half], axis=1)  # mirrored, so without skew
     found = infer(runs(values), items)
     rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
     both = (rest**2).sum() / ((seeds - 1) * (items - 1))
     clusters = (seeds * values.mean(0).var(ddof=1) - both) / (seeds * items)
-    parts = stats.t.ppf(0.975, [seeds - 1, items - 1]) ** 2
     between = values.mean(1).var(ddof=1) / seeds
-    assert found.low <= found.value - math.sqrt(parts @ [between, clusters]) * (1 - 1e-9)
-    assert found.high - found.low < 2.2 * math.sqrt(parts @ [between, clusters])
+    parts = stats.t.ppf(0.975, [seeds - 1, items - 1]) ** 2
+    reach = math.sqrt(parts @ [between, clusters])
+    assert (found.low, found.high) == pytest.approx((found.value - reach, found.value + reach))
 
 
 def test_method_is_never_surer_than_its_checkpoints() -> None:

@@ -15,6 +15,7 @@ from harness import session
 from harness.compare.result import Example
 from harness.report import examples as showing
 from harness.report import figures, render
+from harness.report.privacy import without_examples
 from harness.stage import Record
 
 PROMPT, REFERENCE = "Which heron nested here?", "The grey heron nested."
@@ -48,6 +49,10 @@ def test_no_text_of_an_example_is_written_anywhere(tmp_path: Path, text: str) ->
     for path in render(quoting(text), tmp_path, examples=False):
         assert text.encode() not in path.read_bytes(), path.name
     assert text in (render(quoting(text), tmp_path)[0].parent / "report.md").read_text()
+
+
+def test_comparison_without_examples_holds_none() -> None:
+    assert without_examples(quoting(PROMPT)).examples == ()
 
 
 def test_examples_of_an_earlier_report_do_not_stay(

@@ -54,10 +54,8 @@ class Sample:
 
     def moves(self, clusters: Clusters) -> Array:
         """How far each cluster moves the metric, shape (count,), with mean 0; for a mean over
-        single examples, each one's distance from it.
-
-        NaN where the metric is another one, or none, without some cluster: so it is where a class
-        that occurs stands in one cluster alone.
+        single examples, each one's distance from it. NaN where without some cluster there is no
+        such metric.
         """
         stacked = np.column_stack([*self.columns.values(), np.ones(self.n)])
         own = clusters.sums(stacked)
@@ -65,8 +63,6 @@ class Sample:
         named = {name: rest[:, i] for i, name in enumerate(self.columns)}
         with np.errstate(divide="ignore", invalid="ignore"):
             without = self._compute({**named, "n": rest[:, -1]})
-            for name in self._classes():
-                without = np.where(named[name] == 0, np.nan, without)
             return np.asarray((clusters.count - 1) * (without.mean() - without))
 
     @cached_property
