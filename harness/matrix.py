@@ -109,24 +109,47 @@ def expand(suite: Suite, only: str | None = None) -> list[Variant]:
     variants = list(uses)
     for variant in [*cells, *given]:
         variants += [variant, *(m for m in merged if is_sibling(m, variant))]
-    baseline = baseline_of(suite, variants)
+    baselines = baselines_of(suite, variants)
     if only is not None:
         chosen = [v for v in variants if matches(v, only)]
         if not chosen:
             message = unknown("variant", only, (v.id for v in variants))
             raise SuiteError(message, where="--only")
-        variants = [v for v in variants if v in chosen or v.group == baseline]
+        kept = {baselines[v.group] for v in chosen}
+        variants = [v for v in variants if v in chosen or v.group in kept]
     return variants
 
 
-def baseline_of(suite: Suite, variants: Iterable[Variant]) -> str:
-    """The group all others are compared with."""
-    groups = list(dict.fromkeys(v.group for v in variants))
-    if suite.baseline is None:
-        return groups[0]
-    if suite.baseline not in groups:
-        raise SuiteError(unknown("variant", suite.baseline, groups), where="baseline")
-    return suite.baseline
+def baselines_of(suite: Suite, variants: Iterable[Variant]) -> dict[str, str]:
+    """Group -> the group it is compared with. Of several models a use of the base, such as
+    `zero-shot`, means each variant's own model at that use.
+
+    Raises:
+        SuiteError: the suite's `baseline` is no variant and no use of the base.
+    """
+    models = {v.group: v.model for v in variants}
+    named = suite.baseline or next(iter([*suite.base, *models]))
+    if named in models:
+        return dict.fromkeys(models, named)
+    uses = [use for use in suite.base if all(used(use, m) in models for m in models.values())]
+    if named not in uses:
+        raise SuiteError(unknown("variant", named, [*models, *uses]), where="baseline")
+    return {group: used(named, model) for group, model in models.items()}
+
+
+def used(use: str, model: str) -> str:
+    """What a use of one of several untrained models is called."""
+    return f"{use}@{model}"
+
+
+def shared_baseline(suite: Suite, baselines: Mapping[str, str]) -> str:
+    """What all are compared with, in words: one group, or a use of each one's own model."""
+    found = set(baselines.values())
+    return found.pop() if len(found) == 1 else f"{_use(suite, found)} of the same model"
+
+
+def _use(suite: Suite, groups: Iterable[str]) -> str:
+    return next(use for use in suite.base if any(g.startswith(f"{use}@") for g in groups))
 
 
 def _uses(suite: Suite) -> list[Variant]:
@@ -135,7 +158,7 @@ def _uses(suite: Suite) -> list[Variant]:
     several = len(models) > 1
     found = []
     for model, (use, generate) in itertools.product(models, suite.base.items()):
-        name = f"{use}@{model}" if several else use
+        name = used(use, model) if several else use
         for entry in evaluations(suite):
             if generate.num_fewshot and suite.data[entry].train is None:
                 raise SuiteError(

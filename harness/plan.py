@@ -10,7 +10,7 @@ from typing import Any, cast
 from harness import component
 from harness.errors import SuiteError
 from harness.executors.base import Executor
-from harness.matrix import Variant, baseline_of, expand, refuse_samples
+from harness.matrix import Variant, baselines_of, expand, refuse_samples, shared_baseline
 from harness.plan_checkpoints import Checkpoints, refuse_merge
 from harness.plan_graph import (
     STAGE_VERSIONS,
@@ -102,11 +102,13 @@ class _Planner:
         self.scoring.require_rules(self.scorers)
         paths = named_starts([self._tuned_path(variant) for variant in variants])
         idle = self._idle_scorers(paths)
+        baselines = baselines_of(self.suite, variants)
         return Plan(
             suite=self.suite,
             file=self.file,
             text=self.text,
-            baseline=baseline_of(self.suite, variants),
+            baseline=shared_baseline(self.suite, baselines),
+            baselines=baselines,
             executor=self.executor,
             paths=paths,
             contamination=tuple(self._contamination(paths)),

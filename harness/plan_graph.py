@@ -150,6 +150,8 @@ class Plan:
     """Rows that cannot be trained on as they are, once they are measured."""
     checks: Mapping[str, tuple[Stage, ...]] = field(default_factory=dict)
     """Key of a label stage -> stages that hold its labels against what is known."""
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """Group -> the group it is compared with, where that is not `baseline` for all."""
 
     def groundwork(self) -> list[Stage]:
         """The stages that run before all others: rows, and how long they are."""

@@ -25,6 +25,7 @@ def compare_two(a: str, b: str, store: Path) -> tuple[str, bool]:
         opened.plan,
         paths=paths,
         baseline=base[0].variant.group,
+        baselines={},
         contamination=(),
         data={**second[0].plan.data, **opened.plan.data},
         checks={**second[0].plan.checks, **opened.plan.checks},

@@ -31,7 +31,7 @@ def to_frame(comparison: Comparison) -> pd.DataFrame:
         line |= vars(row.estimate)
         line |= {f"difference_{k}": getattr(row.difference, k, None) for k in _ENDS}
         variant = variants[row.group]
-        lines.append({**line, **_about(variant), "baseline": comparison.baseline})
+        lines.append({**line, **_about(variant), "baseline": comparison.against(row.group)})
     for variant in comparison.failed:
         note = "; ".join(variant.reasons)
         lines.append({"group": variant.group, "verdict": "failed", "note": note, **_about(variant)})

@@ -223,11 +223,21 @@ class Comparison:
     """What each training and each evaluation made of its rows."""
     taxes: tuple[Tax, ...] = ()
     """Each variant that goes on from another training, against that; none where nothing does."""
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """Variant -> what it is compared with, where that is not `baseline` for all."""
 
     @property
     def failed(self) -> tuple[VariantResult, ...]:
         """Variants of which some stage ended without a result; those with figures included."""
         return tuple(v for v in self.variants if v.status != "ok")
+
+    def against(self, group: str) -> str:
+        """The variant that this one is compared with."""
+        return self.baselines.get(group, self.baseline)
+
+    def is_baseline(self, group: str) -> bool:
+        """Whether others are compared with this variant."""
+        return self.against(group) == group
 
     def row(self, group: str, metric: str, evaluation: str | None = None, slice: str = ALL) -> Row:
         """The row of a variant and a metric; KeyError where there is none."""

@@ -17,8 +17,13 @@ Found = Mapping[str, Mapping[int, Mapping[Column, Scores]]]
 """Variant -> seed -> metric and evaluation."""
 
 
-def rows_of(scores: Found, baseline: str) -> list[Row]:
-    """A row for every variant, metric, evaluation and slice, before Holm and the verdicts."""
+def rows_of(scores: Found, baseline: str, baselines: Mapping[str, str] = {}) -> list[Row]:
+    """A row for every variant, metric, evaluation and slice, before Holm and the verdicts.
+
+    Args:
+        baselines: variant -> what it is compared with, where that is not `baseline`.
+    """
+    against = {name: baselines.get(name, baseline) for name in scores}
     columns: dict[Column, None] = {}
     for seeds in scores.values():
         for found in seeds.values():
@@ -27,7 +32,7 @@ def rows_of(scores: Found, baseline: str) -> list[Row]:
         row
         for column in columns
         for part in _slices(scores, column)
-        for row in _cell_rows(scores, column, part, baseline)
+        for row in _cell_rows(scores, column, part, against)
     ]
 
 
@@ -44,7 +49,9 @@ def _slices(scores: Found, column: Column) -> list[str]:
     return [ALL, *named] if len(named) > 1 else [ALL]
 
 
-def _cell_rows(scores: Found, column: Column, part: str, baseline: str) -> Iterator[Row]:
+def _cell_rows(
+    scores: Found, column: Column, part: str, against: Mapping[str, str]
+) -> Iterator[Row]:
     cut = {
         group: {
             seed: found[column].slice(part)
@@ -58,12 +65,12 @@ def _cell_rows(scores: Found, column: Column, part: str, baseline: str) -> Itera
         row = _alone(name, column, part, own)
         if lost := len(scores[name]) - len(own.scores):
             row = row.noted(f"{lost} of {len(scores[name])} seeds have no result here")
-        if name == baseline:
+        if name == (base := against[name]):
             yield row
-        elif baseline not in groups:
+        elif base not in groups:
             yield _incomparable(row, "the baseline has no result here")
         else:
-            yield _against(row, own, groups[baseline])
+            yield _against(row, own, groups[base])
 
 
 def _has(scores: Scores, part: str) -> bool:

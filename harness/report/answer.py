@@ -49,7 +49,7 @@ def _quality(comparison: Comparison, headline: Column, best: Row, near: int) -> 
     where = f"{headline.name} ({'higher' if headline.up else 'lower'} is better)"
     sure = f"95% intervals, {_sure(best)}"
     name, estimate = label(best.group), f"{numbers.both(best.estimate)}{unit}"
-    if best.group == comparison.baseline:
+    if comparison.is_baseline(best.group):
         return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
     # Whose interval others reach is not known to be the best.
     does = "does best" if near == 0 else "has the best estimate"

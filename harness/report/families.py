@@ -40,7 +40,7 @@ def sliced(comparison: Comparison) -> list[Sheet]:
                         *(metric_cell(by_part[part].get((variant.group, *column.key)))
                           for part in counts),
                     ),
-                    baseline=variant.group == comparison.baseline,
+                    baseline=comparison.is_baseline(variant.group),
                 )
                 for variant in _good(comparison)
             )  # fmt: skip
@@ -62,7 +62,7 @@ def transfer(comparison: Comparison) -> Sheet:
     trained = [v for v in _good(comparison) if v.trained and v.labels.get("data")]
     if len(asked) < 2 or not trained:
         return Sheet("transfer", "Transfer", (), ())
-    base = [v for v in _good(comparison) if v.group == comparison.baseline]
+    base = [v for v in _good(comparison) if comparison.is_baseline(v.group)]
     lines = []
     for variant in [*base, *(v for v in trained if v not in base)]:
         data = variant.labels.get("data", "") if variant.trained else ""
@@ -72,7 +72,7 @@ def transfer(comparison: Comparison) -> Sheet:
             own = f"{cell.below} · {_OWN}" if data == column.evaluation else cell.below
             cells.append(Cell(cell.text, own, cell.verdict, cell.change, cell.sort, cell.name))
         trained_on = Cell(label(data) if data else "nothing", name=True)
-        same = variant.group == comparison.baseline
+        same = comparison.is_baseline(variant.group)
         lines.append(Line((name_cell(variant.group), trained_on, *cells), baseline=same))
     heads = (f"asked {label(column.evaluation)}" for column in asked)
     first = asked[0]

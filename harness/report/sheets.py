@@ -90,7 +90,7 @@ def results(comparison: Comparison) -> Sheet:
         if variant.has_result:
             own = [metric_cell(rows.get((variant.group, *column.key))) for column in found]
             paid = [_paid(cost, variant, marked) for cost in priced]
-            same = variant.group == comparison.baseline
+            same = comparison.is_baseline(variant.group)
             lines.append(Line((*first, *own, *paid), "", same, place(variant, axes)))
         if variant.status != "ok":
             reason = "; ".join(line(reason) for reason in variant.reasons) or "no reason is known"
