@@ -265,16 +265,12 @@ def lines(runs: int, title: str, listed: list[Case]) -> Iterator[str]:
     yield ""
 
 
-def main() -> None:
-    """Print the tables, or write them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=2000)
-    parser.add_argument("--write", type=Path)
-    given = parser.parse_args()
-    noise = 100 * 1.96 * np.sqrt(0.05 * 0.95 / given.runs)
-    told = [
+def head(runs: int) -> list[str]:
+    """What stands above the tables."""
+    noise = 100 * 1.96 * np.sqrt(0.05 * 0.95 / runs)
+    return [
         "# Coverage and false alarms\n",
-        f"Made by `python tests/benchmarks/coverage.py --runs {given.runs}`, whose page says what"
+        f"Made by `python tests/benchmarks/coverage.py --runs {runs}`, whose page says what"
         f" each case is. Figures are percent, before → now; at 95% or 5% they stray by {noise:.1f}"
         " by chance. The estimate and the difference should hold the truth in 95% of experiments"
         " or a little more, and false alarms be 5% or less.\n",
@@ -288,6 +284,15 @@ def main() -> None:
         "- *1 seed against 3*: read as what it is, about this checkpoint, it holds; read as about"
         " the method it cannot.\n",
     ]
+
+
+def main() -> None:
+    """Print the tables, or write them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--write", type=Path)
+    given = parser.parse_args()
+    told = head(given.runs)
     for line in told:
         print(line)
     for title, listed in cases():
