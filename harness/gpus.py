@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,8 +17,13 @@ def gpus() -> list[str]:
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown is not None:
         return [gpu for gpu in shown.split(",") if gpu.strip() and gpu.strip() != "-1"]
-    nodes = [p for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit()]
-    return [str(i) for i in range(len(nodes))]
+    return [str(number) for number in range(_nodes())]
+
+
+@cache
+def _nodes() -> int:
+    """NVIDIA's GPUs in /dev, counted once: planning asks for each stage."""
+    return sum(path.name[6:].isdigit() for path in Path("/dev").glob("nvidia[0-9]*"))
 
 
 def unusable() -> str | None:

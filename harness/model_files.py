@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -119,7 +120,11 @@ class ModelInfo:
     def layers(self) -> Mapping[str, Layer]:
         """What an adapter can go on, by module name; from the tensors' names where no loaded model
         told it."""
-        return layers_of(self.config, self.shapes) if self.modules is None else self.modules
+        return self._layers_told if self.modules is None else self.modules
+
+    @cached_property
+    def _layers_told(self) -> Mapping[str, Layer]:
+        return layers_of(self.config, self.shapes)
 
     @property
     def context(self) -> int | None:

@@ -79,6 +79,7 @@ class _Planner:
         self.fitting = Fitting(self.sources, self.checkpoints)
         self.variants: list[Variant] = []
         """Those that decide which rows are asked: all of the suite."""
+        self._answering: dict[tuple[str, str], list[Variant]] = {}
         self.unheard: tuple[str, ...] = ()
         self.tunings: dict[str, Tuning] = {}
         self.scorers = [
@@ -154,7 +155,7 @@ class _Planner:
         return own
 
     def _unscored(self, entry: str, split: str) -> list[int]:
-        asked = [v for v in self.variants if split == "test" or v.trained]
+        asked = self.variants if split == "test" else [v for v in self.variants if v.trained]
         return self.fitting.unwritten(asked, entry, split).left_out
 
     def _coarse(self, variants: Sequence[Variant]) -> tuple[str, ...]:
@@ -255,10 +256,7 @@ class _Planner:
         stage = self._on_model("generate", variant, train, inputs)
         config = {**stage.config, "generate": variant.generate.identity()}
         rows = self.sources.counts(inputs["data"]).get("rows")
-        asked = [
-            v for v in self.variants if (entry in v.evaluations if split == "test" else v.trained)
-        ]
-        unfit = self.fitting.decide(asked, entry, split)
+        unfit = self.fitting.decide(self._asked(entry, split), entry, split)
         if unfit.left_out:
             config["left_out"] = unfit.left_out
             rows = None if rows is None else rows - len(unfit.left_out)
@@ -271,6 +269,16 @@ class _Planner:
             self.sources.rates,
         )
         return replace(stage, config=config, predicted=predicted)
+
+    def _asked(self, entry: str, split: str) -> list[Variant]:
+        """The variants that answer a split's rows: one list for all of them."""
+        if (entry, split) not in self._answering:
+            self._answering[entry, split] = [
+                variant
+                for variant in self.variants
+                if (entry in variant.evaluations if split == "test" else variant.trained)
+            ]
+        return self._answering[entry, split]
 
     def _on_model(
         self, kind: str, variant: Variant, train: Stage | None, inputs: Mapping[str, Stage]
