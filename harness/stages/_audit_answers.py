@@ -30,14 +30,11 @@ def answers_fault(
     """
     if "messages" not in row:
         return _completion_fault(len(asked_ids(tokenizer, row)), len(ids), trained)
-    turns = [
-        place
-        for place, message in enumerate(row["messages"])
-        if message["role"] == "assistant" and message.get("weight") != 0
-    ]
+    said = [i for i, message in enumerate(row["messages"]) if message["role"] == "assistant"]
+    turns = [place for place in said if row["messages"][place].get("weight") != 0]
     runs = list(_runs(trained))
     markers = marked(tokenizer, row["messages"], template_given(row))
-    if markers is not None and len(markers) != len(turns):
+    if markers is not None and len(markers) != len(said):
         text = render(tokenizer, row["messages"], given=template_given(row))
         told = "".join(text[start:end] for start, end in markers)
         asked = asked_ids(tokenizer, row)
