@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import component, describe
-from harness.errors import HarnessError, StoreError, SuiteError, unknown
+from harness.errors import HarnessError, StoreError, SuiteError
 from harness.made_by import changed_since
 from harness.measure import versions
-from harness.objectives._arguments import trackers
 from harness.places import require_space, require_writable
 from harness.plan import Plan, plan
 from harness.plan_checks import length_notes, preflight, require_lengths, script_notes
+from harness.plan_trackers import refuse_trackers
 from harness.progress import ConsoleReporter
 from harness.schedule import Kept, Outcome, Reporter, Starts, execute, pending, with_skipped
 from harness.sources import digest_of, package_digest
@@ -92,10 +92,7 @@ def _refuse_machine(planned: Plan) -> None:
             fix="set `executor: {local: {device_class: cpu}}` and no `resources.gpus`, or run where"
             " the GPUs are, with a torch that was built for them",
         )
-    for index, name in enumerate(planned.suite.resources.report_to):
-        if name not in (known := trackers()):
-            where = f"{planned.file}: resources.report_to[{index}]"
-            raise SuiteError(unknown("tracker", name, known), where=where)
+    refuse_trackers(planned)
 
 
 def run(opened: Opened, reporter: Reporter | None = None) -> Outcome:

@@ -62,6 +62,8 @@ SFT = "matrix.objective[0].sft."
         (sft(max_steps=True), "matrix.objective[0].sft: max_steps", ["a number, not true"]),
         ({"resources": {"report_to": ["wandbb"]}}, "resources.report_to[0]",
          ["unknown tracker 'wandbb'", "did you mean 'wandb'", "tensorboard"]),
+        ({"resources": {"report_to": ["neptune"]}}, "resources.report_to[0]",
+         ["package neptune, which is not installed", "pip install neptune"]),
         (sft(max_steps=0), f"{SFT}max_steps", ["0 steps train nothing", "-1"]),
         (sft(max_steps=-2), f"{SFT}max_steps", ["(given: -2)"]),
         (sft(max_grad_norm=float("inf")), f"{SFT}max_grad_norm", ["finite"]),
@@ -274,6 +276,21 @@ def test_what_ran_on_a_gpu_is_reported_without_one(
     workspace.write(executor={"local": {"device_class": "cuda"}})
     opened = session.open_suite(str(workspace.path), (), workspace.store, None, None, ended=True)
     assert opened.plan.executor.device() == "cuda"
+
+
+def test_tracker_that_an_objective_has_no_use_for_is_refused(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL's trainers report to all that transformers knows, PPO's own to TensorBoard."""
+    from harness import plan_trackers
+
+    monkeypatch.setattr(plan_trackers, "find_spec", lambda package: package)  # all are installed
+    workspace.tree |= {**cell({"ppo": PPO}), "resources": {"report_to": ["tensorboard", "wandb"]}}
+    require_refused(workspace, "resources.report_to[1]", ["'ppo'", "tensorboard, not to 'wandb'"])
+    workspace.tree["resources"] = {"report_to": ["tensorboard"]}
+    assert planned(workspace).exit_code == 0
+    workspace.tree |= {**sft(max_steps=1), "resources": {"report_to": ["wandb"]}}
+    assert planned(workspace).exit_code == 0
 
 
 def test_attention_that_transformers_does_not_know_is_refused(

@@ -218,7 +218,6 @@ def test_plan_lists_what_of_a_suite_runs(workspace: Workspace) -> None:
         "exclude": [{"method": "bitfit", "objective": "rlaif"}],
         "scorers": ["rouge", {"win_rate": {"rule": "rule.py:better"}}],
         "models": {"tiny": {"path": workspace.tree["models"]["tiny"], "trust_remote_code": True}},
-        "resources": {"report_to": ["tensorboard"]},
     }
     told = planned(workspace).output
     for words in (

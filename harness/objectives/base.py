@@ -170,6 +170,8 @@ class Objective(Component):
     """Whether it measures on its data entry's validation rows, where there are any."""
     scales_loss: ClassVar[bool] = False
     """Whether its trainer scales the loss, without which float16 loses small gradients."""
+    trackers: ClassVar[tuple[str, ...] | None] = None
+    """Trackers that its trainer can report to; None: all that transformers knows."""
     predictable: ClassVar[bool] = True
     """Whether the formulas of one forward and one backward pass a row say what it costs."""
 

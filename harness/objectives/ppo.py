@@ -32,6 +32,7 @@ class Ppo(Objective):
     beside = ("reward",)
     keeps_reference = True
     reads_prompts = True
+    trackers = ("tensorboard",)
     predictable = False
 
     learning_rate: float = Field(1e-5, gt=0)
