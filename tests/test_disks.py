@@ -78,6 +78,7 @@ def test_a_read_only_store_is_refused_by_run_and_read_by_plan_and_report(
     assert "instead of disk/r" in done.stderr
 
 
+@pytest.mark.slow  # test_faults has a full disk that is only played, every day
 @own_disk
 def test_a_disk_that_fills_up_fails_cells_and_no_half_written_output_is_read_as_done(
     workspace: Workspace,

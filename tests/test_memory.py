@@ -18,16 +18,14 @@ def trained(workspace: Workspace) -> dict[str, Any]:
     return {r.label: r for r in outcome.records.values() if r.kind == "train"}
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "ia3", "qlora"])
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_kept_activations_are_alike_for_any_number_of_equal_micro_batches(
     workspace: Workspace, method: str
 ) -> None:
     row = {**chat_rows(0, 1)[0]}
     write_jsonl(workspace.folder / "train.jsonl", [{**row, "id": f"{i}"} for i in range(32)])
-    steps = [{"sft": {**SFT, "max_steps": 1, "gradient_accumulation_steps": n, "suffix": str(n)}}
+    steps = [{"sft": {**SFT, "max_steps": 1, "gradient_accumulation_steps": n}}
              for n in (1, 2, 8)]  # fmt: skip
-    for step in steps:
-        step["sft"].pop("suffix")
     kept = []
     for objective in steps:
         workspace.write(matrix={"method": [method], "objective": [objective]}, scorers=["rouge"])

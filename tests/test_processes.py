@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import Workspace
-from test_faults import WORK, slow_suite
+from test_faults import LONG, WORK, slow_suite
 
 from harness import stage_lock, worker
 from harness.executors.base import Finished, Note
@@ -50,6 +50,15 @@ KINDS = {
         def run(job):
             if os.fork() == 0:
                 time.sleep(600)
+            os._exit(3)
+    """,
+    "deserter": """
+        import os, time
+        def run(job):
+            if os.fork() == 0:
+                os.setsid()
+                time.sleep(3)
+                os._exit(0)
             os._exit(3)
     """,
 }
@@ -96,7 +105,7 @@ def end_of(session: LocalSession) -> Finished:
     return next(event for event in found if isinstance(event, Finished))
 
 
-def until(true: Callable[[], Any], seconds: float = 90) -> Any:
+def until(true: Callable[[], Any], seconds: float = 200) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < deadline, "it never came true"
@@ -167,10 +176,11 @@ def test_sound_worker_takes_the_next_stage_and_a_failed_ones_is_replaced(
     assert record.ok
 
 
+@pytest.mark.parametrize("kind", ["leaver", "deserter"])
 def test_worker_that_dies_is_noticed_though_what_it_started_lives_on(
-    tmp_path: Path, kinds: dict[str, str], local: LocalSession
+    tmp_path: Path, kinds: dict[str, str], local: LocalSession, kind: str
 ) -> None:
-    local.submit(folder_of(tmp_path, "leaver"), Resources(env=kinds))
+    local.submit(folder_of(tmp_path, kind), Resources(env=kinds))
     error = end_of(local).error
     assert error is not None
     assert error["message"].startswith("the worker ended with exit status 3")
@@ -215,12 +225,13 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
+@pytest.mark.timeout(600)
 def test_signals_end_a_run_as_ctrl_c_does_and_another_run_goes_on_from_its_checkpoint(
     workspace: Workspace,
 ) -> None:
     slow_suite(workspace)
-    workspace.tree["matrix"]["method"] = ["full"]
-    workspace.write()
+    endless = {"sft": {**LONG["sft"], "num_train_epochs": 5000}}
+    workspace.write(matrix={"method": ["full"], "objective": [endless]})
     first, said = run_of(workspace, "first")
     until(lambda: list(workspace.store.glob(f"train/*/{WORK}/*/complete")))
     second, heard = run_of(workspace, "second")

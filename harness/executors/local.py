@@ -88,7 +88,9 @@ class LocalSession(Session):
     def wait(self, timeout: float) -> list[Event]:
         for slot in self.slots:
             if slot.worker is not None and slot.worker.poll() is not None:
-                _kill(slot.worker)  # what it left running may hold its end of the pipe open
+                code, handle = slot.worker.returncode, self._bury(slot)
+                if handle is not None:
+                    self.events.put(Finished(handle, _death(code)))
         events: list[Event] = []
         try:
             events.append(self.events.get(timeout=timeout))
@@ -124,44 +126,55 @@ class LocalSession(Session):
 
     def _read(self, slot: _Slot, worker: subprocess.Popen[str]) -> None:
         assert worker.stdout is not None
-        for line in worker.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # a library's C code that writes to stdout
-            handle = slot.handle
-            if handle is None or event.get("folder") != handle:
-                continue
-            if event["event"] == "progress":
-                self.events.put(Progress(handle, event["done"], event["total"], event["note"]))
-            elif event["event"] == "note":
-                self.events.put(Note(handle, event["text"]))
-            else:
-                # What failed may have left memory in use, or a device that answers no more.
-                slot.worn, slot.handle = not event["ok"], None
-                self.events.put(Finished(handle, event.get("error")))
-        code = worker.wait()
-        slot.worn = True
-        if slot.handle is not None and slot.worker is worker:
-            handle, slot.handle = slot.handle, None
-            self.events.put(Finished(handle, _death(code)))
+        with worker.stdout as lines:
+            for line in lines:
+                self._told(slot, line)
+
+    def _told(self, slot: _Slot, line: str) -> None:
+        """Pass an event of the slot's stage on."""
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return  # a library's C code that writes to stdout
+        handle = slot.handle
+        if handle is None or event.get("folder") != handle:
+            return
+        if event["event"] == "progress":
+            self.events.put(Progress(handle, event["done"], event["total"], event["note"]))
+        elif event["event"] == "note":
+            self.events.put(Note(handle, event["text"]))
+        else:
+            # What failed may have left memory in use, or a device that answers no more.
+            slot.worn, slot.handle = not event["ok"], None
+            self.events.put(Finished(handle, event.get("error")))
 
     def _stop(self, slot: _Slot) -> None:
-        worker, slot.worker = slot.worker, None
+        worker = slot.worker
         if worker is None:
             return
-        idle, slot.handle = slot.handle is None, None
         if worker.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 worker.stdin.close()  # an idle worker ends by itself
         with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.wait(timeout=5 if idle else 0)
-        _kill(worker)
+            worker.wait(timeout=5 if slot.handle is None else 0)
+        self._bury(slot)
+
+    def _bury(self, slot: _Slot) -> Handle | None:
+        """End the slot's worker, its guard and all that it started, if anything still runs; the
+        handle of the stage that it had not finished."""
+        worker, slot.worker = slot.worker, None
+        assert worker is not None
+        # The guard lives until now, so that the group's number cannot be another's.
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: only zombies left
+            os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
         if slot.reader is not None:
-            slot.reader.join()
-        if worker.stdout is not None:
-            worker.stdout.close()
+            slot.reader.join(timeout=1)  # what left the group may hold the pipe's other end open
+        if worker.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                worker.stdin.close()
+        handle, slot.handle = slot.handle, None
+        return handle
 
 
 class _Slot:
@@ -173,13 +186,6 @@ class _Slot:
         self.env: dict[str, str] = {}
         self.worn = False
         """Whether the next stage needs another worker."""
-
-
-def _kill(worker: subprocess.Popen[str]) -> None:
-    """End a worker, its guard and all that it started. While this run lives the guard does, so that
-    the group's number cannot be another's by now."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: only zombies are left
-        os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _death(code: int) -> dict[str, str]:
