@@ -20,6 +20,7 @@ LIBRARIES = (
     "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets",
     "rouge-score-rs", "sacrebleu",
 )  # fmt: skip
+_REST = "rest"
 
 
 class Ledger:
@@ -27,7 +28,7 @@ class Ledger:
 
     Attributes:
         phases: seconds.
-        peaks: most bytes in use, as `peak_memory` has them; empty name: outside all phases.
+        peaks: most bytes in use, as `peak_memory` has them; `rest`: outside all phases.
         joules: of a GPU that tells, by phase; all that ran on the card counts.
     """
 
@@ -47,7 +48,7 @@ class Ledger:
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time the block under `name`, and take its peak memory and its energy."""
-        self._take_peak("")
+        self._take_peak(_REST)
         start, before = time.monotonic(), device.energy()
         try:
             yield
@@ -60,7 +61,7 @@ class Ledger:
 
     def peak(self) -> dict[str, int]:
         """Of the whole stage until now."""
-        self._take_peak("")
+        self._take_peak(_REST)
         whole: dict[str, int] = {}
         for found in self.peaks.values():
             _raise_to(whole, found)
