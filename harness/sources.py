@@ -67,7 +67,9 @@ def _file(module: str) -> Path | None:
 def _imported(module: str, path: Path) -> tuple[str, ...]:
     """The modules that one imports, and the packages that it and they stand in."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    named = [package, *_named(ast.parse(path.read_bytes()), package)]
+    # What a compiled module imports cannot be seen.
+    tree = ast.parse(path.read_bytes() if path.suffix == ".py" else b"")
+    named = [package, *_named(tree, package)]
     return tuple(dict.fromkeys(whole for name in named for whole in _with_packages(name)))
 
 

@@ -3,6 +3,7 @@
 A rule leaves out a change that no test could or should notice:
 - what lies in a type annotation, in the text of a `raise` or of an `assert`;
 - switches that only check or guard: `strict=` of zip, `frozen=`, `slots=`, `exist_ok=`;
+- the bare `*` of a parameter list;
 - a decorator that only remembers (`cache`, `lru_cache`), or that only says something to a type
   checker (`override`, `overload`, `abstractmethod`, `runtime_checkable`);
 - what does not compile.
@@ -160,6 +161,8 @@ def mutants_of(module: str, source: str) -> list[Mutant]:
             if any(first <= start < last for first, last in left_out):
                 continue
             was = lines[start[0] - 1].strip()
+            if lines[start[0] - 1][start[1] :].startswith("*,"):
+                continue
             if name == "RemoveDecorator" and _SILENT & set(was.strip("@").split("(")[0].split(".")):
                 continue
             nth = seen[name, was] = seen.get((name, was), -1) + 1

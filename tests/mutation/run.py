@@ -2,7 +2,7 @@
 
     python tests/mutation/run.py --sample 20 --seed 0           # 20 mutants of every module
     python tests/mutation/run.py verdicts losses                # all mutants of two modules
-    python tests/mutation/run.py --again                        # those that lived last time
+    python tests/mutation/run.py --sample 20 --resume           # kills of the last time stand
 
 modules.toml tells which tests concern which module; equivalent.toml lists mutants that may live,
 each with its reason. They stand apart in the table and count neither as killed nor as alive.
@@ -12,6 +12,8 @@ Exit code 1 where less than nine of ten are killed.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import itertools
 import json
 import math
 import shlex
@@ -19,7 +21,6 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,19 +85,10 @@ def becomes(source: str, code: str) -> tuple[str, str]:
     return next(((a.strip(), b.strip()) for a, b in pairs if a != b), ("", ""))
 
 
-def chosen(
-    mutants: list[Mutant], source: str, options: argparse.Namespace
-) -> Iterator[tuple[Mutant, str]]:
-    """The mutants to try with their code, in random order."""
-    count, lived = 0, {r["name"] for r in _read(options.results) if r["status"] == ALIVE}
-    for mutant in sorted(mutants, key=lambda m: m.rank(options.seed)):
-        if options.again and mutant.name not in lived:
-            continue
-        if options.sample and count == options.sample:
-            return
-        if (code := mutant.code(source)) is not None:
-            count += 1
-            yield mutant, code
+def chosen(mutants: list[Mutant], source: str, sample: int, seed: int) -> list[Mutant]:
+    """The mutants to try, in random order: all for a sample of 0."""
+    valid = (m for m in sorted(mutants, key=lambda m: m.rank(seed)) if m.code(source) is not None)
+    return list(itertools.islice(valid, sample or None))
 
 
 def main() -> int:
@@ -115,14 +107,21 @@ def _tried(checkout: Checkout, module: str, tests: list[str], options: argparse.
     """A module's mutants, one after the other; each result is kept at once."""
     began, source = time.monotonic(), (checkout.root / module).read_text(encoding="utf-8")
     mutants, may_live = mutants_of(module, source), listed()
-    tally = Tally(module, len(mutants))
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    known = _killed(options.results, digest) if options.resume else set()
+    tally, clean = Tally(module, len(mutants)), None
     arguments = [part for test in tests for part in shlex.split(test)]
-    clean = _clean(checkout, module, arguments)
-    for mutant, code in chosen(mutants, source, options):
+    for mutant in chosen(mutants, source, options.sample, options.seed):
+        code = mutant.code(source)
+        assert code is not None
         was, now = becomes(source, code)
         if (module, was, now) in may_live or (module, was, "") in may_live:
             tally.listed += 1
             continue
+        if mutant.name in known:
+            tally.killed += 1
+            continue
+        clean = clean or _clean(checkout, module, arguments)
         with checkout.mutated(module, code):
             ended = checkout.test(arguments, 3 * clean + 20)
         if ended == BROKEN:
@@ -132,7 +131,7 @@ def _tried(checkout: Checkout, module: str, tests: list[str], options: argparse.
         if status == ALIVE:
             tally.alive.append(f"{mutant.line}: {was}  ->  {now}")
             print(f"  alive  {module}:{tally.alive[-1]}", flush=True)
-        told = {"name": mutant.name, "line": mutant.line, "becomes": now, "status": status}
+        told = {"name": mutant.name, "source": digest, "becomes": now, "status": status}
         with options.results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(told) + "\n")
     print(_line(tally, time.monotonic() - began), flush=True)
@@ -154,7 +153,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("modules", nargs="*", help="words of their paths; all by default")
     parser.add_argument("--sample", type=int, default=0, help="mutants of each module; 0: all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--again", action="store_true", help="only those that lived last time")
+    parser.add_argument("--resume", action="store_true", help="kills in the results file stand")
     parser.add_argument("--count", action="store_true", help="only count them")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "mutants.jsonl")
     options = parser.parse_args()
@@ -162,12 +161,13 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _read(results: Path) -> list[dict[str, str]]:
-    """The last result of each mutant."""
+def _killed(results: Path, digest: str) -> set[str]:
+    """Names of mutants of this very text that were killed, as far as results were kept."""
     if not results.exists():
-        return []
+        return set()
     told = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    return list({entry["name"]: entry for entry in told}.values())
+    last = {entry["name"]: entry["status"] for entry in told if entry["source"] == digest}
+    return {name for name, status in last.items() if status != ALIVE}
 
 
 def _line(tally: Tally, seconds: float) -> str:
