@@ -27,6 +27,7 @@ BUSY = Conditions("a processor", 2, busy=True)
 def trained(name: str, seconds: float, around: float = 0.1, **changes: Any) -> VariantResult:
     """A variant whose runs took so long, give or take a share of it."""
     cost = {"trainable_parameters": 1000.0, "state_bytes": 2.0**20, "tokens": 5000.0,
+            "tokens_per_second": 900.0 + len(name),
             "train_seconds": seconds, **changes.pop("cost", {})}  # fmt: skip
     spread = {"train_seconds": (seconds * (1 - around), seconds * (1 + around))}
     made = {"timed": (TWO,), "spread": spread, **changes}
@@ -122,6 +123,15 @@ def test_time_under_other_conditions_is_marked_everywhere() -> None:
     assert "\u2020" in markdown.summary(made)
     time = next(m for m in payload(made)["measures"] if m["key"] == "train_seconds")
     assert time["values"] == [0.0, 10.0, 10.0, None]
+
+
+def test_speed_under_other_conditions_is_marked_by_itself() -> None:
+    made = told(*(trained(n, 10, answering=(c,)) for n, c in (("a", TWO), ("b", TWO), ("c", ONE))))
+    cells = [[cell.text for cell in line.cells] for line in results(made).lines]
+    rates = next(m for m in payload(made)["measures"] if m["key"] == "tokens_per_second")
+    assert "10.0 s" in cells[3]
+    assert rates["values"][3] is None
+    assert [text.endswith(cheaper.UNLIKE) for text in cells[3]].count(True) == 1
 
 
 def test_spread_of_a_cost_over_seeds_is_shown() -> None:

@@ -166,6 +166,8 @@ class VariantResult:
     """Least and most of each cost over the seeds."""
     timed: tuple[Conditions, ...] = ()
     """Under what its trainings ran, each once."""
+    answering: tuple[Conditions, ...] = ()
+    """Under what its answers were generated, each once."""
 
     @property
     def has_result(self) -> bool:

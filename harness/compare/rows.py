@@ -107,6 +107,8 @@ def _alone(name: str, column: Column, part: str, own: Group) -> Row:
 
 def _estimate(own: Group) -> tuple[Estimate, str]:
     """The metric with its interval, or why it has none."""
+    if own.plain and own.binary is not None:
+        return binomial.share(own.binary[0].sum(), own.first.sample.n), ""
     found = infer(own.runs, own.independent)
     if own.binary is None:
         reason = "no interval: every example is alike" if found.alike else found.reason

@@ -48,6 +48,14 @@ def result_of(
         audit=tuple(check for r in trained for check in r.metrics.get("audit", [])),
         spread={} if first.checkpoint else _spread(paths, records),
         timed=tuple(dict.fromkeys(conditions(records[s.key]) for s in _timed(paths, records))),
+        answering=tuple(
+            dict.fromkeys(
+                conditions(records[g.key])
+                for p in paths
+                for g in p.generate.values()
+                if records[g.key].ok
+            )
+        ),
         losses=tuple(losses(p.train, store) for p in paths if p.train and records[p.train.key].ok),
     )
 

@@ -36,7 +36,7 @@ def brief(comparison: Comparison) -> Sheet:
 
 
 def _lines(
-    comparison: Comparison, variant: VariantResult, found: list[Column], marked: frozenset[str]
+    comparison: Comparison, variant: VariantResult, found: list[Column], marked: cheaper.Marked
 ) -> Iterator[Line]:
     name, rows = name_cell(variant.group), table(comparison)
     own = [rows.get((variant.group, *column.key)) for column in found]

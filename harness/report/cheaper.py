@@ -18,10 +18,13 @@ _SAME_TIME = 1.25
 _LONE_TIME = 2.0
 """Of one run the noise is not known: only a time twice another one's is more."""
 TIMES = ("train_seconds", "seconds_before", "last_seconds")
+_SPEED = "tokens_per_second"
+Marked = frozenset[tuple[str, str]]
+"""(variant, cost) of which the figure cannot be compared with most others'."""
 UNLIKE = "\u2020"
 UNLIKE_NOTE = (
-    f"{UNLIKE} Trained on another device, with other threads or beside other work than the rest:"
-    " its time is not compared."
+    f"{UNLIKE} Measured on another device, with other threads or beside other work than most: this"
+    " time is not compared."
 )
 
 
@@ -69,11 +72,11 @@ def less(found: Mapping[str, int]) -> bool:
     return -1 in found.values() and 1 not in found.values()
 
 
-def text(cost: Cost, variant: VariantResult, marked: frozenset[str]) -> str:
+def text(cost: Cost, variant: VariantResult, marked: Marked) -> str:
     """A cost with its unit; a time that is not to be compared is marked."""
     found = cost.text(variant)
-    known = cost.amount(variant) is not None and variant.group in marked
-    return f"{found} {UNLIKE}" if known and cost.key in TIMES else found
+    known = cost.amount(variant) is not None
+    return f"{found} {UNLIKE}" if known and (variant.group, cost.key) in marked else found
 
 
 def between(cost: Cost, variant: VariantResult) -> str:
@@ -85,9 +88,20 @@ def between(cost: Cost, variant: VariantResult) -> str:
     return "" if low == high else f"{low} to {high}"
 
 
-def unlike(comparison: Comparison) -> frozenset[str]:
-    """Variants whose training times cannot be compared with those of most others."""
-    trained = [v for v in comparison.variants if v.trained and v.has_result and v.timed]
-    quiet = Counter(v.timed for v in trained if alike(v.timed, v.timed))
+def unlike(comparison: Comparison) -> Marked:
+    """Times and speeds that were not taken under the conditions of most others."""
+    good = [variant for variant in comparison.variants if variant.has_result]
+    trained = {v.group: v.timed for v in good if v.trained and v.timed}
+    answering = {v.group: v.answering for v in good if v.answering}
+    return frozenset(
+        (group, key)
+        for found, keys in ((trained, TIMES), (answering, (_SPEED,)))
+        for group in _apart(found)
+        for key in keys
+    )
+
+
+def _apart(found: Mapping[str, tuple[Conditions, ...]]) -> list[str]:
+    quiet = Counter(taken for taken in found.values() if alike(taken, taken))
     most = quiet.most_common(1)[0][0] if quiet else ()
-    return frozenset(v.group for v in trained if not alike(v.timed, most))
+    return [group for group, taken in found.items() if not alike(taken, most)]

@@ -61,11 +61,11 @@ def measures(comparison: Comparison, variants: list[VariantResult]) -> list[Meas
     return [m for m in made if sum(value is not None for value in m.values) > 1]
 
 
-def _cost(cost: Cost, variants: list[VariantResult], marked: frozenset[str]) -> Measure:
+def _cost(cost: Cost, variants: list[VariantResult], marked: cheaper.Marked) -> Measure:
     """A time that cannot be compared with the others' has no place among them."""
     up = cost.kind == "rate"
     amounts = tuple(
-        None if cost.key in cheaper.TIMES and variant.group in marked else cost.amount(variant)
+        None if (variant.group, cost.key) in marked else cost.amount(variant)
         for variant in variants
     )
     texts = tuple(

@@ -109,7 +109,7 @@ def results(comparison: Comparison) -> Sheet:
     )
 
 
-def _paid(cost: Cost, variant: VariantResult, marked: frozenset[str]) -> Cell:
+def _paid(cost: Cost, variant: VariantResult, marked: cheaper.Marked) -> Cell:
     """A cost with its spread over seeds."""
     return Cell(
         cheaper.text(cost, variant, marked),

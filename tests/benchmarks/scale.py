@@ -70,7 +70,7 @@ def build(root: Path, variants: int, examples: int) -> tuple[Plan, dict[str, Rec
     )
     easy = rng.normal(0, 1, examples)
     rows = Stage("data", {"made": "up"}, label="tasks/test")
-    records[rows.key] = _record(rows, {"rows": examples})
+    records[rows.key] = _record(rows, {"rows": examples, "dropped": {}})
     for number in range(variants):
         name = "base" if number == 0 else f"lora-r{number % 40}-sft-{number}"
         train = Stage("train", {"number": number}, {"train": rows}, label=name)
@@ -80,7 +80,7 @@ def build(root: Path, variants: int, examples: int) -> tuple[Plan, dict[str, Rec
         }  # fmt: skip
         records[train.key] = _record(train, {}, cost)
         predictions = Stage("generate", {}, {"data": rows, "checkpoint": train}, label=name)
-        records[predictions.key] = _record(predictions, {"eos_rate": 1.0})
+        records[predictions.key] = _record(predictions, {"rows": examples, "eos_rate": 1.0})
         _answers(predictions.path(root), ids[: 30_000 // variants], rng)
         skill = easy + 0.3 + 0.002 * number + rng.normal(0, 0.6, examples)
         values = {
