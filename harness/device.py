@@ -15,6 +15,17 @@ SIDE = 4096
 _PRODUCTS = 10
 
 
+def set_up(device: str) -> None:
+    """What a process does before it has a model on a device.
+
+    torch 2.11 gives attention with a mask to cuDNN first on an H100, which builds a plan for each
+    new shape, some 0.1 s forward: batches of rows differ in shape, and so does each step of an
+    answer. The other kernels need no plan.
+    """
+    if device == "cuda":
+        importlib.import_module("torch").backends.cuda.enable_cudnn_sdp(False)
+
+
 def energy() -> float | None:
     """Joules that the process's GPU has taken since its driver started, by all that ran on it; None
     where CUDA has not been used or NVML (nvidia-ml-py) does not tell."""

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
+from harness.device import set_up
 from harness.errors import ModelError, unknown
 from harness.generation_defaults import asked_by, plain_config
 from harness.hub import commit_of
@@ -199,6 +200,7 @@ class ModelRef:
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+        set_up(self.device)
         auto = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
         options: dict[str, Any] = {} if head == "lm" else {"num_labels": 1}
         asks: dict[str, Any] = {}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from harness import device, measure
+from harness.model_files import ModelRef
 from harness.stages._training_cost import utilization
 
 
@@ -28,6 +31,24 @@ def test_a_phase_takes_the_joules_between_its_ends(card: list[float]) -> None:
         with ledger.phase(name):
             pass
     assert ledger.joules == {"load": 2.75, "train": 0.5}
+
+
+def test_a_model_on_a_gpu_asks_for_attention_without_plans(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuDNN builds one for each new shape of a batch."""
+    asked = []
+
+    def recorded(enabled: bool) -> None:
+        asked.append(enabled)
+        raise NotImplementedError("no GPU here")
+
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", recorded)
+    with pytest.raises(NotImplementedError):
+        ModelRef(str(tiny_model), "float32", "cuda").load()
+    assert asked == [False]
+    ModelRef(str(tiny_model), "float32", "cpu").load()
+    assert asked == [False]
 
 
 def test_without_a_gpu_nothing_is_told() -> None:

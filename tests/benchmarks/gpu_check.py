@@ -188,8 +188,9 @@ def main() -> int:
         suite = run(options.suite, settings)
         found["status"], found["runs"] = suite.status, trainings(suite)
         good = good and not suite.status
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
+    folder = options.out / re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "gpu-check.json"
     file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     tell(found)
     print(file)

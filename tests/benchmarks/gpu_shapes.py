@@ -52,6 +52,9 @@ class RandomRef(ModelRef):
         import torch
         from transformers import AutoModelForCausalLM, LlamaConfig
 
+        from harness.device import set_up
+
+        set_up(self.device)
         config = LlamaConfig(
             **SHAPES[self.source], eos_token_id=EOS, pad_token_id=PAD, bos_token_id=None
         )
