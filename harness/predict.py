@@ -17,6 +17,7 @@ from typing import Any
 from harness.methods.base import BYTES, Method
 from harness.model_files import ModelInfo
 from harness.objectives.base import Objective
+from harness.predict_memory import Batch, activation_bytes, peak_bytes
 from harness.store import Store
 
 BYTES_A_TOKEN = 3.5
@@ -82,34 +83,6 @@ def training_flops(parameters: int, trainable: int, tokens: float) -> float:
     return tokens * (4.0 * parameters + 2.0 * trainable)
 
 
-def activation_bytes(
-    config: Mapping[str, Any], batch: int, length: int, size: int, *, checkpointed: bool = False
-) -> int | None:
-    """Bytes that autograd keeps for one forward pass of a Llama-like decoder.
-
-    For each token and layer: norms, projections' inputs, q, k, v, the attention's output and the
-    gated MLP's three intermediate tensors, about 12 h + 4 f numbers for hidden size h and MLP size
-    f (after Korthikanti et al., 2022, arXiv:2205.05198, section 4, for SDPA, which keeps no
-    attention matrix). In a short format norms still compute in float32: 12 h numbers are 36 h bytes
-    then, not 24 h. Of the logits, which never stand all at once, what is kept is the gradient with
-    respect to the last hidden states, in float32.
-
-    Args:
-        size: bytes of a number in the format that the model computes in.
-        checkpointed: each layer keeps its input alone, and the rest is made again, a layer at a
-            time (Chen et al., 2016, arXiv:1604.06174).
-    """
-    try:
-        hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
-        inner = int(config["intermediate_size"])
-    except (KeyError, TypeError):
-        return None
-    tokens = batch * length
-    layer = tokens * (12 * hidden * max(size, 3) + 4 * inner * size)
-    body = layers * tokens * hidden * size + layer if checkpointed else layers * layer
-    return body + tokens * hidden * 4
-
-
 def predict_train(
     info: ModelInfo,
     method: Method,
@@ -135,14 +108,21 @@ def predict_train(
     if "longest_bytes" not in data:
         return {**found, "state_bytes": float(state)}
     longest = min(limit, data["longest_bytes"] / BYTES_A_TOKEN)
-    checkpointed = bool(getattr(objective, "gradient_checkpointing", False))
-    length = int(longest) + method.added_tokens()
-    kept = activation_bytes(info.config, batch, length, size, checkpointed=checkpointed)
-    if size < 4 and method.keeps_float32():
-        state += size * trainable  # what autocast makes of float32 weights, for the backward pass
-    found["state_bytes"] = float(state + (kept or 0))
-    steps = objective.steps(data["rows"])
     accumulate = int(getattr(objective, "gradient_accumulation_steps", 1))
+    one_pass = Batch(
+        tokens=batch * (int(longest) + method.added_tokens()),
+        size=size,
+        whole=not method.adapts,
+        checkpointed=bool(getattr(objective, "gradient_checkpointing", False)),
+        several=accumulate > 1,
+    )
+    # What autocast makes of float32 weights stands until the backward pass has used it.
+    copies = size * trainable if size < 4 and method.keeps_float32() else 0
+    found["state_bytes"] = float(state + copies + (activation_bytes(info.config, one_pass) or 0))
+    peak = peak_bytes(parts, info.config, one_pass)
+    if peak is not None:
+        found["peak_bytes"] = float(peak + copies)
+    steps = objective.steps(data["rows"])
     mean = min(limit, data["mean_bytes"] / BYTES_A_TOKEN)
     tokens = getattr(objective, "max_tokens", None) or int(steps * batch * accumulate * mean)
     found["tokens"] = float(tokens)

@@ -24,7 +24,7 @@ from harness.objectives._memory import KeptActivations
 from harness.objectives._movement import ELEMENTS, PLACES, Watch, elements, spread
 from harness.plan_precision import refuse_dtype
 from harness.precision import MasterWeights, autocast
-from harness.predict import activation_bytes
+from harness.predict_memory import Batch, activation_bytes, peak_bytes
 from harness.stages import _start
 
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
@@ -352,7 +352,7 @@ def test_memory_by_formula_is_near_what_autograd_keeps(method: str, dtype: str) 
     with kept.first(), autocast(dtype, "cpu"):
         trunk(input_ids=tokens, use_cache=False).last_hidden_state.float().sum()
     size = {"float32": 4, "bfloat16": 2}[dtype]
-    expected = activation_bytes({**sizes, "vocab_size": 0}, 4, 64, size) or 0
+    expected = activation_bytes(sizes, Batch(4 * 64, size, whole=method == "full")) or 0
     copies = sum(t.numel() for t in way.trainable_state(model).values()) * size if size < 4 else 0
     assert kept.bytes == pytest.approx(expected + copies, rel=0.25)
 
@@ -369,16 +369,50 @@ def test_memory_of_checkpointed_layers_is_that_of_their_inputs(dtype: str) -> No
     base.gradient_checkpointing_enable({"use_reentrant": False})
     kept = KeptActivations(base.parameters())
     tokens = torch.randint(64, (4, 64))
-    with kept.measured(), autocast(dtype, "cpu"):
+    with kept.first(), autocast(dtype, "cpu"):
         base.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state.float().sum()
     size = {"float32": 4, "bfloat16": 2}[dtype]
 
     def expected(layers: int, checkpointed: bool) -> int:
         given = {**sizes, "num_hidden_layers": layers}
-        return activation_bytes(given, 4, 64, size, checkpointed=checkpointed) or 0
+        found = activation_bytes(given, Batch(256, size, whole=True, checkpointed=checkpointed))
+        return found or 0
 
     layer = expected(1, False) - expected(0, False)
     assert kept.bytes == pytest.approx(expected(24, True) - layer, rel=0.25)
+
+
+MEASURED = json.loads(
+    (Path(__file__).parents[1] / "results" / "performance" / "nvidia-h100-80gb-hbm3"
+     / "gpu-bench.json").read_text(encoding="utf-8")
+)["cases"]  # fmt: skip
+SEVEN = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+         "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000}  # fmt: skip
+ONE = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+       "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("case", "config", "weights", "batch"),
+    [
+        ("lora-7b", SEVEN, 2 * 6_738_415_616, Batch(4096, 2)),
+        ("lora-1b", ONE, 2 * 1_235_814_400, Batch(8192, 2)),
+        ("full-1b", ONE, 0, Batch(8192, 2, whole=True)),
+    ],
+)
+def test_the_peak_by_formula_is_near_what_a_card_measured(
+    case: str, config: dict[str, int], weights: int, batch: Batch
+) -> None:
+    """Within a twentieth, in bfloat16; `weights` are the frozen ones'."""
+    measured = MEASURED[case]["harness"]
+    parts = {
+        "weights": weights + measured["gradients"],  # what trains is float32, as its gradient is
+        "gradients": measured["gradients"],
+        "optimizer": measured["optimizer"],
+    }
+    copies = measured["gradients"] // 2
+    found = (peak_bytes(parts, config, batch) or 0) + copies
+    assert found == pytest.approx(measured["peak_allocated"], rel=0.05)
 
 
 def test_weights_gradients_and_optimizer_are_counted_as_the_formula_says(

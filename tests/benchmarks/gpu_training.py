@@ -235,7 +235,7 @@ def _predicted(method: Any, objective: Any, base: Any, case: Training) -> int | 
     with tempfile.TemporaryDirectory() as folder:
         rates = Rates(Store(Path(folder)), "cuda")  # of a store in which nothing has run
         found = predict_train(method.describe(base), method, objective, data, rates, "bfloat16")
-    told = found.get("state_bytes")
+    told = found.get("peak_bytes")
     return None if told is None else int(told)
 
 
