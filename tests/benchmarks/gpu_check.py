@@ -10,8 +10,9 @@ Three parts, each told on its own, so that a fault in one hides nothing of the o
   predictions beside them.
 
 Figures are written under the device's name. Exit status 1 where anything failed; 3 without a GPU,
-when nothing is measured. `--cpu` tries the command itself; `--cpu --keep-verdicts` makes the
-verdicts of the CPU again.
+when nothing is measured. `--cpu` tries the command itself. The verdicts of the CPU are made again by
+`harness report suites/pocket/demo.yaml --set "$(python tests/benchmarks/gpu_check.py --demo-set)"`
+after `make demo`, and `--keep-verdicts` with that report's comparison.csv.
 """
 
 from __future__ import annotations
@@ -136,12 +137,14 @@ def shown(row: dict[str, str]) -> str:
     return f"{row['verdict']} ({row['estimate']}, {row['difference_value'] or 'no difference'})"
 
 
-def keep_verdicts(rows: Sequence[dict[str, str]]) -> None:
-    """Write what other devices are held against."""
+def keep_verdicts(table: Path) -> None:
+    """Write what other devices are held against: a report's rows over all examples."""
+    with table.open(encoding="utf-8", newline="") as handle:
+        rows = [row for row in csv.DictReader(handle) if not row["slice"]]
     with VERDICTS.open("w", encoding="utf-8", newline="") as handle:
-        table = csv.DictWriter(handle, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+        kept = csv.DictWriter(handle, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        kept.writeheader()
+        kept.writerows(rows)
 
 
 def passed_tests() -> bool:
@@ -165,8 +168,15 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], help="as of harness run")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--cpu", action="store_true", help="try the command itself, on the CPU")
-    parser.add_argument("--keep-verdicts", action="store_true", help="those of this run are right")
+    parser.add_argument("--keep-verdicts", type=Path, metavar="CSV", help="a CPU's, and no more")
+    parser.add_argument("--demo-set", action="store_true", help="print the demo's --set, no more")
     options = parser.parse_args()
+    if options.demo_set:
+        print(*DEMO_SETTINGS)
+        return 0
+    if options.keep_verdicts:
+        keep_verdicts(options.keep_verdicts)
+        return 0
     name = "cpu" if options.cpu else device_name()
     if name is None:
         print("this machine shows no GPU: nothing was measured", file=sys.stderr)
@@ -179,8 +189,6 @@ def main() -> int:
         good = found["tests"] == "passed"
     if "demo" in options.only:
         demo = run(ROOT / "suites" / "pocket" / "demo.yaml", [*settings, *DEMO_SETTINGS])
-        if options.keep_verdicts:
-            keep_verdicts(demo.rows)
         found["demo"] = {"status": demo.status, "other verdicts": other_verdicts(demo.rows)}
         found["demo"]["verdicts"] = len(demo.rows)
         good = good and not demo.status and not found["demo"]["other verdicts"]
