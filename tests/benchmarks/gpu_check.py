@@ -10,9 +10,9 @@ Three parts, each told on its own, so that a fault in one hides nothing of the o
   predictions beside them.
 
 Figures are written under the device's name. Exit status 1 where anything failed; 3 without a GPU,
-when nothing is measured. `--cpu` tries the command itself. The verdicts of the CPU are made again by
-`harness report suites/pocket/demo.yaml --set "$(python tests/benchmarks/gpu_check.py --demo-set)"`
-after `make demo`, and `--keep-verdicts` with that report's comparison.csv.
+when nothing is measured. `--cpu` tries the command itself. The CPU's verdicts are made again, after
+`make demo`, by `harness report suites/pocket/demo.yaml --set "$(gpu_check.py --demo-set)"` and
+`--keep-verdicts` with that report's comparison.csv.
 """
 
 from __future__ import annotations
