@@ -85,6 +85,27 @@ def test_a_template_that_writes_the_first_of_two_calls_alone_refuses_the_row() -
         encoded(tokenizer, {"messages": chat})
 
 
+def test_words_beside_a_call_are_trained_on_or_the_row_is_refused() -> None:
+    """gpt-oss cuts the words of earlier turns, as it cuts thoughts."""
+    call = {**calls(("lookup", {"city": "Lima"})), "content": "Let me see."}
+    written, refused = 0, dict[str, set[str]]()
+    for name in names():
+        row = {"messages": [user("Hm?"), call, RESULT, assistant("Fine.")]}
+        try:
+            first, _ = learnt(tokenizer_of(name), row)
+        except TemplateError as error:
+            refused.setdefault(str(error), set()).add(name.removesuffix("_training"))
+            continue
+        written += "Let me see." in first
+        assert "Let me see." in first or name.startswith("gptoss")
+        assert "sunny" not in first
+    left_out = "the chat template leaves out what turn 2 says beside its tool calls"
+    assert refused[left_out] == {"llama3_1", "llama3_2", "muse_glimmer"}
+    around = refused["the chat template writes turn 2 partly after what turn 3 says"]
+    assert {name.split("_")[0] for name in around} <= {"gemma4", "diffusion"}
+    assert written > 15
+
+
 SPACED = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2.exceptions import TemplateError
-
 from harness.data import chat, chat_style
 from harness.data.chat import Message, Span
 from harness.data.chat_spans import Written
 from harness.data.chat_style import Style
+from harness.data.chat_turns import turn
 from harness.data.encode import Encoded, bare_ids, common_prefix, continued, located
 
 
@@ -133,7 +132,7 @@ def _earlier(
     for place, message in enumerate(asked):
         if message["role"] != "assistant":
             continue
-        start, said, stop = _turn(style, written, place, before)
+        start, said, stop = turn(style, written, place, before)
         before = stop
         if _trained(message):
             spans += _within(markers, start, said, stop)
@@ -142,52 +141,6 @@ def _earlier(
 
 def _any_trained(messages: Sequence[Message]) -> bool:
     return any(map(_trained, messages))
-
-
-def _turn(
-    style: Style, written: Written, place: int, before: int, begins: int | None = None
-) -> tuple[int, int, int]:
-    """Where an assistant's turn begins after its header, stops saying anything, and ends.
-
-    Args:
-        before: where its header may begin at the earliest. begins: where it begins, if known.
-    """
-    messages, text = written.messages, written.text
-    own = written.span(place)
-    if own is None:
-        raise TemplateError(f"the chat template leaves out turn {place + 1}, of the assistant")
-    _require_calls(written, place)
-    start = begins
-    if start is None and not style.asks and place:  # Llama 2 and Mistral write no header
-        prompt = chat.render(
-            written.tokenizer, messages[:place], add_generation_prompt=True, given=written.given
-        )
-        start = len(prompt) if text.startswith(prompt) and len(prompt) <= own[0] else None
-    if start is None:
-        start = chat_style.turn_start(style, text, before, own[0])
-    stop = chat_style.turn_end(style, text, start, own[1])
-    if place + 1 < len(messages) and text[own[1] : stop].strip() not in ("", style.ends):
-        # An end that stands further off may be that of another turn, which ends otherwise.
-        after = written.span(place + 1)
-        if after is not None and after[0] >= own[1]:
-            stop = chat_style.turn_end(style, text[: after[0]], start, own[1])
-    return start, own[1], stop
-
-
-def _require_calls(written: Written, place: int) -> None:
-    """Raise where the template leaves out a turn's tool calls; some write the first one alone."""
-    messages = written.messages
-    own = list(messages[place].get("tool_calls") or ())
-    others = chat.other_words({"tool_calls": own})["tool_calls"] if own else ()
-    for number, call in enumerate(others):
-        told = {**messages[place], "tool_calls": [*own[:number], call, *own[number + 1 :]]}
-        other = [*messages[:place], told, *messages[place + 1 :]]
-        text = chat.render(
-            written.tokenizer, other, add_generation_prompt=written.asks, given=written.given
-        )
-        if text == written.text:
-            which = "the tool calls" if len(own) == 1 else f"tool call {number + 1}"
-            raise TemplateError(f"the chat template leaves out {which} of turn {place + 1}")
 
 
 def _within(markers: Sequence[Span] | None, start: int, said: int, stop: int) -> list[Span]:
@@ -222,7 +175,7 @@ def _answer(
         if messages[place]["role"] != "assistant":
             continue
         begins = len(prompt) if place == len(asked) and joined else None
-        start, said, stop = _turn(style, written, place, before, begins)
+        start, said, stop = turn(style, written, place, before, begins)
         if place == len(asked) and not joined:
             text, shift = _rejoined(whole, start, said, prompt, messages[place])
             start, markers = len(prompt) - shift, None
