@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,12 +19,13 @@ from pydantic import (
 from harness.checkpoint_files import CheckpointSpec
 from harness.component import explain
 from harness.data_spec import DataSpec
-from harness.errors import ModelError, SuiteError, placed, shortened, unknown
+from harness.errors import ModelError, SuiteError, placed
 from harness.fields import Name, Seed
 from harness.locate import find_suite
 from harness.model_files import ModelSpec
 from harness.secrecy import require_none, require_none_in
 from harness.stage import Resources
+from harness.suite_settings import apply_setting
 from harness.suite_text import read_yaml
 from harness.tune import Budget, Tune
 from harness.worker_env import Environment
@@ -232,57 +232,11 @@ def load_suite(name: str, settings: Sequence[str] = ()) -> Loaded:
         require_none(setting, "--set")
     if not isinstance(tree, dict):
         raise SuiteError("a suite is a mapping of keys", where=str(path), fix="see harness init")
-    places = {_apply(tree, setting): setting for setting in settings}
+    keys = Suite.model_fields
+    places = {apply_setting(tree, setting, keys, AXES): setting for setting in settings}
     require_none_in(tree, str(path))
     try:
         suite = Suite.model_validate(tree)
     except ValidationError as error:
         raise SuiteError(placed(explain(error, Suite, ""), str(path), places)) from None
     return Loaded(suite=suite, path=path, text=text, settings=places)
-
-
-def _apply(tree: dict[str, Any], setting: str) -> str:
-    """One `--set key=value`. The key is a path in the YAML, or component.field for all cells.
-
-    Returns:
-        The place in the suite where the value stands now, or what was made to hold it.
-    """
-    key, equals, raw = setting.partition("=")
-    told = f"--set {shortened(setting)}"
-    if not equals or not key:
-        raise SuiteError("it is not key=value", where=told, fix="such as --set seeds=[0,1,2]")
-    try:
-        value = read_yaml(raw)
-    except SuiteError as error:
-        message = re.sub(r"line 1(, column \d+)?: ", "", error.message)
-        raise SuiteError(message, where=told, fix=error.fix) from None
-    head, _, rest = key.partition(".")
-    if head not in Suite.model_fields:
-        if not rest:
-            raise SuiteError(unknown("key", key, Suite.model_fields), where=told)
-        known = tree.get("overrides") or []
-        if not isinstance(known, list):
-            raise SuiteError("`overrides:` is no list to add to", where=told)
-        tree["overrides"] = [*known, {"match": {}, "set": {key: value}}]
-        return f"overrides[{len(known)}].set"
-    node: Any = tree
-    *outer, last = key.split(".")
-    if head == "matrix" and rest not in AXES:  # a hyper-parameter's name has a dot of its own
-        outer, last = [head], rest
-    place = made = ""
-    try:
-        for part in outer:
-            place += f"[{part}]" if isinstance(node, list) else f".{part}"
-            made = made or (place if isinstance(node, dict) and part not in node else "")
-            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        if isinstance(node, str | int | float | None):
-            raise TypeError
-        place += f"[{last}]" if isinstance(node, list) else f".{last}"
-        node[int(last) if isinstance(node, list) else last] = value
-    except (TypeError, ValueError, IndexError, AttributeError):
-        raise SuiteError(
-            f"there is no place '{key}' in the suite",
-            where=told,
-            fix="give the whole value above it, such as --set 'models={...}'",
-        ) from None
-    return (made or place).removeprefix(".")

@@ -13,6 +13,7 @@ from conftest import Workspace
 from harness import gpus
 from harness.cli import main
 from harness.errors import near
+from harness.suite import load_suite
 
 
 def refusal(workspace: Workspace, *settings: str, **changes: object) -> str:
@@ -65,6 +66,16 @@ def test_setting_that_is_wrong_is_blamed_itself(
 def test_right_setting_takes_no_blame_for_a_wrong_file(workspace: Workspace) -> None:
     told = refusal(workspace, "sft.max_steps=3", scorers=["ruge"])
     assert told.startswith(f"{workspace.path}: scorers[0]: ")
+
+
+def test_path_alone_takes_settings_as_if_it_were_written_out(workspace: Workspace) -> None:
+    settings = ["models.tiny.dtype=float32", "data.letters.test.limit=3"]
+    loaded = load_suite(str(workspace.path), settings)
+    assert loaded.suite.models["tiny"].dtype == "float32"
+    assert loaded.suite.models["tiny"].path == workspace.tree["models"]["tiny"]
+    test = loaded.suite.data["letters"].test
+    assert test is not None
+    assert (test.path, test.limit) == ("test.jsonl", 3)
 
 
 DPO = {"dpo": {"max_steps": 1}}
