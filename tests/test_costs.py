@@ -107,7 +107,19 @@ def test_only_what_no_interval_reaches_does_best() -> None:
         if r.group == "a" else r for r in far.rows
     )  # fmt: skip
     assert answer(replace(far, rows=rows)).startswith("a does best on")
+    assert "No other interval reaches it; it trained" in answer(replace(far, rows=rows))
     assert answer(far).startswith("a has the best estimate on")
+
+
+def test_one_that_reaches_the_best_but_is_not_shown_better_is_not_as_good() -> None:
+    """By the paired difference from the baseline, which tells more than two intervals."""
+    good = told(trained("a", 40), trained("b", 10))
+    rows = tuple(
+        replace(r, verdict="no difference shown") if r.group == "b" else r for r in good.rows
+    )
+    said = answer(replace(good, rows=rows))
+    assert said.startswith("a has the best estimate on")
+    assert "No other whose interval reaches it is shown better than the baseline too" in said
 
 
 def test_time_under_other_conditions_is_marked_everywhere() -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from harness.cli import main
 from harness.compare.binomial import difference
+from harness.compare.result import Conditions
 from harness.errors import DataError
 from harness.importers import peft_method_comparison as peft
 from harness.stage import Record
@@ -82,6 +83,7 @@ def test_runs_are_compared_and_what_they_lack_is_said(published: Path) -> None:
     assert "seed 0" in said
     by_group = {variant.group: variant for variant in found.variants}
     assert by_group["lora/a"].cost["peak_device_bytes"] == 2**30
+    assert by_group["lora/a"].timed == (Conditions("GPU"),)
     assert by_group["lora/a"].losses == (((250, 0.9), (500, 0.7)),)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.compare.binomial import difference, share
-from harness.compare.result import ALL, Comparison, Estimate, Row, VariantResult
+from harness.compare.result import ALL, Comparison, Conditions, Estimate, Row, VariantResult
 from harness.compare.verdicts import adjusted
 from harness.errors import DataError, unknown
 from harness.stage import Record, digest_file, digest_json
@@ -211,6 +211,7 @@ def _variant(record: Record) -> VariantResult:
         predicted={},
         generation={},
         audit=(),
+        timed=(Conditions(record.provenance["device_name"]),),
         losses=(tuple(tuple(point) for point in record.metrics.get("losses", ())),),
     )
 

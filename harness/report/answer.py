@@ -28,9 +28,9 @@ def sentences(comparison: Comparison) -> list[str]:
     headline, rows = found[0], table(comparison)
     scored = [row for row in rows.values() if (row.metric, row.evaluation) == headline.key]
     best = _best(scored, headline)
-    near = _near(scored, best)
-    first = _quality(comparison, headline, best, len(near))
-    chosen, second = _cost(near, best, comparison, headline)
+    reaching = [r for r in scored if r is not best and r.estimate.meets(best.estimate)]
+    first = _quality(comparison, headline, best, alone=not reaching)
+    chosen, second = _cost(reaching, best, comparison, headline)
     kept = _kept(comparison, chosen, best)
     aligned = tax.kept(comparison)
     elsewhere = _elsewhere(comparison, headline, chosen)
@@ -44,7 +44,7 @@ def _best(scored: list[Row], headline: Column) -> Row:
     return pick(numbered, key=lambda row: row.estimate.value)
 
 
-def _quality(comparison: Comparison, headline: Column, best: Row, near: int) -> str:
+def _quality(comparison: Comparison, headline: Column, best: Row, *, alone: bool) -> str:
     base, unit = label(comparison.baseline), f" {headline.unit}" if headline.unit else ""
     where = f"{headline.name} ({'higher' if headline.up else 'lower'} is better)"
     sure = f"95% intervals, {_sure(best)}"
@@ -52,7 +52,7 @@ def _quality(comparison: Comparison, headline: Column, best: Row, near: int) -> 
     if comparison.is_baseline(best.group):
         return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
     # Whose interval others reach is not known to be the best.
-    does = "does best" if near == 0 else "has the best estimate"
+    does = "does best" if alone else "has the best estimate"
     head = f"{name} {does} on {where}: {estimate}"
     if best.difference is None:
         return f"{head}, not comparable with {base}: {line(best.note)} ({sure})."
@@ -74,24 +74,18 @@ def _sure(row: Row) -> str:
     return f"{examples}, {row.seeds} seeds"
 
 
-def _near(scored: list[Row], best: Row) -> list[Row]:
-    """The others whose interval overlaps with the best one's.
-
-    Where the best is shown better than the baseline, so must they be: the paired difference tells
-    more than two intervals side by side.
-    """
-    return [
-        row
-        for row in scored
-        if row is not best
-        and row.estimate.meets(best.estimate)
-        and (best.verdict != "better" or row.verdict == "better")
-    ]
-
-
-def _cost(near: list[Row], best: Row, comparison: Comparison, headline: Column) -> tuple[Row, str]:
+def _cost(
+    reaching: list[Row], best: Row, comparison: Comparison, headline: Column
+) -> tuple[Row, str]:
     """Who is as good for less, by the front of parameters, memory, tokens and time, and the words
-    for it; the best itself where nobody is."""
+    for it; the best itself where nobody is.
+
+    Args:
+        reaching: others whose interval overlaps with the best one's. Where the best is shown better
+            than the baseline, so must they be to be as good: the paired difference tells more than
+            two intervals side by side.
+    """
+    near = [row for row in reaching if best.verdict != "better" or row.verdict == "better"]
     variants = {variant.group: variant for variant in comparison.variants}
     top = variants[best.group]
     found = {row.group: cheaper.against(variants[row.group], top) for row in near}
@@ -104,8 +98,13 @@ def _cost(near: list[Row], best: Row, comparison: Comparison, headline: Column) 
     ]  # fmt: skip
     mixed = [row for row in near if -1 in found[row.group].values() and row not in below]
     if not front and not mixed:
-        rivals = " as good by its interval" if near else " whose interval reaches it"
-        return best, f"Nothing{rivals} is shown to cost less; it {_spent(top)}"
+        if near:
+            none = "Nothing as good by its interval is shown to cost less"
+        elif reaching:
+            none = "No other whose interval reaches it is shown better than the baseline too"
+        else:
+            none = "No other interval reaches it"
+        return best, f"{none}; it {_spent(top)}"
     row = min(front or mixed, key=lambda row: _weight(variants[row.group]))
     estimate = f"{label(row.group)} ({headline.name} {numbers.both(row.estimate)})"
     told = _differences(variants[row.group], top, found[row.group])
