@@ -67,6 +67,8 @@ def test_what_was_trained_before_is_part_of_the_price(store: Store) -> None:
     assert found.cost["train_seconds"] == 7.0
     without = {key: kept for key, kept in made.items() if key != earlier.key}
     assert result_of("lora", [own], without, store).cost["train_seconds"] == 2.0
+    untimed = {**made, earlier.key: record(earlier)}
+    assert result_of("lora", [own], untimed, store).cost["train_seconds"] == 2.0
     unknown = {**made, train.key: record(train)}
     assert result_of("lora", [own], unknown, store).cost["train_seconds"] is None
 

@@ -66,8 +66,11 @@ class RemoveEntry(Operator):
 
     def mutation_positions(self, node: Any) -> Iterator[Span]:
         if node.type == "dictorsetmaker" and node.children[1].type == "operator":
-            for start, end in _entries(node):
-                yield node.children[start].start_pos, node.children[end - 1].end_pos
+            # All at once: who asks may change the node in between.
+            yield from [
+                (node.children[start].start_pos, node.children[end - 1].end_pos)
+                for start, end in _entries(node)
+            ]
 
     def mutate(self, node: Any, index: int) -> Any:
         start, end = list(_entries(node))[index]
