@@ -171,7 +171,8 @@ def scored_on(count: int, offset: float = 0.0) -> dict[tuple[str, str], Scores]:
     values = np.arange(count) / 100 + offset
     mean = Scores(Keys(ids, ids, ids), Sample("mean", {"value": values}), True, "", "v")
     corpus = Scores(Keys(ids, ids, ids), Sample("ratio", {"value": values}), True, "", "v")
-    return {("rouge", "tasks"): mean, ("bleu", "tasks"): corpus, ("rouge", "other"): mean}
+    other = Scores(Keys(ids, ids, ids), Sample("mean", {"value": values + 7}), True, "", "v")
+    return {("rouge", "tasks"): mean, ("bleu", "tasks"): corpus, ("rouge", "other"): other}
 
 
 def answered(store: Store, own: VariantPath, name: str, count: int) -> None:
@@ -184,10 +185,12 @@ def answered(store: Store, own: VariantPath, name: str, count: int) -> None:
 
 def test_examples_are_rows_with_every_variants_answers(store: Store) -> None:
     first, second, bad = path("a", 0), path("b", 3), path("c", 0)
+    # An evaluation that only a variant without a result has comes first.
+    bad = VariantPath(**{**vars(bad), "generate": {"lost": stage("generate"), **bad.generate}})
     for own, name, count in ((first, "a", 30), (second, "b", 29), (bad, "c", 30)):
         answered(store, own, name, count)
-    groups = {"a": [first], "b": [VariantPath(**{**vars(path("b", 2)), "generate": {}}), second],
-              "c": [bad]}  # fmt: skip
+    silent = VariantPath(**{**vars(path("b", 2)), "generate": {}})
+    groups = {"c": [bad], "a": [first], "b": [silent, second]}
     scores = {"a": {0: scored_on(30)}, "b": {2: scored_on(1), 3: scored_on(29, 0.5)}}
     found = list(read.examples(groups, {"a", "b"}, scores, store))
     assert [example.id for example in found] == [f"row-{i}" for i in range(30)]
@@ -232,7 +235,7 @@ def test_test_rows_are_counted_by_who_was_scored_on_them() -> None:
     made = plan(
         path("a"), elsewhere, starts=(path("c"),), tunings=lambda: (SimpleNamespace(trials=trials),)
     )
-    made.data = {**made.data, ("tasks", "train"): stage("data")}
+    made.data = {("tasks", "train"): stage("data"), **made.data}
     assert tuning.test_uses(made) == {"tasks": {"variants": 2, "trials": 1}}
 
 
