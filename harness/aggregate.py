@@ -1,8 +1,8 @@
 """From per-example sufficient statistics to a metric: named, torch-free, vectorised.
 
 Each function takes a mapping of statistic name -> array whose **last** axis is examples already
-summed (shape `(...,)`), so that the same code serves the point estimate (scalars) and a bootstrap
-(one value per resample). `n` counts examples, or the resample's total weight.
+summed (shape `(...,)`), so that the same code serves the point estimate (scalars) and the metric
+without each cluster (one value for each). `n` counts examples.
 
 BLEU, chrF and TER turn sums into the corpus score just as sacrebleu does (Post, 2018,
 aclanthology.org/W18-6319); tests hold them to it. Neither it nor torch is imported here.

@@ -54,7 +54,8 @@ def test_one_model_asked_by_two_chat_templates_is_incomparable(workspace: Worksp
     own = workspace.tree["models"]["tiny"]
     workspace.write(
         models={"tiny": own, "again": {"path": own, "chat_template": "other.jinja"}},
-        matrix={}, base={"zero-shot": {"max_new_tokens": 2}}, evaluate=["letters"],
+        matrix={}, base={"zero-shot": {"max_new_tokens": 2}}, baseline="zero-shot@tiny",
+        evaluate=["letters"],
         scorers=["exact_match", {"perplexity": {"data": "letters", "label": "answers"}},
                  {"perplexity": {"data": "general", "label": "texts"}}],
     )  # fmt: skip

@@ -80,6 +80,16 @@ def test_one_checkpoint_is_held_against_all_seeds_of_the_baseline() -> None:
     assert "one checkpoint against the baseline's 3 seeds" in row.note
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_verdict_on_two_seeds_says_what_it_is_worth(seeds: int) -> None:
+    shared = keys(60)
+    made = {
+        name: {s: scores(shared, up + noise(7 * up + s)) for s in range(seeds)}
+        for name, up in (("base", 0), ("own", 1))
+    }
+    assert ("2 seeds alone" in table(made)["own"].note) is (seeds == 2)
+
+
 def test_baseline_of_one_training_run_is_said_to_be_one() -> None:
     shared = keys(60)
     made = {
