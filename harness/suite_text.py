@@ -70,7 +70,8 @@ def read_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         raise SuiteError(f"not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise SuiteError(f"values stand inside one another over {DEPTH} levels deep") from None
+        told = f"not YAML for a suite: values stand inside one another over {DEPTH} levels deep"
+        raise SuiteError(told) from None
 
 
 def _told(error: yaml.MarkedYAMLError) -> str:

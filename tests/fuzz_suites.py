@@ -42,6 +42,10 @@ Place = tuple[str | int, ...]
 """Keys and indexes from a suite's root to a node."""
 MARK = "HERE-STANDS-WHAT-YAML-READS"
 """Stands in a tree for text that no dumper would write."""
+PLACED = (
+    r"line \d+|not YAML|not UTF-8|unknown key|a suite is|--|variant .+: |[a-z_]+[\w.\[\]@ +=-]*: "
+)
+"""How a refusal goes on behind the file's name: with a line, a place in the tree, or a variant."""
 LENGTH = 20_000
 """Characters of a refusal that nobody reads to the end."""
 
@@ -242,6 +246,9 @@ def complaint(file: Path, store: Path, arguments: list[str], seconds: float | No
         said = [line for line in done.output.splitlines() if not line.startswith("warning: ")]
         if not said or not re.match(rf"{re.escape(str(file))}: |--set |--only ", said[0]):
             return f"names no file: {done.output[:300]}"
+        told = said[0].removeprefix(f"{file}: ")
+        if not re.match(PLACED, told):
+            return f"names no place: {told[:300]}"
         if re.search(r"<[\w.]+ object at 0x|<class '|input_value=|yaml\.\w+\.", done.output):
             return f"speaks of Python: {done.output[:300]}"
     return ""
