@@ -14,7 +14,7 @@ from harness.methods.base import Method
 from harness.methods.full import Full
 from harness.model_files import ModelRef
 from harness.stages import _audit
-from harness.stages._start import starts_there
+from harness.stages._start import promised, starts_there
 
 REF = ModelRef("nowhere", "float32", "cpu")
 IDS = torch.tensor([[1, 2, 3]])
@@ -43,9 +43,9 @@ def test_checkpoint_whose_logits_are_off_by_more_than_the_tolerance_fails_the_au
     reloaded = after.clone()
     reloaded[0, 1] += share * Full.reload_tolerance * 4.0 * scale  # of the largest, by its size
     monkeypatch.setattr(Full, "load_trained", lambda self, ref, checkpoint: Fixed(reloaded))
-    found = _audit._reloads(Full(), REF, Path("checkpoint"), IDS, after)
+    found = _audit.reloads(Full(), REF, Path("checkpoint"), IDS, after)
     assert (found["check"], found["status"]) == ("the checkpoint reloads", status)
-    begun = starts_there(Full(), REF, Path("checkpoint"), after, IDS, "lm")
+    begun = starts_there(Full(), promised(Full(), REF, Path("checkpoint"), IDS, "lm"), after)
     assert begun["status"] == status
 
 

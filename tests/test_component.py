@@ -71,6 +71,35 @@ def test_members_are_those_of_the_folder_then_those_of_other_packages() -> None:
     assert all(find("scorer", name).axis == "scorer" for name in outside)
 
 
+def test_member_of_another_package_is_told_by_that_packages_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    package, ours = "elsewhere.toy:Toy", "harness.scorers.toy:Toy"
+    for value, dist, name in ((package, "a-package", "a-package"), (package, None, package),
+                              (ours, "finetune-harness", "")):  # fmt: skip
+        named = None if dist is None else SimpleNamespace(name=dist)
+        point = SimpleNamespace(value=value, dist=named)
+        monkeypatch.setattr(component, "_entry_points", lambda axis, p=point: {"toy": p})
+        assert component.brought_by(Toy) == name
+    monkeypatch.setattr(component, "_entry_points", lambda axis: {})
+    assert component.brought_by(Toy) == ""
+
+
+def test_fields_are_explained_by_their_docstrings_and_never_change() -> None:
+    described = {
+        name: info.description for name, info in find("method", "lora").model_fields.items()
+    }
+    assert all(described.values())
+    with pytest.raises(ValueError, match="frozen"):
+        Toy().rate = 0.1  # type: ignore[misc]
+
+    class Wrong(Toy):
+        rate: float = "x"  # type: ignore[assignment]
+
+    with pytest.raises(SuiteError, match="rate"):
+        build_fields(Wrong, {}, "here")
+
+
 def test_unknown_name_is_answered_with_the_nearest_and_its_place() -> None:
     with pytest.raises(SuiteError, match=r"'rogue'.*'rouge'") as raised:
         find("scorer", "rogue", "suite.scorers[1]")
@@ -199,6 +228,8 @@ def test_value_that_stands_elsewhere_is_blamed_there() -> None:
         build_fields(Toy, {"rate": "x"}, "here", places)
     with pytest.raises(SuiteError, match=r"^here\.count: "):
         build_fields(Toy, {"count": "x"}, "here", places)
+    with pytest.raises(SuiteError, match=r"^suite\.inner\.size: "):
+        build_fields(Toy, {"inner": {"size": "x"}}, "here", {"inner": "suite.inner"})
     # Of several fields together, the one that was set elsewhere is to blame.
     with pytest.raises(SuiteError, match=r"^suite: rate is a number|^suite.*rate is a number"):
         build_fields(Toy, {"rate": True}, "here", {"rate": "suite.rate"})

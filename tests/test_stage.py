@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from harness.errors import HarnessError, StoreError
 from harness.stage import (
@@ -89,6 +90,27 @@ def test_where_and_how_a_stage_runs_is_not(changes: dict[str, Any]) -> None:
 def test_folder_is_named_by_kind_and_the_keys_beginning(tmp_path: Path) -> None:
     assert TRAIN.path(tmp_path) == tmp_path / "train" / TRAIN.key[:24]
     assert FOLDER_NAME == 24
+
+
+def test_whole_stage_takes_what_it_predicts_and_what_stands_beside_its_work() -> None:
+    for predicted, seconds in (({"seconds": 2.0}, 2.0), ({"seconds": 2.0, "beside": 0.5}, 2.5),
+                               ({"beside": 0.5}, None)):  # fmt: skip
+        assert replace(TRAIN, predicted=predicted).expected_seconds == seconds
+
+
+@pytest.mark.parametrize("wrong", [{"gpus": -1}, {"checkpoint_seconds": -0.5}, {"gpu": 1},
+                                   {"checkpoint_seconds": math.inf}])  # fmt: skip
+def test_resources_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
+    assert Resources(gpus=0, checkpoint_seconds=0.0).gpus == 0
+    with pytest.raises(ValidationError):
+        Resources(**wrong)
+
+
+def test_nothing_is_asked_for_by_default() -> None:
+    assert Resources().model_dump() == {
+        "gpus": 0, "memory": None, "time": None, "partition": None, "env": {},
+        "deterministic": False, "checkpoint_seconds": 60.0, "report_to": [],
+    }  # fmt: skip
 
 
 def test_spec_tells_a_worker_all() -> None:

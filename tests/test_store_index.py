@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 from pathlib import Path
@@ -83,6 +84,34 @@ def test_index_that_is_damaged_or_of_another_version_is_made_anew(
     opened = Store(tmp_path)
     assert numbers(opened.query()) == [1]
     assert opened.done(stage, outputs=True) is not None
+
+
+def test_index_is_kept_from_one_run_to_the_next(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    recorded(store, 1)
+    assert numbers(store.query()) == [1]
+    store.close()
+    with sqlite3.connect(tmp_path / "index.sqlite") as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (stores._VERSION,)
+        assert db.execute("SELECT count(*) FROM records").fetchone() == (1,)
+    db.close()
+    Store(tmp_path).close()
+    with sqlite3.connect(tmp_path / "index.sqlite") as db:
+        assert db.execute("SELECT count(*) FROM records").fetchone() == (1,)
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("reason", "borne"),
+    [("attempt to write a readonly database", True), ("database or disk is full", True),
+     ("disk I/O error", True), ("database is locked", False), ("no such table: records", False)],
+)  # fmt: skip
+def test_index_that_cannot_be_written_costs_the_memo_where_the_disk_is_to_blame(
+    tmp_path: Path, reason: str, borne: bool
+) -> None:
+    expected = contextlib.nullcontext() if borne else pytest.raises(StoreError, match=reason)
+    with expected, Store(tmp_path)._writing():
+        raise sqlite3.OperationalError(reason)
 
 
 def test_costs_are_of_what_ended_well_on_the_class_of_device(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A rule leaves out a change that no test could or should notice:
 - what lies in a type annotation, in the text of a `raise` or of an `assert`;
-- switches that only check or guard: `strict=` of zip, `frozen=`, `slots=`, `exist_ok=`;
+- switches that only check or guard: `strict=` of zip, `frozen=`, `slots=`, `exist_ok=`,
+  `missing_ok=`;
 - the bare `*` of a parameter list;
 - a decorator that only remembers (`cache`, `lru_cache`), or that only says something to a type
   checker (`override`, `overload`, `abstractmethod`, `runtime_checkable`);
@@ -40,7 +41,7 @@ ReplaceUnaryOperator_: Delete_Not Delete_USub Delete_Invert
     ReplaceBreakWithContinue ReplaceContinueWithBreak ExceptionReplacer NumberReplacer
     RemoveDecorator ZeroIterationForLoop
 """
-_GUARDS = {"strict", "frozen", "slots", "exist_ok"}
+_GUARDS = {"strict", "frozen", "slots", "exist_ok", "missing_ok"}
 _SILENT = {"cache", "lru_cache", "override", "overload", "abstractmethod", "runtime_checkable"}
 
 
