@@ -88,11 +88,11 @@ def _scheduled() -> tuple[int, int]:
 
 
 def _processor() -> str:
-    """The processor's name; nothing where the system does not tell."""
+    """The processor's name; its kind where the system tells no more."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line for line in lines if line.startswith("model name")).partition(": ")[2]
-    return platform.processor()
+    return platform.processor() or platform.machine()
 
 
 def reset_peak() -> None:
