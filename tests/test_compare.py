@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from harness.compare.binomial import effective_rows, paired, share, share_against
 from harness.compare.intervals import Inference, Runs, infer
@@ -214,6 +215,8 @@ def test_two_seeds_that_disagree_support_no_claim() -> None:
 def test_holm_is_the_step_down_rule() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
+    values = [0.03, 0.2, 0.0004, 0.03, 1.0, 0.01]
+    assert holm(values) == pytest.approx(multipletests(values, method="holm")[1])
 
 
 def test_what_could_have_been_seen_is_seen_in_four_of_five() -> None:
