@@ -177,7 +177,7 @@ def test_secrets_are_refused_wherever_they_stand_and_are_not_shown(
     assert done.exit_code == 2, done.output
     assert "access token" in done.output or "password" in done.output
     assert secret not in done.output
-    assert "written into the store" in done.output
+    assert "written to disk" in done.output
 
 
 @pytest.mark.parametrize(
