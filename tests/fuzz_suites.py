@@ -42,9 +42,7 @@ Place = tuple[str | int, ...]
 """Keys and indexes from a suite's root to a node."""
 MARK = "HERE-STANDS-WHAT-YAML-READS"
 """Stands in a tree for text that no dumper would write."""
-PLACED = (
-    r"line \d+|not YAML|not UTF-8|unknown key|a suite is|--|variant .+: |[a-z_]+[\w.\[\]@ +=-]*: "
-)
+PLACED = r"line \d+|not YAML|not UTF-8|unknown key|a suite is|--|variant .+: |[a-z_]+([.\[].*)?: "
 """How a refusal goes on behind the file's name: with a line, a place in the tree, or a variant."""
 LENGTH = 20_000
 """Characters of a refusal that nobody reads to the end."""
