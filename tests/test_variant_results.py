@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -97,7 +98,7 @@ def test_failure_is_told_with_its_stage_and_what_it_made_fail_is_not(store: Stor
 def test_variant_with_some_scores_failed_in_part(store: Store) -> None:
     own = path()
     other = Scored(stage("score"), "bleu", "tasks", None)
-    own = VariantPath(**{**vars(own), "scores": (*own.scores, other)})
+    own = replace(own, scores=(*own.scores, other))
     made = records_of(own)
     made[other.stage.key] = failed(other.stage)
     found = result_of("lora", [own], made, store)
@@ -108,7 +109,7 @@ def test_variant_with_some_scores_failed_in_part(store: Store) -> None:
     (answers,) = own.generate.values()
     made[answers.key] = failed(answers)
     del made[own.scores[0].stage.key]
-    left = succeeded(VariantPath(**{**vars(own), "start": own}), made)
+    left = succeeded(replace(own, start=own), made)
     assert (left.scores, dict(left.generate)) == ((), {})
     assert left.start is not None
     assert (left.start.scores, left.start.train) == ((), own.train)
@@ -118,7 +119,7 @@ def test_reward_model_that_failed_is_a_reason(store: Store) -> None:
     judge = stage("train", {"train": stage("data")}, "the judge")
     own = path()
     scored = Scored(stage("score", {"reward": judge}), "reward", "tasks", None)
-    own = VariantPath(**{**vars(own), "scores": (scored,)})
+    own = replace(own, scores=(scored,))
     made = records_of(own)
     made |= {judge.key: failed(judge), scored.stage.key: failed(scored.stage, skipped="yes")}
     assert result_of("lora", [own], made, store).reasons == ("train of the judge: lost",)
@@ -186,10 +187,10 @@ def answered(store: Store, own: VariantPath, name: str, count: int) -> None:
 def test_examples_are_rows_with_every_variants_answers(store: Store) -> None:
     first, second, bad = path("a", 0), path("b", 3), path("c", 0)
     # An evaluation that only a variant without a result has comes first.
-    bad = VariantPath(**{**vars(bad), "generate": {"lost": stage("generate"), **bad.generate}})
+    bad = replace(bad, generate={"lost": stage("generate"), **bad.generate})
     for own, name, count in ((first, "a", 30), (second, "b", 29), (bad, "c", 30)):
         answered(store, own, name, count)
-    silent = VariantPath(**{**vars(path("b", 2)), "generate": {}})
+    silent = path("b", 2, generate={})
     groups = {"c": [bad], "a": [first], "b": [silent, second]}
     scores = {"a": {0: scored_on(30)}, "b": {2: scored_on(1), 3: scored_on(29, 0.5)}}
     found = list(read.examples(groups, {"a", "b"}, scores, store))
