@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_up import path, record, stage
 
@@ -16,7 +17,7 @@ from harness.compare.result import ALL
 from harness.compare.scores import Keys, Reader, Scores, columns_of
 from harness.compare.statistics import Sample
 from harness.plan import Scored
-from harness.score_table import write_scores
+from harness.score_table import SCORES, write_scores
 from harness.stage import Record, Stage
 from harness.store import Store
 
@@ -91,9 +92,13 @@ def test_lists_of_examples_that_are_alike_are_kept_once(store: Store) -> None:
     pairs.append(
         (Scored(other, "toy", "tasks", None), record(other, metrics={"metrics": {"f1": F1}}))
     )
+    old = Stage("score", {"number": -2}, {"data": rows})  # an earlier version's, without a digest
+    old.path(store.root).mkdir(parents=True)
+    pq.write_table(pa.table(TABLE), old.path(store.root) / SCORES)
+    pairs.append((Scored(old, "toy", "tasks", None), record(old, metrics={"metrics": {"f1": F1}})))
     reader = Reader({of.key: of for _, of in pairs}, store)
     keys = [next(iter(reader(path(scores=(one,))).values())).keys for one, _ in pairs]
-    assert keys[0] is keys[1] is keys[2] is not keys[3]
+    assert keys[0] is keys[1] is keys[2] is keys[4] is not keys[3]
 
 
 def test_version_is_the_scorers_identity_with_its_encoder(store: Store) -> None:
