@@ -122,7 +122,8 @@ def expand(suite: Suite, only: str | None = None) -> list[Variant]:
 
 def baselines_of(suite: Suite, variants: Iterable[Variant]) -> dict[str, str]:
     """Group -> the group it is compared with. Of several models a use of the base, such as
-    `zero-shot`, means each variant's own model at that use.
+    `zero-shot`, means each variant's own model at that use; by default, where nothing else is
+    compared, all are compared with the first model.
 
     Raises:
         SuiteError: the suite's `baseline` is no variant and no use of the base.
@@ -134,7 +135,11 @@ def baselines_of(suite: Suite, variants: Iterable[Variant]) -> dict[str, str]:
     uses = [use for use in suite.base if all(used(use, m) in models for m in models.values())]
     if named not in uses:
         raise SuiteError(unknown("variant", named, [*models, *uses]), where="baseline")
-    return {group: used(named, model) for group, model in models.items()}
+    found = {group: used(named, model) for group, model in models.items()}
+    if suite.baseline is None and all(group == own for group, own in found.items()):
+        # Untrained models alone: each beside itself would compare nothing.
+        return dict.fromkeys(models, next(iter(models)))
+    return found
 
 
 def used(use: str, model: str) -> str:

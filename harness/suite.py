@@ -150,8 +150,9 @@ class Suite(BaseModel):
     merged into the model's whole weights: `lora-sft-merged` beside `lora-sft`."""
     baseline: str | None = None
     """Variant all others are compared with; default: the first of `base`, else the first cell. Of
-    several models a use in `base`, such as `zero-shot`, means the variant's own model at that use;
-    `zero-shot@NAME` means the one model of that name for all."""
+    several models a use in `base`, such as `zero-shot`, means the variant's own model at that use,
+    and by default the first model's where nothing but models is compared; `zero-shot@NAME` means
+    the one model of that name for all."""
     evaluate: list[str] = []
     """Data entries whose test rows every variant is scored on; default: the variant's own."""
     generate: Generate = Generate()

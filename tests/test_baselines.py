@@ -95,3 +95,9 @@ def test_differences_are_from_the_variants_own_model(two_models: Workspace) -> N
     assert dict(zip(frame["variant"], frame["baseline"], strict=True)) == OWN
     assert "zero-shot of the same model" in reporting.terminal_table(found)
     reporting.render(found, two_models.folder / "report", examples=True)
+
+
+def test_untrained_models_alone_are_compared_with_the_first(two_models: Workspace) -> None:
+    two_models.write(matrix={}, base={"zero-shot": {"max_new_tokens": 4}}, evaluate=["letters"])
+    planned = two_models.open().plan
+    assert set(planned.baselines.values()) == {planned.baseline} == {"zero-shot@one"}

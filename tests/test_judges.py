@@ -166,7 +166,7 @@ def test_rewards_of_two_models_are_incomparable() -> None:
         for name, judge in (("sft", "one"), ("dpo", "one"), ("ppo", "two"))
     }  # fmt: skip
     notes = {found.group: found.note for found in rows_of(made, "sft")}
-    same = "no interval: every example is the same"
+    same = "no interval: on average no example differs"
     assert notes == {"sft": "", "dpo": same, "ppo": "not by the same reward model"}
 
 

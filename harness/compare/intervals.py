@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -55,6 +55,12 @@ class Inference:
     def alike(self) -> bool:
         """There is no interval because nothing varies."""
         return self.low is None and self.p is not None
+
+    def within(self, least: float, most: float) -> Inference:
+        """The interval without what the number cannot be; it holds zero as before."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,9 @@ def infer(own: Runs, independent: int, base: Runs | None = None) -> Inference:
 def _alike(value: float, clusters: int) -> Inference:
     """Every cluster moved alike: no spread tells an interval, but the sign test is exact."""
     if abs(value) <= _NOTHING:
-        return Inference(value, None, None, 1.0, None, "no interval: every example is the same")
-    said = "no interval: every example moved alike; p is the sign test's"
+        said = "no interval: on average no example differs"
+        return Inference(value, None, None, 1.0, None, said)
+    said = "no interval: all examples, or their clusters, moved alike; p is the sign test's"
     return Inference(value, None, None, min(1.0, 2 * 0.5**clusters), None, said)
 
 

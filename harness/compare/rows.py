@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -138,21 +139,41 @@ def _against(row: Row, own: Group, base: Group) -> Row:
     if own.plain and base.plain and (moved := _changes(own, base)) is not None:
         return _told(row, binomial.paired(*moved, own.first.sample.n))
     paired = own.runs.several and own.scores.keys() <= base.scores.keys()
+    if paired and len(own.scores) < len(base.scores):
+        alone = " and ".join(map(str, sorted(own.scores)))
+        row = row.noted(f"against the baseline's seeds {alone} alone, which this one has too")
+    other = base.only(list(own.scores)) if paired else base
     if paired or not base.runs.several:
-        other = base.only(list(own.scores)) if paired else base
         found = infer(own.runs - other.runs, own.independent)
     else:
         found = infer(own.runs, own.independent, base.runs)
-    if found.alike and (moved := _changes(own, base)) is not None:
-        # Every run and example moved alike, or did not: whole clusters are counted in their place.
-        up, down = (int(moved[i] > 0) * own.independent for i in (0, 1))
+    if found.alike and (way := _one_way(own, other, paired=paired)) is not None:
+        # Whole clusters are counted in the place of examples and runs.
+        up, down = ((way == sign) * own.independent for sign in (1, -1))
         found = binomial.paired(up, down, own.independent)
+    if own.binary is not None and base.binary is not None:
+        found = found.within(-1.0, 1.0)
     return _claimed(_told(row, found), own, base)
 
 
+def _one_way(own: Group, base: Group, *, paired: bool) -> int | None:
+    """1 where every example is right in every run and wrong in the baseline's, -1 where it is the
+    other way, 0 where all are equal; None where they differ, or are not right or wrong.
+
+    Args:
+        paired: runs are held against those of their own seed.
+    """
+    ours, theirs = own.binary, base.binary
+    if ours is None or theirs is None:
+        return None
+    pairs = zip(ours, theirs, strict=True) if paired else itertools.product(ours, theirs)
+    ways = {int(way) for one, other in pairs for way in np.unique(one - other)}
+    return ways.pop() if len(ways) == 1 else None
+
+
 def _changes(own: Group, base: Group) -> tuple[int, int] | None:
-    """Rows that the first run has right and the baseline's wrong, and the other way; None where
-    rows are not right or wrong."""
+    """Rows that a single run has right and the baseline's wrong, and the other way; None where rows
+    are not right or wrong."""
     ours, theirs = own.binary, base.binary
     if ours is None or theirs is None:
         return None
