@@ -11,7 +11,7 @@ from comparisons import comparison, row, variant
 
 from harness.compare import Comparison, VariantResult
 from harness.compare.background import _machines, _timings
-from harness.compare.result import Conditions
+from harness.compare.result import Conditions, Estimate
 from harness.compare.variants import conditions
 from harness.measure import Ledger, machine
 from harness.report import answer, cheaper, markdown, terminal_table
@@ -225,3 +225,56 @@ def test_one_measurement_of_one_model_is_told_as_that() -> None:
     text = terminal_table(comparison(rows=rows))
     assert re.search("same model, same rows +same measurement", text)
     assert "no difference shown" not in text
+
+
+def estimated(found: Comparison, **estimates: Estimate) -> Comparison:
+    """The comparison with other figures of some variants."""
+    rows = tuple(replace(r, estimate=estimates.get(r.group, r.estimate)) for r in found.rows)
+    return replace(found, rows=rows)
+
+
+def test_equal_figures_without_intervals_are_equally_good() -> None:
+    """Where all is right there may be no interval: that is no proof of being the best."""
+    found = told(trained("a", 10), trained("b", 10))
+    said = answer(estimated(found, a=Estimate(1.0), b=Estimate(1.0)))
+    assert said.startswith("a has the best estimate on")
+    assert "Nothing as good by its estimate is shown to cost less" in said
+    small = trained("b", 10, cost={"trainable_parameters": 10.0})
+    said = answer(estimated(told(trained("a", 10), small), a=Estimate(1.0), b=Estimate(1.0)))
+    assert "As good by its estimate, and cheaper, is b" in said
+
+
+def test_without_intervals_it_is_not_known_who_is_as_good() -> None:
+    found = told(trained("a", 10), trained("b", 10))
+    said = answer(estimated(found, a=Estimate(1.0)))
+    assert said.startswith("a has the best estimate on")
+    assert "Who else is as good is not known, as intervals are missing" in said
+    assert "No other interval" not in said
+
+
+def test_with_several_models_the_answer_names_the_variants_own_baseline() -> None:
+    found = told(trained("a", 10), trained("b", 10))
+    rows = (*found.rows, row("zero-shot@b", "rougeL", 0.2, verdict="baseline"))
+    several = replace(
+        found, rows=rows, variants=(*found.variants, variant("zero-shot@b")),
+        baseline="zero-shot of the same model",
+        baselines={"zero-shot": "zero-shot", "a": "zero-shot", "zero-shot@b": "zero-shot@b",
+                   "b": "zero-shot@b"},
+    )  # fmt: skip
+    assert "better than the baseline zero-shot by" in answer(several)
+    best = answer(estimated(several, **{"zero-shot@b": Estimate(0.9, 0.88, 0.92)}))
+    assert best.startswith("zero-shot@b does best on rougeL (higher is better): 0.900")
+    assert "a baseline itself" in best
+    assert "No variant beats" not in best
+
+
+def test_figure_that_cannot_be_compared_is_not_called_the_best() -> None:
+    found = told(trained("a", 10), trained("b", 10))
+    rows = tuple(
+        replace(r, verdict="incomparable", difference=None, note="not the same tokens")
+        if r.group == "a" else r for r in found.rows
+    )  # fmt: skip
+    said = answer(estimated(replace(found, rows=rows), a=Estimate(0.9, 0.88, 0.92)))
+    assert said.startswith("b does best on")
+    assert "Not compared with the others: a (not the same tokens)." in said
+    assert "and cheaper, is a" not in said

@@ -26,15 +26,30 @@ def sentences(comparison: Comparison) -> list[str]:
         failed = len(comparison.failed)
         return [f"No variant has a result: {failed} of {len(comparison.variants)} failed."]
     headline, rows = found[0], table(comparison)
-    scored = [row for row in rows.values() if (row.metric, row.evaluation) == headline.key]
+    every = [row for row in rows.values() if (row.metric, row.evaluation) == headline.key]
+    # A figure that cannot be compared with the baseline's is not the best of anything.
+    scored = [row for row in every if row.verdict != "incomparable"] or every
     best = _best(scored, headline)
-    reaching = [r for r in scored if r is not best and r.estimate.meets(best.estimate)]
-    first = _quality(comparison, headline, best, alone=not reaching)
-    chosen, second = _cost(reaching, best, comparison, headline)
+    others = [row for row in scored if row is not best]
+    alone = all(row.estimate.meets(best.estimate) is False for row in others)
+    first = _quality(comparison, headline, best, alone=alone)
+    chosen, second = _cost(others, best, comparison, headline)
     kept = _kept(comparison, chosen, best)
     aligned = tax.kept(comparison)
     elsewhere = _elsewhere(comparison, headline, chosen)
-    return [first, f"{second}{kept}.", *elsewhere, *([aligned] if aligned else [])]
+    apart = _apart([row for row in every if row not in scored])
+    return [first, f"{second}{kept}.", *apart, *elsewhere, *([aligned] if aligned else [])]
+
+
+def _apart(rows: list[Row]) -> list[str]:
+    """Who has a figure that cannot be compared, and why, in one sentence."""
+    if not rows:
+        return []
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reasons.setdefault(line(row.note), []).append(label(row.group))
+    told = "; ".join(f"{tax.named(names)} ({reason})" for reason, names in reasons.items())
+    return [f"Not compared with the others: {told}."]
 
 
 def _best(scored: list[Row], headline: Column) -> Row:
@@ -45,15 +60,18 @@ def _best(scored: list[Row], headline: Column) -> Row:
 
 
 def _quality(comparison: Comparison, headline: Column, best: Row, *, alone: bool) -> str:
-    base, unit = label(comparison.baseline), f" {headline.unit}" if headline.unit else ""
+    base = label(comparison.against(best.group))
+    unit = f" {headline.unit}" if headline.unit else ""
     where = f"{headline.name} ({'higher' if headline.up else 'lower'} is better)"
     sure = f"95% intervals, {_sure(best)}"
     name, estimate = label(best.group), f"{numbers.both(best.estimate)}{unit}"
-    if comparison.is_baseline(best.group):
+    if best.group == comparison.baseline:
         return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
-    # Whose interval others reach is not known to be the best.
+    # Whose interval others reach, or may reach, is not known to be the best.
     does = "does best" if alone else "has the best estimate"
     head = f"{name} {does} on {where}: {estimate}"
+    if comparison.is_baseline(best.group):  # of one model; there are others
+        return f"{head}, a baseline itself ({sure})."
     if best.difference is None:
         return f"{head}, not comparable with {base}: {line(best.note)} ({sure})."
     change = numbers.both(best.difference, signed=True)
@@ -75,16 +93,16 @@ def _sure(row: Row) -> str:
 
 
 def _cost(
-    reaching: list[Row], best: Row, comparison: Comparison, headline: Column
+    others: list[Row], best: Row, comparison: Comparison, headline: Column
 ) -> tuple[Row, str]:
     """Who is as good for less, by the front of parameters, memory, tokens and time, and the words
     for it; the best itself where nobody is.
 
-    Args:
-        reaching: others whose interval overlaps with the best one's. Where the best is shown better
-            than the baseline, so must they be to be as good: the paired difference tells more than
-            two intervals side by side.
+    As good is whose interval overlaps with the best one's, or who has the same figure. Where the
+    best is shown better than its baseline, so must they be: the paired difference tells more than
+    two intervals side by side.
     """
+    reaching = [row for row in others if _reaches(row, best)]
     near = [row for row in reaching if best.verdict != "better" or row.verdict == "better"]
     variants = {variant.group: variant for variant in comparison.variants}
     top = variants[best.group]
@@ -98,20 +116,33 @@ def _cost(
     ]  # fmt: skip
     mixed = [row for row in near if -1 in found[row.group].values() and row not in below]
     if not front and not mixed:
-        if near:
-            none = "Nothing as good by its interval is shown to cost less"
-        elif reaching:
-            none = "No other whose interval reaches it is shown better than the baseline too"
-        else:
-            none = "No other interval reaches it"
-        return best, f"{none}; it {_spent(top)}"
+        return best, f"{_nobody(others, reaching, near, best)}{_spent(top)}"
     row = min(front or mixed, key=lambda row: _weight(variants[row.group]))
     estimate = f"{label(row.group)} ({headline.name} {numbers.both(row.estimate)})"
     told = _differences(variants[row.group], top, found[row.group])
+    by = "interval" if row.estimate.meets(best.estimate) else "estimate"
     if front:
         rest = f"; {len(front) - 1} more cost less too" if front[1:] else ""
-        return row, f"As good by its interval, and cheaper, is {estimate}: it {told}{rest}"
-    return row, f"As good by its interval, for other costs, is {estimate}: it {told}"
+        return row, f"As good by its {by}, and cheaper, is {estimate}: it {told}{rest}"
+    return row, f"As good by its {by}, for other costs, is {estimate}: it {told}"
+
+
+def _reaches(row: Row, best: Row) -> bool:
+    meets = row.estimate.meets(best.estimate)
+    return row.estimate.value == best.estimate.value if meets is None else meets
+
+
+def _nobody(others: list[Row], reaching: list[Row], near: list[Row], best: Row) -> str:
+    """Why nobody is as good for less, up to what the best one itself cost."""
+    unknown = any(row.estimate.meets(best.estimate) is None for row in others)
+    by = "interval" if any(row.estimate.meets(best.estimate) for row in reaching) else "estimate"
+    if near:
+        return f"Nothing as good by its {by} is shown to cost less; it "
+    if reaching:
+        return f"No other whose {by} reaches it is shown better than the baseline too; it "
+    if unknown:
+        return "Who else is as good is not known, as intervals are missing; it "
+    return "No other interval reaches it; it " if others else "It "
 
 
 def _weight(variant: VariantResult) -> tuple[bool, float]:

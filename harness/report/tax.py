@@ -183,7 +183,11 @@ def _change(tax: Tax, row: Row) -> str:
 
 
 def _names(groups: Sequence[str]) -> str:
-    names = [label(group) for group in groups]
+    return named([label(group) for group in groups])
+
+
+def named(names: list[str]) -> str:
+    """The names as people list them; of many the first and how many more there are."""
     if len(names) > _NAMED:
         names = [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
