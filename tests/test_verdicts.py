@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.compare.intervals import CONFIDENCE
+from harness.compare.binomial import effective_rows, share
+from harness.compare.groups import Group
+from harness.compare.intervals import CONFIDENCE, infer
 from harness.compare.result import ALL, Estimate, Row
 from harness.compare.rows import Found, against_constant, rows_of
 from harness.compare.scores import Column, Keys, Scores
@@ -135,6 +137,23 @@ def test_share_of_clusters_that_are_alike_is_as_sure_as_they_are() -> None:
     wide = table({"base": {0: scores(clustered, right)}})["base"].estimate
     ten = table({"base": {0: scores(keys(10), np.arange(10) < 4)}})["base"].estimate
     assert wide.high - wide.low == pytest.approx(ten.high - ten.low, rel=0.2)
+
+
+def test_share_in_clusters_is_that_of_as_many_single_rows_as_tell_as_much() -> None:
+    """The rows are Korn and Graubard's, from the half-width that clusters give."""
+    rng = np.random.default_rng(3)
+    right = (rng.random(20) < 0.6).repeat(3) ^ (rng.random(60) < 0.15)
+    names = tuple(map(str, range(60)))
+    clustered = Keys(names, tuple(str(i // 3) for i in range(60)), ("",) * 60)
+    own = {0: scores(clustered, right)}
+    found = infer(Group.of(own).runs, 20)
+    assert found.low is not None
+    assert found.high is not None
+    rows = effective_rows(right.mean(), (found.high - found.low) / 2, 59, 60)
+    assert rows < 50
+    estimate = table({"base": own})["base"].estimate
+    wanted = share(right.mean() * rows, rows)
+    assert (estimate.low, estimate.high) == pytest.approx((wanted.low, wanted.high))
 
 
 def test_shares_of_runs_that_answer_alike_keep_an_interval() -> None:
