@@ -96,7 +96,8 @@ def difference(correct: int, rows: int, base_correct: int, base_rows: int) -> In
 
     counts = (correct, rows, base_correct, base_rows)
     low, high = confint_proportions_2indep(*counts, method="agresti-caffo", alpha=_ALPHA)
-    tested = test_proportions_2indep(*counts, method="agresti-caffo", return_results=True)
+    with np.errstate(divide="ignore", invalid="ignore"):  # an odds ratio that is not asked for
+        tested = test_proportions_2indep(*counts, method="agresti-caffo", return_results=True)
     # Its own standard error: one more success and failure on each side keeps it from being 0.
     p, q = (correct + 1) / (rows + 2), (base_correct + 1) / (base_rows + 2)
     error = math.sqrt(p * (1 - p) / (rows + 2) + q * (1 - q) / (base_rows + 2))
