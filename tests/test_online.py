@@ -15,12 +15,13 @@ from datasets import Dataset
 from peft import PeftModel
 from pydantic import ValidationError
 from test_preference import CHATS, PAIRS, Killed, job_of, losses_of, model_of, sft, started
+from test_resumed_audit import same as same_evidence
 from transformers import AutoTokenizer
 
 from harness.errors import DataError, StageFailed
 from harness.objectives import _online_trainer, _orpo
 from harness.objectives._reward_functions import FUNCTIONS
-from harness.objectives.base import TrainJob
+from harness.objectives.base import Evidence, TrainJob
 from harness.objectives.grpo import Grpo
 from harness.objectives.orpo import Orpo
 from harness.objectives.rloo import Rloo
@@ -314,25 +315,27 @@ def test_killed_run_goes_on_where_a_batch_of_answers_ended(
     )  # fmt: skip
     assert objective.steps_a_batch == 2
 
-    def run(folder: Path, **more: Any) -> TrainJob:
+    def run(folder: Path, **more: Any) -> tuple[TrainJob, Evidence]:
         model = started(tiny_model, sft, "lora")
         job = job_of(model, tiny_model, folder, asked(), checkpoint_seconds=0, **more)
-        _online_trainer.train(objective, job)
-        return job
+        found = _online_trainer.train(objective, job).evidence
+        assert found is not None
+        return job, found
 
     def kill(done: int, total: int, note: str) -> None:
         if done == 4:
             raise Killed
 
-    whole = run(tmp_path / "whole")
+    whole, seen = run(tmp_path / "whole")
     with pytest.raises(Killed):
         run(tmp_path / "cut", progress=kill)
     kept = [path.name for path in (tmp_path / "cut" / "work").glob("checkpoint-*")]
     assert kept == ["checkpoint-2"]  # not 3, amid a batch
-    again = run(tmp_path / "cut")
+    again, seen_again = run(tmp_path / "cut")
     assert again.step_log.read_text() == whole.step_log.read_text()
     for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
+    assert same_evidence(seen, seen_again)
 
 
 @pytest.mark.parametrize(

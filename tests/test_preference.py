@@ -14,6 +14,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
+from test_resumed_audit import same as same_evidence
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from harness.errors import DataError
@@ -21,7 +22,7 @@ from harness.model_files import ModelRef
 from harness.objectives import _dpo, _kto, _reward
 from harness.objectives._pairs import grouped, pairs_of
 from harness.objectives._reward_figures import calibration_error, summary
-from harness.objectives.base import TrainJob
+from harness.objectives.base import Evidence, TrainJob
 from harness.objectives.dpo import Dpo
 from harness.objectives.kto import Kto
 from harness.objectives.reward import Reward
@@ -253,28 +254,30 @@ def test_killed_run_goes_on_to_the_same_bits(
     }[kind]  # fmt: skip
     rows = THUMBS if kind == "kto" else PAIRS
 
-    def run(folder: Path, **more: Any) -> TrainJob:
+    def run(folder: Path, **more: Any) -> tuple[TrainJob, Evidence]:
         start = (
             model_of(tiny_model, head="score", adapter=True)
             if kind == "reward"
             else started(tiny_model, sft, method)
         )
         job = job_of(start, tiny_model, folder, rows, checkpoint_seconds=0, **more)
-        TRAIN[kind](objective, job)
-        return job
+        found = TRAIN[kind](objective, job).evidence
+        assert found is not None
+        return job, found
 
     def kill(done: int, total: int, note: str) -> None:
         if done == 3:
             raise Killed
 
-    whole = run(tmp_path / "whole")
+    whole, seen = run(tmp_path / "whole")
     with pytest.raises(Killed):
         run(tmp_path / "cut", progress=kill)
     assert (tmp_path / "cut" / "work" / "checkpoint-2" / "complete").is_file()
-    again = run(tmp_path / "cut")
+    again, seen_again = run(tmp_path / "cut")
     assert losses_of(again) == losses_of(whole)
     for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
+    assert same_evidence(seen, seen_again)
 
 
 # --- rankings ------------------------------------------------------------------------------------

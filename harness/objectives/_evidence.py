@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from harness.objectives import _evidence_file
 from harness.objectives._movement import Watch
 from harness.objectives.base import Evidence
 
@@ -20,10 +22,12 @@ class Witness(TrainerCallback):
 
     Args:
         gates: as `Watch` has them.
+        checkpoints: the folder of the trainer's checkpoints, which hold what was seen.
     """
 
-    def __init__(self, gates: Mapping[str, str]) -> None:
-        self._batches: list[dict[str, list[list[int]]]] = []
+    def __init__(self, gates: Mapping[str, str], checkpoints: Path) -> None:
+        self._batches: list[dict[str, torch.Tensor]] = []
+        self._checkpoints = checkpoints
         self._gates, self._watch = gates, Watch({}, {})
         self._hook: Any = None
 
@@ -33,12 +37,13 @@ class Witness(TrainerCallback):
         model = kwargs["model"]
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._watch = Watch(trained, self._gates)
+        self._batches = _evidence_file.restore(self._folder(state), {"model": self._watch})
         self._hook = model.register_forward_pre_hook(self._look, with_kwargs=True)
 
     def _look(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if len(self._batches) < _BATCHES and module.training:
             shown = {name: kwargs[name] for name in _SHOWN if torch.is_tensor(kwargs.get(name))}
-            self._batches.append({name: tensor.tolist() for name, tensor in shown.items()})
+            self._batches.append({name: t.detach().cpu().clone() for name, t in shown.items()})
         if len(self._batches) >= _BATCHES:
             self.close()
 
@@ -46,6 +51,14 @@ class Witness(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._watch.look(kwargs["optimizer"], state.global_step + 1)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        _evidence_file.save(self._folder(state), {"model": self._watch}, self._batches)
+
+    def _folder(self, state: TrainerState) -> Path:
+        return self._checkpoints / f"checkpoint-{state.global_step}"
 
     def close(self) -> None:
         """Take the hook off the model."""
@@ -55,12 +68,4 @@ class Witness(TrainerCallback):
 
     def evidence(self) -> Evidence:
         """What was seen."""
-        return Evidence(
-            batches=tuple(self._batches),
-            without_gradient=self._watch.without_gradient,
-            behind_gates=self._watch.behind_gates,
-            signal=self._watch.signal,
-            reached=self._watch.reached,
-            dues=self._watch.dues,
-            untold=frozenset(self._watch.untold),
-        )
+        return self._watch.evidence(self._batches)

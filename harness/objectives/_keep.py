@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from harness.errors import StageFailed
+from harness.objectives._movement import places
 from harness.stage import write_atomic
 
 _WEIGHTS, _LOG = "best.safetensors", "validation.json"
@@ -22,19 +23,23 @@ _WEIGHTS, _LOG = "best.safetensors", "validation.json"
 class KeepBest(TrainerCallback):
     """Validates every `every` steps and at the end, and puts the best weights back when done.
 
-    The best is the lowest validation loss; of equal ones, the earliest. Validation draws no random
-    number that training would have drawn: the losses of training are those of `keep: last`.
+    The best is the lowest validation loss; of equal ones, the earliest. Weights that no step has
+    moved yet, as where a warm-up begins at a rate of 0, are the start and no checkpoint: they are
+    kept only where there are no others. Validation draws no random number that training would have
+    drawn: the losses of training are those of `keep: last`.
     """
 
     def __init__(self, model: Any, every: int, folder: Path) -> None:
         self.model, self.every, self.folder = model, every, folder
         self.seen: list[tuple[int, float]] = []
+        self._start = places(_trained(model))
+        self._still: set[int] = set()
         self._random: dict[str, Any] | None = None
 
     @property
     def best(self) -> tuple[int, float]:
         """Step and validation loss of the best weights so far."""
-        return min(self.seen, key=lambda found: (found[1], found[0]))
+        return min(self.seen, key=lambda found: (found[0] in self._still, found[1], found[0]))
 
     def restore(self, checkpoint: Path | None) -> None:
         """Go on from what was known when the checkpoint was written, and from nothing else."""
@@ -45,7 +50,8 @@ class KeepBest(TrainerCallback):
         log = self.folder / _LOG
         if log.is_file():
             found = json.loads(log.read_text(encoding="utf-8"))
-            self.seen = [(int(step), float(loss)) for step, loss in found]
+            self.seen = [(int(step), float(loss)) for step, loss, *_ in found]
+            self._still = {int(step) for step, _, *still in found if still == [True]}
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -73,11 +79,18 @@ class KeepBest(TrainerCallback):
                 fix="lower the learning rate, or set keep: last",
             )
         self.seen.append((state.global_step, loss))
+        if len(self._still) == len(self.seen) - 1 and self._stands_still():
+            self._still.add(state.global_step)
         if self.best == (state.global_step, loss):
             part = self.folder / f"{_WEIGHTS}.part"
             save_file(_trained(self.model), part)
             os.replace(part, self.folder / _WEIGHTS)
-        write_atomic(self.folder / _LOG, json.dumps(self.seen))
+        found = [(step, loss, step in self._still) for step, loss in self.seen]
+        write_atomic(self.folder / _LOG, json.dumps(found))
+
+    def _stands_still(self) -> bool:
+        own = places(_trained(self.model))
+        return all(torch.equal(own[name], place) for name, place in self._start.items())
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

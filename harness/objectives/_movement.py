@@ -8,8 +8,10 @@ almost all of it stands still: in bfloat16 a small step is rounded away.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from harness.objectives.base import Evidence
 
 PLACES = 65_536
 ELEMENTS = "no step was lost to rounding"
@@ -113,6 +115,47 @@ class Watch:
         return tuple(
             sorted(n for n in self._waiting if n in self._gates and n not in self._gate_open)
         )
+
+    def evidence(self, batches: Sequence[Mapping[str, Any]] = ()) -> Evidence:
+        """What was seen, beside what entered the model."""
+        return Evidence(
+            batches=tuple({name: t.tolist() for name, t in batch.items()} for batch in batches),
+            without_gradient=self.without_gradient,
+            behind_gates=self.behind_gates,
+            signal=self.signal,
+            reached=self.reached,
+            dues=self.dues,
+            untold=frozenset(self.untold),
+        )
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """All that was seen: what JSON holds, and tensors by name."""
+        dues = [(name, *due) for name, own in self.dues.items() for due in own]
+        told = {
+            "steps": self._steps,
+            "signal": self.signal,
+            "reached": self.reached,
+            "dues": [[name, step] for name, step, _ in dues],
+            **{name: sorted(getattr(self, attribute)) for name, attribute in _SETS.items()},
+        }
+        return told, {str(number): due for number, (_, _, due) in enumerate(dues)}
+
+    def restore(self, told: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+        """Go on from what `state` told."""
+        self._steps, self.signal, self.reached = told["steps"], told["signal"], told["reached"]
+        self.dues = {}
+        for number, (name, step) in enumerate(told["dues"]):
+            self.dues.setdefault(name, []).append((step, tensors[str(number)]))
+        for name, attribute in _SETS.items():
+            setattr(self, attribute, set(told[name]))
+
+
+_SETS = {
+    "waiting": "_waiting",
+    "undue": "_undue",
+    "gate_open": "_gate_open",
+    "untold": "untold",
+}
 
 
 def due_by(dues: Mapping[str, Iterable[tuple[int, Any]]]) -> dict[str, Any]:

@@ -177,7 +177,8 @@ def run(
     keeper = None
     if objective.keep == "best" and objective.eval_steps:
         keeper = KeepBest(job.model, objective.eval_steps, job.checkpoints)
-    log, first, witness = StepLog(job, budget, generation), FirstStep(), Witness(job.gates)
+    log, first = StepLog(job, budget, generation), FirstStep()
+    witness = Witness(job.gates, job.checkpoints)
     horizon = HORIZON if budget else objective.steps(sequences or len(job.rows))
     given = arguments(objective, job, horizon)
     # What a checkpoint must hold is saved before the step log marks the checkpoint as complete.

@@ -54,6 +54,7 @@ def save(
     save_file(_tensors(actor.policy_parameters()), made / _POLICY)
     save_file(_tensors(actor.value_parameters()), made / _VALUE)
     save_file(_flat(optimizer), made / _OPTIMIZER)
+    actor.watches.save(made)
     for path in made.glob("*.safetensors"):
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -75,6 +76,7 @@ def restore(
     _fill(actor.policy_parameters(), load_file(found / _POLICY))
     _fill(actor.value_parameters(), load_file(found / _VALUE))
     _unflatten(optimizer, load_file(found / _OPTIMIZER))
+    actor.watches.restore(found)
     write_atomic(log, (found / log.name).read_text(encoding="utf-8"))
     return Progress(**json.loads((found / _STATE).read_text(encoding="utf-8")))
 

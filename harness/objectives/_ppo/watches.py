@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from harness.objectives import _evidence_file
 from harness.objectives._movement import Watch, due_by, elements, places
 from harness.objectives.base import Evidence
 
@@ -30,14 +32,18 @@ class Watches:
 
     def evidence(self) -> Evidence:
         """What was seen of the policy."""
-        return Evidence(
-            without_gradient=self._policy.without_gradient,
-            behind_gates=self._policy.behind_gates,
-            signal=self._policy.signal,
-            reached=self._policy.reached,
-            dues=self._policy.dues,
-            untold=frozenset(self._policy.untold),
-        )
+        return self._policy.evidence()
+
+    def save(self, checkpoint: Path) -> None:
+        """Write what was seen into a checkpoint's folder."""
+        _evidence_file.save(checkpoint, self._own())
+
+    def restore(self, checkpoint: Path) -> None:
+        """Go on from what was seen when the checkpoint was written."""
+        _evidence_file.restore(checkpoint, self._own())
+
+    def _own(self) -> dict[str, Watch]:
+        return {"policy": self._policy, "value": self._value}
 
     def value_checks(self, value: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
         """Gradients reached all of the value, its elements moved, and each is a number."""
