@@ -4,7 +4,7 @@ A rule leaves out a change that no test could or should notice:
 - what lies in a type annotation, in the text of a `raise` or of an `assert`;
 - switches that only check or guard: `strict=` of zip, `frozen=`, `slots=`, `exist_ok=`,
   `missing_ok=`;
-- the bare `*` of a parameter list;
+- the bare `*` of a parameter list, and `if TYPE_CHECKING:`;
 - a decorator that only remembers (`cache`, `lru_cache`), or that only says something to a type
   checker (`override`, `overload`, `abstractmethod`, `runtime_checkable`);
 - what does not compile.
@@ -166,6 +166,8 @@ def mutants_of(module: str, source: str) -> list[Mutant]:
                 continue
             was = lines[start[0] - 1].strip()
             if lines[start[0] - 1][start[1] :].startswith("*,"):
+                continue
+            if was == "if TYPE_CHECKING:":
                 continue
             if name == "RemoveDecorator" and _SILENT & set(was.strip("@").split("(")[0].split(".")):
                 continue
