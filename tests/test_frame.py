@@ -9,7 +9,7 @@ import pytest
 from comparisons import comparison, row, variant
 
 from harness.compare.frames import TABLE, load, to_frame
-from harness.compare.result import ALL, Estimate
+from harness.compare.result import ALL, Conditions, Estimate, Measured, Tax
 from harness.errors import HarnessError
 
 
@@ -70,6 +70,31 @@ def test_what_is_shown_alone_has_a_p_below_the_level_and_no_verdict() -> None:
                               (0.05, "no difference shown", False),
                               (None, "no difference shown", False)):  # fmt: skip
         assert row("a", "f1", 0.1, verdict=verdict, p=p).shown_alone is shown
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "shared"),
+    [
+        ((0.0, 1.0), (0.5, 2.0), True), ((0.0, 1.0), (1.0, 2.0), True),
+        ((0.0, 1.0), (1.1, 2.0), False), ((0.0, 9.0), (1.1, 2.0), True),
+        ((None, 1.0), (1.1, 2.0), None), ((0.0, None), (1.1, 2.0), None),
+    ],
+)  # fmt: skip
+def test_intervals_meet_where_they_share_a_number_and_unknown_ones_do_not_tell(
+    first: tuple[float | None, float | None], other: tuple[float, float], shared: bool | None
+) -> None:
+    ours, theirs = Estimate(0.5, *first), Estimate(1.5, *other)
+    assert ours.meets(theirs) is shared
+    assert theirs.meets(ours) is shared
+
+
+def test_conditions_of_a_time_are_told_in_words() -> None:
+    told = [str(Conditions("x", *more)) for more in ((), (1,), (2,), (None, True), (2, True))]
+    assert told == ["x", "x, 1 thread", "x, 2 threads", "x, beside other work",
+                    "x, 2 threads, beside other work"]  # fmt: skip
+    assert Conditions("x", 2) == Conditions("x", 2, False)
+    assert Tax("a", "b") == Tax("a", "b", (), "")
+    assert Measured("reward", row("a", "f1", 0.1)) == Measured("reward", row("a", "f1", 0.1))
 
 
 def test_notes_are_joined() -> None:
