@@ -138,3 +138,32 @@ def test_where_nothing_moved_no_reason_excuses_it() -> None:
     told = moved({"w": "as it was"}, {"w": "as it was"}, found)
     assert told["status"] == "failed"
     assert "raise learning_rate" in told["detail"]
+
+
+# --- float16, whose loss is scaled ----------------------------------------------------------------
+
+
+def test_a_step_that_overflowed_shows_nothing_and_the_next_one_is_looked_at() -> None:
+    """The loss's scale is lowered then, and no weight moved."""
+    for optimizer in (torch.optim.AdamW, torch.optim.SGD):
+        parameters = {name: torch.nn.Parameter(torch.ones(64)) for name in ("w", "v")}
+        made, watch = optimizer(parameters.values(), lr=1e-3), Watch(parameters, {})
+        for number, broken in enumerate((torch.inf, torch.nan, 1.0), 1):
+            parameters["w"].grad = torch.full((64,), broken)
+            parameters["v"].grad = torch.ones(64)
+            watch.look(made, number)
+        assert {n: [step for step, _ in own] for n, own in watch.dues.items()} == {
+            "w": [3], "v": [3]
+        }  # fmt: skip
+        assert watch.reached == {"w": 3, "v": 3}
+
+
+def test_the_scale_of_a_loss_is_no_part_of_a_step() -> None:
+    """Without clipping, the gradients are still multiplied by it when they are looked at."""
+    for optimizer, rate in ((torch.optim.AdamW, 1e-2), (torch.optim.SGD, 1e2)):
+        parameter = torch.nn.Parameter(torch.ones(64))
+        parameter.grad = torch.full((64,), 1e-12 * 2.0**16)
+        for scale, due in ((1.0, True), (2.0**16, False)):
+            watch = Watch({"w": parameter}, {})
+            watch.look(optimizer([parameter], lr=rate), 1, scale)
+            assert bool(watch.dues) is due

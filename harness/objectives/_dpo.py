@@ -197,10 +197,13 @@ def _trainer(
         "activation_offloading": False,
         "dataset_num_proc": None,
     }
-    rows = with_room(pair_ids(job.tokenizer, pairs), objective.max_length)
+    settings = DPOConfig(**{**own, **given})
+    rows = pair_ids(job.tokenizer, pairs)
+    if settings.truncation_mode == "keep_start":  # else their answers are kept
+        rows = with_room(rows, objective.max_length)
     common = {
         "model": job.model,
-        "args": DPOConfig(**{**own, **given}),
+        "args": settings,
         "train_dataset": Dataset.from_list(rows),
         "processing_class": job.tokenizer,
         "callbacks": callbacks,

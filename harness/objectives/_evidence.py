@@ -50,7 +50,11 @@ class Witness(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._watch.look(kwargs["optimizer"], state.global_step + 1)
+        optimizer = kwargs["optimizer"]
+        scaler = getattr(optimizer, "scaler", None)
+        # Clipping takes the scale of float16's loss off the gradients; else the step itself does.
+        scale = 1.0 if scaler is None or args.max_grad_norm > 0 else scaler.get_scale()
+        self._watch.look(optimizer, state.global_step + 1, scale)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -64,13 +64,19 @@ class Watch:
         self.dues: dict[str, list[tuple[int, Any]]] = {}
         self.untold: set[str] = set()
 
-    def look(self, optimizer: Any, step: int | None = None) -> None:
+    def look(self, optimizer: Any, step: int | None = None, scale: float = 1.0) -> None:
         """To be called when the gradients of a step are whole, clipped, and not used yet.
+
+        A step with a gradient that is no number shows nothing: where the loss is scaled for
+        float16, it is left out, and any other ends in weights that are no numbers.
 
         Args:
             step: its number, from 1; default: that of the call.
+            scale: what the gradients are still multiplied by.
         """
         if not (self._waiting or self._undue) or self._steps >= _STEPS:
+            return
+        if not all(_finite(parameter.grad) for parameter in self._parameters.values()):
             return
         self._steps += 1
         number = self._steps if step is None else step
@@ -82,13 +88,16 @@ class Watch:
                 self.signal = True
                 self._waiting.discard(name)
                 self.reached.setdefault(name, number)
-                self._find_due(name, groups.get(id(parameter)), number)
+                self._find_due(name, groups.get(id(parameter)), number, scale)
             elif name in self._waiting and self._passes(name):
                 self._gate_open.add(name)
 
-    def _find_due(self, name: str, group: Mapping[str, Any] | None, number: int) -> None:
+    def _find_due(
+        self, name: str, group: Mapping[str, Any] | None, number: int, scale: float
+    ) -> None:
         parameter = self._parameters[name]
-        gradient, value = spread(parameter.grad).float().abs(), spread(parameter).float().abs()
+        gradient = spread(parameter.grad).float().abs() / scale
+        value = spread(parameter).float().abs()
         size = _step(gradient, group)
         if size is None:
             self.untold.add(name)
@@ -156,6 +165,10 @@ _SETS = {
     "gate_open": "_gate_open",
     "untold": "untold",
 }
+
+
+def _finite(gradient: Any) -> bool:
+    return gradient is None or bool(gradient.isfinite().all())
 
 
 def due_by(dues: Mapping[str, Iterable[tuple[int, Any]]]) -> dict[str, Any]:

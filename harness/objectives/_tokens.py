@@ -78,10 +78,19 @@ class LearntOnly:
             answers = self._masks[name]
             rows = ((example, answer) for answer in answers for example in examples)
             for number, (example, answer) in enumerate(rows):
+                begins = len(example["prompt_ids"]) - self._cut(example, answer)
                 for place in example.get(f"{answer}_given", ()):
-                    if (at := len(example["prompt_ids"]) + place) < batch[name].shape[1]:
+                    if 0 <= (at := begins + place) < batch[name].shape[1]:
                         batch[name][number, at] = 0
         return batch
+
+    def _cut(self, example: Mapping[str, Any], answer: str) -> int:
+        """Tokens that the collator takes off the beginning of a row which is too long."""
+        if getattr(self._collate, "truncation_mode", "keep_start") == "keep_start":
+            return 0
+        most = getattr(self._collate, "max_length", None)
+        whole = len(example["prompt_ids"]) + len(example[f"{answer}_ids"])
+        return 0 if most is None else max(0, whole - most)
 
 
 class Tokenised:
