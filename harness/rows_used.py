@@ -47,7 +47,7 @@ class RowsUsed:
     def name(self) -> str:
         """Who used them, in a few words."""
         several = len(self.by) > _NAMED
-        return f"{len(self.by)} variants" if several else ", ".join(self.by)
+        return f"{len(self.by)} runs" if several else ", ".join(self.by)
 
     def told(self) -> str:
         """`55 of 100 rows (45 over-long)`; the number alone where nothing is missing."""

@@ -88,7 +88,8 @@ def unread(
     if lost:
         told.append(
             f"{_most(scripts, lost)} of {total} {what} are in {_letters(lost)} that the"
-            f" tokenizer ({own}) leaves out: answers in them score 0, equal ones too"
+            f" tokenizer ({own}) leaves out: what is written in them does not count, so that equal"
+            " answers may score 0 and different ones 1"
         )
     if whole:
         told.append(

@@ -91,6 +91,17 @@ def test_answer_does_not_call_an_unproven_lead_a_win() -> None:
     assert "it needs no training" in told
 
 
+def test_answer_speaks_of_seeds_only_where_something_was_trained() -> None:
+    rows = (
+        row("zero-shot", "rougeL", 0.42, verdict="baseline", seeds=1),
+        row("full-sft", "rougeL", 0.41, verdict="no difference shown", seeds=1),
+    )
+    told = answer(comparison(rows=rows))
+    assert told.startswith("No variant beats the baseline zero-shot")
+    assert "seed" not in told
+    assert "about this checkpoint" not in told
+
+
 def test_answer_says_when_nothing_has_a_result(tmp_path: Path) -> None:
     empty = comparison(rows=(), examples=(), variants=(comparison().variants[-1],))
     assert answer(empty) == "No variant has a result: 1 of 1 failed."

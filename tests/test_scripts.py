@@ -52,10 +52,12 @@ def test_what_the_default_tokenizer_does_not_read_is_counted_and_told(script: st
     assert "tokenizer: unicode" in told["notes"][0]
 
 
-def test_words_with_accents_are_read_for_the_most_part_and_not_told() -> None:
+def test_few_accents_are_not_told_and_many_are() -> None:
     scorer = Rouge()
-    scorer.score_all([said("Le café", "Le café est fermé"), said("", "")])
+    scorer.score_all([said("Le café", "Le café du coin est au bout de la rue"), said("", "")])
     assert not scorer.provenance()
+    scorer.score_all([said("", "žena čte"), said("", "the town")])
+    assert scorer.provenance()["references_unread"] == 1
 
 
 def test_a_mark_written_apart_is_the_same_letter() -> None:

@@ -234,7 +234,11 @@ def test_test_rows_are_counted_by_who_was_scored_on_them() -> None:
     trials = [SimpleNamespace(scores=(on_test,)), SimpleNamespace(scores=(on_validation,))]
     elsewhere = path("b", scores=(Scored(stage("score"), "rouge", "tasks", None),))
     made = plan(
-        path("a"), elsewhere, starts=(path("c"),), tunings=lambda: (SimpleNamespace(trials=trials),)
+        path("a"),
+        path("a", 1),
+        elsewhere,
+        starts=(path("c"),),
+        tunings=lambda: (SimpleNamespace(trials=trials),),
     )
     made.data = {("tasks", "train"): stage("data"), **made.data}
     assert tuning.test_uses(made) == {"tasks": {"variants": 2, "trials": 1}}

@@ -89,7 +89,7 @@ def test_verdict_on_two_seeds_says_what_it_is_worth(seeds: int) -> None:
         name: {s: scores(shared, up + noise(7 * up + s)) for s in range(seeds)}
         for name, up in (("base", 0), ("own", 1))
     }
-    assert ("2 seeds alone" in table(made)["own"].note) is (seeds == 2)
+    assert ("only 2 seeds" in table(made)["own"].note) is (seeds == 2)
 
 
 def test_baseline_of_one_training_run_is_said_to_be_one() -> None:

@@ -28,6 +28,8 @@ TEXTS = {
     # Perfect, and the same but for one word or character.
     "English": ("the cat sat on the mat today", "the cat sat on the mat tonight"),
     "French": ("le café du coin est déjà fermé", "le café du coin est encore fermé"),
+    "Czech": ("žena čte dlouhý příběh dětem", "žena čte krátký příběh dětem"),
+    "Vietnamese": ("tôi về nhà với mẹ", "tôi về nhà với má"),
     "Russian": ("Москва это столица большой России", "Москва это столица новой России"),
     "Greek": ("η Αθήνα είναι η πρωτεύουσα της χώρας", "η Αθήνα είναι η πρωτεύουσα της Ελλάδας"),
     "Arabic": ("القاهرة هي عاصمة جمهورية مصر العربية", "القاهرة هي عاصمة دولة مصر العربية"),
@@ -93,10 +95,23 @@ def test_every_script_has_a_tokenizer_that_reads_it(language: str) -> None:
         assert TokenF1(tokenize="character").unread(found, 1) == ""
 
 
-@pytest.mark.parametrize("language", ["English", "French"])
+@pytest.mark.parametrize("text", [TEXTS["English"][0], "a naïve question about the weather today"])
 @pytest.mark.parametrize("scorer", SCORERS, ids=repr)
-def test_nothing_is_told_of_text_that_all_read(scorer: Scorer, language: str) -> None:
-    assert scorer.unread(count_scripts([TEXTS[language][0]]), 1) == ""
+def test_nothing_is_told_of_text_that_all_read(scorer: Scorer, text: str) -> None:
+    assert scorer.unread(count_scripts([text]), 1) == ""
+
+
+@pytest.mark.parametrize("language", ["French", "Czech", "Vietnamese"])
+def test_letters_that_english_has_not_are_told_where_rouge_leaves_them_out(language: str) -> None:
+    """Its words of a to z alone make these two equal: má, mẹ."""
+    found = count_scripts([TEXTS[language][0]])
+    assert "non-English Latin letters" in Rouge().unread(found, 1)
+    assert "set `tokenizer: unicode`" in Rouge().unread(found, 1)
+    others = [s for s in SCORERS if getattr(s, "tokenizer", "") != "default"]
+    assert not any(scorer.unread(found, 1) for scorer in others)
+    pair = asked("má", "mẹ")
+    assert figures(Rouge(), pair)["rouge1"] == 1.0
+    assert figures(Rouge(tokenizer="unicode"), pair)["rouge1"] == 0.0
 
 
 def test_what_is_told_names_a_way_out() -> None:
@@ -164,7 +179,8 @@ def test_references_too_short_for_bleu_are_told() -> None:
     ("text", "scripts"),
     [
         ("", set()), ("  ", set()), ("...", {"no"}), ("😀😀", {"no"}), ("1999", {"Latin"}),
-        ("Zürich", {"Latin"}), ("東京は日本", {"Chinese", "Hiragana"}),
+        ("Zürich", {"Latin", "non-English Latin"}),
+        ("Zürich is a town in Switzerland", {"Latin"}), ("東京は日本", {"Chinese", "Hiragana"}),
         ("The capital is 北京", {"Latin", "Chinese"}), ("x" * 99 + "北", {"Latin"}),
         ("١٢٣", {"Arabic-Indic"}), ("हिन्दी", {"Devanagari"}),
     ],

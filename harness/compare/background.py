@@ -201,9 +201,9 @@ def notes(
     yield from tuning.notes(planned, records)
     if len(planned.suite.seeds) == 2:
         yield (
-            "Two training seeds: what is shown holds at the 5% level, but how seeds differ is told"
-            " by one difference, so that intervals are two to five times as wide as they would be"
-            " if it were known. A third seed halves them."
+            "Two training seeds: how much seeds differ is told by one difference alone, so that"
+            " intervals are up to six times as wide as they would be if it were known. A third seed"
+            " makes them much narrower."
         )
     if len(planned.suite.seeds) == 1:
         yield (

@@ -183,7 +183,7 @@ def _changes(own: Group, base: Group) -> tuple[int, int] | None:
 def _claimed(row: Row, own: Group, base: Group) -> Row:
     """What the difference is about and worth, where the two sides are not known alike well."""
     if 2 in (len(own.scores), len(base.scores)):
-        row = row.noted("2 seeds alone: as wide as keeps false alarms at 5%")
+        row = row.noted("only 2 seeds")
     if own.first.trained and not own.runs.several and base.runs.several:
         seeds = len(base.scores)
         return row.noted(

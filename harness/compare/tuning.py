@@ -59,7 +59,7 @@ def test_uses(planned: Plan) -> dict[str, dict[str, int]]:
         if split != "test":
             continue
         scored = (*planned.paths, *planned.starts)
-        variants = [p for p in scored if any(_reads(s.stage, rows) for s in p.scores)]
+        variants = {p.variant.group for p in scored if any(_reads(s.stage, rows) for s in p.scores)}
         trials = [
             trial
             for tuning in planned.tunings()

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import islice
 
-LATIN, SYMBOLS = "Latin", "no"
-"""Script of the letters a to z and 0 to 9 and of their kin; of texts without a letter or digit."""
+LATIN, OTHER_LATIN, SYMBOLS = "Latin", "non-English Latin", "no"
+"""Script of the letters a to z and 0 to 9; of their kin with marks and the like, which tokenizers
+made for English leave out; of texts without a letter or digit."""
 _NAMES = {"CJK": "Chinese", "IDEOGRAPHIC": "Chinese", "KATAKANA-HIRAGANA": "Katakana"}
 _SAMPLES = {SYMBOLS: "\u2605\u263a\u2665\u2713", "Chinese": "\u4e00\u4e01\u4e03\u4e07",
             "Hangul": "\uac00\ub098\ub2e4\ub77c", "Greek": "\u03b1\u03b2\u03b3\u03b4"}  # fmt: skip
@@ -45,6 +46,8 @@ def _script(character: str) -> str:
     first = unicodedata.name(character, "UNKNOWN").split(" ")[0]
     if character.isascii() or first in ("DIGIT", "MODIFIER", "SUPERSCRIPT", "SUBSCRIPT"):
         return LATIN
+    if first == "LATIN":
+        return OTHER_LATIN
     return _NAMES.get(first, first.title())
 
 

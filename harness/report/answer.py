@@ -63,7 +63,8 @@ def _quality(comparison: Comparison, headline: Column, best: Row, *, alone: bool
     base = label(comparison.against(best.group))
     unit = f" {headline.unit}" if headline.unit else ""
     where = f"{headline.name} ({'higher' if headline.up else 'lower'} is better)"
-    sure = f"95% intervals, {_sure(best)}"
+    trained = next(v.trained for v in comparison.variants if v.group == best.group)
+    sure = f"95% intervals, {_sure(best, trained=trained)}"
     name, estimate = label(best.group), f"{numbers.both(best.estimate)}{unit}"
     if best.group == comparison.baseline:
         return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
@@ -83,10 +84,12 @@ def _quality(comparison: Comparison, headline: Column, best: Row, *, alone: bool
     return f"{head}, {words.get(best.verdict, open_)} ({sure})."
 
 
-def _sure(row: Row) -> str:
+def _sure(row: Row, *, trained: bool) -> str:
     examples = f"n\u00a0=\u00a0{row.n:,}"
     if row.clusters != row.n:
         examples += f" in {row.clusters:,} clusters"
+    if not trained:  # there are no seeds that could differ
+        return examples
     if row.seeds == 1:
         return f"{examples}, 1 seed: about this checkpoint, not the method"
     return f"{examples}, {row.seeds} seeds"

@@ -23,8 +23,8 @@ Marked = frozenset[tuple[str, str]]
 """(variant, cost) of which the figure cannot be compared with most others'."""
 UNLIKE = "\u2020"
 UNLIKE_NOTE = (
-    f"{UNLIKE} Measured on another device, with other threads or beside other work than most: this"
-    " time is not compared."
+    f"{UNLIKE} Measured beside other work, or on another device or with other threads than most:"
+    " this time is not compared."
 )
 
 

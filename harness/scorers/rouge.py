@@ -30,7 +30,8 @@ class Rouge(WordScorer):
     """Porter stemming, as in most published summarisation figures; of the default tokenizer."""
     tokenizer: Literal["default", "unicode", "character"] = "default"
     """`default`: words of a to z and 0 to 9, as rouge-score makes them, so that answers in Hindi,
-    Chinese or Russian score 0, equal ones too (the report then says so). `unicode`: words of any
+    Chinese or Russian score 0, equal ones too, and Vietnamese or Czech words that differ in their
+    marks alone are equal (the report then says so). `unicode`: words of any
     script by UAX #29, of Chinese and Japanese each ideograph. `character`: every letter and digit,
     for scripts without spaces, such as Thai. Both fold case and form (NFKC) and stem nothing."""
 
