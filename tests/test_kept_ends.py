@@ -1,5 +1,5 @@
-"""Pairs that are cut at their beginning: their answers stay, and what is given in them stays out of
-the loss."""
+"""Rows that are cut at their beginning: their answers stay, what is given in them stays out of the
+loss, and the audit knows them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Workspace
+from test_cut_rows import rows_of, suite, trained
 from test_preference import job_of, model_of
+from transformers import AutoTokenizer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from harness.data.render import encoded
 from harness.objectives import _dpo
 from harness.objectives._tokens import LearntOnly
+from harness.objectives.base import Evidence
 from harness.objectives.dpo import Dpo
+from harness.stages._audit_loss import IGNORED, RowIndex, audit_loss
 
 
 @pytest.mark.parametrize("prompt", [0, 2, 4, 5, 9])
@@ -44,3 +50,42 @@ def test_a_pair_whose_answers_are_kept_is_trained_on(
         objective, job, _dpo.pairs_of(rows, "drop")[0], _dpo.arguments(objective, job, 1), []
     )
     assert len(trainer.train_dataset) == kept
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # that TRL will leave keep_end out one day
+def test_rows_cut_at_their_beginning_pass_the_audit(workspace: Workspace) -> None:
+    rows = [*rows_of("prompt_completion", 40, 4, 4), *rows_of("prompt_completion", 2, 40, 4)]
+    cut = {"overlong": "truncate", "max_length": 24, "args": {"truncation_mode": "keep_end"}}
+    record = trained(suite(workspace, {"sft": cut}, rows))
+    assert record.ok, record.error
+    assert record.metrics["rows"]["cut"] == 8
+    found = {check["check"]: check["status"] for check in record.metrics["audit"]}
+    assert found["the loss is on the tokens it should be on"] == "passed"
+
+
+def test_a_row_cut_at_its_beginning_is_held_to_the_answers_that_are_left(tiny_model: Path) -> None:
+    """Two answers, of which the first is cut in two: only what entered the model can be wrong."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    said = ["ask", "one two three", "more", "four five"]
+    turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+    row = {"id": "a", "messages": turns}
+    own = encoded(tokenizer, row)
+    inside = own.trained.index(True) + 3
+
+    def status(start: int, learnt: list[bool]) -> str:
+        """Of the row without its first tokens."""
+        index, ids = RowIndex(slice(start - len(own.ids), None)), own.ids[start:]
+        index.add(row, own.ids)
+        given = zip(ids, learnt[start:], strict=True)
+        labels = [token if is_in else IGNORED for token, is_in in given]
+        batch = {"input_ids": [ids], "labels": [labels]}
+        (_, found) = audit_loss(tokenizer, index, Evidence(batches=(batch,)), True)
+        return found["status"]
+
+    assert status(inside, own.trained) == "passed"
+    verdicts = []
+    for place in range(inside, len(own.ids)):
+        other = [*own.trained[:place], not own.trained[place], *own.trained[place + 1 :]]
+        assert status(inside, other) == status(0, other)
+        verdicts.append(status(inside, other))
+    assert verdicts.count("failed") > len(verdicts) - 3  # white space after an answer is no matter

@@ -32,7 +32,7 @@ class KeepBest(TrainerCallback):
     def __init__(self, model: Any, every: int, folder: Path) -> None:
         self.model, self.every, self.folder = model, every, folder
         self.seen: list[tuple[int, float]] = []
-        self._start = places(_trained(model))
+        self._start = places(_own(model))
         self._still: set[int] = set()
         self._random: dict[str, Any] | None = None
 
@@ -89,7 +89,7 @@ class KeepBest(TrainerCallback):
         write_atomic(self.folder / _LOG, json.dumps(found))
 
     def _stands_still(self) -> bool:
-        own = places(_trained(self.model))
+        own = places(_own(self.model))
         return all(torch.equal(own[name], place) for name, place in self._start.items())
 
     def on_save(
@@ -103,7 +103,7 @@ class KeepBest(TrainerCallback):
     def finish(self) -> dict[str, Any]:
         """Put the best weights back into the model; what the record says of them."""
         saved = load_file(self.folder / _WEIGHTS)
-        own = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        own = _own(self.model)
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(saved[name])
@@ -112,12 +112,13 @@ class KeepBest(TrainerCallback):
         return {"policy": "best", "step": step, "validation_loss": loss, "validated": seen}
 
 
+def _own(model: Any) -> dict[str, torch.Tensor]:
+    """What trains, where it lies."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 def _trained(model: Any) -> dict[str, torch.Tensor]:
-    return {
-        name: parameter.detach().cpu().contiguous()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    return {name: p.detach().cpu().contiguous() for name, p in _own(model).items()}
 
 
 def _random_state() -> dict[str, Any]:

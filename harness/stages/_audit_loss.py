@@ -30,28 +30,36 @@ class RowIndex:
 
     A row is known by all its tokens and by its first 2, 8, 32, 128 ... of them, so that a sequence
     is compared with few rows though all of them begin with the same instructions.
+
+    Args:
+        cut: what is left of a row that is trained on, which may be its end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cut: slice = slice(None)) -> None:
+        self.cut = cut
         self._rows: dict[int, list[Row]] = defaultdict(list)
 
     def add(self, row: Row, ids: Sequence[int]) -> None:
         """Remember a row by its tokens."""
-        for size in {*_heads(len(ids)), len(ids)}:
-            self._rows[hash(tuple(ids[:size]))].append(row)
+        known = {
+            hash(tuple(part[:size]))
+            for part in (ids, ids[self.cut])
+            for size in (*_heads(len(part)), len(part))
+        }
+        for key in known:
+            self._rows[key].append(row)
 
     def find(self, tokenizer: Any, ids: Sequence[int]) -> Row | None:
-        """The row whose tokens begin with `ids` (rows may be cut); None if there is none."""
+        """The row whose tokens begin with `ids`, or are cut to them; None if there is none."""
         end = [tokenizer.eos_token_id]
         # A trainer may have added the end to a row whose own tokens lack it.
         bare = ids[:-1] if list(ids[-1:]) == end else ids
         sizes = [size for known in (ids, bare) for size in (len(known), *_heads(len(known))[-1:])]
         for size in dict.fromkeys(sizes):
             for row in self._rows.get(hash(tuple(ids[:size])), []):
-                whole = encoded(tokenizer, row).ids
-                if whole[-1:] != end:
-                    whole = [*whole, *end]
-                if list(ids) == whole[: len(ids)]:
+                own = encoded(tokenizer, row).ids
+                whole = own if own[-1:] == end else [*own, *end]
+                if list(ids) in (whole[: len(ids)], own[self.cut]):
                     return row
         return None
 
@@ -115,8 +123,13 @@ def _fault(
         return f"row {row.get('id')}: a label that is not its own token"
     fault = None
     if answers_only:
-        cut = len(ids) < len(encoded(tokenizer, row).ids)
-        fault = answers_fault(tokenizer, row, ids, trained, cut=cut)
+        own = encoded(tokenizer, row)
+        # Where its beginning is cut off, that part never enters the model: it is as it should be.
+        start = range(len(own.ids))[index.cut].start
+        trained = {i for i in range(start) if own.trained[i]} | {i + start for i in trained}
+        whole = [*own.ids[:start], *ids]
+        cut = len(whole) < len(own.ids)
+        fault = answers_fault(tokenizer, row, whole, trained, cut=cut)
     elif len(trained) < len(ids):
         fault = f"{len(ids) - len(trained)} tokens out of the loss"
     return None if fault is None else f"row {row.get('id')}: {fault}"

@@ -43,7 +43,7 @@ def fitting(
     """
     require_template(tokenizer, rows)
     limit, policy = room.tokens, getattr(objective, "overlong", "drop")
-    found, index = _measured(rows, tokenizer), RowIndex()
+    found, index = _measured(rows, tokenizer), RowIndex(objective.cut())
     for row, tokens in zip(found.rows, found.tokens, strict=True):
         index.add(row, tokens.ids)
     over = {i for i, length in enumerate(found.lengths) if limit and length > limit}
