@@ -275,12 +275,15 @@ def learnt(planned: Plan) -> frozenset[str]:
     """The data entries that variants are trained on, at whatever stage, parts of a mixture
     included; not those whose rows serve beside a training's own, such as general text against
     forgetting."""
-    paths = [path.draft or path for path in planned.paths]
+    return frozenset().union(*(learnt_by(planned, path) for path in planned.paths))
+
+
+def learnt_by(planned: Plan, path: VariantPath) -> frozenset[str]:
+    """The data entries that one variant is trained on, as in `learnt`."""
+    train = (path.draft or path).train
     rows = {
         part
-        for path in paths
-        if path.train is not None
-        for made in behind(path.train)
+        for made in (behind(train) if train is not None else ())
         if "train" in made.inputs
         for part in parts(made.inputs["train"])
     }

@@ -98,6 +98,25 @@ def test_transfer_shows_each_variant_on_every_evaluation_and_the_answer_tells_it
     assert "not trained for" not in answer(good)
 
 
+def test_parts_of_a_mixture_and_rows_of_earlier_stages_were_trained_on() -> None:
+    good = comparison()
+    other = [row(v.group, "rougeL", 0.5, evaluation="other") for v in good.variants]
+    variants = tuple(
+        replace(
+            v, labels={**v.labels, "data": "mixed"}, learnt=frozenset({"mixed", "tasks", "other"})
+        )
+        for v in good.variants
+    )
+    mixed = replace(good, variants=variants, rows=(*good.rows, *other))
+    assert "not trained for" not in answer(mixed)
+    full = next(line for line in transfer(mixed).lines if line.cells[0].text == "full-sft")
+    assert all(cell.below.endswith("trained on this") for cell in full.cells[2:])
+    # What a checkpoint from elsewhere was trained on is not known.
+    away = replace(mixed, variants=tuple(replace(v, learnt=frozenset(), elsewhere=v.trained)
+                                         for v in variants))  # fmt: skip
+    assert "not trained for" not in answer(away)
+
+
 def test_each_seed_stands_by_itself() -> None:
     good = comparison()
     runs = ((0, 0.40), (1, 0.42))

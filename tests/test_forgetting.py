@@ -5,7 +5,7 @@ from __future__ import annotations
 from conftest import Workspace, write_jsonl
 
 from harness import compare
-from harness.plan_graph import learnt
+from harness.plan_graph import learnt, learnt_by
 from harness.report.columns import columns, forgetting
 from harness.scorers.perplexity import Perplexity
 
@@ -29,7 +29,9 @@ def test_forgetting_goes_by_what_is_measured_and_not_by_its_name(workspace: Work
 
 def test_text_that_a_variant_is_trained_on_is_not_what_it_forgets(aligned: Workspace) -> None:
     """Rows that only serve beside a training's own, as in PPO-ptx, are still what came before."""
-    assert learnt(aligned.open().plan) == {"letters", "preferences"}
+    plan = aligned.open().plan
+    assert learnt(plan) == {"letters", "preferences"}
+    assert any(learnt_by(plan, path) == {"letters", "preferences"} for path in plan.paths)
     aligned.tree["matrix"]["objective"] = [{"cpt": {"data": "general"}}]
     aligned.tree["reward_model"] = {}
     assert learnt(aligned.open().plan) == {"general"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 
 from harness.compare import background, tuning
 from harness.compare.read import examples
@@ -14,7 +15,7 @@ from harness.compare.tax import taxes
 from harness.compare.variants import result_of, succeeded
 from harness.compare.verdicts import adjusted
 from harness.plan import Plan, VariantPath
-from harness.plan_graph import learnt
+from harness.plan_graph import learnt, learnt_by
 from harness.rows_used import all_rows_used
 from harness.stage import Record
 from harness.store import Store
@@ -30,7 +31,10 @@ def compare(
     groups: dict[str, list[VariantPath]] = defaultdict(list)
     for path in planned.paths:
         groups[path.variant.group].append(path)
-    variants = tuple(result_of(group, paths, records, store) for group, paths in groups.items())
+    variants = tuple(
+        replace(result_of(group, paths, records, store), learnt=learnt_by(planned, paths[0]))
+        for group, paths in groups.items()
+    )
     good = {v.group for v in variants if v.has_result}
     whole = {group: [succeeded(path, records) for path in paths] for group, paths in groups.items()}
     read = Reader(records, store, learnt(planned))

@@ -168,11 +168,17 @@ class VariantResult:
     """Under what its trainings ran, each once."""
     answering: tuple[Conditions, ...] = ()
     """Under what its answers were generated, each once."""
+    learnt: frozenset[str] = frozenset()
+    """Data entries that it was trained on, at whatever stage, parts of mixtures included."""
 
     @property
     def has_result(self) -> bool:
         """Whether there is a figure of it to show."""
         return self.status != "failed"
+
+    def trained_on(self, entry: str) -> bool:
+        """Whether rows of this data entry were among those it was trained on."""
+        return entry in self.learnt or entry == self.labels.get("data")
 
 
 @dataclass(frozen=True)

@@ -208,12 +208,14 @@ def _moved(row: Row) -> str:
 def _elsewhere(comparison: Comparison, headline: Column, chosen: Row) -> list[str]:
     """What the chosen variant does on rows that it was not trained for, in one sentence."""
     variant = next(v for v in comparison.variants if v.group == chosen.group)
-    data, rows = variant.labels.get("data"), table(comparison)
+    if not variant.trained or variant.elsewhere:  # whose rows are nothing, or not known
+        return []
+    rows = table(comparison)
     others = [c for c in columns(comparison) if c.metric == headline.metric]
     parts = []
     for column in others:
         row = rows.get((chosen.group, *column.key))
-        if not variant.trained or column.evaluation == data or row is None or not row.difference:
+        if variant.trained_on(column.evaluation) or row is None or not row.difference:
             continue
         parts.append(f"on {label(column.evaluation)} by {_moved(row)}")
     if not parts or len(others) < 2:

@@ -68,8 +68,9 @@ def transfer(comparison: Comparison) -> Sheet:
         data = variant.labels.get("data", "") if variant.trained else ""
         cells = []
         for column in asked:
+            its_own = variant.trained and variant.trained_on(column.evaluation)
             cell = metric_cell(rows.get((variant.group, *column.key)))
-            own = f"{cell.below} · {_OWN}" if data == column.evaluation else cell.below
+            own = f"{cell.below} · {_OWN}" if its_own else cell.below
             cells.append(Cell(cell.text, own, cell.verdict, cell.change, cell.sort, cell.name))
         trained_on = Cell(label(data) if data else "nothing", name=True)
         same = comparison.is_baseline(variant.group)

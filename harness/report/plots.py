@@ -228,8 +228,9 @@ def forgetting_plot(comparison: Comparison) -> list[Drawing]:
 
 def _own(found: list[Column], variant: VariantResult) -> Column:
     """The headline metric on the rows that the variant was trained for, where it was asked them."""
-    data = variant.labels.get("data")
-    same = [c for c in found if c.metric == found[0].metric and c.evaluation == data]
+    asked = [c for c in found if c.metric == found[0].metric]
+    same = [c for c in asked if c.evaluation == variant.labels.get("data")]
+    same = same or [c for c in asked if variant.trained and variant.trained_on(c.evaluation)]
     return same[0] if same else found[0]
 
 
