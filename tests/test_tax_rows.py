@@ -120,6 +120,18 @@ def test_what_the_start_lacks_is_said() -> None:
     assert (row.difference, row.note) == (None, "its start has no result here")
 
 
+def test_what_cannot_be_compared_with_the_start_says_why() -> None:
+    one, records = aligned()
+
+    def otherwise(of: VariantPath) -> Any:
+        version = "w" if of.variant.group == "sft" else "v"
+        return {column: replace(own, version=version) for column, own in read(of).items()}
+
+    (found,) = told(one, records, otherwise)
+    notes = {m.row.note for m in found.measures if m.kind == "reward"}
+    assert notes == {"not the same scorer, or its version"}
+
+
 def test_failed_variant_says_why_and_one_without_a_start_is_none() -> None:
     one, records = aligned()
     (found,) = told(one, records, has_result=False, reasons=("a", "b"))
