@@ -19,9 +19,10 @@ from harness.objectives.base import Evidence
 from harness.stages import _audit, _audit_movement
 from harness.stages._audit import declared, gradients, probe, same, switched_off
 from harness.stages._audit_answers import answers_fault
-from harness.stages._audit_loss import IGNORED, RowIndex, audit_loss, audit_prompts
+from harness.stages._audit_loss import RowIndex, audit_loss, audit_prompts
 from harness.stages._audit_movement import changed, excused, moved, unmoved
 
+IGNORED = torch.nn.CrossEntropyLoss().ignore_index
 CHAT = {
     "id": "row-1",
     "messages": [
@@ -98,6 +99,13 @@ def test_a_token_too_many_or_too_few_is_found(tokenizer: Any, row: dict[str, Any
     assert (status, detail) == (
         "failed", f"1 of 2 rows: row {row['id']}: a label that is not its own token",
     )  # fmt: skip
+
+
+def test_first_of_several_faults_is_told(tokenizer: Any) -> None:
+    entered = batch(tokenizer, CHAT, PAIR)
+    for row in (0, 1):
+        entered["labels"][row][0] = entered["input_ids"][row][0]
+    assert judged(tokenizer, entered)[2].startswith("2 of 2 rows: row row-1: ")
 
 
 def test_a_text_is_in_the_loss_as_a_whole(tokenizer: Any) -> None:
