@@ -174,6 +174,28 @@ def test_faults_of_a_chat_are_named(tokenizer: Any) -> None:
     )
 
 
+def test_of_a_template_that_marks_fewer_turns_the_marked_ones_are_in_the_loss() -> None:
+    found = byte_tokenizer()
+    found.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' and loop.last %}<|assistant|>"
+        "{% generation %}{{ m['content'] }}<|end|>{% endgeneration %}"
+        "{% elif m['role'] == 'assistant' %}<|assistant|>{{ m['content'] }}<|end|>"
+        "{% else %}<|user|>{{ m['content'] }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    ids = found.apply_chat_template(CHAT["messages"], tokenize=True, return_dict=False)
+    end = len(ids)
+    right = {end - 3, end - 2, end - 1}  # bb and its end
+    for learnt, said in (
+        (right, None),
+        (right | {end - 4}, f"tokens of the prompt in the loss, one at {end - 4}"),
+        (right - {end - 1}, "the end of an answer is not in the loss"),
+        ({5, 6, 7, 8}, "the loss is on tokens that the template does not mark"),
+        (set(), "no token in the loss"),
+    ):
+        assert answers_fault(found, CHAT, ids, learnt, cut=False) == said
+
+
 def test_rows_are_found_by_their_beginning_cut_or_not(tokenizer: Any) -> None:
     index, texts = RowIndex(), [{"text": "x" * 40 + end} for end in ("a", "b")]
     for row in texts:
