@@ -10,6 +10,7 @@ aclanthology.org/W18-6319); tests hold them to it. Neither it nor torch is impor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ class Aggregate:
         of: the statistic that tells which examples it is about, or, as `of_1`, `of_2` ..., which
             are of each class; they are a matter of the rows, not of the answers. Its doubt is that
             of these examples alone, and a part without any has no such metric. Empty: all of them.
+        bounds: the least and the most that it can be.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Aggregate:
     compute: Callable[[Sums], np.ndarray]
     unit: str = ""
     of: str = ""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     def counts(self, statistic: str) -> bool:
         """Whether a statistic tells which examples the metric is about."""
@@ -199,6 +202,9 @@ def _balanced_accuracy(sums: Sums) -> np.ndarray:
     return _over(total, np.sum([size > 0 for size in sizes], axis=0))
 
 
+_SHARE, _PERCENT, _AMOUNT, _PERPLEXITY = (0.0, 1.0), (0.0, 100.0), (0.0, math.inf), (1.0, math.inf)
+
+
 def _bleu_variants() -> list[Aggregate]:
     """`bleu` is sacrebleu's default; the others switch smoothing off or effective order on."""
     return [
@@ -206,6 +212,7 @@ def _bleu_variants() -> list[Aggregate]:
             f"bleu{'' if smooth else '_unsmoothed'}{'_effective' if effective else ''}",
             (),
             partial(_bleu, smooth=smooth, effective=effective),
+            bounds=_PERCENT,
         )
         for smooth in (True, False)
         for effective in (False, True)
@@ -216,16 +223,16 @@ AGGREGATES: dict[str, Aggregate] = {
     a.name: a
     for a in (
         Aggregate("mean", ("value",), _mean),
-        Aggregate("perplexity", ("nll", "tokens"), _perplexity),
-        Aggregate("bits_per_byte", ("nll", "bytes"), _bits_per_byte),
+        Aggregate("perplexity", ("nll", "tokens"), _perplexity, bounds=_PERPLEXITY),
+        Aggregate("bits_per_byte", ("nll", "bytes"), _bits_per_byte, bounds=_AMOUNT),
         Aggregate("per_token", ("total", "tokens"), _per_token),
-        Aggregate("ratio", ("numerator", "denominator"), _ratio),
+        Aggregate("ratio", ("numerator", "denominator"), _ratio, bounds=_SHARE),
         *_bleu_variants(),
-        Aggregate("chrf", (), _chrf),
-        Aggregate("chrf_smoothed", (), _chrf_smoothed),
-        Aggregate("ter", ("edits", "ref_length"), _ter),
-        Aggregate("macro_f1", (), _macro_f1),
-        Aggregate("share", ("hits", "of"), _share, of="of"),
-        Aggregate("balanced_accuracy", (), _balanced_accuracy, of="of"),
+        Aggregate("chrf", (), _chrf, bounds=_PERCENT),
+        Aggregate("chrf_smoothed", (), _chrf_smoothed, bounds=_PERCENT),
+        Aggregate("ter", ("edits", "ref_length"), _ter, bounds=_AMOUNT),
+        Aggregate("macro_f1", (), _macro_f1, bounds=_SHARE),
+        Aggregate("share", ("hits", "of"), _share, of="of", bounds=_SHARE),
+        Aggregate("balanced_accuracy", (), _balanced_accuracy, of="of", bounds=_SHARE),
     )
 }

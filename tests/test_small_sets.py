@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,3 +90,49 @@ def test_runs_that_the_variant_lacks_are_not_in_its_difference_and_it_is_said() 
     row = compared([(1, 0, 1, 1), (1, 1, 1, 1)], [(0, 0, 1, 0), (0, 0, 0, 1), (1, 1, 1, 1)])
     assert row.difference.value == pytest.approx(mean_of([(1, 0, 1, 1), (1, 1, 1, 1)]) - 0.25)
     assert "against the baseline's seeds 0 and 1 alone" in row.note
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "columns", "least", "most"),
+    [
+        ("mean", {"value": [1.0, 1.0, 0.9, 0.2]}, 0.0, 1.0),
+        (
+            "perplexity",
+            {"nll": [0.1, 9.0, 0.2, 0.4], "tokens": [3.0, 3.0, 3.0, 2.0]},
+            1.0,
+            math.inf,
+        ),
+        (
+            "ratio",
+            {"numerator": [1.0, 2.0, 3.0, 1.0], "denominator": [4.0, 2.0, 3.0, 1.0]},
+            0.0,
+            1.0,
+        ),
+    ],
+)
+def test_no_interval_holds_what_a_metric_cannot_be(
+    aggregate: str, columns: dict[str, list[float]], least: float, most: float
+) -> None:
+    names, counted = ("a", "b", "c", "d"), next(iter(columns))
+
+    def run(times: float) -> dict[tuple[str, str], Scores]:
+        made = {name: np.asarray(own) for name, own in columns.items()}
+        sample = Sample(aggregate, {**made, counted: made[counted] * times})
+        keys = Keys(names, names, ("",) * 4)
+        bounds = (least, most)
+        return {("m", "e"): Scores(keys, sample, True, "", "v1", "rows", bounds=bounds)}
+
+    rows = rows_of({"base": {0: run(1.0), 1: run(0.3)}, "own": {0: run(0.9), 1: run(0.2)}}, "base")
+    for row in rows:
+        assert least <= row.estimate.low <= row.estimate.value <= row.estimate.high <= most
+    assert rows[1].difference.low >= least - most
+    assert rows[1].difference.high <= most - least
+
+
+def test_none_of_another_scale_is_no_share() -> None:
+    """Self-BLEU goes to 100: of twenty zeros nobody knows that its mean is below 0.2."""
+    names = tuple(map(str, range(20)))
+    sample = Sample("mean", {"value": np.zeros(20)})
+    own = Scores(Keys(names, names, names), sample, False, "", "v1", "rows", bounds=(0.0, 100.0))
+    (row,) = (row for row in rows_of({"base": {0: {("m", "e"): own}}}, "base") if not row.slice)
+    assert row.estimate.low is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,8 +44,15 @@ class Group:
         return self.first.sample.independent(self.first.keys.together)
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most that the metric can be."""
+        return (0.0, 1.0) if self.binary is not None else self.first.bounds
+
+    @property
     def binary(self) -> list[Array] | None:
         """Each run's 0 or 1 an example, where the metric is their share."""
+        if self.first.bounds not in ((0.0, 1.0), (-math.inf, math.inf)):
+            return None  # of another scale
         found = [own.sample.binary for own in self.scores.values() if not own.unit]
         known = [values for values in found if values is not None]
         return known if len(known) == len(self.scores) else None

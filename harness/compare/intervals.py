@@ -58,7 +58,7 @@ class Inference:
 
     def within(self, least: float, most: float) -> Inference:
         """The interval without what the number cannot be; it holds zero as before."""
-        if self.low is None or self.high is None:
+        if self.low is None or self.high is None or not least <= self.value <= most:
             return self
         return replace(self, low=max(self.low, least), high=min(self.high, most))
 

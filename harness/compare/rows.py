@@ -113,6 +113,7 @@ def _estimate(own: Group) -> tuple[Estimate, str]:
     found = infer(own.runs, own.independent)
     if own.binary is None:
         reason = "no interval: every example is alike" if found.alike else found.reason
+        found = found.within(*own.bounds)
         return Estimate(found.value, found.low, found.high), reason
     return binomial.share(found.value * (rows := _rows(own, found)), rows), ""
 
@@ -151,8 +152,8 @@ def _against(row: Row, own: Group, base: Group) -> Row:
         # Whole clusters are counted in the place of examples and runs.
         up, down = ((way == sign) * own.independent for sign in (1, -1))
         found = binomial.paired(up, down, own.independent)
-    if own.binary is not None and base.binary is not None:
-        found = found.within(-1.0, 1.0)
+    least, most = own.bounds
+    found = found.within(least - most, most - least)
     return _claimed(_told(row, found), own, base)
 
 
@@ -206,7 +207,8 @@ def against_constant(group: str, column: Column, own: Mapping[int, Scores], cons
         rows = _rows(runs, infer(runs.runs, runs.independent))
         return _told(row, binomial.share_against(row.estimate.value * rows, rows, constant))
     shifted = Runs(runs.runs.points - constant, runs.runs.moves)
-    return _told(row, infer(shifted, runs.independent))
+    least, most = (bound - constant for bound in runs.bounds)
+    return _told(row, infer(shifted, runs.independent).within(least, most))
 
 
 def _told(row: Row, found: Inference) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from harness.aggregate import AGGREGATES
 from harness.compare.result import ALL
 from harness.compare.statistics import Clusters, Sample
 from harness.plan import Scored, VariantPath
@@ -78,6 +80,7 @@ class Scores:
         trained: another seed would have made another checkpoint.
         model, template: of chats, the untrained model and the chat template they are written by;
             one model with two templates is asked two things. Empty for rows without turns.
+        bounds: the least and the most that the metric can be.
     """
 
     keys: Keys
@@ -92,6 +95,7 @@ class Scores:
     trained: bool = True
     model: str = ""
     template: str = ""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -140,7 +144,7 @@ class Reader:
                     keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
                     metric["unit"], version, rows_of_stage(scored.stage).key,
                     judge.key if judge is not None else "", self._forgetting(scored),
-                    scored.stage.key, path.train is not None, model, template,
+                    scored.stage.key, path.train is not None, model, template, _bounds(metric),
                 )  # fmt: skip
         return found
 
@@ -179,6 +183,12 @@ class Reader:
         made = Keys(*(tuple(table.column(name).to_pylist()) for name in KEYS))
         self._known.append((table, made))
         return made
+
+
+def _bounds(declared: Mapping[str, Any]) -> tuple[float, float]:
+    """As the scorer has them, else as the aggregate has."""
+    least, most = declared.get("bounds") or AGGREGATES[declared["aggregate"]].bounds
+    return least, most
 
 
 def columns_of(scored: Scored, record: Record) -> list[Column]:

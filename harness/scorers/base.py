@@ -16,6 +16,8 @@ from harness.words import Words, unread
 ROWS, START, REWARD = "data", "start", "reward"
 """What a scorer may read beside its subject: the rows asked; the variant's start (its answers for a
 scorer of predictions, its model for one of models); the suite's reward model."""
+SHARE = (0.0, 1.0)
+"""Bounds of a metric that is a share of 1."""
 RULE = "rule"
 """Field of a scorer that asks a rule, and the locator of that rule's file."""
 
@@ -48,12 +50,14 @@ class Metric:
     Attributes:
         aggregate: a name in harness.aggregate.
         columns: statistic of the aggregate -> column of the scores; a mean's column is the metric.
+        bounds: of a mean, the least and the most that a value can be, where it is known.
     """
 
     aggregate: str = "mean"
     higher_is_better: bool = True
     columns: Mapping[str, str] = field(default_factory=dict)
     unit: str = ""
+    bounds: tuple[float, float] | None = None
 
     def declare(self, name: str) -> dict[str, Any]:
         """The metric as a record carries it, so that comparing needs no scorer."""
@@ -66,6 +70,7 @@ class Metric:
             "higher_is_better": self.higher_is_better,
             "columns": columns,
             "unit": self.unit,
+            **({} if self.bounds is None else {"bounds": list(self.bounds)}),
         }
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from harness.errors import DataError
 from harness.inference.context import context_of
 from harness.inference.likelihood import log_likelihoods
-from harness.scorers.base import Metric, ModelJob, ModelScorer
+from harness.scorers.base import SHARE, Metric, ModelJob, ModelScorer
 
 Row = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ class PreferenceAccuracy(ModelScorer):
 
     VERSION = 2
     metrics = {
-        "preference_accuracy": Metric(),
+        "preference_accuracy": Metric(bounds=SHARE),
         "preference_margin": Metric(unit="nats"),
     }
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from harness.scorers._words import WordScorer, named
-from harness.scorers.base import Metric, Prediction
+from harness.scorers.base import SHARE, Metric, Prediction
 from harness.words import Words
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -24,7 +24,7 @@ class Rouge(WordScorer):
 
     VERSION = 1
     needs_references = True
-    metrics = {name: Metric() for name in TYPES}
+    metrics = {name: Metric(bounds=SHARE) for name in TYPES}
 
     use_stemmer: bool = True
     """Porter stemming, as in most published summarisation figures; of the default tokenizer."""

@@ -23,7 +23,7 @@ class SelfBleu(WordScorer):
     """
 
     VERSION = 1
-    metrics = {"self_bleu": Metric(higher_is_better=False)}
+    metrics = {"self_bleu": Metric(higher_is_better=False, bounds=(0.0, 100.0))}
 
     max_order: int = Field(4, gt=0)
     """Longest n-gram."""

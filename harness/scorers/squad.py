@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from harness.scorers._normalise import bare, normalise, word_f1
 from harness.scorers._words import TokenizedScorer
-from harness.scorers.base import Metric, Prediction
+from harness.scorers.base import SHARE, Metric, Prediction
 
 
 class Squad(TokenizedScorer):
@@ -20,7 +20,7 @@ class Squad(TokenizedScorer):
 
     VERSION = 1
     needs_references = True
-    metrics = {"squad_exact": Metric(), "squad_f1": Metric()}
+    metrics = {"squad_exact": Metric(bounds=SHARE), "squad_f1": Metric(bounds=SHARE)}
 
     def look(self, predictions: Iterable[Prediction]) -> None:
         predictions = list(predictions)

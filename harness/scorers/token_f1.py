@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from harness.scorers._normalise import bare, word_f1
 from harness.scorers._words import TokenizedScorer
-from harness.scorers.base import Metric, Prediction
+from harness.scorers.base import SHARE, Metric, Prediction
 
 
 class TokenF1(TokenizedScorer):
@@ -15,7 +15,7 @@ class TokenF1(TokenizedScorer):
 
     VERSION = 1
     needs_references = True
-    metrics = {"token_f1": Metric()}
+    metrics = {"token_f1": Metric(bounds=SHARE)}
 
     def look(self, predictions: Iterable[Prediction]) -> None:
         predictions = list(predictions)

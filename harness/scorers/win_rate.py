@@ -8,7 +8,7 @@ from pydantic import Field, PrivateAttr
 
 from harness.errors import StageFailed
 from harness.rules import NAMED
-from harness.scorers.base import ROWS, START, Metric, PredictionJob, Scorer
+from harness.scorers.base import ROWS, SHARE, START, Metric, PredictionJob, Scorer
 
 
 class WinRate(Scorer):
@@ -20,7 +20,7 @@ class WinRate(Scorer):
     """
 
     VERSION = 2
-    metrics = {"win_rate": Metric()}
+    metrics = {"win_rate": Metric(bounds=SHARE)}
 
     rule: str = Field(pattern=NAMED)
     """`FILE.py:FUNCTION` of a rule, the file beside the suite, in the working folder or in the
