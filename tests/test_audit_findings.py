@@ -243,12 +243,17 @@ def test_as_many_parameters_train_as_declared() -> None:
         "check": "trainable parameters as declared", "status": "failed",
         "detail": "10, declared 9",
     }  # fmt: skip
-    assert declared(state, None)["status"] == "skipped"
+    assert declared(state, None) == {
+        "check": "trainable parameters as declared", "status": "skipped",
+        "detail": "10; no formula for it",
+    }  # fmt: skip
     assert declared({}, 0)["status"] == "failed"
 
 
 def test_gradients_reach_all_or_it_is_said_where_not() -> None:
     assert gradients(Evidence(signal=True), False)["status"] == "passed"
+    for evidence in (None, Evidence(signal=True), Evidence(without_gradient=("a",))):
+        assert gradients(evidence, True)["check"] == "gradients reached every trainable tensor"
     assert gradients(None, False)["status"] == "skipped"
     missing = Evidence(signal=True, without_gradient=("a", "b"), behind_gates=("c",))
     found = gradients(missing, True)
@@ -350,7 +355,12 @@ def test_switched_off_means_the_very_same_logits() -> None:
     assert status(Switch(model, True), before[..., :5]) == "passed"
     assert status(Switch(model, True, excused=True)) == "skipped"
     told = switched_off(Switch(model, False), model, ids, before)  # type: ignore[arg-type]
-    assert (told["status"], told["detail"]) == ("skipped", "switch has no off switch")
+    assert told == {
+        "check": "switched off, it is its base", "status": "skipped",
+        "detail": "switch has no off switch",
+    }  # fmt: skip
+    wider = torch.cat([before, before[..., :1] + 1], dim=-1)
+    assert status(Switch(model, True), wider) == "passed"
 
 
 def test_logits_that_changed_are_finite_and_others() -> None:
@@ -362,12 +372,19 @@ def test_logits_that_changed_are_finite_and_others() -> None:
     assert changed(ones, ones * math.inf)["status"] == "failed"
     assert changed(ones, torch.ones(1, 4))["status"] == "passed"
     assert changed(ones, ones, "named")["check"] == "named"
+    assert changed(ones, ones)["check"] == "the trained model differs from its base"
+    before, wider = torch.zeros(1, 2, 3), torch.zeros(1, 2, 4)
+    wider[0, 0, 2] = 5.0
+    for one, other in ((before, wider), (wider, before)):
+        assert changed(one, other)["detail"] == "largest logit change 5"
 
 
 def test_what_is_frozen_stays() -> None:
     start = {"a": "1", "b": "2"}
     assert unmoved(start, dict(start))["status"] == "passed"
-    assert unmoved({}, {})["status"] == "skipped"
+    assert unmoved({}, {}) == {
+        "check": "nothing frozen moved", "status": "skipped", "detail": "nothing is frozen",
+    }  # fmt: skip
     for end in ({"a": "1", "b": "3"}, {"a": "1"}, {**start, "c": "4"}):
         assert unmoved(start, end)["status"] == "failed"
     assert unmoved(start, {"a": "9", "b": "9"})["detail"] == "2 frozen tensors; changed: a"
@@ -385,6 +402,7 @@ def test_tensors_that_stood_still_are_named_or_excused() -> None:
     start, end = {"a": "1", "b": "2", "c": "3"}, {"a": "9", "b": "2", "c": "3"}
     found = moved(start, end)
     assert (found["status"], found["detail"]) == ("failed", "1 of 3 trainable tensors moved; not b")
+    assert found["check"] == "training moved every trainable tensor"
     assert moved(start, {"a": "9", "b": "8", "c": "7"})["status"] == "passed"
     assert moved({}, {"a": "1"})["status"] == "passed"
     assert moved(start, end, rounded=True)["status"] == "skipped"
@@ -452,6 +470,9 @@ def test_nine_in_ten_of_what_is_due_has_moved() -> None:
     )
     assert shares(0, 100, rounded=True)["status"] == "skipped"
     assert shares(0, 0)["status"] == "skipped"
+    for found in (shares(90, 100), shares(89, 100), shares(0, 100, rounded=True), shares(0, 0)):
+        assert found["check"] == "no step was lost to rounding"
+    assert shares(0, 31)["detail"].endswith("which step was kept")
     assert "least" not in shares(31, 31)["detail"]
     assert "least" in shares(32, 32)["detail"]
     assert elements({}, {}, {})["status"] == "skipped"
@@ -461,8 +482,9 @@ def test_one_tensor_that_stood_still_is_enough_to_fail() -> None:
     before = {"large": torch.zeros(2000), "small": torch.zeros(40)}
     state = {"large": torch.ones(2000), "small": (torch.arange(40) < 30).float()}
     due = {name: torch.ones(len(own), dtype=torch.bool) for name, own in before.items()}
-    found = elements(before, state, due)
+    found = elements(before, {**state, "small": state["small"].bfloat16()}, due)
     assert found["status"] == "failed"
+    assert "; the weights are bfloat16: " in found["detail"]
     assert "(least: 75.0% of small)" in found["detail"]
     assert elements(before, state, {"large": due["large"]})["status"] == "passed"
 
@@ -487,6 +509,7 @@ def test_what_no_gradient_reaches_is_told_once_its_gate_is_open() -> None:
     watch.look(optimizer)
     assert (watch.without_gradient, watch.behind_gates) == ((), ("gated",))
     gate.data[3] = 1.0
+    gated.grad = torch.zeros(8)
     watch.look(optimizer)
     assert (watch.without_gradient, watch.behind_gates) == (("gated",), ())
     gated.grad = torch.zeros(8)
@@ -516,7 +539,7 @@ def test_watching_ends_after_twenty_steps_or_when_all_is_seen() -> None:
 def test_a_step_is_due_where_sixteen_spacings_of_float32_are_passed() -> None:
     spacing = 2.0**-23
     for optimizer in (torch.optim.SGD, torch.optim.AdamW):
-        for times, due in ((15.0, False), (17.0, True)):
+        for times, due in ((15.5, False), (16.5, True)):
             own = parameter(1.0, 1.0)
             made = optimizer([own], lr=times * spacing)
             watch = Watch({"w": own}, {})
@@ -543,3 +566,43 @@ def test_a_tensor_is_watched_until_half_of_it_is_due() -> None:
         own.grad[:large] = 1.0
         watch.look(made)
     assert [(number, int(due.sum())) for number, due in watch.dues["w"]] == [(1, 3), (2, 4)]
+
+
+def test_watch_that_goes_on_from_its_state_sees_what_one_without_a_break_sees() -> None:
+    gate, gated, late = parameter(0.0), parameter(), parameter()
+    parameters = {"gate": gate, "gated": gated, "late": late, "free": parameter(grad=1.0)}
+    groups = [{"params": [gate, gated, late], "lr": 1.0}]
+    optimizer, gates = torch.optim.SGD(groups), {"gated": "gate"}
+    whole, broken = Watch(parameters, gates), Watch(parameters, gates)
+
+    def look(step: int) -> None:
+        for watch in (whole, broken):
+            watch.look(optimizer, step)
+
+    look(1)
+    gate.data[0] = 1.0
+    gate.grad = torch.full((8,), 1e-12)
+    look(2)
+    broken.untold.add("told of")
+    told, tensors = broken.state()
+    broken = Watch(parameters, gates)
+    broken.restore(json.loads(json.dumps(told)), tensors)
+    assert broken.untold == {"told of"}
+    broken.untold.clear()
+    gate.data.zero_()
+    gate.grad, late.grad = torch.ones(8), torch.ones(8)
+    look(3)
+    gate.data[0] = 1.0
+    look(4)
+    one, other = whole.evidence(), broken.evidence()
+    assert (one.without_gradient, one.behind_gates) == (("gated",), ())
+    for name in ("without_gradient", "behind_gates", "signal", "reached", "untold"):
+        assert getattr(one, name) == getattr(other, name), name
+    assert {n: [step for step, _ in own] for n, own in one.dues.items()} == {
+        n: [step for step, _ in own] for n, own in other.dues.items()
+    }
+    assert {"free", "gate", "late"} <= one.dues.keys()
+    for _ in range(16):
+        look(9)
+    (spent, _), (also, _) = whole.state(), broken.state()
+    assert spent["steps"] == also["steps"] == 20
