@@ -170,6 +170,10 @@ def test_references_too_short_for_bleu_are_told() -> None:
     scorer = Bleu()
     scorer.score_all(short)
     assert "no reference has 4 words" in scorer.provenance()["notes"][0]
+    family = replace(short[0], group="short")
+    scorer = Bleu()
+    scorer.score_all([family, asked("a b c d e", "a b c d e", group="long")])
+    assert "no reference of short has 4 words" in scorer.provenance()["notes"][0]
     for other in (Bleu(effective_order=True), Bleu(max_ngram_order=2)):
         other.score_all(short)
         assert "notes" not in other.provenance()

@@ -212,8 +212,9 @@ def against_constant(group: str, column: Column, own: Mapping[int, Scores], cons
 
 
 def _told(row: Row, found: Inference) -> Row:
+    known = found.reason in row.note or (found.p == 1 and row.note.startswith("no interval"))
     return replace(
-        row if found.reason in row.note else row.noted(found.reason),
+        row if known else row.noted(found.reason),
         difference=Estimate(found.value, found.low, found.high),
         p=found.p,
         detectable=found.detectable,

@@ -78,13 +78,18 @@ class Bleu(WordScorer):
         predictions = list(predictions)
         super().look(predictions)
         cut, order = words_by(self.tokenize), self.max_ngram_order
-        if self.effective_order or any(
-            len(cut(r)) >= order for p in predictions for r in p.references
-        ):
+        longest: dict[str, int] = {}
+        for p in predictions:
+            longest[p.group] = max([longest.get(p.group, 0), *(len(cut(r)) for r in p.references)])
+        short = [group for group, words in longest.items() if words < order]
+        if self.effective_order or not short:
             return
+        where = (
+            "" if len(short) == len(longest) else f" of {', '.join(sorted(short)) or 'no family'}"
+        )
         told = (
-            f"no reference has {order} words, so that BLEU is 0 for every answer of their length,"
-            f" equal ones too; set `effective_order: true`, or a lower `max_ngram_order`"
+            f"no reference{where} has {order} words, so that BLEU is 0 for every answer of their"
+            " length, equal ones too; set `effective_order: true`, or a lower `max_ngram_order`"
         )
         self._seen["notes"] = [*self._seen.get("notes", ()), told]
 
