@@ -291,3 +291,13 @@ def test_only_rows_with_a_test_make_the_family_larger() -> None:
     (alone, *_) = adjusted([judged(0.03), judged(0.03), judged(0.9)])
     assert alone.verdict == "no difference shown"
     assert alone.note == "p 0.03 by itself, 0.09 after Holm's adjustment over 3 comparisons"
+
+
+@pytest.mark.parametrize("which", ["base", "own"])
+def test_every_seed_must_be_comparable_and_not_the_first_alone(which: str) -> None:
+    """An encoder of the hub may have moved between the scores of two seeds."""
+    shared = keys(20)
+    made = {name: {s: scores(shared, noise(s, 20)) for s in range(3)} for name in ("base", "own")}
+    made[which][2] = replace(made[which][2], version="v2")
+    row = table(made)["own"]
+    assert (row.verdict, row.note) == ("incomparable", "not the same scorer, or its version")

@@ -132,9 +132,10 @@ def _rows(own: Group, found: Inference) -> float:
 def _against(row: Row, own: Group, base: Group) -> Row:
     """The row with its difference: seed k against the baseline's seed k where both have several,
     else against the baseline's mean."""
-    if reason := _unlike(own.first, base.first):
+    runs = (*own.scores.values(), *base.scores.values())
+    if reason := next(filter(None, (_unlike(run, base.first) for run in runs)), ""):
         return _incomparable(row, reason)
-    measured = {s.measured for side in (own, base) for s in side.scores.values()}
+    measured = {run.measured for run in runs}
     if len(measured) == 1 and "" not in measured:
         return replace(row, verdict="same measurement", note="same model, same rows")
     if own.plain and base.plain and (moved := _changes(own, base)) is not None:
@@ -229,7 +230,8 @@ def _unlike(first: Scores, other: Scores) -> str:
     """Why two figures cannot be compared; empty where they can."""
     if first.version != other.version:
         return "not the same scorer, or its version"
-    if first.keys.ids != other.keys.ids or first.rows != other.rows:
+    same_keys = first.keys is other.keys or first.keys.ids == other.keys.ids
+    if not same_keys or first.rows != other.rows:
         return "not the same examples"
     if first.model == other.model and first.template != other.template:
         return "not the same chat template"
