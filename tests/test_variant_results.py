@@ -74,6 +74,22 @@ def test_what_was_trained_before_is_part_of_the_price(store: Store) -> None:
     assert result_of("lora", [own], unknown, store).cost["train_seconds"] is None
 
 
+def test_tokens_of_trainings_before_are_part_of_the_price(store: Store) -> None:
+    """Else what goes on from an SFT is told to take fewer tokens than that SFT."""
+    earlier = stage("train", {"train": stage("data")}, "sft of lora")
+    train = stage("train", {"start": earlier})
+    own = path(train=train, generate={}, scores=())
+    made = records_of(own)
+    made[earlier.key] = record(earlier, cost={"tokens": 900})
+    made[train.key] = record(train, cost={"tokens": 100})
+    found = result_of("lora", [own], made, store)
+    assert (found.cost["tokens"], found.cost["last_tokens"]) == (1000, 100)
+    assert found.spread["tokens"] == (1000, 1000)
+    for lacking in ({**made, earlier.key: record(earlier)},
+                    {key: kept for key, kept in made.items() if key != earlier.key}):  # fmt: skip
+        assert result_of("lora", [own], lacking, store).cost["tokens"] is None
+
+
 def test_failure_is_told_with_its_stage_and_what_it_made_fail_is_not(store: Store) -> None:
     earlier = stage("train", {"train": stage("data")}, "sft of lora")
     train = stage("train", {"start": earlier})

@@ -85,7 +85,7 @@ def _predicted(variant: VariantResult) -> Iterator[Cell]:
         yield figure(numbers.seconds(amount), amount)
     for amount in (guess.get("state_bytes"), cost.get("state_bytes")):
         yield figure(numbers.size(amount), amount)
-    for amount in (guess.get("tokens"), cost.get("tokens")):
+    for amount in (guess.get("tokens"), cost.get("last_tokens")):
         yield figure(numbers.count(amount), amount)
 
 
