@@ -71,9 +71,10 @@ class Split(BaseModel):
     the limit, prompt and answer together."""
     turns: Literal["last", "each", "numbered"] = "last"
     """Of conversations (test rows alone): `last` asks for the last answer; `each` makes one example
-    of every turn of the assistant, after the true turns before it, resampled conversation by
-    conversation; `numbered` also puts the turn's number into the row's group, so that tables show
-    the first turns, the second ones ... `limit` and `rows` count conversations."""
+    of every turn of the assistant, after the true turns before it, a conversation's
+    examples counted as belonging together; `numbered` also puts the turn's number into the row's
+    group, so that tables show the first turns, the second ones ... `limit` and `rows` count
+    conversations."""
     roles: dict[str, Literal["user", "assistant", "system", "tool"]] = {}
     """What the roles of chats mean, where they are not known by name: `{narrator: system}`."""
     delimiter: str = Field("\n\n", min_length=1)

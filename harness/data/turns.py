@@ -17,8 +17,8 @@ def by_turn(row: Row, *, numbered: bool) -> Iterator[dict[str, Any]]:
     assistant's turns, which is its reference (the last turn keeps those of the row).
 
     Ids are the row's with `#` and the turn's number, counted from 1; the cluster is the row's, so
-    that a conversation is resampled as a whole. Turns that are empty, or that no user's turn stands
-    before, are no examples, and keep their numbers.
+    that a conversation's examples count as belonging together. Turns that are empty, or that no
+    user's turn stands before, are no examples, and keep their numbers.
 
     Args:
         numbered: the turn's number joins the group.

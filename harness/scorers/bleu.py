@@ -18,9 +18,9 @@ class Bleu(WordScorer):
     """Corpus BLEU of 0 to 100 (Papineni et al., 2002, aclanthology.org/P02-1040), by sacrebleu
     (Post, 2018, aclanthology.org/W18-6319), whose signature the record holds.
 
-    What is kept of an example are its lengths and n-gram counts, so that a resample gets the BLEU
-    of its own corpus and not a mean over sentences. With several references n-grams are clipped by
-    the best of them and the closest length counts.
+    What is kept of an example are its lengths and n-gram counts, so that figure and interval are of
+    the whole corpus and not of a mean over sentences. With several references n-grams are clipped
+    by the best of them and the closest length counts.
     """
 
     VERSION = 1

@@ -18,8 +18,8 @@ from harness.words import SPACELESS
 class Classification(Scorer):
     """Accuracy and macro-F1 over labels, and the share of answers that name none of them.
 
-    Macro-F1 is the mean of every listed label's F1, made from counts, so that a resample gets its
-    own; a label that neither occurs nor is predicted counts 0, as in scikit-learn's
+    Macro-F1 is the mean of every listed label's F1, made from the counts of
+    all answers; a label that neither occurs nor is predicted counts 0, as in scikit-learn's
     f1_score(labels=..., average="macro", zero_division=0); the report says which labels do not
     occur, and what the commonest label alone would come to. An answer without a label is wrong, and
     no label's false positive.

@@ -18,9 +18,9 @@ class Distinct(TokenizedScorer):
 
     The number falls as a set grows: compare it only between outputs for the same prompts. An n-gram
     said c times gives 1/c to each example that says it, so that the examples' sums are the corpus
-    figure; resamples hold these shares fixed (drawing an example twice would count as repetition
-    of its own words). Self-BLEU needs several samples of one prompt, and is not made of greedy
-    outputs.
+    figure; its interval holds these shares fixed. In the tables by family, an n-gram that another
+    family says too counts in part, so that a family alone would have a higher figure. Self-BLEU
+    needs several samples of one prompt, and is not made of greedy outputs.
     """
 
     VERSION = 1
