@@ -80,11 +80,12 @@ def test_tokens_of_trainings_before_are_part_of_the_price(store: Store) -> None:
     train = stage("train", {"start": earlier})
     own = path(train=train, generate={}, scores=())
     made = records_of(own)
-    made[earlier.key] = record(earlier, cost={"tokens": 900})
-    made[train.key] = record(train, cost={"tokens": 100})
+    made[earlier.key] = record(earlier, cost={"tokens": 900, "flops": 9})
+    made[train.key] = record(train, cost={"tokens": 100, "flops": 1})
     found = result_of("lora", [own], made, store)
     assert (found.cost["tokens"], found.cost["last_tokens"]) == (1000, 100)
     assert found.spread["tokens"] == (1000, 1000)
+    assert found.cost["flops"] == 10
     for lacking in ({**made, earlier.key: record(earlier)},
                     {key: kept for key, kept in made.items() if key != earlier.key}):  # fmt: skip
         assert result_of("lora", [own], lacking, store).cost["tokens"] is None

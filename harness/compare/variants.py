@@ -121,7 +121,8 @@ def _cost(
     found["seconds_before"] = _mean([sum(seconds) for seconds in before if seconds])
     found["last_seconds"] = _mean([_spent(record) for record in trained])
     found["last_tokens"] = found["tokens"]
-    found["tokens"] = _mean([_tokens(path, records) for path in paths])
+    for name in ("tokens", "flops"):
+        found[name] = _mean([_summed(name, path, records) for path in paths])
     # What a variant costs is its whole path, whoever else shares the stages before.
     last, earlier = found["last_seconds"], found["seconds_before"] or 0.0
     found["train_seconds"] = None if last is None else last + earlier
@@ -133,13 +134,13 @@ def _cost(
     return found
 
 
-def _tokens(path: VariantPath, records: Mapping[str, Record]) -> float | None:
-    """Tokens that a path's trainings saw, those before its own included; None where one is not
+def _summed(name: str, path: VariantPath, records: Mapping[str, Record]) -> float | None:
+    """A cost over a path's trainings, those before its own included; None where one is not
     known."""
     if path.train is None or not records[path.train.key].ok:
         return None
     own = [records.get(stage.key) for stage in behind(path.train) if stage.kind == "train"]
-    counts = [None if record is None else record.cost.get("tokens") for record in own]
+    counts = [None if record is None else record.cost.get(name) for record in own]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 
