@@ -22,8 +22,8 @@ MARKS = {
 
 STAR = "*"
 STAR_NOTE = (
-    f"{STAR} By itself the interval excludes 0, but not after Holm's adjustment for all that is"
-    " compared here: so many comparisons show one by chance."
+    f"{STAR} By itself the difference is clear of 0, but not after Holm's adjustment for the number"
+    " of comparisons here: of many, some are clear of 0 by chance."
 )
 
 
