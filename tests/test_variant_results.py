@@ -112,6 +112,17 @@ def test_failure_is_told_with_its_stage_and_what_it_made_fail_is_not(store: Stor
     assert result_of("lora", [own], made, store).reasons == ("train of lora-0: diverged",)
 
 
+def test_choice_that_failed_is_a_reason(store: Store) -> None:
+    select = stage("select")
+    for chosen, reasons in ((select, ("select of lora-0: no winner",)), (None, ())):
+        tuned: Any = SimpleNamespace(select=chosen)
+        own = path(tuning=tuned)
+        made = {**records_of(own), select.key: failed(select, "no winner")}
+        found = result_of("lora", [own], made, store)
+        assert found.reasons == reasons
+        assert found.status == ("partial" if chosen else "ok")
+
+
 def test_variant_with_some_scores_failed_in_part(store: Store) -> None:
     own = path()
     other = Scored(stage("score"), "bleu", "tasks", None)
@@ -295,7 +306,7 @@ def test_trials_are_told_as_the_select_stage_recorded_them() -> None:
     good, bad, unknown = stage("select"), stage("select"), stage("select")
     made = {good.key: record(good, metrics={"trials": [1, 2], "winner": {"number": 2}}),
             bad.key: failed(bad, "no winner")}  # fmt: skip
-    planned = plan(tunings=lambda: [tuned(s) for s in (good, bad, unknown, None)])
+    planned = plan(tunings=lambda: [tuned(s) for s in (unknown, good, None, bad)])
     first, second = tuning.tunings(planned, made)
     assert first == {
         "group": "a", "metric": "loss", "evaluation": "tasks", "higher_is_better": False,
