@@ -301,3 +301,22 @@ def test_every_seed_must_be_comparable_and_not_the_first_alone(which: str) -> No
     made[which][2] = replace(made[which][2], version="v2")
     row = table(made)["own"]
     assert (row.verdict, row.note) == ("incomparable", "not the same scorer, or its version")
+
+
+def test_rows_say_what_they_are_of_and_seeds_of_their_own_are_not_paired() -> None:
+    """Seeds 4 to 7 differ just as seeds 0 to 3 do, by chance: nothing says they belong together."""
+    shared, offsets = keys(60), (-3.0, 0.0, 3.0, 5.0)
+    found = table({
+        "base": {s: scores(shared, offsets[s] + noise(s)) for s in range(4)},
+        "same": {s: scores(shared, offsets[s] + 0.5 + noise(9 + s)) for s in range(4)},
+        "other": {s + 4: scores(shared, offsets[s] + 0.5 + noise(9 + s)) for s in range(4)},
+    })  # fmt: skip
+    same, other = found["same"], found["other"]
+    assert (same.metric, same.evaluation, same.slice, same.n, same.seeds) == (
+        *COLUMN, ALL, 60, 4,
+    )  # fmt: skip
+    assert (same.verdict, other.verdict) == ("better", "no difference shown")
+    assert (same.note, other.note) == ("", "")
+    assert same.difference is not None
+    assert other.difference is not None
+    assert same.difference.value == pytest.approx(other.difference.value)
