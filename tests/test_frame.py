@@ -110,3 +110,10 @@ def test_variant_with_a_status_other_than_ok_failed_and_one_in_part_has_results(
         True, True, False,
     ]  # fmt: skip
     assert Estimate(1.0) == Estimate(1.0, None, None)
+
+
+def test_variant_was_trained_on_its_rows_and_on_all_on_the_way() -> None:
+    own = variant("a", labels={"data": "tasks"}, learnt=("general",))
+    assert [own.trained_on(entry) for entry in ("tasks", "general", "other")] == [True, True, False]
+    assert not variant("a", labels={}).trained_on("tasks")
+    assert not row("a", "f1", 0.1).forgetting
