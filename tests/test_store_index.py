@@ -65,6 +65,14 @@ def test_index_follows_the_folders_whoever_changes_them(tmp_path: Path) -> None:
     assert list(store.folders()) == [folder]
 
 
+def test_damaged_record_hides_no_other(tmp_path: Path) -> None:
+    for number in range(6):
+        _, folder = recorded(Store(tmp_path), number)
+        if number % 2:
+            (folder / "record.json").write_text("{")
+    assert numbers(Store(tmp_path).query()) == [4, 2, 0]
+
+
 @pytest.mark.parametrize("damage", ["no database at all", "another version"])
 def test_index_that_is_damaged_or_of_another_version_is_made_anew(
     tmp_path: Path, damage: str
