@@ -210,7 +210,7 @@ def test_difference_that_the_adjustment_undid_is_starred_and_explained() -> None
     )
     text = terminal_table(comparison(rows=rows))
     assert text.count("no difference shown*") == 1
-    assert "By itself the interval excludes 0" in text
+    assert "By itself the difference is clear of 0" in text
     assert "By itself" in markdown.summary(comparison(rows=rows))
     plain = terminal_table(comparison(rows=(rows[0], rows[2])))
     assert "By itself" not in plain

@@ -59,7 +59,7 @@ def _columns(
     shown = [
         ("variant", [_short(line(variant.group)) for variant in good]),
         (_title(headline), [_estimate(row) for row in first]),
-        (f"against {_short(line(comparison.baseline), 14)}", [_change(row) for row in first]),
+        (_against(comparison), [_change(row) for row in first]),
         ("verdict", [words(row) if row else numbers.MISSING for row in first]),
     ]
     marked = cheaper.unlike(comparison)
@@ -71,6 +71,12 @@ def _columns(
         told = [f"{_estimate(row)}  {words(row) if row else ''}" for row in own]
         shown.append((_title(column), told))
     return shown
+
+
+def _against(comparison: Comparison) -> str:
+    """A name is cut; which model's use it is, where that differs, is not."""
+    one = all(comparison.against(v.group) == comparison.baseline for v in comparison.variants)
+    return f"against {_short(line(comparison.baseline), 14 if one else _NAME)}"
 
 
 def _title(column: Column) -> str:
