@@ -551,11 +551,12 @@ def test_a_step_is_due_where_sixteen_spacings_of_float32_are_passed() -> None:
                 assert found.all()
 
 
-def test_adams_step_is_smaller_where_the_gradient_is_as_small_as_its_epsilon() -> None:
-    own = parameter(1.0, 1e-6)
-    watch = Watch({"w": own}, {})
-    watch.look(torch.optim.AdamW([own], lr=100 * 2.0**-23, eps=1e-4))
-    assert not watch.dues
+def test_adams_step_is_half_where_the_gradient_is_as_small_as_its_epsilon() -> None:
+    for spacings, due in ((30, False), (34, True)):
+        own = parameter(1.0, 1e-4)
+        watch = Watch({"w": own}, {})
+        watch.look(torch.optim.AdamW([own], lr=spacings * 2.0**-23, eps=1e-4))
+        assert bool(watch.dues) is due
 
 
 def test_a_tensor_is_watched_until_half_of_it_is_due() -> None:
