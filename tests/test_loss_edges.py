@@ -34,6 +34,14 @@ def test_means_and_variances_of_few_tokens() -> None:
     assert masked_mean(kept, THREE).item() == pytest.approx(7 / 3)
 
 
+def test_probabilities_are_of_logits_as_they_are_unless_a_temperature_is_said() -> None:
+    logits, tokens = torch.tensor([[[0.0, 1.0, 3.0]]]), torch.tensor([[1]])
+    plain, warm = (torch.log_softmax(logits / t, -1)[0, 0] for t in (1.0, 2.0))
+    assert losses.token_log_probs(logits, tokens).item() == pytest.approx(plain[1].item())
+    assert losses.token_log_probs(logits, tokens, 2.0).item() == pytest.approx(warm[1].item())
+    assert losses.entropy(logits).item() == pytest.approx(-(plain.exp() * plain).sum().item())
+
+
 def test_share_of_clipped_tokens_is_of_those_outside_the_range() -> None:
     old, mask = torch.zeros(1, 4), torch.ones(1, 4)
     new = torch.log(torch.tensor([[1.5, 0.5, 1.1, 0.9]]))
