@@ -82,13 +82,46 @@ def test_answer_names_the_cheapest_as_good_and_what_it_forgets() -> None:
 def test_answer_does_not_call_an_unproven_lead_a_win() -> None:
     rows = (
         row("zero-shot", "rougeL", 0.40, verdict="baseline"),
-        row("full-sft", "rougeL", 0.41, verdict="no difference shown", seeds=1),
-    )
+        row("full-sft", "rougeL", 0.41, verdict="no difference shown", seeds=1, p=0.3, p_holm=0.6,
+            difference=Estimate(0.01, -0.01, 0.03)),
+    )  # fmt: skip
     told = answer(comparison(rows=rows))
-    assert "no difference from the baseline zero-shot is shown" in told
+    assert "no difference from the baseline zero-shot is shown (+0.010 [" in told
+    assert "; one of 0.015 could have been seen)" in told
     assert "about this checkpoint, not the method" in told
     assert "As good by its interval, and cheaper, is zero-shot" in told
     assert "it needs no training" in told
+
+
+def test_answer_calls_nobody_as_good_whom_a_paired_difference_sets_apart() -> None:
+    """Its own interval may overlap, and the adjustment for all comparisons may undo the verdict."""
+    rows = (
+        row("zero-shot", "rougeL", 0.40, half=0.1, verdict="baseline"),
+        row("full-sft", "rougeL", 0.50, half=0.1, verdict="no difference shown", p=0.007,
+            p_holm=0.067, difference=Estimate(0.1, 0.02, 0.18)),
+    )  # fmt: skip
+    told = answer(comparison(rows=rows))
+    assert "apart from the baseline zero-shot by itself (+0.100 [+0.020, +0.180])" in told
+    assert "not once all comparisons of the report are counted (p 0.007 and 0.067)" in told
+    assert "As good" not in told
+
+
+def test_answer_says_of_whom_nothing_can_be_said() -> None:
+    rows = (row("zero-shot", "rougeL", 0.40, verdict="baseline"),)
+    told = answer(comparison(rows=rows))
+    assert told.startswith("Nothing can be said of ")
+    assert "full-sft" in told.partition(":")[0]
+    assert "No variant beats" not in told
+    assert "nothing else was measured" in told
+
+
+def test_answer_says_where_all_others_are_worse() -> None:
+    rows = (
+        row("zero-shot", "rougeL", 0.40, verdict="baseline"),
+        row("full-sft", "rougeL", 0.30, verdict="worse"),
+    )
+    assert "is best on rougeL" in (told := answer(comparison(rows=rows)))
+    assert "full-sft is worse" in told
 
 
 def test_answer_speaks_of_seeds_only_where_something_was_trained() -> None:

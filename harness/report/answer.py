@@ -32,13 +32,24 @@ def sentences(comparison: Comparison) -> list[str]:
     best = _best(scored, headline)
     others = [row for row in scored if row is not best]
     alone = all(row.estimate.meets(best.estimate) is False for row in others)
-    first = _quality(comparison, headline, best, alone=alone)
+    first = " ".join(
+        (*_silent(comparison, every), _quality(comparison, headline, best, others, alone=alone))
+    )
     chosen, second = _cost(others, best, comparison, headline)
     kept = _kept(comparison, chosen, best)
     aligned = tax.kept(comparison)
     elsewhere = _elsewhere(comparison, headline, chosen)
     apart = _apart([row for row in every if row not in scored])
     return [first, f"{second}{kept}.", *apart, *elsewhere, *([aligned] if aligned else [])]
+
+
+def _silent(comparison: Comparison, every: list[Row]) -> list[str]:
+    """Of whom nothing can be said, as no trained variant has a figure."""
+    trained = [variant.group for variant in comparison.variants if variant.trained]
+    if not trained or {row.group for row in every} & set(trained):
+        return []
+    named = tax.named([label(group) for group in trained])
+    return [f"Nothing can be said of {named}: no result."]
 
 
 def _apart(rows: list[Row]) -> list[str]:
@@ -59,7 +70,9 @@ def _best(scored: list[Row], headline: Column) -> Row:
     return pick(numbered, key=lambda row: row.estimate.value)
 
 
-def _quality(comparison: Comparison, headline: Column, best: Row, *, alone: bool) -> str:
+def _quality(
+    comparison: Comparison, headline: Column, best: Row, others: list[Row], *, alone: bool
+) -> str:
     base = label(comparison.against(best.group))
     unit = f" {headline.unit}" if headline.unit else ""
     where = f"{headline.name} ({'higher' if headline.up else 'lower'} is better)"
@@ -67,6 +80,11 @@ def _quality(comparison: Comparison, headline: Column, best: Row, *, alone: bool
     sure = f"95% intervals, {_sure(best, trained=trained)}"
     name, estimate = label(best.group), f"{numbers.both(best.estimate)}{unit}"
     if best.group == comparison.baseline:
+        if not others:
+            return f"{base} has {estimate} on {where} ({sure}); nothing else was measured."
+        if all(row.verdict == "worse" for row in others):
+            each = "every other variant is" if others[1:] else f"{label(others[0].group)} is"
+            return f"The baseline {base} is best on {where}: {estimate} ({sure}); {each} worse."
         return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
     # Whose interval others reach, or may reach, is not known to be the best.
     does = "does best" if alone else "has the best estimate"
@@ -80,8 +98,23 @@ def _quality(comparison: Comparison, headline: Column, best: Row, *, alone: bool
         "better": f"better than the baseline {base} by {change}",
         "worse": f"yet worse than the baseline {base}, by {change}",
     }
-    open_ = f"but no difference from the baseline {base} is shown ({change})"
-    return f"{head}, {words.get(best.verdict, open_)} ({sure})."
+    return f"{head}, {words.get(best.verdict, _open(best, base, change))} ({sure})."
+
+
+def _open(best: Row, base: str, change: str) -> str:
+    """That no difference from the baseline is shown, whether Holm's adjustment undid one, and how
+    large it would have had to be."""
+    if best.shown_alone:
+        ps = " and ".join(numbers.probability(p) for p in (best.p, best.p_holm))
+        return (
+            f"apart from the baseline {base} by itself ({change}), but not once all comparisons of"
+            f" the report are counted (p {ps})"
+        )
+    seen = ""
+    if best.detectable is not None and best.difference is not None:
+        places = numbers.decimals(best.difference)
+        seen = f"; one of {numbers.number(best.detectable, places)} could have been seen"
+    return f"but no difference from the baseline {base} is shown ({change}{seen})"
 
 
 def _sure(row: Row, *, trained: bool) -> str:
@@ -103,10 +136,17 @@ def _cost(
 
     As good is whose interval overlaps with the best one's, or who has the same figure. Where the
     best is shown better than its baseline, so must they be: the paired difference tells more than
-    two intervals side by side.
+    two intervals side by side. A baseline that this difference sets apart is not as good, whatever
+    its own interval, and whether or not the adjustment for many comparisons undoes it.
     """
     reaching = [row for row in others if _reaches(row, best)]
-    near = [row for row in reaching if best.verdict != "better" or row.verdict == "better"]
+    apart = best.shown_alone or best.verdict == "better"
+    near = [
+        row
+        for row in reaching
+        if (best.verdict != "better" or row.verdict == "better")
+        and not (apart and comparison.is_baseline(row.group))
+    ]
     variants = {variant.group: variant for variant in comparison.variants}
     top = variants[best.group]
     found = {row.group: cheaper.against(variants[row.group], top) for row in near}
@@ -141,6 +181,8 @@ def _nobody(others: list[Row], reaching: list[Row], near: list[Row], best: Row) 
     by = "interval" if any(row.estimate.meets(best.estimate) for row in reaching) else "estimate"
     if near:
         return f"Nothing as good by its {by} is shown to cost less; it "
+    if reaching and best.verdict != "better":
+        return "Nothing else is known to be as good; it "
     if reaching:
         return f"No other whose {by} reaches it is shown better than the baseline too; it "
     if unknown:
