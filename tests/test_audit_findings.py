@@ -412,7 +412,7 @@ def test_tensors_that_stood_still_are_named_or_excused() -> None:
     assert found["status"] == "passed"
     assert "1 could not: no gradient had come to them" in found["detail"]
     assert "1 could not: every step was smaller" in found["detail"]
-    assert "raise learning_rate" not in found["detail"]
+    assert "learning_rate" not in found["detail"]
     untold = Evidence(behind_gates=("b",), reached={"c": 1}, untold=frozenset("c"))
     assert moved(start, end, untold)["status"] == "skipped"
     due = Evidence(reached={"b": 1, "c": 1}, dues={"b": [(1, None)]})

@@ -137,7 +137,7 @@ def test_where_nothing_moved_no_reason_excuses_it() -> None:
     found = evidence_of(watched(torch.optim.AdamW, 0.0))
     told = moved({"w": "as it was"}, {"w": "as it was"}, found)
     assert told["status"] == "failed"
-    assert "raise learning_rate" in told["detail"]
+    assert "a higher learning_rate" in told["detail"]
 
 
 # --- float16, whose loss is scaled ----------------------------------------------------------------

@@ -43,7 +43,11 @@ def moved(
     if status == "passed" and _UNTOLD in excuses.values():
         status = "skipped"
     if status == "failed" and still and not wrong:
-        detail += ": raise learning_rate, or eval_steps where an early checkpoint was kept"
+        detail += (
+            ": the rates of its steps were too small, as those of a warm-up are; take more steps"
+            " (max_steps, num_train_epochs), a smaller warmup_ratio or a higher learning_rate, and"
+            " where an early checkpoint was kept a larger eval_steps"
+        )
     if status == "failed" and rounded and len(still) < len(end):
         status, detail = "skipped", f"{detail}, which the rounding of its dtype may hold still"
     return {"check": _MOVED, "status": status, "detail": detail}
