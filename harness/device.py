@@ -10,7 +10,7 @@ import itertools
 import sys
 from typing import Any
 
-SIDE = 4096
+SIDE = 8192
 """Rows and columns of the matrices whose product is timed."""
 _PRODUCTS = 10
 
@@ -28,23 +28,26 @@ def set_up(device: str) -> None:
 
 def energy() -> float | None:
     """Joules that the process's GPU has taken since its driver started, by all that ran on it; None
-    where CUDA has not been used or NVML (nvidia-ml-py) does not tell."""
+    where CUDA has not been used or NVML (nvidia-ml-py) does not tell, or tells no more."""
     counter = _counter() if _cuda() is not None else None
     if counter is None:
         return None
     nvml, handle = counter
-    return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    try:
+        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    except nvml.NVMLError:
+        return None
 
 
 @functools.cache
 def matmul_rate(device: str, dtype: str) -> float | None:
     """Floating-point operations a second of the GPU's own matrix product in a dtype, the median of
-    ten on random numbers; None for a CPU. Measured once a process, in some milliseconds; not in any
-    peak of memory that is measured after it."""
+    ten on random numbers; None for a CPU. Measured once a process, and in no peak of memory that is
+    measured after it."""
     if device != "cuda":
         return None
     torch = importlib.import_module("torch")
-    left, right = (torch.randn(2, SIDE, SIDE, device="cuda") / 8).to(getattr(torch, dtype))
+    left, right = torch.randn(2, SIDE, SIDE, device="cuda", dtype=getattr(torch, dtype))
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(_PRODUCTS + 1)]
     for _ in range(3):  # libraries load, clocks rise
         left @ right

@@ -54,7 +54,8 @@ class Ledger:
             yield
         finally:
             self.phases[name] = self.phases.get(name, 0.0) + time.monotonic() - start
-            after = device.energy()
+            # Not asked first here: of a card that an error has broken, asking would hide the error.
+            after = None if before is None else device.energy()
             if before is not None and after is not None:
                 self.joules[name] = self.joules.get(name, 0.0) + after - before
             self._take_peak(name)

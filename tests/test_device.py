@@ -18,7 +18,9 @@ from harness.stages._training_cost import utilization
 def card(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A GPU that has taken so many millijoules when it is next asked."""
     readings: list[float] = []
-    nvml = SimpleNamespace(nvmlDeviceGetTotalEnergyConsumption=lambda handle: readings.pop(0))
+    nvml = SimpleNamespace(
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: readings.pop(0), NVMLError=IndexError
+    )
     monkeypatch.setattr(device, "_cuda", lambda: SimpleNamespace())
     monkeypatch.setattr(device, "_counter", lambda: (nvml, "handle"))
     return readings
@@ -31,6 +33,22 @@ def test_a_phase_takes_the_joules_between_its_ends(card: list[float]) -> None:
         with ledger.phase(name):
             pass
     assert ledger.joules == {"load": 2.75, "train": 0.5}
+
+
+def test_a_card_that_tells_no_more_hides_no_error(card: list[float]) -> None:
+    ledger = measure.Ledger()
+    card += [1000]
+    with pytest.raises(RuntimeError, match="the device is gone"), ledger.phase("train"):
+        raise RuntimeError("the device is gone")
+    assert ledger.joules == {}
+
+
+def test_a_card_is_first_asked_when_nothing_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float | None] = []
+    monkeypatch.setattr(device, "energy", lambda: asked.append(None))
+    with pytest.raises(RuntimeError, match="assert"), measure.Ledger().phase("train"):
+        raise RuntimeError("device-side assert")
+    assert len(asked) == 1
 
 
 def test_a_model_on_a_gpu_asks_for_attention_without_plans(

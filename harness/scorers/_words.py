@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import PrivateAttr, field_validator
+from pydantic import AfterValidator, PrivateAttr
 
 from harness.data.scripts import count_scripts, scripts_of
 from harness.scorers.base import Prediction, Scorer
@@ -52,6 +52,13 @@ def require_tokenizer(name: str) -> str:
     return name
 
 
+Installed = AfterValidator(require_tokenizer)
+SacrebleuName = Annotated[
+    Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"], Installed
+]
+"""A tokenizer of sacrebleu by its name."""
+
+
 def named(field: str, own: str, *others: str) -> Mapping[str, Words]:
     """Tokenizers by what one writes for them, the one in use first."""
     return {f"{field}: {name}": words_by(name) for name in dict.fromkeys((own, *others))}
@@ -60,15 +67,10 @@ def named(field: str, own: str, *others: str) -> Mapping[str, Words]:
 class TokenizedScorer(WordScorer):
     """A word scorer whose tokenizer goes by name; by itself it cuts at white space."""
 
-    tokenize: Named = "spaces"
+    tokenize: Annotated[Named, Installed] = "spaces"
     """What a word is: `spaces`, what stands between white space (a sentence in Chinese or Thai is
     then one word); `unicode`, by the rules of UAX #29 in any script; `character`, every letter and
     digit; or by sacrebleu's tokenizers `13a`, `intl`, `char`, `zh`, `ja-mecab` and `ko-mecab`."""
-
-    @field_validator("tokenize")
-    @classmethod
-    def _there(cls, value: str) -> str:
-        return require_tokenizer(value)
 
     def identity(self) -> dict[str, Any]:
         own = super().identity()

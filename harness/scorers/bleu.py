@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from harness.scorers._sacrebleu import signature, statistics
-from harness.scorers._words import WordScorer, named, require_tokenizer
+from harness.scorers._words import SacrebleuName, WordScorer, named
 from harness.scorers.base import Metric, Prediction
 from harness.words import Words, words_by
 
@@ -26,7 +26,7 @@ class Bleu(WordScorer):
     VERSION = 1
     needs_references = True
 
-    tokenize: Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"] = "13a"
+    tokenize: SacrebleuName = "13a"
     """Tokenizer of sacrebleu: `13a` as WMT has it; for scripts without spaces `zh` (Chinese),
     `ja-mecab` (Japanese), `char` (any); `intl`, `ko-mecab`; `none`."""
     lowercase: bool = False
@@ -37,11 +37,6 @@ class Bleu(WordScorer):
     """Leave out the orders of which no output is long enough to hold an n-gram."""
     max_ngram_order: int = Field(4, ge=1)
     """Longest n-gram."""
-
-    @field_validator("tokenize")
-    @classmethod
-    def _there(cls, value: str) -> str:
-        return require_tokenizer(value)
 
     def words(self) -> Mapping[str, Words]:
         return named("tokenize", self.tokenize, "zh", "char")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from harness.scorers._words import WordScorer, named, require_tokenizer
+from harness.scorers._words import SacrebleuName, WordScorer, named
 from harness.scorers.base import Metric, Prediction
 from harness.words import Words
 
@@ -27,14 +27,9 @@ class SelfBleu(WordScorer):
 
     max_order: int = Field(4, gt=0)
     """Longest n-gram."""
-    tokenize: Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"] = "13a"
+    tokenize: SacrebleuName = "13a"
     """sacrebleu's tokenizer; for scripts without spaces `zh` (Chinese), `ja-mecab` (Japanese) or
     `char` (any)."""
-
-    @field_validator("tokenize")
-    @classmethod
-    def _there(cls, value: str) -> str:
-        return require_tokenizer(value)
 
     def words(self) -> Mapping[str, Words]:
         return named("tokenize", self.tokenize, "zh", "char")
