@@ -79,6 +79,18 @@ class Row:
         """By itself the difference is clear of zero, but not beside all that is compared."""
         return self.verdict == "no difference shown" and self.p is not None and self.p < 0.05
 
+    @property
+    def set_apart(self) -> bool:
+        """By itself the difference is clear of zero, whatever became of it beside the others."""
+        return self.verdict in ("better", "worse") or self.shown_alone
+
+    @property
+    def fell(self) -> bool:
+        """It is set apart, and on the worse side."""
+        if self.verdict == "worse" or self.difference is None or not self.shown_alone:
+            return self.verdict == "worse"
+        return (self.difference.value > 0) is not self.higher_is_better
+
     def noted(self, note: str) -> Row:
         """The row with one thing more to know."""
         return replace(self, note="; ".join(part for part in (self.note, note) if part))
@@ -170,6 +182,8 @@ class VariantResult:
     """Under what its answers were generated, each once."""
     learnt: frozenset[str] = frozenset()
     """Data entries that it was trained on, at whatever stage, parts of mixtures included."""
+    merged_from: str = ""
+    """The variant whose checkpoints it shares, where it is that with the adapter merged."""
 
     @property
     def has_result(self) -> bool:
@@ -246,6 +260,22 @@ class Comparison:
     def is_baseline(self, group: str) -> bool:
         """Whether others are compared with this variant."""
         return self.against(group) == group
+
+    def sets_apart(self, one: str, other: str, metric: str, evaluation: str) -> bool:
+        """Whether a difference between two variants on the same examples, whichever of them is
+        compared with the other, is by itself clear of zero; over all examples alone."""
+        whole = {variant.group: variant.merged_from for variant in self.variants}
+        pairs = [
+            *((row, self.against(row.group)) for row in self.rows),
+            *((row, whole.get(row.group, "")) for row in self.merged),
+            *((found.row, tax.start) for tax in self.taxes for found in tax.measures),
+        ]
+        return any(
+            row.set_apart
+            and {row.group, against} == {one, other}
+            and (row.metric, row.evaluation, row.slice) == (metric, evaluation, ALL)
+            for row, against in pairs
+        )
 
     def row(self, group: str, metric: str, evaluation: str | None = None, slice: str = ALL) -> Row:
         """The row of a variant and a metric; KeyError where there is none."""

@@ -36,6 +36,7 @@ def result_of(
         ids=tuple(p.variant.id for p in paths),
         labels={k: v for k, v in first.labels.items() if k != "seed"},
         trained=first.method is not None,
+        merged_from=first.merged_from,
         elsewhere=bool(first.checkpoint),
         seeds=tuple(p.variant.seed for p in paths),
         status=_status(paths, records) if failed else "ok",

@@ -85,6 +85,11 @@ def _quality(
         if all(row.verdict == "worse" for row in others):
             each = "every other variant is" if others[1:] else f"{label(others[0].group)} is"
             return f"The baseline {base} is best on {where}: {estimate} ({sure}); {each} worse."
+        if better := [label(row.group) for row in others if row.verdict == "better"]:
+            return (
+                f"The baseline {base} has the best estimate on {where}: {estimate} ({sure}); yet on"
+                f" the same examples {tax.named(better)} did better."
+            )
         return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
     # Whose interval others reach, or may reach, is not known to be the best.
     does = "does best" if alone else "has the best estimate"
@@ -134,18 +139,19 @@ def _cost(
     """Who is as good for less, by the front of parameters, memory, tokens and time, and the words
     for it; the best itself where nobody is.
 
-    As good is whose interval overlaps with the best one's, or who has the same figure. Where the
-    best is shown better than its baseline, so must they be: the paired difference tells more than
-    two intervals side by side. A baseline that this difference sets apart is not as good, whatever
-    its own interval, and whether or not the adjustment for many comparisons undoes it.
+    As good is whose interval overlaps with the best one's, or who has the same figure. But a paired
+    difference tells more than two intervals side by side: whom one sets apart from the best is not
+    as good, whichever of the two is the other's baseline, and whether or not the adjustment for
+    many comparisons undoes it. Where the best is shown better than its baseline, so must they be;
+    where it did not fall below its baseline, no more must they.
     """
     reaching = [row for row in others if _reaches(row, best)]
-    apart = best.shown_alone or best.verdict == "better"
     near = [
         row
         for row in reaching
         if (best.verdict != "better" or row.verdict == "better")
-        and not (apart and comparison.is_baseline(row.group))
+        and (best.fell or not row.fell)
+        and not comparison.sets_apart(row.group, best.group, *headline.key)
     ]
     variants = {variant.group: variant for variant in comparison.variants}
     top = variants[best.group]
@@ -181,7 +187,7 @@ def _nobody(others: list[Row], reaching: list[Row], near: list[Row], best: Row) 
     by = "interval" if any(row.estimate.meets(best.estimate) for row in reaching) else "estimate"
     if near:
         return f"Nothing as good by its {by} is shown to cost less; it "
-    if reaching and best.verdict != "better":
+    if reaching and (best.verdict != "better" or any(r.verdict == "better" for r in reaching)):
         return "Nothing else is known to be as good; it "
     if reaching:
         return f"No other whose {by} reaches it is shown better than the baseline too; it "
