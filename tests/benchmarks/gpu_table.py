@@ -78,7 +78,8 @@ def table(found: Found) -> str:
     """A heading, and a table for each kind of case; what was not measured is told below."""
     versions = ", ".join(f"{name} {number}" for name, number in found.get("versions", {}).items())
     lines = [f"{found['device']} (driver {found.get('driver')}), {found.get('date')}; {versions}."]
-    lines[0] += f" Commit {found.get('commit')}."
+    commits = dict.fromkeys(str(case.get("commit")) for case in found["cases"].values())
+    lines[0] += f" Commit {', '.join(commits)}."
     for mark, columns in KINDS.items():
         cases = {
             name: case
