@@ -18,16 +18,16 @@ from typing import Any, Literal
 
 import torch
 
-from harness import component
-from harness.checkpoint_files import read_config, require_weights, told_by
+from harness.core import component
+from harness.core.errors import ModelError, unknown
 from harness.data.encode import prompt_text_ids
 from harness.data.render import chat_ids
-from harness.errors import ModelError, unknown
 from harness.inference.batches import pad_token
 from harness.inference.generate import generate
-from harness.methods._peft import PeftMethod, head_of
-from harness.methods._soft_prompt_mixed import MixedPrompts, prompt_of
-from harness.model_files import ModelRef
+from harness.methods._peft.shared import PeftMethod, head_of
+from harness.methods._peft.soft_prompt_mixed import MixedPrompts, prompt_of
+from harness.models.checkpoint import read_config, require_weights, told_by
+from harness.models.files import ModelRef
 
 BASE = "__base__"
 """The name of no adapter: the base itself. PEFT's own."""
@@ -88,7 +88,7 @@ class Adapters:
             prompts: plain text, or chats (lists of role and content) for the chat template.
             adapter_names: one for each prompt; default: the adapter in use for all of them.
             until: stop strings. batch_tokens: of a batch, answers included.
-            thinking: take it out of the answers, or keep it (see harness.suite.Generate).
+            thinking: take it out of the answers, or keep it (see harness.suite.suite.Generate).
 
         Raises:
             ModelError: adapters that cannot share a batch, with the reason.

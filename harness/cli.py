@@ -13,9 +13,10 @@ from typing import Any
 
 import click
 
-from harness import __version__, signals
-from harness.errors import EXIT_CRASH, HarnessError
-from harness.report.safe import visible
+from harness import __version__
+from harness.commands import signals
+from harness.core.errors import EXIT_CRASH, HarnessError
+from harness.core.text import visible
 
 STORE = Path("results/store")
 REPORTS = Path("reports")
@@ -95,7 +96,7 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
     SUITE is a YAML file, or a suite of the package such as pocket/demo. Exit status: 0; 2 for a
     mistake in the suite; 5 when a cell failed (the others are reported).
     """
-    from harness import session
+    from harness.commands import session
 
     opened = session.open_suite(suite, settings, store, only, limit)
     opened.command = _command()
@@ -117,7 +118,7 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
 def plan(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
          why: bool) -> None:  # fmt: skip
     """List the stages: cached or to run, and what each is expected to cost."""
-    from harness import session
+    from harness.commands import session
 
     opened = session.open_suite(suite, settings, store, only, limit)
     click.echo(session.describe_plan(opened, why=why))
@@ -136,7 +137,8 @@ def data(suite: str, store: Path, limit: int | None, only: str | None, settings:
     The chat template is applied, tokens in the loss are marked, special tokens are visible. Rows
     are prepared by the trainer that would train on them; nothing is trained.
     """
-    from harness import data_view, session
+    from harness.commands import data as data_view
+    from harness.commands import session
 
     opened = session.open_suite(suite, settings, store, only, limit)
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -154,7 +156,7 @@ def report(suite: str, store: Path, limit: int | None, only: str | None, setting
 
     Exit status as `harness run`: 5 when a cell failed (it is reported with its reason).
     """
-    from harness import session
+    from harness.commands import session
 
     opened = session.open_suite(suite, settings, store, only, limit, ended=True)
     opened.command = _command()
@@ -177,7 +179,7 @@ def compare(a: str, b: str, store: Path) -> None:
 
     They may be of one suite or of two. Exit status as `harness run`: 5 when one of them failed.
     """
-    from harness import versus
+    from harness.commands import compare as versus
 
     text, failed = versus.compare_two(a, b, store)
     click.echo(text)
@@ -227,7 +229,9 @@ def list_(what: str, name: str | None, store: Path, kind: str | None, status: st
           text: str) -> None:  # fmt: skip
     """List an axis's members (NAME for one with its options), which methods go with which
     objectives, suites, stages in the store, or a suite's keys (NAME for one of its sections)."""
-    from harness import keys, listing, pairs
+    from harness.commands import keys
+    from harness.commands import list as listing
+    from harness.planning import pairs
 
     if what == "pairs":
         click.echo(pairs.table())
@@ -244,7 +248,7 @@ def list_(what: str, name: str | None, store: Path, kind: str | None, status: st
 @main.command()
 def schema() -> None:
     """Print the JSON Schema of a suite, for editors (`# yaml-language-server: $schema=FILE`)."""
-    from harness import keys
+    from harness.commands import keys
 
     click.echo(json.dumps(keys.schema(), indent=1))
 
@@ -253,7 +257,7 @@ def schema() -> None:
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 def doctor(store: Path) -> None:
     """Check the machine, the libraries and the store. Exit status 4 when something is wrong."""
-    from harness import doctor as checks
+    from harness.commands import doctor as checks
 
     text, good = checks.examine(store)
     click.echo(text)
@@ -265,7 +269,7 @@ def doctor(store: Path) -> None:
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 def init(file: Path, force: bool) -> None:
     """Write a commented suite to start from."""
-    from harness import listing
+    from harness.commands import list as listing
 
     click.echo(listing.write_starter(file, force=force))
 
@@ -288,7 +292,7 @@ def gc(suites: tuple[str, ...], store: Path, older_than: float | None, checkpoin
     trains nothing, one that reads the model trains again. Without a SUITE nothing is kept, so name
     what you want to keep, or use --older-than.
     """
-    from harness import gc as collector
+    from harness.commands import gc as collector
 
     click.echo(collector.collect(suites, store, older_than, checkpoints, dry_run=dry_run))
 

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness import __version__
-from harness.determinism import set_deterministic
-from harness.errors import HarnessError, boundary
-from harness.job import WORK, Job
-from harness.made_by import CODE, code_behind
-from harness.measure import freed_at_the_end, machine
-from harness.stage import RECORD, SPEC, Output, Record, digest_file, read_record, write_record
-from harness.stage_lock import HOLDER, LOCK, locked
+from harness.core.determinism import set_deterministic
+from harness.core.errors import HarnessError, boundary
+from harness.core.files import digest_file
+from harness.core.measure import freed_at_the_end, machine
+from harness.stages.job import WORK, Job
+from harness.store.lock import HOLDER, LOCK, locked
+from harness.store.made_by import CODE, code_behind
+from harness.store.stage import RECORD, SPEC, Output, Record, read_record, write_record
 
 
 def run_stage(folder: Path, emit: Any, run: int | None = None) -> Record:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from harness.compare import Comparison, Row, VariantResult
-from harness.compare.result import Estimate, Example, Measured, Tax
+from harness.comparison import Comparison, Row, VariantResult
+from harness.comparison.result import Estimate, Example, Measured, Tax
 
 SECRET = "The lighthouse keeper counted seven gulls"
 HOSTILE = {

@@ -23,11 +23,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of tiny matrices, threads only wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from families import byte_tokenizer  # noqa: E402
-
-from harness import session  # noqa: E402
-from harness.progress import ConsoleReporter  # noqa: E402
-from harness.schedule import Outcome  # noqa: E402
+from harness.commands import session  # noqa: E402
+from harness.scheduling.progress import ConsoleReporter  # noqa: E402
+from harness.scheduling.schedule import Outcome  # noqa: E402
+from tests.families import byte_tokenizer  # noqa: E402
 
 
 @pytest.fixture(scope="session")

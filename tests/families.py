@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from harness import component
+from harness.core import component
 from harness.methods.base import Method
-from harness.model_files import ModelInfo, tensor_shapes
-from harness.model_kinds import refuse_kind
+from harness.models.files import ModelInfo, tensor_shapes
+from harness.models.kinds import refuse_kind
 
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}<|assistant|>"

@@ -23,10 +23,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from harness.data_spec import Split
-from harness.errors import DataError
-from harness.job import Job
+from harness.core.errors import DataError
 from harness.stages import data
+from harness.stages.job import Job
+from harness.suite.data import Split
 
 WHERE = "suite.yaml: data.x.train"
 COLUMNS = {

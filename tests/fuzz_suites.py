@@ -30,13 +30,13 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from harness.cli import main
-from harness.component import find, names
-from harness.data_spec import DataSpec, Split
-from harness.locate import package_suites
-from harness.model_files import ModelSpec
-from harness.stage import Resources
-from harness.suite import Generate, Suite, load_suite
-from harness.tune import Tune
+from harness.core.component import find, names
+from harness.core.locate import package_suites
+from harness.models.files import ModelSpec
+from harness.store.stage import Resources
+from harness.suite.data import DataSpec, Split
+from harness.suite.suite import Generate, Suite, load_suite
+from harness.suite.tune import Tune
 
 Place = tuple[str | int, ...]
 """Keys and indexes from a suite's root to a node."""

@@ -19,13 +19,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
-from harness import plan_sources
-from harness.locate import package_suites
-from harness.model_files import ModelInfo, ModelSpec, describe_folder
-from harness.plan import Plan, plan
-from harness.stage import Record
-from harness.store import Store
-from harness.suite import Loaded, load_suite
+from harness.core.locate import package_suites
+from harness.models.files import ModelInfo, ModelSpec, describe_folder
+from harness.planning import sources as plan_sources
+from harness.planning.planner import Plan, plan
+from harness.store.stage import Record
+from harness.store.store import Store
+from harness.suite.suite import Loaded, load_suite
 
 LIST = Path(__file__).with_suffix(".txt")
 _DIGITS = 16

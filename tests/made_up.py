@@ -9,10 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from harness.matrix import Variant
-from harness.plan import Scored, VariantPath
-from harness.stage import Record, Stage
-from harness.store import Store
+from harness.planning.planner import Scored, VariantPath
+from harness.store.stage import Record, Stage
+from harness.store.store import Store
+from harness.variants.variant import Variant
 
 ROWS = Stage("data", {"path": "test.jsonl"})
 _count = itertools.count()

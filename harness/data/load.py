@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.core.errors import DataError
 from harness.data.cells import Unusable, content
 from harness.data.layouts import detect, normal
 from harness.data.mapped import mapped, sample, templates
@@ -17,7 +18,6 @@ from harness.data.read import read
 from harness.data.render import layout_of
 from harness.data.table import Table, fits, matches
 from harness.data.turns import by_turn, turns_said
-from harness.errors import DataError
 
 Row = dict[str, Any]
 

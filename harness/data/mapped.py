@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core.errors import DataError, near, shortened
 from harness.data.cells import Unusable, string
 from harness.data.columns import SYSTEM, TEMPLATE_COLUMNS
-from harness.errors import DataError, near, shortened
 
 Row = dict[str, Any]
 KEPT = ("id", "cluster", "group", "task", "references")

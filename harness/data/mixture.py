@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.core.errors import DataError
 from harness.data.preferences import OPTIONAL
-from harness.errors import DataError
 
 Row = dict[str, Any]
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.core.errors import DataError
 from harness.data.cells import Unusable, content
 from harness.data.messages import prompt_of, side
-from harness.errors import DataError
 
 Row = Mapping[str, Any]
 LAYOUTS = ("ranked", "scored")

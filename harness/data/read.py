@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core.errors import DataError
 from harness.data.layouts import detect
 from harness.data.mapped import named
 from harness.data.opened import Broken, looks_like_json, numbered_lines, open_text
 from harness.data.read_json import read_json
 from harness.data.read_tables import read_parquet, read_table, without_fillers
-from harness.errors import DataError
 
 Row = dict[str, Any]
 _DEEPEST = 100

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.core.errors import DataError, ModelError
 from harness.data.cells import said
 from harness.data.chat import render, template_options
 from harness.data.encode import (
@@ -19,7 +20,6 @@ from harness.data.encode import (
 )
 from harness.data.encode_chat import answered_chat, chat_prompt_ids
 from harness.data.preferences import best
-from harness.errors import DataError, ModelError
 
 Row = Mapping[str, Any]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.core.errors import DataError
 from harness.data.cells import without_nan
 from harness.data.mapped import no_column
-from harness.errors import DataError
 
 Row = dict[str, Any]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.component import Component
-from harness.stage import Resources
+from harness.core.component import Component
+from harness.store.stage import Resources
 
 Handle = str
 

@@ -15,10 +15,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.determinism import ENVIRONMENT
+from harness.core.determinism import ENVIRONMENT
+from harness.executors._gpus import gpus, unusable
 from harness.executors.base import Event, Executor, Finished, Handle, Note, Progress, Session
-from harness.gpus import gpus, unusable
-from harness.stage import Resources
+from harness.store.stage import Resources
 
 
 class Local(Executor):

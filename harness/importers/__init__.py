@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import DataError
-from harness.stage import Record, write_atomic
+from harness.core.errors import DataError
+from harness.core.files import write_atomic
+from harness.store.stage import Record
 
 
 def import_results(

@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.compare.binomial import difference, share
-from harness.compare.result import ALL, Comparison, Conditions, Estimate, Row, VariantResult
-from harness.compare.verdicts import adjusted
-from harness.errors import DataError, unknown
-from harness.stage import Record, digest_file, digest_json
+from harness.comparison.binomial import difference, share
+from harness.comparison.result import ALL, Comparison, Conditions, Estimate, Row, VariantResult
+from harness.comparison.verdicts import adjusted
+from harness.core.errors import DataError, unknown
+from harness.core.files import digest_file, digest_json
+from harness.store.stage import Record
 
 NAME = "peft-metamathqa"
 TEST_ROWS = 1319

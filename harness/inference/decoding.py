@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from harness.generation_defaults import TOKEN_IDS
 from harness.inference.batches import padded
+from harness.models.generation_defaults import TOKEN_IDS
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -69,7 +69,7 @@ def suite_alone(model: Any, eos: Collection[int] = ()) -> Iterator[None]:
     """Within it a model's own generation config says nothing but its token ids.
 
     transformers takes from that config whatever a call leaves open. Models that the harness loads
-    have such a config already (harness.generation_defaults); this holds for any other too.
+    have such a config already (harness.models.generation_defaults); this holds for any other too.
 
     Args:
         eos: the tokens that end an answer; default: those of the model's own config.

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.errors import StageFailed
+from harness.core.errors import StageFailed
 
 _LARGEST = 4 * 2**20
 """Bytes of a reply's body: an answer of one letter is far smaller, whatever surrounds it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.errors import StageFailed
+from harness.core.errors import StageFailed
 from harness.inference.batches import budget_batches, end_tokens, pad_token
 from harness.inference.context import context_of
 from harness.inference.decoding import decode
@@ -31,7 +31,7 @@ def generate(
 
     Args:
         options: max_new_tokens, batch_tokens, until, perhaps thinking; of drawn answers temperature
-            and top_p (see harness.suite.Generate).
+            and top_p (see harness.suite.suite.Generate).
         adapter_names: each prompt's adapter, for a model that mixes them in one batch.
         chats: the prompts are of the chat template, whose end of a turn ends an answer too.
 

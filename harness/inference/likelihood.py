@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core.errors import ModelError, StageFailed
 from harness.data.encode import bare_ids
 from harness.data.render import encode, require_rows
-from harness.errors import ModelError, StageFailed
 from harness.inference.batches import budget_batches, pad_token, within_logits
 from harness.inference.context import context_of
 from harness.inference.positions import logits_at

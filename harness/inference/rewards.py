@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from harness.core.errors import StageFailed
 from harness.data.encode import Encoded, answered_text
 from harness.data.render import GIVEN, encoded
-from harness.errors import StageFailed
 from harness.inference.batches import budget_batches, padded
 from harness.inference.context import context_of
-from harness.precision import autocast_of
+from harness.models.precision import autocast_of
 
 
 def answered_ids(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.component import Component
+from harness.core.component import Component
 
 
 @dataclass(frozen=True)

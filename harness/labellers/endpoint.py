@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator
 
-from harness.errors import StageFailed
+from harness.core.errors import StageFailed
+from harness.core.files import digest_json, write_atomic
 from harness.inference.endpoint import ChatEndpoint, Refused, key_from
 from harness.labellers._orders import PROMPT, averaged, both_orders, filled, require_fields
 from harness.labellers.base import LabelJob, Labeller, Verdict
-from harness.stage import digest_json, write_atomic
 
 REPLIES = "replies.jsonl"
 """In the stage's work folder: every reply, so that a killed or failed stage asks none twice; what

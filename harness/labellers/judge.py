@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from harness.core.errors import StageFailed
 from harness.data.encode import common_prefix, text_ids
 from harness.data.render import chat_ids
-from harness.errors import StageFailed
 from harness.inference.choices import choice_log_probs
 from harness.labellers._orders import PROMPT, averaged, both_orders, filled, require_fields
 from harness.labellers.base import LabelJob, Labeller, Verdict

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.model_files import ModelInfo
-from harness.model_layers import Layer, targeted
+from harness.models.files import ModelInfo
+from harness.models.layers import Layer, targeted
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from harness.model_layers import Layer
+from harness.models.layers import Layer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harness.component import Component
-from harness.errors import ModelError
-from harness.generation_defaults import keep_asks
+from harness.core.component import Component
+from harness.core.errors import ModelError
 from harness.methods._layers import loaded_layers
 from harness.methods._reference import Reference
-from harness.model_files import ModelInfo, ModelRef
+from harness.models.files import ModelInfo, ModelRef
+from harness.models.generation_defaults import keep_asks
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +82,7 @@ class Method(Component):
         raise NotImplementedError
 
     def keeps_float32(self) -> bool:
-        """Whether what trains is float32 whatever the model's dtype (see `harness.precision`)."""
+        """Whether what trains is float32 whatever the model's dtype (`models.precision`)."""
         return True
 
     def gates(self, model: Any) -> dict[str, str]:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from harness.methods._bottleneck_layouts import (
+from harness.methods._peft.bottleneck_layouts import (
     Placement,
     bottleneck_size,
     residual_width,
     targets,
 )
-from harness.methods._peft import PeftMethod, task_of, unmatched_targets
-from harness.model_files import ModelInfo
-from harness.model_layers import Layer, attention_heads, readable, targeted
+from harness.methods._peft.shared import PeftMethod, task_of, unmatched_targets
+from harness.models.files import ModelInfo
+from harness.models.layers import Layer, attention_heads, readable, targeted
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -48,7 +48,7 @@ class Bottleneck(PeftMethod):
     traits = frozenset(
         {"packing", "gradient_checkpointing", "resume", "new_head", "swap", "copy", "mixed_batch"}
     )
-    impl = "harness.methods._bottleneck:BottleneckConfig"
+    impl = "harness.methods._peft.bottleneck:BottleneckConfig"
 
     placement: Placement = "houlsby"
     """Two adapters a layer, or one after the feed-forward."""

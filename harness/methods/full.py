@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import ModelError
-from harness.generation_defaults import plain_config
+from harness.core.errors import ModelError
 from harness.methods._layers import beside_text
 from harness.methods.base import BYTES, Method
-from harness.model_files import ModelInfo, ModelRef
-from harness.model_layers import is_text, parameters_of
+from harness.models.files import ModelInfo, ModelRef
+from harness.models.generation_defaults import plain_config
+from harness.models.layers import is_text, parameters_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -9,9 +9,9 @@ from pydantic import model_validator
 
 from harness.methods._experts import has_experts
 from harness.methods._layers import excluded
-from harness.methods._peft import PeftMethod, task_of, unmatched_targets
-from harness.model_files import ModelInfo
-from harness.model_layers import names_of, targeted
+from harness.methods._peft.shared import PeftMethod, task_of, unmatched_targets
+from harness.models.files import ModelInfo
+from harness.models.layers import names_of, targeted
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -16,9 +16,9 @@ from harness.methods._experts import (
     experts_remarks,
 )
 from harness.methods._layers import excluded
-from harness.methods._peft import PeftMethod, task_of, unmatched_targets
-from harness.model_files import ModelInfo
-from harness.model_layers import Layer, readable, targeted
+from harness.methods._peft.shared import PeftMethod, task_of, unmatched_targets
+from harness.models.files import ModelInfo
+from harness.models.layers import Layer, readable, targeted
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.methods._peft import task_of
-from harness.methods._soft_prompt import SoftPrompt, embedding_width, width
-from harness.model_files import ModelInfo
-from harness.model_layers import attention_heads
+from harness.methods._peft.shared import task_of
+from harness.methods._peft.soft_prompt import SoftPrompt, embedding_width, width
+from harness.models.files import ModelInfo
+from harness.models.layers import attention_heads
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import ModelError
+from harness.core.errors import ModelError
 from harness.methods._experts import has_experts
 from harness.methods._layers import beside_text, is_router
 from harness.methods.base import BYTES, Head
 from harness.methods.lora import STATE_SPACE, Lora
-from harness.model_files import ModelInfo, ModelRef
-from harness.model_layers import HEADS
+from harness.models.files import ModelInfo, ModelRef
+from harness.models.layers import HEADS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

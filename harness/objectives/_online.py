@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.errors import unknown
+from harness.core.errors import unknown
 from harness.objectives._reward_functions import FUNCTIONS
 from harness.objectives.base import TrainerObjective
 
@@ -23,9 +23,9 @@ class _RewardModel:
 class Online(TrainerObjective):
     """Fields of an objective that samples `num_generations` answers to each prompt."""
 
-    impl = "harness.objectives._online_trainer:train"
+    impl = "harness.objectives._trl.online_trainer:train"
     trains_adapted_head = False
-    batches = "harness.objectives._shown:prompts"
+    batches = "harness.objectives._trl.shown:prompts"
     marked = ""
     layouts = ("prompt", "prompt_completion", "messages", "preference", "ranked", "unpaired")
     starts_from = "sft"

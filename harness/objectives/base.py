@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.component import Component
-from harness.fields import Steps
-from harness.objectives._arguments import require_fields, require_optimizer
+from harness.core.component import Component
+from harness.core.fields import Steps
 from harness.objectives._feedback import Feedback
-from harness.objectives._permitted import require_permitted
+from harness.objectives._trl.arguments import require_fields, require_optimizer
+from harness.objectives._trl.permitted import require_permitted
 
 Row = Mapping[str, Any]
 BASE = "base"

@@ -32,9 +32,9 @@ class Cpt(TrainerObjective):
     """
 
     VERSION = 2
-    impl = "harness.objectives._cpt:train"
+    impl = "harness.objectives._trl.cpt:train"
     trainer_config = "trl.trainer.sft_config:SFTConfig"
-    batches = "harness.objectives._cpt:batches"
+    batches = "harness.objectives._trl.cpt:batches"
     paper = "arXiv:2004.10964"
     layouts = ("text", "messages", "prompt_completion")
 

@@ -28,10 +28,10 @@ class Dpo(TrainerObjective):
     """
 
     VERSION = 3
-    impl = "harness.objectives._dpo:train"
+    impl = "harness.objectives._trl.dpo:train"
     trains_adapted_head = False
-    batches = "harness.objectives._dpo:batches"
-    reference = "harness.objectives._dpo:reference"
+    batches = "harness.objectives._trl.dpo:batches"
+    reference = "harness.objectives._trl.dpo:reference"
     trainer_config = "trl.trainer.dpo_config:DPOConfig"
     paper = "arXiv:2305.18290"
     layouts = ("preference", "ranked")

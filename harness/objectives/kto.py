@@ -22,9 +22,9 @@ class Kto(TrainerObjective):
     # batch, so that the reference's figures change with the batch size and the shuffle's seed, and
     # TRL takes all of them as given or none.
     VERSION = 2
-    impl = "harness.objectives._kto:train"
+    impl = "harness.objectives._trl.kto:train"
     trains_adapted_head = False
-    batches = "harness.objectives._kto:batches"
+    batches = "harness.objectives._trl.kto:batches"
     trainer_config = "trl.trainer.kto_config:KTOConfig"
     paper = "arXiv:2402.01306"
     layouts = ("unpaired",)

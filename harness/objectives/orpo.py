@@ -20,8 +20,8 @@ class Orpo(TrainerObjective):
     """
 
     VERSION = 2
-    impl = "harness.objectives._orpo:train"
-    batches = "harness.objectives._orpo:batches"
+    impl = "harness.objectives._trl.orpo:train"
+    batches = "harness.objectives._trl.orpo:batches"
     trainer_config = "trl.experimental.orpo.orpo_config:ORPOConfig"
     paper = "arXiv:2403.07691"
     layouts = ("preference", "ranked")

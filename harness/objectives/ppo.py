@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.fields import Steps
+from harness.core.fields import Steps
 from harness.objectives.base import Objective
 
 
@@ -24,7 +24,7 @@ class Ppo(Objective):
 
     VERSION = 2
     impl = "harness.objectives._ppo.trainer:train"
-    batches = "harness.objectives._shown:prompts"
+    batches = "harness.objectives._trl.shown:prompts"
     marked = ""
     paper = "arXiv:2203.02155"
     layouts = ("prompt", "prompt_completion", "messages", "preference", "unpaired")

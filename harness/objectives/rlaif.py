@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from harness.data.preference_rule import NAMED
 from harness.objectives._feedback import Feedback
 from harness.objectives.base import BASE, Objective
-from harness.rules import NAMED
 
 
 class Rlaif(Objective):

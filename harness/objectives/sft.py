@@ -19,9 +19,9 @@ class Sft(TrainerObjective):
     """
 
     VERSION = 2
-    impl = "harness.objectives._sft:train"
+    impl = "harness.objectives._trl.sft:train"
     trainer_config = "trl.trainer.sft_config:SFTConfig"
-    batches = "harness.objectives._sft:batches"
+    batches = "harness.objectives._trl.sft:batches"
     paper = "arXiv:2203.02155"
     layouts = ("messages", "prompt_completion", "text")
     keeps = ("last", "best")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.report.answer import answer
+from harness.report.formats.terminal import terminal_table
 from harness.report.render import render
-from harness.report.terminal import terminal_table
 
 __all__ = ["answer", "render", "terminal_table"]

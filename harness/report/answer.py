@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from harness.compare.result import Comparison, Row, VariantResult
-from harness.report import cheaper, numbers, tax
-from harness.report.columns import Column, columns, forgetting, table
-from harness.report.safe import label, line
+from harness.comparison.result import Comparison, Row, VariantResult
+from harness.core.text import label, line
+from harness.report import cheaper, numbers
+from harness.report.tables import alignment as tax
+from harness.report.tables.columns import Column, columns, forgetting, table
 
 
 def answer(comparison: Comparison) -> str:

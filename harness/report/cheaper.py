@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from harness.compare.result import Comparison, Conditions, VariantResult
-from harness.report.columns import COSTS, Cost
+from harness.comparison.result import Comparison, Conditions, VariantResult
+from harness.report.tables.columns import COSTS, Cost
 
 RESPECTS = (
     "trainable_parameters", "state_bytes", "peak_device_bytes", "tokens", "train_seconds",

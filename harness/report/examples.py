@@ -10,9 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.compare.result import Comparison, Example
-from harness.report.columns import columns
-from harness.report.safe import label, script_json, visible
+from harness.comparison.result import Comparison, Example
+from harness.core.text import label, script_json, visible
+from harness.report.tables.columns import columns
 
 FILE = "examples.jsonl"
 PAGE_BYTES = 4_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.compare.result import Estimate
+from harness.comparison.result import Estimate
 
 MISSING = "\u2013"
 MINUS = "\u2212"

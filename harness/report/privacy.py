@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.compare.result import Comparison
-from harness.report.safe import rewrite
+from harness.comparison.result import Comparison
+from harness.core.text import rewrite
 
 _LEFT_OUT = "[left out]"
 _SHORTEST = 12

@@ -6,12 +6,14 @@ import io
 import os
 from pathlib import Path
 
-from harness.compare.frames import TABLE, to_frame
-from harness.compare.result import Comparison
+from harness.comparison.frames import TABLE, to_frame
+from harness.comparison.result import Comparison
+from harness.core.text import csv_cell, rewrite, well_formed
 from harness.report import examples as showing
-from harness.report import figures, latex, markdown, page
+from harness.report.formats import latex, markdown
+from harness.report.page import page
+from harness.report.plots import figures
 from harness.report.privacy import without_examples
-from harness.report.safe import csv_cell, rewrite, well_formed
 
 
 def render(comparison: Comparison, folder: Path, *, examples: bool = True) -> list[Path]:

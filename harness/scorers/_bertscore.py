@@ -16,11 +16,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from harness.errors import ModelError
+from harness.core.errors import ModelError
+from harness.core.sealed import sealed
 from harness.scorers._folder import folder_as_planned, folder_digest
 from harness.scorers.base import PredictionJob
 from harness.scorers.bertscore import ENCODER_FILES, Bertscore
-from harness.sealed import sealed
 
 _PREFIXED = ("roberta", "gpt2", "longformer", "bart")
 """Encoders whose words carry the space before them: bert-score gives one to the first word too."""

@@ -7,7 +7,7 @@ import hashlib
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from harness.outside import Digest, as_planned, digest_known
+from harness.core.outside import Digest, as_planned, digest_known
 
 
 def folder_digest(folder: Path, kinds: tuple[str, ...], digest: Digest = digest_known) -> str:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, PrivateAttr
 
 from harness.data.scripts import count_scripts, scripts_of
+from harness.data.words import Named, Words, missing_package, troubles, unread, words_by
 from harness.scorers.base import Prediction, Scorer
-from harness.words import Named, Words, missing_package, troubles, unread, words_by
 
 
 class WordScorer(Scorer):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from harness import component
-from harness.aggregate import AGGREGATES
-from harness.component import Component
-from harness.rules import Rule
-from harness.words import Words, unread
+from harness.core import component
+from harness.core.aggregate import AGGREGATES
+from harness.core.component import Component
+from harness.data.preference_rule import Rule
+from harness.data.words import Words, unread
 
 ROWS, START, REWARD = "data", "start", "reward"
 """What a scorer may read beside its subject: the rows asked; the variant's start (its answers for a
@@ -48,7 +48,7 @@ class Metric:
     """How a metric is made from a scorer's columns.
 
     Attributes:
-        aggregate: a name in harness.aggregate.
+        aggregate: a name in harness.core.aggregate.
         columns: statistic of the aggregate -> column of the scores; a mean's column is the metric.
         bounds: of a mean, the least and the most that a value can be, where it is known.
     """

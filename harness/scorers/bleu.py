@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from harness.data.words import Words, words_by
 from harness.scorers._sacrebleu import signature, statistics
 from harness.scorers._words import SacrebleuName, WordScorer, named
 from harness.scorers.base import Metric, Prediction
-from harness.words import Words, words_by
 
 
 class Bleu(WordScorer):

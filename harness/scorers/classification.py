@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
+from harness.core.errors import DataError
 from harness.data.scripts import scripts_of
-from harness.errors import DataError
+from harness.data.words import SPACELESS
 from harness.scorers.base import Metric, Prediction, Scorer
-from harness.words import SPACELESS
 
 
 class Classification(Scorer):

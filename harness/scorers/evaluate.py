@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from harness.errors import StageFailed
+from harness.core.errors import StageFailed
 from harness.scorers._folder import folder_as_planned, folder_digest
 from harness.scorers.base import Metric, Prediction, Scorer
 

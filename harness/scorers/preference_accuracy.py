@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.errors import DataError
+from harness.core.errors import DataError
 from harness.inference.context import context_of
 from harness.inference.likelihood import log_likelihoods
 from harness.scorers.base import SHARE, Metric, ModelJob, ModelScorer

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import field_validator
 
+from harness.core.errors import DataError
 from harness.data.turns import family_of
-from harness.errors import DataError
 from harness.scorers.base import Metric, Prediction, Scorer
 
 OPENINGS = (

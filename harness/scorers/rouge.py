@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
+from harness.data.words import Words
 from harness.scorers._words import WordScorer, named
 from harness.scorers.base import SHARE, Metric, Prediction
-from harness.words import Words
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
+from harness.data.words import Words
 from harness.scorers._words import SacrebleuName, WordScorer, named
 from harness.scorers.base import Metric, Prediction
-from harness.words import Words
 
 
 class SelfBleu(WordScorer):

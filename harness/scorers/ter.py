@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
+from harness.data.words import Words
 from harness.scorers._sacrebleu import signature, statistics
 from harness.scorers._words import WordScorer
 from harness.scorers.base import Metric, Prediction
-from harness.words import Words
 
 
 class Ter(WordScorer):

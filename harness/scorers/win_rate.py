@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from harness.errors import StageFailed
-from harness.rules import NAMED
+from harness.core.errors import StageFailed
+from harness.data.preference_rule import NAMED
 from harness.scorers.base import ROWS, SHARE, START, Metric, PredictionJob, Scorer
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from harness.data.render import encode
 from harness.inference.positions import logits_at
 from harness.methods.base import Method
-from harness.model_files import ModelRef
-from harness.objectives._movement import due_by, elements
+from harness.models.files import ModelRef
+from harness.models.precision import MasterWeights, lost
+from harness.objectives._trl.movement import due_by, elements
 from harness.objectives.base import Evidence
-from harness.precision import MasterWeights, lost
 from harness.stages._audit_movement import FROM_START, Check, changed, check, moved
 
 _PROBE_ROWS, _PROBE_TOKENS, _PROBE_STRIDE = 4, 64, 8

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.objectives._movement import ELEMENTS
+from harness.objectives._trl.movement import ELEMENTS
 from harness.objectives.base import Evidence
 
 Check = dict[str, str]

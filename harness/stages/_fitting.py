@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core.errors import DataError
 from harness.data.encode import Encoded
 from harness.data.render import layout_of, require_template, turns_of
 from harness.data.statistics import lengths as length_figures
 from harness.data.usable import trained
-from harness.errors import DataError
 from harness.objectives.base import Objective
 from harness.stages._audit_loss import RowIndex
 from harness.stages._room import Room

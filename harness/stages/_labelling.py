@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
-from harness import component
-from harness.job import Job
+from harness.core import component
 from harness.labellers.base import Labeller
-from harness.stages._subject import model_beside, model_ref
+from harness.stages._models import model_beside, model_ref
+from harness.stages.job import Job
 
 
 def labeller_of(job: Job) -> Labeller:

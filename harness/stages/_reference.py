@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.errors import StageFailed
-from harness.job import Job
-from harness.stage import digest_file
+from harness.core.errors import StageFailed
+from harness.core.files import digest_file
+from harness.stages.job import Job
 
 LOGPS = "logps.safetensors"
 REFERENCE = "reference"

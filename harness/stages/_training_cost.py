@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.job import Job
-from harness.measure import number_count, tensor_bytes
+from harness.core.measure import number_count, tensor_bytes
 from harness.objectives.base import TrainResult
-from harness.predict import training_flops
-from harness.stages._subject import CHECKPOINT
+from harness.stages._cost import training_flops
+from harness.stages._models import CHECKPOINT
+from harness.stages.job import Job
 
 
 def training_cost(job: Job, model: Any, result: TrainResult, rate: float | None) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import random
 from collections import Counter
 from typing import Any
 
-from harness.job import Job
 from harness.labellers.base import Contest, LabelJob
 from harness.stages._labelling import labeller_of, labellers_model
 from harness.stages._labels import agreement, outcome_of, reference_pairs
 from harness.stages.data import read_rows
+from harness.stages.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core.errors import StageFailed
+from harness.core.measure import free_leftovers, number_count
 from harness.data.render import template_digest
-from harness.errors import StageFailed
-from harness.job import Job
-from harness.measure import free_leftovers, number_count
 from harness.methods._layers import loaded_layers
 from harness.methods.base import Method
-from harness.model_files import ModelRef, tensor_shapes
-from harness.model_layers import vocabulary_rows
-from harness.stage import SPEC
+from harness.models.files import ModelRef, tensor_shapes
+from harness.models.layers import vocabulary_rows
 from harness.stages import _audit, _audit_movement
-from harness.stages._subject import checkpoint_of, method_of, model_ref, own_tokenizer
+from harness.stages._models import checkpoint_of, method_of, model_ref, own_tokenizer
+from harness.stages.job import Job
+from harness.store.stage import SPEC
 
 _ROWS, _TOKENS = 4, 32
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core.outside import as_planned
 from harness.data.load import Rows, load_rows
 from harness.data.mixture import mix
 from harness.data.render import layout_of, turns_of
 from harness.data.scripts import count_scripts
 from harness.data.statistics import content_bytes, row_statistics
-from harness.job import Job
-from harness.outside import as_planned
+from harness.stages.job import Job
 
 ROWS = "rows.jsonl"
 DROPPED = "dropped.jsonl"

@@ -12,6 +12,8 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
+from harness.core.errors import StageFailed
+from harness.core.measure import number_count
 from harness.data.encode import cut_left
 from harness.data.render import (
     prompt_ids,
@@ -22,16 +24,14 @@ from harness.data.render import (
 )
 from harness.data.turns import family_of
 from harness.data.usable import unrenderable
-from harness.errors import StageFailed
 from harness.inference.context import context_of
 from harness.inference.generate import generate
 from harness.inference.reading import THINK, Answer
 from harness.inference.sampling import seed_of
-from harness.job import Job
-from harness.measure import number_count
 from harness.scorers.base import Prediction
-from harness.stages._subject import load_subject
+from harness.stages._models import load_subject
 from harness.stages.data import read_rows
+from harness.stages.job import Job
 
 PREDICTIONS = "predictions.jsonl"
 

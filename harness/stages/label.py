@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.core.errors import DataError
 from harness.data.cells import content
 from harness.data.statistics import content_bytes
-from harness.errors import DataError
-from harness.job import Job
 from harness.labellers.base import Contest, LabelJob, Verdict
 from harness.stages._labelling import labeller_of, labellers_model
 from harness.stages._labels import Outcome, Row, outcome_of, ranked_rows, usable
 from harness.stages.data import ROWS
+from harness.stages.job import Job
 from harness.stages.sample import read_samples
 
 VERDICTS = "verdicts.jsonl"

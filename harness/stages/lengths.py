@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core.errors import ModelError, StageFailed
+from harness.data.lengths import RowLength, write_lengths
 from harness.data.render import asked_ids, prompt_ids, prompt_row, turns_of
 from harness.data.statistics import lengths as length_figures
 from harness.data.usable import trained, unrenderable
-from harness.errors import ModelError, StageFailed
-from harness.job import Job
-from harness.lengths import RowLength, write_lengths
-from harness.model_folder import held
-from harness.stages._subject import model_ref, own_tokenizer
+from harness.models.folder import held
+from harness.stages._models import model_ref, own_tokenizer
 from harness.stages.data import read_rows
+from harness.stages.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:

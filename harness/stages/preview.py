@@ -7,14 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from harness.core.errors import StageFailed
 from harness.data.render import answer, encoded, question, template_digest, trained_length
-from harness.errors import StageFailed
-from harness.job import Job
 from harness.objectives.base import Objective, TrainJob
 from harness.stages._fitting import fitting, usable
+from harness.stages._models import method_of, model_ref
 from harness.stages._room import within
-from harness.stages._subject import method_of, model_ref
 from harness.stages.data import read_rows
+from harness.stages.job import Job
 from harness.stages.train import objective_of, rows_of
 
 PREVIEW = "preview.json"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib
 from typing import Any, cast
 
+from harness.core.errors import StageFailed
+from harness.core.measure import number_count, tensor_bytes
 from harness.data.render import template_digest
-from harness.errors import StageFailed
-from harness.job import Job
-from harness.measure import number_count, tensor_bytes
 from harness.objectives.base import TrainJob
-from harness.stages import _audit, _start
+from harness.stages import _audit
+from harness.stages import _companions as _start
 from harness.stages._fitting import fitting
+from harness.stages._models import method_of, model_ref
 from harness.stages._reference import LOGPS
 from harness.stages._room import within
-from harness.stages._subject import method_of, model_ref
+from harness.stages.job import Job
 from harness.stages.train import (
     import_libraries,
     objective_of,

@@ -7,18 +7,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.core.errors import DataError
+from harness.core.measure import number_count
 from harness.data.encode import after_prompt
 from harness.data.render import asked_ids, prompt_row, require_template, template_digest, turns_of
 from harness.data.usable import unrenderable
-from harness.errors import DataError
 from harness.inference.context import context_of
 from harness.inference.generate import generate
 from harness.inference.reading import Answer
 from harness.inference.sampling import seed_of
-from harness.job import Job
-from harness.measure import number_count
-from harness.stages._subject import load_subject
+from harness.stages._models import load_subject
 from harness.stages.data import read_rows
+from harness.stages.job import Job
 
 SAMPLES = "samples.jsonl"
 

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from harness.aggregate import AGGREGATES
-from harness.errors import StageFailed
-from harness.job import Job
-from harness.rules import load_rule
-from harness.score_table import KEYS, write_scores
+from harness.core.aggregate import AGGREGATES
+from harness.core.errors import StageFailed
+from harness.data.preference_rule import load_rule
 from harness.scorers.base import (
     REWARD,
     ROWS,
@@ -25,9 +23,11 @@ from harness.scorers.base import (
     scorer_of,
 )
 from harness.stages._fitting import usable
-from harness.stages._subject import load_base, load_subject, model_beside
+from harness.stages._models import load_base, load_subject, model_beside
 from harness.stages.data import read_rows
 from harness.stages.generate import asked_rows, read_predictions
+from harness.stages.job import Job
+from harness.store.score_table import KEYS, write_scores
 
 CACHE = "cache"
 """Folder of the store for what scorers share between stages; it may be removed at any time."""

@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.errors import StageFailed
-from harness.job import Job, folder_of
-from harness.stage import FAILED, SPEC, Record, read_record
+from harness.core.errors import StageFailed
+from harness.stages.job import Job, folder_of
+from harness.store.stage import FAILED, SPEC, Record, read_record
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -10,25 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from harness import component
+from harness.core import component
+from harness.core.device import matmul_rate
+from harness.core.errors import StageFailed
+from harness.core.measure import free_leftovers
 from harness.data.render import layout_of, prompt_row, template_digest
-from harness.device import matmul_rate
-from harness.errors import StageFailed
-from harness.job import Job
-from harness.measure import free_leftovers
 from harness.methods.base import Method
-from harness.model_files import ModelRef
-from harness.objectives import _movement
+from harness.models.files import ModelRef
+from harness.objectives._trl import movement as _movement
 from harness.objectives.base import Objective, TrainJob, TrainResult
-from harness.stages import _audit, _audit_movement, _start
+from harness.stages import _audit, _audit_movement
+from harness.stages import _companions as _start
 from harness.stages._audit_loss import RowIndex, audit_loss, audit_prompts
 from harness.stages._fitting import fitting, usable
+from harness.stages._models import CHECKPOINT, method_of, model_ref
 from harness.stages._own_config import own_config
 from harness.stages._reference import reference_file
 from harness.stages._room import within
-from harness.stages._subject import CHECKPOINT, method_of, model_ref
 from harness.stages._training_cost import training_cost
 from harness.stages.data import read_rows
+from harness.stages.job import Job
 
 STEP_LOG = "steps.jsonl"
 

@@ -25,9 +25,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from scipy import special
 
-from harness.compare.rows import rows_of
-from harness.compare.scores import Keys, Scores
-from harness.compare.statistics import Sample
+from harness.comparison.rows import rows_of
+from harness.comparison.scores import Keys, Scores
+from harness.comparison.statistics import Sample
 
 RNG = np.random.Generator
 Draw = Callable[[RNG], tuple[np.ndarray, np.ndarray]]

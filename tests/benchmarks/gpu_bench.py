@@ -133,13 +133,13 @@ def run_case(name: str, dry: bool) -> dict[str, Any]:
 
 def _import_libraries() -> None:
     """What takes long, before the word to begin."""
-    import harness.objectives._sft
+    import harness.objectives._trl.sft
     import harness.stages.train  # noqa: F401
 
 
 def describe() -> dict[str, Any]:
     """The machine, what is installed, and the tree."""
-    from harness.measure import versions
+    from harness.core.measure import versions
 
     git = shutil.which("git")
     told = None

@@ -152,7 +152,7 @@ def passed_tests() -> bool:
     driver are none of the card's."""
     several = ["-n", str(min(6, (os.cpu_count() or 2) // 2))]
     command = [
-        sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default", "tests/test_gpu.py",
+        sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default", "tests/whole/test_gpu.py",
         *(several if importlib.util.find_spec("xdist") else []),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

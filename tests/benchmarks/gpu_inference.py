@@ -43,9 +43,9 @@ def read(case: Reading, device: str) -> dict[str, Any]:
     """Tokens a second of the likelihood path, and of plain forward passes over the same batches."""
     import torch
 
+    from harness.core.measure import number_count
     from harness.inference.batches import budget_batches, padded
     from harness.inference.likelihood import log_likelihoods
-    from harness.measure import number_count
 
     rate = matmul_rate(device)
     ref = RandomRef(case.shape, "bfloat16", device)

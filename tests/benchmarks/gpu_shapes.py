@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
 
-from harness.model_files import ModelRef
-from harness.model_layers import HEADS
+from harness.models.files import ModelRef
+from harness.models.layers import HEADS
 
 T = TypeVar("T")
 EOS, PAD, FIRST_WORD = 0, 1, 3
@@ -52,7 +52,7 @@ class RandomRef(ModelRef):
         import torch
         from transformers import AutoModelForCausalLM, LlamaConfig
 
-        from harness.device import set_up
+        from harness.core.device import set_up
 
         set_up(self.device)
         config = LlamaConfig(
@@ -197,7 +197,7 @@ def matmul_rate(device: str) -> float:
     of a CPU, where the records have none, for a dry run."""
     import torch
 
-    from harness import device as devices
+    from harness.core import device as devices
 
     known = devices.matmul_rate(device, "bfloat16")
     if known is not None:

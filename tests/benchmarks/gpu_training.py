@@ -124,10 +124,10 @@ def _texts(case: Training) -> list[str]:
 
 def through_harness(case: Training, device: str, checkpointing: bool) -> dict[str, Any]:
     """The harness's own method, precision, trainer and loss; what is left out is its audits."""
-    from harness.objectives._sft import train as train_sft
+    from harness.objectives._trl.sft import train as train_sft
     from harness.objectives.base import TrainJob
     from harness.objectives.sft import Sft
-    from harness.stages._start import trainable
+    from harness.stages._companions import trainable
     from harness.stages.train import reset
 
     method = _method(case)
@@ -227,8 +227,8 @@ SIDES = {"harness": through_harness, "trl": plain_trl}
 
 def _predicted(method: Any, objective: Any, base: Any, case: Training) -> int | None:
     """What `harness plan` would say of the training's memory, in bytes."""
-    from harness.predict import BYTES_A_TOKEN, Rates, predict_train
-    from harness.store import Store
+    from harness.stages._cost import BYTES_A_TOKEN, Rates, predict_train
+    from harness.store.store import Store
 
     length = case.length * BYTES_A_TOKEN
     data = {"rows": case.steps * case.batch, "mean_bytes": length, "longest_bytes": length}
@@ -246,8 +246,8 @@ def _flops_per_token(model: Any, case: Training) -> dict[str, float]:
     that train: 6 N for full fine-tuning. `mfu_with_attention`: 6 layers x width x length more, half
     of the square of positions (causal), forward once and backward twice.
     """
-    from harness.measure import number_count
-    from harness.predict import training_flops
+    from harness.core.measure import number_count
+    from harness.stages._cost import training_flops
 
     shape = SHAPES[case.shape]
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import yaml
 
-from harness import session
-from harness.describe import table
+from harness.commands import session
+from harness.commands.plan import table
 from harness.executors.base import Session
-from harness.plan import plan
-from harness.schedule import execute
-from harness.stage import RECORD, Output, Record, Stage, write_record
-from harness.store import Store
-from harness.suite import load_suite
+from harness.planning.planner import plan
+from harness.scheduling.schedule import execute
+from harness.store.stage import RECORD, Output, Record, Stage, write_record
+from harness.store.store import Store
+from harness.suite.suite import load_suite
 
 ROWS = [{"prompt": f"say {i}", "completion": str(i)} for i in range(40)]
 

@@ -8,7 +8,7 @@ demonstrations, and a reward model of the same trunk whose head tells polite ans
 the value model starts as the reward model. Policy, reward model, value model and hyper-parameters
 are equal; the answers are not, as each side draws them in its own way. A third arm, ours at half
 the learning rate, shows what these curves can tell apart. That every term and gradient is equal on
-the same answers is tests/test_ppo_oracle.py's.
+the same answers is tests/objectives/test_ppo_oracle.py's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Record what TRL 1.12.0's PPO computes, for tests/test_ppo_oracle.py to hold ours against.
+"""Record what TRL 1.12.0's PPO computes, for test_ppo_oracle.py to hold ours against.
 
     pip install --target FOLDER --no-deps trl==1.12.0     # the last release with a PPO
     python tests/benchmarks/ppo_trl_record.py --trl FOLDER

@@ -27,14 +27,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pyarrow as pa
 
-from harness import compare, report
-from harness.matrix import Variant
-from harness.plan import Plan, VariantPath
-from harness.plan_graph import Scored
-from harness.score_table import write_scores
-from harness.stage import Record, Stage
-from harness.store import Store
-from harness.suite import Generate
+from harness import comparison as compare
+from harness import report
+from harness.planning.graph import Scored
+from harness.planning.planner import Plan, VariantPath
+from harness.store.score_table import write_scores
+from harness.store.stage import Record, Stage
+from harness.store.store import Store
+from harness.suite.suite import Generate
+from harness.variants.variant import Variant
 
 METRICS = ("exact_match", "rougeL")
 FAMILIES = ("arithmetic", "chat", "qa", "summarise", "translate")

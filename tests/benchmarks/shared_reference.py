@@ -24,9 +24,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))  # the executor `inline`
 
-from harness import session
-from harness.progress import ConsoleReporter
-from harness.stage import Record
+from harness.commands import session
+from harness.scheduling.progress import ConsoleReporter
+from harness.store.stage import Record
 
 POCKET = "pocket/preference"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.executors.base import Event, Executor, Finished, Handle, Session
-from harness.stage import Resources
+from harness.store.stage import Resources
 
 
 class Inline(Executor):

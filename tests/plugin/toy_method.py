@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.methods.base import Method
-from harness.model_files import ModelInfo, ModelRef
+from harness.models.files import ModelInfo, ModelRef
 
 
 class Bitfit(Method):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from harness.errors import StageFailed
+from harness.core.errors import StageFailed
 from harness.objectives.ppo import Ppo
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from harness.errors import StageFailed
+from harness.core.errors import StageFailed
+from harness.core.files import write_atomic
 from harness.objectives.base import TrainJob
-from harness.stage import write_atomic
 
 
 class Log:

@@ -10,15 +10,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness import precision
+from harness.core.errors import StageFailed
 from harness.data.render import turns_of
-from harness.errors import StageFailed
 from harness.inference.batches import end_tokens, padded
 from harness.inference.context import context_of
 from harness.inference.positions import head_on
 from harness.inference.rewards import after_end, require_all, rewards
-from harness.objectives._memory import KeptActivations
+from harness.models import precision
 from harness.objectives._ppo.watches import Watches
+from harness.objectives._trl.memory import KeptActivations
 from harness.objectives.base import TrainJob
 from harness.objectives.ppo import Ppo
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from harness.core.errors import StageFailed
 from harness.data.encode import ended
 from harness.data.render import encoded
-from harness.errors import StageFailed
 from harness.inference.batches import budget_batches, padded, within_logits
 from harness.objectives._ppo.models import autocast, full
 from harness.objectives._ppo.rollout import derived_seed

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from harness.core.files import write_atomic
 from harness.objectives._ppo.models import Actor
-from harness.objectives._trainer import COMPLETE, last_checkpoint
-from harness.stage import write_atomic
+from harness.objectives._trl.trainer import COMPLETE, last_checkpoint
 
 _POLICY, _VALUE, _OPTIMIZER, _STATE = (
     "policy.safetensors",

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import torch
 
+from harness.core.errors import DataError
+from harness.core.measure import tensor_bytes
 from harness.data.render import asked_ids
-from harness.errors import DataError
 from harness.inference.context import context_of
-from harness.measure import tensor_bytes
 from harness.objectives._ppo import collapse, losses, state
 from harness.objectives._ppo.experience import experience
 from harness.objectives._ppo.improve import improve
@@ -29,7 +29,7 @@ from harness.objectives._ppo.rollout import (
     drawn,
     sample,
 )
-from harness.objectives._trainer import goes_on
+from harness.objectives._trl.trainer import goes_on
 from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.ppo import Ppo
 from harness.objectives.ppo_ptx import PpoPtx

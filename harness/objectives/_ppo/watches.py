@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from harness.objectives import _evidence_file
-from harness.objectives._movement import Watch, due_by, elements, places
+from harness.objectives._trl import evidence_file as _evidence_file
+from harness.objectives._trl.movement import Watch, due_by, elements, places
 from harness.objectives.base import Evidence
 
 

@@ -1,0 +1,1 @@
+"""Commands: what each verb of the command line does, a verb a file."""

@@ -1,0 +1,282 @@
+"""`harness data`: the rows of a suite as they are trained on, and what became of the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from harness.commands.session import Opened
+from harness.core import component
+from harness.core.errors import SuiteError, unknown
+from harness.core.text import line, visible
+from harness.data.cells import said
+from harness.objectives.base import Objective
+from harness.planning.checks import length_notes
+from harness.planning.graph import trained_by
+from harness.planning.planner import plan
+from harness.scheduling.progress import ConsoleReporter
+from harness.scheduling.schedule import Reporter, execute
+from harness.store.stage import Record, Stage
+
+VERSION = 3
+_OWN = ("model", "method", "objective", "seed", "data_seed")
+"""What of a training's config says how its rows are prepared."""
+_EXCERPT = 160
+_PACKED = (
+    "packed if the model keeps packed documents apart, which a training tries first: where it does"
+    " not, packing that was asked for is refused, and else each document has a sequence of its own"
+)
+_OPEN, _CLOSE = "⟦", "⟧"
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of one data entry: its data stage, the preview, and who trains on it."""
+
+    entry: str
+    train: Stage
+    preview: Stage
+
+    @property
+    def data(self) -> Stage:
+        """The stage of the training rows."""
+        return self.preview.inputs["train"]
+
+
+def show(
+    opened: Opened, entry: str | None, rows: int, *, color: bool, reporter: Reporter | None = None
+) -> str:
+    """The first `rows` rows of each data entry (or the one named), as text for a terminal.
+
+    Rows are prepared in a worker, by the trainer that would train on them; nothing is trained.
+
+    Raises:
+        SuiteError: an entry that is not trained on, or rows that cannot be.
+    """
+    apart = [s for (name, _), s in opened.plan.data.items()
+             if s.config.get("turns") and entry in (None, name)]  # fmt: skip
+    asked_alone = entry is not None and apart and opened.plan.suite.data[entry].train is None
+    views = [] if asked_alone else list(_views(opened, entry, rows))
+    stages = {stage.key: stage for stage in apart}
+    for view in views:
+        for stage in view.preview.inputs.values():
+            stages.update({part.key: part for part in stage.inputs.values()})
+            stages[stage.key] = stage
+        stages[view.preview.key] = view.preview
+    measured = [
+        stage for stage in opened.plan.lengths if entry in (None, _entry_of(stage.inputs["data"]))
+    ]
+    for stage in measured:
+        rows_of = stage.inputs["data"]
+        stages |= {part.key: part for part in (*rows_of.inputs.values(), rows_of, stage)}
+    targets = [*(view.preview for view in views), *apart, *measured]
+    outcome = execute(
+        list(stages.values()), targets, opened.plan.executor,
+        opened.store, reporter or ConsoleReporter(), opened.store.root / "log.txt",
+    )  # fmt: skip
+    causes = [r for r in outcome.failed if not (r.error or {}).get("skipped")]
+    if causes:
+        told = [(record.error or {}).get("message", "") for record in causes]
+        raise SuiteError("\n".join(dict.fromkeys(told)))
+    told = ["\n".join(_lines(view, opened, color=color)) for view in views]
+    told += ["\n".join(_turns(stage, rows, opened)) for stage in apart]
+    return "\n\n".join([*told, *map(line, _unfit(opened, entry))])
+
+
+def _unfit(opened: Opened, entry: str | None) -> Iterator[str]:
+    """What does not fit, now that the rows are measured."""
+    known = plan(opened.loaded, opened.store, opened.only, opened.limit)
+    entries = [entry] if entry is not None else list(known.suite.data)
+    places = tuple(f"data.{name}." for name in entries)
+    notes = (note.removeprefix(f"{known.file}: ") for note in length_notes(known))
+    yield from (note for note in notes if note.startswith(places))
+
+
+def _entry_of(rows: Stage) -> str:
+    """The data entry of a data stage."""
+    return rows.label.rpartition("/")[0]
+
+
+def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
+    """One for each data entry, model and objective; hyper-parameters of the first variant."""
+    suite = opened.plan.suite
+    if entry is not None and entry not in suite.data:
+        raise SuiteError(unknown("data entry", entry, suite.data), where="--data")
+    trained = list({t.key: t for path in opened.plan.paths if path.train is not None
+                    for t in trained_by(path.train)}.values())  # fmt: skip
+    shown = [stage for stage in trained if _shows(stage)]
+    if not shown or (entry is not None and entry not in map(_entry, shown)):
+        wanted = f"'{entry}' itself" if entry is not None else "rows that can be shown"
+        known = ", ".join(dict.fromkeys(map(_entry, shown)))
+        raise SuiteError(
+            f"no variant trains on {wanted}", where="--data", fix=f"trained on: {known}"
+        )
+    seen = set()
+    for train in shown:
+        kind = (_entry(train), train.config["model"], train.config["objective"]["name"])
+        if str(kind) in seen or entry not in (None, _entry(train)):
+            continue
+        seen.add(str(kind))
+        own = {name: train.config[name] for name in _OWN}
+        preview = Stage(
+            "preview",
+            {"version": VERSION, "rows": rows, **own},
+            inputs={r: s for r, s in train.inputs.items() if s.kind == "data"},
+            locators=train.locators,
+            resources=train.resources,
+            label=f"{_entry(train)} for {train.label}",
+        )
+        yield View(_entry(train), train, preview)
+
+
+def _entry(train: Stage) -> str:
+    """The data entry of a training stage's own rows."""
+    return _entry_of(train.inputs["train"])
+
+
+def _shows(train: Stage) -> bool:
+    """Whether it trains on rows of the suite, and its objective can show them as it does."""
+    declared = component.find("objective", train.config["objective"]["name"])
+    shows = cast(type[Objective], declared).batches is not None
+    return shows and train.inputs["train"].kind == "data"
+
+
+def _lines(view: View, opened: Opened, *, color: bool) -> Iterator[str]:
+    record, data = (_record(stage, opened) for stage in (view.preview, view.data))
+    shown = json.loads(_file(view.preview, "preview.json", opened))
+    objective = view.train.config["objective"]["name"]
+    model = Path(view.train.locators["model"]).name
+    yield line(
+        f"data.{view.entry}.train as {objective} trains on it"
+        f" (variant {view.train.label}, model {model})"
+    )
+    mark = "shown in reverse" if color else f"between {_OPEN} and {_CLOSE}"
+    marked = cast(type[Objective], component.find("objective", objective)).marked
+    sampled = (
+        "prompts as the policy is asked them: its answers are sampled, and no prompt is learnt"
+    )
+    told = f"{marked} are {mark}" if marked else sampled
+    yield f"{told}; special tokens, EOS among them, stand as their names"
+    for number, sequence in enumerate(shown["sequences"]):
+        name = f"row {line(shown['ids'][number])}" if shown["ids"] else f"sequence {number}"
+        packed = f", {sequence['documents']} documents" if sequence["documents"] > 1 else ""
+        size, learnt = len(sequence["ids"]), sum(sequence["loss"])
+        yield f"\n{name}: {size} tokens{packed}, {learnt} in the loss"
+        yield _marked(sequence["runs"], color=color)
+    if any(sequence["documents"] > 1 for sequence in shown["sequences"]):
+        yield f"\n{_PACKED}"
+    yield ""
+    yield from _counts(view, data, record, shown, opened)
+
+
+def _marked(runs: list[Mapping[str, Any]], *, color: bool) -> str:
+    """The runs as text that no row can turn into terminal commands or false marks."""
+    text, inside = "", False
+    for run in runs:
+        if run["starts_document"]:
+            text += (_CLOSE if inside and not color else "") + "\n  -- next document --\n"
+            inside = False
+        piece = visible(run["text"])
+        for mark in (_OPEN, _CLOSE):
+            piece = piece.replace(mark, f"⟨U+{ord(mark):04X}⟩")
+        if color:
+            text += click.style(piece, reverse=run["loss"], bold=run["special"])
+            continue
+        if run["loss"] != inside:
+            text += _OPEN if run["loss"] else _CLOSE
+            inside = run["loss"]
+        text += piece
+    return text + (_CLOSE if inside else "")
+
+
+def _turns(data: Stage, rows: int, opened: Opened) -> Iterator[str]:
+    """The first examples of conversations that are asked turn by turn."""
+    found = _record(data, opened).metrics
+    yield (
+        f"data.{data.label.replace('/', '.')} is asked turn by turn: {found['conversations']}"
+        f" conversations, {found['rows']} turns of the assistant"
+    )
+    if found["silent_turns"]:
+        yield f"turns that are empty or answer nobody, and are left out: {found['silent_turns']}"
+    for text in _file(data, "rows.jsonl", opened).splitlines()[:rows]:
+        row = json.loads(text)
+        group = f" ({line(row['group'])})" if row["group"] else ""
+        yield f"\nrow {line(row['id'])}{group}, in the conversation {line(row['cluster'])}"
+        for message in row["messages"][:-1]:
+            yield f"  {line(message['role'])}: {line(said(message))}"
+        yield f"  asked for: {' | '.join(line(reference) for reference in row['references'])}"
+
+
+def _counts(
+    view: View, data: Record, record: Record, shown: Mapping[str, Any], opened: Opened
+) -> Iterator[str]:
+    found, counts = data.metrics, record.metrics["rows"]
+    lost = sum(found["dropped"].values())
+    yield f"rows: {found['rows']} usable ({found['layout']}), {lost} dropped"
+    if found.get("gathered"):
+        yield f"  gathered from {found['gathered']} answers that were scored alone"
+    for text in _file(view.data, "dropped.jsonl", opened).splitlines():
+        reason = json.loads(text)
+        yield (
+            f"  {reason['rows']} {line(reason['reason'])}; the first is row {reason['first']}:"
+            f" {line(reason['excerpt'])[:_EXCERPT]}"
+        )
+    for name, part in found.get("shares", {}).items():
+        yield f"  {line(name)}: {part['rows']} rows, {part['share']:.1%} of the mixture"
+    if shown.get("rejoined"):
+        yield (
+            f"the chat template writes {len(shown['rejoined'])} of these rows otherwise than it"
+            f" asks for their answers (first: {line(shown['rejoined'][0])}); they are trained on as"
+            " they are asked"
+        )
+    over = shown["over_length"]
+    limit = f"the model's context ({counts['context']})" if "context" in counts else "max_length"
+    told = f"over {limit}: {counts['over_length']} of {counts['given']} ({counts['overlong']})"
+    yield f"{told}, {counts['tokens_cut']} tokens cut off"
+    if "without_loss" in counts:
+        yield f"without a token in the loss, and left out: {counts['without_loss']}"
+    if over:
+        said = line(over["excerpt"])[:_EXCERPT]
+        yield f"  the first is row {line(over['id'])}, {over['tokens']} tokens: {said}"
+    for name, figures in (*found["characters"].items(), ("row", counts["tokens"])):
+        unit = "tokens" if name == "row" else "characters"
+        yield (
+            f"{unit} ({name}): mean {figures['mean']:.1f}, median {figures['p50']},"
+            f" 99% up to {figures['p99']}, longest {figures['max']}"
+        )
+    yield f"rows equal to another: {found['equal_rows']}"
+    yield from _contamination(view, opened)
+
+
+def _contamination(view: View, opened: Opened) -> Iterator[str]:
+    """The result where the stage has run; where it has not, that and nothing else."""
+    for stage in opened.plan.contamination:
+        if stage.inputs["train"] not in view.preview.inputs.values():
+            continue
+        record = opened.store.record(stage)
+        if record is None or not record.ok:
+            yield f"test rows among them ({line(stage.label)}): not checked yet; harness run does"
+            continue
+        metrics = record.metrics
+        yield (
+            f"test rows among them ({line(stage.label)}): {metrics['exact']} exact,"
+            f" {metrics['overlap']} near copies, {metrics['short']} of {metrics['test_rows']} too"
+            " short to look for near copies"
+        )
+
+
+def _record(stage: Stage, opened: Opened) -> Record:
+    record = opened.store.record(stage)
+    if record is None:
+        raise SuiteError(f"{stage.label}: the stage's record is gone", fix="run again")
+    return record
+
+
+def _file(stage: Stage, name: str, opened: Opened) -> str:
+    path: Path = stage.path(opened.store.root) / name
+    return path.read_text(encoding="utf-8")

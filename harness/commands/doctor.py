@@ -1,0 +1,103 @@
+"""Is this machine fit to run? Each line is a check that was made, with what it found."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import cast
+
+from harness.core import component
+from harness.core.files import digest_file
+from harness.executors.base import Executor
+from harness.store.stage import Resources, read_record
+from harness.store.store import Store
+
+_LIBRARIES = (
+    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "rouge-score-rs",
+    "sacrebleu", "pandas", "scipy", "statsmodels",
+)  # fmt: skip
+
+
+def examine(store: Path) -> tuple[str, bool]:
+    """The checks as text, and whether all passed."""
+    checks = [_python(), _memory(), *map(_library, _LIBRARIES), _torch(), _executor(), _hub(),
+              *_store(store)]  # fmt: skip
+    lines = [f"{'ok' if good else 'WRONG':<6} {text}" for good, text in checks]
+    return "\n".join(lines), all(good for good, _ in checks)
+
+
+def _python() -> tuple[bool, str]:
+    return sys.version_info >= (3, 11), f"Python {platform.python_version()} (3.11 or newer)"
+
+
+def _memory() -> tuple[bool, str]:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return pages >= 4, f"{os.cpu_count()} cores, {pages:.0f} GiB of memory (4 at least)"
+
+
+def _library(name: str) -> tuple[bool, str]:
+    try:
+        return True, f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return False, f"{name} is not installed: pip install finetune-harness"
+
+
+def _torch() -> tuple[bool, str]:
+    """In a process of its own: this half imports no torch."""
+    code = (
+        "import torch; torch.ones(2) @ torch.ones(2); c = torch.cuda.is_available();"
+        "print('torch computes;', torch.cuda.get_device_name() if c else 'no CUDA device')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return False, f"torch does not run: {done.stderr.strip().splitlines()[-1]}"
+    return True, done.stdout.strip()
+
+
+def _executor() -> tuple[bool, str]:
+    """Whether the default executor can compute on what it would choose."""
+    local = cast(Executor, component.find("executor", "local")())
+    refusal = local.refuse(Resources())
+    slots = local.capacity()
+    chosen = f"executor local: {local.device()}, {slots} stage{'s' * (slots > 1)} at once"
+    return refusal is None, refusal or chosen
+
+
+def _hub() -> tuple[bool, str]:
+    offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    return True, f"hub: {'offline by HF_HUB_OFFLINE' if offline else 'online'}, cache {cache}"
+
+
+def _store(root: Path) -> list[tuple[bool, str]]:
+    if not root.is_dir():
+        return [(True, f"store {root}: not made yet")]
+    try:
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        return [(False, f"store {root} cannot be written: {error}")]
+    store = Store(root)
+    folders = list(store.folders())
+    damaged = []
+    for folder in folders:
+        record = read_record(folder)
+        if record is None or not record.ok:
+            continue
+        for name, output in record.outputs.items():
+            path = folder / name
+            if output.released:
+                continue
+            if not path.is_file() or digest_file(path) != output.sha256:
+                damaged.append(f"{folder.parent.name}/{folder.name}/{name}")
+    free = shutil.disk_usage(root).free / 2**30
+    text = f"store {root}: {len(folders)} stages, {free:.0f} GiB free"
+    if damaged:
+        return [(False, f"{text}; damaged, and run again when needed: {', '.join(damaged[:5])}")]
+    return [(free > 1, text)]

@@ -1,9 +1,0 @@
-"""Paired comparisons of variants on the same examples, with their uncertainty."""
-
-from __future__ import annotations
-
-from harness.compare.compare import compare
-from harness.compare.frames import load, to_frame
-from harness.compare.result import Comparison, Row, VariantResult
-
-__all__ = ["Comparison", "Row", "VariantResult", "compare", "load", "to_frame"]

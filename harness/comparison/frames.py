@@ -1,0 +1,58 @@
+"""A comparison as a pandas frame, and back from disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.comparison.result import Comparison
+from harness.core.errors import HarnessError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE = "comparison.parquet"
+_NESTED = ("estimate", "difference", "by_seed")
+_ENDS = ("value", "low", "high")
+_COSTS = (
+    "train_seconds", "seconds", "trainable_parameters", "state_bytes", "checkpoint_bytes",
+    "peak_host_bytes", "peak_device_bytes", "tokens", "flops", "tokens_per_second",
+)  # fmt: skip
+
+
+def to_frame(comparison: Comparison) -> pd.DataFrame:
+    """One row a variant, metric, evaluation and slice; failed variants keep a row that says why."""
+    import pandas as pd
+
+    variants = {variant.group: variant for variant in comparison.variants}
+    lines: list[dict[str, Any]] = []
+    for row in comparison.rows:
+        line = {k: v for k, v in vars(row).items() if k not in _NESTED}
+        line |= vars(row.estimate)
+        line |= {f"difference_{k}": getattr(row.difference, k, None) for k in _ENDS}
+        variant = variants[row.group]
+        lines.append({**line, **_about(variant), "baseline": comparison.against(row.group)})
+    for variant in comparison.failed:
+        note = "; ".join(variant.reasons)
+        lines.append({"group": variant.group, "verdict": "failed", "note": note, **_about(variant)})
+    frame = pd.DataFrame(lines).rename(columns={"group": "variant", "value": "estimate"})
+    return frame
+
+
+def _about(variant: Any) -> dict[str, Any]:
+    labels = {f"axis_{name}": value for name, value in variant.labels.items()}
+    return {**labels, **{name: variant.cost.get(name) for name in _COSTS}}
+
+
+def load(path: str | Path) -> pd.DataFrame:
+    """The comparison of a report folder as a frame.
+
+    Raises:
+        HarnessError: the folder holds no comparison.
+    """
+    import pandas as pd
+
+    table = Path(path) / TABLE if Path(path).is_dir() else Path(path)
+    if not table.is_file():
+        raise HarnessError(f"{path} holds no {TABLE}", fix="give a folder that `harness run` wrote")
+    return pd.read_parquet(table)

@@ -1,0 +1,210 @@
+"""Scores from the stage folders, read so that a thousand variants share one list of examples."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from harness.comparison.result import ALL
+from harness.comparison.statistics import Clusters, Sample
+from harness.core.aggregate import AGGREGATES
+from harness.core.files import digest_json
+from harness.planning.planner import Scored, VariantPath
+from harness.scorers.base import REWARD
+from harness.store.score_table import KEYS, ScoreTable
+from harness.store.stage import Record, Stage
+from harness.store.store import Store
+
+Column = tuple[str, str]
+"""(metric, evaluation)"""
+
+
+class Keys:
+    """The examples behind scores: ids, clusters and groups, in order.
+
+    One object serves every variant that was scored on the same examples.
+    """
+
+    def __init__(
+        self, ids: tuple[str, ...], clusters: tuple[str, ...], groups: tuple[str, ...]
+    ) -> None:
+        self.ids, self.clusters, self.groups = ids, clusters, groups
+        self._groups: dict[str, NDArray[np.intp]] = {}
+        self._parts: dict[bytes, Keys] = {}
+
+    @cached_property
+    def together(self) -> Clusters:
+        """Which examples belong together."""
+        return Clusters(self.clusters)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The groups that occur."""
+        return frozenset(self.groups)
+
+    def of(self, group: str) -> NDArray[np.intp]:
+        """Where the examples of one group stand."""
+        if group not in self._groups:
+            found = np.flatnonzero(np.asarray(self.groups, dtype=object) == group)
+            self._groups[group] = found
+        return self._groups[group]
+
+    def at(self, index: NDArray[np.intp]) -> Keys:
+        """Some of the examples; the same object for the same ones."""
+        if len(index) == len(self.ids):
+            return self
+        place = index.tobytes()
+        if place not in self._parts:
+            lists = (self.ids, self.clusters, self.groups)
+            self._parts[place] = Keys(*(tuple(own[i] for i in index) for own in lists))
+        return self._parts[place]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric of one checkpoint on one evaluation, example by example.
+
+    Attributes:
+        version: the scorer's identity; other versions are not compared.
+        rows: the key of the data stage whose rows were scored.
+        judge: the key of the reward model that scored them; empty where none did.
+        forgetting: they tell of what is forgotten.
+        measured: the key of the stage that measured them; variants of one checkpoint may share it.
+        trained: another seed would have made another checkpoint.
+        model, template: of chats, the untrained model and the chat template they are written by;
+            one model with two templates is asked two things. Empty for rows without turns.
+        bounds: the least and the most that the metric can be.
+    """
+
+    keys: Keys
+    sample: Sample
+    higher_is_better: bool
+    unit: str
+    version: str
+    rows: str = ""
+    judge: str = ""
+    forgetting: bool = False
+    measured: str = ""
+    trained: bool = True
+    model: str = ""
+    template: str = ""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+
+    def slice(self, group: str) -> Scores:
+        """The examples of one group; all of them for ALL."""
+        return self if group == ALL else self._at(self.keys.of(group))
+
+    def counted(self) -> Scores:
+        """The examples that the metric is about; all of them where it is about none."""
+        index = self.sample.about(np.arange(self.sample.n))
+        return self if len(index) in (0, self.sample.n) else self._at(index)
+
+    def _at(self, index: NDArray[np.intp]) -> Scores:
+        return replace(self, keys=self.keys.at(index), sample=self.sample.at(index))
+
+
+class Reader:
+    """Reads variants' scores; lists of examples that are alike are kept once."""
+
+    def __init__(
+        self, records: Mapping[str, Record], store: Store, learnt: frozenset[str] = frozenset()
+    ) -> None:
+        """`learnt`: the data entries that variants are trained on."""
+        self._records, self._store, self._learnt = records, store, learnt
+        self._known: list[tuple[pa.Table, Keys]] = []
+        self._digests: dict[bytes, Keys] = {}
+
+    def __call__(self, path: VariantPath) -> dict[Column, Scores]:
+        """Every metric of a variant, by (metric, evaluation)."""
+        found: dict[Column, Scores] = {}
+        for scored in path.scores:
+            record = self._records[scored.stage.key]
+            table = ScoreTable(scored.stage.path(self._store.root))
+            keys = self._keys(table)
+            # A hub's encoder without a revision may have moved between two stages.
+            encoder = record.provenance.get("scorer", {}).get("encoder_digest")
+            version = json.dumps([record.config.get("scorer"), encoder], sort_keys=True)
+            declared: dict[str, Any] = record.metrics["metrics"]
+            judge = scored.stage.inputs.get(REWARD)
+            model, template = self._written(scored.stage)
+            read = table.read([c for m in declared.values() for c in m["columns"].values()])
+            for metric, column in zip(declared.values(), columns_of(scored, record), strict=True):
+                columns = {
+                    statistic: read.column(column).to_numpy().astype(np.float64, copy=False)
+                    for statistic, column in metric["columns"].items()
+                }
+                found[column] = Scores(
+                    keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
+                    metric["unit"], version, rows_of_stage(scored.stage).key,
+                    judge.key if judge is not None else "", self._forgetting(scored),
+                    scored.stage.key, path.train is not None, model, template, _bounds(metric),
+                )  # fmt: skip
+        return found
+
+    def _written(self, stage: Stage) -> tuple[str, str]:
+        """The model and the chat template of a score stage; empty where no template is used."""
+        config = (stage.inputs.get("predictions") or stage).config
+        record = self._records.get(rows_of_stage(stage).key)
+        chats = record is not None and record.metrics.get("conversational")
+        asked = config.get("generate", {}).get("apply_chat_template", True)
+        if "model" not in config or not (asked and chats):
+            return "", ""
+        model = dict(config["model"])
+        told = [model.pop(name, None) for name in ("chat_template", "chat_template_kwargs")]
+        return digest_json(model), digest_json(told)
+
+    def _forgetting(self, scored: Scored) -> bool:
+        if scored.forgetting is not None:
+            return scored.forgetting
+        if scored.shows != "language":
+            return scored.shows == "from_base"
+        rows = self._records[rows_of_stage(scored.stage).key]
+        return rows.metrics.get("layout") == "text" and scored.evaluation not in self._learnt
+
+    def _keys(self, table: ScoreTable) -> Keys:
+        digest = table.digest
+        if digest is None:
+            return self._by_content(table.read(KEYS))
+        if digest not in self._digests:
+            self._digests[digest] = self._by_content(table.read(KEYS))
+        return self._digests[digest]
+
+    def _by_content(self, table: pa.Table) -> Keys:
+        for known, keys in self._known:
+            if known.equals(table):
+                return keys
+        made = Keys(*(tuple(table.column(name).to_pylist()) for name in KEYS))
+        self._known.append((table, made))
+        return made
+
+
+def _bounds(declared: Mapping[str, Any]) -> tuple[float, float]:
+    """As the scorer has them, else as the aggregate has."""
+    least, most = declared.get("bounds") or AGGREGATES[declared["aggregate"]].bounds
+    return least, most
+
+
+def columns_of(scored: Scored, record: Record) -> list[Column]:
+    """The columns of a score stage's metrics, in their order."""
+    declared = record.metrics["metrics"]
+    return [(_title(name, scored.label, len(declared)), scored.evaluation) for name in declared]
+
+
+def rows_of_stage(stage: Stage) -> Stage:
+    """The data stage whose rows were scored: ids alone do not make rows the same."""
+    predictions = stage.inputs.get("predictions")
+    return (predictions or stage).inputs["data"]
+
+
+def _title(metric: str, label: str | None, metrics: int) -> str:
+    if label is None:
+        return metric
+    return label if metrics == 1 else f"{label} {metric}"

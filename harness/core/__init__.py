@@ -1,0 +1,1 @@
+"""Core: what every part shares, and what knows of no other part."""

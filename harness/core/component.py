@@ -1,0 +1,294 @@
+"""Members of the axes: their declarations, the lazy registry, and entry points from outside."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from harness.core.errors import HarnessError, SuiteError, shortened, unknown
+from harness.core.sources import digest_of
+
+AXES = ("method", "objective", "scorer", "executor", "labeller")
+
+
+_NUMBERS = (int, float, int | None, float | None)
+
+
+class Component(BaseModel):
+    """A member of an axis. Its fields are its YAML; its docstring is its page in the docs.
+
+    A subclass lives in `harness/<axis>s/<name>.py`, or anywhere behind an entry point of the group
+    `harness.<axis>s`. It must import nothing heavy at module level: the control half reads it.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True,
+        allow_inf_nan=False,
+    )  # fmt: skip
+
+    axis: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+    VERSION: ClassVar[int] = 1
+    """Raise it when the same fields would give other results: cached stages then run again."""
+    impl: ClassVar[str | None] = None
+    """`module:attribute` of the working part, where that must subclass torch's or TRL's classes."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Importable packages it needs beyond the default install."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, values: Any) -> Any:
+        """`learning_rate: yes` would be read as 1."""
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            known = cls.model_fields.get(name)
+            if isinstance(value, bool) and known and known.annotation in _NUMBERS:
+                raise ValueError(f"{name} is a number, not {str(value).lower()}")
+        return values
+
+    def identity(self) -> dict[str, Any]:
+        """What of it is hashed: its name, VERSION and fields."""
+        return {"name": self.name, "version": self.VERSION, **self.model_dump(mode="json")}
+
+    def runs(self) -> tuple[str, ...]:
+        """What of the suite's own it runs or asks, for whoever plans a stranger's suite: Python in
+        files, code from a hub, addresses."""
+        return ()
+
+    @classmethod
+    def source_digest(cls) -> str:
+        """Digest of the source that does its work, with all that this imports of our own package
+        and of its own; a change without a new VERSION is warned of."""
+        return digest_of(cls.__module__, (cls.impl or cls.__module__).partition(":")[0])
+
+    def working_part(self) -> Any:
+        """The object that does the work: itself, or what `impl` names (work half only)."""
+        if self.impl is None:
+            return self
+        module, _, attribute = self.impl.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+C = TypeVar("C", bound=Component)
+
+
+@cache
+def _entry_points(axis: str) -> Mapping[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"harness.{axis}s")}
+
+
+def brought_by(declared: type[Component]) -> str:
+    """The installed package that a member comes from; empty for one of ours."""
+    point = _entry_points(declared.axis).get(declared.name)
+    if point is None or point.value.startswith("harness."):
+        return ""
+    return point.dist.name if point.dist is not None else point.value
+
+
+def names(axis: str) -> list[str]:
+    """Every known member of an axis, ours first; nothing but file names is read."""
+    ours = _ours(axis)
+    return [*ours, *sorted(set(_entry_points(axis)) - set(ours))]
+
+
+@cache
+def _ours(axis: str) -> tuple[str, ...]:
+    package = importlib.import_module(f"harness.{axis}s")
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(name for name in found if not name.startswith("_") and name != "base")
+
+
+def from_elsewhere(axis: str) -> dict[str, str]:
+    """The members that other packages bring: name -> module; none of them is loaded."""
+    return {name: point.module for name, point in sorted(_entry_points(axis).items())}
+
+
+def find(axis: str, name: str, where: str = "") -> type[Component]:
+    """The declaration called `name`.
+
+    Raises:
+        SuiteError: unknown name (with the nearest).
+    """
+    if name not in names(axis):
+        message = unknown(axis, name, names(axis), hint=f"harness list {axis}s")
+        raise SuiteError(message, where=where)
+    point = _entry_points(axis).get(name)
+    found = point.load() if point else _member(importlib.import_module(f"harness.{axis}s.{name}"))
+    if not (inspect.isclass(found) and issubclass(found, Component) and found.axis == axis):
+        raise SuiteError(f"entry point {name!r} is no {axis}: {found!r}", where=where)
+    if "name" not in vars(found):
+        found.name = name
+    return found
+
+
+def _member(module: Any) -> type[Component]:
+    """The one Component a module of ours defines."""
+    own = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, Component)
+        and value.__module__ == module.__name__
+    ]
+    if len(own) != 1:
+        raise HarnessError(f"{module.__name__} must define one component, not {len(own)}")
+    return own[0]
+
+
+def build(axis: str, spec: Any, where: str) -> Component:
+    """A component from its YAML: `rouge`, or `{rouge: {use_stemmer: false}}`.
+
+    Raises:
+        SuiteError: naming the value, the place and the choices; or a package that is missing.
+    """
+    name, fields = split_spec(spec, axis, where)
+    declared = find(axis, name, where)
+    for package in declared.requires:
+        if importlib.util.find_spec(package) is None:
+            raise SuiteError(
+                f"{axis} '{name}' needs the package {package}, which is not installed",
+                where=where,
+                fix=f"pip install {package}",
+            )
+    return build_fields(declared, fields, f"{where}.{name}")
+
+
+def split_spec(spec: Any, axis: str, where: str) -> tuple[str, dict[str, Any]]:
+    """The name and the fields of a component's YAML."""
+    if isinstance(spec, str):
+        return spec, {}
+    if isinstance(spec, Mapping) and len(spec) == 1:
+        name, fields = next(iter(spec.items()))
+        if isinstance(name, str) and (fields is None or isinstance(fields, Mapping)):
+            return name, dict(fields or {})
+    raise SuiteError(
+        f"a {axis} is a name or one name with its options, not {_short(spec)}",
+        where=where,
+        fix=f"write `- name` or `- name: {{option: value}}`  (harness list {axis}s)",
+    )
+
+
+def build_fields(
+    declared: type[C],
+    fields: Mapping[str, Any],
+    where: str,
+    places: Mapping[str, str] | None = None,
+) -> C:
+    """A component of a known class from its fields, with pydantic's errors made readable.
+
+    Args:
+        where: the component's place in the suite.
+        places: field -> where its value stands, for those that stand elsewhere.
+
+    Raises:
+        SuiteError: a field that cannot be meant, or a package it requires is missing.
+    """
+    missing = [name for name in declared.requires if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SuiteError(
+            f"{declared.axis} '{declared.name}' needs the package '{missing[0]}', which is not"
+            " installed",
+            where=where,
+            fix=f"pip install {missing[0]}",
+        )
+    try:
+        return declared(**fields)
+    except ValidationError as error:
+        raise SuiteError(explain(error, declared, where, places)) from None
+
+
+def explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    where: str,
+    places: Mapping[str, str] | None = None,
+) -> str:
+    """Pydantic's errors as sentences: place, value, choices.
+
+    Args:
+        places: field -> where its value stands, for those that do not stand at `where`.
+    """
+    lines = []
+    for item in error.errors():
+        parts = [f"[{p}]" if isinstance(p, int) else f".{shortened(p)}"
+                 for p in item["loc"] if p != "[key]"]  # fmt: skip
+        elsewhere = (places or {}).get(str(item["loc"][0])) if parts else None
+        if not parts:  # of several fields together: the one that was set elsewhere is to blame
+            told = re.findall(r"\w+", item["msg"])
+            named = (place for field, place in (places or {}).items() if field in told)
+            elsewhere = next((place.rpartition(".")[0] for place in named), None)
+        place = "".join(parts[1:] if elsewhere else parts)
+        whole = (elsewhere or where) + place
+        if item["type"] == "extra_forbidden":
+            key = shortened(str(item["loc"][-1]))
+            owner = _owner(model, item["loc"][:-1])
+            lines.append(
+                unknown("key", key, owner.model_fields, where=whole.removesuffix(f".{key}"))
+            )
+        elif item["type"] == "missing":
+            lines.append(f"{whole}: missing, and needed")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "string_type" and (misread := _misread(item["input"])):
+                message = misread
+            # Validators of our own name the value themselves, where it may be shown: one may be a
+            # key that was pasted.
+            own = item["type"] in ("value_error", "assertion_error")
+            given = f" (given: {_short(item['input'])})" if item["loc"] and not own else ""
+            lines.append(f"{whole}: {message[0].lower()}{message[1:]}{given}")
+    lines = list(dict.fromkeys(lines))
+    more = [f"  and {len(lines) - _MOST} more of such"] if len(lines) > _MOST else []
+    return "\n".join(lines[:_MOST] + more)
+
+
+_MOST = 10
+"""Mistakes told at once."""
+
+
+def _misread(value: Any) -> str:
+    """What YAML made of a text that was not quoted; empty where it is none."""
+    if isinstance(value, bool):
+        return (
+            "text is meant, and YAML reads on, off, yes, no, true and false as truth values;"
+            " quote it, such as 'off'"
+        )
+    if isinstance(value, int | float):
+        return (
+            f"text is meant, and YAML reads a number; quote it as you write it, such as '{value}'"
+        )
+    if value is None:
+        return "text is meant, and YAML reads nothing, null and ~ as no value; quote it, such as ''"
+    return ""
+
+
+def _owner(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The pydantic model in which a wrong key stands, as far as its annotations tell."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue
+        inner = _models_in(field.annotation)
+        if inner:
+            model = inner[0]
+    return model
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for arg in getattr(annotation, "__args__", ()) for m in _models_in(arg)]
+
+
+def _short(value: Any) -> str:
+    """A value as YAML has it, as far as a message can hold it."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    return shortened(repr(value), 60)

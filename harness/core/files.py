@@ -1,0 +1,67 @@
+"""Files and values: digests that identify them, and writes that are whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import HarnessError
+
+
+def canonical(value: Any, where: str = "config") -> Any:
+    """Plain JSON values, or an error naming the place that cannot be hashed.
+
+    Raises:
+        HarnessError: for callables, objects, non-finite numbers and non-string keys, whose text
+            would differ from run to run or from machine to machine.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise HarnessError(
+                f"{value!r} has no JSON form", where=where, fix="use a finite number"
+            )
+        return value
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise HarnessError(f"key {key!r} is not a string", where=where, fix="quote it")
+        return {key: canonical(value[key], f"{where}.{key}") for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [canonical(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    raise HarnessError(
+        f"a {type(value).__name__} cannot be part of a stage's identity",
+        where=where,
+        fix="pass a literal (number, string, list, mapping), or name the thing and its version",
+    )
+
+
+def digest_json(value: Any) -> str:
+    """sha256 of the canonical JSON text of `value`."""
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write, flush to disk, then rename: a reader sees the old file or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

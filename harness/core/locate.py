@@ -1,0 +1,100 @@
+"""Where what a suite names lies: beside it, in the working folder, or in the package."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from harness.core.errors import SuiteError
+from harness.core.secrecy import secret_variable
+
+
+def package_suites() -> Path:
+    """The suites that came with the package: inside it when installed, beside it in a checkout."""
+    inside = Path(__file__).parents[1] / "suites"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "suites"
+
+
+def find_suite(name: str) -> Path:
+    """A suite's file: a path, or a name such as `pocket/demo` of the package.
+
+    Raises:
+        SuiteError: with the suites there are.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and is_there(path) and path.is_file():
+        return path
+    packaged = package_suites() / f"{name.removesuffix('.yaml')}.yaml"
+    if is_there(packaged) and packaged.is_file():
+        return packaged
+    known = [str(p.relative_to(package_suites()))[:-5] for p in package_suites().rglob("*.yaml")]
+    raise SuiteError(
+        f"no suite file '{_short(name)}'",
+        fix=f"give a path to a YAML file, or one of: {', '.join(sorted(known))}  (harness init)",
+    )
+
+
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".yaml", ".jinja",
+          ".safetensors", ".gguf")  # fmt: skip
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def locate(reference: str, suite_file: Path, where: str) -> Path | None:
+    """The file or folder a suite means; None when it can only be a name on the hub.
+
+    Looks from the suite's folder, the working folder, then the package's suites. `${NAME}` stands
+    for an environment variable.
+
+    Raises:
+        SuiteError: a variable that is not set, or a path that is not there.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if secret_variable(name):
+            raise SuiteError(
+                f"environment variable {name} may hold a secret, and paths are written into the"
+                " store and the report",
+                where=where,
+                fix="name the folder by another variable",
+            )
+        if name not in os.environ:
+            raise SuiteError(
+                f"environment variable {name} is not set", where=where, fix=f"export {name}=..."
+            )
+        return os.environ[name]
+
+    text = _VARIABLE.sub(fill, reference)
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise SuiteError(f"there is no user of '{_short(text)}'", where=where) from None
+    for root in (suite_file.parent, Path.cwd(), package_suites()):
+        if is_there(root / path, where):
+            return (root / path).resolve()
+    if path.suffix in _FILES or not _HUB_NAME.fullmatch(text):
+        raise SuiteError(
+            f"there is no '{_short(text)}'",
+            where=where,
+            fix=f"looked in {suite_file.parent}, the working folder and the package's suites",
+        )
+    return None
+
+
+def is_there(path: Path, where: str = "") -> bool:
+    """Whether a path leads to something.
+
+    Raises:
+        SuiteError: it cannot be told, as the name is too long or a folder may not be read.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        message = f"'{_short(str(path))}' cannot be looked for: {error.strerror}"
+        raise SuiteError(message, where=where) from None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:197]}..."

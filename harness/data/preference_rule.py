@@ -1,0 +1,198 @@
+"""Rules that know which of two answers is better: functions in Python files that a suite names,
+found and identified when it is planned, loaded and checked where they are asked."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.machinery
+import importlib.util
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from harness.core.errors import StageFailed, SuiteError, unknown
+from harness.core.files import digest_file, digest_json
+from harness.core.locate import locate
+from harness.core.outside import Digest, as_planned
+
+NAMED = r"^.+\.py:[A-Za-z_]\w*$"
+"""How YAML names one: `FILE.py:FUNCTION`, the file beside the suite, in the working folder or among
+the package's suites. It is Python that runs."""
+Rule = Callable[[Mapping[str, Any], str, str], int | None]
+"""(row, one answer, another) -> 1: the first is better, -1: the second, 0: a tie; None: not known.
+Of the function in the file the sign alone counts."""
+
+
+def find_rule(
+    named: str, suite_file: Path, digest: Callable[[Path], str], where: str
+) -> tuple[str, dict[str, str]]:
+    """Where a rule's file lies, and its identity: see `digest_rule`.
+
+    Args:
+        named: as NAMED has it.
+        digest: sha256 of a file.
+        where: the place in the suite, for messages.
+
+    Raises:
+        SuiteError: there is no such file, or none that can be imported; it has no such function.
+    """
+    file, _, function = named.rpartition(":")
+    path = locate(file, suite_file, where)
+    if path is None or not path.is_file():
+        raise SuiteError(
+            f"there is no file '{file}'",
+            where=where,
+            fix="name one beside the suite, in the working folder or of the package's suites",
+        )
+    if "." in path.stem:
+        raise SuiteError(
+            f"'{path.name}' cannot be imported: a dot parts the names of Python's modules",
+            where=where,
+            fix=f"rename it, such as {path.stem.replace('.', '_')}.py",
+        )
+    try:
+        defined = _defined(_parsed(path))
+        sha256 = digest_rule(path, digest)
+    except SyntaxError as error:
+        message = f"{error.filename}, line {error.lineno}, is not Python: {error.msg}"
+        raise SuiteError(message, where=where) from None
+    if "*" not in defined and function not in defined:
+        message = unknown("function", function, defined, hint=f"what {path.name} defines")
+        raise SuiteError(message, where=where)
+    return str(path), {"sha256": sha256, "function": function}
+
+
+def digest_rule(path: Path, digest: Digest = digest_file) -> str:
+    """sha256 of a rule's file and of the Python files below its folder that it imports, directly or
+    through one another; of the file's own bytes where it imports none of them.
+
+    What else it reads (data files, packages that are installed) is not in it.
+
+    Raises:
+        SyntaxError: one of the files is not Python.
+    """
+    folder, found = path.parent, {path: digest(path)}
+    waiting = [path]
+    while waiting:
+        for other in _imported(waiting.pop(), folder):
+            if other not in found:
+                found[other] = digest(other)
+                waiting.append(other)
+    own = found.pop(path)
+    beside = {other.relative_to(folder).as_posix(): sha256 for other, sha256 in found.items()}
+    return digest_json({"rule": own, "beside": beside}) if beside else own
+
+
+def _parsed(path: Path) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its style; whoever imports it is told
+        try:
+            return ast.parse(path.read_bytes(), str(path))
+        except ValueError as error:  # bytes that no source has
+            raise SyntaxError(str(error), (str(path), 1, None, None)) from error
+
+
+def _imported(path: Path, folder: Path) -> Iterator[Path]:
+    """The files below `folder` that importing what `path` names may run; names that other modules
+    bear too are counted, as which is meant is known only where it runs."""
+    here = path.parent.relative_to(folder).parts
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _files(folder, tuple(alias.name.split(".")))
+        elif isinstance(node, ast.ImportFrom) and node.level <= len(here) + 1:
+            start = here[: len(here) + 1 - node.level] if node.level else ()
+            module = (*start, *(node.module or "").split(".")) if node.module else start
+            for alias in node.names:  # a name may be a module itself
+                yield from _files(folder, (*module, alias.name))
+
+
+def _files(folder: Path, module: tuple[str, ...]) -> Iterator[Path]:
+    """The files of a module and of the packages that hold it, as far as there are such."""
+    for depth in range(1, len(module) + 1):
+        place = folder.joinpath(*module[:depth])
+        yield from (p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """The names that a module has once it is imported; `*` where not all can be known."""
+    names: set[str] = set()
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        waiting += ast.iter_child_nodes(node)
+    return names
+
+
+def load_rule(path: Path, identity: Mapping[str, str]) -> Rule:
+    """A rule that was planned; its file may import those beside it relatively (`from .world ...`).
+
+    The rule raises StageFailed where the function gives no number, or prefers an answer for its
+    place.
+
+    Raises:
+        StageFailed: not the file that was planned, one that cannot be imported, no such function.
+    """
+    function, sha256 = identity["function"], identity["sha256"]
+    with as_planned(path, sha256, lambda digest: digest_rule(path, digest)):
+        module = _imported_rule(path, sha256)
+    found = getattr(module, function, None)
+    if not callable(found):
+        raise StageFailed("rule", f"{path} has no function '{function}'", fix="name another")
+    return sound(found, f"{function} of {path}")
+
+
+def _imported_rule(path: Path, sha256: str) -> ModuleType:
+    package = f"_harness_rule_{digest_json([str(path), sha256])[:16]}"
+    if package not in sys.modules:  # a package of its own, so that no name of the suite's clashes
+        spec = importlib.machinery.ModuleSpec(package, None, is_package=True)
+        spec.submodule_search_locations = [str(path.parent)]
+        sys.modules[package] = importlib.util.module_from_spec(spec)
+    try:
+        return importlib.import_module(f"{package}.{path.stem}")
+    except Exception as error:
+        raise StageFailed(
+            "rule", f"{path} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+def sound(function: Callable[[Mapping[str, Any], str, str], Any], name: str) -> Rule:
+    """The function as a rule, each answer of which is asked for in both orders and checked."""
+
+    def rule(row: Mapping[str, Any], one: str, other: str) -> int | None:
+        first = _sign(function(row, one, other), name, row)
+        second = _sign(function(row, other, one), name, row)
+        if first != (None if second is None else -second):
+            raise StageFailed(
+                "rule",
+                f"{name} prefers by place, not by answer: of row {row['id']} it says {first} for"
+                f" one order and {second} for the other",
+                fix="mend the rule",
+            )
+        return first
+
+    return rule
+
+
+def _sign(value: Any, name: str, row: Mapping[str, Any]) -> int | None:
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or math.isnan(value):
+        raise StageFailed(
+            "rule", f"{name} gave {value!r} for row {row['id']}, which is no number",
+            fix="return a number above 0, 0, one below 0, or None where it does not know",
+        )  # fmt: skip
+    return int(value > 0) - int(value < 0)

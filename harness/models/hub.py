@@ -1,0 +1,60 @@
+"""Which commit of a model on the Hugging Face hub is meant, and why that cannot be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.core.errors import ModelError
+
+_NO_NETWORK = "check the name; without a network, download it elsewhere and set HF_HOME, or give a"
+_NO_NETWORK += " folder"
+
+
+def commit_of(name: str, revision: str | None, where: str) -> str:
+    """A hub model's commit: as given, from the cache, else from the hub itself.
+
+    Raises:
+        ModelError: it is not in the cache, and the hub does not answer or has no such model.
+    """
+    from huggingface_hub import HfApi, constants, errors
+    from huggingface_hub.file_download import repo_folder_name
+
+    wanted = revision or "main"
+    cache = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
+    if len(wanted) == 40:
+        return wanted
+    if (ref := cache / "refs" / wanted).is_file():
+        return ref.read_text(encoding="utf-8").strip()
+    absent = f"'{name}' is no folder here, is not in the hub's cache ({cache.parent}), and the hub"
+    try:
+        return str(HfApi().model_info(name, revision=wanted, timeout=15).sha)
+    except errors.GatedRepoError:
+        raise ModelError(
+            f"{absent} gives it only to those whom its authors let in",
+            where=where,
+            fix="ask for it on its page there, then log in: hf auth login, or set HF_TOKEN",
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise ModelError(
+            f"the hub's '{name}' has no revision '{wanted}'", where=f"{where}.revision",
+            fix="name a branch, a tag or a commit of it",
+        ) from None  # fmt: skip
+    except errors.RepositoryNotFoundError:
+        raise ModelError(
+            f"{absent} has none of this name, or none that you may see",
+            where=where,
+            fix="check the name; for a private one log in: hf auth login, or set HF_TOKEN",
+        ) from None
+    except errors.HFValidationError:
+        raise ModelError(f"{absent} has no such names", where=where, fix=_NO_NETWORK) from None
+    # Its client's own errors (no network, a proxy, a certificate) are no OSErrors.
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined,unused-ignore]
+        raise ModelError(
+            f"{absent} did not answer ({type(error).__name__}: {_first_line(error)})",
+            where=where,
+            fix=_NO_NETWORK,
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0][:200]

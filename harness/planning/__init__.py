@@ -1,0 +1,1 @@
+"""Planning: from variants to a graph of stages."""

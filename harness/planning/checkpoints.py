@@ -1,0 +1,117 @@
+"""Checkpoints trained elsewhere in a plan: found, checked against their base, and made a stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from harness.core import component
+from harness.core.errors import SuiteError
+from harness.core.locate import locate
+from harness.methods.base import Method
+from harness.models.checkpoint import CheckpointInfo, resolve_checkpoint
+from harness.planning.graph import STAGE_VERSIONS
+from harness.planning.sources import Sources
+from harness.store.stage import Stage
+from harness.variants.variant import Variant
+
+
+class Checkpoints:
+    """The checkpoints that a suite names, each resolved once."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self._found: dict[str, CheckpointInfo] = {}
+
+    def described(self, variant: Variant) -> Variant:
+        """The variant with the method that its checkpoint's files tell; others as they are.
+
+        Raises:
+            SuiteError, ModelError: files that are missing, unsafe, of another method or base.
+        """
+        if not variant.checkpoint:
+            return variant
+        info = self._resolved(variant)
+        where = f"{self.sources.file}: checkpoints.{variant.checkpoint}.method"
+        declared = component.find("method", info.method, where)
+        method = cast(
+            Method, component.build_fields(declared, info.fields, f"{where} {info.method}")
+        )
+        labels = {**variant.labels, "method": info.method}
+        return replace(variant, method=method, labels=labels)
+
+    def stage(self, variant: Variant) -> Stage:
+        """The stage that checks the checkpoint, and stands where a training stage would."""
+        if variant.method is None:
+            raise AssertionError("described() tells the method")
+        info, sources = self._resolved(variant), self.sources
+        return Stage(
+            "checkpoint",
+            {
+                "version": STAGE_VERSIONS["checkpoint"],
+                "model": sources.model_config(variant.model),
+                "device": sources.executor.device(),
+                "method": variant.method.identity(),
+                **info.identity,
+            },
+            locators=self.locators(variant),
+            resources=sources.suite.resources,
+            label=variant.merged_from or variant.id,
+        )
+
+    def own_tokenizer(self, variant: Variant) -> Path | None:
+        """The checkpoint's folder where a tokenizer came with it; else the base's is used."""
+        folder = self._resolved(variant).folder
+        return folder if (folder / "tokenizer_config.json").is_file() else None
+
+    def locators(self, variant: Variant) -> dict[str, str]:
+        """Where a worker finds the model and, if the variant has one, the checkpoint."""
+        found = self.sources.model_locators(variant.model)
+        if variant.checkpoint:
+            found["checkpoint"] = str(self._resolved(variant).folder)
+        return found
+
+    def warnings(self) -> tuple[str, ...]:
+        """What may be wrong with the checkpoints found, and cannot be known."""
+        return tuple(text for info in self._found.values() for text in info.warnings)
+
+    def _resolved(self, variant: Variant) -> CheckpointInfo:
+        name = variant.checkpoint
+        if name not in self._found:
+            spec, where = self.sources.suite.checkpoints[name], f"checkpoints.{name}"
+            place = f"{self.sources.file}: {where}"
+            folder = locate(spec.path, self.sources.file, f"{place}.path")
+            if folder is None or not folder.is_dir():
+                raise SuiteError(
+                    f"there is no folder '{spec.path}'",
+                    where=f"{place}.path",
+                    fix="a checkpoint is a folder on this machine; download it first",
+                )
+            given = (
+                component.split_spec(spec.method, "method", f"{place}.method")
+                if spec.method is not None
+                else None
+            )
+            base, digest = self.sources.model(variant.model), self.sources.store.file_digest
+            self._found[name] = resolve_checkpoint(folder, base, given, digest, place)
+        return self._found[name]
+
+
+def refuse_merge(variant: Variant) -> None:
+    """A method whose adapter cannot be merged is refused, with the reason.
+
+    Raises:
+        SuiteError: `evaluate_merged` asks for what cannot be.
+    """
+    if not variant.merged_from or variant.method is None:
+        return
+    reason = variant.method.refusal("merge")
+    if not variant.method.adapts:
+        reason = "it has no adapter, so there is nothing to merge"
+    if reason is not None:
+        raise SuiteError(
+            f"{variant.merged_from} cannot be merged: {reason}",
+            where="evaluate_merged",
+            fix="leave it out of the patterns",
+        )

@@ -1,0 +1,178 @@
+"""Checks of a plan against records: rows that do not fit, and why a stage is not cached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.core.errors import SuiteError
+from harness.data.scripts import LATIN
+from harness.objectives.base import BASE, Objective
+from harness.planning.feedback import entry_of
+from harness.planning.graph import Scored
+from harness.planning.planner import Plan
+from harness.planning.recipe import all_trainings
+from harness.scorers.base import scorer_of
+from harness.store.stage import Record, Stage
+from harness.store.store import Store
+from harness.variants.variant import Variant
+
+
+def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
+    """What can be checked once the data stages' records exist, before anything is trained.
+
+    Raises:
+        SuiteError: rows an objective cannot train on, chats for a model without a template, or rows
+            that are too long where the suite wants none left out or none is left.
+    """
+    for path in (path.draft or path for path in planned.paths):
+        for made in all_trainings(path.variant):
+            if not made.labelled:  # its rows are made on the way
+                _fits(planned, made.variant, made.objective, made.entry, records)
+        if (asked := path.variant.feedback) is not None:
+            entry = entry_of(path.variant, asked)
+            _fits(planned, path.variant, asked, entry, records)
+        for entry, generate in path.generate.items():
+            layout = records[generate.inputs["data"].key].metrics["layout"]
+            if layout == "text":
+                raise SuiteError(
+                    "rows of text hold no question to answer; only perplexity can score them",
+                    where=f"{planned.file}: data.{entry}.test",
+                    fix="drop the scorers that read predictions, or map prompt and completion",
+                )
+        for scored in path.scores:
+            _asks_sense(planned, scored, records)
+    for judge in planned.judges:
+        for made in all_trainings(judge):
+            _fits(planned, made.variant, made.objective, made.entry, records)
+    require_lengths(planned)
+
+
+def require_lengths(planned: Plan) -> None:
+    """Raise SuiteError where rows are known to be too long for what the suite wants of them."""
+    for beyond in planned.beyond:
+        beyond.require()
+    for unfit in planned.unfit.values():
+        unfit.require()
+    for untrained in planned.untrained:
+        untrained.require()
+
+
+def length_notes(planned: Plan) -> list[str]:
+    """What is known of rows that do not fit, for whoever plans."""
+    told = [note for unfit in planned.unfit.values() for note in unfit.notes(names=True)]
+    return [*dict.fromkeys(told), *(untrained.note() for untrained in planned.untrained)]
+
+
+def script_notes(planned: Plan, store: Store) -> list[str]:
+    """What scorers make of references in other scripts, as far as the rows are known."""
+    asked = {  # once, however many variants there are
+        (_rows_of(scored.stage).key, json.dumps(scored.stage.config["scorer"])): scored
+        for path in planned.paths
+        for scored in path.scores
+    }
+    return list(dict.fromkeys(note for own in asked.values() for note in _of_scripts(own, store)))
+
+
+def _of_scripts(scored: Scored, store: Store) -> Iterator[str]:
+    record = store.record(_rows_of(scored.stage))
+    # Records made before scripts were counted do not tell; scoring then does.
+    found = record.metrics if record is not None and record.ok else {}
+    if set(found.get("scripts", ())) - {LATIN}:
+        scorer = scorer_of(scored.stage.config["scorer"], scored.stage.locators)
+        if told := scorer.unread(found["scripts"], found["references"]):
+            yield f"{scored.label or scored.scorer} on {scored.evaluation}: {told}"
+
+
+def _rows_of(scoring: Stage) -> Stage:
+    return (scoring.inputs.get("predictions") or scoring).inputs["data"]
+
+
+def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) -> None:
+    """A scorer's own rows, for what it asks of their families."""
+    found = records[_rows_of(scored.stage).key].metrics
+    # Records made before rows without a family were counted do not tell; scoring then does.
+    families = [*found["groups"], *([""] if found.get("ungrouped") else [])]
+    scorer = scorer_of(scored.stage.config["scorer"], scored.stage.locators)
+    where = f"{planned.file}: data.{scored.evaluation}.test"
+    if scorer.needs_references and (bare := found.get("without_reference")):
+        raise SuiteError(
+            f"{bare} of {found['rows']} rows have no reference, which {scored.scorer} holds answers"
+            " against",
+            where=where,
+            fix="map `completion` or `references`, leave these rows out with `where:`, or name"
+            f" another entry: `{scored.scorer}: {{data: NAME}}`",
+        )
+    if refusal := scorer.refuse_families(families):
+        raise SuiteError(f"{scored.scorer} cannot score these rows: {refusal}", where=where)
+
+
+def _fits(
+    planned: Plan,
+    variant: Variant,
+    objective: Objective,
+    entry: str,
+    records: Mapping[str, Record],
+) -> None:
+    """The rows of one stage, for its objective and its model."""
+    found = records[planned.data[entry, "train"].key].metrics
+    model = variant.model
+    refusal = objective.refuse_layout(found["layout"])
+    if refusal:
+        raise SuiteError(
+            refusal,
+            where=f"{planned.file}: data.{entry}.train",
+            fix=f"name an entry with such rows: `{objective.name}: {{data: NAME}}`"
+            if objective.starts_from != BASE
+            else "",
+        )
+    own, template = planned.suite.models[model].chat_template, planned.models[model].chat_template
+    if found["conversational"] and not own and template == "":
+        raise SuiteError(
+            f"data.{entry} holds chats, and model '{model}' has no chat template",
+            where=f"{planned.file}: models.{model}",
+            fix="set `chat_template: FILE.jinja`, or map the rows to prompt and completion",
+        )
+
+
+class Misses:
+    """Why stages are not cached; the store's records are read once for all of them."""
+
+    def __init__(self, store: Store) -> None:
+        self._finished: dict[str, list[tuple[str, dict[str, str]]]] = {}
+        for row in store.query(status="ok"):
+            name = f"{row['label']} ({row['key'][:12]})"
+            inputs = {role: key[:12] for role, key in row["inputs"].items()}
+            tree = _flat({**row["config"], "inputs": inputs})
+            self._finished.setdefault(row["kind"], []).append((name, tree))
+
+    def explain(self, stage: Stage) -> list[str]:
+        """What differs from the nearest finished stage of its kind."""
+        inputs = {role: source.key[:12] for role, source in stage.inputs.items()}
+        own = _flat({**stage.config, "inputs": inputs})
+        finished = self._finished.get(stage.kind)
+        if not finished:
+            return [f"no finished {stage.kind} stage in the store"]
+        name, other = min(finished, key=lambda known: len(_differing(own, known[1])))
+        return [
+            f"nearest: {name}",
+            *(
+                f"{field}: {other.get(field, 'not set')} -> {own.get(field, 'not set')}"
+                for field in sorted(_differing(own, other))
+            ),
+        ]
+
+
+def _differing(own: Mapping[str, str], other: Mapping[str, str]) -> set[str]:
+    return {field for field, _ in own.items() ^ other.items()}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = repr(value)
+    return found

@@ -1,0 +1,302 @@
+"""What a plan is made of: variants' paths through stages, trials, and the whole graph."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.data.lengths import Beyond, Overlong, Refused, Unfit
+from harness.executors.base import Executor
+from harness.models.files import ModelInfo
+from harness.store.stage import Stage
+from harness.suite.suite import Suite
+from harness.variants.variant import Variant
+
+STAGE_VERSIONS = {
+    "data": 5, "contamination": 3, "train": 5, "checkpoint": 1, "generate": 6, "score": 1,
+    "select": 1, "sample": 3, "label": 3, "check": 1, "truth": 1, "reference": 2, "lengths": 4,
+}  # fmt: skip
+"""Raise one where the stage itself would give other results: cached ones then run again."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score stage of a variant: which scorer, on which data entry, under which name.
+
+    Attributes:
+        shows: what the scorer says of an aligned variant, as it declares.
+        forgetting: whether it tells of what is forgotten, where the suite says so.
+    """
+
+    stage: Stage
+    scorer: str
+    evaluation: str
+    label: str | None
+    shows: str = ""
+    forgetting: bool | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration tried for a cell.
+
+    Attributes:
+        settings: `component.field` -> value.
+        scores: score stages on validation rows, one for each tuning seed.
+    """
+
+    number: int
+    settings: Mapping[str, Any]
+    scores: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The trials of a cell, which its seeds share, and the stage that chooses among them.
+
+    Attributes:
+        evaluation: data entry whose validation rows judge.
+        trials: those known by now; a search that learns asks for more once these have ended.
+        select: None until all trials are known.
+        logarithmic: fields whose range is spread over the logarithm.
+    """
+
+    group: str
+    metric: str
+    evaluation: str
+    higher_is_better: bool
+    total: int
+    trials: tuple[Trial, ...]
+    select: Stage | None
+    logarithmic: tuple[str, ...] = ()
+
+    def targets(self) -> Iterator[Stage]:
+        """What has to end before more can be planned."""
+        if self.select is not None:
+            yield self.select
+        else:
+            yield from (score for trial in self.trials for score in trial.scores)
+
+
+@dataclass(frozen=True)
+class VariantPath:
+    """A variant's path through the stages.
+
+    Attributes:
+        train: its training stage; for a checkpoint trained elsewhere, the stage that checks it.
+        tuning: where its hyper-parameters come from; None when the suite gives them.
+        draft: while they are not chosen yet: the path as it would be without tuning, for what can
+            be checked of it (its rows, its pairs). The path itself has no stages then.
+        start: the path of the checkpoint that its last training stage goes on from, scored as it is
+            itself; None where that is the base. Its stages are not this variant's own.
+    """
+
+    variant: Variant
+    train: Stage | None
+    generate: Mapping[str, Stage]
+    scores: tuple[Scored, ...]
+    tuning: Tuning | None = None
+    draft: VariantPath | None = None
+    start: VariantPath | None = None
+
+    def results(self) -> Iterator[Stage]:
+        """What a report reads of it."""
+        yield from self.generate.values()
+        yield from (scored.stage for scored in self.scores)
+        if self.train is not None:
+            yield self.train
+
+    def stages(self) -> list[Stage]:
+        """All that its results rest on, each once, shared stages included."""
+        return list(_closure(self.results()))
+
+    def work(self) -> list[Stage]:
+        """Its stages, and those of the trials that chose its hyper-parameters."""
+        trials = self.tuning.trials if self.tuning is not None else ()
+        scores = (score for trial in trials for score in trial.scores)
+        return list(_closure([*self.results(), *scores]))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a suite asks for."""
+
+    suite: Suite
+    file: Path
+    text: str
+    baseline: str
+    executor: Executor
+    paths: tuple[VariantPath, ...]
+    data: Mapping[tuple[str, str], Stage]
+    contamination: tuple[Stage, ...]
+    models: Mapping[str, ModelInfo] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    """What may be wrong, and cannot be known."""
+    judges: tuple[Variant, ...] = ()
+    """Reward models that score answers, each with its recipe."""
+    lengths: tuple[Stage, ...] = ()
+    """Stages that measure rows, with the data stages: what the rest of the plan is checked by."""
+    unfit: Mapping[tuple[str, str], Unfit] = field(default_factory=dict)
+    """(data entry, split) -> rows that cannot be answered by all, once they are measured."""
+    beyond: tuple[Beyond, ...] = ()
+    """Models whose tokenizers make tokens of some rows that their embeddings lack."""
+    untrained: tuple[Overlong | Refused, ...] = ()
+    """Rows that cannot be trained on as they are, once they are measured."""
+    checks: Mapping[str, tuple[Stage, ...]] = field(default_factory=dict)
+    """Key of a label stage -> stages that hold its labels against what is known."""
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """Group -> the group it is compared with, where that is not `baseline` for all."""
+
+    def groundwork(self) -> list[Stage]:
+        """The stages that run before all others: rows, and how long they are."""
+        return list(_closure([*self.data.values(), *self.lengths]))
+
+    def stages(self) -> list[Stage]:
+        """Every stage once, inputs before what needs them, in the variants' order."""
+        return list(_closure(self.targets()))
+
+    def targets(self) -> Iterator[Stage]:
+        """The stages that a run must bring to an end."""
+        for tuning in self.tunings():
+            yield from tuning.targets()
+        yield from self.results()
+
+    def results(self) -> Iterator[Stage]:
+        """The stages whose records the comparison reads, those that choose aside."""
+        yield from self.data.values()
+        yield from self.contamination
+        for path in self.paths:
+            yield from path.results()
+            if path.start is not None:
+                yield from path.start.results()
+        for checks in self.checks.values():
+            yield from checks
+
+    @property
+    def starts(self) -> tuple[VariantPath, ...]:
+        """What aligned variants go on from, as far as it is no variant of the suite itself."""
+        own = {key for key, _ in _trained(self.paths)}
+        return tuple(path for key, path in _starts(self.paths).items() if key not in own)
+
+    def tunings(self) -> list[Tuning]:
+        """Each cell's tuning once."""
+        found = {p.tuning.group: p.tuning for p in self.paths if p.tuning is not None}
+        return list(found.values())
+
+    @property
+    def open(self) -> list[VariantPath]:
+        """Paths that are planned once their trials have ended."""
+        return [path for path in self.paths if path.draft is not None]
+
+    def trial_keys(self) -> frozenset[str]:
+        """Keys of stages that serve trials alone: what fails there is a result of the tuning."""
+        trials = [s for t in self.tunings() for trial in t.trials for s in trial.scores]
+        shared = {stage.key for stage in _closure(self.results())}
+        return frozenset(stage.key for stage in _closure(trials)) - shared
+
+
+def named_starts(paths: Sequence[VariantPath]) -> tuple[VariantPath, ...]:
+    """The paths, their starts under names that tell them apart.
+
+    A start is told by its training stage. Where another, such as a variant of the suite, bears the
+    same name, as an override for one objective changed the stages before it, it says whose start it
+    is: `full-sft (start of full-dpo)`.
+    """
+    own = {key for key, _ in _trained(paths)}
+    bearers: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for key, path in (*_starts(paths).items(), *_trained(paths)):
+        bearers[path.variant.group][path.variant.id].add(key)
+    shared = {name for name, ids in bearers.items() if any(len(keys) > 1 for keys in ids.values())}
+    first: dict[str, str] = {}
+
+    def named(path: VariantPath) -> VariantPath:
+        start = path.start
+        if start is None or start.train is None or start.variant.group not in shared:
+            return path
+        if start.train.key in own:
+            return path
+        whose = first.setdefault(start.train.key, path.variant.group)
+        group = start.variant.group
+        seed = start.variant.id.removeprefix(group)
+        name = f"{group} (start of {whose})"
+        variant = replace(start.variant, group=name, id=name + seed)
+        return replace(path, start=replace(start, variant=variant))
+
+    return tuple(named(path) for path in paths)
+
+
+def _trained(paths: Iterable[VariantPath]) -> Iterator[tuple[str, VariantPath]]:
+    """The variants that a suite trains, each by the key of its training."""
+    for path in paths:
+        if path.train is not None and not path.variant.merged_from:
+            yield path.train.key, path
+
+
+def _starts(paths: Iterable[VariantPath]) -> dict[str, VariantPath]:
+    starts = [path.start for path in paths if path.start is not None]
+    return {path.train.key: path for path in starts if path.train is not None}
+
+
+def trained_by(stage: Stage) -> Iterator[Stage]:
+    """The training stages that a training stage goes on from or reads a model of, each once, the
+    first ones first and itself last."""
+    yield from (found for found in _closure([stage]) if found.kind == "train")
+
+
+def behind(stage: Stage) -> list[Stage]:
+    """All that was made for a training stage, its rows aside, itself last: trainings, samples,
+    labels."""
+    return [found for found in _closure([stage]) if found.kind != "data"]
+
+
+def trained_rows(stage: Stage) -> dict[Stage, None]:
+    """The data stages whose rows a training stage and all before it were made of, validation rows
+    aside; of answers that were sampled on the way, those of their prompts."""
+    return dict.fromkeys(
+        rows
+        for made in behind(stage)
+        for role, rows in made.inputs.items()
+        if rows.kind == "data" and role != "validation"
+    )
+
+
+def parts(rows: Stage) -> frozenset[Stage]:
+    """A data stage with those that it mixes; of rows that were made on the way, none."""
+    return frozenset(_closure([rows])) if rows.kind == "data" else frozenset()
+
+
+def learnt(planned: Plan) -> frozenset[str]:
+    """The data entries that variants are trained on, at whatever stage, parts of a mixture
+    included; not those whose rows serve beside a training's own, such as general text against
+    forgetting."""
+    return frozenset().union(*(learnt_by(planned, path) for path in planned.paths))
+
+
+def learnt_by(planned: Plan, path: VariantPath) -> frozenset[str]:
+    """The data entries that one variant is trained on, as in `learnt`."""
+    train = (path.draft or path).train
+    rows = {
+        part
+        for made in (behind(train) if train is not None else ())
+        if "train" in made.inputs
+        for part in parts(made.inputs["train"])
+    }
+    return frozenset(entry for (entry, _), stage in planned.data.items() if stage in rows)
+
+
+def _closure(targets: Iterable[Stage]) -> dict[Stage, None]:
+    ordered: dict[str, Stage] = {}
+
+    def add(stage: Stage) -> None:
+        if stage.key in ordered:
+            return
+        for source in stage.inputs.values():
+            add(source)
+        ordered[stage.key] = stage
+
+    for stage in targets:
+        add(stage)
+    return dict.fromkeys(ordered.values())

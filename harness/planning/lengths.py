@@ -1,0 +1,253 @@
+"""Rows that do not fit: told from the lengths of rows before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.data.lengths import Beyond, Overlong, Refused, RowLength, Unfit, read_lengths
+from harness.models.checks import embedding_rows
+from harness.models.files import ModelInfo
+from harness.planning.checkpoints import Checkpoints
+from harness.planning.graph import STAGE_VERSIONS
+from harness.planning.recipe import Training, all_trainings
+from harness.planning.sources import Sources
+from harness.store.stage import Stage
+from harness.variants.variant import Variant
+
+_NOT_OF_PROMPTS = frozenset(
+    ["max_new_tokens", "until", "num_fewshot", "batch_tokens", "samples", "temperature", "top_p",
+     "sample_seed", "thinking"]
+)  # fmt: skip
+"""Options of `generate:` that a prompt without worked examples does not depend on."""
+
+
+_NOT_OF_TOKENIZERS = frozenset(["dtype", "attn_implementation", "master_weights"])
+"""What a model's identity has beside its files and its template."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one variant has room for.
+
+    Attributes:
+        lengths: the stage that measures the rows with its tokenizer.
+        tokens: of a prompt, or of a row to train on; None: there is no limit.
+        why: how that number came about, for people.
+    """
+
+    variant: str
+    model: str
+    lengths: Stage
+    tokens: int | None
+    why: str
+
+
+class Fitting:
+    """Which rows fit, decided once for all variants.
+
+    Attributes:
+        stages: those that measure rows, each once.
+        unfit: what is known of each evaluation that is answered, by data entry and split.
+    """
+
+    def __init__(self, sources: Sources, checkpoints: Checkpoints) -> None:
+        self.sources, self.checkpoints = sources, checkpoints
+        self.stages: dict[str, Stage] = {}
+        self._models: dict[str, ModelInfo] = {}
+        """Of each stage, whose tokenizer it is; none where it came with a checkpoint."""
+        self.unfit: dict[tuple[str, str], Unfit] = {}
+        self._known: dict[str, list[RowLength] | None] = {}
+
+    def decide(self, variants: Sequence[Variant], entry: str, split: str) -> Unfit:
+        """The rows that some of these variants cannot be asked; none while it is not known."""
+        if (entry, split) not in self.unfit:
+            rooms = [self._asked(variant, entry, split) for variant in variants]
+            self.unfit[entry, split] = self._unfit(rooms, entry, split)
+        return self.unfit[entry, split]
+
+    def unwritten(self, variants: Sequence[Variant], entry: str, split: str) -> Unfit:
+        """The rows that some variant's chat template does not write with their answers, which no
+        variant is then scored on; none while it is not known. Texts need no template."""
+        rows, key = self.sources.rows(entry, split), (entry, f"{split}, with answers")
+        if not self.sources.counts(rows).get("conversational"):
+            return Unfit("", 0)
+        if key not in self.unfit:
+            stages = {s.key: s for s in (self._stage(v, rows, {}) for v in variants)}
+            known = [found for s in stages.values() if (found := self._lengths(s))]
+            refused: dict[int, str] = {}
+            for number, row in ((n, r) for found in known for n, r in enumerate(found)):
+                if row.refused:
+                    refused.setdefault(number, row.refused)
+            refused = dict(sorted(refused.items()))
+            name = known[0][min(refused)].name if refused else ""
+            self.unfit[key] = Unfit(
+                f"{self.sources.file}: data.{entry}.{split}", len(known[0]) if known else 0,
+                refused=refused, first=("", name),
+                unusable=getattr(self.sources.suite.data[entry], split).unusable,
+            )  # fmt: skip
+        return self.unfit[key]
+
+    def beyond(self) -> Iterator[Beyond]:
+        """Rows with tokens that a model's embedding lacks, of each stage the first."""
+        for stage in self.stages.values():
+            info, record = self._models.get(stage.key), self.sources.store.record(stage)
+            if info is None or record is None or not record.ok:
+                continue
+            rows = embedding_rows(info.config, info.shapes)
+            highest = record.metrics.get("highest_token")
+            if rows is not None and highest and highest["number"] >= rows:
+                label = stage.inputs["data"].label
+                yield Beyond(
+                    stage.locators["where"], label, highest["row"], highest["number"], rows
+                )
+
+    def trained(self, variants: Sequence[Variant]) -> list[Overlong | Refused]:
+        """What is known of training rows that cannot be trained on as they are."""
+        found: dict[tuple[str, ...], Overlong | Refused] = {}
+        for variant in variants:
+            for made in all_trainings(variant):
+                if made.labelled:
+                    continue  # its rows are made on the way
+                measure = {"prompts": True} if made.objective.reads_prompts else {}
+                rows = self.sources.rows(made.entry, "train")
+                lengths = self._lengths(self._stage(made.variant, rows, measure)) or []
+                place = f"{self.sources.file}: data.{made.entry}.train"
+                if (refused := self._refused(made, lengths, place)) is not None:
+                    found.setdefault((place, refused.model), refused)
+                if (over := self._overlong(made, lengths, place)) is not None:
+                    found.setdefault((place, over.why, str(over.tokens)), over)
+        return list(found.values())
+
+    def _asked(self, variant: Variant, entry: str, split: str) -> Room:
+        options = variant.generate.identity()
+        shape = {name: v for name, v in options.items() if name not in _NOT_OF_PROMPTS}
+        stage = self._stage(variant, self.sources.rows(entry, split), {"generate": shape})
+        context, places = self._context(variant), self._places(variant)
+        new = variant.generate.max_new_tokens
+        room = None if context is None else context - places - new
+        why = f"{variant.id} has room for {room}: its context of {context}"
+        why += f", less {places} of its learned prompt" if places else ""
+        why += f", less max_new_tokens {new}"
+        most = getattr(self.sources.suite.data[entry], split).max_tokens
+        if most is not None and (room is None or most < room):
+            room, why = most, f"max_tokens is {most}"
+        return Room(variant.id, variant.model, stage, room, why)
+
+    def _unfit(self, rooms: Sequence[Room], entry: str, split: str) -> Unfit:
+        spec = getattr(self.sources.suite.data[entry], split)
+        place = f"{self.sources.file}: data.{entry}.{split}"
+        measured = [(room, self._lengths(room.lengths)) for room in rooms]
+        known = [(room, found) for room, found in measured if found]
+        if not known:
+            return Unfit(place, 0)
+        over: dict[int, str] = {}
+        refused: dict[int, str] = {}
+        told = ""
+        for room, found in sorted(known, key=_least_room):
+            for number, row in enumerate(found):
+                if row.refused:
+                    refused.setdefault(number, row.refused)
+                elif room.tokens is not None and row.tokens > room.tokens:
+                    over.setdefault(number, row.name)
+                    longest = max(row.tokens for row in found)
+                    told = told or f"up to {longest} tokens, and {room.why}"
+        numbers, rows = sorted(over), known[0][1]
+        first = (over[numbers[0]] if numbers else "", rows[min(refused)].name if refused else "")
+        cut = _cut(known) if spec.overlong == "truncate_left" else {}
+        return Unfit(
+            place, len(rows), tuple(numbers),
+            dict(sorted(refused.items())), spec.overlong, spec.unusable, cut, told, first,
+        )  # fmt: skip
+
+    def _refused(self, made: Training, lengths: Sequence[RowLength], place: str) -> Refused | None:
+        refused = [row for row in lengths if row.refused]
+        if not refused:
+            return None
+        spec = self.sources.suite.data[made.entry].train
+        unusable = "drop" if spec is None else spec.unusable
+        reasons = tuple(dict.fromkeys(row.refused for row in refused))
+        model = made.variant.model
+        return Refused(place, model, len(lengths), len(refused), reasons, unusable, refused[0].name)
+
+    def _overlong(
+        self, made: Training, lengths: Sequence[RowLength], place: str
+    ) -> Overlong | None:
+        objective, context = made.objective, self._context(made.variant)
+        limit = getattr(objective, "max_length", None)
+        if limit is None:
+            return None
+        places, new = self._places(made.variant), int(getattr(objective, "max_new_tokens", 0))
+        whys = [f"{objective.name}.max_length {limit}"]
+        if context is not None and context - places < limit:
+            limit = context - places
+            whys = [f"the context of {context} of {made.variant.model}"]
+            whys += [f"less {places} of a learned prompt"] if places else []
+        whys += [f"less max_new_tokens {new}"] if new else []
+        tokens = [row.tokens for row in lengths]
+        over = sum(length > limit - new for length in tokens)
+        if not over:
+            return None
+        policy = str(getattr(objective, "overlong", "drop"))
+        return Overlong(
+            place, made.label, objective.name, len(tokens), over, policy, limit - new,
+            max(tokens), ", ".join(whys),
+        )  # fmt: skip
+
+    def _stage(self, variant: Variant, rows: Stage, measure: Mapping[str, Any]) -> Stage:
+        self.sources.model(variant.model)
+        config = self.sources.model_config(variant.model)
+        model = {k: v for k, v in config.items() if k not in _NOT_OF_TOKENIZERS}
+        locators = dict(self.sources.model_locators(variant.model))
+        own: dict[str, Any] = {}
+        if variant.checkpoint and (folder := self.checkpoints.own_tokenizer(variant)):
+            own = {"checkpoint": self.checkpoints.stage(variant).config["content"]}
+            locators["checkpoint"] = str(folder)
+        locators["where"] = f"{self.sources.file}: models.{variant.model}"
+        stage = Stage(
+            "lengths",
+            {"version": STAGE_VERSIONS["lengths"], "model": model, "measure": measure, **own},
+            inputs={"data": rows},
+            locators=locators,
+            resources=self.sources.suite.resources,
+            label=f"{rows.label} for {variant.model}",
+        )
+        if not own:
+            self._models[stage.key] = self.sources.models[variant.model]
+        return self.stages.setdefault(stage.key, stage)
+
+    def _context(self, variant: Variant) -> int | None:
+        return self.sources.models[variant.model].context
+
+    def _places(self, variant: Variant) -> int:
+        """Those of the longest prompt that it may learn, so that a tuning changes no rows."""
+        if variant.method is None:
+            return 0
+        tune = self.sources.suite.tune
+        tuned = tune.space.get(f"{variant.method.name}.num_virtual_tokens") if tune else None
+        if tuned is None or not variant.trained:
+            return variant.method.places()
+        return max(map(int, tuned)) if isinstance(tuned, list) else int(tuned.high)
+
+    def _lengths(self, stage: Stage) -> list[RowLength] | None:
+        if stage.key not in self._known:
+            done = self.sources.store.done(stage, outputs=True)
+            folder = stage.path(self.sources.store.root)
+            self._known[stage.key] = read_lengths(folder) if done else None
+        return self._known[stage.key]
+
+
+def _least_room(known: tuple[Room, Sequence[RowLength]]) -> float:
+    return float("inf") if known[0].tokens is None else known[0].tokens
+
+
+def _cut(known: Sequence[tuple[Room, Sequence[RowLength]]]) -> dict[str, int]:
+    """What the prompts of each model are cut to, where some are longer: as many tokens for every
+    variant of it."""
+    found: dict[str, int] = {}
+    for room, rows in known:
+        limits = [r.tokens for r, _ in known if r.model == room.model and r.tokens is not None]
+        if limits and any(row.tokens > min(limits) for row in rows):
+            found[room.model] = min(limits)
+    return found

@@ -1,0 +1,66 @@
+"""Which method goes with which objective, and why not: generated, never written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from harness.core import component
+from harness.methods.base import Method
+from harness.objectives.base import BASE, Objective
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A method and an objective with their default options; `refusal` is None where they work."""
+
+    method: str
+    objective: str
+    refusal: str | None
+
+
+def refusal_of(method: Method, objective: Objective) -> str | None:
+    """Why these two, with the options they have, cannot be trained together; None if they can."""
+    needs = dict(objective.needs())
+    if objective.begins != BASE:
+        needs["resume"] = f"{objective.name} goes on from the checkpoint of {objective.begins}"
+    return lacking(method, needs)
+
+
+def lacking(method: Method, needs: Mapping[str, str]) -> str | None:
+    """The first trait that a method lacks of those asked for, with both reasons."""
+    for trait, reason in needs.items():
+        refused = method.refusal(trait)
+        if refused is not None:
+            return f"{reason}, and {refused}"
+    return None
+
+
+def pairs() -> Iterator[Pair]:
+    """Every member of both axes, those from entry points too."""
+    for objective in component.names("objective"):
+        # model_construct: a field that a suite must give says nothing of the pair.
+        aim = cast(Objective, component.find("objective", objective).model_construct())
+        if aim.feedback is not None:  # what trains its last stage is what a method must carry
+            aim = cast(Objective, component.find("objective", aim.feedback.then).model_construct())
+        for method in component.names("method"):
+            way = cast(Method, component.find("method", method)())
+            yield Pair(method, objective, refusal_of(way, aim))
+
+
+def table() -> str:
+    """The pairs as Markdown: `works`, or a number that the reasons below explain."""
+    found = list(pairs())
+    objectives = list(dict.fromkeys(pair.objective for pair in found))
+    reasons = list(dict.fromkeys(pair.refusal for pair in found if pair.refusal))
+    lines = [f"| method | {' | '.join(objectives)} |", "|---" * (len(objectives) + 1) + "|"]
+    for method in dict.fromkeys(pair.method for pair in found):
+        cells = [
+            f"refused ({reasons.index(pair.refusal) + 1})" if pair.refusal else "works"
+            for pair in found
+            if pair.method == method
+        ]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    notes = [f"{number}. {reason}." for number, reason in enumerate(reasons, 1)]
+    return "\n".join([*lines, "", *notes])

@@ -1,0 +1,348 @@
+"""From variants to a deduplicated graph of stages, and what refuses to be planned."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from harness.core import component
+from harness.core.errors import SuiteError
+from harness.executors.base import Executor
+from harness.planning.checkpoints import Checkpoints, refuse_merge
+from harness.planning.graph import (
+    STAGE_VERSIONS,
+    Plan,
+    Scored,
+    Tuning,
+    VariantPath,
+    named_starts,
+    trained_rows,
+)
+from harness.planning.lengths import Fitting
+from harness.planning.models import remarks, require_language_model, require_trainable
+from harness.planning.only import everyone
+from harness.planning.precision import coarse_trainings
+from harness.planning.recipe import START, Recipes, refuse_pairs
+from harness.planning.scoring import Scoring, start_of
+from harness.planning.sources import Sources
+from harness.planning.tuning import judge_of, plan_tuning, tuned, winner
+from harness.scorers.base import Scorer
+from harness.stages._cost import predict_generate
+from harness.store.stage import Record, Stage
+from harness.store.store import Store
+from harness.suite.suite import Loaded
+from harness.variants.variant import Variant, baselines_of, expand, refuse_samples, shared_baseline
+
+__all__ = ["STAGE_VERSIONS", "Plan", "Scored", "VariantPath", "plan"]
+
+CONTAMINATION_N = 8
+
+
+def plan(
+    loaded: Loaded,
+    store: Store,
+    only: str | None = None,
+    limit: int | None = None,
+    known: Mapping[str, Record] | None = None,
+) -> Plan:
+    """The graph of a suite, as far as the records of its trials let it be known.
+
+    Args:
+        only: pattern of variants to keep (the baseline stays).
+        limit: keep so many rows of every split; another identity, so nothing is mixed up.
+        known: records by key of a run under way or to be reported. What an earlier run lost ends no
+            trial but by standing here: it is tried again, as a run that goes on would have.
+
+    Raises:
+        SuiteError, ModelError: before anything is spent, naming place and fix.
+    """
+    with loaded.boundary():
+        return _Planner(loaded, store, limit, known or {}).plan(only)
+
+
+class _Planner:
+    def __init__(
+        self, loaded: Loaded, store: Store, limit: int | None, known: Mapping[str, Record]
+    ) -> None:
+        self.suite, self.file, self.text = loaded.suite, loaded.path, loaded.text
+        self.store, self.known = store, known
+        self.executor = cast(Executor, component.build("executor", self.suite.executor, "executor"))
+        self.sources = Sources(self.suite, self.file, store, self.executor, limit)
+        self.checkpoints = Checkpoints(self.sources)
+        self.recipes = Recipes(self.suite, self.sources, self.executor)
+        self.scoring = Scoring(
+            self.suite, self.sources, self.recipes, self.executor, self._generate, self._on_model,
+            self._unscored,
+        )  # fmt: skip
+        self.fitting = Fitting(self.sources, self.checkpoints)
+        self.variants: list[Variant] = []
+        """Those that decide which rows are asked: all of the suite."""
+        self._answering: dict[tuple[str, str], list[Variant]] = {}
+        self.unheard: tuple[str, ...] = ()
+        self.tunings: dict[str, Tuning] = {}
+        self.scorers = [
+            cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
+            for i, spec in enumerate(self.suite.scorers)
+        ]
+
+    def plan(self, only: str | None) -> Plan:
+        variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
+        self.variants = variants
+        if only is not None:
+            self.variants, self.unheard = everyone(self.suite, variants, self._readable)
+        for variant in variants:
+            refuse_pairs(variant)
+            refuse_merge(variant)
+            refuse_samples(variant, self.scorers)
+            for made in (variant, *variant.beside.values(), *variant.judges.values()):
+                require_language_model(self.sources.model(made.model), made.model, self.file)
+            require_trainable(variant, self.sources)
+        self._require_distinct_metrics(variants)
+        self.scoring.require_rules(self.scorers)
+        paths = named_starts([self._tuned_path(variant) for variant in variants])
+        idle = self._idle_scorers(paths)
+        baselines = baselines_of(self.suite, variants)
+        return Plan(
+            suite=self.suite,
+            file=self.file,
+            text=self.text,
+            baseline=shared_baseline(self.suite, baselines),
+            baselines=baselines,
+            executor=self.executor,
+            paths=paths,
+            contamination=tuple(self._contamination(paths)),
+            data=dict(self.sources.data),
+            models=dict(self.sources.models),
+            warnings=(
+                *self.unheard,
+                *self.checkpoints.warnings(),
+                *self.sources.warnings(),
+                *idle,
+                *self._coarse(variants),
+                *remarks(variants, self.sources),
+            ),
+            judges=tuple(self.scoring.judges.values()),
+            checks=self._checks(paths),
+            untrained=tuple(self.fitting.trained(variants)),
+            lengths=tuple(self.fitting.stages.values()),
+            unfit=dict(self.fitting.unfit),
+            beyond=tuple(self.fitting.beyond()),
+        )
+
+    def _idle_scorers(self, paths: Sequence[VariantPath]) -> tuple[str, ...]:
+        """What is said of scorers that no variant can be asked.
+
+        Raises:
+            SuiteError: no scorer is left, and the report would have nothing to show.
+        """
+        scores = [s for path in paths for s in (path.draft or path).scores]
+        idle = [
+            f"scorers[{index}].{scorer.name}"
+            for index, scorer in enumerate(self.scorers)
+            if not any(s.scorer == scorer.name and s.label == scorer.label for s in scores)
+        ]
+        reason = "scores no variant: what it reads beside one (a start, a reward model) none has"
+        if not scores:
+            fix = "add a scorer of answers, or an objective that goes on from another"
+            raise SuiteError(reason, where=min(idle, default="scorers"), fix=fix)
+        return tuple(f"{place} {reason}" for place in idle)
+
+    def _readable(self, variant: Variant) -> Variant:
+        own = self.checkpoints.described(variant)
+        self.sources.model(own.model)
+        return own
+
+    def _unscored(self, entry: str, split: str) -> list[int]:
+        asked = self.variants if split == "test" else [v for v in self.variants if v.trained]
+        return self.fitting.unwritten(asked, entry, split).left_out
+
+    def _coarse(self, variants: Sequence[Variant]) -> tuple[str, ...]:
+        return coarse_trainings(
+            (made.group, made.method, str(self.sources.model_config(made.model)["dtype"]))
+            for made in variants
+            if made.method is not None and made.objective is not None
+        )
+
+    def _tuned_path(self, variant: Variant) -> VariantPath:
+        """The variant's path with its winner's settings; a draft until they are known."""
+        if self.suite.tune is None or not variant.trained:
+            return self._path(variant)
+        group = variant.merged_from or variant.group  # the same training, tuned once
+        if group not in self.tunings:
+            self.tunings[group] = self._tuning(replace(variant, group=group, merged_from=""))
+        tuning = self.tunings[group]
+        settings = winner(tuning, self._record)
+        if settings is None:
+            return VariantPath(variant, None, {}, (), tuning, self._path(variant))
+        return replace(self._path(tuned(variant, settings)), tuning=tuning)
+
+    def _tuning(self, variant: Variant) -> Tuning:
+        tune = self.suite.tune
+        if tune is None or variant.data is None:
+            raise AssertionError("nothing to tune")
+        judge = judge_of(tune, self.scorers, self.suite.data)
+        entry = judge.data or variant.data
+        rows = self.sources.rows(entry, "validation", "trials are judged on it")
+        for tested in {*variant.evaluations, entry}:
+            given = self.suite.data[tested].test
+            if given is not None and self.sources.rows(tested, "test").key == rows.key:
+                raise SuiteError(
+                    f"the validation rows are the test rows of data.{tested}",
+                    where=f"{self.file}: data.{entry}.validation",
+                    fix="tune on rows that nothing is reported on",
+                )
+
+        def score(trial: Variant) -> Stage:
+            refuse_pairs(trial)
+            require_trainable(trial, self.sources)
+            train, scorer = self.recipes.train(trial), self.scorers[judge.scorer]
+            path = VariantPath(trial, train, {}, (), start=self._start(trial, train, scored=False))
+            where = f"scorers[{judge.scorer}]"
+            made = self.scoring.stage(scorer, where, path, entry, "validation")
+            if made is None:
+                raise SuiteError(
+                    f"{scorer.name} compares with a start, and {trial.group} starts from the base",
+                    where=f"{self.file}: tune.metric",
+                    fix="tune by another metric, or leave the cell out (`exclude:`)",
+                )
+            return made
+
+        return plan_tuning(tune, judge, variant, entry, score, self._record)
+
+    def _record(self, stage: Stage) -> Record | None:
+        found = self.known.get(stage.key) or self.store.record(stage)
+        return None if found and found.lost and stage.key not in self.known else found
+
+    def _path(self, variant: Variant) -> VariantPath:
+        train = (
+            self.recipes.train(variant)
+            if variant.trained
+            else self.checkpoints.stage(variant)
+            if variant.checkpoint
+            else None
+        )
+        generate, scores = {}, []
+        asked = {s.data for s in self.scorers if s.reads == "predictions"}
+        for entry in variant.evaluations:
+            if asked & {None, entry}:
+                generate[entry] = self._generate(variant, entry, train)
+        path = VariantPath(variant, train, generate, (), start=self._start(variant, train))
+        for index, scorer in enumerate(self.scorers):
+            scores += self.scoring.of(scorer, f"scorers[{index}]", path)
+        return replace(path, scores=tuple(scores))
+
+    def _start(
+        self, variant: Variant, train: Stage | None, *, scored: bool = True
+    ) -> VariantPath | None:
+        """The path of what an aligned variant goes on from: its differences are from there."""
+        start = start_of(variant)
+        if start is None or train is None:
+            return None
+        path = (
+            self._path(start) if scored else VariantPath(start, self.recipes.train(start), {}, ())
+        )
+        if path.train != train.inputs[START]:
+            raise AssertionError(f"{variant.id} does not start from {start.id}")
+        return path
+
+    def _generate(
+        self, variant: Variant, entry: str, train: Stage | None, split: str = "test"
+    ) -> Stage:
+        inputs = {"data": self.sources.rows(entry, split)}
+        if variant.generate.num_fewshot:
+            inputs["shots"] = self.sources.rows(entry, "train")
+        stage = self._on_model("generate", variant, train, inputs)
+        config = {**stage.config, "generate": variant.generate.identity()}
+        rows = self.sources.counts(inputs["data"]).get("rows")
+        unfit = self.fitting.decide(self._asked(entry, split), entry, split)
+        if unfit.left_out:
+            config["left_out"] = unfit.left_out
+            rows = None if rows is None else rows - len(unfit.left_out)
+        if variant.model in unfit.cut:
+            config["truncate_left"] = unfit.cut[variant.model]
+        predicted = predict_generate(
+            self.sources.models[variant.model],
+            variant.generate.max_new_tokens * (1 + variant.generate.samples),
+            rows,
+            self.sources.rates,
+        )
+        return replace(stage, config=config, predicted=predicted)
+
+    def _asked(self, entry: str, split: str) -> list[Variant]:
+        """The variants that answer a split's rows: one list for all of them."""
+        if (entry, split) not in self._answering:
+            self._answering[entry, split] = [
+                variant
+                for variant in self.variants
+                if (entry in variant.evaluations if split == "test" else variant.trained)
+            ]
+        return self._answering[entry, split]
+
+    def _on_model(
+        self, kind: str, variant: Variant, train: Stage | None, inputs: Mapping[str, Stage]
+    ) -> Stage:
+        """A stage that loads a checkpoint, or the untrained model."""
+        config: dict[str, Any] = {"version": STAGE_VERSIONS[kind], "device": self.executor.device()}
+        inputs = dict(inputs)
+        if variant.merged_from:
+            config["merged"] = True
+        if train is not None:
+            inputs["checkpoint"] = train
+        else:
+            config["model"] = self.sources.model_config(variant.model)
+        return Stage(
+            kind,
+            config,
+            inputs=inputs,
+            locators=self.checkpoints.locators(variant),
+            resources=self.suite.resources,
+            label=variant.id if train is not None or kind == "generate" else variant.model,
+        )
+
+    def _checks(self, paths: tuple[VariantPath, ...]) -> dict[str, tuple[Stage, ...]]:
+        """Of the labels that the paths rest on; those of trials alone are not checked."""
+        used = {stage.key for path in paths for stage in path.stages()}
+        return {key: made for key, made in self.recipes.checks.items() if key in used}
+
+    def _contamination(self, paths: tuple[VariantPath, ...]) -> Iterator[Stage]:
+        """For every training set and every test set it is judged on."""
+        seen = set()
+        for path in (path.draft or path for path in paths):
+            if path.train is None:
+                continue
+            trained_on = trained_rows(path.train)
+            for rows, entry in itertools.product(trained_on, path.variant.evaluations):
+                test = self.sources.rows(entry, "test")
+                if (rows.key, test.key) not in seen:
+                    seen.add((rows.key, test.key))
+                    yield Stage(
+                        "contamination",
+                        {"version": STAGE_VERSIONS["contamination"], "n": CONTAMINATION_N},
+                        inputs={"train": rows, "test": test},
+                        label=f"{rows.label} in {test.label}",
+                    )
+
+    def _require_distinct_metrics(self, variants: Sequence[Variant]) -> None:
+        """Two scorers that would write into one column are told apart by a label."""
+        evaluations = list(dict.fromkeys(e for v in variants for e in v.evaluations))
+        seen: dict[tuple[str, str], int] = {}
+        for index, scorer in enumerate(self.scorers):
+            entries = evaluations if scorer.data is None else [scorer.data]
+            for title, entry in itertools.product(_titles(scorer), entries):
+                other = seen.setdefault((title, entry), index)
+                if other != index:
+                    raise SuiteError(
+                        f"'{title}' is a metric of scorers[{other}] too, on '{entry}'",
+                        where=f"scorers[{index}].{scorer.name}",
+                        fix="give one of them a `label:`",
+                    )
+
+
+def _titles(scorer: Scorer) -> list[str]:
+    """The names of a scorer's metrics in tables, as the comparison gives them."""
+    metrics, label = list(scorer.declared()), scorer.label
+    if label is None:
+        return metrics
+    return [label] if len(metrics) == 1 else [f"{label} {metric}" for metric in metrics]

@@ -1,0 +1,174 @@
+"""Where a plan's stages start: models and rows, found and identified once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import SuiteError, shortened, unknown
+from harness.core.locate import locate
+from harness.executors.base import Executor
+from harness.models.files import ModelInfo, ModelSpec, resolve_model
+from harness.models.generation_defaults import FILE, described
+from harness.planning.gguf import resolve_gguf
+from harness.planning.graph import STAGE_VERSIONS
+from harness.stages._cost import Rates
+from harness.store.stage import Stage
+from harness.store.store import Store
+from harness.suite.data import Split
+from harness.suite.suite import Suite
+
+_NOT_HASHED = {"path", "mixture", "mixture_seed", "mixture_stop", "overlong", "max_tokens"}
+_LATER = {"turns": "last", "roles": {}, "min_chars": {}, "max_chars": {}}
+"""Options that came later, and what they are without being asked: rows read before are the same."""
+
+
+class Sources:
+    """A suite's models and data stages. `limit` keeps so many rows of every split."""
+
+    def __init__(
+        self, suite: Suite, file: Path, store: Store, executor: Executor, limit: int | None
+    ) -> None:
+        self.suite, self.file, self.store = suite, file, store
+        self.executor, self.limit = executor, limit
+        self.models: dict[str, ModelInfo] = {}
+        self.templates: dict[str, str | None] = {}
+        self.data: dict[tuple[str, str], Stage] = {}
+        self.rates = Rates(store, executor.device())
+        self._counts: dict[str, Mapping[str, Any]] = {}
+
+    def model(self, name: str) -> ModelInfo:
+        """The model's shapes and identity."""
+        if name not in self.models:
+            spec, where = self.suite.models[name], f"{self.file}: models.{name}"
+            if spec.from_gguf:
+                self.models[name] = resolve_gguf(spec, self.file, self.store, where)
+            else:
+                folder = locate(spec.path, self.file, where)
+                self.models[name] = resolve_model(spec, folder, self.store.file_digest, where)
+            self.templates[name] = self._template(spec, where)
+        return self.models[name]
+
+    def _template(self, spec: ModelSpec, where: str) -> str | None:
+        if spec.chat_template is None:
+            return None
+        path = locate(spec.chat_template, self.file, f"{where}.chat_template")
+        if path is None or not path.is_file():
+            message = f"'{shortened(spec.chat_template)}' is no file"
+            raise SuiteError(message, where=f"{where}.chat_template", fix="name a Jinja file")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            message = f"{path.name} is not UTF-8 text (byte {error.start})"
+            raise SuiteError(message, where=f"{where}.chat_template") from None
+
+    def model_config(self, name: str) -> dict[str, Any]:
+        """The model as a stage's identity has it."""
+        spec, template = self.suite.models[name], self.templates[name]
+        return {
+            **self.models[name].identity,
+            "dtype": spec.dtype or self.executor.dtype(),
+            "attn_implementation": spec.attn_implementation,
+            "chat_template": template and hashlib.sha256(template.encode()).hexdigest(),
+            **({"chat_template_kwargs": given} if (given := spec.chat_template_kwargs) else {}),
+        }
+
+    def model_locators(self, name: str) -> dict[str, str]:
+        """Where a worker finds the model."""
+        info, spec = self.models[name], self.suite.models[name]
+        found = {"model": info.source, "revision": info.revision or ""}
+        if spec.trust_remote_code:
+            found["trust_remote_code"] = "true"
+        if self.templates[name]:
+            found["chat_template"] = str(self.templates[name])
+        return found
+
+    def rows(self, entry: str, split: str, needed_by: str = "") -> Stage:
+        """The data stage of a split.
+
+        Raises:
+            SuiteError: the split is not given; `needed_by` says who asks for it.
+        """
+        if (entry, split) not in self.data:
+            spec: Split | None = getattr(self.suite.data[entry], split)
+            where = f"{self.file}: data.{entry}.{split}"
+            if spec is None:
+                reason = f"; {needed_by}" if needed_by else ""
+                raise SuiteError(f"this split is needed and not given{reason}", where=where)
+            if spec.mixture:
+                self.data[entry, split] = self._mixture(entry, split, spec, where)
+                return self.data[entry, split]
+            path = locate(spec.path, self.file, where)
+            if path is not None and not path.is_file():
+                what = "a folder" if path.is_dir() else "a device"
+                raise SuiteError(f"'{spec.path}' is {what}, not a file of rows", where=where)
+            fields = spec.model_dump(exclude=_NOT_HASHED)
+            fields = {k: v for k, v in fields.items() if k not in _LATER or v != _LATER[k]}
+            if self.limit is not None:
+                fields["limit"] = min(self.limit, fields["limit"] or self.limit)
+            content = (
+                {"sha256": self.store.file_digest(path)} if path is not None else {"hub": spec.path}
+            )
+            self.data[entry, split] = Stage(
+                "data",
+                {"version": STAGE_VERSIONS["data"], **content, **fields},
+                locators={"data": str(path or spec.path), "where": where},
+                resources=self.suite.resources,
+                label=f"{entry}/{split}",
+            )
+        return self.data[entry, split]
+
+    def _mixture(self, entry: str, split: str, spec: Split, where: str) -> Stage:
+        """A data stage over other entries' data stages; each keeps its own filters and limit."""
+        for name in spec.mixture:
+            if name not in self.suite.data:
+                message = unknown("data", name, self.suite.data, hint="the keys of `data:`")
+                raise SuiteError(message, where=f"{where}.mixture")
+            part: Split | None = getattr(self.suite.data[name], split)
+            if part is not None and part.mixture:
+                raise SuiteError(
+                    f"'{name}' is a mixture itself", where=f"{where}.mixture", fix="name its parts"
+                )
+        limits = [n for n in (self.limit, spec.limit) if n is not None]
+        return Stage(
+            "data",
+            {
+                "version": STAGE_VERSIONS["data"],
+                "mixture": spec.mixture,
+                "seed": spec.mixture_seed,
+                "stop": spec.mixture_stop,
+                "limit": min(limits, default=None),
+            },
+            inputs={name: self.rows(name, split) for name in spec.mixture},
+            locators={"where": where},
+            resources=self.suite.resources,
+            label=f"{entry}/{split}",
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """What may change under the suite's feet, and what of a model's files is not used."""
+        unpinned = {
+            entry: stage.config["hub"]
+            for (entry, _), stage in self.data.items()
+            if stage.config.get("hub") and not stage.config.get("revision")
+        }
+        asks = {name: info.asks for name, info in self.models.items() if info.asks}
+        left_out = tuple(
+            f"models.{name}: its {FILE} asks for {described(asked)}; answers depend on the suite"
+            " alone, so nothing of that is used"
+            for name, asked in asks.items()
+        )
+        return left_out + tuple(
+            f"data.{entry} is {name} as it stood when it was first read here: add `revision:`, so"
+            " that others read the same rows"
+            for entry, name in unpinned.items()
+        )
+
+    def counts(self, stage: Stage) -> Mapping[str, Any]:
+        """A data stage's counts, empty until it has run."""
+        if stage.key not in self._counts:
+            record = self.store.record(stage)
+            self._counts[stage.key] = record.metrics if record is not None and record.ok else {}
+        return self._counts[stage.key]

@@ -1,0 +1,207 @@
+"""Tuning in a plan: a cell's trials on validation rows, and the stage that chooses among them.
+
+All that is read here are records of trials' score stages; their rows are validation rows, and a
+suite whose validation rows are also its test rows is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.core.errors import SuiteError, unknown
+from harness.core.files import digest_json
+from harness.planning.graph import STAGE_VERSIONS, Trial, Tuning
+from harness.scorers.base import Scorer
+from harness.store.stage import Record, Stage
+from harness.suite.tune import Range, Settings, Tune, propose
+from harness.variants.settings import with_settings
+from harness.variants.variant import Variant
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The metric that trials are judged by.
+
+    Attributes:
+        scorer: position in the suite's scorers.
+        metric: its name among that scorer's metrics.
+        data: data entry whose validation rows judge; None for the cell's own.
+    """
+
+    scorer: int
+    metric: str
+    data: str | None
+    higher_is_better: bool
+
+
+def judge_of(tune: Tune, scorers: Sequence[Scorer], entries: Mapping[str, Any]) -> Judge:
+    """The scorer behind `tune.metric`, by the name its column has in a report.
+
+    Raises:
+        SuiteError: no scorer of the suite has such a metric, or no data entry is called so; several
+            scorers have it, on other rows or set otherwise.
+    """
+    known: dict[str, list[Judge]] = {}
+    for index, scorer in enumerate(scorers):
+        label = scorer.label
+        metrics = scorer.declared()
+        for name, metric in metrics.items():
+            title = name if label is None else label if len(metrics) == 1 else None
+            entry = tune.data or scorer.data
+            judge = Judge(index, name, entry, metric.higher_is_better)
+            known.setdefault(title or f"{label} {name}", []).append(judge)
+    if tune.metric not in known:
+        message = unknown("metric", tune.metric, known, hint="metrics of the suite's `scorers:`")
+        raise SuiteError(message, where="tune.metric")
+    if tune.data is not None and tune.data not in entries:
+        raise SuiteError(unknown("data", tune.data, entries), where="tune.data")
+    found = known[tune.metric]
+    named = [judge for judge in found if scorers[judge.scorer].data == tune.data]
+    found = named if tune.data is not None and named else found
+    # Two that measure alike on the same rows are one judge.
+    asked = {(judge.data, digest_json(scorers[judge.scorer].identity())) for judge in found}
+    if len(asked) > 1:
+        told = ", ".join(
+            f"scorers[{judge.scorer}] on {f'data.{judge.data}' if judge.data else 'the own rows'}"
+            for judge in found
+        )
+        raise SuiteError(
+            f"'{tune.metric}' is the metric of several: {told}",
+            where="tune.metric",
+            fix="say which rows judge (`tune.data`), or give one of the scorers a `label:`",
+        )
+    return found[0]
+
+
+def tuned(variant: Variant, settings: Settings) -> Variant:
+    """The variant with a trial's settings."""
+    if variant.method is None or variant.objective is None:
+        raise AssertionError("an untrained use has nothing to tune")
+    method = with_settings(variant.method, settings, "tune.space")
+    return replace(
+        variant,
+        method=method,
+        objective=with_settings(variant.objective, settings, "tune.space"),
+    )
+
+
+def plan_tuning(
+    tune: Tune,
+    judge: Judge,
+    variant: Variant,
+    evaluation: str,
+    score: Callable[[Variant], Stage],
+    record: Callable[[Stage], Record | None],
+) -> Tuning:
+    """A cell's trials as far as they are known, and their selection once all are.
+
+    Args:
+        variant: any seed of the cell.
+        score: makes the score stage of a trained variant on the validation rows.
+        record: a stage's record, where it has ended.
+
+    Raises:
+        SuiteError: the space holds nothing for this cell, or too little.
+    """
+    if variant.method is None or variant.objective is None:
+        raise AssertionError("an untrained use has nothing to tune")
+    present = (variant.method.name, variant.objective.name)
+    space = {key: c for key, c in tune.space.items() if key.split(".")[0] in present}
+    if not space:
+        raise SuiteError(
+            f"nothing is tuned for {variant.group}: no entry names {' or '.join(present)}",
+            where="tune.space",
+            fix=f"add one, such as {present[1]}.learning_rate, or leave the cell out (`exclude:`)",
+        )
+    trials: list[Trial] = []
+    while True:
+        history = list(_history(trials, judge.metric, record))
+        proposed = propose(tune, space, history, judge.higher_is_better)
+        if len(proposed) == len(trials):
+            break
+        trials = [_trial(tune, variant, i, s, score) for i, s in enumerate(proposed, 1)]
+    complete = len(trials) == tune.trials
+    return Tuning(
+        group=variant.group,
+        metric=judge.metric,
+        evaluation=evaluation,
+        higher_is_better=judge.higher_is_better,
+        total=tune.trials,
+        trials=tuple(trials),
+        select=_select(tune, judge, variant, trials, evaluation) if complete else None,
+        logarithmic=tuple(k for k, c in space.items() if isinstance(c, Range) and c.log),
+    )
+
+
+def winner(tuning: Tuning, record: Callable[[Stage], Record | None]) -> Settings | None:
+    """What the select stage chose; None until it has, or when no trial succeeded."""
+    found = record(tuning.select) if tuning.select is not None else None
+    if found is None or not found.ok:
+        return None
+    return dict(found.metrics["winner"]["set"])
+
+
+def _trial(
+    tune: Tune, variant: Variant, number: int, settings: Settings, score: Callable[[Variant], Stage]
+) -> Trial:
+    made = tuned(variant, settings)
+    several = len(tune.seeds) > 1
+    scores = []
+    for seed in tune.seeds:
+        name = f"{variant.group} trial {number}" + (f"#{seed}" if several else "")
+        scores.append(score(replace(made, id=name, seed=seed)))
+    return Trial(number, settings, tuple(scores))
+
+
+def _select(
+    tune: Tune, judge: Judge, variant: Variant, trials: Sequence[Trial], evaluation: str
+) -> Stage:
+    tried = []
+    for trial in trials:
+        made = tuned(variant, dict(trial.settings))
+        if made.method is None or made.objective is None:
+            raise AssertionError("a trial trains")
+        config = {"method": made.method.identity(), "objective": made.objective.identity()}
+        tried.append({"set": dict(trial.settings), "config": config})
+    return Stage(
+        "select",
+        {
+            "version": STAGE_VERSIONS["select"],
+            "metric": judge.metric,
+            "higher_is_better": judge.higher_is_better,
+            "seeds": list(tune.seeds),
+            "trials": tried,
+        },
+        inputs={
+            f"trial-{trial.number}-seed-{seed}": stage
+            for trial in trials
+            for seed, stage in zip(tune.seeds, trial.scores, strict=True)
+        },
+        label=variant.group,
+    )
+
+
+def _history(
+    trials: Sequence[Trial], metric: str, record: Callable[[Stage], Record | None]
+) -> Iterator[float | None]:
+    """Values of the trials that have ended, up to the first that has not; None for failed ones."""
+    for trial in trials:
+        ended = [_ended(stage, record) for stage in trial.scores]
+        if any(found is None for found in ended):
+            return
+        if not all(found is not None and found.ok for found in ended):
+            yield None
+            continue
+        values = [found.metrics["metrics"][metric]["value"] for found in ended if found is not None]
+        yield sum(values) / len(values)
+
+
+def _ended(stage: Stage, record: Callable[[Stage], Record | None]) -> Record | None:
+    """The stage's record, or that of the failure before it which keeps it from running."""
+    found = record(stage)
+    if found is not None:
+        return found
+    before = (_ended(source, record) for source in stage.inputs.values())
+    return next((r for r in before if r is not None and not r.ok), None)

@@ -1,0 +1,1 @@
+"""Formats: the report as Markdown, LaTeX, plain text."""

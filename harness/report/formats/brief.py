@@ -1,0 +1,75 @@
+"""The results in at most ten columns, for a pull request or a chat: the verdict first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from harness.comparison.result import Comparison, Row, VariantResult
+from harness.core.text import label, line
+from harness.report import cheaper, numbers
+from harness.report.tables.columns import (
+    MAIN_COSTS,
+    STAR,
+    STAR_NOTE,
+    Column,
+    difference,
+    main,
+    table,
+)
+from harness.report.tables.sheets import Cell, Line, Sheet, figure, head, metric_cell, name_cell
+
+METRICS = 4
+"""The headline one, what is forgotten, others."""
+
+
+def brief(comparison: Comparison) -> Sheet:
+    """A line a variant: what is said of it, the figures behind that, what it cost."""
+    found = main(comparison, METRICS)
+    if not found:
+        return Sheet("brief", "Results", (), ())
+    marked = cheaper.unlike(comparison)
+    lines = [row for v in comparison.variants for row in _lines(comparison, v, found, marked)]
+    base = f"against {label(comparison.baseline)}"
+    heads = ("verdict", head(found[0]), base, *map(head, found[1:]))
+    starred = any(STAR in (cell.change, cell.text) for row in lines for cell in row.cells)
+    notes = (STAR_NOTE if starred else "", cheaper.UNLIKE_NOTE if marked else "")
+    return Sheet(
+        "brief",
+        "Results",
+        ("variant", *heads, *(cost.name for cost in MAIN_COSTS)),
+        tuple(lines),
+        " ".join(note for note in notes if note),
+    )
+
+
+def _lines(
+    comparison: Comparison, variant: VariantResult, found: list[Column], marked: cheaper.Marked
+) -> Iterator[Line]:
+    name, rows = name_cell(variant.group), table(comparison)
+    own = [rows.get((variant.group, *column.key)) for column in found]
+    if variant.has_result:
+        paid = (Cell(cheaper.text(cost, variant, marked)) for cost in MAIN_COSTS)
+        yield Line((name, *_headline(own[0]), *map(_other, own[1:]), *paid))
+    if variant.status != "ok":
+        reason = "; ".join(line(reason) for reason in variant.reasons) or "no reason is known"
+        yield Line((name,), reason=f"in part: {reason}" if variant.has_result else reason)
+
+
+def _headline(row: Row | None) -> Iterator[Cell]:
+    if row is None:
+        yield from (Cell(numbers.MISSING),) * 3
+        return
+    yield Cell("", verdict=row.verdict, change=_star(row))
+    yield figure(numbers.both(row.estimate), row.estimate.value)
+    change = row.difference.value if row.difference else None
+    yield figure(difference(row) or numbers.MISSING, change)
+
+
+def _other(row: Row | None) -> Cell:
+    cell = metric_cell(row)
+    return cell if row is None else replace(cell, below="", change=_star(row))
+
+
+def _star(row: Row) -> str:
+    return STAR if row.shown_alone else ""

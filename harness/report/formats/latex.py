@@ -1,0 +1,79 @@
+"""The results as a LaTeX table for a paper: booktabs, figures with their intervals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from harness.comparison.result import Comparison, Row, VariantResult
+from harness.core.text import label, line
+from harness.report import numbers
+from harness.report.tables.columns import MAIN_COSTS, Column, main, table
+
+_METRICS = 4
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}", "⟨": "[", "⟩": "]", numbers.MINUS: "$-$", "\u00a0": "~",
+    numbers.MISSING: "--", "∞": r"$\infty$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+    "…": r"\dots{}", "·": r"$\cdot$",
+}  # fmt: skip
+_MARKS = {"better": r"$^{\blacktriangle}$", "worse": r"$^{\blacktriangledown}$"}
+
+
+def escape(text: object) -> str:
+    """One line in which TeX finds no command, group, comment or cell."""
+    return re.sub(".", lambda found: _SPECIAL.get(found.group(), found.group()), line(text))
+
+
+def report(comparison: Comparison) -> str:
+    """A `table` environment; needs \\usepackage{booktabs,amssymb,textcomp}."""
+    found, rows = main(comparison, _METRICS), table(comparison)
+    heads = ["variant", *(f"{column.name} {column.arrow}" for column in found)]
+    heads += [cost.name for cost in MAIN_COSTS]
+    body = [" & ".join(_cells(v, found, rows)) + r" \\" for v in comparison.variants]
+    columns = "l" * (1 + len(found)) + "r" * len(MAIN_COSTS)
+    lines = [
+        r"% \usepackage{booktabs,amssymb,textcomp}",
+        r"\begin{table}",
+        r"\centering\small",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(escape(head) for head in heads) + r" \\",
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\caption{{{_caption(comparison)}}}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(
+    variant: VariantResult, found: list[Column], rows: dict[tuple[str, str, str], Row]
+) -> Iterator[str]:
+    width = len(found) + len(MAIN_COSTS)
+    yield escape(label(variant.group))
+    if not variant.has_result:
+        reason = label("; ".join(variant.reasons) or "no reason is known")
+        yield rf"\multicolumn{{{width}}}{{l}}{{failed: {escape(reason)}}}"
+        return
+    for column in found:
+        row = rows.get((variant.group, *column.key))
+        if row is None:
+            yield "--"
+        else:
+            # A group of its own: after \\ a bracket would be read as a length.
+            yield f"{{{escape(numbers.both(row.estimate))}}}{_MARKS.get(row.verdict, '')}"
+    for cost in MAIN_COSTS:
+        yield escape(cost.text(variant))
+
+
+def _caption(comparison: Comparison) -> str:
+    return (
+        f"{escape(label(comparison.suite))}: 95\\% intervals;"
+        r" $^{\blacktriangle}$ better, $^{\blacktriangledown}$ worse than"
+        f" {escape(label(comparison.baseline))}. {escape(comparison.tests)}"
+    )

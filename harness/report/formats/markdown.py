@@ -1,0 +1,109 @@
+"""The report as Markdown: reads well raw, and renders anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from harness.comparison.result import Comparison
+from harness.core.text import Markdown, fenced, line, markdown
+from harness.report.answer import answer
+from harness.report.formats.brief import METRICS, brief
+from harness.report.tables import alignment as tax
+from harness.report.tables.columns import MARKS, columns
+from harness.report.tables.families import seeds, sliced, transfer
+from harness.report.tables.provenance import evidence, provenance
+from harness.report.tables.sheets import Cell, Line, Sheet, against, results
+
+_LINES = 20
+"""Variants that the short form shows unfolded."""
+
+
+def summary(comparison: Comparison) -> str:
+    """The short form, for a pull request or a chat: the answer, the results, why cells failed."""
+    sheet = brief(comparison)
+    shown = replace(sheet, lines=sheet.lines[:_LINES])
+    rest = replace(sheet, lines=sheet.lines[_LINES:])
+    more = f"<details><summary>{len(rest.lines)} more</summary>\n\n{_table(rest)}\n\n</details>"
+    left = len(columns(comparison)) - METRICS
+    parts = (
+        f"**{markdown(comparison.suite)}**: {markdown(answer(comparison))}",
+        _table(shown) if shown.lines else "",
+        more if rest.lines else "",
+        markdown(sheet.note),
+        f"{left} more {'metrics stand' if left > 1 else 'metric stands'} in report.md."
+        if left > 0
+        else "",
+        "\n".join(f"- {markdown(note)}" for note in comparison.notes),
+        fenced(line(comparison.command), "sh"),
+    )
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def report(comparison: Comparison) -> str:
+    """The whole page."""
+    return "\n\n".join(part for part in _parts(comparison) if part) + "\n"
+
+
+def _parts(comparison: Comparison) -> Iterator[str]:
+    yield f"# {markdown(comparison.suite)}"
+    yield markdown(comparison.description)
+    yield f"**{markdown(answer(comparison))}**"
+    yield _section(results(comparison))
+    if comparison.failed:
+        yield "## Failed cells"
+        yield "\n".join(
+            f"- **{markdown(variant.group)}**: {markdown('; '.join(variant.reasons))}"
+            for variant in comparison.failed
+        )
+    yield _section(against(comparison))
+    yield _section(tax.sheet(comparison))
+    yield _section(transfer(comparison))
+    yield _section(seeds(comparison))
+    parts = sliced(comparison)
+    if parts:
+        yield "## By task family"
+        for sheet in parts:
+            yield _section(sheet, "###")
+    if comparison.notes:
+        yield "## What to know"
+        yield "\n".join(f"- {markdown(note)}" for note in comparison.notes)
+    for sheet in evidence(comparison):
+        yield _section(sheet)
+    yield "## To make this again"
+    yield fenced(line(comparison.command), "sh")
+    for sheet in provenance(comparison):
+        yield _section(sheet, "###")
+    if comparison.suite_text:
+        yield "### Suite"
+        yield fenced(comparison.suite_text, "yaml")
+
+
+def _section(sheet: Sheet, level: str = "##") -> str:
+    if not sheet.lines:
+        return ""
+    parts: list[str] = [f"{level} {markdown(sheet.title)}", markdown(sheet.note), _table(sheet)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _table(sheet: Sheet) -> str:
+    rules = ["---:" if sheet.numerics[i] else "---" for i in range(len(sheet.headers))]
+    rows: list[list[str]] = [[markdown(head) for head in sheet.headers], rules]
+    rows += [_row(found, len(sheet.headers)) for found in sheet.lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(found: Line, width: int) -> list[str]:
+    cells: list[str] = [_cell(cell) for cell in found.cells]
+    if found.reason:
+        cells.append(Markdown(f"{MARKS['failed']} failed: {markdown(found.reason)}"))
+    return [*cells, *[""] * (width - len(cells))]
+
+
+def _cell(cell: Cell) -> str:
+    # Brackets of our own intervals need no escape: no parenthesis follows them.
+    parts: list[str] = [markdown(cell.text) if cell.name else cell.text, cell.below]
+    if cell.verdict:
+        parts.append(f"{MARKS[cell.verdict]} {cell.verdict}")
+        parts.append(str(markdown(cell.change)))
+    return " ".join(part for part in parts if part)

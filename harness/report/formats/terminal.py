@@ -1,0 +1,136 @@
+"""The summary printed after a run: plain text in 100 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from harness.comparison.result import Comparison, Row, VariantResult
+from harness.core.text import label, line
+from harness.report import cheaper, numbers
+from harness.report.answer import answer
+from harness.report.tables.columns import (
+    MAIN_COSTS,
+    STAR,
+    STAR_NOTE,
+    Column,
+    columns,
+    difference,
+    main,
+    table,
+    words,
+)  # fmt: skip
+
+WIDTH = 100
+_NAME, _GAP, _METRICS = 30, "  ", 3
+
+Lines = Sequence[tuple[str, Sequence[str]]]
+"""Title of a column and its cells."""
+
+
+def terminal_table(comparison: Comparison) -> str:
+    """The answer, a line for each variant, and why cells failed; at most 100 columns."""
+    parts = [_wrap(answer(comparison))]
+    found = columns(comparison)
+    good = [variant for variant in comparison.variants if variant.has_result]
+    if found and good:
+        shown = _columns(comparison, main(comparison, _METRICS), good)
+        parts.append(_blocks(shown))
+        cells = [text for _, column in shown for text in column]
+        if any(text.endswith(STAR) for text in cells):
+            parts.append(_wrap(STAR_NOTE, "  "))
+        if any(text.endswith(cheaper.UNLIKE) for text in cells):
+            parts.append(_wrap(cheaper.UNLIKE_NOTE, "  "))
+    if len(found) > _METRICS:
+        rest = len(found) - _METRICS
+        parts.append(f"{rest} more metric{'s stand' if rest > 1 else ' stands'} in the report.")
+    parts += [_failure(variant) for variant in comparison.failed]
+    parts += [_wrap(f"note: {line(note)}", "      ") for note in comparison.notes]
+    # Plain hyphens and spaces: the figures are pasted into shells and spreadsheets.
+    return "\n\n".join(parts).replace(numbers.MINUS, "-").replace("\u00a0", " ")
+
+
+def _columns(
+    comparison: Comparison, found: list[Column], good: list[VariantResult]
+) -> list[tuple[str, list[str]]]:
+    rows = table(comparison)
+    headline = found[0]
+    first = [rows.get((variant.group, *headline.key)) for variant in good]
+    shown = [
+        ("variant", [_short(line(variant.group)) for variant in good]),
+        (_title(headline), [_estimate(row) for row in first]),
+        (_against(comparison), [_change(row) for row in first]),
+        ("verdict", [words(row) if row else numbers.MISSING for row in first]),
+    ]
+    marked = cheaper.unlike(comparison)
+    for cost in MAIN_COSTS:
+        name = {"trainable_parameters": "trainable"}.get(cost.key, cost.name)
+        shown.append((name, [cheaper.text(cost, variant, marked) for variant in good]))
+    for column in found[1:]:
+        own = [rows.get((variant.group, *column.key)) for variant in good]
+        told = [f"{_estimate(row)}  {words(row) if row else ''}" for row in own]
+        shown.append((_title(column), told))
+    return shown
+
+
+def _against(comparison: Comparison) -> str:
+    """A name is cut; which model's use it is, where that differs, is not."""
+    one = all(comparison.against(v.group) == comparison.baseline for v in comparison.variants)
+    return f"against {_short(line(comparison.baseline), 14 if one else _NAME)}"
+
+
+def _title(column: Column) -> str:
+    unit = f", {column.unit}" if column.unit else ""
+    return _short(f"{column.name} {column.arrow}{unit}", 26)
+
+
+def _estimate(row: Row | None) -> str:
+    return numbers.MISSING if row is None else numbers.both(row.estimate)
+
+
+def _change(row: Row | None) -> str:
+    return _short(difference(row), _NAME) if row is not None else numbers.MISSING
+
+
+def _short(text: str, width: int = _NAME) -> str:
+    """Cut in the middle: names differ at their ends."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[head + 1 - width :]}"
+
+
+def _blocks(found: Lines) -> str:
+    """Columns side by side up to the width, then further down with the first one again."""
+    names = found[0]
+    blocks: list[list[tuple[str, Sequence[str]]]] = [[names]]
+    for column in found[1:]:
+        if _total([*blocks[-1], column]) > WIDTH:
+            blocks.append([names])
+        blocks[-1].append(column)
+    return "\n\n".join(_block(block) for block in blocks)
+
+
+def _width(column: tuple[str, Sequence[str]]) -> int:
+    return max(len(text) for text in (column[0], *column[1]))
+
+
+def _total(block: Lines) -> int:
+    return sum(_width(column) for column in block) + len(_GAP) * (len(block) - 1)
+
+
+def _block(block: Lines) -> str:
+    widths = [_width(column) for column in block]
+    rows = [[title for title, _ in block], *zip(*(cells for _, cells in block), strict=True)]
+    lines = [_GAP.join(f"{t:<{w}}" for t, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(text.rstrip() for text in lines)
+
+
+def _failure(variant: VariantResult) -> str:
+    reasons = "; ".join(line(reason) for reason in variant.reasons)
+    part = " in part" if variant.has_result else ""
+    return _wrap(f"FAILED{part} {label(variant.group)}: {reasons}", "  ")
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)

@@ -1,0 +1,139 @@
+"""The report as one HTML file that needs no network and runs no script but its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.comparison.result import Comparison
+from harness.core.text import label, line, script_json, visible
+from harness.report import examples
+from harness.report.answer import sentences
+from harness.report.page import measures
+from harness.report.plots import alignment as tax_plot
+from harness.report.plots import draw, figures, plots
+from harness.report.plots.forest import forests
+from harness.report.tables import alignment as tax
+from harness.report.tables.columns import MARKS
+from harness.report.tables.families import seeds, sliced, transfer
+from harness.report.tables.provenance import evidence, provenance
+from harness.report.tables.sheets import against, results
+
+_SCRIPTS = ("tables.js", "tradeoffs.js", "diff.js", "examples.js")
+
+
+_LEGEND = 60
+"""Names in the plots' legend; the results table numbers them all."""
+
+
+def html(comparison: Comparison, shown: examples.Shown | None) -> str:
+    """The whole page.
+
+    Args:
+        shown: the examples in it; None where they are left out.
+    """
+    style = _asset("style.css")
+    script = "\n".join(['"use strict";', *(_asset(name) for name in _SCRIPTS)])
+    environment = Environment(
+        loader=PackageLoader("harness.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    template = environment.get_template("index.html.j2")
+    weighed, drawn = measures.payload(comparison), _drawings(comparison)
+    legend, groups = _legend(comparison), {found.group for found in comparison.taxes}
+    aligned = {n for n, v in enumerate(comparison.variants, 1) if v.group in groups}
+    return template.render(
+        title=label(comparison.suite),
+        description=visible(comparison.description),
+        answer=sentences(comparison),
+        sections=_sections(comparison),
+        legend=legend,
+        plots=[plot for plot in drawn if plot["key"] != tax_plot.KEY],
+        aligned=[plot for plot in drawn if plot["key"] == tax_plot.KEY],
+        aligned_legend=[e for e in legend if e["number"] in aligned],
+        kept=tax.kept(comparison),
+        forests=forests(comparison),
+        weighed=weighed,
+        across=_across(weighed),
+        weighed_json=Markup(script_json(weighed)),
+        marks=MARKS,
+        notes=[line(note) for note in comparison.notes],
+        failed=len(comparison.failed),
+        examples=shown,
+        hidden=shown is None,
+        command=line(comparison.command),
+        suite_text=visible(comparison.suite_text),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+    )
+
+
+def _across(weighed: dict[str, Any]) -> str:
+    """The cost that is shown first against the headline metric."""
+    known = [measure["key"] for measure in weighed.get("measures", ())]
+    wanted = ("train_seconds", "state_bytes", "peak_device_bytes")
+    return next((key for key in wanted if key in known), known[-1] if known else "")
+
+
+def _asset(name: str) -> str:
+    return files("harness.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing may be fetched, sent or run but this style and this script, by their digests."""
+    return (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}';"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _sections(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "results": results(comparison),
+        "against": against(comparison),
+        "sliced": sliced(comparison),
+        "seeds": seeds(comparison),
+        "tax": tax.sheet(comparison),
+        "transfer": transfer(comparison),
+        "evidence": evidence(comparison),
+        "provenance": provenance(comparison),
+    }
+
+
+def _legend(comparison: Comparison) -> list[dict[str, Any]]:
+    """The number, colour and shape of every variant that has a result."""
+    found: list[dict[str, Any]] = []
+    for number, variant in enumerate(comparison.variants, 1):
+        if variant.has_result and len(found) < _LEGEND:
+            colour, shape = plots.mark(number)
+            name = label(variant.group)
+            found.append({"number": number, "colour": colour, "shape": shape, "name": name})
+    return found
+
+
+def _drawings(comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": drawing.key,
+            "title": drawing.title,
+            "caption": drawing.caption,
+            "svg": Markup(draw.for_page(drawing)),
+        }
+        for drawing in figures.drawings(comparison)
+        # The page's script draws these, for any two measures.
+        if not drawing.key.startswith("tradeoff")
+    ]

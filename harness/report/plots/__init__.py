@@ -1,0 +1,1 @@
+"""Plots: every drawing of a report."""

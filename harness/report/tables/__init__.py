@@ -1,0 +1,1 @@
+"""Tables: rows of text that every format shows alike."""

@@ -1,0 +1,217 @@
+"""Tables of text that every format shows alike: the results, the differences, the slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.comparison.result import Comparison, Row, VariantResult
+from harness.core.text import label, line
+from harness.report import cheaper, numbers
+from harness.report.tables.columns import Column, Cost, columns, costs, difference, table
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, and what goes with it.
+
+    Attributes:
+        below: smaller, beside or under the text.
+        change: the difference behind the verdict, or why there is none.
+        sort: the number behind the text, by which a column is ordered; None where it is a word.
+        verdict: a key of columns.MARKS, or nothing.
+        name: somebody else's word, kept apart from the text around it.
+    """
+
+    text: str
+    below: str = ""
+    verdict: str = ""
+    change: str = ""
+    sort: float | None = None
+    name: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row. Where `reason` is given it stands in place of the cells that are missing."""
+
+    cells: tuple[Cell, ...]
+    reason: str = ""
+    baseline: bool = False
+    groups: tuple[str, ...] = ()
+    """What the row has on each axis that the table can be grouped by."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table with its title and what a reader must know to read it."""
+
+    key: str
+    title: str
+    headers: tuple[str, ...]
+    lines: tuple[Line, ...]
+    note: str = ""
+    axes: tuple[str, ...] = ()
+    """What rows can be grouped by."""
+
+    @cached_property
+    def numerics(self) -> tuple[bool, ...]:
+        """Which columns hold plain figures, which stand better at the right edge."""
+        return tuple(self._numeric(column) for column in range(len(self.headers)))
+
+    def _numeric(self, column: int) -> bool:
+        cells = [line_.cells[column] for line_ in self.lines if column < len(line_.cells)]
+        return any(cell.sort is not None for cell in cells) and not any(c.verdict for c in cells)
+
+
+def name_cell(text: object) -> Cell:
+    """A name from the suite or the data."""
+    return Cell(label(text), name=True)
+
+
+def figure(text: str, amount: float | None) -> Cell:
+    """A number with what it is sorted by."""
+    return Cell(text, sort=_finite(amount))
+
+
+def _finite(amount: float | None) -> float | None:
+    return amount if amount is not None and math.isfinite(amount) else None
+
+
+def results(comparison: Comparison) -> Sheet:
+    """Variants by metrics and costs."""
+    found, priced, rows = columns(comparison), costs(comparison), table(comparison)
+    heads = [head(column) for column in found]
+    lines, axes, marked = [], grouping(comparison), cheaper.unlike(comparison)
+    for number, variant in enumerate(comparison.variants, 1):
+        first = (figure(str(number), number), _named(variant))
+        if variant.has_result:
+            own = [metric_cell(rows.get((variant.group, *column.key))) for column in found]
+            paid = [_paid(cost, variant, marked) for cost in priced]
+            same = comparison.is_baseline(variant.group)
+            lines.append(Line((*first, *own, *paid), "", same, place(variant, axes)))
+        if variant.status != "ok":
+            reason = "; ".join(line(reason) for reason in variant.reasons) or "no reason is known"
+            told = f"in part: {reason}" if variant.has_result else reason
+            lines.append(Line(first, reason=told, groups=place(variant, axes)))
+    return Sheet(
+        "results",
+        "Results",
+        ("#", "variant", *heads, *(cost.name for cost in priced)),
+        tuple(lines),
+        "Each figure with its 95% interval; verdicts and differences are against"
+        f" {label(comparison.baseline)} on the same examples. ↑ higher is better, ↓ lower is"
+        " better. Costs are means over seeds, with the least and the most of them."
+        + (f" {cheaper.UNLIKE_NOTE}" if marked else ""),
+        axes,
+    )
+
+
+def _paid(cost: Cost, variant: VariantResult, marked: cheaper.Marked) -> Cell:
+    """A cost with its spread over seeds."""
+    return Cell(
+        cheaper.text(cost, variant, marked),
+        below=cheaper.between(cost, variant),
+        sort=_finite(cost.amount(variant)),
+    )
+
+
+def grouping(comparison: Comparison) -> tuple[str, ...]:
+    """Axes on which the variants differ."""
+    names = dict.fromkeys(name for variant in comparison.variants for name in variant.labels)
+    return tuple(
+        name
+        for name in names
+        if len({variant.labels.get(name) for variant in comparison.variants}) > 1
+    )
+
+
+def place(variant: VariantResult, axes: tuple[str, ...]) -> tuple[str, ...]:
+    """What a variant has on each axis."""
+    return tuple(label(variant.labels.get(axis, numbers.MISSING)) for axis in axes)
+
+
+def head(column: Column) -> str:
+    """A metric's name with its arrow and unit."""
+    unit = f" ({column.unit})" if column.unit else ""
+    return f"{column.name}\u00a0{column.arrow}{unit}"
+
+
+def _named(variant: VariantResult) -> Cell:
+    count = len(variant.seeds)
+    seeds = f"{count} seed{'s' if count > 1 else ''}" if variant.trained else "not trained"
+    seeds = "trained elsewhere" if variant.elsewhere else seeds
+    return Cell(label(variant.group), below=seeds, name=True)
+
+
+def metric_cell(row: Row | None) -> Cell:
+    """An estimate with its interval and, against the baseline, its verdict."""
+    if row is None:
+        return Cell(numbers.MISSING)
+    change = line(row.note)
+    if row.difference is not None and row.verdict != "no difference shown":
+        said = f" ({change})" if change else ""
+        change = f"{numbers.value(row.difference, signed=True)}{said}"
+    return Cell(
+        numbers.value(row.estimate),
+        below=numbers.interval(row.estimate) or "no interval",
+        verdict=row.verdict,
+        change=change,
+        sort=_finite(row.estimate.value),
+    )
+
+
+def against(comparison: Comparison) -> Sheet:
+    """Every difference from the baseline with its test and its power."""
+    rows, lines = table(comparison), []
+    for column in columns(comparison):
+        for variant in comparison.variants:
+            row = rows.get((variant.group, *column.key))
+            if row is not None and row.verdict != "baseline":
+                lines.append(Line(tuple(_test(column, row))))
+    return Sheet(
+        "against",
+        f"Differences from {label(comparison.baseline)}",
+        ("metric", "variant", "difference", "verdict", "p (Holm)", "smallest detectable",
+         "examples", "seeds", "about"),
+        tuple(lines),
+        f"{line(comparison.tests)} An interval excludes zero just where p by itself is below 0.05;"
+        " a verdict needs the adjusted one to be. The smallest detectable difference is what 80%"
+        " of such experiments would have seen.",
+    )  # fmt: skip
+
+
+def merged(comparison: Comparison) -> Sheet:
+    """What merging the adapter into the weights changed, checkpoint by checkpoint."""
+    lines = [
+        Line(tuple(_test(column, row)))
+        for column in columns(comparison)
+        for row in comparison.merged
+        if (row.metric, row.evaluation) == column.key
+    ]
+    return Sheet(
+        "merged",
+        "Merged against unmerged",
+        ("metric", "variant", "difference", "verdict", "p (Holm)", "smallest detectable",
+         "examples", "seeds", "about"),
+        tuple(lines),
+        "The same checkpoints, the adapter merged into the model's whole weights in its dtype,"
+        " minus the adapter beside the base it was trained on (of qlora, the 4-bit one).",
+    )  # fmt: skip
+
+
+def _test(column: Column, row: Row) -> Iterator[Cell]:
+    yield Cell(head(column), name=True)
+    yield name_cell(row.group)
+    change = row.difference.value if row.difference else None
+    yield figure(difference(row) or numbers.MISSING, change)
+    yield Cell("", verdict=row.verdict, change=line(row.note) if row.difference else "")
+    yield figure(numbers.probability(row.p_holm), row.p_holm)
+    places = numbers.decimals(row.difference) if row.difference else 3
+    yield figure(numbers.number(row.detectable, places), row.detectable)
+    clusters = f"in {row.clusters:,} clusters" if row.clusters != row.n else ""
+    yield Cell(f"{row.n:,}", below=clusters, sort=row.n)
+    yield figure(str(row.seeds), row.seeds)
+    yield Cell("the method" if row.level == "method" else "this checkpoint")

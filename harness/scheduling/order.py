@@ -1,0 +1,45 @@
+"""The order in which stages are started: whatever the longest path waits for goes first.
+
+A long training that begins last leaves every other slot idle until it ends (Graham, 1969, "Bounds
+on multiprocessing timing anomalies"). All stages of a path rank together: a variant's scores follow
+its training, and a fault in them shows before the next one is paid for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.store.stage import Stage
+
+_SOME_RATE = 5e10
+
+
+def longest_path_first(stages: Sequence[Stage]) -> list[Stage]:
+    """Stages by the expected seconds of the longest path through them; of like ones, as given.
+
+    A training, or labels, whose seconds cannot be told count as the longest stage that can.
+
+    Args:
+        stages: each after its inputs.
+    """
+    known = {s.key: seconds for s in stages if (seconds := _seconds(s)) is not None}
+    unknown = dict.fromkeys(("train", "label"), max(known.values(), default=0.0))
+    own = {s.key: known.get(s.key, unknown.get(s.kind, 0.0)) for s in stages}
+    before, after = dict(own), dict(own)
+    for stage in stages:
+        ends = [before[s.key] for s in stage.inputs.values() if s.key in own]
+        before[stage.key] += max(ends, default=0.0)
+    for stage in reversed(stages):
+        for source in stage.inputs.values():
+            if source.key in own:
+                after[source.key] = max(after[source.key], own[source.key] + after[stage.key])
+    return sorted(stages, key=lambda s: own[s.key] - before[s.key] - after[s.key])
+
+
+def _seconds(stage: Stage) -> float | None:
+    """Expected seconds; while none was measured, its operations at some rate: only the order of the
+    stages comes of it."""
+    if stage.expected_seconds is not None:
+        return stage.expected_seconds
+    work = stage.predicted.get("flops")
+    return None if work is None else work / _SOME_RATE

@@ -1,0 +1,191 @@
+"""What a person sees while a run goes on: plain lines, and one live line on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any, TextIO
+
+from harness.core import text as safe
+from harness.store.rows_used import rows_used
+from harness.store.stage import LONG, Record, Stage
+
+PLAIN_SECONDS = 60.0
+"""Where there is no terminal, a stage under way writes a line as often as this."""
+
+
+class ConsoleReporter:
+    """One line a finished stage, with its headline number and cost. While a stage runs: a live line
+    on a terminal, a plain line a minute elsewhere.
+
+    Args:
+        clock: seconds that only grow; given by tests.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self.total = self.done = 0
+        self._clock = clock
+        self._pending: dict[str, Stage] = {}
+        self._took: dict[str, list[float]] = {}
+        self._began: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._noted: dict[str, tuple[str, float]] = {}
+
+    def begin(self, pending: list[Stage], cached: int) -> None:
+        """Say what is to be done before it is."""
+        self.total, self.done = len(pending), 0
+        self._pending = {s.key: s for s in pending}
+        if not pending:
+            self._line(f"everything is cached ({cached} stages)")
+            return
+        kinds: dict[str, int] = {}
+        for stage in pending:
+            kinds[stage.kind] = kinds.get(stage.kind, 0) + 1
+        parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        reused = f"; {cached} cached" if cached else ""
+        self._line(f"{len(pending)} stages to run: {parts}{reused}")
+
+    def started(self, stage: Stage) -> None:
+        """A stage begins; shown on the live line only."""
+        self._began[stage.key] = self._told[stage.key] = self._clock()
+        self._live(f"{stage.kind} {stage.label}")
+
+    def progress(self, stage: Stage, done: int, total: int, note: str) -> None:
+        """How far a stage is, and how long it and the run have left."""
+        share = done / total if total else 0.0
+        now = self._clock()
+        spent = now - self._began[stage.key]
+        left = f", {_time(spent / share - spent)} left" if share > 0.02 else ""
+        text = f"{stage.kind} {stage.label}: {done}/{total} {note}{left}"
+        if self.live:
+            self._live(text)
+        elif now - self._told[stage.key] >= PLAIN_SECONDS:
+            self._told[stage.key] = now
+            self._line(f"{' ' * len(self._count())} {text}")
+
+    def note(self, stage: Stage, text: str) -> None:
+        """Something to know of a stage under way: told at once, and again every minute that it is
+        still said."""
+        now, (known, when) = self._clock(), self._noted.get(stage.key, ("", 0.0))
+        if text != known or now - when >= PLAIN_SECONDS:
+            self._noted[stage.key] = text, now
+            self._line(f"{' ' * len(self._count())} {stage.kind} {stage.label}: {text}")
+
+    def finished(self, stage: Stage, record: Record) -> None:
+        """The line of a finished stage."""
+        self.done += 1
+        self._pending.pop(stage.key, None)
+        if record.ok:
+            self._took.setdefault(stage.kind, []).append(record.cost.get("seconds", 0.0))
+        count = self._count()
+        if record.ok:
+            seconds = _time(record.cost.get("seconds", 0.0))
+            told = "; ".join(filter(None, (_headline(record), _rows(record))))
+            self._line(f"{count} {stage.kind:<13} {stage.label:<28} {told}  {seconds}")
+            return
+        error = record.error or {}
+        if error.get("skipped"):  # the failure itself was told where it happened
+            self._line(f"{count} {stage.kind:<13} {stage.label:<28} {error['skipped']}")
+            return
+        message = error.get("message", "").split("\n")
+        self._line(f"{count} {stage.kind:<13} {stage.label:<28} FAILED: {message[0]}")
+        for line in message[1:]:
+            self._line(f"      {line.strip()}")
+
+    def _count(self) -> str:
+        return f"[{self.done:>{len(str(self.total))}}/{self.total}]"
+
+    def _live(self, text: str) -> None:
+        if self.live:
+            shown = f"[{self.done}/{self.total}] {text}  ({self._left()})"
+            self.stream.write(f"\r\033[K{safe.line(shown)[:118]}")
+            self.stream.flush()
+
+    def _left(self) -> str:
+        """How long the run has left: by what was predicted, or what its like took in this run."""
+        seconds, unknown = 0.0, 0
+        for stage in self._pending.values():
+            took = self._took.get(stage.kind)
+            expected = stage.expected_seconds or (median(took) if took else None)
+            seconds += expected or 0.0
+            unknown += expected is None and stage.kind in LONG
+        if unknown:
+            return f"all: {unknown} stages' time unknown until measured"
+        return f"all: about {_time(seconds)} left"
+
+    def _line(self, text: str) -> None:
+        if self.live:
+            self.stream.write("\r\033[K")
+        self.stream.write(f"{safe.visible(text.rstrip())}\n")
+        self.stream.flush()
+
+
+def _rows(record: Record) -> str:
+    """How many of how many rows were used, and why not all, where some are missing."""
+    used = rows_used(record)
+    missing = used is not None and (used.used < used.given or used.cut)
+    return used.told() if used is not None and missing else ""
+
+
+def _headline(record: Record) -> str:
+    """The one number worth a line."""
+    metrics = record.metrics
+    if record.kind == "data":
+        told = _rows(record).startswith(f"{metrics['rows']} of ")
+        return "" if told else f"{metrics['rows']} rows"
+    if record.kind == "lengths":
+        tokens = metrics.get("tokens")
+        return f"{tokens['mean']:.0f} tokens a row, the longest {tokens['max']}" if tokens else ""
+    if record.kind == "contamination":
+        return f"{metrics['exact']} exact, {metrics['overlap']} near copies in the training rows"
+    if record.kind == "checkpoint":
+        passed = sum(check["status"] == "passed" for check in metrics["audit"])
+        return f"{passed} checks passed"
+    if record.kind == "train":
+        return f"loss {metrics['first_loss']:.2f} -> {metrics['final_loss']:.2f}"
+    if record.kind == "select":
+        won = metrics["winner"]
+        chosen = ", ".join(f"{name} {value}" for name, value in won["set"].items())
+        return f"trial {won['number']} of {len(metrics['trials'])}: {chosen}"
+    if record.kind == "generate":
+        speed = record.cost.get("tokens_per_second", 0.0)
+        return f"{metrics['rows']} answers, {speed:.0f} tokens/s"
+    if record.kind == "sample":
+        speed = record.cost.get("tokens_per_second", 0.0)
+        return f"{metrics['answers']} answers to {metrics['rows']} prompts, {speed:.0f} tokens/s"
+    if record.kind == "reference":
+        return f"{metrics['pairs']} pairs, {metrics['tokens']} tokens"
+    if record.kind == "label":
+        return f"{metrics['pairs']} pairs, {metrics['ties']} ties"
+    if record.kind in ("check", "truth"):
+        return f"{metrics['pairs']} labels{agreements(metrics)}"
+    if record.kind == "score":
+        shown = [f"{name} {m['value']:.3f}" for name, m in list(metrics["metrics"].items())[:4]]
+        return ", ".join(shown)
+    return ""
+
+
+def agreements(metrics: Mapping[str, Any]) -> str:
+    """How far AI labels agree with what is known, each with its 95% interval."""
+    against = {"truth": "the truth", "rows": "the rows' own preferences"}
+    return "".join(
+        f"; agree with {against[name]} on {found['share']:.0%} ({found['low']:.0%} to"
+        f" {found['high']:.0%}) of {found['n']}"
+        for name, found in metrics["agreement"].items()
+    )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 90:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"

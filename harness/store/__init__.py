@@ -1,0 +1,1 @@
+"""Store: finished stages on disk, and an index over them."""

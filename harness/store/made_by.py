@@ -1,0 +1,70 @@
+"""The code behind a record: kept in its provenance, and held against the code there is now.
+
+A VERSION, raised by whoever changes results, makes another key. The digest of the source does not,
+as most changes of code change no result: it tells where a VERSION may have been forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from harness.core import component
+from harness.core.sources import digest_of
+from harness.store.stage import Record
+
+CODE = "code"
+"""In a record's provenance: part of the work -> digest of the source files that it rests on."""
+
+
+def code_behind(kind: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """Part of a stage's work -> digest of its source files: of the stage itself, and of each
+    component that its config names. A component that is gone is left out."""
+    found = {f"stage {kind}": digest_of("harness.worker", f"harness.stages.{kind}")}
+    for axis, name in _components(config):
+        found[f"{axis} {name}"] = component.find(axis, name).source_digest()
+    return found
+
+
+def _components(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for axis in component.AXES:
+        declared = config.get(axis)
+        name = declared.get("name") if isinstance(declared, Mapping) else None
+        if isinstance(name, str) and name in component.names(axis):
+            yield axis, name
+
+
+def changed_since(records: Iterable[Record]) -> str | None:
+    """A warning of records that were made by other code than there is now; None where none were."""
+    stale, stages = Counter[str](), 0
+    for record in records:
+        known, current = record.provenance.get(CODE, {}), {}
+        if record.ok and known:
+            current = code_behind(record.kind, record.config)
+        changed = [part for part, digest in current.items() if known.get(part, digest) != digest]
+        stale.update(changed)
+        stages += bool(changed)
+    if not stale:
+        return None
+    return (
+        f"{stages} cached stages were made by other code than there is now, and their VERSIONs are"
+        f" the same; raise the VERSION of what gives other results: {_listed(stale)}"
+    )
+
+
+def mixed(records: Iterable[Record]) -> str | None:
+    """A sentence on parts that several versions of the code have done; None where none was."""
+    known: dict[str, set[str]] = {}
+    for record in records:
+        for part, digest in record.provenance.get(CODE, {}).items() if record.ok else ():
+            known.setdefault(part, set()).add(digest)
+    several = Counter({part: len(digests) for part, digests in known.items() if len(digests) > 1})
+    if not several:
+        return None
+    return f"Stages were made by different versions of this harness's code: {_listed(several)}."
+
+
+def _listed(parts: Counter[str]) -> str:
+    names = [f"{part} ({count})" for part, count in sorted(parts.items())]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if names[6:] else "")

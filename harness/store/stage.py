@@ -1,0 +1,175 @@
+"""A stage: one cached unit of work. Identity, record, and the atomic commit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.core.errors import StoreError
+from harness.core.files import canonical, digest_json, write_atomic
+
+SPEC, RECORD = "stage.json", "record.json"
+LONG = frozenset(["train", "generate", "sample", "label", "reference"])
+"""Kinds of stages whose time is expected by formula, once one like it was measured."""
+FAILED = "failed"
+"""Locator of a stage that runs although inputs failed: JSON of role -> reason."""
+FOLDER_NAME = 24
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Hex digits of the key that name a stage's folder."""
+
+
+class Resources(BaseModel):
+    """What a stage may use. Never part of its identity."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    gpus: int = Field(0, ge=0)
+    """GPUs the stage needs; an executor without them refuses the stage."""
+    memory: str | None = None
+    """Memory to ask a cluster for, such as `32G`."""
+    time: str | None = None
+    """Wall time to ask a cluster for, such as `2:00:00`."""
+    partition: str | None = None
+    """Cluster partition."""
+    env: dict[str, str] = {}
+    """Environment variables set for the worker. Never put a secret here: it is written to disk."""
+    deterministic: bool = False
+    """Equal outputs, bit for bit, from one run to the next on a GPU too; slower. On a CPU they are
+    equal anyway."""
+    checkpoint_seconds: float = Field(60.0, ge=0)
+    """A killed training stage loses at most this much work, plus the step under way."""
+    report_to: list[str] = []
+    """Trackers of training, as in transformers: `tensorboard`, `wandb`, `mlflow` ..."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the plan. `config` and `inputs` are its identity; the rest is not."""
+
+    kind: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Stage] = field(default_factory=dict)
+    locators: Mapping[str, str] = field(default_factory=dict)
+    """Where the content named in `config` lies on this machine (paths; never hashed)."""
+    resources: Resources = field(default_factory=Resources)
+    label: str = ""
+    """What a person calls it in progress lines."""
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    """Seconds and bytes expected of it; the record holds them beside the measured ones. `seconds`
+    are those of its work, `beside` those of loading, auditing and saving."""
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 over kind, config and the inputs' keys, as canonical JSON."""
+        return digest_json(
+            {
+                "kind": self.kind,
+                "config": self.config,
+                "inputs": {role: stage.key for role, stage in self.inputs.items()},
+            }
+        )
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """Of the whole stage; None while nothing like it was measured."""
+        seconds = self.predicted.get("seconds")
+        return None if seconds is None else seconds + self.predicted.get("beside", 0.0)
+
+    def path(self, root: Path) -> Path:
+        """The stage's folder below a store's root."""
+        return root / self.kind / self.key[:FOLDER_NAME]
+
+    def spec(self) -> dict[str, Any]:
+        """What stage.json says: all that a worker needs to know."""
+        return {
+            "kind": self.kind,
+            "key": self.key,
+            "label": self.label,
+            "config": canonical(self.config),
+            "inputs": {r: {"kind": s.kind, "key": s.key} for r, s in self.inputs.items()},
+            "locators": dict(self.locators),
+            "resources": self.resources.model_dump(),
+            "predicted": dict(self.predicted),
+        }
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stage) and other.key == self.key
+
+
+class Output(BaseModel):
+    """A file a stage left: its size in bytes and sha256. Released: removed by `harness gc`."""
+
+    sha256: str
+    bytes: int
+    released: bool = False
+
+
+class Record(BaseModel):
+    """What a finished stage leaves behind; written last, never changed but by gc."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    kind: str
+    status: str
+    label: str = ""
+    config: dict[str, Any]
+    inputs: dict[str, str] = {}
+    outputs: dict[str, Output] = {}
+    metrics: dict[str, Any] = {}
+    cost: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    error: dict[str, str] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the stage finished; a failed one keeps its reason in `error`."""
+        return self.status == "ok"
+
+    @property
+    def lost(self) -> bool:
+        """Whether it failed without a record of its own, as a killed worker does: another run may
+        well finish it."""
+        return bool(self.provenance.get("lost"))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes its outputs take on disk."""
+        return sum(output.bytes for output in self.outputs.values() if not output.released)
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Commit: from here on the stage is done. The record carries a digest of itself."""
+    body = record.model_dump(mode="json")
+    sealed = {**body, "sha256": digest_json(body)}
+    text = json.dumps(sealed, indent=1, ensure_ascii=False) + "\n"
+    # Half a surrogate pair, which a message may quote, stands in a file as JSON's escape alone.
+    write_atomic(folder / RECORD, _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text))
+
+
+def read_record(folder: Path) -> Record | None:
+    """The folder's record; None when there is none, or when it is damaged (then it is redone)."""
+    try:
+        sealed = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        seal = sealed.pop("sha256", None)
+        if seal != digest_json(sealed):
+            return None
+        return Record.model_validate(sealed)
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError, TypeError):
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot read {folder / RECORD}: {error}") from error

@@ -1,0 +1,1 @@
+"""Suite: what the YAML says, checked before anything is spent."""

@@ -1,0 +1,194 @@
+"""A suite's text as plain values: YAML, without what in YAML is not what it looks like.
+
+Only strings are keys, only JSON's kinds are values. Dates, `1:30` and versions of two dots are
+text, `1e-3` is a number, and a tag that makes anything else is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from yaml.reader import ReaderError
+
+from harness.core.errors import SuiteError
+
+DEPTH, VALUES = 64, 200_000
+"""Levels and values that a suite has at most, values that aliases repeat counted each time: what is
+above comes of a slip, or is meant to fill the memory."""
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "null"))
+_MERGE = f"{_TAG}merge"
+_TRUTHS = "YAML reads on, off, yes, no, true and false as truth values"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, but for the kinds of scalars that YAML 1.2 dropped and the number 1e-3, which 1.1
+    takes for text."""
+
+
+_OWN = ("int", "float", "timestamp", "value")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if tag.removeprefix(_TAG) not in _OWN]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    f"{_TAG}int",
+    re.compile(r"^[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o[0-7]+|[0-9][0-9_]*)$"),
+    list("-+0123456789"),
+)
+_Loader.add_implicit_resolver(
+    f"{_TAG}float",
+    re.compile(
+        r"^[-+]?(\d[\d_]*\.[\d_]*([eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.\d+([eE][-+]?\d+)?"
+        r"|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(text: str) -> Any:
+    """The values that a text of YAML stands for.
+
+    Raises:
+        SuiteError: it is no YAML, or holds what no suite means; by its line.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return None if node is None else _Reader(loader).value(node)
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SuiteError(
+            f"line {line}: no suite holds the character {chr(int(error.character))!a}",
+            fix="leave it out; a suite is saved as UTF-8 text",
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        raise SuiteError(f"not YAML: {_told(error)}") from None
+    except yaml.YAMLError as error:
+        raise SuiteError(f"not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        told = f"not YAML for a suite: values stand inside one another over {DEPTH} levels deep"
+        raise SuiteError(told) from None
+
+
+def _told(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    parts = [str(part) for part in (error.context, error.problem) if part]
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return place + ", ".join(parts)
+
+
+class _Reader:
+    """Nodes as values, counted on the way."""
+
+    def __init__(self, loader: _Loader) -> None:
+        self.loader, self.left, self.above = loader, VALUES, list[yaml.Node]()
+
+    def value(self, node: yaml.Node) -> Any:
+        """The value of a node.
+
+        Raises:
+            SuiteError: what no suite means, by its line.
+        """
+        self.left -= 1
+        if self.left < 0:
+            raise _refused(node, f"the suite has more than {VALUES:,} values")
+        if len(self.above) >= DEPTH:
+            raise _refused(node, f"values stand inside one another over {DEPTH} levels deep")
+        if any(node is outer for outer in self.above):
+            raise _refused(node, "an alias stands inside what it repeats")
+        self.above.append(node)
+        try:
+            if isinstance(node, yaml.MappingNode):
+                self._require_tag(node, "map", "a mapping")
+                return self._mapping(node)
+            if isinstance(node, yaml.SequenceNode):
+                self._require_tag(node, "seq", "a list")
+                return [self.value(item) for item in node.value]
+            return self._scalar(node)
+        finally:
+            self.above.pop()
+
+    def _require_tag(self, node: yaml.Node, kind: str, name: str) -> None:
+        if node.tag != _TAG + kind:
+            tag = node.tag.replace(_TAG, "!!")
+            raise _refused(node, f"{name} cannot be {tag}", "remove the tag")
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
+        """Its own keys; those that a merge key (`<<: *other`) hands on stand behind them."""
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                for other in self._merged(value_node):
+                    merged = {**other, **merged}  # of several the first wins
+                continue
+            key = self._key(key_node)
+            if key in own:
+                raise _refused(key_node, f"key {key!r} is given twice")
+            own[key] = self.value(value_node)
+        return {**merged, **own}
+
+    def _merged(self, node: yaml.Node) -> Iterator[dict[str, Any]]:
+        found = self.value(node)
+        for other in found if isinstance(found, list) else [found]:
+            if not isinstance(other, dict):
+                raise _refused(node, "`<<` takes the keys of a mapping, and this is none",
+                               "write `<<: *name` of a mapping with `&name`")  # fmt: skip
+            yield other
+
+    def _key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise _refused(node, f"a key must be a name, not {_kind(node)}")
+        key = self._scalar(node)
+        if isinstance(key, str):
+            return key
+        fix = f"quote it: '{node.value}'"
+        if isinstance(key, bool):
+            raise _refused(node, f"key {node.value} is no name: {_TRUTHS}", fix)
+        if re.fullmatch(r"\d*(\.\d*)?([eE][-+]?\d+)?", node.value):
+            fix += "; of a number such as 1,5 write 1.5, as a comma parts entries"
+        shown = node.value or "nothing"
+        raise _refused(node, f"a key must be a name, not {shown[:60]}", fix)
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        """A string, a number, a truth value or nothing."""
+        text = str(node.value)
+        if node.tag not in _SCALARS:
+            tag = node.tag.replace(_TAG, "!!")
+            raise _refused(node, f"the tag {tag[:60]} makes nothing that a suite has",
+                           "remove it, or quote the text")  # fmt: skip
+        try:
+            if node.tag == f"{_TAG}int":
+                return self._whole(node, text)
+            value = self.loader.construct_object(node)
+        except (ValueError, KeyError, OverflowError):
+            kind = node.tag.removeprefix(_TAG)
+            raise _refused(node, f"'{text[:60]}' is no {kind}", "remove the tag") from None
+        if isinstance(value, str) and (bad := re.search("[\0\ud800-\udfff]", value)):
+            raise _refused(node, f"a text holds the character {bad[0]!a}", "leave it out")
+        return value
+
+    def _whole(self, node: yaml.Node, text: str) -> int:
+        digits = text.replace("_", "").lstrip("+-")
+        if re.fullmatch(r"0\d+", digits):
+            raise _refused(
+                node,
+                f"{text[:60]} is a number to base 8 in YAML 1.1 and to base 10 in YAML 1.2",
+                f"write {digits.lstrip('0')[:60] or '0'}, or quote it where text is meant",
+            )
+        number = int(text.replace("_", ""), 0) if len(digits) < 40 else 2**64
+        if not -(2**63) <= number < 2**63:
+            raise _refused(node, f"{text[:60]} is too large a number", "quote it where it is text")
+        return number
+
+
+def _kind(node: yaml.Node) -> str:
+    return "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
+
+
+def _refused(node: yaml.Node, message: str, fix: str = "") -> SuiteError:
+    return SuiteError(f"line {node.start_mark.line + 1}: {message}", fix=fix)

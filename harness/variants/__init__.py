@@ -1,0 +1,1 @@
+"""Variants: from a suite to what it compares."""

@@ -1,0 +1,61 @@
+"""A suite's axes, checked, and the data entries they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness.core.errors import SuiteError, unknown
+from harness.suite.suite import AXES, Suite
+
+
+def check_axes(suite: Suite) -> None:
+    """Whether every axis exists and names what the suite has.
+
+    Raises:
+        SuiteError: an axis or a name that does not exist, or no rows to score on.
+    """
+    for axis, values in suite.matrix.items():
+        where = f"matrix.{axis}"
+        if axis not in AXES and "." not in axis:
+            raise SuiteError(unknown("axis", axis, AXES, hint="or component.field"), where=where)
+        if not values:
+            raise SuiteError("the axis is empty", where=where, fix="list at least one value")
+    for axis in ("method", "objective") if suite.matrix else ():
+        if axis not in suite.matrix:
+            raise SuiteError(
+                f"the matrix has no {axis}", where="matrix", fix=f"add `{axis}: [...]`"
+            )
+    _check_names("model", suite.matrix.get("model", []), suite.models, "models")
+    _check_names("data", suite.matrix.get("data", []), suite.data, "data")
+    _check_names("data", suite.evaluate, suite.data, "data", where="evaluate")
+    for name in evaluations(suite):
+        if suite.data[name].test is None:
+            raise SuiteError(
+                "no test rows to score on", where=f"data.{name}", fix="add `test:` or `evaluate:`"
+            )
+
+
+def _check_names(
+    axis: str, given: Iterable[Any], known: Mapping[str, Any], table: str, where: str = ""
+) -> None:
+    for index, name in enumerate(given):
+        if not isinstance(name, str) or name not in known:
+            message = unknown(axis, str(name), known, hint=f"the keys of `{table}:`")
+            raise SuiteError(message, where=where or f"matrix.{axis}[{index}]")
+
+
+def trained_on(suite: Suite) -> list[str]:
+    """The data entries of the matrix's cells."""
+    if not suite.matrix:
+        return []
+    return suite.matrix.get("data") or [n for n, d in suite.data.items() if d.train is not None]
+
+
+def evaluations(suite: Suite) -> list[str]:
+    """The data entries on whose test rows an untrained model is scored."""
+    return (
+        suite.evaluate
+        or trained_on(suite)
+        or [name for name, given in suite.data.items() if given.test is not None]
+    )

@@ -1,0 +1,54 @@
+"""The reward model that scores answers: the policies' own, whichever variant is scored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.core.errors import SuiteError
+from harness.suite.suite import Suite
+from harness.variants.axes import trained_on
+from harness.variants.recipe import Cell, cell_beside, recipe_of
+from harness.variants.recipe_names import written
+from harness.variants.variant import Variant, with_recipe
+
+ROLE = "reward"
+
+
+def scoring_reward(suite: Suite, variant: Variant, where: str) -> Variant | None:
+    """The reward model of a variant's model and data entry, as its policies have it; None for a
+    variant that was trained on no entry, where the suite has several and so several reward models.
+
+    Args:
+        where: the scorer's place in the suite, for messages.
+
+    Raises:
+        SuiteError: the suite trains nothing, or an axis makes several reward models of one.
+    """
+    if not suite.matrix:
+        raise SuiteError(
+            "the suite trains no reward model, as there is no `matrix:`",
+            where=where,
+            fix="leave the scorer out",
+        )
+    axes = [axis for axis in suite.matrix if axis.split(".")[0] == ROLE]
+    if axes:
+        raise SuiteError(
+            f"`{axes[0]}` is an axis, so that the suite has several reward models; rewards by one"
+            " are not compared with rewards by another",
+            where=where,
+            fix=f"set the field in `{ROLE}_model:`, or leave the scorer out",
+        )
+    entries = trained_on(suite)
+    data = variant.data or (entries[0] if len(entries) == 1 else None)
+    if data is None:
+        return None
+    # Nothing else of the variant: a rule on its method or its hyper-parameters is not about this.
+    labels = {"model": variant.model, "data": data}
+    cell, seed = cell_beside(suite, Cell(labels, {}, written(suite), {}), ROLE)
+    several = [axis for axis in ("model", "data") if len(_values(suite, axis)) > 1]
+    made = with_recipe(suite, cell, recipe_of(suite, cell), several)
+    return replace(made, seed=seed)
+
+
+def _values(suite: Suite, axis: str) -> list[str]:
+    return trained_on(suite) if axis == "data" else list(suite.matrix.get(axis) or suite.models)

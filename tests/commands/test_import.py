@@ -1,0 +1,168 @@
+"""Other tools' published results: read whole or refused, compared as what they are."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import main
+from harness.comparison.binomial import difference
+from harness.comparison.result import Conditions
+from harness.core.errors import DataError
+from harness.importers import peft_method_comparison as peft
+from harness.store.stage import Record
+
+RUN: dict[str, Any] = {
+    "run_info": {
+        "created_at": "2026-01-01", "total_time": 100.0, "experiment_name": "lora/a",
+        "train_config": {"model_id": "some/model", "seed": 0}, "peft_config": {"r": 8},
+        "error_msg": "",
+    },
+    "train_info": {
+        "accelerator_memory_max": 2**30, "train_time": 90.0, "file_size": 4096,
+        "num_trainable_params": 1000, "num_total_params": 100_000, "status": "success",
+        "metrics": [
+            {"step": 250, "train loss": 0.9},
+            {"step": 500, "test accuracy": 0.5, "train loss": 0.7, "train total tokens": 7,
+             "forgetting": 0.25},
+        ],
+    },
+    "meta_info": {
+        "model_info": {"sha": "abc"},
+        "dataset_info": {"metamath": {"sha": "m"}, "gsm8k": {"sha": "g"}},
+        "package_info": {"torch-version": "2.13.0", "torch-commit-hash": None},
+        "system_info": {"accelerator": "GPU", "system": "Linux", "release": "6"},
+    },
+}  # fmt: skip
+
+
+def write(folder: Path, name: str, correct: int, **train: Any) -> Path:
+    run = copy.deepcopy(RUN)
+    run["run_info"]["experiment_name"] = name
+    run["train_info"]["metrics"][-1]["test accuracy"] = correct / 200
+    run["train_info"] |= train
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name.replace('/', '--')}.json"
+    path.write_text(json.dumps(run))
+    return path
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    write(folder, "full-finetuning/a", 100)
+    write(folder, "lora/a", 104)
+    write(folder, "lora/b", 150)
+    write(folder, "ia3/a", 0, status="failed", metrics=[])
+    return tmp_path
+
+
+def test_runs_are_compared_and_what_they_lack_is_said(published: Path) -> None:
+    found = peft.compare(peft.read(published, 200), "full-finetuning/a", published)
+    close, far = (found.row(name, "accuracy") for name in ("lora/a", "lora/b"))
+    assert (close.verdict, far.verdict) == ("no difference shown", "better")
+    assert far.difference is not None
+    assert far.difference.value == pytest.approx(0.25)
+    assert (far.n, far.seeds, far.level) == (200, 1, "checkpoint")
+    assert far.p is not None
+    assert far.p_holm == pytest.approx(2 * far.p), "Holm over the two accuracies"
+    assert found.row("lora/a", "forgetting").verdict == "incomparable"
+    assert found.row("full-finetuning/a", "forgetting").verdict == "baseline"
+    (failed,) = found.failed
+    assert (failed.group, failed.reasons) == ("ia3/a", ("ended as 'failed'",))
+    assert found.command.endswith("--baseline full-finetuning/a --test-rows 200")
+    said = " ".join(found.notes)
+    assert "no per-example rows" in said
+    assert "seed 0" in said
+    by_group = {variant.group: variant for variant in found.variants}
+    assert by_group["lora/a"].cost["peak_device_bytes"] == 2**30
+    assert by_group["lora/a"].timed == (Conditions("GPU"),)
+    assert by_group["lora/a"].losses == (((250, 0.9), (500, 0.7)),)
+
+
+def test_command_writes_a_report_and_records_that_hold(published: Path) -> None:
+    report, records = published / "report", published / "records.jsonl"
+    found = CliRunner().invoke(
+        main,
+        ["import", "peft-method-comparison", str(published), "--test-rows", "200",
+         "--report-dir", str(report), "--records", str(records)],
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    page, short = (report / "index.html").read_text(), (report / "report.md").read_text()
+    for text in (page, short):
+        plain = re.sub(r"\\(.)", r"\1", text)
+        assert "Unpaired tests of two shares" in plain
+        assert "Paired on the same examples" not in plain
+        assert str(published.parent) not in plain, "a page says nothing of the machine's folders"
+    read = [Record.model_validate_json(line) for line in records.read_text().splitlines()]
+    assert [r.status for r in read] == ["ok", "failed", "ok", "ok"]
+    assert read[0].metrics["correct"] == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "JSONDecodeError"),
+        ("[]", "not a result of PEFT's method comparison"),
+        ('{"run_info": {}}', "KeyError 'train_info'"),
+    ],
+)
+def test_file_that_is_no_run_is_named(published: Path, text: str, message: str) -> None:
+    (published / "results" / "other.json").write_text(text)
+    with pytest.raises(DataError, match=r"other\.json") as caught:
+        peft.read(published, 200)
+    assert message in str(caught.value)
+
+
+def test_mistakes_are_answered_with_the_choices(
+    published: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def said(*arguments: str) -> str:
+        found = CliRunner().invoke(
+            main, ["import", "peft-method-comparison", str(published), *arguments]
+        )
+        assert found.exit_code == 2
+        return found.output
+
+    assert "is no share of 1319 rows" in said()
+    assert "did you mean 'lora/a'" in said("--test-rows", "200", "--baseline", "lora/aa")
+    (published / "results" / "full-finetuning--a.json").unlink()
+    assert "name one of: lora/a, lora/b" in said("--test-rows", "200")
+    with pytest.raises(DataError, match=r"no \*\.json of a run"):
+        peft.read(tmp_path_factory.mktemp("empty"), 200)
+
+
+def test_interval_and_p_of_two_shares_agree_and_power_is_what_is_promised() -> None:
+    for correct in range(60, 141, 4):
+        found = difference(correct, 200, 100, 200)
+        assert found.p is not None
+        assert found.low is not None
+        assert found.high is not None
+        assert (found.p < 0.05) is not (found.low <= 0 <= found.high)
+    seen, rng = difference(100, 200, 100, 200).detectable, np.random.default_rng(0)
+    assert seen is not None
+    draws = zip(rng.binomial(200, 0.5 + seen / 2, 500), rng.binomial(200, 0.5 - seen / 2, 500),
+                strict=True)  # fmt: skip
+    found_ = [(difference(int(a), 200, int(b), 200).p or 0.0) < 0.05 for a, b in draws]
+    assert np.mean(found_) == pytest.approx(0.8, abs=0.06)
+
+
+@pytest.mark.real
+def test_published_runs_of_peft(real_data: Path) -> None:
+    """Accuracies are shares of GSM8K's 1,319; what differs from LoRA beyond chance."""
+    records = peft.read(real_data / "results" / "peft_metamathqa")
+    found = peft.compare(records, "lora/llama-3.2-3B-rank32", Path("peft_metamathqa"))
+    verdicts = {row.group: row.verdict for row in found.rows if row.metric == "accuracy"}
+    assert len(verdicts) == len(found.variants) == 17
+    assert list(verdicts.values()).count("better") == 0
+    same = {group for group, verdict in verdicts.items() if verdict == "no difference shown"}
+    assert {name.split("/")[0] for name in same} == {"full-finetuning", "ia3", "lily", "lora"}
+    row = found.row("lora/llama-3.2-3B-rank32", "accuracy")
+    assert (row.n, round(row.estimate.value, 4)) == (1319, 0.4784)

@@ -1,0 +1,81 @@
+"""What defines a component's results is in what it is cached under."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+
+from harness.core import component
+from harness.core.component import AXES, Component
+
+NEEDED: Mapping[str, Mapping[str, Any]] = {
+    "ppo_ptx": {"ptx_data": "general"},
+    "classification": {"labels": ["a", "b"]},
+    "evaluate": {"metric": "meteor", "values": ["meteor"], "trust_remote_code": True},
+    "win_rate": {"rule": "pocket/truth.py:better"},
+    "endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "m"},
+}
+MEMBERS = [(axis, name) for axis in AXES for name in component.names(axis)]
+SCORERS = [name for axis, name in MEMBERS if axis == "scorer"]
+
+TOLD = {"data", "label", "forgetting"}
+"""Fields of any scorer that are for people, or an input of the stage."""
+IDLE: Mapping[str, set[str]] = {
+    "kl": {"to"},  # an input of the stage
+    "bertscore": {"digest"},  # filled in from the folder
+    "evaluate": {"trust_remote_code"},  # nothing is scored without it
+}
+OTHER: Mapping[str, Mapping[str, Any]] = {
+    "bertscore": {"model_type": "roberta-large", "baseline": (0.1, 0.1, 0.1), "num_layers": 3},
+    "classification": {"labels": ["a", "c"]},
+    "distinct": {"orders": [1, 3]},
+    "evaluate": {"values": ["other"], "options": {"lang": "en"}, "metric": "other"},
+    "refusal": {"refuse": ["violence"], "openings": ["never"]},
+    "win_rate": {"rule": "pocket/truth.py:worse"},
+}
+
+
+def made(axis: str, name: str, **fields: Any) -> Component:
+    found = component.find(axis, name)
+    needed = NEEDED.get(name, {}) if axis != "objective" or name == "ppo_ptx" else {}
+    return found(**{**needed, **fields})
+
+
+def written(member: Component) -> str:
+    return json.dumps(member.identity(), sort_keys=True)
+
+
+@pytest.mark.parametrize(("axis", "name"), MEMBERS)
+def test_a_version_is_part_of_the_identity(
+    axis: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = made(axis, name)
+    before = written(member)
+    monkeypatch.setattr(type(member), "VERSION", member.VERSION + 1)
+    assert written(member) != before
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_every_field_that_changes_a_score_is_part_of_its_identity(name: str) -> None:
+    member = made("scorer", name)
+    for field, info in type(member).model_fields.items():
+        if field in TOLD or field in IDLE.get(name, ()):
+            continue
+        value = OTHER.get(name, {}).get(field, _another(getattr(member, field), info.annotation))
+        assert written(made("scorer", name, **{field: value})) != written(member), field
+
+
+def _another(value: Any, annotation: Any) -> Any:
+    """A value that a field may have, and does not have by itself."""
+    kinds = [annotation, *get_args(annotation)]
+    if isinstance(value, bool) or bool in kinds:
+        return not value
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            return next(choice for choice in get_args(kind) if choice != value)
+    if isinstance(value, int):
+        return value + 1
+    return "(another)"

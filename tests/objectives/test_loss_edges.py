@@ -1,0 +1,106 @@
+"""Losses at their edges: no token, one token, a border of a clip; and figures kept in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.core.errors import StageFailed
+from harness.objectives._ppo import losses
+from harness.objectives._ppo.losses import adapted, clipped_share, masked_mean, masked_variance
+from harness.objectives._trl.logps import Logps, tokens_digest
+
+ROW = torch.tensor([[1.0, 2.0, 4.0, 9.0]])
+NONE, ONE, THREE = (torch.tensor([own]).float() for own in ([0] * 4, [0, 1, 0, 0], [1, 1, 1, 0]))
+
+
+def test_means_and_variances_of_few_tokens() -> None:
+    means = [masked_mean(ROW, mask).item() for mask in (NONE, ONE, THREE)]
+    assert means == pytest.approx([0.0, 2.0, 7 / 3])
+    assert [masked_variance(ROW, mask).item() for mask in (NONE, ONE)] == [0.0, 0.0]
+    assert masked_variance(ROW, THREE).item() == pytest.approx(ROW[0, :3].var().item())
+    white = losses.whiten(ROW, THREE)
+    assert white[0, 3] == 0
+    assert (masked_mean(white, THREE).item(), masked_variance(white, THREE).item()) == (
+        pytest.approx((0.0, 1.0), abs=1e-6)
+    )
+    kept = losses.whiten(ROW, THREE, shift_mean=False)
+    assert masked_mean(kept, THREE).item() == pytest.approx(7 / 3)
+
+
+def test_probabilities_are_of_logits_as_they_are_unless_a_temperature_is_said() -> None:
+    logits, tokens = torch.tensor([[[0.0, 1.0, 3.0]]]), torch.tensor([[1]])
+    plain, warm = (torch.log_softmax(logits / t, -1)[0, 0] for t in (1.0, 2.0))
+    assert losses.token_log_probs(logits, tokens).item() == pytest.approx(plain[1].item())
+    assert losses.token_log_probs(logits, tokens, 2.0).item() == pytest.approx(warm[1].item())
+    assert losses.entropy(logits).item() == pytest.approx(-(plain.exp() * plain).sum().item())
+
+
+def test_share_of_clipped_tokens_is_of_those_outside_the_range() -> None:
+    old, mask = torch.zeros(1, 4), torch.ones(1, 4)
+    new = torch.log(torch.tensor([[1.5, 0.5, 1.1, 0.9]]))
+    assert clipped_share(new, old, mask, 0.2).item() == 0.5
+    assert clipped_share(new, old, THREE, 0.2).item() == pytest.approx(2 / 3)
+
+
+def test_beta_moves_by_a_fifth_of_the_gain_at_most() -> None:
+    for kl, factor in ((6.0, 1.0), (6.6, 1.01), (60.0, 1.02), (0.0, 0.98), (5.4, 0.99)):
+        assert adapted(0.5, kl, 6.0, 0.1) == pytest.approx(0.5 * factor)
+
+
+def test_clipped_value_costs_the_larger_error_and_half_of_it() -> None:
+    values, old, returns = (torch.tensor([[own]]) for own in (2.0, 0.0, 1.0))
+    assert losses.value_terms(values, old, returns, None).item() == 0.5
+    assert losses.value_terms(values, old, returns, 0.5).item() == 0.5
+    assert losses.value_terms(torch.tensor([[0.9]]), old, returns, 0.5).item() == pytest.approx(
+        0.125
+    )
+
+
+def test_no_estimator_of_another_name() -> None:
+    with pytest.raises(ValueError, match="no KL estimator 'k2'"):
+        losses.kl_estimate(ROW, ROW, "k2")
+    found = losses.kl_estimate(ROW, ROW - 0.5, "k3")
+    assert found[0].tolist() == pytest.approx([math.exp(-0.5) - 1 + 0.5] * 4)
+
+
+# --- figures of a reference -----------------------------------------------------------------------
+
+PAIR: dict[str, Any] = {"prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_ids": [5]}
+
+
+def test_digest_is_of_all_that_enters_the_model() -> None:
+    own = tokens_digest(PAIR, 9)
+    assert own == hashlib.sha256(json.dumps([2, [1, 2, 3, 4], [1, 2, 5]]).encode()).digest()
+    assert tokens_digest({**PAIR, "chosen_given": [], "rejected_given": ()}, 9) == own
+    assert tokens_digest(PAIR, 4) == own
+    others = [
+        tokens_digest({**PAIR, **changes}, limit)
+        for changes, limit in (
+            ({"prompt_ids": [1], "chosen_ids": [2, 3, 4], "rejected_ids": [2, 5]}, 9),
+            ({"chosen_ids": [3, 5]}, 9), ({"rejected_ids": [6]}, 9), ({}, 3), ({}, 2),
+            ({"chosen_given": [1]}, 9), ({"rejected_given": [1]}, 9),
+        )
+    ]  # fmt: skip
+    assert len({own, *others}) == 8
+
+
+def test_figures_are_found_by_tokens_and_kept_in_a_file(tmp_path: Path) -> None:
+    digests = [tokens_digest({**PAIR, "rejected_ids": [i]}, 9) for i in range(3)]
+    made = Logps(
+        ("a", "b", "c"), torch.tensor([list(own) for own in digests], dtype=torch.uint8),
+        torch.tensor([-1.0, -2.0, -3.0]), torch.tensor([-4.0, -5.0, -6.0]),
+    )  # fmt: skip
+    made.save(tmp_path / "logps.safetensors")
+    found = Logps.load(tmp_path / "logps.safetensors")
+    assert found.rows == made.rows
+    assert found.of([("c", digests[2]), ("a", digests[0])]) == ([-3.0, -1.0], [-6.0, -4.0])
+    for row, said in (("b", "row b has other tokens than when"), ("d", "has not read row d")):
+        with pytest.raises(StageFailed, match=f"{said}.*; it has figures for 3 pairs"):
+            found.of([(row, b"0" * 32)])
