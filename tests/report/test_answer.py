@@ -7,11 +7,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from comparisons import comparison, row, variant
 
-from harness.compare import Comparison, Row
-from harness.compare.result import Estimate, Measured, Tax
+from harness.comparison import Comparison, Row
+from harness.comparison.result import Estimate, Measured, Tax
 from harness.report import answer
+from tests.comparisons import comparison, row, variant
 
 VERDICTS = {  # how a row is judged beside its baseline: verdict, p, difference
     "better": ("better", 0.001, 0.05),
