@@ -113,7 +113,8 @@ class TrainResult:
     Attributes:
         tokens: tokens the model saw, padding excluded, over all epochs.
         seconds_per_step: median wall time of a step, in seconds.
-        saved_activation_bytes: bytes autograd kept at the first step, parameters excluded.
+        saved_activation_bytes: bytes autograd kept at the first step, parameters excluded; None
+            where they are not known.
         earlier_seconds: of the attempts that led to the checkpoint it went on from.
         checks: findings of the objective's own for the audit: check, status, detail.
         notes: sentences that a reader of the figures must know, for the record and the report.

@@ -21,7 +21,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 from trl import SFTTrainer
 from trl.kernels import ChunkedLogProbFunction
 from trl.trainer import sft_trainer
@@ -135,13 +135,14 @@ def add_labelled_loss(model: Any) -> None:
         count = torch.as_tensor(own, device=labels.device).clamp(min=1)
         if plain is not None and not given.get("output_router_logits"):
             hidden = self.base_model(*args, **given).last_hidden_state[:, :-1]
-            return ModelOutput(loss=plain.mean_loss(self, hidden, labels, count))
+            return MoeCausalLMOutputWithPast(loss=plain.mean_loss(self, hidden, labels, count))
         chosen = functional.pad(labels != IGNORED, (0, 1))
         with head_on(self, chosen.shape[1], where(chosen)) as taken:
             outputs = before(*args, **given)
         logits = taken(outputs.logits)[0].float()
         total = functional.cross_entropy(logits, labels[labels != IGNORED], reduction="sum")
-        return ModelOutput(loss=total / count, aux_loss=getattr(outputs, "aux_loss", None))
+        aux_loss = getattr(outputs, "aux_loss", None)
+        return MoeCausalLMOutputWithPast(loss=total / count, aux_loss=aux_loss)
 
     model.forward = types.MethodType(forward, model)
 

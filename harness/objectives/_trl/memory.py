@@ -85,7 +85,8 @@ class FirstStep(TrainerCallback):
 
     Attributes:
         activations: most bytes that autograd kept at once, whatever the micro-batches of the step;
-            None before there was a step.
+            None before there was a step, and where torch compiles the model: what a compiled pass
+            keeps is laid out by the compiler, which takes no hooks of ours for it.
         gradients: bytes of them.
     """
 
@@ -97,16 +98,17 @@ class FirstStep(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.activations is None:
+        if self.gradients is None and not args.torch_compile:
             self._kept = KeptActivations(kwargs["model"].parameters())
             self._kept.__enter__()
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._kept is None:
+        if self.gradients is not None:
             return
-        self.activations = self._kept.bytes
+        if self._kept is not None:
+            self.activations = self._kept.bytes
         self.close()
         grads = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
         self.gradients = tensor_bytes(grads)
