@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from conftest import SFT, Workspace
-
 from harness.stage import Record
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, of what it traces
