@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import SFT, Workspace
-from harness.stage import Record
+
+from harness.store.stage import Record
+from tests.conftest import SFT, Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, of what it traces
 EAGER = {"torch_compile": True, "torch_compile_backend": "eager"}
