@@ -20,6 +20,19 @@ from harness.core.sources import digest_of
 AXES = ("method", "objective", "scorer", "executor", "labeller")
 
 
+class NotHashed:
+    """Marks a field that is no part of a component's identity: `label: Annotated[str, NotHashed]`.
+
+    For what changes no result (how a service is reached, what people call a column), and for what
+    the stage hashes already (a model or rows that are an input of it).
+    """
+
+
+class AddedLater:
+    """Marks a field that is part of the identity once it differs from its default: an option that
+    came later, whose default does what was done before. Stages that were cached then stay valid."""
+
+
 _NUMBERS = (int, float, int | None, float | None)
 
 
@@ -55,8 +68,10 @@ class Component(BaseModel):
         return values
 
     def identity(self) -> dict[str, Any]:
-        """What of it is hashed: its name, VERSION and fields."""
-        return {"name": self.name, "version": self.VERSION, **self.model_dump(mode="json")}
+        """What of it is hashed: its name, VERSION and fields, but for those that are marked
+        `NotHashed`, and those marked `AddedLater` that have their default."""
+        fields = self.model_dump(mode="json", exclude=unhashed(self))
+        return {"name": self.name, "version": self.VERSION, **fields}
 
     def runs(self) -> tuple[str, ...]:
         """What of the suite's own it runs or asks, for whoever plans a stranger's suite: Python in
@@ -75,6 +90,26 @@ class Component(BaseModel):
             return self
         module, _, attribute = self.impl.partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+
+def unhashed(model: BaseModel) -> set[str]:
+    """The fields that are no part of a model's identity, as their marks say."""
+    never, later = _marked(type(model))
+    return {*never, *(name for name, default in later.items() if getattr(model, name) == default)}
+
+
+@cache
+def _marked(model: type[BaseModel]) -> tuple[frozenset[str], Mapping[str, Any]]:
+    """The fields that are never hashed, and the default of each that was added later. A subclass
+    that declares such a field again, for another default, keeps its mark."""
+    marks: dict[str, list[Any]] = {}
+    for ancestor in model.__mro__:
+        declared = ancestor.model_fields if issubclass(ancestor, BaseModel) else {}
+        for name, field in declared.items():
+            marks.setdefault(name, []).extend(field.metadata)
+    defaults = {name: field.get_default() for name, field in model.model_fields.items()}
+    never = frozenset(name for name, metadata in marks.items() if NotHashed in metadata)
+    return never, {n: defaults[n] for n, metadata in marks.items() if AddedLater in metadata}
 
 
 C = TypeVar("C", bound=Component)

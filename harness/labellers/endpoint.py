@@ -9,10 +9,11 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, field_validator
 
+from harness.core.component import NotHashed
 from harness.core.errors import StageFailed
 from harness.core.files import digest_json, write_atomic
 from harness.inference.endpoint import ChatEndpoint, Refused, key_from
@@ -50,7 +51,7 @@ class Endpoint(Labeller):
     """Address up to, not including, `/chat/completions`, such as `http://localhost:8000/v1`."""
     model: str
     """The model's name there. What a server calls by one name may change: pin a dated name."""
-    api_key_env: str | None = None
+    api_key_env: Annotated[str | None, NotHashed] = None
     """Name of the environment variable with the key, in capitals; null: no key is sent."""
     prompt: str = PROMPT
     """What it is asked; {question}, {a} and {b} are filled in. How to reply is added."""
@@ -58,13 +59,13 @@ class Endpoint(Labeller):
     """Tokens of a reply; null: not sent, for a model that takes no such field or reasons first."""
     args: dict[str, Any] = {}
     """Any other field of the request, such as `{seed: 0}`; no key or header: it is written down."""
-    concurrency: int = Field(4, gt=0, le=256)
+    concurrency: Annotated[int, NotHashed] = Field(4, gt=0, le=256)
     """Requests under way at once."""
-    timeout: float = Field(60.0, gt=0)
+    timeout: Annotated[float, NotHashed] = Field(60.0, gt=0)
     """Seconds for one try."""
-    retries: int = Field(5, ge=0)
+    retries: Annotated[int, NotHashed] = Field(5, ge=0)
     """Tries after the first."""
-    longest_wait: float = Field(60.0, gt=0)
+    longest_wait: Annotated[float, NotHashed] = Field(60.0, gt=0)
     """Seconds to wait at most before a try; a server that asks for more ends the stage."""
 
     @field_validator("prompt")
@@ -107,11 +108,6 @@ class Endpoint(Labeller):
                     " a key with api_key_env"
                 )
         return value
-
-    def identity(self) -> dict[str, Any]:
-        # How the endpoint is reached changes no reply.
-        unhashed = ("api_key_env", "concurrency", "timeout", "retries", "longest_wait")
-        return {name: v for name, v in super().identity().items() if name not in unhashed}
 
     def runs(self) -> tuple[str, ...]:
         key = f", with the key in {self.api_key_env}" if self.api_key_env else ""

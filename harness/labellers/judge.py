@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from harness.core.component import NotHashed
 from harness.core.errors import StageFailed
 from harness.data.encode import common_prefix, text_ids
 from harness.data.render import chat_ids
@@ -32,7 +33,7 @@ class Judge(Labeller):
     VERSION = 1
     reads_model = True
 
-    model: str | None = None
+    model: Annotated[str | None, NotHashed] = None  # hashed by its content
     """Entry of `models:`, untrained; default: the model of the cell. An entry that only judges is
     kept out of the matrix by naming the others under `matrix.model`."""
     prompt: str = PROMPT
@@ -45,10 +46,6 @@ class Judge(Labeller):
     @classmethod
     def _complete(cls, value: str) -> str:
         return require_fields(value)
-
-    def identity(self) -> dict[str, Any]:
-        # The model is hashed by its content.
-        return {name: v for name, v in super().identity().items() if name != "model"}
 
     def label(self, job: LabelJob) -> list[Verdict]:
         asked = [

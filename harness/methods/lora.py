@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from harness.core.component import AddedLater
 from harness.methods._experts import (
     adapted_layers,
     expected_layers,
@@ -67,12 +68,10 @@ class Lora(PeftMethod):
     init_lora_weights: Literal[True, "gaussian", "pissa", "olora"] = True
     """As in PEFT: True and `gaussian` start at the base exactly (B = 0); `pissa` and `olora` move
     a part of each weight into the adapter, by an exact SVD or a QR decomposition."""
-    exclude_modules: str | list[str] | None = None
+    exclude_modules: Annotated[str | list[str] | None, AddedLater] = None
     """Layers that get none, though `target_modules` means them; names or a regular expression."""
-    modules_to_save: list[str] | None = None
+    modules_to_save: Annotated[list[str] | None, AddedLater] = None
     """Names of modules that train in full beside the adapter, and are saved with it."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"exclude_modules", "modules_to_save"})
 
     _readable = field_validator("target_modules", "exclude_modules")(readable)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.core.component import Component
+from harness.core.component import Component, NotHashed
 from harness.core.fields import Steps
 from harness.objectives._feedback import Feedback
 from harness.objectives._trl.arguments import require_fields, require_optimizer
@@ -176,10 +176,10 @@ class Objective(Component):
     predictable: ClassVar[bool] = True
     """Whether the formulas of one forward and one backward pass a row say what it costs."""
 
-    start: str | None = None
+    start: Annotated[str | None, NotHashed] = None
     """Where it starts, if not where its recipe says: `base` for the model as it is, which cuts the
     recipe to its last stage, or another objective, which is then trained before it."""
-    data: str | None = None
+    data: Annotated[str | None, NotHashed] = None
     """Data entry whose training rows it reads; default: those of its cell in the matrix."""
 
     @property
@@ -197,11 +197,6 @@ class Objective(Component):
         """Its fields that those log-probabilities depend on, and no others: what differs in the
         rest shares them. None: no stage computes them, its trainer does or needs none."""
         return None
-
-    def identity(self) -> dict[str, Any]:
-        """Its start and its rows are inputs of the stage; what a suite calls them is no matter."""
-        found = super().identity()
-        return {name: value for name, value in found.items() if name not in ("start", "data")}
 
     def needs_beside(self, role: str) -> Mapping[str, str]:
         """Traits it asks of the method of a model beside it, each with the reason."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, PrivateAttr
 
+from harness.core.component import AddedLater
 from harness.data.scripts import count_scripts, scripts_of
 from harness.data.words import Named, Words, missing_package, troubles, unread, words_by
 from harness.scorers.base import Prediction, Scorer
@@ -67,14 +68,10 @@ def named(field: str, own: str, *others: str) -> Mapping[str, Words]:
 class TokenizedScorer(WordScorer):
     """A word scorer whose tokenizer goes by name; by itself it cuts at white space."""
 
-    tokenize: Annotated[Named, Installed] = "spaces"
+    tokenize: Annotated[Named, Installed, AddedLater] = "spaces"
     """What a word is: `spaces`, what stands between white space (a sentence in Chinese or Thai is
     then one word); `unicode`, by the rules of UAX #29 in any script; `character`, every letter and
     digit; or by sacrebleu's tokenizers `13a`, `intl`, `char`, `zh`, `ja-mecab` and `ko-mecab`."""
-
-    def identity(self) -> dict[str, Any]:
-        own = super().identity()
-        return {k: v for k, v in own.items() if k != "tokenize" or v != "spaces"}
 
     def words(self) -> Mapping[str, Words]:
         return named("tokenize", self.tokenize, "unicode", "character")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from harness.core import component
 from harness.core.aggregate import AGGREGATES
-from harness.core.component import Component
+from harness.core.component import Component, NotHashed
 from harness.data.preference_rule import Rule
 from harness.data.words import Words, unread
 
@@ -108,21 +108,16 @@ class Scorer(Component):
     needs_references: ClassVar[bool] = False
     """Whether it holds answers against references: rows without any are then refused."""
 
-    data: str | None = None
+    data: Annotated[str | None, NotHashed] = None
     """Entry under `data:` whose test rows are scored; default: every one that the variant is
     evaluated on."""
-    label: str | None = None
+    label: Annotated[str | None, NotHashed] = None
     """Name of the metric in tables, where one scorer is used more than once."""
-    forgetting: bool | None = None
+    forgetting: Annotated[bool | None, NotHashed] = None
     """Whether it tells what a variant still knows of before, and not what it was trained for;
     default: divergence from the base, and likelihood of texts that no variant is trained on.
     General text that a training mixes in beside its own rows, against forgetting (`ptx_data`),
     still tells of it; say `false` where that is not meant."""
-
-    def identity(self) -> dict[str, Any]:
-        # What it is called and tells of is for people, and its rows are an input of the stage.
-        own, told = super().identity(), ("data", "label", "forgetting")
-        return {name: value for name, value in own.items() if name not in told}
 
     def declared(self) -> Mapping[str, Metric]:
         """The metrics of this scorer as it is set; override where its fields choose them."""

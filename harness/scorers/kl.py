@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from harness.core.component import NotHashed
 from harness.inference.likelihood import divergences
 from harness.scorers._windows import WindowScorer
 from harness.scorers.base import START, Metric, ModelJob
@@ -41,7 +42,7 @@ class Kl(WindowScorer):
     needs_base = True
     metrics = {"kl": Metric("per_token", False, {"total": "kl", "tokens": "tokens"})}
 
-    to: Literal["base", "start"] = "base"
+    to: Annotated[Literal["base", "start"], NotHashed] = "base"
     """`base`: the untrained model; `start`: what the last stage began from. Names the metric:
     `kl_to_base` or `kl_to_start`."""
     direction: Literal["from_base", "to_base"] = "from_base"
@@ -57,10 +58,6 @@ class Kl(WindowScorer):
         if isinstance(value, Mapping) and value.get("label") is None:
             return {**value, "label": f"kl_to_{value.get('to', 'base')}"}
         return value
-
-    def identity(self) -> dict[str, Any]:
-        # What it is measured against is an input of the stage: without one, the base.
-        return {name: value for name, value in super().identity().items() if name != "to"}
 
     def shows(self) -> str:
         return f"from_{self.to}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from harness.core.component import AddedLater
 from harness.data.words import Words
 from harness.scorers._words import WordScorer, named
 from harness.scorers.base import SHARE, Metric, Prediction
@@ -28,16 +29,12 @@ class Rouge(WordScorer):
 
     use_stemmer: bool = True
     """Porter stemming, as in most published summarisation figures; of the default tokenizer."""
-    tokenizer: Literal["default", "unicode", "character"] = "default"
+    tokenizer: Annotated[Literal["default", "unicode", "character"], AddedLater] = "default"
     """`default`: words of a to z and 0 to 9, as rouge-score makes them, so that answers in Hindi,
     Chinese or Russian score 0, equal ones too, and Vietnamese or Czech words that differ in their
     marks alone are equal (the report then says so). `unicode`: words of any
     script by UAX #29, of Chinese and Japanese each ideograph. `character`: every letter and digit,
     for scripts without spaces, such as Thai. Both fold case and form (NFKC) and stem nothing."""
-
-    def identity(self) -> dict[str, Any]:
-        own = super().identity()
-        return {k: v for k, v in own.items() if k != "tokenizer" or v != "default"}
 
     def words(self) -> Mapping[str, Words]:
         return named("tokenizer", self.tokenizer, "unicode", "character")

@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from harness.core.component import explain
+from harness.core.component import AddedLater, explain, unhashed
 from harness.core.errors import ModelError, SuiteError, placed
 from harness.core.fields import Name, Seed
 from harness.core.locate import find_suite
@@ -53,7 +53,7 @@ class Generate(BaseModel):
     """Between a plain prompt and its answer."""
     fewshot_delimiter: str = "\n\n"
     """Between plain examples."""
-    thinking: Literal["auto", "strip", "keep"] = "auto"
+    thinking: Annotated[Literal["auto", "strip", "keep"], AddedLater] = "auto"
     """What becomes of thinking that an answer begins with. `auto`: the answers of a model that
     knows thinking are scored without it, and one that is cut while it thinks is empty. A model
     knows it where its chat template has the marks (`<think>`, `[THINK]` ...), where `<think>` is a
@@ -73,15 +73,10 @@ class Generate(BaseModel):
     sample's number, so that a sample does not depend on what it is batched with."""
 
     def identity(self) -> dict[str, Any]:
-        """What the answers depend on: nothing of sampling where nothing is sampled, and nothing of
-        options that came later where they say what was done before there was a choice."""
-        fields = self.model_dump()
-        left_out = {name for name, value in _LATER.items() if fields[name] == value}
-        left_out |= set() if self.samples else _SAMPLING
-        return {name: value for name, value in fields.items() if name not in left_out}
+        """What the answers depend on: nothing of sampling where nothing is sampled."""
+        return self.model_dump(exclude=unhashed(self) | (set() if self.samples else _SAMPLING))
 
 
-_LATER = {"thinking": "auto"}
 _SAMPLING = frozenset({"samples", "temperature", "top_p", "sample_seed"})
 
 

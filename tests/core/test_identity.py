@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
+from pydantic import Field, ValidationError
 
 from harness.core import component
-from harness.core.component import AXES, Component
+from harness.core.component import AXES, AddedLater, Component, NotHashed
 
 NEEDED: Mapping[str, Mapping[str, Any]] = {
     "ppo_ptx": {"ptx_data": "general"},
@@ -79,3 +80,41 @@ def _another(value: Any, annotation: Any) -> Any:
     if isinstance(value, int):
         return value + 1
     return "(another)"
+
+
+class Described(Component):
+    axis = "scorer"
+    name = "described"
+
+    title: Annotated[str | None, NotHashed] = None
+    seconds: Annotated[float, NotHashed] = Field(60.0, gt=0)
+    rate: float = 0.5
+    fold: Annotated[Literal["none", "case"], AddedLater] = "none"
+    kept: Annotated[list[str] | None, AddedLater] = None
+
+
+class Retitled(Described):
+    """Gives marked fields other defaults."""
+
+    title: str | None = "another"
+    fold: Literal["none", "case"] = "case"
+
+
+def test_field_marked_as_not_hashed_is_no_part_of_the_identity_whatever_it_says() -> None:
+    assert Described().identity() == {"name": "described", "version": 1, "rate": 0.5}
+    assert Described(title="a", seconds=1).identity() == Described().identity()
+    assert Described(rate=0.25).identity() != Described().identity()
+    with pytest.raises(ValidationError):
+        Described(seconds=0)  # its other annotations hold
+
+
+def test_field_that_was_added_later_is_part_of_the_identity_once_it_is_set_otherwise() -> None:
+    assert Described(fold="case").identity()["fold"] == "case"
+    assert Described(kept=[]).identity()["kept"] == []
+    assert "fold" not in Described(kept=["a"]).identity()
+
+
+def test_subclass_that_gives_a_marked_field_another_default_keeps_its_mark() -> None:
+    assert Retitled().identity() == Described().identity()
+    assert Retitled(title="b", fold="none").identity()["fold"] == "none"
+    assert "title" not in Retitled(title="b").identity()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import ModelError
 from harness.methods._layers import loaded_layers
@@ -22,16 +22,6 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 class PeftMethod(Method):
     """An adapter of PEFT's inside a frozen base; checkpoints are in PEFT's own format."""
-
-    later: ClassVar[frozenset[str]] = frozenset()
-    """Fields that older stages were trained without: no part of their identity while not set."""
-
-    def identity(self) -> dict[str, Any]:
-        return {
-            name: value
-            for name, value in super().identity().items()
-            if value is not None or name not in self.later
-        }
 
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
         """PEFT's config of a fresh adapter on `base`."""
