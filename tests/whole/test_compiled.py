@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.store.stage import Record
-from tests.conftest import SFT, Workspace
+from tests.conftest import PPO, SFT, Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, of what it traces
 EAGER = {"torch_compile": True, "torch_compile_backend": "eager"}
@@ -59,3 +59,30 @@ def test_a_traced_training_is_the_plain_one_and_its_activations_are_not_known(
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_a_compiled_training_is_the_plain_one(workspace: Workspace) -> None:
     same_but_for_memory(workspace, WHOLE, "full")
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "dpo": {**SFT, "data": "preferences", "args": EAGER},
+    "orpo": {**SFT, "data": "preferences", "args": EAGER},
+    "kto": {**SFT, "data": "thumbs", "args": EAGER},
+    "cpt": {**SFT, "data": "general", "args": EAGER},
+    "grpo": {**SFT, "max_steps": 2, "num_generations": 2, "max_new_tokens": 4, "args": EAGER},
+    "ppo": PPO,  # after a reward model that is traced
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_objectives_are_traced_too(aligned: Workspace, name: str) -> None:
+    reward = {**SFT, "data": "preferences", "args": EAGER}
+    method, objective = {"lora": {"r": 2}}, {name: OTHERS[name]}
+    aligned.write(
+        matrix={"data": ["letters"], "method": [method], "objective": [objective]},
+        reward_model=reward,
+    )
+    if name not in ("ppo", "grpo"):
+        del aligned.tree["reward_model"]
+    outcome = aligned.run()
+    assert not outcome.failed
+    trained = [record for record in outcome.records.values() if record.kind == "train"]
+    assert None in [record.cost["state_bytes"] for record in trained]
