@@ -14,6 +14,7 @@ from typing import cast
 
 from harness.core import component
 from harness.core.files import digest_file
+from harness.core.memory import of_this_machine
 from harness.executors.base import Executor
 from harness.store.stage import Resources, read_record
 from harness.store.store import Store
@@ -37,8 +38,8 @@ def _python() -> tuple[bool, str]:
 
 
 def _memory() -> tuple[bool, str]:
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return pages >= 4, f"{os.cpu_count()} cores, {pages:.0f} GiB of memory (4 at least)"
+    memory = of_this_machine() / 2**30
+    return memory >= 4, f"{os.cpu_count()} cores, {memory:.0f} GiB of memory (4 at least)"
 
 
 def _library(name: str) -> tuple[bool, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core.component import Component
-from harness.store.stage import Resources
+from harness.store.stage import Resources, Stage
 
 Handle = str
 
@@ -56,8 +56,16 @@ class Executor(Component):
         return "float32" if self.device() == "cpu" else "bfloat16"
 
     def capacity(self) -> int:
-        """Stages that may run at once."""
+        """Stages that may run at once, at most; see `room` for what else they need."""
         return 1
+
+    def room(self, stage: Stage, running: Collection[Stage]) -> bool:
+        """Whether the stage can start now, beside those that run. It is asked again whenever one of
+        them ends; a stage that has no room although nothing runs has failed.
+
+        The default lets `capacity()` stages run at once, whatever they need.
+        """
+        return len(running) < self.capacity()
 
     def refuse(self, resources: Resources) -> str | None:
         """Why stages that need these can never run here; None when they can."""

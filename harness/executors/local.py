@@ -10,15 +10,18 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from harness.core.determinism import ENVIRONMENT
+from harness.core.memory import of_this_machine
 from harness.executors._gpus import gpus, unusable
 from harness.executors.base import Event, Executor, Finished, Handle, Note, Progress, Session
-from harness.store.stage import Resources
+from harness.store.stage import Resources, Stage
 
 
 class Local(Executor):
@@ -37,6 +40,16 @@ class Local(Executor):
 
     def capacity(self) -> int:
         return self.slots or (len(gpus()) if self.device() == "cuda" else 1)
+
+    def room(self, stage: Stage, running: Collection[Stage]) -> bool:
+        """A slot is free, and all together need no more GPUs or memory than there are. A stage that
+        asks for more memory than the machine has runs alone."""
+        if len(running) >= self.capacity():
+            return False
+        wanted = [each.resources for each in (stage, *running)]
+        if sum(each.gpus for each in wanted) > len(gpus()):
+            return False
+        return not running or sum(each.memory_bytes for each in wanted) <= of_this_machine()
 
     def refuse(self, resources: Resources) -> str | None:
         there = min(1, len(gpus())) if self.device() == "cuda" else 0
@@ -68,7 +81,7 @@ class LocalSession(Session):
             self.slots.append(_Slot(index, gpus[index % len(gpus)] if gpus else None))
 
     def submit(self, folder: Path, resources: Resources) -> Handle:
-        slot = next(slot for slot in self.slots if slot.handle is None)
+        slot = self._idle()
         env = {**(ENVIRONMENT if resources.deterministic else {}), **resources.env}
         gone = slot.worker is None or slot.worker.poll() is not None
         if gone or slot.worn or slot.env != env:
@@ -76,7 +89,8 @@ class LocalSession(Session):
             self._spawn(slot, env)
         pipe = slot.worker.stdin if slot.worker is not None else None
         # The slot forgets its handle when the stage has ended, which may be before we return.
-        handle = slot.handle = str(folder)
+        handle, slot.gpus = str(folder), resources.gpus
+        slot.handle = handle
         try:
             if pipe is not None:
                 pipe.write(f"{folder}\n")
@@ -104,6 +118,14 @@ class LocalSession(Session):
             self._stop(slot)
         for end in self._alive:
             os.close(end)
+
+    def _idle(self) -> _Slot:
+        """A slot without a stage; where slots share GPUs, one whose GPU other stages need least."""
+        needed = Counter[str | None]()
+        for slot in self.slots:
+            needed[slot.gpu] += slot.gpus if slot.handle is not None else 0
+        idle = [slot for slot in self.slots if slot.handle is None]
+        return min(idle, key=lambda slot: needed[slot.gpu])
 
     def _spawn(self, slot: _Slot, env: dict[str, str]) -> None:
         threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -183,6 +205,8 @@ class _Slot:
         self.worker: subprocess.Popen[str] | None = None
         self.reader: threading.Thread | None = None
         self.handle: Handle | None = None
+        self.gpus = 0
+        """GPUs that its stage asked for."""
         self.env: dict[str, str] = {}
         self.worn = False
         """Whether the next stage needs another worker."""

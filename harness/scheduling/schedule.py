@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,11 @@ from harness.store.stage import FAILED, SPEC, Record, Stage
 from harness.store.store import Store
 
 _POLL_SECONDS = 0.2
+_NO_ROOM = {
+    "reason": "not started",
+    "message": "the executor has no room for what the stage needs, although nothing else runs; see"
+    " `resources` and `executor` in the suite",
+}
 _TOLERANT = ("select",)
 """Kinds that run although some of their inputs failed: they are told which, and why."""
 
@@ -40,7 +45,7 @@ class Starts(Protocol):
 
     def start(self, log: Path) -> Any: ...
 
-    def capacity(self) -> int: ...
+    def room(self, stage: Stage, running: Collection[Stage]) -> bool: ...
 
 
 class Kept:
@@ -63,9 +68,9 @@ class Kept:
             self._session = self._executor.start(log)
         return _Lent(self._session)
 
-    def capacity(self) -> int:
-        """Stages that may run at once."""
-        return self._executor.capacity()
+    def room(self, stage: Stage, running: Collection[Stage]) -> bool:
+        """Whether the executor has room for the stage now."""
+        return self._executor.room(stage, running)
 
 
 class _Lent(Session):
@@ -144,7 +149,7 @@ def execute(
     if todo:
         session: Session = executor.start(log)
         try:
-            _loop(todo, executor.capacity(), session, store, reporter, outcome)
+            _loop(todo, executor, session, store, reporter, outcome)
         finally:
             session.close()
     return outcome
@@ -152,7 +157,7 @@ def execute(
 
 def _loop(
     todo: list[Stage],
-    capacity: int,
+    executor: Starts,
     session: Session,
     store: Store,
     reporter: Reporter,
@@ -168,7 +173,9 @@ def _loop(
             if failed and stage.kind not in _TOLERANT:
                 waiting.remove(stage)
                 _end(stage, _skipped(stage, failed), outcome, reporter)
-            elif len(running) < capacity and all(s.key in outcome.records for s in blocked):
+            elif any(s.key not in outcome.records for s in blocked):
+                continue
+            elif executor.room(stage, running.values()):
                 waiting.remove(stage)
                 reporter.started(stage)
                 try:
@@ -177,6 +184,9 @@ def _loop(
                 except (HarnessError, OSError) as error:
                     cause = {"reason": "not started", "message": str(error)}
                     _end(stage, _kept(stage, cause, store), outcome, reporter)
+            elif not running:
+                waiting.remove(stage)
+                _end(stage, _kept(stage, _NO_ROOM, store), outcome, reporter)
         if not running:
             continue
         for event in session.wait(_POLL_SECONDS):

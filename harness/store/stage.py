@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.core.errors import StoreError
 from harness.core.files import canonical, digest_json, write_atomic
+from harness.core.memory import amount
 
 SPEC, RECORD = "stage.json", "record.json"
 LONG = frozenset(["train", "generate", "sample", "label", "reference"])
@@ -35,7 +36,8 @@ class Resources(BaseModel):
     gpus: int = Field(0, ge=0)
     """GPUs the stage needs; an executor without them refuses the stage."""
     memory: str | None = None
-    """Memory to ask a cluster for, such as `32G`."""
+    """Memory the stage needs, such as `32G`: stages that together need more than the machine has do
+    not run at once, and a cluster is asked for it."""
     time: str | None = None
     """Wall time to ask a cluster for, such as `2:00:00`."""
     partition: str | None = None
@@ -49,6 +51,18 @@ class Resources(BaseModel):
     """A killed training stage loses at most this much work, plus the step under way."""
     report_to: list[str] = []
     """Trackers of training, as in transformers: `tensorboard`, `wandb`, `mlflow` ..."""
+
+    @field_validator("memory")
+    @classmethod
+    def _an_amount(cls, value: str | None) -> str | None:
+        if value is not None:
+            amount(value)
+        return value
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of `memory`; 0 where it is not set."""
+        return 0 if self.memory is None else amount(self.memory)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import yaml
@@ -83,8 +83,8 @@ class Idle:
     def start(self, log: Path) -> Session:
         raise AssertionError("all is cached")
 
-    def capacity(self) -> int:
-        return 1
+    def room(self, stage: Stage, running: Collection[Stage]) -> bool:
+        return not running
 
 
 class Quiet:
