@@ -1,4 +1,4 @@
-"""Paired comparisons of variants on the same examples, with their uncertainty."""
+"""Compares variants on the same examples, with the uncertainty of each difference."""
 
 from __future__ import annotations
 

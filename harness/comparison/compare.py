@@ -1,4 +1,4 @@
-"""From records to a Comparison."""
+"""Turns the records of stages into a Comparison."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.comparison import provenance as background
-from harness.comparison import tuning
+from harness.comparison import provenance, tuning
 from harness.comparison.alignment import taxes
 from harness.comparison.costs import result_of, succeeded
 from harness.comparison.examples import examples
 from harness.comparison.result import ALL, Comparison, Row
-from harness.comparison.rows import Found, rows_of
+from harness.comparison.rows import AllScores, rows_of
 from harness.comparison.scores import Reader
 from harness.comparison.verdicts import adjusted
 from harness.planning.graph import learnt, learnt_by
@@ -25,9 +24,14 @@ from harness.store.store import Store
 def compare(
     planned: Plan, records: Mapping[str, Record], store: Store, command: str = ""
 ) -> Comparison:
-    """Compare every variant with the baseline on the same examples.
+    """Compare every variant with its baseline on the same examples.
 
-    Failed cells stay in the comparison with their reasons; they have rows for what they have.
+    A variant that failed stays in the comparison with its reasons, and has a row for each metric
+    that was measured before it failed.
+
+    Args:
+        records: the record of every stage, by the stage's key.
+        command: the command line to show in the report; by default `harness run FILE`.
     """
     groups: dict[str, list[VariantPath]] = defaultdict(list)
     for path in planned.paths:
@@ -36,13 +40,15 @@ def compare(
         replace(result_of(group, paths, records, store), learnt=learnt_by(planned, paths[0]))
         for group, paths in groups.items()
     )
-    good = {v.group for v in variants if v.has_result}
-    whole = {group: [succeeded(path, records) for path in paths] for group, paths in groups.items()}
+    with_result = {v.group for v in variants if v.has_result}
+    finished = {
+        group: [succeeded(path, records) for path in paths] for group, paths in groups.items()
+    }
     read = Reader(records, store, learnt(planned))
     scores = {
         group: {path.variant.seed: read(path) for path in paths}
-        for group, paths in whole.items()
-        if group in good
+        for group, paths in finished.items()
+        if group in with_result
     }
     return Comparison(
         suite=planned.suite.name,
@@ -52,28 +58,31 @@ def compare(
         baselines=planned.baselines,
         variants=variants,
         rows=tuple(adjusted(rows_of(scores, planned.baseline, planned.baselines))),
-        examples=tuple(examples(whole, good, scores, store)),
-        contamination=tuple(background.contamination(planned, records)),
-        provenance=background.provenance(planned, records),
-        data=tuple(background.data(planned, records)),
-        ledger=background.ledger(planned, records),
-        notes=tuple(background.notes(planned, records, variants)),
+        examples=tuple(examples(finished, with_result, scores, store)),
+        contamination=tuple(provenance.contamination(planned, records)),
+        provenance=provenance.provenance(planned, records),
+        data=tuple(provenance.data(planned, records)),
+        ledger=provenance.ledger(planned, records),
+        notes=tuple(provenance.notes(planned, records, variants)),
         suite_text=planned.text,
         tuning=tuple(tuning.tunings(planned, records)),
         rows_used=tuple(all_rows_used(planned.stages(), records)),
         merged=tuple(_merged(planned, scores)),
-        taxes=tuple(taxes(whole, variants, records, read)),
+        taxes=tuple(taxes(finished, variants, records, read)),
     )
 
 
-def _merged(planned: Plan, scores: Found) -> list[Row]:
-    """Merged variants against the unmerged ones that share their training; a family of its own."""
+def _merged(planned: Plan, scores: AllScores) -> list[Row]:
+    """Compares each merged variant with the unmerged one that shares its training.
+
+    Holm's adjustment counts these rows as a family of their own.
+    """
     pairs = {p.variant.group: p.variant.merged_from for p in planned.paths if p.variant.merged_from}
-    found = [
+    rows = [
         row
-        for merged, whole in pairs.items()
-        if merged in scores and whole in scores
-        for row in rows_of({whole: scores[whole], merged: scores[merged]}, whole)
+        for merged, unmerged in pairs.items()
+        if merged in scores and unmerged in scores
+        for row in rows_of({unmerged: scores[unmerged], merged: scores[merged]}, unmerged)
         if row.group == merged and row.slice == ALL
     ]
-    return adjusted(found)
+    return adjusted(rows)

@@ -1,4 +1,4 @@
-"""What a variant is, cost and did, over its seeds."""
+"""Summarises each variant over its seeds: status, costs, and how its answers ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from harness.store.store import Store
 def result_of(
     group: str, paths: list[VariantPath], records: Mapping[str, Record], store: Store
 ) -> VariantResult:
-    """A variant over its seeds: its status, its costs, how its answers ended."""
+    """Summarise a variant over its seeds.
+
+    Args:
+        group: the variant's name without its seed.
+        paths: one for each seed.
+    """
     reasons = []
     for path in paths:
         for stage in (*_before(path, records), *_judges(path, records), *_stages(path)):
@@ -41,7 +46,7 @@ def result_of(
         seeds=tuple(p.variant.seed for p in paths),
         status=_status(paths, records) if failed else "ok",
         reasons=tuple(dict.fromkeys(reasons)) or (("an input failed",) if failed else ()),
-        cost=_known(cost) if first.checkpoint else cost,
+        cost=_without_training(cost) if first.checkpoint else cost,
         predicted=_means(
             [r.cost.get("predicted", {}) for r in trained], ("seconds", "state_bytes", "tokens")
         ),
@@ -62,13 +67,13 @@ def result_of(
 
 
 def _status(paths: list[VariantPath], records: Mapping[str, Record]) -> str:
-    """Of a variant some of whose stages failed: whether there are scores all the same."""
+    """The status of a variant with a failed stage: `partial` if it has scores all the same."""
     scored = any(records[s.stage.key].ok for path in paths for s in path.scores)
     return "partial" if scored else "failed"
 
 
 def succeeded(path: VariantPath, records: Mapping[str, Record]) -> VariantPath:
-    """The path as far as there are results: it need not be whole to be compared with."""
+    """The part of a path whose stages have results; what is there can be compared."""
 
     def good(stage: Stage) -> bool:
         return stage.key in records and records[stage.key].ok
@@ -82,21 +87,23 @@ def succeeded(path: VariantPath, records: Mapping[str, Record]) -> VariantPath:
 
 
 def _before(path: VariantPath, records: Mapping[str, Record]) -> list[Stage]:
-    """What its training goes on from (trainings, samples, labels); a store that was cleaned may
-    lack their records."""
-    found = [] if path.train is None else behind(path.train)[:-1]
-    return [stage for stage in found if stage.key in records]
+    """The stages before a path's training (trainings, samples, labels) that have records.
+
+    `harness gc` may have removed the records of some.
+    """
+    stages = [] if path.train is None else behind(path.train)[:-1]
+    return [stage for stage in stages if stage.key in records]
 
 
 def _judges(path: VariantPath, records: Mapping[str, Record]) -> list[Stage]:
     """The trainings behind the reward models that score its answers."""
-    found = {
+    trainings = {
         stage.key: stage
         for scored in path.scores
         if REWARD in scored.stage.inputs
         for stage in trained_by(scored.stage.inputs[REWARD])
     }
-    return [stage for key, stage in found.items() if key in records]
+    return [stage for key, stage in trainings.items() if key in records]
 
 
 def _stages(path: VariantPath) -> Iterable[Stage]:
@@ -117,80 +124,81 @@ _COSTS = (
 def _cost(
     paths: list[VariantPath], trained: list[Record], records: Mapping[str, Record]
 ) -> dict[str, float | None]:
-    found = _means([record.cost for record in trained], _COSTS)
+    costs = _means([record.cost for record in trained], _COSTS)
     before = [[_spent(records[s.key]) or 0.0 for s in _before(p, records)] for p in paths]
-    found["seconds_before"] = _mean([sum(seconds) for seconds in before if seconds])
-    found["last_seconds"] = _mean([_spent(record) for record in trained])
-    found["last_tokens"] = found["tokens"]
+    costs["seconds_before"] = _mean([sum(seconds) for seconds in before if seconds])
+    costs["last_seconds"] = _mean([_spent(record) for record in trained])
+    costs["last_tokens"] = costs["tokens"]
     for name in ("tokens", "flops"):
-        found[name] = _mean([_summed(name, path, records) for path in paths])
-    # What a variant costs is its whole path, whoever else shares the stages before.
-    last, earlier = found["last_seconds"], found["seconds_before"] or 0.0
-    found["train_seconds"] = None if last is None else last + earlier
+        costs[name] = _mean([_summed(name, path, records) for path in paths])
+    # A variant's cost is that of its whole path, even if other variants share its first stages.
+    last, earlier = costs["last_seconds"], costs["seconds_before"] or 0.0
+    costs["train_seconds"] = None if last is None else last + earlier
     generated = [records[g.key] for p in paths for g in p.generate.values()]
-    found["tokens_per_second"] = _mean([r.cost.get("tokens_per_second") for r in generated])
+    costs["tokens_per_second"] = _mean([r.cost.get("tokens_per_second") for r in generated])
     peaks = [r.cost.get("peak_memory", {}) for r in trained]
-    found["peak_host_bytes"] = _mean([peak.get("host_bytes") for peak in peaks])
-    found["peak_device_bytes"] = _mean([peak.get("device_bytes") for peak in peaks])
-    return found
+    costs["peak_host_bytes"] = _mean([peak.get("host_bytes") for peak in peaks])
+    costs["peak_device_bytes"] = _mean([peak.get("device_bytes") for peak in peaks])
+    return costs
 
 
 def _summed(name: str, path: VariantPath, records: Mapping[str, Record]) -> float | None:
-    """A cost over a path's trainings, those before its own included; None where one is not
-    known."""
+    """The sum of a cost over all trainings of a path; None if one of them is unknown."""
     if path.train is None or not records[path.train.key].ok:
         return None
-    own = [records.get(stage.key) for stage in behind(path.train) if stage.kind == "train"]
-    counts = [None if record is None else record.cost.get(name) for record in own]
+    trainings = [records.get(stage.key) for stage in behind(path.train) if stage.kind == "train"]
+    counts = [None if record is None else record.cost.get(name) for record in trainings]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 
 
 def _timed(paths: list[VariantPath], records: Mapping[str, Record]) -> list[Stage]:
-    """The stages whose time counts as training, those before it included."""
-    own = [stage for path in paths for stage in (*_before(path, records), path.train) if stage]
-    return [stage for stage in own if records[stage.key].ok and stage.kind != "checkpoint"]
+    """The stages whose time counts as training time, with those before the last training."""
+    stages = [stage for path in paths for stage in (*_before(path, records), path.train) if stage]
+    return [stage for stage in stages if records[stage.key].ok and stage.kind != "checkpoint"]
 
 
 _BUSY = 0.1
-"""Who waited for a processor more of the time than this has no time to be compared."""
+"""A stage that waited for a processor for more than this share of its time is not compared by
+time."""
 
 
 def conditions(record: Record) -> Conditions:
-    """What a stage's time depends on besides its work."""
-    told = record.provenance
-    device = told.get("device_name") or told.get("processor") or told.get("platform", "")
-    threads = None if told.get("device_name") else told.get("threads")
-    return Conditions(device, threads, (told.get("waited") or 0.0) > _BUSY)
+    """The conditions that a stage ran under: device, threads, other work on the machine."""
+    machine = record.provenance
+    device = machine.get("device_name") or machine.get("processor") or machine.get("platform", "")
+    threads = None if machine.get("device_name") else machine.get("threads")
+    return Conditions(device, threads, (machine.get("waited") or 0.0) > _BUSY)
 
 
 def _spread(
     paths: list[VariantPath], records: Mapping[str, Record]
 ) -> dict[str, tuple[float, float]]:
-    """Least and most of each cost over the seeds."""
+    """The least and the greatest value of each cost over the seeds."""
     trained = [(p, records[p.train.key]) for p in paths if p.train is not None]
     each = [_cost([path], [record], records) for path, record in trained if record.ok]
-    found = {}
+    ranges = {}
     for name in each[0] if each else ():
         amounts = [amount for cost in each if (amount := cost[name]) is not None]
         if amounts:
-            found[name] = (min(amounts), max(amounts))
-    return found
+            ranges[name] = (min(amounts), max(amounts))
+    return ranges
 
 
 def _spent(record: Record) -> float | None:
-    """Seconds of a stage's own work: training alone, else all it did."""
+    """Seconds of a stage's work: of its training steps if it trains, else of all it did."""
     cost = record.cost
-    own = cost.get("train_seconds", cost.get("phases", {}).get("train", cost.get("seconds")))
-    return None if own is None else float(own)
+    seconds = cost.get("train_seconds", cost.get("phases", {}).get("train", cost.get("seconds")))
+    return None if seconds is None else float(seconds)
 
 
-_TOLD = ("parameters", "trainable_parameters", "checkpoint_bytes", "tokens_per_second")
+_KNOWN_ELSEWHERE = ("parameters", "trainable_parameters", "checkpoint_bytes", "tokens_per_second")
+"""The costs that are known of a checkpoint that was trained elsewhere."""
 
 
-def _known(cost: dict[str, float | None]) -> dict[str, float | None]:
-    """Without what checking a checkpoint cost, which says nothing of its training elsewhere."""
-    return {name: amount if name in _TOLD else None for name, amount in cost.items()}
+def _without_training(cost: dict[str, float | None]) -> dict[str, float | None]:
+    """The costs of a checkpoint that was trained elsewhere: what its training cost is unknown."""
+    return {name: amount if name in _KNOWN_ELSEWHERE else None for name, amount in cost.items()}
 
 
 def _means(costs: list[dict[str, Any]], names: Iterable[str]) -> dict[str, float | None]:
@@ -207,10 +215,10 @@ def _generation(
 ) -> dict[str, dict[str, float]]:
     names = ("eos_rate", "stop_rate", "truncation_rate", "mean_tokens", "mean_shots",
              "unread_thinking_rate")  # fmt: skip
-    found = {}
+    rates = {}
     for entry in paths[0].generate:
         metrics = [records[p.generate[entry].key].metrics for p in paths]
-        found[entry] = {
+        rates[entry] = {
             name: value for name, value in _means(metrics, names).items() if value is not None
         }
-    return found
+    return rates

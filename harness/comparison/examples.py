@@ -1,4 +1,4 @@
-"""Answers and losses from the stage folders."""
+"""Reads answers and training losses from the stage folders."""
 
 from __future__ import annotations
 
@@ -16,31 +16,38 @@ from harness.store.store import Store
 
 MAX_EXAMPLES = 2000
 MAX_ANSWERS = 24_000
-"""Answers of all variants together that a report shows."""
+"""How many answers a report shows, over all variants together."""
 MIN_EXAMPLES = 20
-"""Examples of each evaluation, however many variants there are."""
+"""How many examples of each evaluation a report shows at least, however many variants there are."""
 
 
 def examples(
     groups: Mapping[str, list[VariantPath]],
-    good: set[str],
+    with_result: set[str],
     scores: Mapping[str, Mapping[int, Mapping[Column, Scores]]],
     store: Store,
 ) -> Iterator[Example]:
-    """Test rows with the answers of every variant that has them, of its first seed that has.
+    """Test rows with each variant's answer and its scores.
 
-    The first rows of each evaluation, in the data's order: as many as keep the number of answers
-    within MAX_ANSWERS.
+    These are the first rows of each evaluation, in the data's order. Their number keeps the number
+    of all answers within MAX_ANSWERS. A variant's answers are those of its first seed that
+    generated any.
+
+    Args:
+        groups: each variant's paths, as far as they have results.
+        with_result: the variants to show.
+        scores: by variant and seed.
     """
-    entries = list(dict.fromkeys(e for own in groups.values() for p in own for e in p.generate))
-    most = MAX_ANSWERS // max(1, len(good) * len(entries))
+    all_paths = [path for paths in groups.values() for path in paths]
+    entries = list(dict.fromkeys(entry for path in all_paths for entry in path.generate))
+    most = MAX_ANSWERS // max(1, len(with_result) * len(entries))
     most = min(MAX_EXAMPLES, max(MIN_EXAMPLES, most))
     for entry in entries:
         answers: dict[str, dict[str, dict[str, Any]]] = {}
         values: dict[str, dict[str, dict[str, float]]] = {}
         for group, paths in groups.items():
             path = next((path for path in paths if entry in path.generate), None)
-            if group in good and path is not None:
+            if group in with_result and path is not None:
                 answers[group] = _predictions(path.generate[entry].path(store.root), most)
                 values[group] = _values(scores[group][path.variant.seed], entry, most)
         if not answers:
@@ -53,15 +60,15 @@ def examples(
                 prompt=line["prompt"],
                 references=tuple(line["references"]),
                 answers={
-                    g: found[identifier]["text"]
-                    for g, found in answers.items()
-                    if identifier in found
+                    g: by_id[identifier]["text"]
+                    for g, by_id in answers.items()
+                    if identifier in by_id
                 },
-                scores={g: found.get(identifier, {}) for g, found in values.items()},
+                scores={g: by_id.get(identifier, {}) for g, by_id in values.items()},
                 finishes={
-                    g: found[identifier].get("finish", "")
-                    for g, found in answers.items()
-                    if identifier in found
+                    g: by_id[identifier].get("finish", "")
+                    for g, by_id in answers.items()
+                    if identifier in by_id
                 },
             )
 
@@ -73,17 +80,17 @@ def _predictions(folder: Path, most: int) -> dict[str, dict[str, Any]]:
 
 
 def _values(scores: Mapping[Column, Scores], entry: str, most: int) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+    values: dict[str, dict[str, float]] = {}
     for (metric, evaluation), scored in scores.items():
         if evaluation == entry and scored.sample.aggregate == "mean":
-            own = zip(scored.keys.ids[:most], scored.sample.columns["value"][:most], strict=True)
-            for identifier, value in own:
-                found.setdefault(identifier, {})[metric] = float(value)
-    return found
+            ids, column = scored.keys.ids[:most], scored.sample.columns["value"][:most]
+            for identifier, value in zip(ids, column, strict=True):
+                values.setdefault(identifier, {})[metric] = float(value)
+    return values
 
 
 def losses(stage: Stage, store: Store) -> tuple[tuple[int, float], ...]:
-    """(step, loss) of a training stage."""
+    """(step, loss) of a training stage; empty if it logged no steps."""
     path = stage.path(store.root) / "steps.jsonl"
     if not path.is_file():
         return ()

@@ -1,4 +1,4 @@
-"""A comparison as a pandas frame, and back from disk."""
+"""A comparison as a pandas frame, and the frame of a report on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _COSTS = (
 
 
 def to_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a variant, metric, evaluation and slice; failed variants keep a row that says why."""
+    """One row for each variant, metric, evaluation and slice.
+
+    A failed variant has one more row, with its reasons as the note.
+    """
     import pandas as pd
 
     variants = {variant.group: variant for variant in comparison.variants}
@@ -35,8 +38,7 @@ def to_frame(comparison: Comparison) -> pd.DataFrame:
     for variant in comparison.failed:
         note = "; ".join(variant.reasons)
         lines.append({"group": variant.group, "verdict": "failed", "note": note, **_about(variant)})
-    frame = pd.DataFrame(lines).rename(columns={"group": "variant", "value": "estimate"})
-    return frame
+    return pd.DataFrame(lines).rename(columns={"group": "variant", "value": "estimate"})
 
 
 def _about(variant: Any) -> dict[str, Any]:
@@ -45,10 +47,13 @@ def _about(variant: Any) -> dict[str, Any]:
 
 
 def load(path: str | Path) -> pd.DataFrame:
-    """The comparison of a report folder as a frame.
+    """The comparison of a report as a frame, as `to_frame` makes it.
+
+    Args:
+        path: a report's folder, or its comparison.parquet.
 
     Raises:
-        HarnessError: the folder holds no comparison.
+        HarnessError: there is no comparison.
     """
     import pandas as pd
 

@@ -1,20 +1,21 @@
-"""From what clusters and training seeds do to a number to its interval and its test: one procedure.
+"""The interval and the test of a number, from how clusters of examples and training seeds move it.
 
-The interval holds zero just where p is 0.05 or more, as p is the level at which its nearer end
-reaches zero.
+One procedure gives both: p is the level at which the nearer end of the interval reaches zero. So
+the 95% interval contains zero exactly if p is 0.05 or more.
 
 *One checkpoint*: Student's t over clusters, and the same with Hall's correction for skew (Hall,
-1992, Journal of the Royal Statistical Society B 54:221); each end is the farther of the two. t
-alone is too sure of skewed examples, the correction alone of heavy tails.
+1992, Journal of the Royal Statistical Society B 54:221). Each end of the interval is the farther of
+the two. t alone is too narrow for skewed examples, and the correction alone for heavy tails.
 
 *A method*: seeds (training runs) and clusters are crossed, d = mean + seed + cluster + both
-(Brennan, 2001, Generalizability Theory, ch. 3). The variance of the mean is
-clusters/G + (seeds/S + both/SG): the latter is that of the seeds' means over S, with S-1 degrees of
-freedom; the former is what clusters vary by beyond `both`, which would else count twice. A reach
-is the root of the summed squares of each part's own t quantile times its deviation (Banerjee, 1960,
-Sankhya 22), which holds its level however the parts compare; Satterthwaite's one number of
-degrees of freedom does not with two or three seeds. Nor is a method's interval ever narrower than
-that of its mean over these very checkpoints.
+(Brennan, 2001, Generalizability Theory, ch. 3). With S seeds and G clusters the variance of the
+mean is clusters/G + (seeds/S + both/SG). The part in brackets is the variance of the seeds' means
+over S, with S-1 degrees of freedom. The first part is the variance over clusters without `both`,
+which would otherwise count twice. Each part's deviation is multiplied by its own t quantile, and
+the half-width is the root of the sum of their squares (Banerjee, 1960, Sankhya 22). That holds its
+level whatever the proportion of the parts; Satterthwaite's single number of degrees of freedom does
+not with two or three seeds. A method's interval is never narrower than the interval of its mean
+over these very checkpoints.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ from harness.comparison.statistics import Array
 CONFIDENCE = 0.95
 POWER = 0.8
 _NOTHING = 1e-12
-"""A spread below this part of the value is rounding."""
+"""A spread below this share of the value is a rounding error."""
 _LEAST_P = 1e-60
+"""A smaller p is reported as this."""
 
 
 @dataclass(frozen=True)
 class Inference:
-    """A number with its doubt: 95% interval, two-sided p of zero, and what could have been seen.
+    """A number with its uncertainty.
 
     Attributes:
-        detectable: the smallest difference that 80% of such experiments would have seen.
+        low, high: the ends of the 95% interval; None if there is none.
+        p: two-sided, of the hypothesis that the true value is zero.
+        detectable: the smallest difference that 80% of such experiments would detect.
         reason: why there is no interval.
     """
 
@@ -53,11 +57,11 @@ class Inference:
 
     @property
     def alike(self) -> bool:
-        """There is no interval because nothing varies."""
+        """True if there is no interval because nothing varies."""
         return self.low is None and self.p is not None
 
     def within(self, least: float, most: float) -> Inference:
-        """The interval without what the number cannot be; it holds zero as before."""
+        """The interval cut to the values that the number can have; it contains zero as before."""
         if self.low is None or self.high is None or not least <= self.value <= most:
             return self
         return replace(self, low=max(self.low, least), high=min(self.high, most))
@@ -65,45 +69,51 @@ class Inference:
 
 @dataclass(frozen=True)
 class Runs:
-    """Training runs on the same clusters: the metric of each, shape (S,), and how far each cluster
-    moves it, shape (S, G), as Sample.moves has it."""
+    """S training runs on the same G clusters.
+
+    Attributes:
+        points: the metric of each run, shape (S,).
+        moves: how far each cluster moves it, shape (S, G), as `Sample.moves` computes it.
+    """
 
     points: Array
     moves: Array
 
     def __sub__(self, other: Runs) -> Runs:
-        """Run by run, where the runs belong together."""
+        """The differences run by run, for runs that belong together (of the same seeds)."""
         return Runs(self.points - other.points, self.moves - other.moves)
 
     @property
     def several(self) -> bool:
-        """There is a spread between runs to be seen."""
+        """True if there are at least two runs."""
         return len(self.points) > 1
 
     def between(self) -> float:
-        """Variance of the mean that runs give it, with what run and cluster make together."""
+        """The part of the mean's variance that runs cause: seeds/S + both/SG."""
         return float(np.var(self.points, ddof=1)) / len(self.points)
 
     def both(self) -> float:
-        """Of the mean's variance, what run and cluster make together: neither one's own."""
+        """The part of the mean's variance that runs and clusters cause together: both/SG."""
         runs, clusters = self.moves.shape
         squares = float(((self.moves - self.moves.mean(axis=0)) ** 2).sum())
         return squares / float((runs - 1) * (clusters - 1) * runs * clusters)
 
 
-def infer(own: Runs, independent: int, base: Runs | None = None) -> Inference:
-    """The mean over runs with its doubt; with `base`, minus the mean of other runs whose seeds are
-    not those of `own` (of paired ones, give the difference).
+def infer(runs: Runs, independent: int, base: Runs | None = None) -> Inference:
+    """The mean over runs with its uncertainty; with `base`, the difference from the mean over base.
 
     Args:
-        independent: clusters that the doubt rests on (of the smallest class, where there are some).
+        runs: for paired runs, give their difference here and no `base`.
+        independent: the number of clusters that the uncertainty depends on, as
+            `Sample.independent` computes it.
+        base: runs of other seeds, independent of `runs`.
     """
-    sides = [own] if base is None else [own, base]
-    value = float(own.points.mean()) - (0.0 if base is None else float(base.points.mean()))
+    sides = [runs] if base is None else [runs, base]
+    value = float(runs.points.mean()) - (0.0 if base is None else float(base.points.mean()))
     if independent < 2:
         what = "one independent example alone" if independent == 1 else "no example of its own"
         return Inference(value, None, None, None, None, f"no interval: {what}")
-    moves = own.moves.mean(axis=0) - (0.0 if base is None else base.moves.mean(axis=0))
+    moves = runs.moves.mean(axis=0) - (0.0 if base is None else base.moves.mean(axis=0))
     if not np.isfinite(moves).all() or not math.isfinite(value):
         return Inference(value, None, None, None, None, "no interval: it is not always a number")
     spread = _Spread.of(moves, independent, [side for side in sides if side.several])
@@ -115,7 +125,8 @@ def infer(own: Runs, independent: int, base: Runs | None = None) -> Inference:
 
 
 def _alike(value: float, clusters: int) -> Inference:
-    """Every cluster moved alike: no spread tells an interval, but the sign test is exact."""
+    """The inference where every cluster moves alike: without a spread there is no interval, but
+    the sign test is exact."""
     if abs(value) <= _NOTHING:
         said = "no interval: on average no example differs"
         return Inference(value, None, None, 1.0, None, said)
@@ -125,12 +136,14 @@ def _alike(value: float, clusters: int) -> Inference:
 
 @dataclass(frozen=True)
 class _Spread:
-    """Parts of a mean's variance.
+    """The parts of a mean's variance.
 
     Attributes:
-        whole: what clusters give it, with `both`. clusters: without. freedom: of either.
+        whole: the part that clusters cause, with `both`.
+        clusters: the part that clusters cause, without `both`.
+        freedom: the degrees of freedom of `whole` and of `clusters`.
         seeds: (variance, degrees of freedom) of each side that has several runs.
-        skew: of the clusters' moves, over the root of their number.
+        skew: the skewness of the clusters' moves over the root of their number.
     """
 
     whole: float
@@ -151,17 +164,19 @@ class _Spread:
         return cls(whole, clusters, independent - 1, seeds, skew)
 
     def nothing(self, value: float) -> bool:
+        """True if the whole spread is a rounding error of this value."""
         total = self.whole + sum(variance for variance, _ in self.seeds)
         return math.sqrt(total) <= _NOTHING * max(1.0, abs(value))
 
     def reach(self, alpha: float, side: int) -> float:
-        """How far the interval of 1 - alpha goes below (-1) or above (1) the value."""
+        """How far the interval of level 1 - alpha reaches below (side -1) or above (side 1) the
+        value."""
         far = self._skewed(student(alpha / 2, self.freedom), side)
         parts = (student(alpha / 2, freedom) ** 2 * variance for variance, freedom in self.seeds)
         return max(math.sqrt(self.clusters * far**2 + sum(parts)), math.sqrt(self.whole) * far)
 
     def _skewed(self, far: float, side: int) -> float:
-        """A quantile of t, or what Hall's cubic turns it into where that is farther."""
+        """The farther of a quantile of t and the same after Hall's cubic transformation."""
         if abs(self.skew) < 1e-9:
             return far
         inner = 1 + self.skew * (-side * far - self.skew / 6)
@@ -169,7 +184,7 @@ class _Spread:
         return max(far, -side * hall)
 
     def p(self, value: float) -> float:
-        """The level at which the interval just reaches zero."""
+        """The level at which the interval's nearer end is zero."""
         from scipy.optimize import brentq
 
         side = -1 if value > 0 else 1
@@ -186,6 +201,8 @@ class _Spread:
 
 
 def student(tail: float, freedom: float) -> float:
-    """What Student's t exceeds in this share of draws, as scipy.stats.t.isf has it at thirty times
-    the price."""
+    """The value that Student's t exceeds with probability `tail`.
+
+    scipy.stats.t.isf computes the same, thirty times slower.
+    """
     return -float(special.stdtrit(freedom, tail))

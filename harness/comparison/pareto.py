@@ -1,4 +1,4 @@
-"""Pareto fronts: what is beaten by nothing in two respects at once."""
+"""Pareto fronts: the points that no other point beats in two respects at once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from collections.abc import Sequence
 def front(
     xs: Sequence[float | None], ys: Sequence[float | None], *, x_up: bool, y_up: bool
 ) -> list[int]:
-    """Indexes of the points that no other equals in both respects and beats in one, by x.
+    """Indexes of the points on the front, sorted by x.
+
+    A point is on the front if no other point is at least as good in both respects and better in
+    one.
 
     Args:
-        xs: one number a point; a point without a finite number in either respect takes no part.
-        x_up: higher x is better. y_up: likewise.
+        xs: the x of each point; a point without a finite x and y is left out.
+        ys: the y of each point.
+        x_up: a higher x is better.
+        y_up: a higher y is better.
     """
     points = [
         (-x if x_up else x, -y if y_up else y, i)

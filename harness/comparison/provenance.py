@@ -1,4 +1,4 @@
-"""What stands behind a comparison: data, checks, machines, time, and what a reader must know."""
+"""What a comparison is based on: data, checks, machines and time; and notes for its reader."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from harness.store.stage import Record
 
 
 def contamination(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, Any]]:
-    """What each check of training rows against test rows found, or why it could not be made."""
+    """The result of each check for test rows among training rows, or why the check failed."""
     for stage in planned.contamination:
         record = records[stage.key]
         yield {"pair": stage.label, **(record.metrics if record.ok else {"error": record.error})}
 
 
 def _contaminated(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
-    """One sentence for all pairs of training and test rows in which copies were found."""
+    """One sentence over all pairs of training and test rows that share copies."""
     checked = [(stage.label, records[stage.key].metrics) for stage in planned.contamination]
-    found = [(label, m) for label, m in checked if m.get("exact") or m.get("overlap")]
-    if not found:
+    leaking = [(label, m) for label, m in checked if m.get("exact") or m.get("overlap")]
+    if not leaking:
         return
-    label, most = max(found, key=lambda pair: pair[1]["exact"] + pair[1]["overlap"])
-    told = (
+    label, most = max(leaking, key=lambda pair: pair[1]["exact"] + pair[1]["overlap"])
+    worst = (
         f"{most['exact']} of {most['test_rows']} test rows stand in the training rows, and"
         f" {most['overlap']} more share half of their {most['n']}-grams"
     )
     if len(checked) > 1:
-        told = (
-            f"test rows are found in {len(found)} of {len(checked)} pairs; most in {label}: {told}"
+        worst = (
+            f"test rows are found in {len(leaking)} of {len(checked)} pairs; most in {label}:"
+            f" {worst}"
         )
     else:
-        told = f"{label}: {told}"
-    yield f"Contamination, {told}; see the report's table."
+        worst = f"{label}: {worst}"
+    yield f"Contamination, {worst}; see the report's table."
 
 
 def data(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, Any]]:
-    """Rows, layout and digest of every split."""
+    """The rows, layout and digest of every split."""
     for (entry, split), stage in planned.data.items():
         metrics = records[stage.key].metrics
         yield {
@@ -53,7 +54,7 @@ def data(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, Any
 
 
 def provenance(planned: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
-    """Machine, versions and stage keys behind the report."""
+    """The machine, versions, models and stage keys that a report is based on."""
     versions: dict[str, str] = {}
     for record in records.values():
         versions |= record.provenance.get("versions", {})
@@ -79,51 +80,56 @@ _MACHINE = ("platform", "processor", "python", "cores", "threads", "device_name"
 
 
 def _machines(records: Iterable[Record]) -> dict[str, str]:
-    """On what the stages ran: every value that occurs, with how many stages have each where there
-    are several."""
+    """The machines that the stages ran on: every value that occurs, and if there are several, how
+    many stages have each."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for record in records:
         for name in _MACHINE:
             if (value := record.provenance.get(name)) is not None:
                 counts[name][str(value)] += 1
     return {
-        name: next(iter(found)) if len(found) == 1 else
-        "; ".join(f"{value} ({count} stages)" for value, count in found.most_common())
-        for name in _MACHINE if (found := counts[name])
+        name: next(iter(values)) if len(values) == 1 else
+        "; ".join(f"{value} ({count} stages)" for value, count in values.most_common())
+        for name in _MACHINE if (values := counts[name])
     }  # fmt: skip
 
 
 def _timings(variants: tuple[VariantResult, ...]) -> Iterable[str]:
-    """That times are not alike, where trainings ran under different conditions."""
-    found: dict[str, list[str]] = defaultdict(list)
+    """A note that times are not comparable, if trainings ran under different conditions."""
+    groups_by_conditions: dict[str, list[str]] = defaultdict(list)
     for variant in variants:
         if variant.trained and variant.timed:
-            found[" and ".join(map(str, variant.timed))].append(variant.group)
-    if len(found) > 1:
-        told = "; ".join(f"{', '.join(groups)} on {what}" for what, groups in found.items())
-        yield f"Training times are compared only among variants trained alike: {told}."
+            groups_by_conditions[" and ".join(map(str, variant.timed))].append(variant.group)
+    if len(groups_by_conditions) > 1:
+        listed = "; ".join(
+            f"{', '.join(groups)} on {conditions}"
+            for conditions, groups in groups_by_conditions.items()
+        )
+        yield f"Training times are compared only among variants trained alike: {listed}."
 
 
 def _labelled(label: str, metrics: Mapping[str, Any], checks: Iterable[Record]) -> str:
-    """What an AI labeller did, how far it agrees with what is known, and what was left out."""
-    told = []
+    """A note on an AI labeller: how far it agrees with known preferences, and what it left out."""
+    parts = []
     for check in checks:
         if check.ok:
-            told += [_agreed(name, found) for name, found in check.metrics["agreement"].items()]
+            parts += [
+                _agreed(name, agreement) for name, agreement in check.metrics["agreement"].items()
+            ]
         else:
-            told.append(f"not checked by {_KNOWN[_AGAINST[check.kind]]}: {_reason(check)}")
-    told = told or ["nothing is known of these answers that its labels could be held against"]
+            parts.append(f"not checked by {_KNOWN[_AGAINST[check.kind]]}: {_reason(check)}")
+    parts = parts or ["nothing is known of these answers that its labels could be held against"]
     if (same := metrics["labeller"].get("same_in_both_orders")) is not None:
-        told.append(f"{same:.1%} of its verdicts are the same in both orders of the answers")
+        parts.append(f"{same:.1%} of its verdicts are the same in both orders of the answers")
     for name, what in (
         ("answers_dropped", "answers"),
         ("dropped", "prompts"),
         ("unlabelled", "pairs"),
     ):
         lost = ", ".join(f"{count} {reason}" for reason, count in metrics[name].items())
-        told += [f"{what} left out: {lost}"] if lost else []
+        parts += [f"{what} left out: {lost}"] if lost else []
     head = f"AI labels, {label}: {metrics['pairs']} pairs, {metrics['ties']} of them ties"
-    return "; ".join([head, *told]) + "."
+    return "; ".join([head, *parts]) + "."
 
 
 _KNOWN = {
@@ -133,26 +139,26 @@ _KNOWN = {
 
 
 _AGAINST = {"truth": "truth", "check": "rows"}
-"""Kind of a stage that checks labels -> what it holds them against."""
+"""Kind of a stage that checks labels -> what it compares them with."""
 
 
 def _reason(record: Record) -> str:
     return (record.error or {}).get("message", "").split("\n")[0]
 
 
-def _agreed(name: str, found: Mapping[str, Any]) -> str:
-    seen = ", which it was trained on," if found.get("seen") else ""
-    ties = found["tied_by_truth"]
+def _agreed(name: str, agreement: Mapping[str, Any]) -> str:
+    seen = ", which it was trained on," if agreement.get("seen") else ""
+    ties = agreement["tied_by_truth"]
     return (
-        f"it agrees with {_KNOWN[name]}{seen} on {found['share']:.1%} of {found['n']} pairs (95%:"
-        f" {found['low']:.1%} to {found['high']:.1%}, pairs as if independent)"
+        f"it agrees with {_KNOWN[name]}{seen} on {agreement['share']:.1%} of {agreement['n']} pairs"
+        f" (95%: {agreement['low']:.1%} to {agreement['high']:.1%}, pairs as if independent)"
         + (f", and prefers an answer in {ties} pairs that tie there" if ties else "")
     )
 
 
 def _of_scorers(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
-    """What scorers found in the rows that a reader must know, and in which variants' answers."""
-    of_answers: dict[str, list[str]] = defaultdict(list)
+    """The notes of scorers on rows, and on answers with the variants that gave them."""
+    groups_by_note: dict[str, list[str]] = defaultdict(list)
     for path in planned.paths:
         for scored in path.scores:
             record = records.get(scored.stage.key)
@@ -162,64 +168,64 @@ def _of_scorers(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
             for note in record.provenance.get("scorer", {}).get("notes", ()):
                 yield f"{name}: {note}."
             for note in record.provenance.get("scorer", {}).get("answer_notes", ()):
-                of_answers[f"{name}: {note}"].append(path.variant.group)
+                groups_by_note[f"{name}: {note}"].append(path.variant.group)
             if left_out := sum(record.metrics.get("unusable", {}).values()):
                 yield (
                     f"{name}: {left_out} of {left_out + record.metrics['rows']} rows are left out,"
                     " as the model's chat template refuses them or leaves out a turn."
                 )
-    for note, groups in of_answers.items():
+    for note, groups in groups_by_note.items():
         yield f"{note} ({', '.join(dict.fromkeys(groups))})."
 
 
 def ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:
-    """Seconds by kind of stage and phase, the longest first."""
-    found: dict[str, float] = defaultdict(float)
+    """Seconds by kind of stage and phase, in descending order."""
+    seconds_by_phase: dict[str, float] = defaultdict(float)
     for stage in planned.stages():
-        record = records.get(stage.key)  # none where a trial before it failed
+        record = records.get(stage.key)  # missing if a trial before it failed
         for phase, seconds in record.cost.get("phases", {}).items() if record else ():
-            found[f"{stage.kind} {phase}"] += seconds
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+            seconds_by_phase[f"{stage.kind} {phase}"] += seconds
+    return dict(sorted(seconds_by_phase.items(), key=lambda item: -item[1]))
 
 
 def _of_trainings(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
-    """What trainings say of themselves, each sentence once with the names of its trainings."""
-    told: dict[str, list[str]] = defaultdict(list)
+    """The notes of trainings, each once with the names of the trainings that made it."""
+    labels_by_note: dict[str, list[str]] = defaultdict(list)
     for stage in planned.stages():
-        record = records.get(stage.key)  # none where a trial before it failed
+        record = records.get(stage.key)  # missing if a trial before it failed
         if stage.kind == "train" and record is not None and record.ok:
             for note in record.metrics.get("notes", ()):
-                told[note].append(stage.label)
-    for note, labels in told.items():
+                labels_by_note[note].append(stage.label)
+    for note, labels in labels_by_note.items():
         yield f"{', '.join(labels)}: {note}."
 
 
 def notes(
     planned: Plan, records: Mapping[str, Record], variants: tuple[VariantResult, ...]
 ) -> Iterable[str]:
-    """What a reader must know of how these figures came about."""
+    """The notes of a comparison: what a reader must know about how its numbers came about."""
     yield from tuning.notes(planned, records)
     if len(planned.suite.seeds) == 2:
         yield (
-            "Two training seeds: how much seeds differ is told by one difference alone, so that"
-            " intervals are up to six times as wide as they would be if it were known. A third seed"
-            " makes them much narrower."
+            "Two training seeds: the variance between seeds is estimated from one difference alone,"
+            " so that intervals are up to six times as wide as they would be if it were known. A"
+            " third seed makes them much narrower."
         )
     if len(planned.suite.seeds) == 1:
         yield (
             "One training seed: each difference is about these checkpoints, not about the methods;"
             " add `seeds: [0, 1, 2]` for that."
         )
-    unfit = [note for found in planned.unfit.values() for note in found.notes(names=False)]
+    unfit = [note for fit in planned.unfit.values() for note in fit.notes(names=False)]
     yield from (note.removeprefix(f"{planned.file}: ") for note in dict.fromkeys(unfit))
     if lost := list(sentences(all_rows_used(planned.stages(), records))):
         yield f"Rows: {'; '.join(lost)}."
     yield from _contaminated(planned, records)
     for stage in planned.stages():
-        record = records.get(stage.key)  # none where a trial before it failed
+        record = records.get(stage.key)  # missing if a trial before it failed
         if stage.kind == "label" and record is not None and record.ok:
-            made = planned.checks.get(stage.key, ())
-            checks = [records[check.key] for check in made if check.key in records]
+            planned_checks = planned.checks.get(stage.key, ())
+            checks = [records[check.key] for check in planned_checks if check.key in records]
             yield _labelled(stage.label, record.metrics, checks)
     yield from _of_trainings(planned, records)
     yield from _timings(variants)

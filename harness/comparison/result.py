@@ -1,4 +1,4 @@
-"""What a comparison says: plain data, for reports, tables and gates."""
+"""The result of a comparison: plain data, for reports, tables and gates."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harness.store.rows_used import RowsUsed
 ALL = ""
 """The slice that holds every example."""
 MAIN = ("handled", "rougeL", "exact_match")
-"""Metrics that stand for the quality of answers: the first that a suite measures. Who measures what
-is refused asks about that."""
+"""Metrics that stand for the quality of answers: the first of these that a suite measures. A suite
+that measures `handled` is about refusals, so it comes first."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% interval; the interval is None where it cannot be told."""
+    """A number with its 95% interval; both ends are None if there is no interval."""
 
     value: float
     low: float | None = None
@@ -32,26 +32,27 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Row:
-    """One variant on one metric, beside the baseline.
+    """One variant on one metric, and its difference from the baseline.
 
     Attributes:
         group: the variant without its seed.
-        evaluation: data entry whose test rows were scored.
+        evaluation: the data entry whose test rows were scored.
         slice: a group of those rows, or ALL.
-        n: examples that the metric is about. clusters: independent ones. seeds: training runs
-            behind the number.
+        n: the number of examples that the metric counts.
+        clusters: the number of independent clusters of examples.
+        seeds: the number of training runs.
         difference: variant minus baseline on the same examples; None for the baseline itself. Its
-            interval holds zero just where p is 0.05 or more.
-        p: two-sided, of no difference. p_holm: adjusted over the report's family; a verdict goes
-            by this one.
-        detectable: smallest difference seen with 80% power at the 5% level.
+            interval contains zero exactly if p is 0.05 or more.
+        p: two-sided, of the hypothesis of no difference.
+        p_holm: p after Holm's adjustment over the report's family; it decides the verdict.
+        detectable: the smallest difference that is detected with 80% power at the 5% level.
         level: `checkpoint` (one seed: the claim is about these weights) or `method`.
-        verdict: `better`, `worse`, `no difference shown`, `baseline`, `incomparable`, `same
-            measurement` (of the same model on the same rows: there is nothing to compare).
-        note: why there is no interval or no verdict, and what a verdict is not about.
+        verdict: `better`, `worse`, `no difference shown`, `baseline`, `incomparable`, or `same
+            measurement` (the same model on the same rows, so that there is nothing to compare).
+        note: why there is no interval or no verdict, and the limits of a verdict.
         by_seed: (seed, metric) of each training run.
-        forgetting: it tells what the variant still knows of before, and not what it was trained
-            for, as its scorer declares.
+        forgetting: its scorer declares that the metric shows what the variant still knows from
+            before its training, not what it was trained for.
     """
 
     group: str
@@ -76,23 +77,23 @@ class Row:
 
     @property
     def shown_alone(self) -> bool:
-        """By itself the difference is clear of zero, but not beside all that is compared."""
+        """True if p alone shows a difference, and p after Holm's adjustment does not."""
         return self.verdict == "no difference shown" and self.p is not None and self.p < 0.05
 
     @property
     def set_apart(self) -> bool:
-        """By itself the difference is clear of zero, whatever became of it beside the others."""
+        """True if p alone shows a difference, whatever Holm's adjustment makes of it."""
         return self.verdict in ("better", "worse") or self.shown_alone
 
     @property
     def fell(self) -> bool:
-        """It is set apart, and on the worse side."""
+        """True if p alone shows that the variant is worse than its baseline."""
         if self.verdict == "worse" or self.difference is None or not self.shown_alone:
             return self.verdict == "worse"
         return (self.difference.value > 0) is not self.higher_is_better
 
     def noted(self, note: str) -> Row:
-        """The row with one thing more to know."""
+        """The row with one more note."""
         return replace(self, note="; ".join(part for part in (self.note, note) if part))
 
 
@@ -101,9 +102,9 @@ class Measured:
     """One measure of an aligned variant.
 
     Attributes:
-        kind: what it says, as scorers declare it: one of harness.comparison.alignment.KINDS.
-        row: its difference is from the variant's start; of `preference`, from one half; of
-            `from_start` there is none.
+        kind: the kind that the scorer declares: one of harness.comparison.alignment.KINDS.
+        row: the metric, with its difference from the variant's start. The difference of
+            `preference` is from one half, and `from_start` has none.
     """
 
     kind: str
@@ -112,12 +113,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Tax:
-    """What a variant gained and lost against the checkpoint that its last stage went on from.
+    """What a variant gained and lost against the checkpoint that its last training started from.
 
     Attributes:
-        start: that checkpoint's name; it need not be a variant of the suite, and says whose start
-            it is where a variant of that name is another checkpoint.
-        reason: why nothing is measured.
+        start: the name of that checkpoint. It need not be a variant of the suite; if another
+            checkpoint is a variant of that name, this name says whose start it is.
+        reason: why nothing was measured.
     """
 
     group: str
@@ -128,13 +129,13 @@ class Tax:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a time depends on besides the work.
+    """The conditions of a measured time: times are comparable under equal conditions only.
 
     Attributes:
-        device: name of the GPU, else of the processor, else the platform.
-        threads: of torch; None where not known, or on a GPU.
-        busy: it waited for a processor, which others had, for more than a tenth of the time that it
-            wanted one.
+        device: the name of the GPU, else of the processor, else the platform.
+        threads: the number of torch's threads; None if unknown, or on a GPU.
+        busy: other programs kept the processors busy for more than a tenth of the time that the
+            stage needed one.
     """
 
     device: str
@@ -152,12 +153,14 @@ class VariantResult:
     """A variant over its seeds: what it is, what it cost, how its answers ended.
 
     Attributes:
-        status: `ok`; `failed` with the reasons of the stages that ended without a result; `partial`
-            where other stages of it have one.
-        cost: means over seeds, in seconds, bytes and counts; None where not measured.
+        status: `ok`; `failed` if a stage failed and there are no scores; `partial` if a stage
+            failed and there are scores all the same.
+        reasons: the error message of each failed stage.
+        cost: means over seeds, in seconds, bytes and counts; None if not measured.
+        predicted: the plan's estimates of the same costs.
         generation: rates and lengths of its answers, by data entry.
-        audit: checks of every training run.
-        elsewhere: it was trained elsewhere: what that cost is not known.
+        audit: the checks of every training run.
+        elsewhere: it was trained outside the harness, so that the cost of its training is unknown.
     """
 
     group: str
@@ -175,29 +178,29 @@ class VariantResult:
     """(step, loss) of each training run."""
     elsewhere: bool = False
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Least and most of each cost over the seeds."""
+    """The least and the greatest value of each cost over the seeds."""
     timed: tuple[Conditions, ...] = ()
-    """Under what its trainings ran, each once."""
+    """The different conditions that its trainings ran under."""
     answering: tuple[Conditions, ...] = ()
-    """Under what its answers were generated, each once."""
+    """The different conditions that its answers were generated under."""
     learnt: frozenset[str] = frozenset()
-    """Data entries that it was trained on, at whatever stage, parts of mixtures included."""
+    """The data entries that it was trained on in any of its stages, with the parts of mixtures."""
     merged_from: str = ""
-    """The variant whose checkpoints it shares, where it is that with the adapter merged."""
+    """For a merged variant, the unmerged variant that it shares its checkpoints with."""
 
     @property
     def has_result(self) -> bool:
-        """Whether there is a figure of it to show."""
+        """Whether it has at least one score."""
         return self.status != "failed"
 
     def trained_on(self, entry: str) -> bool:
-        """Whether rows of this data entry were among those it was trained on."""
+        """Whether it was trained on rows of this data entry."""
         return entry in self.learnt or entry == self.labels.get("data")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One test row with every variant's answer (first seed) and its per-example scores."""
+    """One test row with every variant's answer (of its first seed) and the scores of the answer."""
 
     id: str
     evaluation: str
@@ -206,14 +209,14 @@ class Example:
     references: tuple[str, ...]
     answers: Mapping[str, str]
     scores: Mapping[str, Mapping[str, float]]
-    """Variant -> metric -> the example's own value (means only)."""
+    """Variant -> metric -> the example's value, for metrics that are means over examples."""
     finishes: Mapping[str, str] = field(default_factory=dict)
-    """Variant -> how its answer ended: `eos`, `stop`, or `length` where it was cut at the limit."""
+    """Variant -> how its answer ended: `eos`, `stop`, or `length` if it was cut at the limit."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a report shows. Nothing here is computed again by the report."""
+    """All that a report shows; the report computes none of it again."""
 
     suite: str
     description: str
@@ -225,11 +228,11 @@ class Comparison:
     contamination: tuple[Mapping[str, Any], ...]
     provenance: Mapping[str, Any]
     data: tuple[Mapping[str, Any], ...]
-    """A line for each data stage: label, rows, dropped by reason, digest."""
+    """For each data stage: entry, split, rows, layout, rows dropped by reason, digest."""
     ledger: Mapping[str, float]
-    """Seconds by kind of stage and phase, over the stages behind this report."""
+    """Seconds by kind of stage and phase, over all stages of this report."""
     notes: tuple[str, ...] = field(default=())
-    """What a reader must know: one seed, leaks, mixed versions."""
+    """What a reader must know, such as a single seed, test rows in training, mixed versions."""
     suite_text: str = ""
     tests: str = (
         "Paired on the same examples: exact McNemar for single runs that are right or wrong; else"
@@ -238,19 +241,19 @@ class Comparison:
     )
     """How differences were tested."""
     tuning: tuple[Mapping[str, Any], ...] = ()
-    """Each tuned variant's trials, as its select stage recorded them."""
+    """The trials of each tuned variant, as its select stage recorded them."""
     merged: tuple[Row, ...] = ()
-    """Each merged variant, its difference from the same checkpoints unmerged."""
+    """Each merged variant with its difference from the same checkpoints unmerged."""
     rows_used: tuple[RowsUsed, ...] = ()
-    """What each training and each evaluation made of its rows."""
+    """How many rows each training and each evaluation used, and how many it left out."""
     taxes: tuple[Tax, ...] = ()
-    """Each variant that goes on from another training, against that; none where nothing does."""
+    """Each variant that started from another training, compared with that training."""
     baselines: Mapping[str, str] = field(default_factory=dict)
-    """Variant -> what it is compared with, where that is not `baseline` for all."""
+    """Variant -> the variant that it is compared with instead of `baseline`."""
 
     @property
     def failed(self) -> tuple[VariantResult, ...]:
-        """Variants of which some stage ended without a result; those with figures included."""
+        """The variants with a failed stage, even if they have scores."""
         return tuple(v for v in self.variants if v.status != "ok")
 
     def against(self, group: str) -> str:
@@ -262,13 +265,15 @@ class Comparison:
         return self.against(group) == group
 
     def sets_apart(self, one: str, other: str, metric: str, evaluation: str) -> bool:
-        """Whether a difference between two variants on the same examples, whichever of them is
-        compared with the other, is by itself clear of zero; over all examples alone."""
-        whole = {variant.group: variant.merged_from for variant in self.variants}
+        """Whether p alone shows a difference between two variants over all examples.
+
+        It does not matter which of the two is the other's baseline.
+        """
+        unmerged = {variant.group: variant.merged_from for variant in self.variants}
         pairs = [
             *((row, self.against(row.group)) for row in self.rows),
-            *((row, whole.get(row.group, "")) for row in self.merged),
-            *((found.row, tax.start) for tax in self.taxes for found in tax.measures),
+            *((row, unmerged.get(row.group, "")) for row in self.merged),
+            *((measured.row, tax.start) for tax in self.taxes for measured in tax.measures),
         ]
         return any(
             row.set_apart
@@ -278,10 +283,17 @@ class Comparison:
         )
 
     def row(self, group: str, metric: str, evaluation: str | None = None, slice: str = ALL) -> Row:
-        """The row of a variant and a metric; KeyError where there is none."""
+        """The row of a variant and a metric.
+
+        Args:
+            evaluation: by default, the first evaluation that has this metric.
+
+        Raises:
+            KeyError: there is no such row.
+        """
         for row in self.rows:
-            found = (row.group, row.metric, row.slice) == (group, metric, slice)
-            if found and evaluation in (None, row.evaluation):
+            same_cell = (row.group, row.metric, row.slice) == (group, metric, slice)
+            if same_cell and evaluation in (None, row.evaluation):
                 return row
         raise KeyError((group, metric, evaluation, slice))
 

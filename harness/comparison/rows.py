@@ -1,4 +1,8 @@
-"""Rows of a comparison: each variant's metric with its interval, and its difference."""
+"""Rows of a comparison: a variant's metric with its interval, and its difference from a baseline.
+
+Here `group` is the training runs (one for each seed) of one variant on one metric, and `base` those
+of the variant that it is compared with.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +18,24 @@ from harness.comparison.intervals import Inference, Runs, infer
 from harness.comparison.result import ALL, Estimate, Row
 from harness.comparison.scores import Column, Scores
 
-Found = Mapping[str, Mapping[int, Mapping[Column, Scores]]]
-"""Variant -> seed -> metric and evaluation."""
+AllScores = Mapping[str, Mapping[int, Mapping[Column, Scores]]]
+"""Variant -> seed -> (metric, evaluation) -> scores."""
 
 
-def rows_of(scores: Found, baseline: str, baselines: Mapping[str, str] = {}) -> list[Row]:
-    """A row for every variant, metric, evaluation and slice, before Holm and the verdicts.
+def rows_of(scores: AllScores, baseline: str, baselines: Mapping[str, str] = {}) -> list[Row]:
+    """A row for every variant, metric, evaluation and slice.
+
+    Holm's adjustment and the verdicts are not in them yet: `verdicts.adjusted` adds these.
 
     Args:
-        baselines: variant -> what it is compared with, where that is not `baseline`.
+        baseline: the variant that the others are compared with.
+        baselines: variant -> the other variant that it is compared with instead.
     """
     against = {name: baselines.get(name, baseline) for name in scores}
     columns: dict[Column, None] = {}
     for seeds in scores.values():
-        for found in seeds.values():
-            columns.update(dict.fromkeys(found))
+        for scores_by_column in seeds.values():
+            columns.update(dict.fromkeys(scores_by_column))
     return [
         row
         for column in columns
@@ -37,52 +44,54 @@ def rows_of(scores: Found, baseline: str, baselines: Mapping[str, str] = {}) -> 
     ]
 
 
-def _slices(scores: Found, column: Column) -> list[str]:
-    """The whole, then each group of rows where there is more than one."""
-    found = {
+def _slices(scores: AllScores, column: Column) -> list[str]:
+    """All examples, then each group of examples where there are several groups."""
+    names = {
         name
         for seeds in scores.values()
         for scored in seeds.values()
         if column in scored
         for name in scored[column].keys.names
     }
-    named = sorted(part for part in found if part)
+    named = sorted(name for name in names if name)
     return [ALL, *named] if len(named) > 1 else [ALL]
 
 
 def _cell_rows(
-    scores: Found, column: Column, part: str, against: Mapping[str, str]
+    scores: AllScores, column: Column, part: str, against: Mapping[str, str]
 ) -> Iterator[Row]:
-    cut = {
+    """The rows of one metric, evaluation and slice: one for each variant that has scores there."""
+    on_slice = {
         group: {
-            seed: found[column].slice(part)
-            for seed, found in seeds.items()
-            if column in found and _has(found[column], part)
+            seed: columns[column].slice(part)
+            for seed, columns in seeds.items()
+            if column in columns and _has(columns[column], part)
         }
         for group, seeds in scores.items()
     }
-    groups = {name: Group.of(seeds) for name, seeds in cut.items() if seeds}
-    for name, own in groups.items():
-        row = _alone(name, column, part, own)
-        if lost := len(scores[name]) - len(own.scores):
+    groups = {name: Group.of(seeds) for name, seeds in on_slice.items() if seeds}
+    for name, group in groups.items():
+        row = _alone(name, column, part, group)
+        if lost := len(scores[name]) - len(group.scores):
             row = row.noted(f"{lost} of {len(scores[name])} seeds have no result here")
         if name == (base := against[name]):
             yield row
         elif base not in groups:
             yield _incomparable(row, "the baseline has no result here")
         else:
-            yield _against(row, own, groups[base])
+            yield _against(row, group, groups[base])
 
 
 def _has(scores: Scores, part: str) -> bool:
-    """Whether the metric is about some of the part's examples; the whole always has a figure."""
+    """Whether the metric counts at least one example of the slice; it always has a value on ALL."""
     if part == ALL:
         return True
     return part in scores.keys.names and scores.sample.about(scores.keys.of(part)).size > 0
 
 
-def _alone(name: str, column: Column, part: str, own: Group) -> Row:
-    first, (estimate, reason) = own.first, _estimate(own)
+def _alone(name: str, column: Column, part: str, group: Group) -> Row:
+    """A variant's row without a difference, as the baseline has it."""
+    first, (estimate, reason) = group.first, _estimate(group)
     return Row(
         group=name,
         metric=column[0],
@@ -92,80 +101,88 @@ def _alone(name: str, column: Column, part: str, own: Group) -> Row:
         unit=first.unit,
         n=len(first.keys.ids),
         clusters=first.keys.together.count,
-        seeds=len(own.scores),
+        seeds=len(group.scores),
         estimate=estimate,
         difference=None,
         p=None,
         p_holm=None,
         detectable=None,
-        level="checkpoint" if len(own.scores) == 1 else "method",
+        level="checkpoint" if len(group.scores) == 1 else "method",
         verdict="baseline",
         note=reason,
-        by_seed=tuple(zip(own.scores, own.runs.points.tolist(), strict=True)),
+        by_seed=tuple(zip(group.scores, group.runs.points.tolist(), strict=True)),
         forgetting=first.forgetting,
     )
 
 
-def _estimate(own: Group) -> tuple[Estimate, str]:
-    """The metric with its interval, or why it has none."""
-    if own.plain and own.binary is not None:
-        return binomial.share(own.binary[0].sum(), own.first.sample.n), ""
-    found = infer(own.runs, own.independent)
-    if own.binary is None:
-        reason = "no interval: every example is alike" if found.alike else found.reason
-        found = found.within(*own.bounds)
-        return Estimate(found.value, found.low, found.high), reason
-    return binomial.share(found.value * (rows := _rows(own, found)), rows), ""
+def _estimate(group: Group) -> tuple[Estimate, str]:
+    """The metric with its interval, and why the interval is missing (empty if it is not)."""
+    if group.plain and group.binary is not None:
+        return binomial.share(group.binary[0].sum(), group.first.sample.n), ""
+    inference = infer(group.runs, group.independent)
+    if group.binary is None:
+        reason = "no interval: every example is alike" if inference.alike else inference.reason
+        inference = inference.within(*group.bounds)
+        return Estimate(inference.value, inference.low, inference.high), reason
+    return binomial.share(inference.value * (rows := _rows(group, inference)), rows), ""
 
 
-def _rows(own: Group, found: Inference) -> float:
-    """Single rows that would tell as much of a share as these clusters and seeds do."""
-    if own.plain:
-        return float(own.first.sample.n)
-    clusters, rows = own.first.keys.together.count, own.first.sample.n * len(own.scores)
-    if found.low is None or found.high is None:  # every run and example is alike, or there is one
+def _rows(group: Group, inference: Inference) -> float:
+    """The effective sample size: how many independent rows would give an interval as wide as these
+    clusters and seeds do."""
+    if group.plain:
+        return float(group.first.sample.n)
+    clusters, rows = group.first.keys.together.count, group.first.sample.n * len(group.scores)
+    if inference.low is None or inference.high is None:  # nothing varies, or there is one cluster
         return float(clusters)
-    half = (found.high - found.low) / 2
-    return binomial.effective_rows(found.value, half, own.first.sample.n - 1, rows)
+    half = (inference.high - inference.low) / 2
+    return binomial.effective_rows(inference.value, half, group.first.sample.n - 1, rows)
 
 
-def _against(row: Row, own: Group, base: Group) -> Row:
-    """The row with its difference: seed k against the baseline's seed k where both have several,
-    else against the baseline's mean."""
-    runs = (*own.scores.values(), *base.scores.values())
+def _against(row: Row, group: Group, base: Group) -> Row:
+    """The row with its difference from the baseline.
+
+    Seed k is compared with the baseline's seed k where both have several seeds, and with the mean
+    over the baseline's seeds otherwise.
+    """
+    runs = (*group.scores.values(), *base.scores.values())
     if reason := next(filter(None, (_unlike(run, base.first) for run in runs)), ""):
         return _incomparable(row, reason)
     measured = {run.measured for run in runs}
     if len(measured) == 1 and "" not in measured:
         return replace(row, verdict="same measurement", note="same model, same rows")
-    if own.plain and base.plain and (moved := _changes(own, base)) is not None:
-        return _told(row, binomial.paired(*moved, own.first.sample.n))
-    paired = own.runs.several and own.scores.keys() <= base.scores.keys()
-    if paired and len(own.scores) < len(base.scores):
-        alone = " and ".join(map(str, sorted(own.scores)))
+    if group.plain and base.plain and (moved := _changes(group, base)) is not None:
+        return _with_difference(row, binomial.paired(*moved, group.first.sample.n))
+    paired = group.runs.several and group.scores.keys() <= base.scores.keys()
+    if paired and len(group.scores) < len(base.scores):
+        alone = " and ".join(map(str, sorted(group.scores)))
         row = row.noted(f"against the baseline's seeds {alone} alone, which this one has too")
-    other = base.only(list(own.scores)) if paired else base
+    other = base.only(list(group.scores)) if paired else base
     if paired or not base.runs.several:
-        found = infer(own.runs - other.runs, own.independent)
+        inference = infer(group.runs - other.runs, group.independent)
     else:
-        found = infer(own.runs, own.independent, base.runs)
-    if found.alike and (way := _one_way(own, other, paired=paired)) is not None:
-        # Whole clusters are counted in the place of examples and runs.
-        up, down = ((way == sign) * own.independent for sign in (1, -1))
-        found = binomial.paired(up, down, own.independent)
-    least, most = own.bounds
-    found = found.within(least - most, most - least)
-    return _claimed(_told(row, found), own, base)
+        inference = infer(group.runs, group.independent, base.runs)
+    if inference.alike and (way := _one_way(group, other, paired=paired)) is not None:
+        # The test counts each cluster once, whatever its number of examples and runs.
+        up, down = ((way == sign) * group.independent for sign in (1, -1))
+        inference = binomial.paired(up, down, group.independent)
+    least, most = group.bounds
+    inference = inference.within(least - most, most - least)
+    return _claimed(_with_difference(row, inference), group, base)
 
 
-def _one_way(own: Group, base: Group, *, paired: bool) -> int | None:
-    """1 where every example is right in every run and wrong in the baseline's, -1 where it is the
-    other way, 0 where all are equal; None where they differ, or are not right or wrong.
+def _one_way(group: Group, base: Group, *, paired: bool) -> int | None:
+    """Returns which way all examples changed, if all of them changed alike.
 
     Args:
-        paired: runs are held against those of their own seed.
+        paired: each run is compared with the baseline's run of the same seed alone.
+
+    Returns:
+        1 if every example is right in every run and wrong in the baseline's; -1 if it is the other
+        way round; 0 if all are equal; None if examples changed differently, or if the metric does
+        not say right or wrong.
     """
-    ours, theirs = own.binary, base.binary
+    ours, theirs = group.binary, base.binary
     if ours is None or theirs is None:
         return None
     pairs = zip(ours, theirs, strict=True) if paired else itertools.product(ours, theirs)
@@ -173,52 +190,64 @@ def _one_way(own: Group, base: Group, *, paired: bool) -> int | None:
     return ways.pop() if len(ways) == 1 else None
 
 
-def _changes(own: Group, base: Group) -> tuple[int, int] | None:
-    """Rows that a single run has right and the baseline's wrong, and the other way; None where rows
-    are not right or wrong."""
-    ours, theirs = own.binary, base.binary
+def _changes(group: Group, base: Group) -> tuple[int, int] | None:
+    """Counts the rows that changed between one run and the baseline's one run.
+
+    Returns:
+        (rows that became right, rows that became wrong); None if the metric does not say right or
+        wrong.
+    """
+    ours, theirs = group.binary, base.binary
     if ours is None or theirs is None:
         return None
     return int((ours[0] > theirs[0]).sum()), int((ours[0] < theirs[0]).sum())
 
 
-def _claimed(row: Row, own: Group, base: Group) -> Row:
-    """What the difference is about and worth, where the two sides are not known alike well."""
-    if 2 in (len(own.scores), len(base.scores)):
+def _claimed(row: Row, group: Group, base: Group) -> Row:
+    """Adds a note where the number of seeds limits what the difference says."""
+    if 2 in (len(group.scores), len(base.scores)):
         row = row.noted("only 2 seeds")
-    if own.first.trained and not own.runs.several and base.runs.several:
+    if group.first.trained and not group.runs.several and base.runs.several:
         seeds = len(base.scores)
         return row.noted(
             f"one checkpoint against the baseline's {seeds} seeds: another seed of it may differ"
         )
-    if base.first.trained and own.runs.several and not base.runs.several:
+    if base.first.trained and group.runs.several and not base.runs.several:
         return row.noted("the baseline is one checkpoint: how its seeds would differ is unknown")
     return row
 
 
-def against_constant(group: str, column: Column, own: Mapping[int, Scores], constant: float) -> Row:
-    """A variant's row on all examples, its difference from a number that is known.
+def against_constant(
+    name: str, column: Column, scores: Mapping[int, Scores], constant: float
+) -> Row:
+    """A variant's row on all examples, with its difference from a constant.
 
     Args:
-        own: seed -> scores.
+        name: the variant.
+        scores: by seed.
+        constant: known without doubt, such as the one half of a preference.
     """
-    runs = Group.of(own)
-    row = _alone(group, column, ALL, runs)
-    if runs.binary is not None:
-        rows = _rows(runs, infer(runs.runs, runs.independent))
-        return _told(row, binomial.share_against(row.estimate.value * rows, rows, constant))
-    shifted = Runs(runs.runs.points - constant, runs.runs.moves)
-    least, most = (bound - constant for bound in runs.bounds)
-    return _told(row, infer(shifted, runs.independent).within(least, most))
+    group = Group.of(scores)
+    row = _alone(name, column, ALL, group)
+    if group.binary is not None:
+        rows = _rows(group, infer(group.runs, group.independent))
+        return _with_difference(
+            row, binomial.share_against(row.estimate.value * rows, rows, constant)
+        )
+    shifted = Runs(group.runs.points - constant, group.runs.moves)
+    least, most = (bound - constant for bound in group.bounds)
+    return _with_difference(row, infer(shifted, group.independent).within(least, most))
 
 
-def _told(row: Row, found: Inference) -> Row:
-    known = found.reason in row.note or (found.p == 1 and row.note.startswith("no interval"))
+def _with_difference(row: Row, inference: Inference) -> Row:
+    known = inference.reason in row.note or (
+        inference.p == 1 and row.note.startswith("no interval")
+    )
     return replace(
-        row if known else row.noted(found.reason),
-        difference=Estimate(found.value, found.low, found.high),
-        p=found.p,
-        detectable=found.detectable,
+        row if known else row.noted(inference.reason),
+        difference=Estimate(inference.value, inference.low, inference.high),
+        p=inference.p,
+        detectable=inference.detectable,
     )
 
 
@@ -227,7 +256,7 @@ def _incomparable(row: Row, note: str) -> Row:
 
 
 def _unlike(first: Scores, other: Scores) -> str:
-    """Why two figures cannot be compared; empty where they can."""
+    """Why two metrics cannot be compared; empty if they can."""
     if first.version != other.version:
         return "not the same scorer, or its version"
     same_keys = first.keys is other.keys or first.keys.ids == other.keys.ids
@@ -243,6 +272,6 @@ def _unlike(first: Scores, other: Scores) -> str:
 
 
 def _same_tokens(first: Scores, other: Scores) -> bool:
-    """Whether two figures a token are about the same tokens; true where tokens do not matter."""
-    own, base = (s.sample.columns.get("tokens") for s in (first, other))
-    return own is None or base is None or np.array_equal(own, base)
+    """Whether two metrics per token count the same tokens; True if they do not count tokens."""
+    tokens, other_tokens = (s.sample.columns.get("tokens") for s in (first, other))
+    return tokens is None or other_tokens is None or np.array_equal(tokens, other_tokens)

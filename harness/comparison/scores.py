@@ -1,4 +1,4 @@
-"""Scores from the stage folders, read so that a thousand variants share one list of examples."""
+"""Reads scores from the stage folders; variants with equal examples share one list of them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Column = tuple[str, str]
 
 
 class Keys:
-    """The examples behind scores: ids, clusters and groups, in order.
+    """The examples of an evaluation: their ids, clusters and groups, in order.
 
-    One object serves every variant that was scored on the same examples.
+    All variants that were scored on the same examples share one object.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class Keys:
         return frozenset(self.groups)
 
     def of(self, group: str) -> NDArray[np.intp]:
-        """Where the examples of one group stand."""
+        """The indexes of the examples of one group."""
         if group not in self._groups:
-            found = np.flatnonzero(np.asarray(self.groups, dtype=object) == group)
-            self._groups[group] = found
+            positions = np.flatnonzero(np.asarray(self.groups, dtype=object) == group)
+            self._groups[group] = positions
         return self._groups[group]
 
     def at(self, index: NDArray[np.intp]) -> Keys:
-        """Some of the examples; the same object for the same ones."""
+        """The examples at these indexes; equal indexes give the same object."""
         if len(index) == len(self.ids):
             return self
         place = index.tobytes()
         if place not in self._parts:
             lists = (self.ids, self.clusters, self.groups)
-            self._parts[place] = Keys(*(tuple(own[i] for i in index) for own in lists))
+            self._parts[place] = Keys(*(tuple(values[i] for i in index) for values in lists))
         return self._parts[place]
 
 
@@ -73,15 +73,16 @@ class Scores:
     """One metric of one checkpoint on one evaluation, example by example.
 
     Attributes:
-        version: the scorer's identity; other versions are not compared.
+        version: the scorer's identity; scores of different versions are not compared.
         rows: the key of the data stage whose rows were scored.
-        judge: the key of the reward model that scored them; empty where none did.
-        forgetting: they tell of what is forgotten.
+        judge: the key of the reward model that scored them; empty if none did.
+        forgetting: the metric shows what the variant has forgotten.
         measured: the key of the stage that measured them; variants of one checkpoint may share it.
-        trained: another seed would have made another checkpoint.
-        model, template: of chats, the untrained model and the chat template they are written by;
-            one model with two templates is asked two things. Empty for rows without turns.
-        bounds: the least and the most that the metric can be.
+        trained: the checkpoint was trained, so that another seed would have given another one.
+        model, template: digests of the untrained model and of the chat template that wrote the
+            prompts; the same model with two templates reads different prompts. Empty for rows
+            that are not chats.
+        bounds: the least and the greatest value that the metric can have.
     """
 
     keys: Keys
@@ -103,7 +104,7 @@ class Scores:
         return self if group == ALL else self._at(self.keys.of(group))
 
     def counted(self) -> Scores:
-        """The examples that the metric is about; all of them where it is about none."""
+        """The examples that the metric counts; all of them if it counts none."""
         index = self.sample.about(np.arange(self.sample.n))
         return self if len(index) in (0, self.sample.n) else self._at(index)
 
@@ -112,7 +113,7 @@ class Scores:
 
 
 class Reader:
-    """Reads variants' scores; lists of examples that are alike are kept once."""
+    """Reads the scores of variants; equal lists of examples are kept once."""
 
     def __init__(
         self, records: Mapping[str, Record], store: Store, learnt: frozenset[str] = frozenset()
@@ -124,12 +125,12 @@ class Reader:
 
     def __call__(self, path: VariantPath) -> dict[Column, Scores]:
         """Every metric of a variant, by (metric, evaluation)."""
-        found: dict[Column, Scores] = {}
+        scores: dict[Column, Scores] = {}
         for scored in path.scores:
             record = self._records[scored.stage.key]
             table = ScoreTable(scored.stage.path(self._store.root))
             keys = self._keys(table)
-            # A hub's encoder without a revision may have moved between two stages.
+            # An encoder of a hub without a revision may have changed between two stages.
             encoder = record.provenance.get("scorer", {}).get("encoder_digest")
             version = json.dumps([record.config.get("scorer"), encoder], sort_keys=True)
             declared: dict[str, Any] = record.metrics["metrics"]
@@ -141,16 +142,16 @@ class Reader:
                     statistic: read.column(column).to_numpy().astype(np.float64, copy=False)
                     for statistic, column in metric["columns"].items()
                 }
-                found[column] = Scores(
+                scores[column] = Scores(
                     keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
                     metric["unit"], version, rows_of_stage(scored.stage).key,
                     judge.key if judge is not None else "", self._forgetting(scored),
                     scored.stage.key, path.train is not None, model, template, _bounds(metric),
                 )  # fmt: skip
-        return found
+        return scores
 
     def _written(self, stage: Stage) -> tuple[str, str]:
-        """The model and the chat template of a score stage; empty where no template is used."""
+        """Digests of a score stage's model and chat template; empty if no template was used."""
         config = (stage.inputs.get("predictions") or stage).config
         record = self._records.get(rows_of_stage(stage).key)
         chats = record is not None and record.metrics.get("conversational")
@@ -158,8 +159,8 @@ class Reader:
         if "model" not in config or not (asked and chats):
             return "", ""
         model = dict(config["model"])
-        told = [model.pop(name, None) for name in ("chat_template", "chat_template_kwargs")]
-        return digest_json(model), digest_json(told)
+        templating = [model.pop(name, None) for name in ("chat_template", "chat_template_kwargs")]
+        return digest_json(model), digest_json(templating)
 
     def _forgetting(self, scored: Scored) -> bool:
         if scored.forgetting is not None:
@@ -181,25 +182,25 @@ class Reader:
         for known, keys in self._known:
             if known.equals(table):
                 return keys
-        made = Keys(*(tuple(table.column(name).to_pylist()) for name in KEYS))
-        self._known.append((table, made))
-        return made
+        new_keys = Keys(*(tuple(table.column(name).to_pylist()) for name in KEYS))
+        self._known.append((table, new_keys))
+        return new_keys
 
 
 def _bounds(declared: Mapping[str, Any]) -> tuple[float, float]:
-    """As the scorer has them, else as the aggregate has."""
+    """The bounds that the scorer declares, else those of the aggregate."""
     least, most = declared.get("bounds") or AGGREGATES[declared["aggregate"]].bounds
     return least, most
 
 
 def columns_of(scored: Scored, record: Record) -> list[Column]:
-    """The columns of a score stage's metrics, in their order."""
+    """(metric, evaluation) of each metric of a score stage, in their order."""
     declared = record.metrics["metrics"]
     return [(_title(name, scored.label, len(declared)), scored.evaluation) for name in declared]
 
 
 def rows_of_stage(stage: Stage) -> Stage:
-    """The data stage whose rows were scored: ids alone do not make rows the same."""
+    """The data stage whose rows were scored: rows with equal ids may still differ."""
     predictions = stage.inputs.get("predictions")
     return (predictions or stage).inputs["data"]
 

@@ -1,10 +1,11 @@
-"""Per-example statistics of a metric, and what each cluster of examples does to it.
+"""Per-example statistics of a metric, and how far each cluster of examples moves the metric.
 
-Whole clusters (a conversation, a document; else every example is its own) are left out one at a
-time through the sums that the metric is made from: the jackknife (Efron & Tibshirani, 1993, ch. 11;
-for clusters MacKinnon, Nielsen & Webb, 2023, doi:10.1002/jae.2969). So a corpus metric
-such as BLEU or perplexity has its doubt from the same code as a mean, for which a cluster's part is
-just its distance from the mean.
+A cluster is the examples that belong together (a conversation, a document); an example without such
+a bond is a cluster by itself. The jackknife computes the metric again without one cluster at a time
+(Efron & Tibshirani, 1993, ch. 11; for clusters MacKinnon, Nielsen & Webb, 2023,
+doi:10.1002/jae.2969). It needs only the sums that the metric is computed from, so that the
+uncertainty of a corpus metric such as BLEU or perplexity comes from the same code as that of a
+mean.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ Array = NDArray[np.float64]
 
 
 class Clusters:
-    """Which examples belong together, in the examples' order."""
+    """Which examples belong together.
+
+    Attributes:
+        index: the number of each example's cluster, in the examples' order.
+        count: how many clusters there are.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
         _, index = np.unique(np.asarray(names, dtype=str), return_inverse=True)
@@ -42,7 +48,12 @@ class Clusters:
 
 @dataclass(frozen=True)
 class Sample:
-    """Per-example statistics of one metric for one checkpoint, shape (n,) each."""
+    """Per-example statistics of one metric for one checkpoint.
+
+    Attributes:
+        aggregate: how the metric is computed from the statistics: a name in AGGREGATES.
+        columns: each statistic, shape (n,).
+    """
 
     aggregate: str
     columns: Mapping[str, Array]
@@ -53,13 +64,14 @@ class Sample:
         return float(self._compute({**sums, "n": np.asarray(float(self.n))}))
 
     def moves(self, clusters: Clusters) -> Array:
-        """How far each cluster moves the metric, shape (count,), with mean 0; for a mean over
-        single examples, each one's distance from it. NaN where without some cluster there is no
-        such metric.
+        """How far each cluster moves the metric, shape (count,), with mean 0.
+
+        For a mean over single examples this is each example's distance from the mean. All are NaN
+        if the metric cannot be computed without one of the clusters.
         """
         stacked = np.column_stack([*self.columns.values(), np.ones(self.n)])
-        own = clusters.sums(stacked)
-        rest = own.sum(axis=0) - own
+        cluster_sums = clusters.sums(stacked)
+        rest = cluster_sums.sum(axis=0) - cluster_sums
         named = {name: rest[:, i] for i, name in enumerate(self.columns)}
         with np.errstate(divide="ignore", invalid="ignore"):
             without = self._compute({**named, "n": rest[:, -1]})
@@ -67,7 +79,7 @@ class Sample:
 
     @cached_property
     def binary(self) -> Array | None:
-        """Each example's 0 or 1, shape (n,), where the metric is their share; else None."""
+        """Each example's 0 or 1, shape (n,), if the metric is the share of ones; else None."""
         name = {"mean": "value", "share": "hits"}.get(self.aggregate)
         if name is None or ("of" in self.columns and (self.columns["of"] != 1).any()):
             return None
@@ -75,29 +87,35 @@ class Sample:
         return values if ((values == 0) | (values == 1)).all() else None
 
     def about(self, index: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Those of these examples that the metric is about."""
+        """The examples among these that the metric counts, as indexes."""
         if not AGGREGATES[self.aggregate].of:
             return index
-        found = [self.columns[name][index] != 0 for name in self._classes()]
-        return index[np.any(found, axis=0)] if found else index[:0]
+        counted = [self.columns[name][index] != 0 for name in self._classes()]
+        return index[np.any(counted, axis=0)] if counted else index[:0]
 
     def at(self, index: NDArray[np.intp]) -> Sample:
-        """The sample of some examples."""
-        return Sample(self.aggregate, {name: own[index] for name, own in self.columns.items()})
+        """The sample of the examples at these indexes."""
+        return Sample(
+            self.aggregate, {name: column[index] for name, column in self.columns.items()}
+        )
 
     def independent(self, clusters: Clusters) -> int:
-        """Clusters that the metric's doubt rests on: those of its smallest class, all without."""
+        """The number of clusters that the metric's uncertainty depends on.
+
+        A metric over classes depends on the clusters of its smallest class, any other metric on all
+        clusters.
+        """
         counted = (clusters.index[self.columns[name] != 0] for name in self._classes())
-        return min((len(np.unique(own)) for own in counted), default=clusters.count)
+        return min((len(np.unique(members)) for members in counted), default=clusters.count)
 
     def _classes(self) -> list[str]:
-        """Statistics that tell which examples the metric is about, of classes that occur."""
+        """The statistics that say which examples the metric counts, for each class that occurs."""
         counts = AGGREGATES[self.aggregate].counts
         return [name for name, column in self.columns.items() if counts(name) and column.any()]
 
     @property
     def n(self) -> int:
-        """Examples."""
+        """The number of examples."""
         return len(next(iter(self.columns.values())))
 
     def _compute(self, sums: Mapping[str, Array]) -> Array:

@@ -1,4 +1,4 @@
-"""What a comparison says of tuning, budgets, kept checkpoints, and uses of the test rows."""
+"""Tuning, budgets, kept checkpoints, and how often test rows were used."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from harness.store.stage import Record, Stage
 
 
 def tunings(planned: Plan, records: Mapping[str, Record]) -> Iterator[dict[str, Any]]:
-    """Each cell's trials as its select stage recorded them, or why there is no winner."""
+    """The trials of each tuned variant as its select stage recorded them, or why none won."""
     for tuning in planned.tunings():
         record = records.get(tuning.select.key) if tuning.select is not None else None
         if record is None:
             continue
-        found: dict[str, Any] = {
+        summary: dict[str, Any] = {
             "group": tuning.group,
             "metric": tuning.metric,
             "evaluation": tuning.evaluation,
@@ -25,11 +25,13 @@ def tunings(planned: Plan, records: Mapping[str, Record]) -> Iterator[dict[str, 
             "trials": record.metrics.get("trials", []),
             "winner": record.metrics.get("winner", {}).get("number"),
         }
-        yield found if record.ok else {**found, "error": (record.error or {}).get("message", "")}
+        yield (
+            summary if record.ok else {**summary, "error": (record.error or {}).get("message", "")}
+        )
 
 
 def notes(planned: Plan, records: Mapping[str, Record]) -> Iterator[str]:
-    """What a reader must know of how the variants were chosen and ended."""
+    """Notes on how hyper-parameters and checkpoints were chosen and when training ended."""
     tune, budget = planned.suite.tune, planned.suite.budget
     if tune is not None:
         seeds = f"{len(tune.seeds)} seeds" if len(tune.seeds) > 1 else "one seed"
@@ -53,8 +55,8 @@ def notes(planned: Plan, records: Mapping[str, Record]) -> Iterator[str]:
 
 
 def test_uses(planned: Plan) -> dict[str, dict[str, int]]:
-    """How many variants, and how many trials, were scored on each test split."""
-    found = {}
+    """How many variants and how many trials were scored on each entry's test rows."""
+    uses = {}
     for (entry, split), rows in planned.data.items():
         if split != "test":
             continue
@@ -66,9 +68,10 @@ def test_uses(planned: Plan) -> dict[str, dict[str, int]]:
             for trial in tuning.trials
             if any(_reads(score, rows) for score in trial.scores)
         ]
-        found[entry] = {"variants": len(variants), "trials": len(trials)}
-    return found
+        uses[entry] = {"variants": len(variants), "trials": len(trials)}
+    return uses
 
 
 def _reads(stage: Stage, rows: Stage) -> bool:
+    """Whether a stage depends on the rows of a data stage."""
     return stage == rows or any(_reads(source, rows) for source in stage.inputs.values())

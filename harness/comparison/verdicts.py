@@ -1,4 +1,4 @@
-"""From tests to verdicts: Holm over a report's comparisons, and what is said of each."""
+"""Turns p values into verdicts, after Holm's adjustment over all comparisons of a report."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ _ALPHA = 1 - CONFIDENCE
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (Holm, 1979): the k-th smallest of m times m - k + 1, never below
-    a smaller one's. statsmodels has the same figures, and collects Python's garbage at every call.
+    """Holm's step-down adjustment of p values (Holm, 1979), in the order of `values`.
+
+    The k-th smallest of m values is multiplied by m - k + 1, and is at least the adjusted value
+    before it. statsmodels computes the same, but runs Python's garbage collector at every call.
     """
-    found, least = [0.0] * len(values), 0.0
+    result, least = [0.0] * len(values), 0.0
     order = sorted(range(len(values)), key=values.__getitem__)
     for place, index in enumerate(order):
         least = max(least, min(1.0, (len(values) - place) * values[index]))
-        found[index] = least
-    return found
+        result[index] = least
+    return result
 
 
 def adjusted(rows: list[Row]) -> list[Row]:
-    """Holm over the whole-set rows, and apart from them over the slices; then the verdicts."""
+    """The rows with `p_holm` and a verdict.
+
+    Rows over all examples are one family of Holm's adjustment, rows over slices another.
+    """
     judged = list(rows)
     for whole in (True, False):
         family = [
@@ -41,7 +46,8 @@ def adjusted(rows: list[Row]) -> list[Row]:
 
 
 def _judged(row: Row, family: int) -> Row:
-    """By the adjusted p; where the p alone, and so the interval, says more, that is told."""
+    """The row with the verdict that its adjusted p gives; a note says where the p alone, and so the
+    interval, would have given another one."""
     if row.difference is None or row.p is None or row.p_holm is None:
         return row
     if row.p_holm < _ALPHA:

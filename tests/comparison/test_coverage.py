@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.coverage import Case, clustered, means, rare, rates, seeded, shares
+
+from tests.benchmarks.coverage import Case, clustered, means, rare, rates, seeded, shares
 
 RUNS = 250
 _NOISE = 0.041

@@ -11,7 +11,7 @@ from harness.comparison.binomial import effective_rows, share
 from harness.comparison.groups import Group
 from harness.comparison.intervals import CONFIDENCE, infer
 from harness.comparison.result import ALL, Estimate, Row
-from harness.comparison.rows import Found, against_constant, rows_of
+from harness.comparison.rows import AllScores, against_constant, rows_of
 from harness.comparison.scores import Column, Keys, Scores
 from harness.comparison.statistics import Sample
 from harness.comparison.verdicts import adjusted
@@ -31,7 +31,7 @@ def scores(found: Keys, values: np.ndarray, up: bool = True, **changes: object) 
 
 def table(made: dict[str, dict[int, Scores]], baseline: str = "base") -> dict[str, Row]:
     """Rows of the whole, by variant."""
-    by_column: Found = {
+    by_column: AllScores = {
         name: {seed: {COLUMN: own} for seed, own in seeds.items()} for name, seeds in made.items()
     }
     return {r.group: r for r in adjusted(rows_of(by_column, baseline)) if r.slice == ALL}
