@@ -1,0 +1,191 @@
+"""Programs that a model wrote: right ones pass, wrong ones fail, hostile ones do no harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.scorers import _sandbox
+from harness.scorers._sandbox import INSTALL, Limits, pass_at_k, refusal, run_program, run_programs
+
+needs_bubblewrap = pytest.mark.skipif(refusal() is not None, reason=str(refusal()))
+LIMITS = Limits(seconds=3.0, memory=512 << 20, processes=8, file_bytes=4 << 20)
+SECRET = "a-secret-of-the-user"
+
+HOSTILE = {
+    "fork bomb": "import os\nwhile True:\n    os.fork()",
+    "threads without end": (
+        "import threading, time\nwhile True:\n"
+        "    threading.Thread(target=time.sleep, args=(60,)).start()"
+    ),
+    "endless loop": "while True:\n    pass",
+    "endless sleep": "import time\ntime.sleep(10_000)",
+    "output without end": "while True:\n    print('x' * 1_000_000)",
+    "10 GB of memory": "x = bytearray(10 * 2**30)",
+    "memory in small parts": "x = []\nwhile True:\n    x.append('y' * 1_000_000)",
+    "deep recursion": "import sys\nsys.setrecursionlimit(10**9)\nf = lambda: f()\nf()",
+    "writes over the system": "open('/usr/bin/python3', 'w')",
+    "writes into the home folder": "import pathlib\n(pathlib.Path('HOME') / 'x').write_text('y')",
+    "fills the disk": "with open('x', 'wb') as f:\n    while True:\n        f.write(b'0' * 2**20)",
+    "fills the disk by many files": (
+        "n = 0\nwhile True:\n    n += 1\n    open(f'f{n}', 'wb').write(b'0' * 2**20)"
+    ),
+    "reads the user's files": "open('/etc/shadow').read()",
+    "reads the environment": (
+        "import os\nenvironment = open('/proc/1/environ').read() + str(os.environ)\n"
+        f"assert '{SECRET}' in environ" + "ment"
+    ),
+    "reads its runner's environment": (
+        "import glob\nassert any("
+        f"b'{SECRET}' in open(p, 'rb').read() for p in glob.glob('/proc/[0-9]*/environ'))"
+    ),
+    "asks the network": "import socket\nsocket.create_connection(('1.1.1.1', 80), timeout=2)",
+    "asks a server of this machine": (
+        "import socket\nsocket.create_connection(('127.0.0.1', PORT), timeout=2)"
+    ),
+    "becomes root": "import os\nos.setuid(0)\nopen('/usr/x', 'w')",
+    "kills every process": "import os\nos.kill(-1, 9)\nos.kill(os.getppid(), 9)\nraise SystemExit",
+    "leaves through the root": "import os\nos.chroot('/tmp')",
+    "mounts a file system": (
+        "import ctypes\nlibc = ctypes.CDLL(None)\n"
+        "assert libc.mount(b'none', b'/usr', b'tmpfs', 0, None) == 0"
+    ),
+    "says that it passed": "import os\nos.write(1, b'passed')\nos._exit(0)",
+    "ends before its test": "raise SystemExit(0)\nassert False",
+}
+
+
+def processes_with(mark: str) -> list[str]:
+    """Command lines and environments of this machine's processes that hold a text."""
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in found.stdout.splitlines() if mark in line and "ps -eo" not in line]
+
+
+def children() -> list[str]:
+    """Programs that this process has started and that still run."""
+    command = ["ps", "-o", "comm=", "--ppid", str(os.getpid())]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    return [name for name in lines if name == "bwrap"]
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_program_fails_in_its_time_and_leaves_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import socket
+
+    monkeypatch.setenv("SOME_TOKEN", SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        program = HOSTILE[name].replace("PORT", str(port)).replace("HOME", str(Path.home()))
+        outcome = run_program(program, LIMITS)
+    assert not outcome.passed
+    assert outcome.reason
+    assert SECRET not in outcome.reason
+    assert not children()
+    assert not (Path.home() / "x").exists()
+
+
+@needs_bubblewrap
+def test_what_a_program_starts_ends_with_it() -> None:
+    mark = f"{time.time_ns()}"
+    program = (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n"
+        f"    os.execv('/bin/sleep', ['sleep', '{mark}'])\ntime.sleep(0.2)"
+    )
+    assert run_program(program, LIMITS).passed
+    assert not processes_with(mark)
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize(
+    ("program", "passes"),
+    [
+        ("assert 1 + 1 == 2", True),
+        ("assert 1 + 1 == 3", False),
+        ("def f(:", False),
+        ("import math, collections, re, heapq, itertools\nassert math.gcd(4, 6) == 2", True),
+        ("open('x', 'w').write('y')\nassert open('x').read() == 'y'", True),
+        ("input('a number')", False),
+        ("assert 'Ärger \N{SNOWMAN}'.upper().startswith('ÄRGER')", True),
+        ("import numpy", False),  # nothing but the standard library is there
+        ("\0", False),
+        ("raise ValueError('\\udcff')", False),
+        ("", True),
+    ],
+)
+def test_a_program_passes_where_it_reaches_its_end(program: str, passes: bool) -> None:
+    outcome = run_program(program, LIMITS)
+    assert outcome.passed == passes, outcome.reason
+    assert bool(outcome.reason) != passes
+
+
+@needs_bubblewrap
+def test_outcomes_come_in_the_programs_order() -> None:
+    programs = [f"assert {n} % 3 == 0" for n in range(12)]
+    passed = [outcome.passed for outcome in run_programs(programs, LIMITS)]
+    assert passed == [n % 3 == 0 for n in range(12)]
+
+
+def test_without_bubblewrap_the_refusal_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_sandbox.shutil, "which", lambda name: None)
+    assert INSTALL in str(refusal.__wrapped__())
+
+
+@needs_bubblewrap
+@pytest.mark.real
+def test_the_published_sample_file_has_its_published_score() -> None:
+    folder = os.environ.get("HARNESS_REAL_DATA")
+    if not folder:
+        pytest.skip("HARNESS_REAL_DATA does not name the real data")
+    place = Path(folder) / "benchmarks" / "humaneval"
+    problem = json.loads((place / "example_problem.jsonl").read_text(encoding="utf-8"))
+    samples = (place / "example_samples.jsonl").read_text(encoding="utf-8").splitlines()
+    programs = [
+        f"{problem['prompt']}{json.loads(line)['completion']}\n{problem['test']}\n"
+        f"check({problem['entry_point']})"
+        for line in samples
+    ]
+    passed = [outcome.passed for outcome in run_programs(programs, LIMITS)]
+    assert pass_at_k(len(passed), sum(passed), 1) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("samples", "correct", "k", "chance"),
+    [(6, 3, 1, 0.5), (2, 1, 2, 1.0), (5, 0, 3, 0.0)],
+)
+def test_pass_at_k_is_the_unbiased_estimate(
+    samples: int, correct: int, k: int, chance: float
+) -> None:
+    # The product form of Chen et al., as human-eval computes it.
+    product = 1.0
+    if samples - correct >= k:
+        for n in range(samples - correct + 1, samples + 1):
+            product *= 1.0 - k / n
+        product = 1.0 - product
+    assert pass_at_k(samples, correct, k) == pytest.approx(product)
+    assert pass_at_k(samples, correct, k) == chance
+
+
+@given(st.integers(1, 60), st.data())
+def test_pass_at_k_grows_with_k(samples: int, data: st.DataObject) -> None:
+    correct = data.draw(st.integers(0, samples))
+    chances = [pass_at_k(samples, correct, k) for k in range(1, samples + 1)]
+    assert chances == sorted(chances)
+    assert chances[0] == pytest.approx(correct / samples)
+
+
+@pytest.mark.parametrize(("samples", "correct", "k"), [(3, 1, 4), (3, 4, 1), (0, 0, 1), (3, 1, 0)])
+def test_pass_at_k_of_too_few_samples_is_refused(samples: int, correct: int, k: int) -> None:
+    with pytest.raises(ValueError, match="is not defined"):
+        pass_at_k(samples, correct, k)
