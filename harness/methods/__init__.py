@@ -1,1 +1,1 @@
-"""Methods: which weights move."""
+"""Methods: they decide which weights train."""

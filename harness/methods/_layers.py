@@ -1,4 +1,4 @@
-"""The layers of a loaded model that an adapter can go on."""
+"""The layers of a loaded model that can carry an adapter."""
 
 from __future__ import annotations
 
@@ -21,34 +21,36 @@ def loaded_layers(base: PreTrainedModel) -> dict[str, Layer]:
 
     head = base.get_output_embeddings()
     outside = tuple(f"{name}." for name in beside_text(base))
-    found: dict[str, Layer] = {}
+    layers: dict[str, Layer] = {}
     for name, module in base.named_modules():
         if f"{name}.".startswith(outside) or is_router(module):
             continue
         if isinstance(module, torch.nn.Embedding):
             rows, width = module.weight.shape
-            found[name] = Layer(rows, width, "embedding")
+            layers[name] = Layer(rows, width, "embedding")
         elif isinstance(module, torch.nn.Linear):
             last = module is head or name in _CLASSIFIERS
             sizes = module.in_features, module.out_features
-            found[name] = Layer(*sizes, "head" if last else "linear")
+            layers[name] = Layer(*sizes, "head" if last else "linear")
         elif isinstance(module, Conv1D):
-            found[name] = Layer(module.weight.shape[0], module.nf)
-    return found
+            layers[name] = Layer(module.weight.shape[0], module.nf)
+    return layers
 
 
 def is_router(module: Any) -> bool:
-    """Whether a module is a router of experts whose class is a kind of linear layer, and which
-    gives no numbers but which experts to ask (Phi-3.5-MoE, Llama 4): an adapter on it breaks it."""
+    """Whether a module is a router of experts whose class is a subclass of torch's Linear.
+
+    So in Phi-3.5-MoE and Llama 4. Its output chooses experts: an adapter on it breaks the model.
+    """
     import torch
 
     kind = type(module)
-    own = kind.forward is not torch.nn.Linear.forward
-    return isinstance(module, torch.nn.Linear) and own and "Router" in kind.__name__
+    overrides_forward = kind.forward is not torch.nn.Linear.forward
+    return isinstance(module, torch.nn.Linear) and overrides_forward and "Router" in kind.__name__
 
 
 def beside_text(base: Any) -> list[str]:
-    """The largest modules of a model that see or hear, and have no part in reading text."""
+    """Names of the outermost modules that process images or sound only, and no text."""
     if base.config.get_text_config() is base.config:
         return []
     kept = [base.get_decoder(), base.get_input_embeddings(), base.get_output_embeddings()]
@@ -68,14 +70,18 @@ def _outside(module: Any, prefix: str, inside: list[str]) -> Iterator[str]:
             yield path
 
 
-def excluded(base: Any, given: str | list[str] | None) -> str | list[str] | None:
-    """PEFT's `exclude_modules`: those that are given, all that does not read text, and routers that
-    are linear layers by their class alone."""
+def excluded(base: Any, patterns: str | list[str] | None) -> str | list[str] | None:
+    """PEFT's `exclude_modules`: `patterns`, all modules that process no text, and the routers that
+    subclass torch's Linear.
+
+    Args:
+        patterns: module names, or one regular expression over whole names.
+    """
     others = [rf"{re.escape(name)}(\..*)?" for name in beside_text(base)]
     others += [re.escape(name) for name, module in base.named_modules() if is_router(module)]
     towers = "|".join(others)
     if not towers:
-        return given
-    if isinstance(given, list):
-        given = "|".join(rf"(.*\.)?{re.escape(name)}" for name in given)
-    return f"{given}|{towers}" if given else towers
+        return patterns
+    if isinstance(patterns, list):
+        patterns = "|".join(rf"(.*\.)?{re.escape(name)}" for name in patterns)
+    return f"{patterns}|{towers}" if patterns else towers

@@ -1,4 +1,4 @@
-"""A frozen copy of what a model's trainable tensors were, for trainers that need a reference."""
+"""A frozen copy of a model's trainable tensors, for trainers that need a reference model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Reference:
-    """The model as it was when this was made, whatever has been trained since.
+    """The model in the state in which this object was created, whatever has been trained since.
 
     Attributes:
-        tensors: the copies, by parameter name; an audit takes their digest before and after.
+        tensors: the copies by parameter name; an audit compares their digests before and after.
     """
 
     def __init__(self, model: Any, state: Mapping[str, torch.Tensor]) -> None:
@@ -21,7 +21,7 @@ class Reference:
         self.tensors = {name: tensor.detach().clone() for name, tensor in state.items()}
 
     def __call__(self, **inputs: Any) -> Any:
-        """The model's output for `inputs`, in evaluation mode and without gradients."""
+        """The reference's output for `inputs`, in evaluation mode and without gradients."""
         import torch
 
         training = {module: module.training for module in self._model.modules()}
@@ -39,8 +39,9 @@ class Reference:
         attention_mask: torch.Tensor,
         position_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits of the given tokens, (batch, tokens, vocabulary); those of a soft prompt, which
-        stand before them, are left out.
+        """Logits of `input_ids`, of shape (batch, tokens, vocabulary).
+
+        The logits of a soft prompt, which stand before them, are left out.
 
         Args:
             input_ids, attention_mask: (batch, tokens).
@@ -49,5 +50,5 @@ class Reference:
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if position_ids is not None:
             inputs["position_ids"] = position_ids
-        found: torch.Tensor = self(**inputs, use_cache=False).logits
-        return found[:, -input_ids.shape[1] :]
+        logits: torch.Tensor = self(**inputs, use_cache=False).logits
+        return logits[:, -input_ids.shape[1] :]

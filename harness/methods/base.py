@@ -1,4 +1,4 @@
-"""The contract of a method: load, attach, resume, save, load_trained, and what it costs."""
+"""The base class of methods: loading, attaching, resuming, saving, and formulas of the cost."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class Method(Component):
-    """Which weights move. A method knows no objective."""
+    """Decides which weights train; independent of the objective."""
 
     axis = "method"
     paper: ClassVar[str] = ""
     traits: ClassVar[frozenset[str]] = frozenset()
-    """What may be asked of it: `packing`, `gradient_checkpointing`, `resume` (its checkpoint can
-    start another objective), `new_head` (under another head too: a reward model from an SFT),
-    `merge` (`merged` works), `copy` (a frozen copy can stand beside it in one model), `swap`
-    (several checkpoints can share one loaded base), `mixed_batch` (`harness.adapters` mixes them in
-    one batch exactly)."""
+    """What the method supports: `packing`, `gradient_checkpointing`, `resume` (another objective
+    can start from its checkpoint), `new_head` (so can a model with another head, such as a reward
+    model that starts from an SFT), `merge` (`merged` works), `copy` (a frozen copy can stand beside
+    it in one model), `swap` (several checkpoints can share one loaded base), `mixed_batch`
+    (`harness.adapters` can mix them in one batch, with the exact results)."""
     adapts: ClassVar[bool] = True
-    """Whether it leaves the base whole and adds to it."""
+    """True if it adds parameters to a base that stays unchanged."""
     reload_tolerance: ClassVar[float] = 1e-5
-    """Largest difference of a logit between the trained model and its reloaded checkpoint, relative
-    to the largest logit; the same arithmetic runs twice, so next to nothing is left."""
+    """Largest allowed difference of a logit between the trained model and its reloaded checkpoint,
+    relative to the largest logit. The same arithmetic runs twice, so it is almost zero."""
 
     def lacks(self) -> Mapping[str, str]:
-        """Traits that it, or these options of it, cannot have, each with the reason."""
+        """Traits that the method lacks, in general or with these options: trait -> reason."""
         return {}
 
     def exceptions(self) -> Mapping[str, str]:
-        """Audits whose promise does not hold for it, each with the reason.
+        """Audits that do not apply to the method: audit -> reason.
 
-        Keys: `starts_at_base` (before training it computes what the base does), `switched_off` (it
-        can be switched off), `base_unchanged` (the base's own weights stay as they were).
+        Keys: `starts_at_base` (before training, the outputs equal the base's), `switched_off` (the
+        adapter can be switched off), `base_unchanged` (training leaves the base's weights alone).
         """
         return {}
 
     def refusal(self, trait: str) -> str | None:
-        """Why it does not have a trait; None when it does."""
+        """The reason why the method lacks a trait; None if it has the trait."""
         missing = self.lacks()
         if trait in missing:
             return missing[trait]
@@ -68,41 +68,45 @@ class Method(Component):
     def resume(
         self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
     ) -> Any:
-        """The model of a checkpoint, trainable again (the start of another objective).
+        """Load a checkpoint onto `base`, trainable again: another objective starts from it.
 
         Args:
-            also_train: modules of `base` that the checkpoint lacks, and that train in full: the
-                score head of a reward model that starts from a language model.
+            also_train: modules of `base` that the checkpoint lacks and that train in full, such as
+                the score head of a reward model that starts from a language model.
         """
         raise NotImplementedError
 
     def refill(self, model: Any, checkpoint: Path, also_train: tuple[str, ...] = ()) -> None:
-        """Once more the checkpoint's values into a model that `resume` gave, where what trains was
-        made float32 since: the first time they were rounded to the model's dtype."""
+        """Copy a checkpoint's values again into a model that `resume` returned.
+
+        `resume` rounds them to the model's dtype; this restores their full precision after the
+        trainable parameters were converted to float32.
+        """
         raise NotImplementedError
 
     def keeps_float32(self) -> bool:
-        """Whether what trains is float32 whatever the model's dtype (`models.precision`)."""
+        """Whether the trainable parameters are float32 whatever the model's dtype is."""
         return True
 
     def gates(self, model: Any) -> dict[str, str]:
-        """Trainable tensor -> another, through which its gradient passes: none while that is 0."""
+        """Trainable tensor -> the tensor that its gradient is multiplied by: the first gets no
+        gradient while the second is 0."""
         return {}
 
     def save(self, model: Any, folder: Path) -> None:
-        """Write the checkpoint in the format of the library that others will load it with."""
+        """Write the checkpoint in the format of PEFT or transformers, so that they can load it."""
         model.save_pretrained(folder)
         keep_asks(folder, getattr(model, "generation_asks", {}))
 
     def load_trained(self, ref: ModelRef, checkpoint: Path) -> Any:
-        """The trained model, ready for inference; its head is the one it was trained with."""
+        """Load the trained model for inference, with the head it was trained with."""
         raise NotImplementedError
 
     def merged(self, ref: ModelRef, checkpoint: Path) -> PreTrainedModel:
-        """The trained model as one plain model in the reference's dtype, without an adapter.
+        """Load the trained model and merge its adapter into the weights, in the dtype of `ref`.
 
         Raises:
-            ModelError: the method cannot be merged (no trait `merge`).
+            ModelError: the method cannot be merged (it lacks the trait `merge`).
         """
         reason = self.refusal("merge")
         raise ModelError(
@@ -112,76 +116,81 @@ class Method(Component):
         )
 
     def switched_off(self, model: Any) -> Any:
-        """A context in which the model computes what its base computes; None if there is none."""
+        """A context manager that disables the adapter; None if the method has no such switch."""
         return None
 
     def added_tokens(self) -> int:
-        """Tokens by which every row is longer in the model than in the data."""
+        """Number of tokens that the method adds to every row."""
         return 0
 
     def places(self) -> int:
-        """Places of the model's context that are not left for text: those of a learned prompt."""
+        """Number of positions of the model's context that a learned prompt takes from the text."""
         return int(getattr(self, "num_virtual_tokens", 0))
 
     def proofs(self, model: Any) -> Mapping[str, tuple[bool, str]]:
-        """Audits of this method alone, on the trained model: name -> (holds, what was seen)."""
+        """Audits of the trained model for this method alone: name -> (passed, observation)."""
         return {}
 
     def unmatched(
         self, model: Any, ref: ModelRef, checkpoint: Path
     ) -> tuple[list[str], list[str]] | None:
-        """What loading a checkpoint left out, which libraries pass over with a warning at most.
+        """Compare a loaded model with its checkpoint; libraries at most warn of differences.
+
+        Args:
+            model: the result of `load_trained`.
 
         Returns:
-            Names of tensors that `model`, as `load_trained` gives it, wanted and the files lack,
-            and of those in the files that it has no place for; None where it cannot be told.
+            Names of the tensors that are missing in the checkpoint, and of those that only the
+            checkpoint has; None where the method cannot tell.
         """
         return None
 
     def brought(self, model: Any, checkpoint: Path) -> list[str]:
-        """Tensors of the base itself that an adapter's checkpoint brings along, such as those of a
-        larger vocabulary."""
+        """Tensors of the base that an adapter's checkpoint holds as well, such as the embeddings
+        of a larger vocabulary."""
         return []
 
     def trainable_state(self, model: Any) -> dict[str, torch.Tensor]:
-        """The tensors that training moves, by name."""
+        """The trainable tensors by name, detached."""
         return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
     def add_reference(self, model: Any) -> Reference:
-        """Keep the model as it is now, frozen, while `model` trains on (PPO's starting policy).
+        """Return a frozen copy of the model's present state, while `model` trains on (as PPO's
+        starting policy).
 
-        The reference is a copy of the tensors that training moves, put in their place for one
-        forward pass: the base is shared, no adapter is added (so PiSSA does not decompose again),
-        and nothing of it is among the model's parameters, its checkpoints or its counts.
+        Only the trainable tensors are copied; a forward pass of the reference puts the copies in
+        their place. The base is shared, no adapter is added (so PiSSA does not decompose again),
+        and the copies appear neither in the model's parameters nor in its checkpoints and counts.
         """
         return Reference(model, self.trainable_state(model))
 
     def describe(self, base: PreTrainedModel) -> ModelInfo:
-        """What the formulas below need, from a loaded base that nothing is attached to yet."""
+        """Shapes and config of a loaded base without an adapter, for the formulas below."""
         shapes = {name: tuple(p.shape) for name, p in base.named_parameters()}
         return ModelInfo("", None, {}, base.config.to_dict(), shapes, modules=loaded_layers(base))
 
     def adapts_head(self, info: ModelInfo) -> bool:
-        """Whether it puts an adapter on the language model's head."""
+        """Whether the method puts an adapter on the language model's head."""
         return False
 
     def refuse_model(self, info: ModelInfo) -> str | None:
-        """Why it cannot train this model, with what to do; None where it can, or may."""
+        """The reason why the method cannot train this model, and the fix; None if no reason is
+        known."""
         return None
 
     def remarks(self, info: ModelInfo) -> tuple[str, ...]:
-        """What a user should know of it on this model, though it works."""
+        """Notes for the user about the method on this model, which can be trained all the same."""
         return ()
 
     def count_trainable(self, info: ModelInfo) -> int | None:
-        """Trainable parameters by formula, from tensor shapes; None when the shapes are unknown."""
+        """Number of trainable parameters, computed from tensor shapes; None if they are unknown."""
         raise NotImplementedError
 
     def state_bytes(self, info: ModelInfo, dtype: str) -> dict[str, int] | None:
         """Bytes of `weights`, `gradients` and `optimizer` (AdamW's two moments) by formula.
 
-        For N base parameters of s bytes and T trainable ones beside them in float32: s N + 4 T,
-        4 T and 8 T. None when the shapes are unknown.
+        With N base parameters of s bytes and T additional trainable parameters in float32 these are
+        s N + 4 T, 4 T and 8 T bytes. None if the shapes are unknown.
         """
         trainable = self.count_trainable(info)
         if info.parameters is None or trainable is None:

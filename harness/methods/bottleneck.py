@@ -24,45 +24,45 @@ if TYPE_CHECKING:
 
 
 _UNCLEAR = frozenset({"nemotron_h"})
-"""Model types whose blocks are one mixer each: the test pass finds no end of them."""
+"""Model types whose blocks have one mixer each: the test pass cannot find where it ends."""
 
 
 class Bottleneck(PeftMethod):
     """Bottleneck adapters: h + s up(act(down(h))) on a sublayer's output h, with the base frozen.
 
-    `houlsby` puts one after the attention's output projection and one after the feed-forward's,
-    `pfeiffer` the second only; each before the residual is added (Houlsby et al., 2019,
-    arXiv:1902.00751, section 2.1; Pfeiffer et al., 2021, arXiv:2005.00247). An adapter reads the
-    projection's own output: in Gemma 2 and 3 it comes before the norm that follows the sublayer,
-    and, unlike AdapterHub's pfeiffer, the residual is never part of its input. Up starts at zero,
-    so that training starts at the base exactly.
+    `houlsby` puts one adapter after the attention's output projection and one after the
+    feed-forward's; `pfeiffer` uses the second only. Each comes before the residual is added
+    (Houlsby et al., 2019, arXiv:1902.00751, section 2.1; Pfeiffer et al., 2021, arXiv:2005.00247).
+    An adapter reads the output of the projection: in Gemma 2 and 3 it comes before the norm that
+    follows the sublayer, and, unlike in AdapterHub's pfeiffer, its input never contains the
+    residual. Up starts at zero, so training starts at the base exactly.
 
-    Trainable parameters: 2 d b + b + d for each adapter, d the hidden size and b = d //
-    reduction_factor, with two adapters a layer for houlsby and one for pfeiffer. State: 16 bytes
-    for each of them in float32 (weight, gradient, AdamW's two moments), beside the base's weights.
-    Saved activations: 4 (d + 2 b) bytes a token and adapter, 4 (d + b) with relu or tanh; dropout
-    keeps its mask too.
+    Trainable parameters: 2 d b + b + d for each adapter, with d the hidden size and b = d //
+    reduction_factor; houlsby has two adapters a layer and pfeiffer one. State: 16 bytes for each
+    trainable parameter in float32 (weight, gradient, AdamW's two moments), beside the base's
+    weights. Saved activations: 4 (d + 2 b) bytes for each token and adapter, or 4 (d + b) with relu
+    or tanh; dropout keeps its mask too.
     """
 
     paper = "arXiv:1902.00751"
     traits = frozenset(
         {"packing", "gradient_checkpointing", "resume", "new_head", "swap", "copy", "mixed_batch"}
     )
-    impl = "harness.methods._peft.bottleneck:BottleneckConfig"
+    impl = "harness.methods._peft.bottleneck:BottleneckModel"
 
     placement: Placement = "houlsby"
-    """Two adapters a layer, or one after the feed-forward."""
+    """`houlsby`: two adapters a layer; `pfeiffer`: one, after the feed-forward."""
     reduction_factor: int = Field(16, gt=0)
-    """The bottleneck has hidden_size // reduction_factor numbers, at least 1."""
+    """The bottleneck's width is hidden_size // reduction_factor, at least 1."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
-    """Between down and up; gelu is the exact one."""
+    """The function between down and up; gelu is the exact form, without approximation."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout between the activation and up."""
     scaling: float = Field(1.0, gt=0)
-    """Multiplies the update (s above; He et al., 2022, arXiv:2110.04366)."""
+    """Factor of the update (s above; He et al., 2022, arXiv:2110.04366)."""
     target_modules: str | list[str] | None = None
-    """Names of the projections to adapt instead of `placement`'s, or one regular expression over
-    whole names."""
+    """Names of the projections to adapt, or one regular expression over whole names; overrides
+    `placement`."""
 
     _readable = field_validator("target_modules")(readable)
 
@@ -70,15 +70,15 @@ class Bottleneck(PeftMethod):
         return {"merge": "with an activation inside it an adapter is no sum of weights"}
 
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
-        made: PeftConfig = self.working_part()(
+        config: PeftConfig = self.working_part().config_class(
             task_type=task_of(base), modules_to_save=list(also_train) or None, **self.model_dump()
         )
-        return made
+        return config
 
     def resume(
         self, base: PreTrainedModel, checkpoint: Path, also_train: tuple[str, ...] = ()
     ) -> Any:
-        self.working_part()  # makes PEFT know the type
+        self.working_part()  # the import registers the type with PEFT
         return super().resume(base, checkpoint, also_train)
 
     def put_on(self, model: Any, checkpoint: Path, name: str = "default") -> Any:
@@ -86,7 +86,7 @@ class Bottleneck(PeftMethod):
         return super().put_on(model, checkpoint, name)
 
     def gates(self, model: Any) -> dict[str, str]:
-        """Down waits for up, which starts at 0."""
+        """Down gets no gradient until up has left 0, where it starts."""
         names = {name for name, p in model.named_parameters() if p.requires_grad}
         ups = {n: n.replace("bottleneck_down", "bottleneck_up") for n in names}
         gated = {n: f"{up.rpartition('.')[0]}.weight" for n, up in ups.items() if up != n}
@@ -127,7 +127,7 @@ class Bottleneck(PeftMethod):
         return None if adapters is None else adapters * (2 * width * size + size + width)
 
     def _adapters(self, info: ModelInfo) -> int | None:
-        """How many there are; None where only the loaded model can tell."""
+        """Number of adapters; None where only the loaded model can tell."""
         if info.adapted is not None:
             return len(info.adapted)
         known = targets(info.config.get("model_type"), self.placement)

@@ -1,4 +1,4 @@
-"""LoRA with the magnitude of the weights trained apart."""
+"""LoRA that trains the magnitude of the weights separately."""
 
 from __future__ import annotations
 

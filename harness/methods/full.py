@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 class Full(Method):
-    """Every weight of the model moves.
+    """Every weight of the model trains.
 
-    Of a model that also sees or hears, the part that reads text trains, and the rest is frozen.
+    In a model that also takes images or sound, the part that processes text trains, and the rest is
+    frozen.
 
-    Trainable parameters: all N of them. State: 4 N bytes of weights, 4 N of gradients and 8 N of
-    AdamW's two moments, whatever the model's dtype; its checkpoints are float32. With
-    `master_weights: false` all of it is in that dtype, of s bytes: 4 s N.
+    Trainable parameters: all N. State: 4 N bytes of weights, 4 N of gradients and 8 N of AdamW's
+    two moments, whatever the model's dtype; its checkpoints are float32. With `master_weights:
+    false` everything is in the model's dtype of s bytes: 4 s N.
     """
 
     traits = frozenset({"packing", "gradient_checkpointing", "resume", "new_head", "merge", "copy"})
@@ -32,8 +33,9 @@ class Full(Method):
     adapts = False
 
     master_weights: bool = True
-    """Train in float32, and compute in the model's dtype. `false` trains in that dtype alone: half
-    the memory in bfloat16, where steps much smaller than a weight are lost in its rounding."""
+    """Train in float32 and compute in the model's dtype. `false` also trains in that dtype: in
+    bfloat16 this takes half the memory, but rounding loses steps that are much smaller than the
+    weight."""
 
     def keeps_float32(self) -> bool:
         return self.master_weights
@@ -75,11 +77,11 @@ class Full(Method):
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-        # Loaded once more, as only transformers knows how the files' names become the model's.
+        # Load once more: only transformers knows how the names in the files map to the model's.
         scores = _scores(checkpoint)
         auto = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
         config, _ = plain_config(str(checkpoint), None)
-        _, told = auto.from_pretrained(
+        _, loading = auto.from_pretrained(
             str(checkpoint),
             dtype=getattr(torch, ref.dtype),
             trust_remote_code=ref.trust_remote_code,
@@ -87,11 +89,11 @@ class Full(Method):
             output_loading_info=True,
             **({"num_labels": 1} if scores else {"generation_config": config}),
         )
-        wrong = [str(name) for name, *_ in told.get("mismatched_keys", ())]
-        return sorted([*told["missing_keys"], *wrong]), sorted(told["unexpected_keys"])
+        wrong = [str(name) for name, *_ in loading.get("mismatched_keys", ())]
+        return sorted([*loading["missing_keys"], *wrong]), sorted(loading["unexpected_keys"])
 
     def merged(self, ref: ModelRef, checkpoint: Path) -> PreTrainedModel:
-        """The trained model itself: it is plain already."""
+        """The trained model itself, which has no adapter."""
         model: PreTrainedModel = self.load_trained(ref, checkpoint).eval()
         return model
 
@@ -101,8 +103,8 @@ class Full(Method):
     def count_trainable(self, info: ModelInfo) -> int | None:
         if not info.shapes:
             return None
-        found = parameters_of(info.config, info.shapes)
-        return sum(size for name, size in found.items() if is_text(name, info.config))
+        sizes = parameters_of(info.config, info.shapes)
+        return sum(size for name, size in sizes.items() if is_text(name, info.config))
 
     def state_bytes(self, info: ModelInfo, dtype: str) -> dict[str, int] | None:
         if info.parameters is None:
@@ -117,35 +119,37 @@ class Full(Method):
 
 
 def _scores(checkpoint: Path) -> bool:
-    """Whether the checkpoint has a score head, by the class that its config names."""
+    """Whether the checkpoint has a score head, judged by the class that its config names."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     return any("SequenceClassification" in name for name in config.get("architectures") or [])
 
 
 def _load_weights(model: PreTrainedModel, checkpoint: Path, fresh: tuple[str, ...]) -> None:
-    """A checkpoint's weights into the model, under the names that transformers gives them: files
-    may name or stack them otherwise (GPT-NeoX's head, experts).
+    """Copy a checkpoint's weights into the model.
+
+    transformers loads them, since files may name or stack tensors in another way (GPT-NeoX's head,
+    experts).
 
     Args:
-        fresh: modules that may be missing, in the place of the checkpoint's language-model head.
+        fresh: modules that the checkpoint may lack; its language-model head is then ignored.
 
     Raises:
         ModelError: tensors are missing, or belong to another model.
     """
     import torch
 
-    with torch.random.fork_rng():  # what is missing is drawn, and thrown away
-        found, told = type(model).from_pretrained(
+    with torch.random.fork_rng():  # missing weights are drawn at random, and not used
+        loaded, loading = type(model).from_pretrained(
             str(checkpoint),
             config=model.config,
-            dtype=torch.float32,  # which no smaller dtype loses anything in
+            dtype=torch.float32,  # holds the values of every smaller dtype exactly
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    wrong = [str(name) for name, *_ in told.get("mismatched_keys", ())]
-    missing = sorted([*wrong, *told["missing_keys"]])
-    unknown = sorted(told["unexpected_keys"])
+    wrong = [str(name) for name, *_ in loading.get("mismatched_keys", ())]
+    missing = sorted([*wrong, *loading["missing_keys"]])
+    unknown = sorted(loading["unexpected_keys"])
     if fresh:
         unknown = [name for name in unknown if name.startswith(model.base_model_prefix + ".")]
         missing = [name for name in missing if name.split(".")[0] not in fresh]
@@ -156,6 +160,6 @@ def _load_weights(model: PreTrainedModel, checkpoint: Path, fresh: tuple[str, ..
             where=str(checkpoint),
             fix="resume from a checkpoint that was trained from this base",
         )
-    state = found.state_dict()
+    state = loaded.state_dict()
     kept = {name: tensor for name, tensor in state.items() if name.split(".")[0] not in fresh}
     model.load_state_dict(kept, strict=False)

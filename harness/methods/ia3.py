@@ -21,18 +21,19 @@ _KEYS_AND_VALUES = (
     ("k_proj", "v_proj"), ("key", "value"), ("kv_b_proj",), ("qkv_proj",), ("query_key_value",),
     ("c_attn",), ("Wqkv",), ("att_proj",), ("kv_proj",),
 )  # fmt: skip
-"""What models call the layers whose output is scaled; where they are fused, the queries are too."""
+"""Names of the layers whose output is scaled, in several architectures. Where queries, keys and
+values are one layer, the queries are scaled too."""
 _INNER = (
     ("down_proj",), ("dense_4h_to_h",), ("fc2",), ("fc_out",), ("mlp.c_proj",), ("ff_out",),
     ("wo",), ("w2",),
 )  # fmt: skip
-"""What they call the MLP's last layer, whose input is scaled."""
+"""Names of the MLP's last layer, whose input is scaled."""
 
 
 class Ia3(PeftMethod):
     """(IA)3: keys, values and the MLP's inner activations times learned vectors (Liu et al., 2022).
 
-    Trainable parameters: d_out of each attention target and d_in of each MLP target (for a Llama,
+    Trainable parameters: d_out for each attention target and d_in for each MLP target (in a Llama,
     2 k + f a layer, with keys of size k and an MLP of size f). State: the base's N parameters at s
     bytes each, and 16 bytes for each trainable one (float32 weight, gradient, AdamW's two moments).
     """
@@ -43,9 +44,9 @@ class Ia3(PeftMethod):
     )
 
     target_modules: list[str] | None = None
-    """Names of all layers that are scaled; default: found by the model's layer names."""
+    """Names of all layers that are scaled; default: chosen by the names of the model's layers."""
     feedforward_modules: list[str] | None = None
-    """Those of them whose input is scaled, not their output."""
+    """Those of `target_modules` whose input is scaled instead of their output."""
 
     @model_validator(mode="after")
     def _subset(self) -> Ia3:
@@ -106,7 +107,8 @@ class Ia3(PeftMethod):
         return total
 
     def _targets(self, layers: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Layers whose output is scaled, and layers whose input is; empty where none is known."""
+        """Names of the layers whose output is scaled, and of those whose input is scaled; empty
+        where no name is known."""
         if self.target_modules is not None and self.feedforward_modules is not None:
             inputs = self.feedforward_modules
             return [name for name in self.target_modules if name not in inputs], inputs

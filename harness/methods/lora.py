@@ -33,14 +33,14 @@ class Lora(PeftMethod):
     """LoRA: W + (alpha / r) B A, with the base frozen (Hu et al., 2021, arXiv:2106.09685).
 
     Options: rsLoRA's scaling alpha / sqrt(r) (Kalajdzievski, 2023, arXiv:2312.03732); DoRA's split
-    into magnitude and direction (Liu et al., 2024, arXiv:2402.09353); PiSSA's start, where B A
-    holds the r largest singular values of W and the base keeps the residual (Meng et al., 2024,
+    into magnitude and direction (Liu et al., 2024, arXiv:2402.09353); PiSSA's initial values, where
+    B A holds the r largest singular values of W and the base keeps the residual (Meng et al., 2024,
     arXiv:2404.02948). A PiSSA checkpoint loads onto the original base, which PEFT decomposes again
     in the same way.
 
     Trainable parameters: r (d_in + d_out) for each target, and d_out more with DoRA. State: the
-    base's N parameters at s bytes each; 16 bytes for each trainable one (float32 weight, gradient
-    and AdamW's two moments), whatever the base's dtype.
+    base's N parameters at s bytes each, and 16 bytes for each trainable one (float32 weight,
+    gradient and AdamW's two moments), whatever the base's dtype.
     """
 
     VERSION = 1
@@ -58,20 +58,20 @@ class Lora(PeftMethod):
     """Dropout on the adapter's input."""
     target_modules: str | list[str] = "all-linear"
     """Names of the layers that get an adapter, or one regular expression over whole names;
-    `all-linear` is every linear one but the head. Embeddings and the head may be named."""
+    `all-linear` means every linear layer except the head. Embeddings and the head may be named."""
     use_rslora: bool = False
     """Scale by lora_alpha / sqrt(r)."""
     use_dora: bool = False
-    """Train the magnitude of each output's weights too."""
+    """Also train the magnitude of each output's weights."""
     bias: Literal["none", "all", "lora_only"] = "none"
-    """Which biases train as well."""
+    """The biases that also train."""
     init_lora_weights: Literal[True, "gaussian", "pissa", "olora"] = True
-    """As in PEFT: True and `gaussian` start at the base exactly (B = 0); `pissa` and `olora` move
+    """As in PEFT: true and `gaussian` start at the base exactly (B = 0); `pissa` and `olora` move
     a part of each weight into the adapter, by an exact SVD or a QR decomposition."""
     exclude_modules: Annotated[str | list[str] | None, AddedLater] = None
-    """Layers that get none, though `target_modules` means them; names or a regular expression."""
+    """Layers among `target_modules` that get no adapter: names or one regular expression."""
     modules_to_save: Annotated[list[str] | None, AddedLater] = None
-    """Names of modules that train in full beside the adapter, and are saved with it."""
+    """Names of modules that train in full and are saved with the adapter."""
 
     _readable = field_validator("target_modules", "exclude_modules")(readable)
 
@@ -91,23 +91,23 @@ class Lora(PeftMethod):
         return value
 
     def lacks(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         if self.use_dora:
-            found["mixed_batch"] = "PEFT cannot mix DoRA adapters in one batch"
+            reasons["mixed_batch"] = "PEFT cannot mix DoRA adapters in one batch"
         if self.bias != "none":
-            found["swap"] = f"bias: {self.bias} trains the base's own biases"
+            reasons["swap"] = f"bias: {self.bias} trains the base's own biases"
         if self.init_lora_weights in _REBASING:
-            found["swap"] = f"{self.init_lora_weights} changes the base under the adapter"
-        if "swap" in found:
-            found["mixed_batch"] = found["swap"]
-        return found
+            reasons["swap"] = f"{self.init_lora_weights} changes the base under the adapter"
+        if "swap" in reasons:
+            reasons["mixed_batch"] = reasons["swap"]
+        return reasons
 
     def exceptions(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         for trait, reason in self.lacks().items():
             if trait == "swap":
-                found |= {"switched_off": reason, "base_unchanged": reason}
-        return found
+                reasons |= {"switched_off": reason, "base_unchanged": reason}
+        return reasons
 
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
         from peft import LoraConfig
@@ -122,7 +122,7 @@ class Lora(PeftMethod):
         )
 
     def gates(self, model: Any) -> dict[str, str]:
-        """A and B gate each other: whichever starts at 0 lets the other wait for its first step."""
+        """A and B gate each other: while one is 0, the other gets no gradient."""
         names = [name for name, p in model.named_parameters() if p.requires_grad]
         pairs = {name: _other(name) for name in names}
         return {name: other for name, other in pairs.items() if other != name and other in pairs}
@@ -176,7 +176,7 @@ class Lora(PeftMethod):
         return expected_layers(self, info)
 
     def chosen(self, layers: Mapping[str, Layer]) -> dict[str, Layer]:
-        """Those of a model's layers that get an adapter, experts aside."""
+        """Filter a model's layers: those that get an adapter, without experts."""
         every = self.target_modules == "all-linear"
         return {
             name: layer
@@ -187,7 +187,7 @@ class Lora(PeftMethod):
         }
 
     def _saved(self, info: ModelInfo) -> int:
-        """Parameters of the modules that train in full; a head that is tied trains as a copy."""
+        """Number of parameters of the modules that train in full; a tied head trains as a copy."""
         whole = self.modules_to_save or ()
         sizes = {name: math.prod(shape) for name, shape in info.shapes.items()}
         for name, layer in info.layers().items():
@@ -196,14 +196,15 @@ class Lora(PeftMethod):
 
 
 def saved_in_full(tensor: str, modules: Iterable[str]) -> bool:
-    """Whether a tensor is of one of PEFT's `modules_to_save`, which mean the ends of names."""
+    """Whether a tensor belongs to one of PEFT's `modules_to_save`, which match ends of names."""
     parts = tensor.split(".")
     paths = [".".join(parts[:length]) for length in range(1, len(parts))]
     return any(path.endswith(module) for path in paths for module in modules)
 
 
 def _other(name: str) -> str:
-    """The name of the A that goes with a B, or of the B that goes with an A; else its own."""
+    """The name of the A that goes with a B, or of the B that goes with an A; any other name
+    unchanged."""
     for a, b in ((".lora_A.", ".lora_B."), (".lora_embedding_A.", ".lora_embedding_B.")):
         if a in name or b in name:
             return name.replace(a, b) if a in name else name.replace(b, a)

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class PTuning(SoftPrompt):
-    """P-tuning: n embeddings before every input, made by a small encoder (Liu et al., 2021).
+    """P-tuning: n embeddings before every input, computed by a small encoder (Liu et al., 2021).
 
     Trainable parameters, for an embedding of size d and an encoder of size h: n d, and with `mlp`
     (d + 1) h + (h + 1) h + (h + 1) d; with `lstm` (two directions, k layers)
-    8 h (d + h + 2) + (k - 1) 8 h (3 h + 2) + (2 h + 1) 2 h + (2 h + 1) d. The encoder is left out
-    of the exported checkpoint, which holds n d numbers. State: the base's N parameters at s bytes
-    each, and 16 bytes for each trainable one. Every row is n tokens longer.
+    8 h (d + h + 2) + (k - 1) 8 h (3 h + 2) + (2 h + 1) 2 h + (2 h + 1) d. The exported checkpoint
+    holds the n d numbers of the prompt, without the encoder. State: the base's N parameters at s
+    bytes each, and 16 bytes for each trainable one. Every row becomes n tokens longer.
     """
 
     paper = "arXiv:2103.10385"
 
     encoder: Literal["mlp", "lstm"] = "mlp"
-    """What makes the embeddings; the paper's is the LSTM."""
+    """The encoder's architecture; the paper uses the LSTM."""
     encoder_hidden_size: int | None = Field(None, gt=0)
     """Size of the encoder; default: the model's embedding size."""
     encoder_num_layers: int = Field(2, gt=0)
@@ -43,7 +43,7 @@ class PTuning(SoftPrompt):
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
         from peft import PromptEncoderConfig
 
-        # PEFT warns of another number of layers than its default where the MLP ignores it.
+        # The MLP ignores the number of layers, and PEFT warns if it is not the default.
         layers = {"encoder_num_layers": self.encoder_num_layers} if self.encoder == "lstm" else {}
         return PromptEncoderConfig(
             task_type=task_of(base),

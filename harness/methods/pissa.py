@@ -11,7 +11,8 @@ class Pissa(Lora):
     """PiSSA: B A starts at the r largest singular values of W, the residual is frozen (Meng, 2024).
 
     `lora` with `init_lora_weights: pissa`, under the name that papers use. The SVD is exact. The
-    base is changed in place, so it cannot be switched off, and its checkpoints share no base.
+    base is changed in place, so the adapter cannot be switched off, and several checkpoints cannot
+    share a base.
 
     Trainable parameters: r (d_in + d_out) for each target. State: as `lora`'s.
     """
@@ -19,4 +20,4 @@ class Pissa(Lora):
     paper = "arXiv:2404.02948"
 
     init_lora_weights: Literal["pissa"] = "pissa"
-    """Always the exact SVD here; `lora` has the others."""
+    """Always the exact SVD here; `lora` offers the other initial values."""

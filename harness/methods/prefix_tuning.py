@@ -21,9 +21,9 @@ class PrefixTuning(SoftPrompt):
     """Prefix tuning: n learned keys and values before every layer's own (Li and Liang, 2021).
 
     Trainable parameters, for L layers whose keys have size k (key-value heads times their size):
-    2 n L k; with `projection`, of hidden size h, n k + (k + 1) h + (h + 1) 2 L k, of which the
-    exported checkpoint holds the 2 n L k that they make. A mixture of experts trains without its
-    balance loss: its router is frozen. State: the base's N parameters at s bytes each, and 16 bytes
+    2 n L k; with a `projection` of hidden size h, n k + (k + 1) h + (h + 1) 2 L k, and the exported
+    checkpoint holds the resulting 2 n L k numbers. A mixture of experts trains without its balance
+    loss, since its router is frozen. State: the base's N parameters at s bytes each, and 16 bytes
     for each trainable one.
     """
 
@@ -32,11 +32,11 @@ class PrefixTuning(SoftPrompt):
     adds_tokens = False
 
     projection: bool = False
-    """Make the prefix with a two-layer MLP, as the paper does to steady its training."""
+    """Compute the prefix by a two-layer MLP, as the paper does to make training stable."""
     encoder_hidden_size: int | None = Field(None, gt=0)
     """Size of that MLP; default: the size of a layer's keys."""
     init: Literal["random", "zero"] = "random"
-    """`zero` starts with keys and values of zero, which still draw attention."""
+    """`zero` starts with keys and values of zero, which still receive attention."""
 
     def lacks(self) -> dict[str, str]:
         reason = "PEFT passes the prefix as a cache, which gradient checkpointing throws away"
@@ -55,8 +55,8 @@ class PrefixTuning(SoftPrompt):
         return super().refuse_model(info)
 
     def _repaired(self, model: Any) -> Any:
-        # The prefix stands in the mask but has no router logits, and so a mixture's balance loss
-        # cannot be computed; the router that it is for is frozen.
+        # A mixture's balance loss cannot be computed, as the mask covers the prefix and the router
+        # logits do not. Nothing is lost: the router is frozen.
         text = model.get_base_model().config.get_text_config()
         if hasattr(text, "router_aux_loss_coef"):
             text.router_aux_loss_coef = 0.0

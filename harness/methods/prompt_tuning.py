@@ -20,17 +20,17 @@ class PromptTuning(SoftPrompt):
     """Prompt tuning: n learned embeddings before every input (Lester et al., 2021).
 
     Trainable parameters: n d, for an embedding of size d. State: the base's N parameters at s bytes
-    each, and 16 n d bytes (float32 weight, gradient and AdamW's two moments). Every row is n tokens
-    longer, so activations grow with n.
+    each, and 16 n d bytes (float32 weight, gradient and AdamW's two moments). Every row becomes n
+    tokens longer, so activations grow with n.
     """
 
     paper = "arXiv:2104.08691"
 
     init: Literal["vocabulary", "text", "random"] = "vocabulary"
-    """From the embeddings of random tokens (drawn from the seed), from those of `init_text`, or
-    from a normal distribution, whose vectors lie far from any token's."""
+    """The initial values: embeddings of random tokens (drawn with the seed), embeddings of
+    `init_text`, or draws from a normal distribution, which lie far from every token's embedding."""
     init_text: str | None = None
-    """The words to start from, cut or repeated to the prompt's length (`init: text`)."""
+    """The initial text for `init: text`, cut or repeated to the prompt's length."""
 
     @model_validator(mode="after")
     def _text(self) -> PromptTuning:

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _OWN_LINEAR = ("falcon",)
-"""Model types whose layers are of a subclass of torch's Linear; others are found by an audit."""
+"""Model types whose layers subclass torch's Linear; `_require_all_packed` finds further ones."""
 _BLOCK, _SUPERBLOCK = 64, 256
-"""Weights that share a scale, and scales that share a scale of theirs (the paper's section 3)."""
+"""Weights that share one scale, and scales that share one second scale (the paper's section 3)."""
 
 
 class Qlora(Lora):
     """QLoRA: LoRA on a base in NF4 with double quantisation (Dettmers et al., 2023).
 
-    The linear layers inside the blocks are quantised as they are read and computed in the suite's
-    dtype; embeddings, norms and the head stay whole, in float32, as PEFT prepares them. The adapter
-    trains in float32, unless `adapter_dtype` says otherwise (DoRA's magnitudes always do).
+    The linear layers inside the blocks are quantised when they are loaded, and compute in the
+    suite's dtype. PEFT keeps embeddings, norms and the head in float32. The adapter trains in
+    float32 unless `adapter_dtype` sets another dtype (DoRA's magnitudes are always float32).
 
     Trainable parameters: as `lora`'s. State: for Q quantised and U other base parameters, Q / 2 + 4
-    U bytes of weights (and about Q / 64 more of scales, which are no parameters), and 16 bytes for
-    each of the adapter's (float32 weight, gradient and AdamW's two moments; 8 in bfloat16).
+    U bytes of weights, about Q / 64 bytes of scales (which are not parameters), and 16 bytes for
+    each parameter of the adapter (float32 weight, gradient and AdamW's two moments; 8 in bfloat16).
     """
 
     VERSION = 1
@@ -41,10 +41,10 @@ class Qlora(Lora):
     requires = ("bitsandbytes",)
 
     init_lora_weights: Literal[True, "gaussian"] = True
-    """As in PEFT; both start at the base exactly. PiSSA and OLoRA need whole weights."""
+    """As in PEFT; both start at the base exactly. PiSSA and OLoRA need unquantised weights."""
     adapter_dtype: Literal["bfloat16", "float32"] = "float32"
-    """What the adapter trains in: float32 as every method's, or bfloat16 as in the paper and in
-    TRL, where steps much smaller than a weight are lost in its rounding."""
+    """The adapter's dtype: float32 as in the other methods, or bfloat16 as in the paper and in TRL,
+    where rounding loses steps that are much smaller than the weight."""
 
     def keeps_float32(self) -> bool:
         return self.adapter_dtype == "float32"
@@ -63,7 +63,7 @@ class Qlora(Lora):
         )
         base = ref.load(head, quantization)
         keep_gradients(base)
-        # Trainers switch gradient checkpointing on themselves, and the inputs' gradients with it.
+        # The trainers enable gradient checkpointing, and then the gradients of the inputs.
         base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
         return base.eval()  # type: ignore[no-any-return]
 
@@ -97,8 +97,8 @@ class Qlora(Lora):
         return self._cast(super().put_on(model, checkpoint, name))
 
     def _cast(self, model: Any) -> Any:
-        """The adapter in its dtype from the start, so that a checkpoint reloads to the same
-        arithmetic, whatever trained it."""
+        """Convert the adapter to `adapter_dtype` at once, so that a reloaded checkpoint computes
+        in the same dtype as the trained model."""
         import torch
 
         for name, parameter in model.named_parameters():
@@ -108,7 +108,7 @@ class Qlora(Lora):
 
     def proofs(self, model: Any) -> dict[str, tuple[bool, str]]:
         whole = unquantised(model)
-        found = {
+        proofs = {
             "linear layers are in 4 bits": (
                 not whole,
                 f"{len(whole)} hold whole weights, first {whole[0]}: the base was loaded without"
@@ -119,16 +119,16 @@ class Qlora(Lora):
         }
         if not whole:
             cosine = gradient_cosine(model)
-            found["gradients pass a 4-bit layer as they pass its dequantised weights"] = (
+            proofs["gradients pass a 4-bit layer as they pass its dequantised weights"] = (
                 cosine >= 0.999,
                 f"cosine {cosine:.5f}, at least 0.999 wanted",
             )
-        return found
+        return proofs
 
     def describe(self, base: PreTrainedModel) -> ModelInfo:
-        """As for any method, with the shapes that packed weights had in the model's files."""
+        """As in every method, but with the original shapes of the 4-bit weights."""
         info = super().describe(base)
-        turned = info.config.get("model_type") == "gpt2"  # transposed before it was packed
+        turned = info.config.get("model_type") == "gpt2"  # bitsandbytes packed the transpose
         packed = {
             name: tuple(parameter.quant_state.shape)[:: -1 if turned else 1]
             for name, parameter in base.named_parameters()
@@ -151,10 +151,10 @@ class Qlora(Lora):
 
 
 def scale_bytes(info: ModelInfo) -> int:
-    """Bytes of the scales of double quantisation, which are no parameters.
+    """Bytes of the scales of double quantisation, which are not parameters.
 
-    A byte for each block of 64 weights, four for each 256 of those, and for each layer the two code
-    books (16 and 256 numbers) and an offset, in float32.
+    Each block of 64 weights takes one byte, each 256 blocks take four more, and each layer has two
+    code books (16 and 256 numbers) and an offset in float32.
     """
     total = 0
     for shape in info.linear_shapes().values():
@@ -164,7 +164,7 @@ def scale_bytes(info: ModelInfo) -> int:
 
 
 def unquantised(model: Any) -> list[str]:
-    """Linear layers that read text and hold whole weights, though they should be in 4 bits."""
+    """Names of the linear layers of the text part whose weights should be in 4 bits and are not."""
     import torch
     from bitsandbytes.nn.modules import Linear4bit
     from peft import PeftModel
@@ -185,10 +185,10 @@ def unquantised(model: Any) -> list[str]:
 
 
 def _require_all_packed(base: Any) -> None:
-    """Refuse, before it is trained, a base of which bitsandbytes left layers whole.
+    """Check before training that bitsandbytes replaced every linear layer.
 
     Raises:
-        ModelError: naming the first; its class is one that bitsandbytes does not replace.
+        ModelError: some layers are of a class that bitsandbytes does not replace; names the first.
     """
     whole = unquantised(base)
     packed = any(getattr(p, "quant_state", None) is not None for p in base.parameters())
@@ -202,8 +202,10 @@ def _require_all_packed(base: Any) -> None:
 
 
 def gradient_cosine(model: Any) -> float:
-    """Cosine between a 4-bit layer's input gradient and that of its dequantised weights, after a
-    forward pass in evaluation mode, where bitsandbytes may have repacked them."""
+    """Cosine between the input gradients of a 4-bit layer and of its dequantised weights.
+
+    Measured after a forward pass in evaluation mode, where bitsandbytes may repack the weights.
+    """
     import torch
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn.modules import Linear4bit
@@ -215,20 +217,20 @@ def gradient_cosine(model: Any) -> float:
     x = torch.randn(8, layer.in_features, generator=generator).to(weight.device)
     out = torch.randn(8, layer.out_features, generator=generator).to(weight.device)
     x.requires_grad_(True)
-    (found,) = torch.autograd.grad(layer(x), x, out.to(layer(x).dtype), allow_unused=True)
-    if found is None:
+    (gradient,) = torch.autograd.grad(layer(x), x, out.to(layer(x).dtype), allow_unused=True)
+    if gradient is None:
         return 0.0
     wanted = out @ weight.view(layer.out_features, layer.in_features)
     return float(
-        torch.nn.functional.cosine_similarity(found.float().flatten(), wanted.flatten(), 0)
+        torch.nn.functional.cosine_similarity(gradient.float().flatten(), wanted.flatten(), 0)
     )
 
 
 def keep_gradients(base: Any) -> None:
-    """Keep bitsandbytes from repacking weights for a CPU's AVX-512 bf16 kernels.
+    """Stop bitsandbytes from repacking weights for a CPU's AVX-512 bf16 kernels.
 
-    It repacks at a layer's first forward pass without gradients in evaluation mode, never unpacks,
-    and from then on passes no gradient through the layer, without a word. The other path is exact.
+    It repacks a layer at its first forward pass without gradients in evaluation mode, never undoes
+    this, and from then on silently passes no gradient through the layer. The other path is exact.
     """
     for module in base.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -236,7 +238,7 @@ def keep_gradients(base: Any) -> None:
 
 
 def _magnitudes(method: Lora, info: ModelInfo) -> int:
-    """DoRA's trained magnitudes: one for each output of each target."""
+    """Number of DoRA's trained magnitudes: one for each output of each target."""
     if not method.use_dora:
         return 0
     return sum(layer.d_out for layer in method.chosen(info.layers()).values())

@@ -179,7 +179,7 @@ def test_each_activation_is_its_formula(activation: Any) -> None:
 
 
 def test_every_known_model_type_is_held_by_a_test() -> None:
-    from harness.methods._peft.shared import bottleneck_layouts as _bottleneck_layouts
+    from harness.methods._peft import bottleneck_layouts as _bottleneck_layouts
 
     assert set(_bottleneck_layouts.LAYOUTS) == set(LAYOUTS) - set(MIXTURES)
 

@@ -1,4 +1,4 @@
-"""Bottleneck adapters as a tuner of PEFT; importing this module makes PEFT know them.
+"""Bottleneck adapters as a tuner of PEFT; importing this module registers them with PEFT.
 
 import harness.methods._peft.bottleneck
 model = PeftModel.from_pretrained(base, "checkpoint")
@@ -8,75 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any
 
-from peft import PeftConfig, PeftType
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import register_peft_method
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from harness.core.errors import ModelError
-from harness.methods._peft.bottleneck_layer import ACTIVATIONS, BASE, BottleneckLayer, output_width
+from harness.methods._peft.bottleneck_config import BASE, NAME, BottleneckConfig
+from harness.methods._peft.bottleneck_layer import BottleneckLayer, output_width
 from harness.methods._peft.bottleneck_layouts import Placement, residual_width
 from harness.methods._peft.bottleneck_structure import mixes_experts, sublayer_ends, suffixes
-
-NAME = "BOTTLENECK"
-
-
-def _extend_peft_types() -> Any:
-    """PEFT registers methods of others only under a name that its enum holds."""
-    member = str.__new__(PeftType, NAME)
-    member._name_ = member._value_ = NAME
-    type.__setattr__(PeftType, NAME, member)  # from Python 3.12 on, members are attributes
-    PeftType._member_map_[NAME] = PeftType._value2member_map_[NAME] = member
-    PeftType._member_names_.append(NAME)
-    return member
-
-
-@dataclass
-class BottleneckConfig(PeftConfig):
-    """An adapter_config.json of peft_type BOTTLENECK; the fields are those of the method."""
-
-    placement: Placement = "houlsby"
-    reduction_factor: int = 16
-    activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
-    dropout: float = 0.0
-    scaling: float = 1.0
-    target_modules: set[str] | str | None = None
-    """Names (or one regular expression) of the adapted projections; default: by `placement`."""
-    exclude_modules: set[str] | str | None = None
-    modules_to_save: list[str] | None = None
-    """Modules trained in full beside the adapters, and saved with them."""
-    layers_to_transform: list[int] | int | None = field(default=None)
-    layers_pattern: list[str] | str | None = field(default=None)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.peft_type = getattr(PeftType, NAME)
-        for name in ("target_modules", "exclude_modules"):
-            if isinstance(value := getattr(self, name), (list, tuple)):
-                setattr(self, name, set(value))
-        for name, value, known in (
-            ("placement", self.placement, ("houlsby", "pfeiffer")),
-            ("activation", self.activation, tuple(ACTIVATIONS)),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
-        if self.reduction_factor < 1 or not 0 <= self.dropout < 1:
-            raise ValueError("reduction_factor is at least 1, dropout from 0 to below 1")
-
-    @staticmethod
-    def ends(base: Any, placement: Placement) -> list[str]:
-        """Full names of the modules that get an adapter where no `target_modules` are given."""
-        return sublayer_ends(base, placement)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, sets in order: saved bytes are the same in every process."""
-        fields = cast(dict[str, Any], super().to_dict())
-        return {k: sorted(v) if isinstance(v, set) else v for k, v in fields.items()}
 
 
 class BottleneckModel(BaseTuner):
@@ -84,6 +28,12 @@ class BottleneckModel(BaseTuner):
 
     prefix = "bottleneck_"
     tuner_layer_cls = BottleneckLayer
+    config_class = BottleneckConfig
+
+    @staticmethod
+    def ends(base: Any, placement: Placement) -> list[str]:
+        """Full names of the modules that get an adapter if the config has no `target_modules`."""
+        return sublayer_ends(base, placement)
 
     def _prepare_adapter_config(
         self, config: BottleneckConfig, model_config: dict[str, Any]
@@ -114,10 +64,11 @@ class BottleneckModel(BaseTuner):
         self._replace_module(parent, target_name, layer, target)
 
     def _width(self, target: nn.Module) -> int:
-        """How wide what a module gives is; of experts, which do not tell, as the stream."""
+        """The width of a module's output; for experts, which have no such attribute, the width of
+        the residual stream."""
         width = output_width(target) or residual_width(self.get_model_config(self.model))
         if width is None:
-            raise AssertionError("a target's width was required")
+            raise AssertionError("_require_sublayer_end accepted a target without a width")
         return width
 
     def _require_sublayer_end(self, target: nn.Module, key: str) -> None:
@@ -140,7 +91,8 @@ class BottleneckModel(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """PEFT opens this around forward and generate: hand each layer its rows' adapters."""
+        """Give each layer the adapters of the batch's rows; PEFT calls this around forward and
+        generate."""
         names = kwargs.get("adapter_names")
         if names is None:
             yield
@@ -148,7 +100,7 @@ class BottleneckModel(BaseTuner):
         self._check_mixed(names)
         rows = [name for name in names for _ in range(_copies(kwargs))]
         handles = [
-            module.register_forward_pre_hook(partial(_give, adapter_names=rows), with_kwargs=True)
+            module.register_forward_pre_hook(partial(_add, adapter_names=rows), with_kwargs=True)
             for module in self.modules()
             if isinstance(module, (BottleneckLayer, AuxiliaryTrainingWrapper))
         ]
@@ -159,7 +111,12 @@ class BottleneckModel(BaseTuner):
                 handle.remove()
 
     def _check_mixed(self, names: list[str]) -> None:
-        """Refuse what would be ignored somewhere on the way."""
+        """Check the names of a mixed batch, which PEFT would ignore in some layers.
+
+        Raises:
+            ValueError: the model is in training mode, lacks an adapter, or has modules that train
+                in full and that an adapter does not cover.
+        """
         if self.training:
             raise ValueError("adapter_names mixes adapters for inference: call eval() first")
         wanted = set(names) - {BASE}
@@ -175,12 +132,12 @@ class BottleneckModel(BaseTuner):
                 raise ValueError(f"'{key}' is trained in full, but not by {sorted(missing)}")
 
 
-def _give(module: nn.Module, args: Any, kwargs: Any, adapter_names: list[str]) -> tuple[Any, Any]:
+def _add(module: nn.Module, args: Any, kwargs: Any, adapter_names: list[str]) -> tuple[Any, Any]:
     return args, {**kwargs, "adapter_names": adapter_names}
 
 
 def _copies(kwargs: dict[str, Any]) -> int:
-    """How often `generate` repeats each row: beams, or samples."""
+    """How often `generate` repeats each row, for beams or samples."""
     config = kwargs.get("generation_config")
     return max(
         kwargs.get(name) or getattr(config, name, None) or 1
@@ -188,5 +145,4 @@ def _copies(kwargs: dict[str, Any]) -> int:
     )
 
 
-_extend_peft_types()
 register_peft_method(name=NAME.lower(), config_cls=BottleneckConfig, model_cls=BottleneckModel)

@@ -1,22 +1,18 @@
-"""The layer: a frozen projection with small two-layer networks on its output."""
+"""The layer of bottleneck adapters: a frozen projection with two-layer networks on its output."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from harness.methods._peft.bottleneck_config import BottleneckConfig
 from harness.methods._peft.bottleneck_layouts import bottleneck_size
 
-if TYPE_CHECKING:
-    from harness.methods._peft.bottleneck import BottleneckConfig
-
-BASE = "__base__"
-"""PEFT's name for a row of a mixed batch that no adapter touches."""
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": nn.functional.relu,
     "gelu": nn.functional.gelu,
     "silu": nn.functional.silu,
@@ -25,7 +21,8 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def output_width(layer: nn.Module) -> int | None:
-    """How many numbers a projection gives: Linear, its 4-bit and 8-bit forms, or GPT-2's Conv1D."""
+    """Output width of a projection (Linear, its 4-bit and 8-bit forms, GPT-2's Conv1D); None for
+    any other module."""
     if isinstance(layer, BottleneckLayer):
         return layer.width
     for name in ("out_features", "nf"):
@@ -37,14 +34,14 @@ def output_width(layer: nn.Module) -> int | None:
 class BottleneckLayer(nn.Module, BaseTunerLayer):
     """h -> h + scaling * up(dropout(act(down(h)))), with h the output of the wrapped projection.
 
-    Down is (bottleneck, width), up is (width, bottleneck), each with a bias. The weight of the
-    wrapped projection is never read, so that any quantised one will do. Several active adapters
-    stack, in order: each works on the output of the one before (Pfeiffer et al., 2020,
+    Down has shape (bottleneck, width) and up (width, bottleneck), each with a bias. The weight of
+    the wrapped projection is never read, so any quantised projection works. Several active adapters
+    stack in order: each takes the output of the one before (Pfeiffer et al., 2020,
     arXiv:2005.00052).
     """
 
     base_layer: Any
-    # What PEFT's class, untyped, brings along.
+    # Inherited from PEFT's class, which has no types.
     active_adapters: Any
     disable_adapters: bool
     get_base_layer: Any
@@ -71,7 +68,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self.add(name, config)
 
     def add(self, name: str, config: BottleneckConfig) -> None:
-        """Give this layer the adapter `name`, which changes nothing until it is trained.
+        """Add an adapter to this layer; the output stays the same until the adapter is trained.
 
         Down starts as Kaiming uniform with a = sqrt(5), up and both biases at zero (He et al.,
         2022, arXiv:2110.04366, and their code).
@@ -84,7 +81,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self.bottleneck_dropout[name] = nn.Dropout(config.dropout)
         self.bottleneck_activation[name] = config.activation
         self.bottleneck_scaling[name] = config.scaling
-        # A 4-bit layer's dtype is its compute dtype; experts have no weight that tells PEFT.
+        # PEFT gets the device here, as it cannot read it from experts without a weight.
         device = next(self.base_layer.parameters()).device
         self._move_adapter_to_device_of_base_layer(name, device)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
@@ -92,16 +89,19 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
     def forward(
         self, x: torch.Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any
     ) -> Any:
-        """The projection's output, adapted; of a tuple the first part.
+        """The projection's output with the adapters applied; in a tuple, to the first element.
 
         Args:
-            x: what the projection takes, batch first.
+            x: the projection's input, (batch, ...).
             adapter_names: one adapter for each row of the batch, `__base__` for none.
+
+        Raises:
+            ValueError: the number of `adapter_names` is not the batch size.
         """
         hidden: Any = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return hidden
-        if isinstance(hidden, tuple):  # experts, with what their router says
+        if isinstance(hidden, tuple):  # experts also return their router's output
             adapted = self._adapt(hidden[0], adapter_names)
             return (adapted, *hidden[1:])
         return self._adapt(hidden, adapter_names)
@@ -117,7 +117,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         if name not in self.bottleneck_down:  # an adapter of another placement
             return hidden
         down, up = cast(nn.Linear, self.bottleneck_down[name]), self.bottleneck_up[name]
-        activation = ACTIVATIONS[self.bottleneck_activation[name]]
+        activation = _ACTIVATIONS[self.bottleneck_activation[name]]
         narrow = activation(down(self._cast_input_dtype(hidden, down.weight.dtype)))
         update: torch.Tensor = up(self.bottleneck_dropout[name](narrow))
         scaling = self.bottleneck_scaling[name]

@@ -1,4 +1,4 @@
-"""Where a block's two sublayers end, by the names of transformers' architectures (no torch)."""
+"""Where a block's two sublayers end, by the layer names of known architectures (no torch)."""
 
 from __future__ import annotations
 
@@ -44,37 +44,38 @@ LAYOUTS: dict[str, Layout] = {
     "gptj": Layout("attn.out_proj", "mlp.fc_out"),
     "gpt_neo": Layout("attn.attention.out_proj", "mlp.c_proj"),
 }
-"""By `model_type` of config.json, to count before a model is loaded; each is held by a test. What
-is adapted is found by structure, so that a model of another type works too."""
+"""`model_type` of config.json -> layout, used to count parameters before a model is loaded; a test
+checks each entry. The layers to adapt are found by the model's structure, so models of other types
+work too."""
 
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
 
 
 def targets(model_type: str | None, placement: Placement) -> tuple[str, ...]:
-    """The suffixes of a model type; of every known one where the type is not known.
+    """The suffixes for a model type: all known suffixes if the type is None, none if the type is
+    not listed.
 
-    The names of different layouts do not overlap, so shapes alone are enough to count. Nothing is
-    targeted in a model of a type that is not listed.
+    The names of different layouts do not overlap, so all of them together count correctly.
     """
     if model_type is not None:
         layout = LAYOUTS.get(model_type)
         return layout.targets(placement) if layout else ()
-    found = (name for layout in LAYOUTS.values() for name in layout.targets(placement))
-    return tuple(dict.fromkeys(found))
+    suffixes = (name for layout in LAYOUTS.values() for name in layout.targets(placement))
+    return tuple(dict.fromkeys(suffixes))
 
 
 def residual_width(
     config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> int | None:
     """The width of the residual stream, from config.json or else from the input embedding."""
-    own = config.get("text_config") or config
+    fields = config.get("text_config") or config
     for name in ("hidden_size", "n_embd"):
-        if own.get(name):
-            return int(own[name])
-    found = [shape for name, shape in (shapes or {}).items() if name.endswith(_EMBEDDINGS)]
-    return found[0][1] if found else None
+        if fields.get(name):
+            return int(fields[name])
+    embeddings = [shape for name, shape in (shapes or {}).items() if name.endswith(_EMBEDDINGS)]
+    return embeddings[0][1] if embeddings else None
 
 
 def bottleneck_size(width: int, reduction_factor: int) -> int:
-    """How many numbers the bottleneck has."""
+    """The width of the bottleneck."""
     return max(1, width // reduction_factor)

@@ -1,10 +1,10 @@
-"""Where the sublayers of a model's blocks end, by its structure and a test pass.
+"""Finds where the sublayers of a model's blocks end, by the model's structure and a test pass.
 
-A block has sublayers (attention, feed-forward, experts), each of which ends in what is added to the
-residual stream. That end is the last projection that runs in the sublayer, where it is as wide as
-the stream; of experts, which are many projections side by side, it is the module that holds them.
-The test pass proves it: with every end silent, nothing that the block's other weights compute may
-make a difference to what the block gives.
+A block has sublayers (attention, feed-forward, experts); the output of each is added to the
+residual stream. The end of a sublayer is its last projection, if that is as wide as the residual
+stream; experts are many parallel projections, so their end is the module that holds them. A test
+pass proves the result: with the output of every end set to zero, the block's other weights must not
+change the block's output.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def sublayer_ends(base: Any, placement: Placement) -> list[str]:
     """Full names of the modules whose output gets an adapter, block by block.
 
     Raises:
-        ModelError: no blocks or no sublayers are found, or the test pass shows that a block's
-            weights reach the residual stream by another way.
+        ModelError: the model has no blocks or no clear sublayers, or the test pass shows that a
+            block's weights reach the residual stream in another way.
     """
-    if base.device.type == "meta":  # nothing runs there
+    if base.device.type == "meta":  # no forward pass is possible there
         layout = list(targets(base.config.model_type, placement))
         return [name for name, _ in _walk(base) if targeted(name, layout)]
     blocks = _blocks(base)
@@ -44,29 +44,29 @@ def sublayer_ends(base: Any, placement: Placement) -> list[str]:
     base.eval()
     try:
         with torch.no_grad():
-            found = _ends(base, blocks)
-            _prove(base, blocks, found)
+            ends_by_block = _ends(base, blocks)
+            _prove(base, blocks, ends_by_block)
     finally:
         base.train(training)
     first = 0 if placement == "houlsby" else -1
-    return [name for ends in found.values() for name in ends[first:]]
+    return [name for ends in ends_by_block.values() for name in ends[first:]]
 
 
 def suffixes(base: Any, names: list[str]) -> set[str]:
-    """The shortest way to name these modules to PEFT: as they are called in every block, or in full
-    where that would mean others too."""
+    """The shortest names for these modules in PEFT's `target_modules`: their names within a block,
+    or the full names if the short ones match other modules too."""
     short = {name.split(".", _index(name) + 1)[-1] for name in names}
     meant = [name for name, _ in _walk(base) if targeted(name, sorted(short))]
     return short if sorted(meant) == sorted(names) else set(names)
 
 
 def _index(name: str) -> int:
-    """Which part of a name is a block's number."""
+    """The position of the block's number among the parts of a name."""
     return next(i for i, part in enumerate(name.split(".")) if part.isdigit())
 
 
 def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Modules by name; a layer that carries an adapter is one module."""
+    """All modules with their names; does not descend into a layer that carries an adapter."""
     for name, child in module.named_children():
         yield f"{prefix}{name}", child
         if not isinstance(child, BaseTunerLayer):
@@ -74,24 +74,24 @@ def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
 
 
 def _blocks(base: Any) -> dict[str, nn.Module]:
-    """The blocks by name: the heaviest list of modules in the part that reads text."""
+    """The blocks by name: the list of modules with the most parameters in the text part."""
     decoder = base.get_decoder() if hasattr(base, "get_decoder") else None
     names = {id(module): name for name, module in _walk(base)}
     lists = [m for _, m in _walk(decoder or base) if isinstance(m, nn.ModuleList) and len(m)]
     if not lists:
         raise ModelError("the model has no list of blocks", fix=_FIX)
-    heaviest = max(lists, key=lambda found: sum(p.numel() for p in found.parameters()))
+    heaviest = max(lists, key=lambda modules: sum(p.numel() for p in modules.parameters()))
     return {names[id(block)]: block for block in heaviest}
 
 
 def _projects(module: nn.Module) -> bool:
-    """Whether a module's own weights mix numbers, as a norm's do not."""
-    own = module.parameters(recurse=isinstance(module, BaseTunerLayer))
-    return any(parameter.dim() > 1 for parameter in own)
+    """Whether a module itself has a weight matrix (a norm has only vectors)."""
+    weights = module.parameters(recurse=isinstance(module, BaseTunerLayer))
+    return any(parameter.dim() > 1 for parameter in weights)
 
 
 def mixes_experts(sublayer: nn.Module) -> bool:
-    """Whether there are many projections side by side, stacked in a tensor or in a list."""
+    """Whether a sublayer holds parallel projections, stacked in a tensor or in a list."""
     return any(
         isinstance(module, nn.ModuleList)
         or (
@@ -103,7 +103,11 @@ def mixes_experts(sublayer: nn.Module) -> bool:
 
 
 def _ends(base: Any, blocks: Mapping[str, nn.Module]) -> dict[str, list[str]]:
-    """Of each block the ends of its sublayers, in the order in which they run."""
+    """For each block, the ends of its sublayers in the order in which they run.
+
+    Raises:
+        ModelError: a block has fewer than two.
+    """
     order: list[str] = []
     widths: dict[str, int] = {}
 
@@ -120,23 +124,23 @@ def _ends(base: Any, blocks: Mapping[str, nn.Module]) -> dict[str, list[str]]:
         watched |= {f"{name}.{inner}": module for inner, module in _walk(block)}
     with _hooked({name: (module, note(name)) for name, module in watched.items()}):
         _run(base)
-    found: dict[str, list[str]] = {}
+    ends_by_block: dict[str, list[str]] = {}
     for path in blocks:
         ran = [name for name in order if name.startswith(f"{path}.")]
-        own = [name for name in ran if "." not in name[len(path) + 1 :]]
-        # Projections of the block itself are one sublayer, which the last of them ends.
-        loose = [name for name in own if _projects(watched[name])]
-        ends = [_end(watched, name, ran) for name in own]
+        sublayers = [name for name in ran if "." not in name[len(path) + 1 :]]
+        # The block's direct projections form one sublayer, and the last of them is its end.
+        loose = [name for name in sublayers if _projects(watched[name])]
+        ends = [_end(watched, name, ran) for name in sublayers]
         kept = [e for e in ends if e and widths[e] == widths[path] and e not in loose[:-1]]
         if len(kept) < 2:
-            told = ", ".join(kept) or "none"
-            raise ModelError(f"where the sublayers of {path} end is not clear ({told})", fix=_FIX)
-        found[path] = kept
-    return found
+            clear = ", ".join(kept) or "none"
+            raise ModelError(f"where the sublayers of {path} end is not clear ({clear})", fix=_FIX)
+        ends_by_block[path] = kept
+    return ends_by_block
 
 
 def _end(modules: Mapping[str, nn.Module], sublayer: str, ran: list[str]) -> str | None:
-    """The module that a sublayer ends with; None where it projects nothing, as a norm."""
+    """The module that a sublayer ends with; None if it has no projection, as a norm."""
     if _projects(modules[sublayer]):
         return sublayer
     inside = [name for name in ran if name.startswith(f"{sublayer}.") and _projects(modules[name])]
@@ -146,13 +150,19 @@ def _end(modules: Mapping[str, nn.Module], sublayer: str, ran: list[str]) -> str
     return wide[-1] if wide else None
 
 
-def _prove(base: Any, blocks: Mapping[str, nn.Module], found: Mapping[str, list[str]]) -> None:
-    """Raise where a block's weights reach its output though its sublayers' ends are silent."""
+def _prove(
+    base: Any, blocks: Mapping[str, nn.Module], ends_by_block: Mapping[str, list[str]]
+) -> None:
+    """Check that a block's weights reach its output only through the ends of its sublayers.
+
+    Raises:
+        ModelError: with the ends set to zero, the other weights still change the output.
+    """
 
     def silent(module: nn.Module, inputs: Any, output: Any) -> Any:
         return _zeros(output)
 
-    ends = {name: base.get_submodule(name) for names in found.values() for name in names}
+    ends = {name: base.get_submodule(name) for names in ends_by_block.values() for name in names}
     others = {
         f"{block}.{name}": module
         for block, module_of in blocks.items()
@@ -161,11 +171,11 @@ def _prove(base: Any, blocks: Mapping[str, nn.Module], found: Mapping[str, list[
     }
     seen: list[dict[str, torch.Tensor]] = []
     for quiet in (ends, {**others, **ends}):
-        given: dict[str, torch.Tensor] = {}
+        outputs: dict[str, torch.Tensor] = {}
 
-        def keep(name: str, given: dict[str, torch.Tensor] = given) -> Any:
+        def keep(name: str, outputs: dict[str, torch.Tensor] = outputs) -> Any:
             def ended(module: nn.Module, inputs: Any, output: Any) -> None:
-                given[name] = output[0] if isinstance(output, tuple) else output
+                outputs[name] = output[0] if isinstance(output, tuple) else output
 
             return ended
 
@@ -173,12 +183,12 @@ def _prove(base: Any, blocks: Mapping[str, nn.Module], found: Mapping[str, list[
         hooks |= {name: (module, keep(name)) for name, module in blocks.items()}
         with _hooked(hooks):
             _run(base)
-        seen.append(given)
+        seen.append(outputs)
     for block, output in seen[0].items():
         if not torch.equal(output, seen[1][block]):
             raise ModelError(
-                f"{block} adds more to the residual stream than what {' and '.join(found[block])}"
-                " give",
+                f"{block} adds more to the residual stream than the outputs of"
+                f" {' and '.join(ends_by_block[block])}",
                 fix=_FIX,
             )
 
@@ -190,7 +200,7 @@ def _zeros(output: Any) -> Any:
 
 
 def _run(base: Any) -> None:
-    """A few tokens through the blocks; what they are does not matter."""
+    """Run a few arbitrary tokens through the blocks."""
     vocabulary = base.get_input_embeddings().weight.shape[0]
     ids = torch.arange(_TOKENS, device=base.device).remainder(vocabulary)
     base.base_model(input_ids=ids.unsqueeze(0), use_cache=False)

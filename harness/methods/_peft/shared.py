@@ -1,4 +1,4 @@
-"""What the methods that PEFT implements share: configs, checkpoints, the off switch."""
+"""Base class of the methods that PEFT implements: configs, checkpoints, the off switch."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 class PeftMethod(Method):
-    """An adapter of PEFT's inside a frozen base; checkpoints are in PEFT's own format."""
+    """A method with a PEFT adapter inside a frozen base; checkpoints are in PEFT's format."""
 
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
-        """PEFT's config of a fresh adapter on `base`."""
+        """PEFT's config for a new adapter on `base`."""
         raise NotImplementedError
 
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
@@ -48,7 +48,7 @@ class PeftMethod(Method):
         from peft import get_peft_model_state_dict, load_peft_weights
 
         saved = load_peft_weights(str(checkpoint))
-        # The model's own tensors, under the names that PEFT saves them by.
+        # The model's tensors themselves, under the names that PEFT saves them by.
         for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items():
             if name in saved:
                 tensor.copy_(saved[name])
@@ -57,9 +57,15 @@ class PeftMethod(Method):
         return self.put_on(self.load(ref, head_of(checkpoint)), checkpoint)
 
     def put_on(self, model: Any, checkpoint: Path, name: str = "default") -> Any:
-        """A trained adapter, for inference: on a bare base, or beside others of PEFT's same type.
+        """Load a trained adapter for inference.
 
-        Of several the first one stays active until `set_adapter`.
+        The first adapter stays active until `set_adapter` is called.
+
+        Args:
+            model: a bare base, or a PEFT model that has adapters of the same PEFT type.
+
+        Raises:
+            ModelError: the checkpoint needs another vocabulary than the adapters that are there.
         """
         from peft import PeftModel
 
@@ -80,18 +86,18 @@ class PeftMethod(Method):
     def unmatched(self, model: Any, ref: ModelRef, checkpoint: Path) -> tuple[list[str], list[str]]:
         from peft import get_peft_model_state_dict
 
-        # PEFT may save the embeddings' own weights beside the adapter.
-        given = _names(checkpoint) - set(self.brought(model, checkpoint))
-        # PEFT's own names of what it would save: those that the files should have.
+        # PEFT may save the base's embeddings with the adapter.
+        saved = _names(checkpoint) - set(self.brought(model, checkpoint))
+        # The files should have the names under which PEFT would save this model.
         wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
-        return sorted(wanted - given), sorted(given - wanted)
+        return sorted(wanted - saved), sorted(saved - wanted)
 
     def merged(self, ref: ModelRef, checkpoint: Path) -> PreTrainedModel:
         if self.refusal("merge") is not None:
             return super().merged(ref, checkpoint)
         from peft import PeftModel
 
-        # ref.load, not self.load: an adapter of a 4-bit base is merged into the whole weights.
+        # ref.load, not self.load: an adapter of a 4-bit base is merged into unquantised weights.
         base = ref.load(head_of(checkpoint))
         _resize(base, checkpoint)
         model = PeftModel.from_pretrained(base, checkpoint)
@@ -99,7 +105,7 @@ class PeftMethod(Method):
         return merged.eval()
 
     def save(self, model: Any, folder: Path) -> None:
-        # No method here touches the embeddings; without this PEFT asks the hub whether the
+        # No method here changes the embeddings; by default PEFT would ask the hub whether the
         # vocabulary grew.
         model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
         in_order(folder / CONFIG)
@@ -111,7 +117,7 @@ class PeftMethod(Method):
 
 
 def _names(checkpoint: Path) -> set[str]:
-    """The tensors in a checkpoint's file."""
+    """Names of the tensors in a checkpoint's file."""
     from safetensors import safe_open
 
     with safe_open(checkpoint / WEIGHTS, framework="pt") as file:
@@ -119,26 +125,28 @@ def _names(checkpoint: Path) -> set[str]:
 
 
 def _other_rows(base: Any, checkpoint: Path) -> int | None:
-    """Rows of the vocabulary that a checkpoint brings, where the base has another number."""
+    """Size of a checkpoint's vocabulary if the base has another size; else None."""
     rows = int(base.get_input_embeddings().weight.shape[0])
     files = tensor_shapes(checkpoint, str(checkpoint))
-    found = vocabulary_rows(files, loaded_layers(base), rows)
-    return found if found != rows else None
+    saved_rows = vocabulary_rows(files, loaded_layers(base), rows)
+    return saved_rows if saved_rows != rows else None
 
 
 def _resize(base: Any, checkpoint: Path) -> None:
-    """Give the base as many rows of embeddings as the checkpoint brings."""
+    """Give the base as many embeddings as the checkpoint has."""
     rows = _other_rows(base, checkpoint)
     if rows is not None:
         base.resize_token_embeddings(rows, mean_resizing=False)
 
 
 def require_bare(base: Any, name: str) -> None:
-    """Refuse a base that carries an adapter already.
+    """Check that the base carries no adapter.
+
+    Stacked adapters would train and count together, and PiSSA or OLoRA would decompose weights that
+    are a residual already.
 
     Raises:
-        ModelError: stacked adapters would train and count together, and PiSSA or OLoRA would
-            decompose weights that are a residual already.
+        ModelError: the base carries an adapter.
     """
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -154,39 +162,42 @@ def require_bare(base: Any, name: str) -> None:
 
 
 def load_adapter(model: Any, checkpoint: Path, also_train: tuple[str, ...]) -> Any:
-    """The checkpoint's adapter into a model that has a fresh one, and modules trained beside it.
+    """Load a checkpoint's adapter into a model that has a new adapter.
+
+    Args:
+        also_train: modules that the model trains in full and that the checkpoint lacks.
 
     Raises:
-        ModelError: it does not fill the adapter, or holds what has no place there.
+        ModelError: the checkpoint lacks tensors of the adapter, or has others.
     """
     from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
-    own = get_peft_model_state_dict(model, save_embedding_layers=False)
-    found = load_peft_weights(str(checkpoint))
-    beside = {n: tensor for n, tensor in own.items() if set(n.split(".")) & set(also_train)}
-    missing = sorted(own.keys() - found.keys() - beside.keys())
-    if missing or found.keys() - own.keys():
-        what = f"has no {missing[0]}" if missing else f"holds {min(found.keys() - own.keys())}"
+    fresh = get_peft_model_state_dict(model, save_embedding_layers=False)
+    saved = load_peft_weights(str(checkpoint))
+    beside = {n: tensor for n, tensor in fresh.items() if set(n.split(".")) & set(also_train)}
+    missing = sorted(fresh.keys() - saved.keys() - beside.keys())
+    if missing or saved.keys() - fresh.keys():
+        what = f"has no {missing[0]}" if missing else f"holds {min(saved.keys() - fresh.keys())}"
         raise ModelError(
             f"the checkpoint is of another adapter: it {what}",
             where=str(checkpoint),
             fix="resume with the options that it was trained with",
         )
-    set_peft_model_state_dict(model, {**found, **beside})
+    set_peft_model_state_dict(model, {**saved, **beside})
     return model
 
 
 def task_of(base: Any) -> str:
-    """PEFT's name of the task, from the class of the base."""
+    """PEFT's name of the task, derived from the class of the base."""
     scores = "SequenceClassification" in type(base).__name__
     return "SEQ_CLS" if scores else "CAUSAL_LM"
 
 
 def head_of(checkpoint: Path) -> Any:
-    """The head a PEFT checkpoint was trained with: `lm` or `score`.
+    """The head that a PEFT checkpoint was trained with: `lm` or `score`.
 
     Raises:
-        ModelError: no PEFT checkpoint there.
+        ModelError: the folder holds no PEFT checkpoint.
     """
     path = checkpoint / CONFIG
     if not path.is_file():
@@ -198,17 +209,17 @@ def head_of(checkpoint: Path) -> Any:
     return "score" if task == "SEQ_CLS" else "lm"
 
 
-def unmatched_targets(option: str, given: str | Sequence[str], layers: Iterable[str]) -> str:
-    """What to say of names that match nothing."""
-    told = given if isinstance(given, str) else ", ".join(given)
-    return f"{option} '{told}' matches no layer of this model; it has {names_of(layers)}"
+def unmatched_targets(option: str, names: str | Sequence[str], layers: Iterable[str]) -> str:
+    """The error message for names that match no layer."""
+    wanted = names if isinstance(names, str) else ", ".join(names)
+    return f"{option} '{wanted}' matches no layer of this model; it has {names_of(layers)}"
 
 
 def require_targets(method: Method, base: PreTrainedModel) -> None:
-    """What `plan` could not tell from the files, as those of a hub's model.
+    """Check a loaded base; the plan cannot always check a model by its files, as on a hub.
 
     Raises:
-        ModelError: the model is none that the method can train.
+        ModelError: the method cannot train this model.
     """
     reason = method.refuse_model(method.describe(base))
     if reason is not None:
@@ -216,7 +227,7 @@ def require_targets(method: Method, base: PreTrainedModel) -> None:
 
 
 def in_order(config: Path) -> None:
-    """PEFT writes sets of names in an order that differs from process to process."""
+    """Sort the lists of names in a config; PEFT writes sets in an order that varies by process."""
     fields = json.loads(config.read_text(encoding="utf-8"))
     for name, value in fields.items():
         if isinstance(value, list) and all(isinstance(item, str) for item in value):

@@ -1,7 +1,7 @@
-"""What prompt tuning, p-tuning and prefix tuning share: they learn a prompt, and the base is whole.
+"""Base class of prompt tuning, p-tuning and prefix tuning, which learn a prompt for a frozen base.
 
-PEFT refuses to train a soft prompt on from its export. Here a prompt without an encoder is loaded
-into a trainable one; with an encoder, the checkpoint holds the encoder too.
+PEFT refuses to continue training from an exported soft prompt. Here a prompt without an encoder is
+loaded into a trainable one; a checkpoint of a prompt with an encoder also holds the encoder.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class SoftPrompt(PeftMethod):
-    """A prompt of vectors that is learned; nothing inside the model changes."""
+    """A learned prompt of vectors; the model itself does not change."""
 
     traits = frozenset({"gradient_checkpointing", "resume", "swap", "mixed_batch"})
 
     adds_tokens: ClassVar[bool] = True
-    """Whether the prompt is a row's first embeddings, and so stands in its positions and logits."""
+    """True if the prompt is put before a row's embeddings, so that it has positions and logits."""
 
     num_virtual_tokens: int = Field(20, gt=0)
-    """Length of the learned prompt, in tokens; each takes a place in the model's context."""
+    """Length of the learned prompt in tokens; each takes a position of the model's context."""
 
     def added_tokens(self) -> int:
         return self.num_virtual_tokens if self.adds_tokens else 0
@@ -53,7 +53,7 @@ class SoftPrompt(PeftMethod):
         return {"starts_at_base": "a fresh prompt changes the output before it is trained"}
 
     def has_encoder(self) -> bool:
-        """Whether the exported prompt is computed by an encoder that the export leaves out."""
+        """Whether an encoder computes the prompt; PEFT's export leaves the encoder out."""
         return False
 
     def attach(self, base: PreTrainedModel, also_train: tuple[str, ...] = ()) -> Any:
@@ -88,7 +88,7 @@ class SoftPrompt(PeftMethod):
 
 
 def width(info: ModelInfo) -> int | None:
-    """Size of a token's embedding, which may be narrower than the layers (OPT-350m)."""
+    """Size of a token's embedding, which may be smaller than the hidden size (OPT-350m)."""
     config = text_config(info.config)
     for layer in info.layers().values():
         if layer.kind == "embedding" and layer.d_in == config.get("vocab_size"):
@@ -97,7 +97,7 @@ def width(info: ModelInfo) -> int | None:
 
 
 def embedding_width(base: PreTrainedModel) -> int:
-    """The same of a loaded model; PEFT would take the width of the layers for it."""
+    """Size of a token's embedding in a loaded model; PEFT would use the hidden size instead."""
     return int(base.get_input_embeddings().weight.shape[1])
 
 
@@ -107,7 +107,7 @@ def depth(info: ModelInfo) -> int | None:
 
 
 def key_width(info: ModelInfo) -> int | None:
-    """Size of a token's keys in one layer: key-value heads times their size."""
+    """Size of a token's keys in one layer: number of key-value heads times their size."""
     config, queries = text_config(info.config), attention_heads(info.config)
     hidden = _first(info, "hidden_size", "n_embd", "d_model")
     if hidden is None or queries is None:

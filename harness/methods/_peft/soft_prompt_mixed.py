@@ -1,8 +1,8 @@
-"""Soft prompts mixed in one batch: every row of a bare base starts with a prompt of its own.
+"""Soft prompts mixed in one batch: each row of a bare base has its own prompt.
 
-PEFT ignores `adapter_names` for soft prompts. Prompts of embeddings (prompt tuning, p-tuning) are
-put before a row's own; prefixes are put before its keys and values. A shorter one is padded on the
-left, where the attention mask hides it, and positions count from where it begins, as they do alone.
+PEFT ignores `adapter_names` for soft prompts. Here prompts of embeddings (prompt tuning, p-tuning)
+are put before the embeddings of a row, and prefixes before its keys and values. Shorter prompts are
+padded on the left and masked; positions count from the prompt's start, as in a batch of one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 from transformers import DynamicCache, StoppingCriteriaList
 
 Prefix = list[tuple[torch.Tensor, torch.Tensor]]
-"""Keys and values of each layer; each of shape (1, heads, length, size)."""
+"""(keys, values) of each layer; both of shape (1, heads, length, size)."""
 
 
 class MixedPrompts:
-    """A base and its rows' soft prompts, called and generating as a model does.
+    """A base with named soft prompts, which can be called and can generate as a model.
 
     Args:
-        base: nothing is attached to it.
+        base: a model without an adapter.
         prompts: name -> embeddings of shape (length, width), or name -> Prefix; all of one kind. A
-            name that is not there (`__base__`) means no prompt.
+            name that is missing here (`__base__`) means no prompt.
     """
 
     def __init__(self, base: Any, prompts: Mapping[str, torch.Tensor | Prefix]) -> None:
@@ -32,7 +32,7 @@ class MixedPrompts:
         self.generation_config = base.generation_config
 
     def modules(self) -> Iterator[torch.nn.Module]:
-        """The base's parts."""
+        """The base's modules."""
         yield from self.base.modules()
 
     def __call__(
@@ -44,15 +44,18 @@ class MixedPrompts:
     ) -> Any:
         """The base's output; its last tokens are those of `input_ids`.
 
-        Positions follow from the mask and the prompts; those that are given are not needed.
+        Args:
+            input_ids, attention_mask: (batch, tokens), padded on the left.
+            adapter_names: one for each row.
+            position_ids: ignored; the positions follow from the mask and the prompts.
         """
-        given, length = self._inputs(input_ids, attention_mask, adapter_names)
-        mask = given["attention_mask"]
+        inputs, length = self._inputs(input_ids, attention_mask, adapter_names)
+        mask = inputs["attention_mask"]
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        if "past_key_values" in given:
+        if "past_key_values" in inputs:
             positions = positions[:, length:]
-            given["input_ids"] = input_ids
-        return self.base(position_ids=positions, **given)
+            inputs["input_ids"] = input_ids
+        return self.base(position_ids=positions, **inputs)
 
     def generate(
         self,
@@ -62,12 +65,16 @@ class MixedPrompts:
         stopping_criteria: Sequence[Any] = (),
         **options: Any,
     ) -> torch.Tensor:
-        """As transformers' generate: the rows of `input_ids`, each with its answer."""
-        given, length = self._inputs(input_ids, attention_mask, adapter_names)
-        if "past_key_values" in given:  # what is in the cache counts as input already
-            given["input_ids"] = torch.nn.functional.pad(input_ids, (length, 0))
+        """Like transformers' generate: the rows of `input_ids`, each followed by its answer.
+
+        Returns:
+            Token ids of shape (batch, tokens + new tokens).
+        """
+        inputs, length = self._inputs(input_ids, attention_mask, adapter_names)
+        if "past_key_values" in inputs:  # the cached prefix counts as a part of the input
+            inputs["input_ids"] = torch.nn.functional.pad(input_ids, (length, 0))
             skipped = length
-        else:  # only new tokens come back
+        else:  # with embeddings as input, generate returns the new tokens alone
             skipped = 0
 
         def whole(ids: torch.Tensor) -> torch.Tensor:
@@ -76,29 +83,31 @@ class MixedPrompts:
         stops = [
             lambda ids, scores, stop=stop: stop(whole(ids), scores) for stop in stopping_criteria
         ]
-        found: torch.Tensor = self.base.generate(
-            stopping_criteria=StoppingCriteriaList(stops), **given, **options
+        generated: torch.Tensor = self.base.generate(
+            stopping_criteria=StoppingCriteriaList(stops), **inputs, **options
         )
-        return whole(found) if "inputs_embeds" in given else found[:, skipped:]
+        return whole(generated) if "inputs_embeds" in inputs else generated[:, skipped:]
 
     def _inputs(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, names: Sequence[str]
     ) -> tuple[dict[str, Any], int]:
-        """What the base takes, and the length of the longest prompt among the rows."""
-        found: list[Any] = [self.prompts.get(name) for name in names]
-        length = max(map(_length, found))
-        if any(isinstance(prompt, list) for prompt in found):
-            return self._prefixed(found, attention_mask, length), length
-        return self._embedded(found, input_ids, attention_mask, length), length
+        """The base's keyword arguments, and the length of the longest prompt of the rows."""
+        prompts: list[Any] = [self.prompts.get(name) for name in names]
+        length = max(map(_length, prompts))
+        if any(isinstance(prompt, list) for prompt in prompts):
+            return self._prefixed(prompts, attention_mask, length), length
+        return self._embedded(prompts, input_ids, attention_mask, length), length
 
     def _embedded(
         self, prompts: Sequence[Any], ids: torch.Tensor, mask: torch.Tensor, length: int
     ) -> dict[str, Any]:
-        own = self.base.get_input_embeddings()(ids)
-        embedded = own.new_zeros(own.shape[0], length + own.shape[1], own.shape[2])
+        embeddings = self.base.get_input_embeddings()(ids)
+        embedded = embeddings.new_zeros(
+            embeddings.shape[0], length + embeddings.shape[1], embeddings.shape[2]
+        )
         full = mask.new_zeros(mask.shape[0], length + mask.shape[1])
         for row, prompt in enumerate(prompts):
-            tokens = own[row, mask[row].bool()]
+            tokens = embeddings[row, mask[row].bool()]
             if prompt is not None:
                 tokens = torch.cat((prompt.to(tokens), tokens))
             embedded[row, -len(tokens) :], full[row, -len(tokens) :] = tokens, 1
@@ -126,13 +135,13 @@ class MixedPrompts:
 
 
 def prompt_of(model: Any, name: str) -> torch.Tensor | Prefix:
-    """A loaded soft prompt, out of PEFT's model."""
+    """Read a loaded soft prompt from a PEFT model."""
     model.set_adapter(name, inference_mode=True)
     with torch.no_grad():
-        found = model.get_prompt(batch_size=1)
-    if isinstance(found, torch.Tensor):
-        return found[0]
-    return [(layer.keys, layer.values) for layer in found.layers]
+        prompt = model.get_prompt(batch_size=1)
+    if isinstance(prompt, torch.Tensor):
+        return prompt[0]
+    return [(layer.keys, layer.values) for layer in prompt.layers]
 
 
 def _length(prompt: torch.Tensor | Prefix | None) -> int:
