@@ -1,1 +1,1 @@
-"""AI labellers: who says which of two answers is the better. One file each."""
+"""AI labellers: they decide which of two answers is better. One file each."""

@@ -1,4 +1,4 @@
-"""The contract of an AI labeller: which of two answers to a prompt is the better."""
+"""The base class of AI labellers, which decide which of two answers to a prompt is better."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.core.component import Component
 
 @dataclass(frozen=True)
 class Contest:
-    """Two answers to one prompt, in the form their rows have: strings, or lists of messages."""
+    """Two answers to one prompt, as strings or as lists of messages, like the rows they are of."""
 
     prompt: Any
     one: Any
@@ -20,19 +20,21 @@ class Contest:
 
 
 Verdict = float | str
-"""Probability that a contest's first answer is the better one, in [0, 1]; or, as a sentence, why
-the labeller gave none: those contests are counted by it."""
+"""The probability, in [0, 1], that a contest's first answer is better; or, if the labeller gives
+none, the reason as a sentence. Contests without a verdict are counted by reason."""
 
 
 @dataclass
 class LabelJob:
-    """What the label stage hands to a labeller.
+    """The work that the label stage gives to a labeller.
 
     Attributes:
-        model, tokenizer: what the labeller declares that it reads; None for one that reads none.
-        work: a folder that outlives a kill and a failure: answers paid for are kept there.
-        cost: figures for the record's cost, such as calls and their tokens.
-        figures: figures of the labeller itself for the record, such as its position bias.
+        progress: receives (done, total, unit).
+        work: a folder that survives a kill and a failure, for replies that cost money.
+        model, tokenizer: the model that the labeller declares in `beside` or `reads_model`, else
+            None.
+        cost: receives figures for the record's cost, such as the number of calls and tokens.
+        figures: receives figures about the labeller for the record, such as its position bias.
     """
 
     contests: Sequence[Contest]
@@ -45,23 +47,24 @@ class LabelJob:
 
 
 class Labeller(Component):
-    """Says which of two answers is better. It knows no objective and no policy."""
+    """Decides which of two answers is better, independent of objective and policy."""
 
     axis = "labeller"
     beside: ClassVar[tuple[str, ...]] = ()
-    """Objectives whose models it reads: each a stage of its own, given to `LabelJob.model`."""
+    """Objectives whose models the labeller reads: each is trained in a separate stage and passed
+    as `LabelJob.model`."""
     reads_model: ClassVar[bool] = False
-    """Whether it reads an untrained model of the suite, which its field `model` names."""
+    """Whether the labeller reads an untrained model of the suite, named by its field `model`."""
 
     def label(self, job: LabelJob) -> list[Verdict]:
-        """A verdict for each contest, in their order."""
+        """Return a verdict for each contest, in their order."""
         raise NotImplementedError
 
     def sequences(self, answers: int) -> int:
-        """Texts it reads for a prompt with so many answers, for what it is expected to cost."""
+        """Number of texts to read for a prompt with so many answers, to estimate the cost."""
         return answers * (answers - 1)
 
     def calls_at_once(self) -> int:
-        """Requests to another machine that are under way at once, for how long it is expected to
-        take; 0 where it makes none."""
+        """Number of concurrent requests to another machine, to estimate the time; 0 for a local
+        labeller."""
         return 0

@@ -21,8 +21,8 @@ from harness.labellers._orders import PROMPT, averaged, both_orders, filled, req
 from harness.labellers.base import LabelJob, Labeller, Verdict
 
 REPLIES = "replies.jsonl"
-"""In the stage's work folder: every reply, so that a killed or failed stage asks none twice; what
-was refused is asked again."""
+"""The file of all replies in the stage's work folder, so that a killed or failed stage does not ask
+again. Refused requests are asked again."""
 UNREADABLE = "the labeller's reply names no answer"
 _WORTH = {"A": 1.0, "B": 0.0, "C": 0.5}
 _MARKED = re.compile(r"\[\[([ABC])\]\]")
@@ -30,43 +30,47 @@ _BARE = re.compile(r"\W*(?:answer\W+)?([ABC])\W*", re.IGNORECASE)
 _ASK = "\n\nReply with one letter and nothing else: A, B, or C where neither is better."
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SECRET = re.compile(r".*(key|authorization|secret|password).*|token|(extra_)?headers", re.I | re.S)
-"""Names under which a request holds what may not be written to disk; not `max_tokens`."""
+"""Names of request fields that may hold a secret, which must not be written to disk. `max_tokens`
+does not match."""
 _LONGEST_REPLY = 10_000
-"""Characters of a reply that are looked at."""
+"""Longest reply that is read, in characters."""
 
 
 class Endpoint(Labeller):
     """A model behind an OpenAI-compatible endpoint (vLLM, llama.cpp, a provider), asked at
-    temperature 0 which of two answers is better, in both orders of the answers, averaged: replies
-    that change with the order are a tie (Zheng et al., 2023, arXiv:2306.05685, section 3.4). A
-    reply is A, B or C (a tie), alone or as [[A]]; any other is counted and not used. 429 and 5xx
-    are tried again. The key is read from the environment variable that `api_key_env` names, when
-    the stage runs, and is written nowhere.
+    temperature 0 which of two answers is better. It is asked in both orders of the answers, and the
+    verdicts are averaged: replies that change with the order are a tie (Zheng et al., 2023,
+    arXiv:2306.05685, section 3.4). A reply is A, B or C (a tie), alone or as [[A]]; other replies
+    are counted and not used. Requests are repeated after 429 and 5xx. The key is read from the
+    environment variable that `api_key_env` names when the stage runs, and is never written to disk.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)  # an error may be about a pasted key
     VERSION = 1
 
     base_url: str
-    """Address up to, not including, `/chat/completions`, such as `http://localhost:8000/v1`."""
+    """The address without `/chat/completions`, such as `http://localhost:8000/v1`."""
     model: str
-    """The model's name there. What a server calls by one name may change: pin a dated name."""
+    """The model's name at the endpoint. Choose a name with a date if there is one, since the model
+    behind another name may change."""
     api_key_env: Annotated[str | None, NotHashed] = None
-    """Name of the environment variable with the key, in capitals; null: no key is sent."""
+    """Name of the environment variable with the key, in capitals; null sends no key."""
     prompt: str = PROMPT
-    """What it is asked; {question}, {a} and {b} are filled in. How to reply is added."""
+    """The prompt; {question}, {a} and {b} are filled in. A sentence on how to reply is added."""
     max_tokens: int | None = Field(16, gt=0)
-    """Tokens of a reply; null: not sent, for a model that takes no such field or reasons first."""
+    """Longest reply in tokens; null sends no limit, for a model that has no such field or that
+    reasons first."""
     args: dict[str, Any] = {}
-    """Any other field of the request, such as `{seed: 0}`; no key or header: it is written down."""
+    """Other fields of the request, such as `{seed: 0}`. They are written to disk, so keys and
+    headers are refused."""
     concurrency: Annotated[int, NotHashed] = Field(4, gt=0, le=256)
-    """Requests under way at once."""
+    """Number of concurrent requests."""
     timeout: Annotated[float, NotHashed] = Field(60.0, gt=0)
     """Seconds for one try."""
     retries: Annotated[int, NotHashed] = Field(5, ge=0)
     """Tries after the first."""
     longest_wait: Annotated[float, NotHashed] = Field(60.0, gt=0)
-    """Seconds to wait at most before a try; a server that asks for more ends the stage."""
+    """Longest wait before a try, in seconds; the stage fails if the server asks for more."""
 
     @field_validator("prompt")
     @classmethod
@@ -130,19 +134,19 @@ class Endpoint(Labeller):
         def reply(body: dict[str, Any]) -> str | None:
             return replies.of(body, client)
 
-        found = _in_order(reply, bodies, self.concurrency, job.progress)
+        texts = _in_order(reply, bodies, self.concurrency, job.progress)
         job.cost.update(replies.cost())
-        if found and all(text is None for text in found):
+        if texts and all(text is None for text in texts):
             raise StageFailed(
                 "endpoint",
                 f"{self.base_url} refused every request; the first: {replies.refusal(bodies[0])}",
                 fix="check model, max_tokens and args",
             )
-        return averaged(job, [_verdict(text) for text in found])
+        return averaged(job, [_verdict(text) for text in texts])
 
 
 def _names(value: Any) -> Iterator[str]:
-    """Every name in a tree of mappings and lists."""
+    """All names in a tree of mappings and lists."""
     if isinstance(value, dict):
         yield from map(str, value)
     if isinstance(value, dict | list):
@@ -156,16 +160,19 @@ def _in_order(
     workers: int,
     progress: Callable[[int, int, str], None],
 ) -> list[str | None]:
-    """The work on each, several at once; the first failure ends what has not begun."""
-    found: list[str | None] = []
+    """Run `work` on each body with several threads, and return the results in order.
+
+    The first failure is raised, and calls that have not begun are cancelled.
+    """
+    texts: list[str | None] = []
     pool = ThreadPoolExecutor(workers)
     try:
         for text in pool.map(work, bodies):
-            found.append(text)
-            progress(len(found), len(bodies), "replies")
+            texts.append(text)
+            progress(len(texts), len(bodies), "replies")
     finally:
         pool.shutdown(cancel_futures=True)
-    return found
+    return texts
 
 
 def _verdict(text: str | None) -> Verdict:
@@ -176,7 +183,7 @@ def _verdict(text: str | None) -> Verdict:
 
 
 def letter_of(text: str) -> str | None:
-    """A, B or C where a reply is that and nothing else, or marks just one as [[A]]; else None."""
+    """The letter of a reply that is A, B or C alone or marks exactly one as [[A]]; else None."""
     if len(text) > _LONGEST_REPLY:
         return None
     marked = set(_MARKED.findall(text))
@@ -187,8 +194,10 @@ def letter_of(text: str) -> str | None:
 
 
 class _Replies:
-    """Replies by what was asked, kept in a file line by line. A refusal holds for one attempt at
-    the stage: a server may be set up anew before the next."""
+    """Replies by the digest of their request, stored in a file line by line.
+
+    Refusals are dropped when the file is read: the server may have been set up anew since.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.lock = path, threading.Lock()
@@ -198,14 +207,14 @@ class _Replies:
             try:
                 kept = json.loads(line)
             except ValueError:
-                continue  # cut off by a kill: it is asked again
+                continue  # a kill cut the line: the request is sent again
             if "refused" not in kept:
                 self.known[kept["asked"]] = kept
         if lines:
             write_atomic(path, "".join(json.dumps(kept) + "\n" for kept in self.known.values()))
 
     def of(self, body: dict[str, Any], client: ChatEndpoint) -> str | None:
-        """The reply to a request, from the file or from the endpoint; None where it is refused."""
+        """The reply to a request, from the file or from the endpoint; None if it was refused."""
         key = digest_json(body)
         if key not in self.known:
             kept: dict[str, Any] = {"asked": key, "text": None, "tokens": [0, 0]}
@@ -221,18 +230,19 @@ class _Replies:
                 self.known[key] = kept
                 with self.path.open("a", encoding="utf-8") as handle:
                     handle.write(json.dumps(kept) + "\n")
-        found = self.known[key]["text"]
-        return None if found is None else str(found)
+        text = self.known[key]["text"]
+        return None if text is None else str(text)
 
     def refusal(self, body: dict[str, Any]) -> str:
-        """What the endpoint said where it refused a request."""
+        """The endpoint's reason for refusing a request; "" if it did not refuse."""
         return str(self.known[digest_json(body)].get("refused", ""))
 
     def cost(self) -> dict[str, int]:
-        """Calls and tokens of all attempts at the stage, without refusals of earlier ones."""
+        """Number of calls and tokens of all attempts at the stage, without refusals of earlier
+        attempts."""
         tokens = [kept["tokens"] for kept in self.known.values()]
         return {
             "calls": len(self.known),
-            "prompt_tokens": sum(own[0] for own in tokens),
-            "completion_tokens": sum(own[1] for own in tokens),
+            "prompt_tokens": sum(counts[0] for counts in tokens),
+            "completion_tokens": sum(counts[1] for counts in tokens),
         }

@@ -20,11 +20,11 @@ _CHAT, _PLAIN = "\n\nReply with one letter, A or B.", "\n\nBetter answer:"
 
 
 class Judge(Labeller):
-    """A causal language model of the suite's `models:`, asked which of two answers is better: the
-    probability of "A" against "B" as the next token after the prompt, in both orders of the
-    answers, averaged, so that a liking for the first place cancels (Lee et al., 2023,
-    arXiv:2309.00267, on position bias; Zheng et al., 2023, arXiv:2306.05685, section 3.4). Nothing
-    is sampled. The record tells how much the place mattered.
+    """A causal language model of the suite's `models:`, asked which of two answers is better. The
+    verdict is the probability of "A" against "B" as the next token after the prompt, averaged over
+    both orders of the answers so that position bias cancels (Lee et al., 2023, arXiv:2309.00267, on
+    position bias; Zheng et al., 2023, arXiv:2306.05685, section 3.4). Nothing is sampled. The
+    record states the position bias.
 
     With a chat template the prompt is a user's turn that ends in "Reply with one letter, A or B.";
     without one it is plain text that ends in "Better answer:".
@@ -37,7 +37,7 @@ class Judge(Labeller):
     """Entry of `models:`, untrained; default: the model of the cell. An entry that only judges is
     kept out of the matrix by naming the others under `matrix.model`."""
     prompt: str = PROMPT
-    """What it is asked; {question}, {a} and {b} are filled in."""
+    """The prompt; {question}, {a} and {b} are filled in."""
     batch_tokens: int = Field(8192, gt=0)
     """Padded tokens in one forward pass. Part of the labels' identity: it changes rounding, which
     can turn a label that is all but a tie."""
@@ -52,12 +52,18 @@ class Judge(Labeller):
             _asked(job.tokenizer, filled(self.prompt, contest))
             for contest in both_orders(job.contests)
         ]
-        found = choice_log_probs(job.model, job.tokenizer, asked, self.batch_tokens, job.progress)
-        return averaged(job, [_first(given) for given in found])
+        log_probs = choice_log_probs(
+            job.model, job.tokenizer, asked, self.batch_tokens, job.progress
+        )
+        return averaged(job, [_first(letters) for letters in log_probs])
 
 
 def _asked(tokenizer: Any, text: str) -> tuple[list[int], list[list[int]]]:
-    """Tokens of the prompt, and those by which each letter goes on from it."""
+    """Tokens of the prompt, and the tokens of each letter after it.
+
+    Raises:
+        StageFailed: the tokenizer gives both letters the same tokens.
+    """
     if tokenizer.chat_template:
         turn = [{"role": "user", "content": text + _CHAT}]
         head = chat_ids(tokenizer, turn, add_generation_prompt=True)
@@ -76,8 +82,8 @@ def _asked(tokenizer: Any, text: str) -> tuple[list[int], list[list[int]]]:
     return wholes[0][:shared], [whole[shared:] for whole in wholes]
 
 
-def _first(given: list[float] | None) -> Verdict:
-    """P(A) of log P(A) and log P(B), as if there were no other choice."""
-    if given is None:
+def _first(log_probs: list[float] | None) -> Verdict:
+    """P(A) / (P(A) + P(B)), from [log P(A), log P(B)]."""
+    if log_probs is None:
         return "too long for the labeller's context"
-    return 0.5 + math.tanh((given[0] - given[1]) / 2) / 2
+    return 0.5 + math.tanh((log_probs[0] - log_probs[1]) / 2) / 2

@@ -17,10 +17,10 @@ _TOO_LONG = "too long for the labeller's context"
 
 
 class Reward(Labeller):
-    """The suite's own reward model (`reward_model:`), trained on the suite's own preferences: the
+    """The suite's reward model (`reward_model:`), trained on the suite's preferences. The
     probability that one answer is better is the sigmoid of the difference of their rewards (Bradley
-    and Terry, 1952), each answer read once. Nothing about it depends on an answer's place. Pairs
-    with an answer longer than its context have no label, and are counted."""
+    and Terry, 1952). Each answer is read once, so there is no position bias. Pairs with an answer
+    longer than the model's context get no label, and are counted."""
 
     VERSION = 2
     beside = ("reward",)
@@ -50,5 +50,5 @@ class Reward(Labeller):
 def _verdict(one: float | None, other: float | None) -> Verdict:
     if one is None or other is None:
         return _TOO_LONG
-    # As tanh, a difference of any size has a sigmoid, and one of 0 is exactly a half.
+    # The sigmoid by tanh: it cannot overflow, and is exactly a half for a difference of 0.
     return 0.5 + math.tanh((one - other) / 2) / 2

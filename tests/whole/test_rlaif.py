@@ -198,7 +198,7 @@ def test_prompts_are_checked_for_copies_of_test_rows(fed: Workspace) -> None:
         ({"samples": 1}, "greater than or equal to 2"),
         ({"labeller": "jugde"}, "did you mean 'judge'?"),
         ({"labeller": {"judge": {"model": "tin"}}}, "did you mean 'tiny'?"),
-        ({"labeller": {"judge": {"prompt": "{a} or {b}?"}}}, "needs {question} just once"),
+        ({"labeller": {"judge": {"prompt": "{a} or {b}?"}}}, "needs {question} exactly once"),
         ({"labeller": {"endpoint": {"model": "m"}}}, "base_url: missing"),
         (
             {"labeller": {"endpoint": {"model": "m", "base_url": "http://a:b@c/v1"}}},
