@@ -1,12 +1,12 @@
-"""Several adapters of different tasks over one loaded base: swapped in place, mixed in one batch.
+"""Several adapters over one loaded base, which can be swapped in place or mixed in one batch.
 
     model = load_several(ref, {"summarise": "out/lora-a", "translate": "out/lora-b"})
     model.use("summarise")
     model.generate(["A long text ..."], max_new_tokens=64)
     model.generate(["A long text ...", "Guten Tag"], adapter_names=["summarise", "translate"])
 
-Checkpoints are PEFT's own folders, trained here or elsewhere. The base's weights are in memory
-once, whatever is loaded over them.
+Checkpoints are PEFT folders, trained here or elsewhere. The base's weights are in memory once,
+however many adapters are loaded.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from harness.models.checkpoint import read_config, require_weights, told_by
 from harness.models.files import ModelRef
 
 BASE = "__base__"
-"""The name of no adapter: the base itself. PEFT's own."""
+"""PEFT's name for the base without an adapter."""
 _PROMPTS = ("PROMPT_TUNING", "P_TUNING")
 
 
 class Adapters:
-    """Adapters by name over one base; made by `load_several`."""
+    """Named adapters over one base; created by `load_several`."""
 
     def __init__(
         self,
@@ -47,25 +47,25 @@ class Adapters:
     ) -> None:
         self.base, self.tokenizer = base, tokenizer
         self._methods, self._kinds, self._models = methods, kinds, models
-        # PEFT takes no dots in a name, and loads nothing into an adapter called like its own parts.
+        # PEFT accepts no dots in a name, and fails for an adapter that is named like its modules.
         self._keys = {BASE: BASE, **_keys(methods)}
         self.name = BASE
 
     @property
     def names(self) -> list[str]:
-        """The adapters that are loaded."""
+        """The names of the loaded adapters."""
         return list(self._methods)
 
     @property
     def model(self) -> Any:
-        """PEFT's model with the adapter in use; the bare base where none is."""
+        """PEFT's model with the active adapter, or the bare base if no adapter is active."""
         return self.base if self.name == BASE else self._models[self._kinds[self.name]]
 
     def use(self, name: str) -> None:
-        """Answer with this adapter from now on; `__base__` for none.
+        """Make this adapter the active one; `__base__` for none.
 
         Raises:
-            ModelError: no adapter of that name.
+            ModelError: there is no adapter of that name.
         """
         self._require(name)
         self.name = name
@@ -82,16 +82,18 @@ class Adapters:
         thinking: Literal["auto", "strip", "keep"] = "auto",
         batch_tokens: int = 16384,
     ) -> list[str]:
-        """Greedy answers, each row's with its own adapter where they are named.
+        """Greedy answers, optionally with a separate adapter for each prompt.
 
         Args:
             prompts: plain text, or chats (lists of role and content) for the chat template.
-            adapter_names: one for each prompt; default: the adapter in use for all of them.
-            until: stop strings. batch_tokens: of a batch, answers included.
-            thinking: take it out of the answers, or keep it (see harness.suite.suite.Generate).
+            adapter_names: one for each prompt; default: the active adapter for all of them.
+            until: stop strings.
+            thinking: remove thinking from the answers or keep it (see
+                harness.suite.suite.Generate).
+            batch_tokens: tokens in one batch, including the answers.
 
         Raises:
-            ModelError: adapters that cannot share a batch, with the reason.
+            ModelError: the adapters cannot share a batch; the message gives the reason.
         """
         options = {
             "max_new_tokens": max_new_tokens, "until": list(until), "batch_tokens": batch_tokens,
@@ -100,22 +102,22 @@ class Adapters:
         ids = [self._ids(prompt) for prompt in prompts]
         model, names, before = self._mixed(len(ids), adapter_names)
         try:
-            found = generate(
+            answers = generate(
                 model, self.tokenizer, ids, options, lambda *_: None, adapter_names=names,
                 chats=any(not isinstance(prompt, str) for prompt in prompts),
             )  # fmt: skip
         finally:
             self.use(before)
-        return [answer.text for answer in found]
+        return [answer.text for answer in answers]
 
     def logits(
         self, prompts: Sequence[str | Sequence[Mapping[str, str]]],
         adapter_names: Sequence[str] | None = None,
     ) -> Any:  # fmt: skip
-        """Logits of each prompt's next token, float32; shape (prompts, vocabulary).
+        """Logits of each prompt's next token in float32, of shape (prompts, vocabulary).
 
         Raises:
-            ModelError: adapters that cannot share a batch, with the reason.
+            ModelError: the adapters cannot share a batch; the message gives the reason.
         """
         rows = [torch.tensor(self._ids(prompt)) for prompt in prompts]
         pad = torch.nn.utils.rnn.pad_sequence
@@ -123,21 +125,21 @@ class Adapters:
         mask = pad([torch.ones_like(row) for row in rows], True, 0, "left").to(ids.device)
         model, names, before = self._mixed(len(rows), adapter_names)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        given = {} if names is None else {"adapter_names": list(names)}
+        mixing = {} if names is None else {"adapter_names": list(names)}
         try:
             with torch.inference_mode():
-                found = model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions, **given
+                logits = model(
+                    input_ids=ids, attention_mask=mask, position_ids=positions, **mixing
                 ).logits
         finally:
             self.use(before)
-        return found[:, -1].float()
+        return logits[:, -1].float()
 
     def _mixed(
         self, rows: int, names: Sequence[str] | None
     ) -> tuple[Any, Sequence[str] | None, str]:
-        """The model for these rows, each row's adapter (None: the one active), and the one in use
-        until now."""
+        """The model for these rows, the adapter of each row (None: the active one for all), and the
+        adapter that was active before."""
         before = self.name
         if names is None:
             return self.model, None, before
@@ -146,7 +148,7 @@ class Adapters:
         for name in dict.fromkeys(names):
             self._require(name)
         distinct = [name for name in dict.fromkeys(names) if name != BASE]
-        if len(set(names)) == 1:  # nothing is mixed
+        if len(set(names)) == 1:  # all rows have the same adapter
             self.use(names[0])
             return self.model, None, before
         self._require_mixable(distinct)
@@ -168,9 +170,10 @@ class Adapters:
                 raise ModelError(f"'{name}' ({method}) cannot share a batch: {reason}", fix=fix)
         kinds = {_batch_kind(self._kinds[name]): name for name in names}
         if len(kinds) > 1:
-            told = " and ".join(f"'{n}' ({self._methods[n].name})" for n in kinds.values())
+            adapters = " and ".join(f"'{n}' ({self._methods[n].name})" for n in kinds.values())
             raise ModelError(
-                f"{told} cannot share a batch: they change different places of the base", fix=fix
+                f"{adapters} cannot share a batch: they change different places of the base",
+                fix=fix,
             )
 
     def _require(self, name: str) -> None:
@@ -188,20 +191,20 @@ def load_several(
     checkpoints: Mapping[str, str | Path],
     methods: Mapping[str, str] | None = None,
 ) -> Adapters:
-    """Load one base, and every checkpoint's adapter over it.
+    """Load one base and the adapters of several checkpoints.
 
     Args:
-        checkpoints: name -> PEFT's folder of an adapter.
-        methods: name -> method, where adapter_config.json does not tell it: `qlora` for adapters
-            whose base is to be in 4 bits.
+        checkpoints: name -> PEFT folder of an adapter.
+        methods: name -> method, needed only where adapter_config.json does not tell it: `qlora`
+            for an adapter whose base should be in 4 bits.
 
     Raises:
-        ModelError: a checkpoint that cannot share a base, or needs another one than the others.
+        ModelError: a checkpoint cannot share a base, or needs another base than the others.
     """
     if not checkpoints:
         raise ModelError("no checkpoint is named", fix="give name -> folder")
     folders = {name: Path(folder) for name, folder in checkpoints.items()}
-    found: dict[str, PeftMethod] = {}
+    loaded: dict[str, PeftMethod] = {}
     kinds: dict[str, str] = {}
     for name, folder in folders.items():
         if name == BASE:
@@ -209,46 +212,50 @@ def load_several(
         where = f"adapter '{name}'"
         config = read_config(folder, where)
         require_weights(folder, where)
-        given = (methods or {}).get(name)
-        told, fields = told_by(config, (given, {}) if given else None, where)
-        method = component.build_fields(component.find("method", told, where), fields, where)
+        override = (methods or {}).get(name)
+        method_name, fields = told_by(config, (override, {}) if override else None, where)
+        method = component.build_fields(component.find("method", method_name, where), fields, where)
         if not isinstance(method, PeftMethod) or (reason := method.refusal("swap")):
             reason = reason if isinstance(method, PeftMethod) else "it is no adapter of PEFT's"
-            raise ModelError(f"a {told} checkpoint cannot share a base: {reason}", where=where)
-        found[name], kinds[name] = method, str(config["peft_type"]).upper()
-    first = next(iter(found))
-    for name, method in found.items():
-        if type(method).load is not type(found[first]).load:
             raise ModelError(
-                f"'{first}' ({found[first].name}) and '{name}' ({method.name}) need other bases:"
+                f"a {method_name} checkpoint cannot share a base: {reason}", where=where
+            )
+        loaded[name], kinds[name] = method, str(config["peft_type"]).upper()
+    first = next(iter(loaded))
+    for name, method in loaded.items():
+        if type(method).load is not type(loaded[first]).load:
+            raise ModelError(
+                f"'{first}' ({loaded[first].name}) and '{name}' ({method.name}) need other bases:"
                 " one in 4 bits, one whole",
                 fix="load them apart, or say in `methods` that both are qlora",
             )
         if head_of(folders[name]) != head_of(folders[first]):
             raise ModelError(f"'{first}' and '{name}' were trained with different heads")
-    base = found[first].load(ref, head_of(folders[first]))
+    base = loaded[first].load(ref, head_of(folders[first]))
     models: dict[str, Any] = {}
-    keys = _keys(found)
-    for name, method in found.items():
+    keys = _keys(loaded)
+    for name, method in loaded.items():
         kind = kinds[name]
         model = models.get(kind) or _view(base)
         models[kind] = method.put_on(model, folders[name], keys[name])
-    return Adapters(base, ref.tokenizer(), found, kinds, models)
+    return Adapters(base, ref.tokenizer(), loaded, kinds, models)
 
 
 def _keys(names: Iterable[str]) -> dict[str, str]:
-    """What PEFT calls each adapter."""
+    """Adapter name -> its name in PEFT."""
     return {name: f"adapter{number}" for number, name in enumerate(names)}
 
 
 def _view(base: Any) -> Any:
-    """The same model once more, its modules new and its tensors shared, so that adapters of
-    different kinds change modules without meeting."""
+    """A copy of the model with new modules and shared tensors.
+
+    Adapters of different kinds replace modules, so each kind needs modules of its own.
+    """
     shared: list[Any] = [*base.parameters(), *base.buffers()]
     shared += [s for m in base.modules() if (s := getattr(m, "quant_state", None)) is not None]
     return copy.deepcopy(base, {id(tensor): tensor for tensor in shared})
 
 
 def _batch_kind(kind: str) -> str:
-    """Kinds that can share a batch have one name."""
+    """The group of a PEFT type: adapters of one group can share a batch."""
     return _PROMPTS[0] if kind in _PROMPTS else kind

@@ -1,1 +1,1 @@
-"""Generation and exact scoring with a loaded model."""
+"""Generation and exact scoring with a loaded model, and a client of chat endpoints."""

@@ -1,4 +1,4 @@
-"""Rows of tokens in batches of a token budget, alike wherever a model is run on them."""
+"""Batches of token rows within a token budget, in the same way for every use of a model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 
 
 LOGITS_BYTES = 2**30
-"""Of the logits of one forward pass, in float32."""
+"""Largest size of one forward pass's logits in float32."""
 
 
 def budget_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indexes in batches of at most `budget` padded tokens (one row at least), longest first."""
+    """Yield indexes of rows in batches of at most `budget` padded tokens, longest rows first.
+
+    A batch has at least one row, even if that row alone is longer than the budget.
+    """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     while order:
         size = max(1, budget // max(1, lengths[order[0]]))
@@ -25,20 +28,20 @@ def budget_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 def within_logits(model: Any, budget: int) -> int:
-    """The token budget, held to what LOGITS_BYTES of a model's logits allow.
+    """The token budget, limited so that the logits take at most LOGITS_BYTES.
 
-    Of a vocabulary of 152,000 tokens, 16,384 positions are 10 GB in float32, and twice that with
-    their gradient; smaller passes give the same sums.
+    With a vocabulary of 152,000 tokens, the logits of 16,384 positions take 10 GB in float32, and
+    twice that with their gradient; smaller passes give the same sums.
     """
     vocabulary = int(model.config.get_text_config().vocab_size)
     return max(1, min(budget, LOGITS_BYTES // (4 * vocabulary)))
 
 
 def padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool = False) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, (rows, longest) each.
+    """Token ids and attention mask, both of shape (rows, longest).
 
     Args:
-        left: pad on the left, so that answers start together.
+        left: pad on the left, so that the answers of all rows start at the same position.
     """
     import torch
 
@@ -53,8 +56,8 @@ def padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool = False) -> tu
 
 
 def end_tokens(model: Any, tokenizer: Any, *, chats: bool) -> frozenset[int]:
-    """Every token that ends an answer: the tokenizer's, those of the model's generation config,
-    and, for chats, those that end a turn in the chat template."""
+    """All tokens that end an answer: the tokenizer's eos, the eos tokens of the model's generation
+    config and, for chats, the tokens that end a turn in the chat template."""
     config = getattr(model, "generation_config", None)
     listed = config.eos_token_id if config is not None else None
     known = listed if isinstance(listed, list) else [listed]
@@ -63,7 +66,7 @@ def end_tokens(model: Any, tokenizer: Any, *, chats: bool) -> frozenset[int]:
 
 
 def pad_token(tokenizer: Any) -> int:
-    """The token that fills rows up: any, where the tokenizer has none, as the mask hides it."""
+    """The padding token; any token will do if the tokenizer has none, as the mask hides it."""
     for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token is not None:
             return int(token)

@@ -1,4 +1,4 @@
-"""How likely a model finds each of a few ways to go on."""
+"""Log-probabilities of a few choices after a context."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.inference.context import context_of
 from harness.inference.positions import logits_at
 
 Asked = tuple[list[int], list[list[int]]]
-"""Tokens of a context, and the tokens of each choice after it."""
+"""The tokens of a context, and those of each choice that may follow it."""
 
 
 def choice_log_probs(
@@ -20,10 +20,11 @@ def choice_log_probs(
     batch_tokens: int,
     progress: Callable[[int, int, str], None],
 ) -> list[list[float] | None]:
-    """log P(choice | context), in nats, of each context's choices; None for those that are longer
-    than the model's context.
+    """log P(choice | context) in nats for the choices of each context; None where one of them does
+    not fit in the model's context.
 
-    Choices alike but for their last token share one forward pass: letters take one a context.
+    Choices that differ in their last token alone share one forward pass: for single letters, one
+    pass per context is enough.
     """
     import torch
 
@@ -47,13 +48,13 @@ def choice_log_probs(
         with torch.inference_mode():
             ids, mask, chosen = (t.to(model.device) for t in (ids, mask, chosen))
             logits = logits_at(model, chosen, input_ids=ids, attention_mask=mask)
-            for i, own_logits in zip(batch, logits.split(chosen.sum(1).tolist()), strict=True):
+            for i, row_logits in zip(batch, logits.split(chosen.sum(1).tolist()), strict=True):
                 number, head = passes[i]
-                likely = own_logits.float().log_softmax(-1)
+                likely = row_logits.float().log_softmax(-1)
                 for k, choice in enumerate(asked[number][1]):
                     if tuple(choice[:-1]) == head:
-                        own = torch.tensor(choice, device=likely.device).unsqueeze(1)
-                        sums[number][k] = float(likely.gather(1, own).double().sum())
+                        tokens = torch.tensor(choice, device=likely.device).unsqueeze(1)
+                        sums[number][k] = float(likely.gather(1, tokens).double().sum())
         done += len(batch)
         progress(done, len(passes), "comparisons read")
-    return [own if fit else None for own, fit in zip(sums, fits, strict=True)]
+    return [log_probs if fit else None for log_probs, fit in zip(sums, fits, strict=True)]

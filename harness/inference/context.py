@@ -1,4 +1,4 @@
-"""How many tokens a model has room for."""
+"""The length of a model's context."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def context_of(model: Any) -> int | None:
-    """Tokens of text that fit in the model's context; None where its config states no limit.
+    """Number of text tokens that fit in the model's context; None if its config states no limit.
 
-    A learned prompt takes its places (PEFT's `num_virtual_tokens`), and text has the rest.
+    A learned prompt takes `num_virtual_tokens` (PEFT) positions of the context.
     """
     places = getattr(model.config, "max_position_embeddings", None)
     if places is None:

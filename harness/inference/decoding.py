@@ -1,4 +1,4 @@
-"""One call of a model that writes tokens, for answers, samples and rollouts alike."""
+"""One call of `generate`, shared by greedy answers, samples and rollouts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ def decode(
     stop: Any = None,
     names: Sequence[str] | None = None,
 ) -> list[list[int]]:
-    """The new tokens of one batch of prompts; what ended early is filled up with `pad`.
+    """Generate new tokens for one batch of prompts; rows that end early are filled with `pad`.
 
     Args:
         eos: tokens that end an answer.
-        draw: a sampler (harness.inference.sampling); default: the likeliest token.
-        stop: a criterion of transformers that ends rows.
-        names: each prompt's adapter, for a model that mixes them in one batch.
+        draw: a sampler (harness.inference.sampling); default: the most probable token.
+        stop: a stopping criterion of transformers.
+        names: each prompt's adapter, for a model that mixes adapters in one batch.
+
+    Returns:
+        Rows of equal length without the prompts.
     """
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -44,12 +47,12 @@ def decode(
             logits_processor=LogitsProcessorList([] if draw is None else [draw]),
             **({} if names is None else {"adapter_names": list(names)}),
         )
-    found: list[list[int]] = whole[:, ids.shape[1] :].cpu().tolist()
-    return found
+    answers: list[list[int]] = whole[:, ids.shape[1] :].cpu().tolist()
+    return answers
 
 
 def _greedy(max_new_tokens: int, eos: Collection[int], pad: int) -> GenerationConfig:
-    """Greedy decoding, which a sampler that leaves one token possible turns into sampling."""
+    """Config for greedy decoding; with a sampler that allows one token it becomes sampling."""
     from transformers import GenerationConfig
 
     return GenerationConfig(
@@ -66,13 +69,14 @@ def _greedy(max_new_tokens: int, eos: Collection[int], pad: int) -> GenerationCo
 
 @contextmanager
 def suite_alone(model: Any, eos: Collection[int] = ()) -> Iterator[None]:
-    """Within it a model's own generation config says nothing but its token ids.
+    """Context manager in which a model's generation config holds token ids alone.
 
-    transformers takes from that config whatever a call leaves open. Models that the harness loads
-    have such a config already (harness.models.generation_defaults); this holds for any other too.
+    transformers takes every option that a call leaves open from that config. Models that the
+    harness loads have such a config already (harness.models.generation_defaults); this makes it
+    true for all other models.
 
     Args:
-        eos: the tokens that end an answer; default: those of the model's own config.
+        eos: the tokens that end an answer; default: those of the model's config.
     """
     from transformers import GenerationConfig
 
@@ -81,8 +85,8 @@ def suite_alone(model: Any, eos: Collection[int] = ()) -> Iterator[None]:
     try:
         for part, config in zip(owners, kept, strict=True):
             ids: Mapping[str, Any] = {name: getattr(config, name, None) for name in TOKEN_IDS}
-            own = {"eos_token_id": sorted(eos)} if eos else {}
-            part.generation_config = GenerationConfig(**{**ids, **own})
+            override = {"eos_token_id": sorted(eos)} if eos else {}
+            part.generation_config = GenerationConfig(**{**ids, **override})
         yield
     finally:
         for part, config in zip(owners, kept, strict=True):

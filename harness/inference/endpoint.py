@@ -1,9 +1,9 @@
 """A client of OpenAI-compatible chat endpoints (`POST BASE/chat/completions`).
 
-It asks at temperature 0, tries again what may pass (429, 408, 5xx, a broken connection, a body that
-is no answer) after a growing wait or the one that the server names (`Retry-After`, RFC 9110,
-section 10.2.3), and follows no redirect, so that the key goes to no other host. Nothing it raises
-or returns holds the key.
+It asks at temperature 0. It retries after temporary failures (408, 409, 425, 429, 5xx, a broken
+connection, a body without an answer), with a growing wait or the one that the server asks for
+(`Retry-After`, RFC 9110, section 10.2.3). It follows no redirect, so that the key goes to no other
+host. No error or result contains the key.
 """
 
 from __future__ import annotations
@@ -23,25 +23,29 @@ from typing import Any
 from harness.core.errors import StageFailed
 
 _LARGEST = 4 * 2**20
-"""Bytes of a reply's body: an answer of one letter is far smaller, whatever surrounds it."""
+"""Largest size of a reply's body in bytes; an answer of one letter takes far less."""
 _CHUNK = 2**16
 _TRANSIENT = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({400, 413, 422})
-"""What a server says of a request that it will never take, such as one over its context."""
+"""Statuses for a request that the server will never accept, such as one beyond its context."""
 _FAILURE = 4096
-"""Bytes of a failure's body that are read: the key is masked in them before the excerpt is cut."""
+"""Bytes that are read of a failed reply's body; the key is masked before the excerpt is cut."""
 _EXCERPT = 200
-"""Characters of a server's words that a message quotes."""
+"""Characters of a server's reply that an error message quotes."""
 _LEAST_PART = 4
-"""Characters of a key, cut off by the end of a text, from which on they are masked too."""
+"""Shortest beginning of a key, in characters, that is masked at the end of a cut text."""
 
 
 class Refused(Exception):
-    """The server takes this one request never; another it may take."""
+    """The server will never accept this request; it may accept others."""
 
 
 class _Passing(Exception):
-    """A failure that may pass; `wait`: seconds that the server asks for."""
+    """A temporary failure.
+
+    Attributes:
+        wait: seconds to wait that the server asks for, if it asks.
+    """
 
     def __init__(self, message: str, wait: float | None = None) -> None:
         self.wait = wait
@@ -50,7 +54,7 @@ class _Passing(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said, "" where it said nothing; its tokens where the server counts them."""
+    """The model's text ("" if it gave none), and the token counts (0 if the server gives none)."""
 
     text: str
     prompt_tokens: int = 0
@@ -64,14 +68,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class ChatEndpoint:
-    """One model behind one address.
+    """One model at one address.
 
     Attributes:
-        base_url: up to, not including, `/chat/completions`: `https://api.example.org/v1`.
-        key: sent as a bearer token; None for servers that ask for none.
-        timeout: seconds for one try, its whole body included.
-        retries: tries after the first.
-        longest_wait: seconds to wait at most before a try.
+        base_url: the address without `/chat/completions`, such as `https://api.example.org/v1`.
+        key: sent as a bearer token; None for servers that need none.
+        timeout: seconds for one try, including its whole body.
+        retries: number of tries after the first.
+        longest_wait: longest wait before a try, in seconds.
+        sleep: waits for a number of seconds; tests replace it.
     """
 
     base_url: str
@@ -83,18 +88,17 @@ class ChatEndpoint:
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     def body(self, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The request for an answer to `text`; what the answer depends on."""
+        """The JSON of a request for an answer to `text`: everything that the answer depends on."""
         asked = [{"role": "user", "content": text}]
         return {"temperature": 0, **options, "model": self.model, "messages": asked}
 
     def ask(self, body: Mapping[str, Any]) -> Reply:
-        """The answer to a request that `body` made.
+        """Send a request that `body` returned, with retries.
 
         Raises:
-            Refused: this request is never taken.
-            StageFailed: a key or model that is not known; no answer in all tries; a server that
-            asks
-                to wait longer than `longest_wait`.
+            Refused: the server will never accept this request.
+            StageFailed: the server does not know the key or the model, gave no answer in all tries,
+                or asks to wait longer than `longest_wait`.
         """
         for tried in range(self.retries + 1):
             try:
@@ -132,8 +136,8 @@ class ChatEndpoint:
         opener = urllib.request.build_opener(_NoRedirect)
         try:
             with opener.open(request, timeout=self.timeout) as response:
-                found = _reply(_read(response, self.timeout))
-                return replace(found, text=self._masked(found.text))
+                reply = _reply(_read(response, self.timeout))
+                return replace(reply, text=self._masked(reply.text))
         except urllib.error.HTTPError as error:
             with error:
                 raise self._failure(error) from None
@@ -141,26 +145,26 @@ class ChatEndpoint:
             raise _Passing(f"{type(error).__name__}: {self._safe(str(error))}") from None
 
     def _failure(self, error: urllib.error.HTTPError) -> Exception:
-        """What a status other than 200 means."""
+        """The exception for a status other than 200."""
         said = _head(error, self.timeout).decode("utf-8", "replace")
-        told = f"HTTP {error.code}: {self._safe(said)}"
+        status = f"HTTP {error.code}: {self._safe(said)}"
         if error.code in _TRANSIENT or error.code >= 500:
-            return _Passing(told, _asked_wait(error.headers.get("Retry-After")))
+            return _Passing(status, _asked_wait(error.headers.get("Retry-After")))
         if error.code in _REFUSED:
-            return Refused(told)
+            return Refused(status)
         fix = "check base_url and model"
         if error.code in (401, 403):
             fix = "check the key in the environment variable that api_key_env names"
         if 300 <= error.code < 400:
             fix = "give the address it redirects to as base_url, if you trust it with the key"
-        return StageFailed("endpoint", f"{self.base_url} answered {told}", fix=fix)
+        return StageFailed("endpoint", f"{self.base_url} answered {status}", fix=fix)
 
     def _safe(self, text: str) -> str:
-        """A server's words as a quoted excerpt, without the key that it may repeat."""
+        """A quoted excerpt of a server's text, with the key masked."""
         return ascii(self._masked(text)[:_EXCERPT])
 
     def _masked(self, text: str) -> str:
-        """A text without the key, nor a beginning of it at the text's end, where it was cut."""
+        """The text with the key masked, and also a beginning of the key where the text was cut."""
         if not self.key:
             return text
         plain = text.replace(self.key, "***")
@@ -171,10 +175,11 @@ class ChatEndpoint:
 
 
 def key_from(variable: str | None) -> str | None:
-    """The key in an environment variable; None where none is named.
+    """Read the key from an environment variable; None if `variable` is None.
 
     Raises:
-        StageFailed: it is not set, or holds what no header can; the message never holds the key.
+        StageFailed: the variable is not set, or its value cannot be sent in a header; the message
+            never contains the key.
     """
     if variable is None:
         return None
@@ -182,7 +187,7 @@ def key_from(variable: str | None) -> str | None:
     if not key:
         raise StageFailed(
             "api key",
-            f"environment variable {variable} is not set, and the endpoint's key is to be in it",
+            f"environment variable {variable}, which should hold the endpoint's key, is not set",
             fix=f"export {variable}=..., then run again; or leave `api_key_env` out for a server"
             " without keys",
         )
@@ -197,7 +202,11 @@ def key_from(variable: str | None) -> str | None:
 
 
 def _read(response: Any, timeout: float) -> bytes:
-    """The body, within the time and the size that there is for it."""
+    """Read a whole body.
+
+    Raises:
+        _Passing: it is larger than `_LARGEST` or takes longer than `timeout` seconds.
+    """
     end, parts, size = time.monotonic() + timeout, [], 0
     while part := response.read1(_CHUNK):
         parts.append(part)
@@ -210,26 +219,31 @@ def _read(response: Any, timeout: float) -> bytes:
 
 
 def _head(response: Any, timeout: float) -> bytes:
-    """The beginning of a body, as far as it comes within the time."""
-    end, found = time.monotonic() + timeout, b""
+    """Read the beginning of a body, as far as it arrives within `timeout` seconds."""
+    end, data = time.monotonic() + timeout, b""
     try:
-        while len(found) < _FAILURE and time.monotonic() < end:
-            part = response.read1(_FAILURE - len(found))
+        while len(data) < _FAILURE and time.monotonic() < end:
+            part = response.read1(_FAILURE - len(data))
             if not part:
                 break
-            found += part
+            data += part
     except (OSError, http.client.HTTPException):
         pass
-    return found
+    return data
 
 
 def _reply(body: bytes) -> Reply:
-    """The first choice's text, "" where it is null (a refusal, or a model that was cut while it
-    still reasoned); anything else than such a body is a failure that may pass."""
+    """Read the first choice's text and the token counts from a body.
+
+    The text is "" if it is null: a refusal, or a model that was cut while it still reasoned.
+
+    Raises:
+        _Passing: the body has no such text.
+    """
     try:
-        found = json.loads(body)
-        text = found["choices"][0]["message"]["content"]
-        usage = found.get("usage") or {}
+        fields = json.loads(body)
+        text = fields["choices"][0]["message"]["content"]
+        usage = fields.get("usage") or {}
         counts = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _Passing(f"a body that is no answer ({type(error).__name__})") from None
@@ -245,7 +259,7 @@ def _count(value: Any) -> int:
 
 
 def _asked_wait(header: str | None) -> float | None:
-    """Seconds that `Retry-After` asks for, as a number or as a date; None where it says nothing."""
+    """Seconds that `Retry-After` asks for, by a number or a date; None if it cannot be read."""
     if header is None:
         return None
     try:

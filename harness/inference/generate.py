@@ -24,19 +24,20 @@ def generate(
     seeds: Sequence[int] | None = None,
     chats: bool = False,
 ) -> list[Answer]:
-    """Answers to tokenised prompts, in their order: greedy, or drawn with a seed for each.
+    """Answer tokenised prompts, in their order, by greedy decoding or by sampling with seeds.
 
-    Prompts of like length share a batch, within `batch_tokens` of padded prompt and answer. Nothing
-    of it depends on the model's own generation config but its token ids.
+    Prompts of similar length share a batch of at most `batch_tokens` tokens, padded prompts and
+    answers together. Of the model's generation config, the token ids alone are used.
 
     Args:
-        options: max_new_tokens, batch_tokens, until, perhaps thinking; of drawn answers temperature
-            and top_p (see harness.suite.suite.Generate).
-        adapter_names: each prompt's adapter, for a model that mixes them in one batch.
-        chats: the prompts are of the chat template, whose end of a turn ends an answer too.
+        options: max_new_tokens, batch_tokens, until and, optionally, thinking; temperature and
+            top_p for sampled answers (see harness.suite.suite.Generate).
+        adapter_names: each prompt's adapter, for a model that mixes adapters in one batch.
+        seeds: each prompt's seed; default: greedy decoding.
+        chats: the prompts come from the chat template, so the end of a turn ends an answer too.
 
     Raises:
-        StageFailed: a prompt that leaves no room for an answer in the model's context.
+        StageFailed: a prompt leaves no room for an answer in the model's context.
     """
     import torch
 
@@ -57,7 +58,7 @@ def generate(
         asked = [prompts[i] for i in batch]
         opened = [reader.opened(prompt) for prompt in asked]
         with torch.inference_mode():
-            made = decode(
+            generated = decode(
                 model, asked, eos, pad, room,
                 stop=_stopper(reader, max(map(len, asked)), opened),
                 draw=None if seeds is None else sampler(
@@ -65,17 +66,20 @@ def generate(
                 ),
                 names=[adapter_names[i] for i in batch] if adapter_names else None,
             )  # fmt: skip
-        found = [reader.read(row, begun) for row, begun in zip(made, opened, strict=True)]
-        answers.update(zip(batch, found, strict=True))
+        batch_answers = [
+            reader.read(row, begun) for row, begun in zip(generated, opened, strict=True)
+        ]
+        answers.update(zip(batch, batch_answers, strict=True))
         progress(len(answers), len(prompts), "answers")
     return [answers[i] for i in range(len(prompts))]
 
 
 def _stopper(reader: Reader, prompt_length: int, opened: Sequence[str]) -> Any:
-    """A criterion that ends a row once its answer holds a stop string; None without any.
+    """A criterion that ends a row once its answer holds a stop string; None if there are none.
 
-    Only the last tokens are decoded: a stop string that ends now lies within as many tokens as it
-    has bytes. A row in which one is seen is then read whole, as thinking hides it.
+    Only the last tokens are decoded, since a stop string that ends now has at most as many tokens
+    as bytes. If one is there, the whole row is read, since a stop string within the thinking does
+    not count.
     """
     if not reader.until:
         return None

@@ -1,4 +1,4 @@
-"""Exact log-likelihoods of answers and texts."""
+"""Exact log-likelihoods of answers and texts, and divergences from the base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.inference.positions import logits_at
 
 @dataclass(frozen=True)
 class Window:
-    """Tokens of one forward pass, of which those from `start` on are scored."""
+    """The tokens of one forward pass of a row; those from `start` on are scored."""
 
     row: int
     ids: list[int]
@@ -34,26 +34,29 @@ def log_likelihoods(
     *,
     every_token: bool = False,
 ) -> list[dict[str, Any]]:
-    """Negative log-likelihood (nats) and count of each row's scored tokens, in the rows' order.
+    """Negative log-likelihood (nats) and number of each row's scored tokens, in the rows' order.
 
     The first token of a sequence has no probability and is not counted.
 
     Args:
-        every_token: put the token that begins sequences (else the one that ends them) before texts,
-            so that each of their tokens has one, as lm-eval's loglikelihood_rolling does.
+        every_token: put the tokenizer's begin token (or else its end token) before each text, so
+            that every token of the text has a probability, as lm-eval's loglikelihood_rolling does.
+
+    Returns:
+        Dictionaries with `nll`, `tokens` and the row's example_id, cluster and group.
 
     Raises:
-        ModelError: `every_token`, and the tokenizer has neither.
+        ModelError: `every_token` is set, and the tokenizer has neither token.
     """
 
     def measure(batch: list[Window]) -> list[tuple[float, int]]:
         return _score(model, tokenizer, batch)
 
     written = _after_prefix if every_token else encode
-    found = _over_windows(
+    results = _over_windows(
         model, tokenizer, rows, max_length, stride, batch_tokens, progress, measure, written
     )
-    return [{**keys, "nll": nll, "tokens": float(count)} for keys, nll, count in found]
+    return [{**keys, "nll": nll, "tokens": float(count)} for keys, nll, count in results]
 
 
 def divergences(
@@ -68,22 +71,28 @@ def divergences(
     *,
     from_base: bool,
 ) -> list[dict[str, Any]]:
-    """Sum over each row's scored tokens of the Kullback-Leibler divergence (nats) between the two
-    models' distributions of the next token, and their count.
+    """Kullback-Leibler divergence (nats) between the next-token distributions of two models.
 
-    Both read the text as it is given; nothing is sampled.
+    It is summed over each row's scored tokens. Both models read the row's text; nothing is sampled.
 
     Args:
-        from_base: KL(base || model); else KL(model || base).
+        from_base: compute KL(base || model) instead of KL(model || base).
+
+    Returns:
+        Dictionaries with `kl`, `tokens` (the number of scored tokens) and the row's example_id,
+        cluster and group.
+
+    Raises:
+        StageFailed: the two models have vocabularies of different sizes.
     """
 
     def measure(batch: list[Window]) -> list[tuple[float, int]]:
         return _diverge(model, base, tokenizer, batch, from_base=from_base)
 
-    found = _over_windows(
+    results = _over_windows(
         model, tokenizer, rows, max_length, stride, batch_tokens, progress, measure
     )
-    return [{**keys, "kl": kl, "tokens": float(count)} for keys, kl, count in found]
+    return [{**keys, "kl": kl, "tokens": float(count)} for keys, kl, count in results]
 
 
 def _over_windows(
@@ -97,10 +106,11 @@ def _over_windows(
     measure: Callable[[list[Window]], list[tuple[float, int]]],
     written: Callable[[Any, Mapping[str, Any]], tuple[list[int], int]] = encode,
 ) -> Iterator[tuple[dict[str, Any], float, int]]:
-    """Each row's keys with what `measure` gave its windows, summed, and the tokens counted.
+    """Each row's keys, the sum of `measure` over its windows, and its number of scored tokens.
 
     Args:
-        written: (tokenizer, row) -> its tokens, and which of them is the first to be scored.
+        measure: a batch of windows -> (sum, number of scored tokens) of each.
+        written: (tokenizer, row) -> the row's tokens, and the index of the first scored token.
     """
     require_rows(rows)
     limit, step = window_of(context_of(model), max_length, stride)
@@ -125,17 +135,17 @@ def _over_windows(
 
 
 def window_of(context: int | None, max_length: int, stride: int) -> tuple[int, int]:
-    """The window that is really used, and the step it moves by.
+    """The window length and stride in tokens, limited by the model's context.
 
-    A model's context that cuts the window cuts the step by the same share: a step of half a window
-    stays one, and every token keeps that share of a window before it.
+    If the context shortens the window, it shortens the stride by the same ratio, so that the
+    overlap of two windows stays the same share of a window.
     """
     limit = max_length if context is None else min(max_length, context)
     return limit, max(1, stride * limit // max_length)
 
 
 def _after_prefix(tokenizer: Any, row: Mapping[str, Any]) -> tuple[list[int], int]:
-    """A row's tokens, of a text after a token that is not the text's own."""
+    """A row's tokens; a text gets a begin or end token before it."""
     if "text" not in row:
         return encode(tokenizer, row)
     prefix = tokenizer.bos_token_id
@@ -153,11 +163,11 @@ def _windows(row: int, ids: list[int], start: int, limit: int, stride: int) -> I
     """Cut one sequence into windows; every token from `start` on is scored exactly once."""
     start = max(start, 1)
     if len(ids) <= start:
-        return  # nothing stands after the first token
+        return  # there are no tokens to score
     if len(ids) <= limit:
         yield Window(row, ids, start)
         return
-    # The first window holds the token before the first scored one, whatever the stride.
+    # For any stride, the first window holds the token before the first scored one.
     scored, begin = start, max(0, min(start - 1, start - (limit - stride)))
     while scored < len(ids):
         end = min(begin + limit, len(ids))
@@ -167,7 +177,7 @@ def _windows(row: int, ids: list[int], start: int, limit: int, stride: int) -> I
 
 
 _POSITIONS = 512
-"""Positions whose distributions are normalised at once: each is of the whole vocabulary."""
+"""Positions whose distributions over the vocabulary are normalised at once, to limit memory."""
 
 
 def _score(model: Any, tokenizer: Any, batch: list[Window]) -> list[tuple[float, int]]:
@@ -178,8 +188,10 @@ def _score(model: Any, tokenizer: Any, batch: list[Window]) -> list[tuple[float,
     with torch.inference_mode():
         logits, targets = _logits(model, ids, mask, scored), ids[:, 1:][scored]
         losses = [
-            torch.nn.functional.cross_entropy(part.float(), own, reduction="none")
-            for part, own in zip(logits.split(_POSITIONS), targets.split(_POSITIONS), strict=True)
+            torch.nn.functional.cross_entropy(part.float(), wanted, reduction="none")
+            for part, wanted in zip(
+                logits.split(_POSITIONS), targets.split(_POSITIONS), strict=True
+            )
         ]
     return _sums(torch.cat(losses), scored)
 
@@ -192,26 +204,27 @@ def _diverge(
 
     ids, mask, scored = _tensors(model, tokenizer, batch)
     with torch.inference_mode():
-        own, other = (_logits(each, ids, mask, scored) for each in (model, base))
-        if own.shape != other.shape:
+        logits, base_logits = (_logits(each, ids, mask, scored) for each in (model, base))
+        if logits.shape != base_logits.shape:
             raise StageFailed(
                 "other tokens",
-                f"the model has {own.shape[-1]} tokens and its base {other.shape[-1]}: there is no"
-                " divergence between their distributions",
+                f"the model has {logits.shape[-1]} tokens and its base {base_logits.shape[-1]}:"
+                " there is no divergence between their distributions",
                 fix="leave `kl` or the checkpoint out",
             )
         parts = []
-        for p, q in zip(own.split(_POSITIONS), other.split(_POSITIONS), strict=True):
+        for p, q in zip(logits.split(_POSITIONS), base_logits.split(_POSITIONS), strict=True):
             first, second = (q, p) if from_base else (p, q)
             log_first, log_second = (x.float().log_softmax(-1) for x in (first, second))
             parts.append((log_first.exp() * (log_first - log_second)).sum(-1))
-        # Rounding may leave a divergence of nothing a little below 0, where it cannot be.
-        found = torch.cat(parts).clamp(min=0)
-    return _sums(found, scored)
+        # A divergence is never negative; rounding may put one of 0 a little below.
+        kl = torch.cat(parts).clamp(min=0)
+    return _sums(kl, scored)
 
 
 def _tensors(model: Any, tokenizer: Any, batch: list[Window]) -> tuple[Any, Any, Any]:
-    """Ids, mask and which predictions are scored (right padding, which causal models never see)."""
+    """Token ids and attention mask, (windows, longest), and a mask of the scored predictions,
+    (windows, longest - 1). Rows are padded on the right, which no causal model attends to."""
     import torch
 
     longest = max(len(window.ids) for window in batch)
@@ -227,7 +240,7 @@ def _tensors(model: Any, tokenizer: Any, batch: list[Window]) -> tuple[Any, Any,
 
 
 def _logits(model: Any, ids: Any, mask: Any, scored: Any) -> Any:
-    """Logits that predict the scored tokens, (scored, vocabulary), row by row."""
+    """Logits that predict the scored tokens, (scored tokens, vocabulary), row by row."""
     import torch
 
     chosen = torch.nn.functional.pad(scored, (0, 1))

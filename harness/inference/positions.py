@@ -1,4 +1,4 @@
-"""Logits of chosen positions alone, whatever the model's family does with its head's output."""
+"""Logits of chosen positions only, for models of every family."""
 
 from __future__ import annotations
 
@@ -10,34 +10,37 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SMALL_BYTES = 64 * 2**20
-"""Logits that are not worth a gradient summed in other groups, in float32."""
+"""Size of float32 logits up to which a trained head gets all positions: picking would save little,
+and would change the order in which its gradient is summed."""
 
 Pick = Callable[["Tensor"], "Tensor"]
-"""From values of all positions, (rows, tokens, size), to some of them, (any, any, size)."""
+"""Picks positions: values of shape (rows, tokens, size) -> some of them, (any, any, size)."""
 
 
 @contextlib.contextmanager
 def head_on(model: Any, tokens: int, pick: Pick) -> Iterator[Pick]:
-    """Within, the model's head is given the hidden states of picked positions alone.
+    """Context manager in which the model's head gets the hidden states of picked positions alone.
 
-    The model goes on as it is: what a family does after its head (caps, scales) and what is
-    attached to the head are kept. The head gets all positions where it is not called as a module,
-    and where it trains on so few that nothing is gained: its gradient stays what it is, to the bit.
+    The rest of the model is unchanged: what a family does after the head (caps, scales), and
+    adapters on the head, still apply. The head gets all positions if it is not called as a module,
+    and if it trains on so few positions that picking would save little (its gradient then stays
+    the same, bit for bit).
 
     Args:
-        tokens: of a row; a soft prompt's positions stand before them, and are not picked from.
+        tokens: number of tokens of a row. The positions of a soft prompt stand before them and are
+            never picked.
 
     Yields:
-        a function from the model's logits to those of the picked positions.
+        A function from the model's logits to those of the picked positions.
     """
     find = getattr(model, "get_output_embeddings", None)
     head = find() if find is not None else None
     picked = [False]
 
-    def gather(module: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden = given[0]
+    def gather(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = inputs[0]
         picked[0] = hidden.dim() == 3 and hidden.shape[1] >= tokens and not _small(module, hidden)
-        return (pick(hidden[:, -tokens:]), *given[1:]) if picked[0] else given
+        return (pick(hidden[:, -tokens:]), *inputs[1:]) if picked[0] else inputs
 
     hook = None if head is None else head.register_forward_pre_hook(gather)
     try:
@@ -57,15 +60,16 @@ def _small(head: Any, hidden: Tensor) -> bool:
 
 
 def where(chosen: Tensor) -> Pick:
-    """Pick where `chosen`, (rows, tokens), is true; what is picked is (1, positions, size)."""
+    """A `Pick` of the positions where `chosen`, (rows, tokens), is true: (1, positions, size)."""
     return lambda values: values[chosen].unsqueeze(0)
 
 
-def logits_at(model: Any, chosen: Tensor, **given: Any) -> Tensor:
+def logits_at(model: Any, chosen: Tensor, **inputs: Any) -> Tensor:
     """Logits of the chosen positions, (positions, vocabulary), row by row.
 
     Args:
-        chosen: (rows, tokens) booleans. given: what the model takes.
+        chosen: (rows, tokens) booleans.
+        inputs: the model's keyword arguments.
     """
     with head_on(model, chosen.shape[1], where(chosen)) as taken:
-        return taken(model(**given, use_cache=False).logits)[0]
+        return taken(model(**inputs, use_cache=False).logits)[0]

@@ -1,9 +1,10 @@
-"""From generated tokens to an answer: where it ends, and what of it was thinking.
+"""Turns generated tokens into an answer: finds its end and removes the model's thinking.
 
-Marks such as `<think>` are marks only to a model that knows them; to any other they are words of
-its answer. A model knows a family's marks where its chat template has either of them, or, of
-`<think>`, where its tokenizer has it as a token of its own; for one prompt, where that ends in the
-mark. `thinking: strip` says of every model that it knows `<think>`.
+Marks such as `<think>` count as marks only for a model that knows them; in the answer of another
+model they are text. A model knows a family's marks if its chat template contains the first of them.
+It knows `<think>` if its chat template contains either mark or its tokenizer has `<think>` as one
+token. If a prompt ends in a mark, the model knows it for this prompt. With `thinking: strip` every
+model is taken to know `<think>`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _TAIL = 32
-"""Tokens at a prompt's end in which a template may open the thinking."""
+"""Number of tokens at a prompt's end that are searched for a mark that begins the thinking."""
 MARKS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -23,8 +24,8 @@ MARKS = (
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
     ("to=self<|message|>", "to=user<|message|>"),
 )
-"""How families begin and end their thinking: Qwen, DeepSeek, GLM and others; Magistral; Command;
-Gemma 4; gpt-oss and Muse, which go from one channel to another."""
+"""The marks that begin and end the thinking: Qwen, DeepSeek, GLM and others; Magistral; Command;
+Gemma 4; gpt-oss and Muse, which change from one channel to another."""
 THINK = MARKS[0]
 
 
@@ -33,11 +34,12 @@ class Answer:
     """One generated answer.
 
     Attributes:
-        text: what is scored: without thinking where that is stripped, without spaces at its ends.
+        text: the text that is scored, without spaces at its ends and, where thinking is stripped,
+            without thinking.
         finish: `eos`, `stop` (a stop string) or `length` (cut at max_new_tokens).
-        tokens: tokens generated, the one that ends the answer included.
-        raw: the text with the spaces at its ends: what follows a prompt of plain text.
-        generated: all that was generated, where thinking was taken out of the text.
+        tokens: number of generated tokens, including the one that ends the answer.
+        raw: the text with the spaces at its ends, as it follows a prompt of plain text.
+        generated: everything that was generated, if thinking was removed from the text; else "".
     """
 
     text: str
@@ -48,13 +50,14 @@ class Answer:
 
 
 class Reader:
-    """Reads the rows of one request.
+    """Reads the generated rows of one request.
 
     Args:
-        eos: tokens that end an answer. pad: fills up what ended early.
-        options: `until` (stop strings) and `thinking`: `auto` takes it out of the text of a model
-            that knows it, and stop strings in it stop nothing; `strip` takes `<think>` out of any
-            model's; `keep` (the default) leaves the text as it is.
+        eos: tokens that end an answer.
+        pad: the token after the end of an answer.
+        options: `until` (stop strings) and `thinking`: `auto` removes the thinking of a model that
+            knows its marks, and ignores stop strings within it; `strip` also removes `<think>` from
+            every model's text; `keep` (the default) leaves the text as it is.
     """
 
     def __init__(
@@ -72,23 +75,23 @@ class Reader:
         self._may_open = [] if how == "keep" else [*dict.fromkeys([*self._marks, THINK])]
 
     def opened(self, prompt: Sequence[int]) -> str:
-        """The mark by which a prompt's own end begins the thinking; empty where it does not."""
+        """The mark at the end of a prompt that begins the thinking; "" if there is none."""
         if not self._may_open:
             return ""
         tail = self.tokenizer.decode(list(prompt[-_TAIL:]), skip_special_tokens=False).rstrip()
         return next((begin for begin, _ in self._may_open if tail.endswith(begin)), "")
 
     def read(self, ids: Sequence[int], opened: str = "") -> Answer:
-        """The answer that a row of generated tokens is.
+        """Read the answer in a row of generated tokens.
 
         Args:
-            opened: what `opened` says of its prompt.
+            opened: the result of the method `opened` for the row's prompt.
         """
         end = next((i for i, token in enumerate(ids) if token in self.eos), None)
-        own = list(ids[:end])
-        text = self.tokenizer.decode(own, skip_special_tokens=True)
-        # With its special tokens: they may be marks of thinking, or stop strings.
-        full = self.tokenizer.decode(own, skip_special_tokens=False)
+        answer_ids = list(ids[:end])
+        text = self.tokenizer.decode(answer_ids, skip_special_tokens=True)
+        # Keep special tokens here: they may be marks of thinking, or stop strings.
+        full = self.tokenizer.decode(answer_ids, skip_special_tokens=False)
         said = self._without_thinking(full, opened)
         thought = said != full
         cut = first(said, self._marked)
@@ -100,10 +103,10 @@ class Reader:
         stopped = cut is not None or plain is not None
         finish = "stop" if stopped else "length" if end is None else "eos"
         if thought:
-            while own and own[-1] == self.pad:
-                own.pop()
-            whole = self.tokenizer.decode(own, skip_special_tokens=False)
-            return Answer(shown.strip(), finish, len(own) + (finish == "eos"), shown, whole)
+            while answer_ids and answer_ids[-1] == self.pad:
+                answer_ids.pop()
+            whole = self.tokenizer.decode(answer_ids, skip_special_tokens=False)
+            return Answer(shown.strip(), finish, len(answer_ids) + (finish == "eos"), shown, whole)
         if stopped:
             tokens = len(self.tokenizer(text=shown, add_special_tokens=False)["input_ids"])
         else:
@@ -116,31 +119,31 @@ class Reader:
 
     def _without_thinking(self, full: str, opened: str) -> str:
         said = opened + full
-        own = [mark for mark in self._may_open if mark in self._marks or mark[0] == opened]
-        for begin, end in own:
+        marks = [mark for mark in self._may_open if mark in self._marks or mark[0] == opened]
+        for begin, end in marks:
             if begin not in said and end not in said:
                 continue
             said = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", "", said, flags=re.DOTALL)
-            said = said.rpartition(end)[2]  # begun before the answer, or by no mark at all
-            said = said.partition(begin)[0]  # cut before it ended
+            said = said.rpartition(end)[2]  # the thinking began without a mark
+            said = said.partition(begin)[0]  # the thinking was cut before it ended
         return said
 
 
 def known_marks(tokenizer: Any) -> list[tuple[str, str]]:
-    """The marks of thinking that a model knows, by its chat template and its vocabulary."""
+    """The marks of thinking that a model knows, judged by its chat template and vocabulary."""
     template = str(tokenizer.chat_template or "")
-    found = [mark for mark in MARKS[1:] if mark[0] in template]
-    own = any(mark in template for mark in THINK) or THINK[0] in tokenizer.get_vocab()
-    return [THINK, *found] if own else found
+    marks = [mark for mark in MARKS[1:] if mark[0] in template]
+    knows_think = any(mark in template for mark in THINK) or THINK[0] in tokenizer.get_vocab()
+    return [THINK, *marks] if knows_think else marks
 
 
 def first(text: str, strings: Sequence[str]) -> int | None:
-    """Where the first of some strings begins in a text."""
+    """Where the first of some strings begins in a text; None if it holds none of them."""
     return min((at for string in strings if (at := text.find(string)) >= 0), default=None)
 
 
 def _specials(tokenizer: Any) -> list[str]:
-    """The special tokens as text, the longest first."""
+    """The special tokens as text, longest first."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    found = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
-    return sorted(found, key=lambda token: (-len(token), token))
+    tokens = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
+    return sorted(tokens, key=lambda token: (-len(token), token))

@@ -1,4 +1,4 @@
-"""What a reward model says of answers: one way for labels, scores and policies."""
+"""Rewards of answers by a reward model, computed in the same way for labels, scores and RL."""
 
 from __future__ import annotations
 
@@ -16,39 +16,41 @@ from harness.models.precision import autocast_of
 def answered_ids(
     tokenizer: Any, row: Mapping[str, Any], text: str, ends: frozenset[int], *, cut: bool
 ) -> list[int]:
-    """A row's prompt with an answer to it, as reward models are trained on them.
+    """Token ids of a row's prompt and an answer, in the form that reward models are trained on.
 
     Args:
+        text: the answer.
         ends: tokens that end an answer.
-        cut: the answer did not end by itself, and stands without such a token.
+        cut: the answer did not end by itself, so it gets no such token.
     """
-    found = _answered(tokenizer, row, text)
+    sequence = _answered(tokenizer, row, text)
     if not cut:
-        return found.ids
-    # An answer may write the token's name: the template writes it after that.
-    last = found.ids[: found.end]
+        return sequence.ids
+    # Remove one token only: the answer itself may contain the name of such a token before it.
+    last = sequence.ids[: sequence.end]
     return last[:-1] if last[-1:] and last[-1] in ends else last
 
 
 def _answered(tokenizer: Any, row: Mapping[str, Any], text: str) -> Encoded:
     asked = row["messages"][:-1] if "messages" in row else row["prompt"]
-    if isinstance(asked, str):  # an answer that ended at once is an answer too
+    if isinstance(asked, str):  # also reads an empty answer
         return answered_text(tokenizer, asked, text)
-    given = {name: row[name] for name in GIVEN if row.get(name)}
+    columns = {name: row[name] for name in GIVEN if row.get(name)}
     answer = [{"role": "assistant", "content": text}]
-    return encoded(tokenizer, {"prompt": asked, **given, "completion": answer})
+    return encoded(tokenizer, {"prompt": asked, **columns, "completion": answer})
 
 
 def after_end(tokenizer: Any, row: Mapping[str, Any], ends: frozenset[int]) -> list[int]:
-    """Tokens that the chat template writes after the one that ends an answer (a newline, often):
-    reward models are trained to read a chat at the last of them. None for plain text.
+    """Tokens that the chat template writes after the token that ends an answer (often a newline).
+
+    Reward models are trained to read a chat at the last of these tokens. Empty for plain text.
 
     Args:
-        row: any of the rows that are answered; chats end alike.
+        row: any of the rows, since all chats end in the same way.
         ends: tokens that end an answer.
     """
-    found = _answered(tokenizer, row, "a")
-    return found.ids[found.end :] if found.ids[found.end - 1] in ends else []
+    sequence = _answered(tokenizer, row, "a")
+    return sequence.ids[sequence.end :] if sequence.ids[sequence.end - 1] in ends else []
 
 
 def rewards(
@@ -58,15 +60,16 @@ def rewards(
     batch_tokens: int,
     progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> list[float | None]:
-    """A reward model's number for each prompt with its answer, in their order.
+    """The reward of each sequence (a prompt with its answer), in their order.
 
-    A sequence longer than the model's context has None: nothing is cut, as a reward of half an
-    answer is one of another answer. Weights in bfloat16 compute in mixed precision, as they were
-    trained, since others (a head, an adapter) may not be; any other model as it is.
+    The reward is None for a sequence longer than the model's context; sequences are never cut,
+    since the reward of half an answer says nothing about the whole. A model with weights in
+    bfloat16 computes in mixed precision, as in training, because its head or adapter may be
+    float32; any other model computes in its own dtype.
 
     Args:
-        model: a sequence classifier of one label, which reads each row at its last token.
-        pad: the padding token, where the model's config names none.
+        model: a sequence classifier with one label, which reads each row at its last token.
+        pad: the padding token, used if the model's config names none.
         batch_tokens: padded tokens in one batch.
     """
     import torch
@@ -76,7 +79,7 @@ def rewards(
         config.pad_token_id = pad
     room = context_of(model)
     fits = [i for i, ids in enumerate(sequences) if room is None or len(ids) <= room]
-    found: list[float | None] = [None] * len(sequences)
+    scores: list[float | None] = [None] * len(sequences)
     done = 0
     for batch in budget_batches([len(sequences[i]) for i in fits], batch_tokens):
         places = [fits[i] for i in batch]
@@ -87,31 +90,32 @@ def rewards(
                 use_cache=False,
             )  # fmt: skip
         for i, value in zip(places, out.logits[:, 0].float().tolist(), strict=True):
-            found[i] = value
+            scores[i] = value
         done += len(places)
         progress(done, len(fits), "answers rewarded")
-    return found
+    return scores
 
 
 def require_all(
-    found: Sequence[float | None], names: Sequence[str], context: int | None, fix: str
+    scores: Sequence[float | None], names: Sequence[str], context: int | None, fix: str
 ) -> list[float]:
-    """The rewards, where each sequence has one.
+    """Check that every sequence has a reward, and return the rewards.
 
     Args:
-        names: of the sequences, for people.
-        context: the reward model's, in tokens.
+        names: names of the sequences for the message.
+        context: the reward model's context, in tokens.
 
     Raises:
-        StageFailed: some are longer than the reward model's context; it counts and names them.
+        StageFailed: sequences are longer than the reward model's context; the message counts and
+            names them.
     """
-    over = [name for name, value in zip(names, found, strict=True) if value is None]
+    over = [name for name, score in zip(names, scores, strict=True) if score is None]
     if over:
         shown = ", ".join(over[:5]) + (" ..." if len(over) > 5 else "")
         raise StageFailed(
             "too long",
-            f"{len(over)} of {len(found)} prompts with their answers are longer than the reward"
+            f"{len(over)} of {len(scores)} prompts with their answers are longer than the reward"
             f" model's context of {context} tokens: {shown}",
             fix=fix,
         )
-    return [value for value in found if value is not None]
+    return [score for score in scores if score is not None]

@@ -1,4 +1,4 @@
-"""Sampling in which each request has a seed of its own."""
+"""Sampling with a separate seed for each request."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ if TYPE_CHECKING:
 
 
 _STEPS = 64
-"""Of which the random numbers are drawn at once; how many changes none of them."""
+"""Number of steps whose random numbers are drawn at once; it does not change the numbers."""
 
 
 def seed_of(base: int, example: str, number: int) -> int:
-    """The seed of one sample of one example, 63 bits: alike on every machine and in any batch."""
+    """The seed of one sample of one example, 63 bits; the same on every machine and in every
+    batch."""
     text = f"{base}\0{example}\0{number}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
 def sampler(seeds: Sequence[int], temperature: float, top_p: float) -> Any:
-    """A logits processor that draws each row's token and leaves no other to choose.
+    """A logits processor that draws each row's next token and leaves only this token possible.
 
-    One uniform number a row and step, from the row's own generator, is looked up in the cumulated
-    probabilities; so a row draws the same whatever stands beside it, and when others end.
-    transformers' own sampling draws for the whole batch from one generator.
+    For each row and step, one uniform number from the row's generator is looked up in the
+    cumulative probabilities. So a row's tokens do not depend on the other rows of the batch, while
+    transformers draws for the whole batch from one generator.
     """
     import torch
     from transformers import LogitsProcessor
@@ -37,8 +38,8 @@ def sampler(seeds: Sequence[int], temperature: float, top_p: float) -> Any:
             self.draws, self.used = torch.empty(len(generators), 0), 0
 
         def next_draws(self, device: Any) -> Any:
-            """Uniform numbers, (rows, 1), of the next step; moved to a GPU many steps at once, as
-            each move waits for it."""
+            """Uniform numbers of the next step, (rows, 1). The numbers of many steps are moved to a
+            GPU at once, as each move waits for the GPU."""
             if self.used == self.draws.shape[1]:
                 fresh = [torch.rand(_STEPS, generator=g, dtype=torch.float64) for g in generators]
                 self.draws, self.used = torch.stack(fresh).to(device), 0
@@ -50,7 +51,7 @@ def sampler(seeds: Sequence[int], temperature: float, top_p: float) -> Any:
             likely = (scores.double() / temperature).softmax(-1)
             reached = running_sum(nucleus(likely, top_p) if top_p < 1 else likely)
             wanted = self.next_draws(scores.device) * reached[:, -1:]
-            # The first whose cumulated probability exceeds the number: never one of probability 0.
+            # The first token whose cumulative probability exceeds the number; its own is never 0.
             token = torch.searchsorted(reached, wanted, right=True).clamp(max=scores.shape[1] - 1)
             return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)
 
@@ -58,8 +59,11 @@ def sampler(seeds: Sequence[int], temperature: float, top_p: float) -> Any:
 
 
 def running_sum(values: Tensor) -> Tensor:
-    """Cumulated over the last axis; in one order each time where torch is asked for that, which a
-    GPU has none for (torch.use_deterministic_algorithms)."""
+    """Cumulative sum over the last axis.
+
+    Under torch.use_deterministic_algorithms it runs on the CPU, as torch has no deterministic
+    cumulative sum for GPUs.
+    """
     import torch
 
     if values.is_cuda and torch.are_deterministic_algorithms_enabled():
@@ -68,9 +72,10 @@ def running_sum(values: Tensor) -> Tensor:
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """Probabilities (rows, vocabulary) of the likeliest tokens that together reach top_p, others 0.
+    """Nucleus sampling's probabilities, (rows, vocabulary): tokens outside the nucleus get 0.
 
-    Holtzman et al. (2020, arXiv:1904.09751), section 3.1; not normalised again.
+    The nucleus is the smallest set of most probable tokens that together reach `top_p` (Holtzman et
+    al., 2020, arXiv:1904.09751, section 3.1). The result is not normalised again.
     """
     import torch
 
