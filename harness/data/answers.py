@@ -1,4 +1,4 @@
-"""Where prompts end and answers begin, in rows that leave it open."""
+"""Finds where the prompt ends and the answer begins, in rows that do not say it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from harness.data.messages import Chat, require_trained
 
 
 def apart(row: dict[str, Any]) -> dict[str, Any]:
-    """The pair; Unusable where its answers are equal."""
+    """The row, unchanged.
+
+    Raises:
+        Unusable: its two answers are equal.
+    """
     if row["chosen"] == row["rejected"]:
         raise Unusable("chosen and rejected are equal")
     return row
 
 
 def split_strings(chosen: str, rejected: str) -> dict[str, Any]:
-    """The common beginning is the prompt, without the space that starts an answer (as in TRL)."""
+    """Split two texts: their common beginning is the prompt, and the space before an answer belongs
+    to the answer (as in TRL)."""
     shared = 0
     for a, b in zip(chosen, rejected, strict=False):
         if a != b:
@@ -28,7 +33,11 @@ def split_strings(chosen: str, rejected: str) -> dict[str, Any]:
 
 
 def split_chats(chosen: Chat, rejected: Chat) -> dict[str, Any]:
-    """The common turns are the prompt."""
+    """Split two chats: the turns that both begin with are the prompt.
+
+    Raises:
+        Unusable: the chats are equal, begin differently, or have no answer of the assistant.
+    """
     if chosen == rejected:
         raise Unusable("chosen and rejected are equal")
     shared = 0
@@ -43,11 +52,11 @@ def split_chats(chosen: Chat, rejected: Chat) -> dict[str, Any]:
 
 
 def answered_by_the_assistant(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with what its answers begin with alike, before their assistant speaks, in its prompt:
-    some data sets have the system turn alone for a prompt.
+    """The row, with the turns that all its answers begin with moved into the prompt, up to the
+    first turn of the assistant. Some data sets have only the system turn in the prompt.
 
     Raises:
-        Unusable: an answer that begins with somebody else, or in which nothing is trained on.
+        Unusable: an answer does not begin with the assistant, or no turn of it is trained on.
     """
     names = [name for name in ("completion", "chosen", "rejected") if name in row]
     sides = [list(row[name]) for name in names]

@@ -1,4 +1,4 @@
-"""Cells of raw rows as text, or the reason why not."""
+"""Reads cells of raw rows as text."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from decimal import Decimal
 from typing import Any
 
 _WRITTEN = (str, int, float, Decimal, datetime.date, datetime.time, datetime.timedelta)
-"""Types of cells that stand for a text; bytes, lists and mappings do not."""
+"""Types of cells that are read as text; bytes, lists and mappings are not."""
 
 
 class Unusable(Exception):
-    """A row that cannot be brought into its layout; the message is the reason it is counted by."""
+    """A row cannot be brought into its layout. Such rows are counted by the message."""
 
 
 def without_nan(value: Any) -> Any:
-    """The value with None in place of every NaN: tables write an empty cell so."""
+    """The value with None in place of every NaN, which is how tables write an empty cell."""
     if isinstance(value, float):
         return None if math.isnan(value) else value
     if isinstance(value, Mapping):
@@ -27,8 +27,11 @@ def without_nan(value: Any) -> Any:
 
 
 def string(row: Mapping[str, Any], column: str) -> str:
-    """A cell as text, a number, truth value or date as Python writes it; Unusable where it holds
-    none."""
+    """A cell as text. Numbers, booleans and dates become the text that Python's `str` gives.
+
+    Raises:
+        Unusable: the cell is empty, or its value is none of these.
+    """
     value = row.get(column)
     if value is None:
         raise Unusable(f"no `{column}`")
@@ -38,15 +41,15 @@ def string(row: Mapping[str, Any], column: str) -> str:
 
 
 def content(value: Any) -> str:
-    """A string, or what the last message of a chat says; of one that calls tools and says nothing,
-    the calls as JSON."""
+    """The text of an answer: the string itself, or what the last message of a chat says (see
+    `said`)."""
     if isinstance(value, str):
         return value
     return said(value[-1]) if value else ""
 
 
 def said(message: Mapping[str, Any]) -> str:
-    """What a message says; of one that calls tools and says nothing, the calls as JSON."""
+    """The text of a message. If it has tool calls and no text, the calls as JSON."""
     text = str(message.get("content") or "")
     calls = message.get("tool_calls")
     if text.strip() or not calls:

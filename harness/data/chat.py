@@ -1,8 +1,8 @@
-"""Chats as a template writes them: the text, and where each answer begins and ends in it.
+"""Renders chats with a chat template, and locates each turn in the rendered text.
 
-Templates rewrite messages: they trim them, cut the thinking from earlier turns, merge a system turn
-into the user's. So nothing here searches for a message's words. A turn is found by what changes in
-the text when the turn alone says something else.
+Templates rewrite messages: they trim them, cut the thinking from earlier turns, or merge the system
+turn into the user's turn. So nothing here searches for a message's words. A turn is located by
+rendering the chat twice, the second time with other words in that turn, and comparing the texts.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from jinja2.exceptions import TemplateError
 
 Message = Mapping[str, Any]
 Span = tuple[int, int]
-Written = TypeVar("Written")
-"""First character, and the one after the last."""
+"""The index of the first character, and the index after the last one."""
+Result = TypeVar("Result")
 _MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
 _FIXED = frozenset({"role", "name", "tool_call_id", "id", "type", "weight"})
-"""Keys of a message that say who speaks, not what."""
+"""Keys of a message that say who speaks. The other keys hold what is said."""
 
 
 def render(
@@ -29,24 +29,28 @@ def render(
     messages: Sequence[Message],
     *,
     add_generation_prompt: bool = False,
-    given: Mapping[str, Any] | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> str:
-    """The text of a chat by the tokenizer's template.
+    """The text that the tokenizer's chat template makes of a chat.
 
     Args:
-        given: what else the template reads, such as `tools`, `documents` or `enable_thinking`; the
-            tokenizer's own `chat_template_kwargs` (see ModelRef.tokenizer) stand behind it.
+        template_kwargs: what the template reads besides the messages, such as `tools`, `documents`
+            or `enable_thinking`. It overrides the tokenizer's own `chat_template_kwargs` (see
+            ModelRef.tokenizer).
 
     Raises:
-        TemplateError: the template does not take the chat.
+        TemplateError: the template refuses the chat.
     """
-    return _apply(tokenizer, messages, add_generation_prompt, given)
+    return _apply(tokenizer, messages, add_generation_prompt, template_kwargs)
 
 
 def _apply(
-    tokenizer: Any, messages: Sequence[Message], asks: bool, given: Mapping[str, Any] | None
+    tokenizer: Any,
+    messages: Sequence[Message],
+    asks: bool,
+    template_kwargs: Mapping[str, Any] | None,
 ) -> str:
-    options = template_options(tokenizer, given)
+    options = template_options(tokenizer, template_kwargs)
     messages = [{k: v for k, v in message.items() if k != "weight"} for message in messages]
     # A template may concatenate a token that the tokenizer does not have.
     missing = {name: "" for name in _SPECIAL if getattr(tokenizer, name, None) is None}
@@ -61,14 +65,12 @@ def _apply(
     return _in_some_form(messages, write)
 
 
-def _in_some_form(
-    messages: Sequence[Message], write: Callable[[list[Message]], Written]
-) -> Written:
-    """What `write` makes of the chat, with its tool calls' arguments in the first form that the
-    template takes: as they are given, as JSON, or as a mapping.
+def _in_some_form(messages: Sequence[Message], write: Callable[[list[Message]], Result]) -> Result:
+    """The result of `write` on the chat. If the template refuses the arguments of its tool calls as
+    they are, they are tried as JSON, then as a mapping.
 
     Raises:
-        TemplateError: it takes none of them; with the words about the first.
+        TemplateError: the template refuses all three forms; the message is about the first.
     """
     failure: Exception | None = None
     for form in (messages, _arguments_as(messages, json.dumps), _arguments_as(messages, _loaded)):
@@ -83,13 +85,17 @@ def _in_some_form(
     raise TemplateError(str(failure)) from failure
 
 
-def template_options(tokenizer: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a template is given beside the messages."""
-    return {**(getattr(tokenizer, "chat_template_kwargs", None) or {}), **(given or {})}
+def template_options(
+    tokenizer: Any, template_kwargs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The keyword arguments of a template: those of the tokenizer, overridden by
+    `template_kwargs`."""
+    return {**(getattr(tokenizer, "chat_template_kwargs", None) or {}), **(template_kwargs or {})}
 
 
 def _arguments_as(messages: Sequence[Message], form: Callable[[Any], Any]) -> list[Message]:
-    """The chat with every tool call's arguments in another form: templates want a dict, or JSON."""
+    """The chat with the arguments of every tool call in another form. Some templates need a dict,
+    others JSON."""
     return [
         {**message, "tool_calls": [_called(call, form) for call in message["tool_calls"]]}
         if message.get("tool_calls")
@@ -105,9 +111,9 @@ def _called(call: Any, form: Callable[[Any], Any]) -> Any:
         return {**call, "function": _called(call["function"], form)}
     if "arguments" not in call:
         return call
-    given = call["arguments"]
-    fits = isinstance(given, str) if form is _loaded else not isinstance(given, str)
-    return {**call, "arguments": form(given)} if fits else call
+    arguments = call["arguments"]
+    fits = isinstance(arguments, str) if form is _loaded else not isinstance(arguments, str)
+    return {**call, "arguments": form(arguments)} if fits else call
 
 
 def _loaded(text: str) -> Any:
@@ -120,12 +126,12 @@ def _loaded(text: str) -> Any:
 def marked(
     tokenizer: Any,
     messages: Sequence[Message],
-    given: Mapping[str, Any] | None,
+    template_kwargs: Mapping[str, Any] | None,
     *,
     asks: bool = False,
 ) -> list[Span] | None:
-    """The spans that the template's `{% generation %}` markers enclose; None without markers."""
-    template = tokenizer.get_chat_template(tools=(given or {}).get("tools"))
+    """The spans between the template's `{% generation %}` markers; None if it has no markers."""
+    template = tokenizer.get_chat_template(tools=(template_kwargs or {}).get("tools"))
     if not _MARKERS.search(template):
         return None
     from transformers.utils.chat_template_utils import render_jinja_template
@@ -139,7 +145,7 @@ def marked(
             chat_template=template,
             return_assistant_tokens_mask=True,
             add_generation_prompt=asks,
-            **{**options, **template_options(tokenizer, given)},
+            **{**options, **template_options(tokenizer, template_kwargs)},
         )
         return [tuple(span) for span in spans[0]]
 
@@ -147,15 +153,15 @@ def marked(
 
 
 def other_words(message: Message) -> dict[str, Any]:
-    """The message, saying something else in every place where it says anything."""
-    made = {
+    """The message with other words in place of all its words."""
+    replaced = {
         key: value if key in _FIXED or key == "tool_calls" else _other(value)
         for key, value in message.items()
     }
     if not message.get("tool_calls"):
-        return made if made != message else {**made, "content": "xxx"}
-    made["tool_calls"] = [_called_otherwise(call) for call in message["tool_calls"]]
-    return made
+        return replaced if replaced != message else {**replaced, "content": "xxx"}
+    replaced["tool_calls"] = [_called_otherwise(call) for call in message["tool_calls"]]
+    return replaced
 
 
 def _other(value: Any) -> Any:
@@ -175,24 +181,24 @@ def _other(value: Any) -> Any:
 
 
 def _called_otherwise(call: Any) -> Any:
-    """The call with other arguments, from the first to the last, of which there is one at least.
+    """The tool call with other arguments (at least one), which differ from the first to the last.
 
-    Never by another name: some templates write a call's name again beside what the tool answered.
+    The function's name stays: some templates repeat it beside the tool's answer.
     """
     if not isinstance(call, Mapping):
         return call
     if isinstance(call.get("function"), Mapping):
         return {**call, "function": _called_otherwise(call["function"])}
-    given = call.get("arguments")
-    if isinstance(given, str) and given.strip():
-        inside = _loaded(given)
-        told = _other(given) if isinstance(inside, str) else json.dumps(_more(inside))
-        return {**call, "arguments": told}
-    return {**call, "arguments": _more(given)}
+    arguments = call.get("arguments")
+    if isinstance(arguments, str) and arguments.strip():
+        inside = _loaded(arguments)
+        replaced = _other(arguments) if isinstance(inside, str) else json.dumps(_more(inside))
+        return {**call, "arguments": replaced}
+    return {**call, "arguments": _more(arguments)}
 
 
 def _more(arguments: Any) -> Any:
-    """Other arguments, and more of them at both ends: truth values, say, stay as they are."""
+    """Other arguments, with one more at each end, since some values (booleans) are not replaced."""
     if isinstance(arguments, Mapping):
         return {"x": "x", **_other(arguments), "y": "y"}
     if isinstance(arguments, list):
@@ -201,7 +207,7 @@ def _more(arguments: Any) -> Any:
 
 
 def changed(text: str, other: str) -> Span | None:
-    """What of `text` is not in `other`; None where they are equal."""
+    """The span of `text` that differs from `other`; None if the texts are equal."""
     if text == other:
         return None
     shortest = min(len(text), len(other))
@@ -219,8 +225,16 @@ def span_of(
     text: str,
     *,
     asks: bool = False,
-    given: Mapping[str, Any] | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> Span | None:
-    """Where a message stands in its chat's text; None where the template leaves it out."""
+    """The span of one message in the text of its chat; None if the template leaves it out.
+
+    Args:
+        place: the index of the message.
+        text: the rendered chat.
+        asks: whether the text was rendered with `add_generation_prompt`.
+    """
     other = [*messages[:place], other_words(messages[place]), *messages[place + 1 :]]
-    return changed(text, render(tokenizer, other, add_generation_prompt=asks, given=given))
+    return changed(
+        text, render(tokenizer, other, add_generation_prompt=asks, template_kwargs=template_kwargs)
+    )

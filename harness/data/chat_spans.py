@@ -1,4 +1,4 @@
-"""Where the turns of a chat stand in its text, all of them found at once where that is plain."""
+"""Locates the turns of a chat in its rendered text, all at once if possible."""
 
 from __future__ import annotations
 
@@ -12,38 +12,44 @@ from jinja2.exceptions import TemplateError
 from harness.data.chat import Message, Span, render, span_of
 
 _FEW = 3
-"""Turns that are as well looked for one by one: each costs a rendering."""
+"""Up to so many turns are located one by one, each by one rendering."""
 _PLAIN = frozenset({"role", "content", "weight"})
 _MARK = "Qx7"
 
 
 @dataclass(frozen=True)
-class Written:
-    """A chat as its template writes it.
+class RenderedChat:
+    """A chat and the text that its template makes of it.
 
     Attributes:
-        asks: the text ends by asking for an answer.
-        given: what else the template reads (`tools` ...).
+        asks: whether the text ends by asking for an answer (`add_generation_prompt`).
+        template_kwargs: what the template reads besides the messages (`tools` ...).
     """
 
     tokenizer: Any
     messages: Sequence[Message]
     text: str
     asks: bool = False
-    given: Mapping[str, Any] | None = None
+    template_kwargs: Mapping[str, Any] | None = None
 
     def span(self, place: int) -> Span | None:
-        """Where a message stands; None where the template leaves it out."""
+        """The span of the message at index `place`; None if the template leaves it out."""
         if place in self._plain:
             return self._plain[place]
         return span_of(
-            self.tokenizer, self.messages, place, self.text, asks=self.asks, given=self.given
+            self.tokenizer,
+            self.messages,
+            place,
+            self.text,
+            asks=self.asks,
+            template_kwargs=self.template_kwargs,
         )
 
     @cached_property
     def _plain(self) -> Mapping[int, Span]:
-        """Spans of the turns that say words alone, by one rendering of the chat with a mark in the
-        place of each; none, unless the text is that rendering with the words as they are in it."""
+        """The spans of the turns that hold only words, by one rendering of the chat with a mark in
+        place of each turn's words. Empty if that rendering with the words put back is not the text.
+        """
         words = {i: m["content"] for i, m in enumerate(self.messages) if _says_words(m)}
         if len(words) <= _FEW or _MARK in self.text:
             return {}
@@ -52,22 +58,25 @@ class Written:
                   for i, m in enumerate(self.messages)]  # fmt: skip
         try:
             other = render(
-                self.tokenizer, marked, add_generation_prompt=self.asks, given=self.given
+                self.tokenizer,
+                marked,
+                add_generation_prompt=self.asks,
+                template_kwargs=self.template_kwargs,
             )
-        except TemplateError:  # it minds what is said
+        except TemplateError:  # the template refuses the marks as words
             return {}
-        found: dict[int, Span] = {}
-        read = told = 0
+        spans: dict[int, Span] = {}
+        in_text = in_other = 0  # how far both texts have been compared
         for i, mark in marks.items():
-            place = other.find(mark, told)
-            between = other[told:place] if place >= 0 else _MARK
-            begin = read + len(between)
-            own = next((w for w in _forms(words[i]) if self.text.startswith(w, begin)), None)
-            if own is None or not self.text.startswith(between, read):
+            place = other.find(mark, in_other)
+            between = other[in_other:place] if place >= 0 else _MARK
+            begin = in_text + len(between)
+            form = next((w for w in _forms(words[i]) if self.text.startswith(w, begin)), None)
+            if form is None or not self.text.startswith(between, in_text):
                 return {}
-            found[i] = begin, begin + len(own)
-            read, told = found[i][1], place + len(mark)
-        return found if self.text[read:] == other[told:] else {}
+            spans[i] = begin, begin + len(form)
+            in_text, in_other = spans[i][1], place + len(mark)
+        return spans if self.text[in_text:] == other[in_other:] else {}
 
 
 def _says_words(message: Message) -> bool:
@@ -76,7 +85,7 @@ def _says_words(message: Message) -> bool:
 
 
 def _forms(words: str) -> Iterator[str]:
-    """Words as templates write them: some trim them."""
+    """The forms in which templates write words: unchanged, or trimmed."""
     yield words
     yield words.strip()
     yield words.rstrip()

@@ -1,6 +1,5 @@
-"""How a chat template writes an assistant's turn: what it asks with, and the token that ends it.
-
-Both are learnt from the template, by chats of one word.
+"""How a chat template writes an assistant's turn: the text that asks for it, and the token that
+ends it. Both are learnt from the template, by rendering chats of one word.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from harness.data.chat import Message, render, span_of, template_options
 
 @dataclass(frozen=True)
 class Style:
-    """What a template writes around answers, learnt from chats of one word.
+    """What a template writes before and after answers, learnt by rendering chats of one word.
 
     Attributes:
         asks: the text that asks for an answer (`add_generation_prompt`).
-        ends: the token, as text, that ends an answer; "" where none does.
-        closes: the text that does where no token does, such as `### End`.
-        calls: the token that ends a turn of tool calls; "" where it is not known.
-        tokens: finds the tokenizer's added tokens in a text.
+        ends: the text of the token that ends an answer; "" if there is no such token.
+        closes: the text that ends an answer if no token does, such as `### End`.
+        calls: the token that ends a turn of tool calls; "" if it is not known.
+        tokens: matches the tokenizer's added tokens in a text.
     """
 
     asks: str
@@ -54,7 +53,7 @@ def style_of(tokenizer: Any) -> Style:
     """How the tokenizer's template writes answers.
 
     Raises:
-        TemplateError: the template takes no question with its answer.
+        TemplateError: the template refuses a chat of one question and one answer.
     """
     key = json.dumps([tokenizer.chat_template, template_options(tokenizer)], default=str)
     known = _STYLES.setdefault(tokenizer, {})
@@ -74,9 +73,9 @@ def _learnt(tokenizer: Any) -> Style:
         followed = _tail(tokenizer, [*before, _USER, _ANSWER, _USER], len(before) + 1)
     except TemplateError:
         followed = last
-    found = list(tokens.finditer(last))
-    shared = [m for m in found if followed.startswith(last[: m.end()])]
-    end = shared[-1] if shared else found[0] if found else None
+    marks = list(tokens.finditer(last))
+    shared = [m for m in marks if followed.startswith(last[: m.end()])]
+    end = shared[-1] if shared else marks[0] if marks else None
     closes = "" if end else last.rstrip()
     if end is None and not closes:  # the token that opens the next turn ends this one
         end = tokens.search(followed)
@@ -86,9 +85,10 @@ def _learnt(tokenizer: Any) -> Style:
 
 
 def _call_end(tokenizer: Any, style: Style, before: Sequence[Message]) -> str:
-    """The token that ends a turn of tool calls, before their results; "" where templates know none.
+    """The token that ends a turn of tool calls, before their results; "" if the template has none.
 
-    It is not always that of other turns: gpt-oss has `<|call|>`, GLM `<|observation|>`.
+    It may differ from the token that ends other turns: gpt-oss has `<|call|>`, GLM
+    `<|observation|>`.
     """
     chat: list[Message] = [*before, _USER, _CALL, _TOOL]
     try:
@@ -101,20 +101,20 @@ def _call_end(tokenizer: Any, style: Style, before: Sequence[Message]) -> str:
         return ""
     start = turn_start(style, text, 0, call[0])
     stop = turn_end(style, text[: result[0]], start, call[1])
-    found = list(style.tokens.finditer(text, call[1], stop))
-    return found[-1].group() if found else ""
+    marks = list(style.tokens.finditer(text, call[1], stop))
+    return marks[-1].group() if marks else ""
 
 
 def _added(tokenizer: Any) -> re.Pattern[str]:
-    """Finds marks: added tokens but those of nothing but spaces, which some vocabularies (Gemma's,
-    Phi's) have among them."""
+    """Matches the added tokens, without those that are only white space (Gemma and Phi have
+    some)."""
     added = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
     marks = sorted((token for token in added if token.strip(" ▁\n\t\r")), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, marks)) or r"(?!)")
 
 
 def _tail(tokenizer: Any, messages: Sequence[Message], place: int) -> str:
-    """What a template writes from the end of a turn on, up to what the next one says."""
+    """The text after a turn's words, up to the words of the next turn."""
     text = render(tokenizer, messages)
     span = span_of(tokenizer, messages, place, text)
     if span is None:
@@ -136,11 +136,12 @@ def _asking(tokenizer: Any, tokens: re.Pattern[str], before: Sequence[Message]) 
 
 
 def turn_start(style: Style, text: str, before: int, said: int) -> int:
-    """Where an assistant's turn begins after its header, counted in characters: where a model that
-    is asked for the turn begins to write.
+    """The index of the character at which an assistant's turn begins, after its header: there a
+    model that is asked for the turn begins to write.
 
     Args:
-        before: where the header may begin at the earliest. said: the turn says something from here.
+        before: the lowest index at which the header may begin.
+        said: the index of the turn's first word.
     """
     first = style.tokens.match(style.asks)
     least = first.end() if first else len(style.asks.rstrip()) or 1
@@ -152,54 +153,61 @@ def turn_start(style: Style, text: str, before: int, said: int) -> int:
 
 
 def _inside(style: Style, text: str, start: int, place: int) -> bool:
-    """Whether a place is within a token of the template, found from `start` on."""
-    for found in style.tokens.finditer(text, start):
-        if found.end() > place:
-            return found.start() < place
+    """Whether an index is inside one of the template's tokens. The search begins at `start`."""
+    for mark in style.tokens.finditer(text, start):
+        if mark.end() > place:
+            return mark.start() < place
     return False
 
 
 def turn_end(style: Style, text: str, start: int, stop: int) -> int:
-    """Where a turn ends with its end-of-turn token, counted in characters.
+    """The index of the character after a turn and its end-of-turn token.
 
     Args:
-        text: up to what the next message says. start: of the turn. stop: of what it says.
+        text: the rendered chat, up to the words of the next message.
+        start: where the turn begins.
+        stop: where its words end.
     """
     if style.ends:
         place = text.find(style.ends, stop)
         if place >= 0:
             return place + len(style.ends)
     opened = {_stem(m.group()) for m in style.tokens.finditer(text, start, stop)}
-    for found in style.tokens.finditer(text, stop):
-        token = found.group()
+    for mark in style.tokens.finditer(text, stop):
+        token = mark.group()
         if not token.startswith("</") and _stem(token) not in opened:
-            return found.end()
+            return mark.end()
     if style.closes and text.startswith(style.closes, stop):
         return stop + len(style.closes)
     return stop
 
 
 def _stem(token: str) -> str:
-    """What an opening token and its closing one have in common; of others something unlike it."""
+    """A text that an opening token and its closing token share, and no other token."""
     letters = re.sub(r"[\W_]+", " ", token.replace("▁", " ")).split()
     kept = [word for word in letters if word.lower() not in ("start", "begin", "end")]
     return " ".join(kept) or token
 
 
 def open_thought(prompt: str) -> str:
-    """The tag that a prompt opens at its end, as in `<think>`; "" for none."""
-    found = re.search(r"<(\w+)>\s*\Z", prompt)
-    return found[1] if found else ""
+    """The tag that the end of a prompt opens, as in `<think>`; "" if it opens none."""
+    match = re.search(r"<(\w+)>\s*\Z", prompt)
+    return match[1] if match else ""
 
 
 def closed_thought(prompt: str) -> str:
-    """The tag of the empty thought that a prompt ends in, as in `<think></think>`; "" for none."""
-    found = re.search(r"<(\w+)>\s*</\1>\s*\Z", prompt)
-    return found[1] if found else ""
+    """The tag of an empty thought at the end of a prompt, as in `<think></think>`; "" if there is
+    none."""
+    match = re.search(r"<(\w+)>\s*</\1>\s*\Z", prompt)
+    return match[1] if match else ""
 
 
 def thought_of(message: Message, tag: str) -> str:
-    """What a turn thought before it answered."""
+    """The thinking before the answer of a turn; "" if there is none.
+
+    Args:
+        tag: the name of the tag around a thought, such as `think`.
+    """
     for name in ("reasoning_content", "reasoning", "thinking"):
         if isinstance(message.get(name), str):
             return str(message[name]).strip("\n")
@@ -210,10 +218,10 @@ def thought_of(message: Message, tag: str) -> str:
 
 
 def end_of_turn_ids(tokenizer: Any) -> frozenset[int]:
-    """The tokens that the chat template ends an assistant's turn with: an answer stops at them.
+    """The ids of the tokens with which the chat template ends an assistant's turn. Generation stops
+    at them.
 
-    Empty for a tokenizer without a template, and for a template that ends turns with no token of
-    its own.
+    Empty if the tokenizer has no template, or if the template ends turns without a token.
     """
     if not tokenizer.chat_template:
         return frozenset()

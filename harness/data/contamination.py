@@ -1,37 +1,38 @@
-"""How much of a test set a training set already tells."""
+"""Measures how much of a test set also occurs in the training set."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from harness.data.render import answer, question, turns_of
+from harness.data.row import Row
 
-Row = Mapping[str, Any]
 _WORD = re.compile(r"\w+")
 
 
 def contamination(train: Sequence[Row], test: Sequence[Row], n: int) -> dict[str, Any]:
-    """Test rows that also stand in the training rows.
+    """Counts the test rows that also occur in the training rows. Each row is counted at most once.
 
-    `exact`: prompt and answer equal, white space and case aside, to those of a training row or of
-    any earlier turn of the assistant in it. `overlap`, of the others: at least half of the row's
-    word n-grams occur in training rows (Brown et al., 2020, appendix C, use 13-grams). `short`:
-    rows of fewer than n words that are no exact copy; they cannot be checked this way. No row is
-    counted twice.
+    Returns:
+        `exact`: rows with the prompt and answer of a training row, or of an earlier turn of the
+        assistant in one; white space and case do not matter. `overlap`: other rows of which at
+        least half of the word n-grams occur in training rows (Brown et al., 2020, appendix C, use
+        13-grams). `short`: other rows of fewer than n words, which cannot be checked in this way.
+        `exact_ids` and `overlap_ids`: the first 20 ids of each. `test_rows` and `n`.
     """
-    seen = {_plain(told) for row in train for told in (row, *_earlier(row))}
+    seen = {_plain(part) for row in train for part in (row, *_earlier(row))}
     grams = {gram for row in train for gram in _ngrams(_words(row), n)}
     exact, overlap, short = [], [], 0
     for row in test:
         if _plain(row) in seen:
             exact.append(row["id"])
             continue
-        own = list(_ngrams(_words(row), n))
-        if not own:
+        row_ngrams = list(_ngrams(_words(row), n))
+        if not row_ngrams:
             short += 1
-        elif sum(gram in grams for gram in own) * 2 >= len(own):
+        elif sum(gram in grams for gram in row_ngrams) * 2 >= len(row_ngrams):
             overlap.append(row["id"])
     return {
         "test_rows": len(test), "n": n, "exact": len(exact), "exact_ids": exact[:20],
@@ -40,7 +41,7 @@ def contamination(train: Sequence[Row], test: Sequence[Row], n: int) -> dict[str
 
 
 def _earlier(row: Row) -> Iterator[Row]:
-    """What a conversation tells before its end: a row up to each earlier turn of the assistant."""
+    """One row for each earlier turn of the assistant in a conversation, ending with that turn."""
     turns = turns_of(row) or []
     for place, turn in enumerate(turns[:-1]):
         if place and turn["role"] == "assistant":

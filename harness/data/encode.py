@@ -1,7 +1,7 @@
-"""One way from texts to tokens, for training, generation, scoring and `harness data`.
+"""Encodes texts as tokens, in the same way for training, generation, scoring and `harness data`.
 
-The tokens that a model is asked at generation are those that stood before the answer in training,
-row by row: a prompt is encoded without looking at its answer, and the answer goes on from there.
+For each row, the prompt's tokens at generation are the tokens before the answer in training: a
+prompt is encoded without its answer, and the answer's tokens follow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _ANCHORS = ("\n", ")", "a")
-"""Texts that seldom join what follows them into one token."""
+"""Texts that tokenizers seldom join with the following text into one token."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,14 @@ class Encoded:
     """A row as tokens.
 
     Attributes:
-        ids: of the whole row, as it is trained on.
-        trained: for each of them, whether it is of an answer: what an assistant's turn says, and
-            the token that ends the turn; all of a text.
-        prompt: how many of them a model is asked at generation; 0 for a text.
-        end: where the last answer ends, its end of turn included; a template may write more.
-        rejoined: the template writes this chat otherwise than it asks for its answer, so that the
-            ids are those of what it asks, and then the answer.
+        ids: the tokens of the whole row, as in training.
+        trained: for each token, whether it belongs to an answer: to the words of an assistant's
+            turn or its end-of-turn token. True for every token of a plain text.
+        prompt: the number of tokens of the prompt at generation; 0 for a text.
+        end: the number of tokens up to the end of the last answer, with its end-of-turn token; the
+            template may write more tokens after it.
+        rejoined: True if the template writes the turns before the answer in another way than in a
+            prompt. The ids are then those of the prompt, followed by those of the answer.
     """
 
     ids: list[int]
@@ -38,31 +39,32 @@ class Encoded:
 
     @property
     def answer(self) -> list[int]:
-        """The tokens that a model must give after the prompt."""
+        """The tokens that a model must generate after the prompt."""
         return self.ids[self.prompt : self.end]
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """The number of tokens that two sequences begin with alike."""
+    """The length of the common prefix of two sequences."""
     pairs = zip(first, second, strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """A text to go on from: with the tokenizer's beginning, once, and without its end."""
+    """The tokens of a text that will be continued: with the tokenizer's BOS token (once), without
+    its EOS token."""
     begins = _frame(tokenizer)
     ids = bare_ids(tokenizer, text)
     return ids if ids[: len(begins)] == begins else [*begins, *ids]
 
 
 def ended(tokenizer: Any, ids: Sequence[int]) -> list[int]:
-    """The tokens with the end-of-sequence token last, once."""
+    """The tokens with the EOS token at the end, once; unchanged if the tokenizer has none."""
     end = tokenizer.eos_token_id
     return list(ids) if end is None or list(ids[-1:]) == [end] else [*ids, end]
 
 
 def bare_ids(tokenizer: Any, text: str) -> list[int]:
-    """A text's tokens alone, without those that a tokenizer adds."""
+    """The tokens of a text, without the special tokens that the tokenizer adds."""
     return list(tokenizer(text=text, add_special_tokens=False)["input_ids"]) if text else []
 
 
@@ -70,7 +72,7 @@ _FRAMES: weakref.WeakKeyDictionary[Any, tuple[Any, list[int]]] = weakref.WeakKey
 
 
 def _frame(tokenizer: Any) -> list[int]:
-    """The tokens that a tokenizer adds before a text, such as BOS."""
+    """The special tokens that a tokenizer adds before a text, such as BOS."""
     options = (getattr(tokenizer, "add_bos_token", None), tokenizer.bos_token_id)
     known = _FRAMES.get(tokenizer)
     if known is None or known[0] != options:
@@ -82,10 +84,10 @@ def _frame(tokenizer: Any) -> list[int]:
 
 
 def open_prompt(tokenizer: Any, prompt: str) -> str:
-    """A prompt without the spaces at its end that an answer's first token would swallow.
+    """The prompt without the spaces at its end that the answer's first token would include.
 
-    They then begin the answer, as lm-eval has it. What the answer says does not matter: it is not
-    known at generation.
+    The answer then begins with them, as in lm-eval. The words of the answer do not matter, since
+    they are not known at generation.
     """
     while prompt and prompt[-1].isspace():
         ids = bare_ids(tokenizer, prompt)
@@ -96,25 +98,29 @@ def open_prompt(tokenizer: Any, prompt: str) -> str:
 
 
 def after_prompt(tokenizer: Any, prompt: str, raw: str) -> str:
-    """What follows a prompt of plain text, of an answer that begins with the prompt's own spaces
-    where they were left for it (see `open_prompt`)."""
+    """The answer without the prompt's last spaces, which `open_prompt` left to it.
+
+    Args:
+        raw: the generated text.
+    """
     return raw.removeprefix(prompt[len(open_prompt(tokenizer, prompt) or prompt) :])
 
 
 def prompt_text_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """What a model is asked to go on from, of a prompt that is plain text."""
+    """The tokens of a plain-text prompt, which a model continues."""
     return text_ids(tokenizer, open_prompt(tokenizer, prompt) or prompt)
 
 
 def cut_left(tokenizer: Any, ids: list[int], most: int) -> list[int]:
-    """The last `most` tokens of a prompt, the token that begins every sequence kept."""
+    """The last `most` tokens of a prompt. If it begins with BOS, that token is kept as one of
+    them."""
     begins = ids[:1] if tokenizer.bos_token_id is not None and most > 1 else []
     begins = begins if begins == [tokenizer.bos_token_id] else []
     return [*begins, *ids[len(ids) - most + len(begins) :]]
 
 
 def answered_text(tokenizer: Any, prompt: str, answer: str) -> Encoded:
-    """A prompt of plain text and its answer, which ends in the end-of-sequence token."""
+    """A plain-text prompt and its answer, which ends with the EOS token."""
     asked = open_prompt(tokenizer, prompt) or prompt
     head = text_ids(tokenizer, asked)
     ids = text_ids(tokenizer, prompt + answer)
@@ -125,15 +131,17 @@ def answered_text(tokenizer: Any, prompt: str, answer: str) -> Encoded:
 
 
 def whole_text(tokenizer: Any, text: str) -> Encoded:
-    """A text, all of it trained on, ending in the end-of-sequence token."""
+    """A text that ends with the EOS token; all its tokens are trained on."""
     ids = ended(tokenizer, text_ids(tokenizer, text))
     return Encoded(ids, [True] * len(ids), 0, len(ids))
 
 
 def continued(tokenizer: Any, text: str) -> tuple[list[int], list[int] | None]:
-    """The tokens of a text that goes on from another, and where each begins in it.
+    """The tokens of a text that continues another one, and the index of each token's first
+    character in the text (None if the tokenizer is slow).
 
-    Many tokenizers write a beginning otherwise than what follows, so it is encoded after something.
+    Many tokenizers encode the beginning of a text in a special way, so the text is encoded behind a
+    short anchor, which is then removed.
     """
     for anchor in _ANCHORS:
         head, (ids, starts) = bare_ids(tokenizer, anchor), located(tokenizer, anchor + text)
@@ -146,16 +154,17 @@ def continued(tokenizer: Any, text: str) -> tuple[list[int], list[int] | None]:
 
 
 def located(tokenizer: Any, text: str) -> tuple[list[int], list[int] | None]:
-    """A text's bare tokens, and the character each begins at; None where the tokenizer is slow."""
+    """The tokens of a text without special tokens, and the index of each token's first character
+    (None if the tokenizer is slow)."""
     if not text:
         return [], []
     if not tokenizer.is_fast:
         return bare_ids(tokenizer, text), None
-    found = tokenizer(text=text, add_special_tokens=False, return_offsets_mapping=True)
+    encoding = tokenizer(text=text, add_special_tokens=False, return_offsets_mapping=True)
     starts, before = [], 0
-    for start, stop in found["offset_mapping"]:
-        # Some tokenizers leave a token's own space out of its place.
+    for start, stop in encoding["offset_mapping"]:
+        # Some tokenizers leave a token's leading space out of its offsets.
         spaces = start > before and not text[before:start].strip(" ")
         starts.append(before if spaces else start)
         before = max(before, stop)
-    return list(found["input_ids"]), starts
+    return list(encoding["input_ids"]), starts

@@ -1,4 +1,4 @@
-"""One way from chats to tokens, with what the assistant says and the ends of its turns marked."""
+"""Encodes chats as tokens, and marks the tokens of the assistant's turns."""
 
 from __future__ import annotations
 
@@ -9,45 +9,47 @@ from typing import Any
 
 from harness.data import chat, chat_style
 from harness.data.chat import Message, Span
-from harness.data.chat_spans import Written
+from harness.data.chat_spans import RenderedChat
 from harness.data.chat_style import Style
 from harness.data.chat_turns import turn
 from harness.data.encode import Encoded, bare_ids, common_prefix, continued, located
 
 
 def chat_prompt_ids(
-    tokenizer: Any, messages: Sequence[Message], given: Mapping[str, Any] | None = None
+    tokenizer: Any, messages: Sequence[Message], template_kwargs: Mapping[str, Any] | None = None
 ) -> list[int]:
-    """What a model is asked to go on from, of a chat."""
-    text = chat.render(tokenizer, messages, add_generation_prompt=True, given=given)
+    """The tokens of a chat as a prompt, which a model continues with the assistant's turn."""
+    text = chat.render(
+        tokenizer, messages, add_generation_prompt=True, template_kwargs=template_kwargs
+    )
     return bare_ids(tokenizer, text)
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A text's tokens with the places of its characters among them."""
+    """The tokens of a text, with a mapping from characters to tokens."""
 
     tokenizer: Any
     text: str
     ids: list[int]
     starts: list[int] | None
     prompt: int
-    """Tokens of the prompt."""
+    """The number of the prompt's tokens."""
     asked: int
-    """Characters of the prompt."""
+    """The number of the prompt's characters."""
 
     def first(self, place: int) -> int:
-        """The first token of what begins at a character: it may hold spaces before that, as where a
-        header ends in a space which the first word of the turn takes into its token."""
+        """The index of the first token of the text that begins at a character. That token may hold
+        spaces before the character: if a header ends in a space, the turn's first token has it."""
         after = self.after(place)
         if place == self.asked or self.starts is None or not 0 < after <= len(self.starts):
             return after
         begins = self.starts[after - 1]
-        own = after < len(self.starts) and self.starts[after] == place
-        return after if own or self.text[begins:place].strip() else after - 1
+        begins_here = after < len(self.starts) and self.starts[after] == place
+        return after if begins_here or self.text[begins:place].strip() else after - 1
 
     def after(self, place: int) -> int:
-        """The first token that begins at a character or after it."""
+        """The index of the first token that begins at a character or after it."""
         if place == self.asked:
             return self.prompt
         if self.starts is not None:
@@ -59,26 +61,32 @@ def answered_chat(
     tokenizer: Any,
     asked: Sequence[Message],
     answered: Sequence[Message],
-    given: Mapping[str, Any] | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
     *,
     every_turn: bool,
 ) -> Encoded:
-    """A chat and its answer, by the tokenizer's template.
+    """A chat and its answer, encoded with the tokenizer's chat template.
 
     Args:
-        asked: the turns that a model is asked after.
-        answered: the assistant's turn, or several with what its tools said between.
-        given: what else the template reads (`tools` ...).
-        every_turn: train on the assistant's earlier turns too. A turn of `weight: 0` is not.
+        asked: the turns of the prompt.
+        answered: the turns of the answer: one of the assistant, or several with the results of its
+            tool calls between them.
+        template_kwargs: what the template reads besides the turns (`tools` ...).
+        every_turn: train on the assistant's earlier turns too. Turns with `weight: 0` are never
+            trained on.
 
     Raises:
         TemplateError: the template refuses the chat, or leaves out a turn of the assistant.
     """
     style = chat_style.style_of(tokenizer)
-    prompt = chat.render(tokenizer, asked, add_generation_prompt=True, given=given)
-    text, spans, end, ends, rejoined = _answer(tokenizer, style, asked, answered, given, prompt)
+    prompt = chat.render(
+        tokenizer, asked, add_generation_prompt=True, template_kwargs=template_kwargs
+    )
+    text, spans, end, ends, rejoined = _answer(
+        tokenizer, style, asked, answered, template_kwargs, prompt
+    )
     if every_turn:
-        spans = [*_earlier(tokenizer, style, asked, given, prompt), *spans]
+        spans = [*_earlier(tokenizer, style, asked, template_kwargs, prompt), *spans]
     placed = _place(tokenizer, text, prompt)
     ids, trained = list(placed.ids), [False] * len(placed.ids)
     for start, stop in spans:
@@ -93,7 +101,7 @@ def answered_chat(
 
 
 def _place(tokenizer: Any, text: str, prompt: str) -> _Placed:
-    """The tokens of a text that begin with the tokens of its prompt."""
+    """The tokens of a text, of which the first are exactly the tokens of its prompt."""
     head = bare_ids(tokenizer, prompt)
     ids, starts = located(tokenizer, text)
     if ids[: len(head)] != head:
@@ -106,8 +114,9 @@ def _place(tokenizer: Any, text: str, prompt: str) -> _Placed:
 
 
 def _closing(tokenizer: Any, style: Style, last: Message) -> int | None:
-    """The token that ends an answer whose template writes none after it: the one that opens what
-    comes next, where turns end so; else the end of a text."""
+    """The id of the token that ends an answer after which the template writes no token: the
+    template's end-of-turn token if it has one, else EOS; None if a text such as `### End` ends
+    turns."""
     token = (style.calls if last.get("tool_calls") else "") or style.ends
     if token:
         return int(tokenizer.convert_tokens_to_ids(token))
@@ -122,17 +131,22 @@ def _earlier(
     tokenizer: Any,
     style: Style,
     asked: Sequence[Message],
-    given: Mapping[str, Any] | None,
+    template_kwargs: Mapping[str, Any] | None,
     prompt: str,
 ) -> list[Span]:
-    """Where the assistant's turns stand in the text of a prompt."""
+    """The spans of the assistant's trained turns in the text of a prompt."""
     spans: list[Span] = []
-    markers = chat.marked(tokenizer, asked, given, asks=True) if _any_trained(asked) else None
-    written, before = Written(tokenizer, asked, prompt, asks=True, given=given), 0
+    markers = (
+        chat.marked(tokenizer, asked, template_kwargs, asks=True) if _any_trained(asked) else None
+    )
+    rendered, before = (
+        RenderedChat(tokenizer, asked, prompt, asks=True, template_kwargs=template_kwargs),
+        0,
+    )
     for place, message in enumerate(asked):
         if message["role"] != "assistant":
             continue
-        start, said, stop = turn(style, written, place, before)
+        start, said, stop = turn(style, rendered, place, before)
         before = stop
         if _trained(message):
             spans += _within(markers, start, said, stop)
@@ -144,7 +158,8 @@ def _any_trained(messages: Sequence[Message]) -> bool:
 
 
 def _within(markers: Sequence[Span] | None, start: int, said: int, stop: int) -> list[Span]:
-    """What of a turn is trained on: all, or what markers enclose of it and its end of turn."""
+    """The spans of a turn that are trained on: all of it, or the parts between the template's
+    markers and the end of the turn."""
     if markers is None:
         return [(start, stop)]
     inside = [(max(a, start), min(b, said)) for a, b in markers if a < said and b > start]
@@ -156,17 +171,21 @@ def _answer(
     style: Style,
     asked: Sequence[Message],
     answered: Sequence[Message],
-    given: Mapping[str, Any] | None,
+    template_kwargs: Mapping[str, Any] | None,
     prompt: str,
 ) -> tuple[str, list[Span], int, bool, bool]:
-    """The text of a chat with its answer, which begins with the prompt's; where it is trained on;
-    where the last answer ends; whether the template ends it; and whether it writes the prompt
-    otherwise before the answer, which is then joined to it."""
+    """Renders a chat with its answer.
+
+    Returns:
+        The text, which begins with the prompt's text; the spans that are trained on; the index at
+        which the last answer ends; whether the template writes a token that ends it; and whether
+        prompt and answer had to be joined here (see `Encoded.rejoined`).
+    """
     messages = [*asked, *answered]
-    whole = chat.render(tokenizer, messages, given=given)
-    written = Written(tokenizer, messages, whole, given=given)
-    markers = chat.marked(tokenizer, messages, given)
-    # A header that a prompt does not ask with (Gemma's, after a tool's result) is left out.
+    whole = chat.render(tokenizer, messages, template_kwargs=template_kwargs)
+    rendered = RenderedChat(tokenizer, messages, whole, template_kwargs=template_kwargs)
+    markers = chat.marked(tokenizer, messages, template_kwargs)
+    # Some prompts lack a header that the whole chat has (Gemma's, after a tool's result).
     repeated = bool(style.asks) and whole.startswith(style.asks, len(prompt))
     joined = whole.startswith(prompt) and not repeated
     text, shift, spans = whole, 0, list[Span]()
@@ -175,7 +194,7 @@ def _answer(
         if messages[place]["role"] != "assistant":
             continue
         begins = len(prompt) if place == len(asked) and joined else None
-        start, said, stop = turn(style, written, place, before, begins)
+        start, said, stop = turn(style, rendered, place, before, begins)
         if place == len(asked) and not joined:
             text, shift = _rejoined(whole, start, said, prompt, messages[place])
             start, markers = len(prompt) - shift, None
@@ -190,11 +209,15 @@ def _answer(
 
 
 def _rejoined(whole: str, start: int, said: int, prompt: str, message: Message) -> tuple[str, int]:
-    """Prompt and answer as one text, where a template writes the turns before an answer otherwise
-    than when it asks for that answer; and how far the answer moved.
+    """Joins prompt and answer, for a template that writes the turns before an answer in another way
+    than in the prompt for it.
 
-    A thought that the prompt opens is closed (DeepSeek-R1's template cuts the thought from answers,
-    and its prompt ends in `<think>`); one that the prompt has closed is left out.
+    If the prompt opens a thought, the answer closes it (the prompt of DeepSeek-R1's template ends
+    in `<think>`, and the template cuts the thought from answers). If the prompt has closed a
+    thought, the answer's thought is left out.
+
+    Returns:
+        The text, and by how many characters the end of the answer moved.
     """
     answer, begins = whole[start:said], ""
     opened, closed = chat_style.open_thought(prompt), chat_style.closed_thought(prompt)

@@ -1,7 +1,7 @@
-"""The layouts people have, and the one normal form of each.
+"""Recognises the layout of raw rows, and brings them into a normal form.
 
-Normal rows hold one of these sets of columns; a prompt, an answer and its rivals are all strings or
-all lists of messages (`role`, `content`):
+A normal row has one of these sets of columns. Its prompt and its answers are all strings, or all
+lists of messages (`role`, `content`):
 
     text                  text
     messages              messages; perhaps tools, documents, chat_template_kwargs
@@ -11,15 +11,15 @@ all lists of messages (`role`, `content`):
     ranked                prompt, responses, ranks or scores; perhaps dimension
     unpaired              prompt, completion, label (true: wanted)
 
-`scored` rows (prompt, completion, score) hold one answer each, and become `ranked` where a suite
-names that layout (see harness.data.preferences). alpaca, sharegpt and hh_rlhf are other people's
-ways to write these, and are turned into them.
+`scored` rows (prompt, completion, score) hold one answer each. If the suite names that layout, they
+are gathered into `ranked` rows (see harness.data.preferences). The formats alpaca, sharegpt and
+hh_rlhf are converted into the layouts above.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from harness.data.answers import answered_by_the_assistant, apart, split_chats, split_strings
@@ -27,8 +27,7 @@ from harness.data.cells import Unusable, content, string
 from harness.data.columns import require_question, with_columns
 from harness.data.messages import ROLES, Chat, messages, prompt_of, require_trained, side
 from harness.data.preferences import Reading, dimension, pair_scores, ranked, scored
-
-Row = Mapping[str, Any]
+from harness.data.row import Row
 
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes"
@@ -39,12 +38,13 @@ ALPACA_INPUT = (
     " context. Write a response that appropriately completes the request.\n\n### Instruction:\n"
     "{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
-"""The templates of github.com/tatsu-lab/stanford_alpaca, and a line feed before the response."""
+"""The templates of github.com/tatsu-lab/stanford_alpaca, with a line feed before the response."""
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 def detect(row: Row) -> str | None:
-    """The layout that a row's columns make, other people's formats included; None for none."""
+    """The layout or format that a row's columns show, such as `messages` or `alpaca`; None if
+    unknown."""
     has = row.keys()
     if "conversations" in has:
         return "sharegpt"
@@ -67,30 +67,30 @@ def detect(row: Row) -> str | None:
 
 
 def normal(row: Row, layout: str, *, chat: bool, reading: Reading | None = None) -> dict[str, Any]:
-    """The columns of a row in its normal form (of a `scored` one, before answers are gathered).
+    """The columns of a row in its normal form. A `scored` row is not gathered with others yet.
 
     Args:
-        layout: as `detect` names it.
-        chat: make chats of prompts and answers that are strings.
-        reading: how scores are read; default: as they are.
+        layout: a name that `detect` returns, or `scored`.
+        chat: convert prompts and answers that are strings into chats.
+        reading: how scores are read; default: unchanged.
 
     Raises:
-        Unusable: with the reason.
+        Unusable: the row does not fit the layout; the message says why.
     """
     reading = reading or Reading()
-    found = _JUDGED[layout](row, reading) if layout in _JUDGED else _FORMATS[layout](row, chat)
+    columns = _JUDGED[layout](row, reading) if layout in _JUDGED else _FORMATS[layout](row, chat)
     if layout == "preference":
-        found |= {**dimension(row), **pair_scores(row, reading)}
-    if chat and isinstance(found.get("prompt"), str):
-        found = _as_chat(found)
-    elif isinstance(found.get("prompt"), list):
-        found = answered_by_the_assistant(found)
-    answers = [found[name] for name in _ANSWERS if name in found] + found.get("responses", [])
+        columns |= {**dimension(row), **pair_scores(row, reading)}
+    if chat and isinstance(columns.get("prompt"), str):
+        columns = _as_chat(columns)
+    elif isinstance(columns.get("prompt"), list):
+        columns = answered_by_the_assistant(columns)
+    answers = [columns[name] for name in _ANSWERS if name in columns] + columns.get("responses", [])
     if any(not content(answer).strip() for answer in answers):
         raise Unusable("empty")
-    if "prompt" in found and not content(found["prompt"]).strip():
+    if "prompt" in columns and not content(columns["prompt"]).strip():
         raise Unusable("empty prompt")
-    return with_columns(row, found)
+    return with_columns(row, columns)
 
 
 _ANSWERS = ("text", "messages", "completion", "chosen", "rejected")
@@ -135,7 +135,7 @@ def _preference(row: Row, chat: bool) -> dict[str, Any]:
     whole = all(isinstance(row.get(name), list) for name in ("chosen", "rejected"))
     if isinstance(row.get("prompt"), str) and whole:
         chosen, rejected = (messages(row[n], n, ends="assistant") for n in ("chosen", "rejected"))
-        if chosen[0]["role"] != "assistant":  # they say the prompt themselves
+        if chosen[0]["role"] != "assistant":  # both contain the prompt
             return split_chats(chosen, rejected)
         asked: Chat = [{"role": "user", "content": string(row, "prompt")}]
         return apart({"prompt": asked, "chosen": chosen, "rejected": rejected})
@@ -190,7 +190,8 @@ def _hh(row: Row, chat: bool) -> dict[str, Any]:
 
 
 def _hh_turns(text: str) -> Chat:
-    """Turns of github.com/anthropics/hh-rlhf: `\\n\\nHuman: ...\\n\\nAssistant: ...`."""
+    """The turns of a dialogue as in github.com/anthropics/hh-rlhf:
+    `\\n\\nHuman: ...\\n\\nAssistant: ...`."""
     head, *parts = _TURN.split(text)
     if head.strip() or not parts:
         raise Unusable("no dialogue of Human and Assistant")
@@ -202,7 +203,8 @@ def _hh_turns(text: str) -> Chat:
 
 
 def _as_chat(row: dict[str, Any]) -> dict[str, Any]:
-    """A prompt that is a string becomes the user's turn, an answer the assistant's."""
+    """The row as a chat: its prompt becomes the user's turn, each answer a turn of the
+    assistant."""
     user: Chat = [{"role": "user", "content": row["prompt"]}]
     sides: dict[str, Any] = {
         name: [{"role": "assistant", "content": row[name].strip()}]
@@ -212,8 +214,9 @@ def _as_chat(row: dict[str, Any]) -> dict[str, Any]:
     if row.keys() == {"prompt", "completion"}:
         return {"messages": user + sides["completion"]}
     if "responses" in row:
-        made = [[{"role": "assistant", "content": answer.strip()}] for answer in row["responses"]]
-        sides["responses"] = made
+        sides["responses"] = [
+            [{"role": "assistant", "content": answer.strip()}] for answer in row["responses"]
+        ]
     return {**row, "prompt": user, **sides}
 
 

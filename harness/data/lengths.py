@@ -1,5 +1,5 @@
-"""Lengths of rows in tokens, as a lengths stage leaves them, and what follows where some are too
-long."""
+"""The lengths of rows in tokens, as a lengths stage writes them, and the notes and errors about
+rows that are too long or refused."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from pathlib import Path
 from harness.core.errors import ModelError, SuiteError
 
 LENGTHS = "lengths.jsonl"
-"""A line for each row of the data stage, in its order: what it is called and how long it is."""
+"""The file of a lengths stage: one line for each row of the data stage, with its id and length."""
 
 
 @dataclass(frozen=True)
 class RowLength:
-    """One row.
+    """The length of one row.
 
     Attributes:
-        tokens: of what was measured; 0 where `refused`.
-        refused: why the tokenizer's chat template makes no text of it; empty where it does.
+        name: the row's id.
+        tokens: the measured number of tokens; 0 if the row is refused.
+        refused: why the tokenizer's chat template refuses the row; empty if it does not.
     """
 
     name: str
@@ -28,16 +29,16 @@ class RowLength:
     refused: str = ""
 
 
-def write_lengths(folder: Path, found: Iterable[RowLength]) -> None:
-    """Write a stage's lengths into its folder."""
+def write_lengths(folder: Path, lengths: Iterable[RowLength]) -> None:
+    """Write the lengths into a stage's folder."""
     with (folder / LENGTHS).open("w", encoding="utf-8") as out:
-        for row in found:
+        for row in lengths:
             why = {"refused": row.refused} if row.refused else {}
             out.write(json.dumps({"id": row.name, "tokens": row.tokens, **why}) + "\n")
 
 
 def read_lengths(folder: Path) -> list[RowLength]:
-    """What `write_lengths` wrote."""
+    """Read the lengths that `write_lengths` wrote."""
     with (folder / LENGTHS).open(encoding="utf-8") as handle:
         lines = [json.loads(line) for line in handle]
     return [RowLength(line["id"], line["tokens"], line.get("refused", "")) for line in lines]
@@ -48,16 +49,18 @@ _WAYS = "lower generate.max_new_tokens, or set `overlong: truncate_left`"
 
 @dataclass(frozen=True)
 class Unfit:
-    """Rows of one evaluation that some variant cannot be asked; the same for all variants.
+    """Rows of one evaluation that do not fit some variant. All variants are treated alike.
 
     Attributes:
-        rows: how many there are in all.
-        over: numbers of rows that are too long for some variant.
-        refused: numbers of rows that some chat template refuses, and why.
-        overlong: what the suite says of those that are too long.
-        cut: model -> tokens that its longest prompts are cut to.
-        told: which variant lacks the room, and how much there is.
-        first: names of the first row that is too long, and of the first that is refused.
+        place: the evaluation's place in the suite, for messages.
+        rows: the number of all rows.
+        over: the numbers of the rows that are too long for some variant.
+        refused: number of a row that some chat template refuses -> the reason.
+        overlong: the suite's option for rows that are too long.
+        unusable: the suite's option for rows that are refused.
+        cut: model -> number of tokens to which its longest prompts are cut.
+        told: a text that names the variant with too little room, and the room it has.
+        first: the ids of the first row that is too long, and of the first that is refused.
     """
 
     place: str
@@ -72,7 +75,7 @@ class Unfit:
 
     @property
     def left_out(self) -> list[int]:
-        """Numbers of the rows that no variant is asked."""
+        """The numbers of the rows that are left out for all variants."""
         over = self.over if self.overlong != "truncate_left" else ()
         return sorted({*over, *self.refused})
 
@@ -80,7 +83,7 @@ class Unfit:
         """Sentences for the report and for `harness plan`.
 
         Args:
-            names: tell which rows, too.
+            names: also name rows and reasons.
         """
         first = [f"; the first is row {name}" if names else "" for name in self.first]
         if self.over:
@@ -100,7 +103,11 @@ class Unfit:
             )
 
     def require(self) -> None:
-        """Raise SuiteError where the suite wants no row left out, or none is left."""
+        """Check the rows against the suite's options.
+
+        Raises:
+            SuiteError: the suite allows no row to be left out, or no row is left.
+        """
         if self.refused and self.unusable == "error":
             number, reason = next(iter(self.refused.items()))
             raise SuiteError(
@@ -126,11 +133,18 @@ class Unfit:
 
 @dataclass(frozen=True)
 class Overlong:
-    """Rows that one training cannot take whole.
+    """Rows that are too long for one training.
 
     Attributes:
-        policy: the objective's `overlong`.
-        field: its option that says how long rows may be, as the suite writes it.
+        place: the training's place in the suite, for messages.
+        label: the name of the training's variant.
+        objective: the objective's name.
+        rows: the number of all rows.
+        over: the number of rows that are too long.
+        policy: the objective's option `overlong`.
+        tokens: the most tokens that a row may have.
+        longest: the tokens of the longest row.
+        why: where that limit comes from.
     """
 
     place: str
@@ -152,7 +166,11 @@ class Overlong:
         )
 
     def require(self) -> None:
-        """Raise SuiteError where that training would fail by it."""
+        """Check the rows against the objective's option `overlong`.
+
+        Raises:
+            SuiteError: the option is `error`, or no row is left.
+        """
         all_gone = self.over == self.rows and self.policy == "drop"
         if all_gone or self.policy == "error":
             raise SuiteError(
@@ -169,9 +187,13 @@ class Refused:
     """Training rows that a model's chat template refuses.
 
     Attributes:
-        reasons: why, each once.
-        unusable: what the suite says of such rows.
-        first: the name of the first of them.
+        place: the training's place in the suite, for messages.
+        model: the model's name.
+        rows: the number of all rows.
+        refused: the number of refused rows.
+        reasons: the distinct reasons.
+        unusable: the suite's option for such rows.
+        first: the id of the first refused row.
     """
 
     place: str
@@ -190,7 +212,11 @@ class Refused:
         )
 
     def require(self) -> None:
-        """Raise SuiteError where the suite wants all rows, or none is left."""
+        """Check the rows against the suite's option `unusable`.
+
+        Raises:
+            SuiteError: the option is `error`, or no row is left.
+        """
         if self.unusable == "error" or self.refused == self.rows:
             raise SuiteError(
                 f"{self.refused} of {self.rows} rows cannot be trained on with {self.model}:"
@@ -202,7 +228,15 @@ class Refused:
 
 @dataclass(frozen=True)
 class Beyond:
-    """A tokenizer that makes a token of some row that the model's embedding lacks."""
+    """A row with a token that the model's embedding has no row for.
+
+    Attributes:
+        place: the model's place in the suite, for messages.
+        rows_label: the name of the split.
+        row: the row's id.
+        number: the token's id.
+        embedding: the number of the embedding's rows.
+    """
 
     place: str
     rows_label: str
@@ -211,10 +245,10 @@ class Beyond:
     embedding: int
 
     def require(self) -> None:
-        """Raise ModelError: the model could not read the row."""
+        """Raise ModelError, since the model cannot read the row."""
         raise ModelError(
-            f"row {self.row} of {self.rows_label} holds the token of number {self.number}, and the"
-            f" embedding has {self.embedding} rows, 0 to {self.embedding - 1}",
+            f"row {self.row} of {self.rows_label} holds the token with the id {self.number}, and"
+            f" the embedding has {self.embedding} rows, 0 to {self.embedding - 1}",
             where=self.place,
             fix="save the model again after model.resize_token_embeddings(len(tokenizer)), or take"
             " the tokenizer that it was trained with",

@@ -1,4 +1,4 @@
-"""Columns made of others, as a split's `map:` says."""
+"""Makes new columns from others, as the `map:` of a split says."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from typing import Any
 
 from harness.core.errors import DataError, near, shortened
 from harness.data.cells import Unusable, string
-from harness.data.columns import SYSTEM, TEMPLATE_COLUMNS
+from harness.data.columns import RAW_TEMPLATE_COLUMNS, SYSTEM
+from harness.data.row import RowDict
 
-Row = dict[str, Any]
 KEPT = ("id", "cluster", "group", "task", "references")
-"""Columns that a row keeps beside those of `map`."""
+"""Columns that a row keeps besides those of `map`."""
 _WORD = re.compile(r"[\w.-]+")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _NEAR = 0.8
 _LISTED = 1000
-"""Characters of the names of columns that a message lists."""
+"""The length, in characters, to which a list of columns in a message is shortened."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a template: a column's cell, or text that stands as it is."""
+    """A piece of a template: the name of a column, or fixed text."""
 
     text: str
     is_column: bool
 
 
 def parse(template: str) -> list[Part]:
-    """The pieces of `Summarise: {dialogue}`; `{'yes'}` is the text yes, `{{` a brace.
+    """The parts of a template such as `Summarise: {dialogue}`. `{'yes'}` is the fixed text yes, and
+    `{{` is a brace.
 
     Raises:
-        ValueError: braces that do not name a column.
+        ValueError: braces do not name a column.
     """
     parts: list[Part] = []
     for text, name, form, conversion in strings.Formatter().parse(template):
@@ -50,7 +51,7 @@ def parse(template: str) -> list[Part]:
 
 
 def named(formats: Mapping[str, str]) -> set[str]:
-    """Every column that the templates may mean."""
+    """All columns that the templates may name."""
     parts = (part for template in formats.values() for part in parse(template))
     return {*formats.values(), *(part.text for part in parts if part.is_column)}
 
@@ -58,18 +59,19 @@ def named(formats: Mapping[str, str]) -> set[str]:
 def templates(
     formats: Mapping[str, str], columns: Collection[str], source: str, where: str
 ) -> dict[str, list[Part]]:
-    """Each new column's pieces, checked against the columns that there are.
+    """New column -> the parts of its template, checked against the columns of the file.
 
-    A template without braces that is a column's name means that column, as in other tools.
+    A template that is just a column's name, without braces, means that column, as in other tools.
 
     Raises:
-        DataError: a column that is not there; or a bare word, which looks like one.
+        DataError: a template names an unknown column, or is a single word, which was probably meant
+            as a column.
     """
-    found = {
+    parsed = {
         column: [Part(template, is_column=True)] if _is_name(template, columns) else parse(template)
         for column, template in formats.items()
     }
-    for column, parts in found.items():
+    for column, parts in parsed.items():
         for part in parts:
             if part.is_column and part.text not in columns:
                 raise DataError(
@@ -83,7 +85,7 @@ def templates(
                 fix="name a column; where this very text is meant in every row, write"
                 f" \"{{'{template}'}}\"",
             )
-    return found
+    return parsed
 
 
 def _is_name(template: str, columns: Collection[str]) -> bool:
@@ -98,39 +100,40 @@ def _meant_as_column(text: str, columns: Collection[str]) -> bool:
 
 
 def no_column(name: str, columns: Collection[str], source: str) -> str:
-    """The sentence for a column that a file does not have, with those that it has, in order."""
+    """The message for an unknown column. It lists the columns of the file in their order."""
     meant = near(name, columns)
     guess = f"; did you mean '{meant}'?" if meant else ""
     listed = shortened(", ".join(columns), _LISTED)
     return f"unknown column '{shortened(name)}'{guess}\n  columns of {source}: {listed}"
 
 
-def sample(first: Row, made_of: Mapping[str, list[Part]]) -> Row:
-    """What rows look like once mapped, by the first value of each column that is not empty."""
-    if not made_of:
+def sample(first: RowDict, parsed: Mapping[str, list[Part]]) -> RowDict:
+    """A sample of the mapped rows, made of the first value of each column that is not empty."""
+    if not parsed:
         return first
-    alone = {c: p[0] for c, p in made_of.items() if len(p) == 1 and p[0].is_column}
-    made = {column: first[part.text] for column, part in alone.items()}
+    alone = {c: p[0] for c, p in parsed.items() if len(p) == 1 and p[0].is_column}
+    renamed = {column: first[part.text] for column, part in alone.items()}
     kept = {name: first[name] for name in KEPT if name in first}
-    return {**kept, **dict.fromkeys(made_of, ""), **made}
+    return {**kept, **dict.fromkeys(parsed, ""), **renamed}
 
 
-def mapped(row: Row, made_of: Mapping[str, list[Part]]) -> Row:
-    """The row's new columns beside those it keeps. A lone column is only renamed, lists and all.
+def mapped(row: RowDict, parsed: Mapping[str, list[Part]]) -> RowDict:
+    """The row's new columns, and the columns that it keeps. A template that is one column copies
+    the cell unchanged, of whatever type.
 
     Raises:
-        Unusable: a cell is empty, or holds no text where text is put together.
+        Unusable: a cell is empty, or it is not text and is joined with other parts.
     """
-    if not made_of:
+    if not parsed:
         return row
-    made = {column: _cell(row, parts) for column, parts in made_of.items()}
+    columns = {column: _cell(row, parts) for column, parts in parsed.items()}
     kept: tuple[str, ...] = KEPT
-    if any(isinstance(value, list) for value in made.values()):
-        kept += (*TEMPLATE_COLUMNS, *SYSTEM)  # a chat keeps what it cannot be read without
-    return {**{name: row[name] for name in kept if name in row}, **made}
+    if any(isinstance(value, list) for value in columns.values()):
+        kept += (*RAW_TEMPLATE_COLUMNS, *SYSTEM)  # what a chat needs
+    return {**{name: row[name] for name in kept if name in row}, **columns}
 
 
-def _cell(row: Row, parts: list[Part]) -> Any:
+def _cell(row: RowDict, parts: list[Part]) -> Any:
     if len(parts) != 1:
         return "".join(string(row, p.text) if p.is_column else p.text for p in parts)
     (part,) = parts

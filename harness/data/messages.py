@@ -1,8 +1,8 @@
-"""Chats as people write them, in the one form that chat templates read.
+"""Converts chats, however they are written, into the form that chat templates read.
 
-A message of the normal form has a `role` (user, assistant, system or tool) and a `content` that is
-a string, and may have `tool_calls`, `reasoning_content` or `thinking`, the `name` and
-`tool_call_id` of a tool's answer, and `weight: 0`, which means that it is not trained on.
+A message in normal form has a `role` (user, assistant, system or tool) and a `content`, which is a
+string. It may have `tool_calls`, `reasoning_content` or `thinking`, the `name` and `tool_call_id`
+of a tool's answer, and `weight: 0`, which means that it is not trained on.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ _NAMES = {
              "tool_result", "function_response"),
 }  # fmt: skip
 ROLES = {name: role for role, names in _NAMES.items() for name in names}
-"""What people call who speaks -> what chat templates call it."""
+"""Name of a speaker in data sets -> role in chat templates."""
 _CALLS = ("function_call", "tool_call")
-"""Who speaks in a message of sharegpt that is nothing but a call, written as JSON."""
+"""Speakers of sharegpt messages that hold only a tool call, written as JSON."""
 _KEPT = ("name", "tool_call_id", "reasoning_content", "reasoning", "thinking")
 _SHOWN = 30
-"""Characters of a role that a message about it quotes."""
+"""The number of characters to which a role is shortened in a message."""
 
 
 def messages(value: Any, column: str, *, ends: str | None) -> Chat:
     """A chat in its normal form.
 
     Args:
-        value: messages of role and content, or of from and value; one message alone counts too.
-        ends: the role of its last turn; None for any.
+        value: messages with role and content, or with from and value; or a single message.
+        column: the column's name, for the reason.
+        ends: the role that the last turn must have; None for any.
 
     Raises:
-        Unusable: with the reason.
+        Unusable: it is not a chat, or a message of it cannot be used.
     """
     if isinstance(value, Mapping):
         value = [value]
@@ -52,14 +53,14 @@ def messages(value: Any, column: str, *, ends: str | None) -> Chat:
 
 
 def with_roles(row: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str, Any]:
-    """The row with the roles of its messages by another name, as a split's `roles:` says."""
+    """The row with the roles of its messages renamed as the split's `roles:` says."""
 
     def named(message: Any) -> Any:
         if not isinstance(message, Mapping):
             return message
-        told = {k: roles.get(message[k], message[k]) for k in ("role", "from")
+        renamed = {k: roles.get(message[k], message[k]) for k in ("role", "from")
                 if isinstance(message.get(k), str)}  # fmt: skip
-        return {**message, **told}
+        return {**message, **renamed}
 
     return {
         name: [named(message) for message in value] if isinstance(value, list) else value
@@ -68,9 +69,13 @@ def with_roles(row: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str, An
 
 
 def require_trained(chat: Chat) -> Chat:
-    """The chat, where some turn of its assistant is trained on."""
-    own = [message for message in chat if message["role"] == "assistant"]
-    if own and all(message.get("weight") == 0 for message in own):
+    """The chat, unchanged.
+
+    Raises:
+        Unusable: every turn of the assistant has `weight: 0`.
+    """
+    turns = [message for message in chat if message["role"] == "assistant"]
+    if turns and all(message.get("weight") == 0 for message in turns):
         raise Unusable("every turn of the assistant has `weight: 0`")
     return chat
 
@@ -84,18 +89,18 @@ def _message(message: Any, column: str) -> dict[str, Any]:
         raise Unusable(f"a message of `{column}` lacks its role")
     if name.strip().lower() in _CALLS:
         return {"role": "assistant", "content": "", "tool_calls": _written_calls(value)}
-    found: dict[str, Any] = {"role": _role(name)}
+    turn: dict[str, Any] = {"role": _role(name)}
     calls = _calls(message)
     text = _text(value, column)
     if text is None and not calls:
         raise Unusable(f"a message of `{column}` lacks its text")
-    found["content"] = text or ""
-    found |= {key: message[key] for key in _KEPT if message.get(key) is not None}
+    turn["content"] = text or ""
+    turn |= {key: message[key] for key in _KEPT if message.get(key) is not None}
     if calls:
-        found["tool_calls"] = calls
+        turn["tool_calls"] = calls
     if _weight(message.get("weight")) == 0:
-        found["weight"] = 0
-    return found
+        turn["weight"] = 0
+    return turn
 
 
 def _role(name: str) -> str:
@@ -110,7 +115,7 @@ def _role(name: str) -> str:
 
 
 def _text(value: Any, column: str) -> str | None:
-    """A message's text, its parts one after another; None where there is none."""
+    """The text of a message, with its parts joined; None if it has no text."""
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, Sequence):
@@ -131,7 +136,7 @@ def _part(part: Any, column: str) -> str:
 
 
 def _calls(message: Mapping[str, Any]) -> list[Any]:
-    """The calls of a message, in the form of OpenAI's `tool_calls`."""
+    """The tool calls of a message, in the form of OpenAI's `tool_calls`."""
     calls = parsed(message.get("tool_calls"), "tool_calls")
     if not calls and message.get("function_call") is not None:
         calls = [{"type": "function", "function": message["function_call"]}]
@@ -148,13 +153,13 @@ def _named(call: Mapping[str, Any]) -> bool:
 
 
 def _written_calls(value: Any) -> list[Any]:
-    """Calls that stand as JSON in a message's text: one, or a list of them."""
+    """Tool calls that are written as JSON in a message's text: one call, or a list."""
     try:
-        found = json.loads(value)
+        functions = json.loads(value)
     except (TypeError, ValueError):
         raise Unusable("a function call is no JSON") from None
-    made = [{"type": "function", "function": call} for call in _listed(found)]
-    return _calls({"tool_calls": made})
+    calls = [{"type": "function", "function": call} for call in _listed(functions)]
+    return _calls({"tool_calls": calls})
 
 
 def _listed(value: Any) -> list[Any]:
@@ -162,10 +167,10 @@ def _listed(value: Any) -> list[Any]:
 
 
 def parsed(value: Any, column: str) -> Any:
-    """A list, which some data sets write as JSON.
+    """The value of a column. If it is a string, the value that it encodes as JSON.
 
     Raises:
-        Unusable: a text that is no JSON.
+        Unusable: it is a string and not JSON.
     """
     if not isinstance(value, str):
         return value
@@ -178,12 +183,12 @@ def parsed(value: Any, column: str) -> Any:
 
 
 def is_table(value: Any) -> bool:
-    """Whether it is a list of mappings, as tools and messages are."""
+    """True if the value is a list of mappings, as tools and messages are."""
     return isinstance(value, Sequence) and all(isinstance(item, Mapping) for item in value)
 
 
 def _weight(value: Any) -> int:
-    """1 for a turn that is trained on, 0 for one that is not (OpenAI's fine-tuning format)."""
+    """1 if a turn is trained on, 0 if it is not (as in OpenAI's fine-tuning format)."""
     if value is None:
         return 1
     if isinstance(value, int | float) and value in (0, 1):
@@ -192,10 +197,11 @@ def _weight(value: Any) -> int:
 
 
 def prompt_of(row: Mapping[str, Any], column: str = "prompt") -> Any:
-    """A prompt as it stands: text, or messages.
+    """The prompt of a row: a string, or a list of messages.
 
     Raises:
-        Unusable: it is none, or has a second half, as alpaca's `input`, that nothing joins to it.
+        Unusable: the column holds no prompt; or the row has an `input` beside it, as in alpaca,
+            that `map:` does not join to it.
     """
     value = row.get(column)
     if isinstance(value, list):
@@ -210,13 +216,17 @@ def prompt_of(row: Mapping[str, Any], column: str = "prompt") -> Any:
 
 
 def side(row: Mapping[str, Any], column: str, like: Any) -> Any:
-    """An answer in the form its prompt has: of a chat, without the prompt's turns where it repeats
-    them."""
+    """An answer in the form of its prompt: a string or a list of messages. If it repeats the
+    prompt's turns, they are removed.
+
+    Args:
+        like: the prompt.
+    """
     if isinstance(like, str):
         return string(row, column)
     value = row.get(column)
     if isinstance(value, str):
         return [{"role": "assistant", "content": value}]
-    found = messages(value, column, ends="assistant")
-    repeats = len(found) > len(like) and found[: len(like)] == like
-    return found[len(like) :] if repeats else found
+    answer = messages(value, column, ends="assistant")
+    repeats = len(answer) > len(like) and answer[: len(like)] == like
+    return answer[len(like) :] if repeats else answer

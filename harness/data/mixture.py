@@ -1,4 +1,4 @@
-"""One training set from several, by weight."""
+"""Mixes several training sets into one, by weight."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ import numpy as np
 
 from harness.core.errors import DataError
 from harness.data.preferences import OPTIONAL
-
-Row = dict[str, Any]
+from harness.data.row import RowDict
 
 
 def mix(
-    parts: Mapping[str, Sequence[Row]],
+    parts: Mapping[str, Sequence[RowDict]],
     weights: Mapping[str, float],
     seed: int,
     stop: str,
     limit: int | None = None,
-) -> tuple[list[Row], dict[str, Any]]:
+) -> tuple[list[RowDict], dict[str, Any]]:
     """Interleave the parts: each next row is drawn from part i with probability w_i / sum(w).
 
     Within a part the rows keep their order. The draws come from numpy's PCG64, seeded with `seed`,
     so the mixture is the same on every machine.
 
     Args:
-        stop: `first_exhausted` ends with the first part that has no row left (no row stands
-            twice); `all_exhausted` starts a finished part again until each has been used up once.
-        limit: end after so many rows at the latest.
+        parts: name -> rows.
+        weights: name -> weight, greater than 0.
+        stop: `first_exhausted` ends when a part has no row left, so that no row is repeated;
+            `all_exhausted` starts a used-up part again, until each part was used up once.
+        limit: the most rows of the mixture.
 
     Returns:
-        The rows, their ids led by the part's name (`part/id`, and `part/id~2` the second time), and
-        for each part its rows and its share of them.
+        The rows, with the part's name in their ids (`part/id`, and `part/id~2` the second time);
+        and for each part the number of its rows in the mixture, their share, and its own size.
 
     Raises:
-        DataError: the parts are of different layouts.
+        DataError: the parts have different layouts, or the mixture has no row.
     """
     _refuse_layouts(parts)
     names = list(parts)
     chances = np.array([weights[name] for name in names], dtype=float)
     draws = np.random.default_rng(seed)
     used: Counter[str] = Counter()
-    mixed: list[Row] = []
+    mixed: list[RowDict] = []
     while limit is None or len(mixed) < limit:
         name = names[int(draws.choice(len(names), p=chances / chances.sum()))]
         if stop == "first_exhausted" and used[name] == len(parts[name]):
@@ -62,7 +63,7 @@ def mix(
     return mixed, shares
 
 
-def _named(row: Row, part: str, turn: int) -> Row:
+def _named(row: RowDict, part: str, turn: int) -> RowDict:
     again = f"~{turn + 1}" if turn else ""
     return {
         **row,
@@ -72,7 +73,7 @@ def _named(row: Row, part: str, turn: int) -> Row:
     }
 
 
-def _refuse_layouts(parts: Mapping[str, Sequence[Row]]) -> None:
+def _refuse_layouts(parts: Mapping[str, Sequence[RowDict]]) -> None:
     forms = {
         name: ", ".join(
             f"{column} (chat)" if isinstance(rows[0][column], list) else column
@@ -82,8 +83,8 @@ def _refuse_layouts(parts: Mapping[str, Sequence[Row]]) -> None:
         for name, rows in parts.items()
     }
     if len(set(forms.values())) > 1:
-        told = "; ".join(f"{name}: {form}" for name, form in forms.items())
+        listed = "; ".join(f"{name}: {form}" for name, form in forms.items())
         raise DataError(
-            f"the parts are of different layouts ({told})",
+            f"the parts are of different layouts ({listed})",
             fix="bring them into one with `map:`, or `chat: true`",
         )

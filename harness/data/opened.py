@@ -1,4 +1,5 @@
-"""Files as text, packed or not, in the Unicode that they say they are, with the line of a fault."""
+"""Opens text files: gzip-compressed or not, in UTF-8, or in UTF-16 or UTF-32 with a byte order
+mark."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _MARK = "\ufeff"
 
 
 class Broken(ValueError):
-    """A file that cannot be read: what is wrong, in which line or row, and what to do about it."""
+    """A file cannot be read. The message says what is wrong and in which line or row; `fix` says
+    what to do."""
 
     def __init__(self, message: str, fix: str) -> None:
         super().__init__(message)
@@ -31,7 +33,11 @@ class Broken(ValueError):
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """The file's bytes, unpacked where they are gzip's, whatever the file is called."""
+    """Open a file as bytes. It is decompressed if it begins as gzip does, whatever its name.
+
+    Raises:
+        Broken: its name ends in .gz and it is not gzip.
+    """
     with path.open("rb") as handle:
         packed = handle.read(len(_GZIP)) == _GZIP
     if path.suffix.lower() == ".gz" and not packed and path.stat().st_size:
@@ -40,13 +46,13 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def open_text(path: Path, newline: str | None = None) -> TextIO:
-    """A text file in UTF-8, or in the UTF-16 or UTF-32 that its first bytes tell.
+    """Open a text file in UTF-8, or in UTF-16 or UTF-32 if it begins with their byte order mark.
 
     Args:
-        newline: as of Python's `open`; None makes a line feed of every line's end.
+        newline: as in Python's `open`; None converts every line ending to a line feed.
 
     Raises:
-        Broken: no text at all.
+        Broken: it is a file of another kind, such as a ZIP archive.
     """
     with open_bytes(path) as raw:
         head = raw.read(_HEAD)
@@ -56,17 +62,17 @@ def open_text(path: Path, newline: str | None = None) -> TextIO:
     if head.startswith(_PARQUET):
         raise Broken("it is a Parquet file", "set `format: parquet`, or rename it")
     known = (name for mark, name in _MARKS.items() if head.startswith(mark))
-    encoding = next(known, "utf-8")  # without a mark nothing is guessed
+    encoding = next(known, "utf-8")  # without a mark no encoding is guessed
     return io.TextIOWrapper(open_bytes(path), encoding=encoding, newline=newline)
 
 
 def numbered_lines(handle: TextIO) -> Iterator[tuple[int, str]]:
-    """The lines and their numbers from 1.
+    """The numbers of the lines, from 1, and the lines.
 
-    A byte order mark before a line is left out: files put one after another have several.
+    A byte order mark at the beginning of a line is removed: concatenated files have several.
 
     Raises:
-        Broken: a line holds the zero character, which no text does.
+        Broken: a line holds a zero character, which text never does.
     """
     for number, line in enumerate(handle, 1):
         if "\0" in line:
@@ -78,7 +84,7 @@ def numbered_lines(handle: TextIO) -> Iterator[tuple[int, str]]:
 
 
 def looks_like_json(path: Path) -> bool:
-    """Whether the first line that is not blank is a JSON object, or begins a list of them."""
+    """True if the first line that is not blank is a JSON object, or begins a list of objects."""
     with open_text(path) as handle:
         first = next((text for _, line in numbered_lines(handle) if (text := line.strip())), "")
     if first.startswith("["):

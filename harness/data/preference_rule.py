@@ -1,5 +1,5 @@
-"""Rules that know which of two answers is better: functions in Python files that a suite names,
-found and identified when it is planned, loaded and checked where they are asked."""
+"""Rules that say which of two answers is better. They are functions in Python files that a suite
+names. Planning locates and hashes them; the stages that use them load and check them."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from harness.core.locate import locate
 from harness.core.outside import Digest, as_planned
 
 NAMED = r"^.+\.py:[A-Za-z_]\w*$"
-"""How YAML names one: `FILE.py:FUNCTION`, the file beside the suite, in the working folder or among
-the package's suites. It is Python that runs."""
+"""Matches a rule's name in YAML: `FILE.py:FUNCTION`. The file is beside the suite, in the working
+folder or among the package's suites. Its Python code is run."""
 Rule = Callable[[Mapping[str, Any], str, str], int | None]
-"""(row, one answer, another) -> 1: the first is better, -1: the second, 0: a tie; None: not known.
-Of the function in the file the sign alone counts."""
+"""(row, first answer, second answer) -> 1 if the first is better, -1 if the second is, 0 for a tie,
+None if it is not known. The function in the file may return any number, of which the sign
+counts."""
 
 
 def find_rule(
     named: str, suite_file: Path, digest: Callable[[Path], str], where: str
 ) -> tuple[str, dict[str, str]]:
-    """Where a rule's file lies, and its identity: see `digest_rule`.
+    """The path of a rule's file, and the rule's identity (see `digest_rule`).
 
     Args:
-        named: as NAMED has it.
-        digest: sha256 of a file.
+        named: the rule's name in YAML (see NAMED).
+        suite_file: the suite's file.
+        digest: computes the sha256 of a file.
         where: the place in the suite, for messages.
 
     Raises:
-        SuiteError: there is no such file, or none that can be imported; it has no such function.
+        SuiteError: there is no such file, it cannot be imported, or it has no such function.
     """
     file, _, function = named.rpartition(":")
     path = locate(file, suite_file, where)
@@ -68,38 +70,38 @@ def find_rule(
 
 
 def digest_rule(path: Path, digest: Digest = digest_file) -> str:
-    """sha256 of a rule's file and of the Python files below its folder that it imports, directly or
-    through one another; of the file's own bytes where it imports none of them.
+    """sha256 over a rule's file and the Python files in and below its folder that it imports,
+    directly or indirectly. If it imports none of them, the sha256 of the file's bytes.
 
-    What else it reads (data files, packages that are installed) is not in it.
+    Data files and installed packages are not included.
 
     Raises:
         SyntaxError: one of the files is not Python.
     """
-    folder, found = path.parent, {path: digest(path)}
+    folder, digests = path.parent, {path: digest(path)}
     waiting = [path]
     while waiting:
         for other in _imported(waiting.pop(), folder):
-            if other not in found:
-                found[other] = digest(other)
+            if other not in digests:
+                digests[other] = digest(other)
                 waiting.append(other)
-    own = found.pop(path)
-    beside = {other.relative_to(folder).as_posix(): sha256 for other, sha256 in found.items()}
-    return digest_json({"rule": own, "beside": beside}) if beside else own
+    rule_digest = digests.pop(path)
+    beside = {other.relative_to(folder).as_posix(): sha256 for other, sha256 in digests.items()}
+    return digest_json({"rule": rule_digest, "beside": beside}) if beside else rule_digest
 
 
 def _parsed(path: Path) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its style; whoever imports it is told
+        warnings.simplefilter("ignore")  # about style; the import shows them
         try:
             return ast.parse(path.read_bytes(), str(path))
-        except ValueError as error:  # bytes that no source has
+        except ValueError as error:  # bytes that no source file has
             raise SyntaxError(str(error), (str(path), 1, None, None)) from error
 
 
 def _imported(path: Path, folder: Path) -> Iterator[Path]:
-    """The files below `folder` that importing what `path` names may run; names that other modules
-    bear too are counted, as which is meant is known only where it runs."""
+    """The files below `folder` that the import statements of `path` may run. A name that an
+    installed module has too is included, since only the import itself decides between them."""
     here = path.parent.relative_to(folder).parts
     for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
@@ -113,14 +115,14 @@ def _imported(path: Path, folder: Path) -> Iterator[Path]:
 
 
 def _files(folder: Path, module: tuple[str, ...]) -> Iterator[Path]:
-    """The files of a module and of the packages that hold it, as far as there are such."""
+    """The files of a module and of its parent packages, if they exist in the folder."""
     for depth in range(1, len(module) + 1):
         place = folder.joinpath(*module[:depth])
         yield from (p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
 
 
 def _defined(tree: ast.Module) -> set[str]:
-    """The names that a module has once it is imported; `*` where not all can be known."""
+    """The names that a module defines; with `*` if it imports all names of another module."""
     names: set[str] = set()
     waiting: list[ast.AST] = list(tree.body)
     while waiting:
@@ -137,26 +139,28 @@ def _defined(tree: ast.Module) -> set[str]:
 
 
 def load_rule(path: Path, identity: Mapping[str, str]) -> Rule:
-    """A rule that was planned; its file may import those beside it relatively (`from .world ...`).
+    """Load a rule that was planned. Its file may import files beside it relatively
+    (`from .world import ...`).
 
-    The rule raises StageFailed where the function gives no number, or prefers an answer for its
-    place.
+    The rule raises StageFailed if the function does not return a number or None, or if its result
+    depends on the order of the answers.
 
     Raises:
-        StageFailed: not the file that was planned, one that cannot be imported, no such function.
+        StageFailed: the file changed since it was planned, cannot be imported, or has no such
+            function.
     """
     function, sha256 = identity["function"], identity["sha256"]
     with as_planned(path, sha256, lambda digest: digest_rule(path, digest)):
         module = _imported_rule(path, sha256)
-    found = getattr(module, function, None)
-    if not callable(found):
+    rule = getattr(module, function, None)
+    if not callable(rule):
         raise StageFailed("rule", f"{path} has no function '{function}'", fix="name another")
-    return sound(found, f"{function} of {path}")
+    return sound(rule, f"{function} of {path}")
 
 
 def _imported_rule(path: Path, sha256: str) -> ModuleType:
     package = f"_harness_rule_{digest_json([str(path), sha256])[:16]}"
-    if package not in sys.modules:  # a package of its own, so that no name of the suite's clashes
+    if package not in sys.modules:  # in a package of its own, so that its names clash with no other
         spec = importlib.machinery.ModuleSpec(package, None, is_package=True)
         spec.submodule_search_locations = [str(path.parent)]
         sys.modules[package] = importlib.util.module_from_spec(spec)
@@ -169,7 +173,12 @@ def _imported_rule(path: Path, sha256: str) -> ModuleType:
 
 
 def sound(function: Callable[[Mapping[str, Any], str, str], Any], name: str) -> Rule:
-    """The function as a rule, each answer of which is asked for in both orders and checked."""
+    """Wrap a function as a rule that calls it with both orders of the answers, and checks the
+    results.
+
+    Args:
+        name: the function's name, for messages.
+    """
 
     def rule(row: Mapping[str, Any], one: str, other: str) -> int | None:
         first = _sign(function(row, one, other), name, row)

@@ -1,4 +1,4 @@
-"""Raw rows from files and from the hub."""
+"""Reads raw rows from files and from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from harness.data.mapped import named
 from harness.data.opened import Broken, looks_like_json, numbered_lines, open_text
 from harness.data.read_json import read_json
 from harness.data.read_tables import read_parquet, read_table, without_fillers
+from harness.data.row import RowDict
 
-Row = dict[str, Any]
 _DEEPEST = 100
-"""Levels of lists and mappings in a row; no layout has a tenth of that."""
+"""The deepest nesting of lists and mappings in a row. Layouts need less than a tenth of it."""
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -29,8 +29,8 @@ _BY_SUFFIX = {
 }
 
 
-def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[Row]:
-    """The rows of a file, or of a data set on the hub, as they stand there.
+def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[RowDict]:
+    """The rows of a file, or of a data set on the hub, unchanged.
 
     Args:
         config: a Split's fields.
@@ -38,7 +38,7 @@ def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[Row]:
         where: the place in the suite, for messages.
 
     Raises:
-        DataError: what cannot be read, with the line where there is one.
+        DataError: the source cannot be read; the message names the line, if it is known.
     """
     path = Path(source)
     if not path.exists():
@@ -66,8 +66,8 @@ def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[Row]:
             fix="write it as UTF-8: iconv -f latin1 -t utf-8",
         ) from None
     except Broken as error:
-        told = f"{path} cannot be read as {kind}: {error}"
-        raise DataError(told, where=where, fix=error.fix) from None
+        message = f"{path} cannot be read as {kind}: {error}"
+        raise DataError(message, where=where, fix=error.fix) from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read: {error}",
@@ -77,13 +77,13 @@ def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[Row]:
 
 
 def _suffix(path: Path) -> str:
-    """Of the file when it is unpacked, in small letters."""
+    """The file's suffix in lower case, without `.gz`."""
     name = path.name.lower()
     return Path(name.removesuffix(".gz")).suffix
 
 
 def _depth(value: Any) -> int:
-    """How deep lists and mappings stand in one another."""
+    """How deeply lists and mappings are nested in a value."""
     level, depth = [value], -1
     while level:
         depth += 1
@@ -92,7 +92,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _text(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
+def _text(path: Path, config: Mapping[str, Any]) -> Iterator[RowDict]:
     with open_text(path) as handle:
         whole = "".join(line for _, line in numbered_lines(handle))
     for part in whole.split(config["delimiter"]):
@@ -100,13 +100,14 @@ def _text(path: Path, config: Mapping[str, Any]) -> Iterator[Row]:
             yield {"text": part.strip("\n")}
 
 
-def _is_row(config: Mapping[str, Any]) -> Callable[[Row], bool]:
-    """Whether an object has a layout's columns, or those that the suite makes columns of."""
+def _is_row(config: Mapping[str, Any]) -> Callable[[RowDict], bool]:
+    """A function that tells whether an object has the columns of a layout, or those that `map:`
+    reads."""
     wanted = named(config["map"])
     return lambda row: detect(row) is not None or not wanted.isdisjoint(row)
 
 
-_READERS: dict[str, Callable[[Path, Mapping[str, Any]], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path, Mapping[str, Any]], Iterator[RowDict]]] = {
     "jsonl": lambda path, config: read_json(path, lines=True, is_row=_is_row(config)),
     "json": lambda path, config: read_json(path, lines=False, is_row=_is_row(config)),
     "csv": lambda path, config: read_table(path, ","),
@@ -115,11 +116,11 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Any]], Iterator[Row]]] = {
     "text": _text,
 }
 _TOLD_BY_NAME = ("csv", "tsv", "text")
-"""Formats that any text can be read as, JSON too, and then wrongly."""
+"""Formats in which any text file can be read, even JSON, though with a wrong result."""
 
 
-def _from_hub(config: Mapping[str, Any], source: str, where: str) -> Iterator[Row]:
-    """Rows of a data set on the hub: from the hub's cache where it lies there, else downloaded."""
+def _from_hub(config: Mapping[str, Any], source: str, where: str) -> Iterator[RowDict]:
+    """The rows of a data set on the hub, from the hub's cache if it is there, else downloaded."""
     import datasets
 
     folder = _cached(source, config["revision"])
@@ -131,7 +132,7 @@ def _from_hub(config: Mapping[str, Any], source: str, where: str) -> Iterator[Ro
             rows = datasets.load_dataset(
                 source, config["name"], split=split, revision=config["revision"]
             )
-    except Exception as error:  # datasets raises a dozen kinds; the sentence is the same for each
+    except Exception as error:  # datasets raises many types; all mean the same here
         first = str(error).strip().split("\n")[0]
         if folder is not None:
             raise DataError(
@@ -150,18 +151,18 @@ def _from_hub(config: Mapping[str, Any], source: str, where: str) -> Iterator[Ro
 
 
 def _cached(source: str, revision: str | None) -> Path | None:
-    """The snapshot of a data set in the hub's cache; None when there is none."""
+    """The folder of a data set in the hub's cache; None if it is not there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = snapshot_download(
+        snapshot = snapshot_download(
             source, repo_type="dataset", revision=revision, local_files_only=True
         )
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    data = [path for path in Path(found).rglob("*") if path.is_file() and path.name[0] != "."]
-    return Path(found) if any(path.suffix != ".md" for path in data) else None
+    data = [path for path in Path(snapshot).rglob("*") if path.is_file() and path.name[0] != "."]
+    return Path(snapshot) if any(path.suffix != ".md" for path in data) else None
 
 
 def _asked(config: Mapping[str, Any]) -> str:
@@ -170,7 +171,7 @@ def _asked(config: Mapping[str, Any]) -> str:
 
 
 def _where_to_put(source: str, config: Mapping[str, Any]) -> str:
-    """Which files are missing, and the two places where they may be put."""
+    """The fix for a missing data set: which files are missing, and where to put them."""
     from huggingface_hub import constants
 
     revision = config["revision"] or "main"

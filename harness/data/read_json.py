@@ -1,4 +1,5 @@
-"""Rows of JSON: one object a line, a list of objects, or an object that holds one such list."""
+"""Reads rows of JSON: one object a line, a list of objects, or an object that holds one such
+list."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.opened import Broken, numbered_lines, open_text
+from harness.data.row import RowDict
 
-Row = dict[str, Any]
 _LINE = "each line is one JSON object, whole and without a comma after it; mend or remove this one"
 _LIST = (
     "a file is a list of objects, `[{...}, {...}]`, an object with one such list, or one object a"
@@ -17,34 +18,35 @@ _LIST = (
 )
 
 
-def read_json(path: Path, *, lines: bool, is_row: Callable[[Row], bool]) -> Iterator[Row]:
-    """The rows, whichever of the three forms the file has, whatever it is called.
+def read_json(path: Path, *, lines: bool, is_row: Callable[[RowDict], bool]) -> Iterator[RowDict]:
+    """The rows of a file in any of the three forms, whatever its name.
 
     Args:
-        lines: its name says one object a line. That decides where both could be meant.
-        is_row: whether an object that stands alone is a row, not one that holds a list of rows.
+        lines: the file's name says that there is one object a line. This decides unclear cases.
+        is_row: tells whether a single object is a row itself, and not an object with a list of
+            rows.
 
     Raises:
-        Broken: with the line, or the place in the list.
+        Broken: the file cannot be read; the message names the line or the index in the list.
     """
     with open_text(path) as handle:
         written = [line for _, line in numbered_lines(handle)]
-    told = [number for number, line in enumerate(written, 1) if line.strip()]
-    if not told:
+    numbers = [number for number, line in enumerate(written, 1) if line.strip()]
+    if not numbers:
         return
-    head, follows = ([written[number - 1] for number in told] + [""])[:2]
-    if not _is_object(head):  # a list, or an object over several lines; or this line is broken
+    head, follows = ([written[number - 1] for number in numbers] + [""])[:2]
+    if not _is_object(head):  # a list, an object over several lines, or a broken line
         try:
             values = _values("".join(written))
         except Broken:
             if head.lstrip().startswith("{") and (lines or _is_object(follows)):
-                _parsed(head, told[0])
+                _parsed(head, numbers[0])
             raise
         yield from _rows(values, is_row)
     elif not follows and not lines:
-        yield from _rows([_parsed(head, told[0])], is_row)
+        yield from _rows([_parsed(head, numbers[0])], is_row)
     else:
-        for number in told:
+        for number in numbers:
             yield _object(_parsed(written[number - 1], number), f"line {number}")
 
 
@@ -55,36 +57,36 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _rows(values: Sequence[Any], is_row: Callable[[Row], bool]) -> Iterator[Row]:
-    """Of a list, of an object that holds just one, or of objects one after another."""
+def _rows(values: Sequence[Any], is_row: Callable[[RowDict], bool]) -> Iterator[RowDict]:
+    """The rows in a list, in an object with one list, or in several objects one after another."""
     if len(values) > 1:
         for place, value in enumerate(values):
             yield _object(value, f"object {place}, counted from 0,")
         return
-    (found,) = values
-    if isinstance(found, dict):  # {"version": ..., "data": [...]}
-        if found and all(isinstance(value, Mapping) for value in found.values()):
+    (content,) = values
+    if isinstance(content, dict):  # {"version": ..., "data": [...]}
+        if content and all(isinstance(value, Mapping) for value in content.values()):
             raise Broken("its one object holds columns, not rows", _LIST)
-        found = [found] if is_row(found) else _inside(found)
-    if not isinstance(found, list):
+        content = [content] if is_row(content) else _inside(content)
+    if not isinstance(content, list):
         raise Broken("line 1 is neither a list nor an object", _LIST)
-    for place, value in enumerate(found):
+    for place, value in enumerate(content):
         yield _object(value, f"item {place} of its list, counted from 0,")
 
 
-def _inside(found: Row) -> list[Any]:
-    """The rows that the file's one object holds; itself where it holds no list of objects."""
-    tables: list[list[Any]] = [value for value in found.values() if _is_table(value)]
+def _inside(content: RowDict) -> list[Any]:
+    """The rows in an object with one list of objects; the object itself if it has no such list."""
+    tables: list[list[Any]] = [value for value in content.values() if _is_table(value)]
     if len(tables) == 1:
         return tables[0]
     if tables:
         raise Broken(f"its one object holds {len(tables)} lists of objects", _LIST)
-    return [found]
+    return [content]
 
 
 def _values(text: str) -> list[Any]:
-    """Every JSON value of the text; white space stands between them."""
-    found: list[Any] = []
+    """All JSON values of a text, which white space separates."""
+    values: list[Any] = []
     at, decoder = 0, json.JSONDecoder(object_pairs_hook=_once)
     while rest := text[at:].lstrip():
         start = len(text) - len(rest)
@@ -96,11 +98,11 @@ def _values(text: str) -> list[Any]:
             raise _too_deep("it") from None
         except ValueError as error:
             raise Broken(str(error), _LIST) from None
-        if found and (isinstance(found[0], list) or isinstance(value, list)):
+        if values and (isinstance(values[0], list) or isinstance(value, list)):
             line = text.count("\n", 0, start) + 1
-            raise Broken(f"line {line}: more follows after the end of the list", _LIST)
-        found.append(value)
-    return found
+            raise Broken(f"line {line}: more text follows after the end of the list", _LIST)
+        values.append(value)
+    return values
 
 
 def _parsed(line: str, number: int) -> Any:
@@ -118,17 +120,21 @@ def _loads(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_once)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> Row:
-    """An object; a key that stands twice would lose one of its values without a word."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
+def _once(pairs: list[tuple[str, Any]]) -> RowDict:
+    """An object as a dict.
+
+    Raises:
+        ValueError: a key occurs twice; one of its values would be lost silently.
+    """
+    row = dict(pairs)
+    if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
-        double = next(key for key in made if keys.count(key) > 1)
+        double = next(key for key in row if keys.count(key) > 1)
         raise ValueError(f"the key {double!r} stands twice in one object")
-    return made
+    return row
 
 
-def _object(value: Any, place: str) -> Row:
+def _object(value: Any, place: str) -> RowDict:
     if not isinstance(value, dict):
         raise Broken(f"{place} is no object", _LIST)
     return value

@@ -1,4 +1,4 @@
-"""Rows of tables: CSV, TSV and Parquet."""
+"""Reads rows of tables: CSV, TSV and Parquet."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.opened import Broken, numbered_lines, open_bytes, open_text
+from harness.data.row import RowDict
 
-Row = dict[str, Any]
 _LONGEST_CELL = 2**31 - 1
 _COMMA = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 
-def read_table(path: Path, delimiter: str) -> Iterator[Row]:
-    """The rows of a CSV or TSV file below its header, every cell a string.
+def read_table(path: Path, delimiter: str) -> Iterator[RowDict]:
+    """The rows of a CSV or TSV file below its header. Every cell is a string.
 
     Raises:
-        Broken: with the line.
+        Broken: the file cannot be read; the message names the line.
     """
     csv.field_size_limit(_LONGEST_CELL)  # the default refuses documents over 128 KiB
     with open_text(path, newline="") as handle:
@@ -38,7 +38,7 @@ def read_table(path: Path, delimiter: str) -> Iterator[Row]:
             ) from None
 
 
-def _row(header: Sequence[str], cells: Sequence[str], line: int) -> Row:
+def _row(header: Sequence[str], cells: Sequence[str], line: int) -> RowDict:
     if len(cells) != len(header):
         kind = "more" if len(cells) > len(header) else "fewer"
         raise Broken(
@@ -50,8 +50,12 @@ def _row(header: Sequence[str], cells: Sequence[str], line: int) -> Row:
 
 
 def _require_header(header: Sequence[str], delimiter: str) -> None:
-    """Raise Broken for names that rows would be read wrongly by."""
-    _require_once(name for name in header if name)  # columns without a name can't be asked for
+    """Check a header's column names.
+
+    Raises:
+        Broken: names repeat or have spaces around them, or the delimiter is probably another one.
+    """
+    _require_once(name for name in header if name)  # columns without a name are never read
     for name in header:
         if name != name.strip():
             raise Broken(
@@ -72,11 +76,11 @@ def _require_once(names: Any) -> None:
             raise Broken(f"the column {name!r} stands {times} times", "name each column once")
 
 
-def read_parquet(path: Path) -> Iterator[Row]:
+def read_parquet(path: Path) -> Iterator[RowDict]:
     """The rows of a Parquet file.
 
     Raises:
-        Broken: no Parquet file, or one with a type of column that Python has no value for.
+        Broken: it is not a Parquet file, or a column has a type that Python cannot represent.
     """
     import pyarrow
     import pyarrow.parquet
@@ -87,14 +91,14 @@ def read_parquet(path: Path) -> Iterator[Row]:
         _require_once(table.column_names)
         rows = table.to_pylist()
     except (pyarrow.ArrowException, OverflowError) as error:
-        told = " ".join(str(error).split())
-        raise Broken(told, "write it again (of pandas: df.to_parquet(path))") from None
+        message = " ".join(str(error).split())
+        raise Broken(message, "write it again (of pandas: df.to_parquet(path))") from None
     yield from map(without_fillers, rows)
 
 
-def without_fillers(row: Row) -> Row:
-    """The row without the empty keys that a table of columns gives its nested mappings: each call
-    of a tool would have the arguments of all others, as null."""
+def without_fillers(row: RowDict) -> RowDict:
+    """The row without the null entries of its nested mappings. In a table, all mappings of a column
+    get the same keys: each tool call would have the arguments of all other calls, as null."""
 
     def whole(value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""From rows to tokens, one way for training, scoring and generation."""
+"""Encodes rows as tokens, in the same way for training, scoring and generation."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from harness.data.encode import (
 )
 from harness.data.encode_chat import answered_chat, chat_prompt_ids
 from harness.data.preferences import best
-
-Row = Mapping[str, Any]
+from harness.data.row import Row
 
 
 def layout_of(columns: Sequence[str]) -> str | None:
-    """The layout of a normal row (see harness.data.layouts), from its columns; None for none."""
+    """The layout of a normal row (see harness.data.layouts) with these columns; None if there is
+    none."""
     for layout, needed in _COLUMNS.items():
         if needed <= set(columns):
             return layout
     return None
 
 
-GIVEN = ("tools", "documents", "chat_template_kwargs")
-"""Columns that a chat template reads beside the turns."""
+TEMPLATE_COLUMNS = ("tools", "documents", "chat_template_kwargs")
+"""Columns of a normal row that the chat template reads besides the turns."""
 _COLUMNS = {
     "messages": {"messages"},
     "preference": {"prompt", "chosen", "rejected"},
@@ -46,7 +46,7 @@ _COLUMNS = {
 
 
 def turns_of(row: Row) -> list[Mapping[str, Any]] | None:
-    """The chat that a row is, its answer last; None for rows of plain strings."""
+    """The turns of a row with its answer at the end; None for a row of plain strings."""
     if "messages" in row:
         return list(row["messages"])
     if isinstance(row.get("prompt"), list):
@@ -55,8 +55,8 @@ def turns_of(row: Row) -> list[Mapping[str, Any]] | None:
 
 
 def _answered(row: Row) -> Any:
-    """The answer a row trains on, text or messages; of a preference the chosen one, of a ranking
-    the first of the best; None where there is none."""
+    """The answer that a row trains on, as text or messages: the chosen one of a preference, the
+    first of the best in a ranking; None if the row has no answer."""
     for name in ("messages", "completion", "chosen"):
         if name in row:
             return row[name]
@@ -64,35 +64,35 @@ def _answered(row: Row) -> Any:
 
 
 def _asked(row: Row) -> list[Mapping[str, Any]]:
-    """The turns of a chat before its answer."""
+    """The turns of a row before its answer."""
     return list(row["messages"][:-1] if "messages" in row else row["prompt"])
 
 
 def prompt_row(row: Row) -> dict[str, Any]:
-    """The row without its answer: its prompt, as a string or as a chat."""
+    """The row without its answer. Its prompt is a string or a chat."""
     prompt = _asked(row) if "messages" in row else row["prompt"]
-    given = {name: row[name] for name in GIVEN if row.get(name)}
+    template_columns = {name: row[name] for name in TEMPLATE_COLUMNS if row.get(name)}
     kept = {"id": row["id"], "cluster": row["cluster"], "group": row["group"]}
-    return {**kept, **given, "prompt": prompt}
+    return {**kept, **template_columns, "prompt": prompt}
 
 
 def require_rows(rows: Sequence[Row]) -> None:
-    """Raise where there is nothing to work on."""
+    """Raise DataError if there are no rows."""
     if not rows:
         raise DataError("there are no rows", fix="check `where:`, `rows:` and `limit:`")
 
 
 def template_digest(tokenizer: Any) -> str:
-    """Digest of the chat template in force and of what it is given beside the turns; training and
-    generation must agree on it."""
-    template, given = tokenizer.chat_template or "", template_options(tokenizer)
-    told = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
-    told += json.dumps(given, sort_keys=True) if given else ""
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    """Digest of the tokenizer's chat template and its keyword arguments: 16 hexadecimal digits of a
+    sha256. It must be the same in training and generation."""
+    template, options = tokenizer.chat_template or "", template_options(tokenizer)
+    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+    text += json.dumps(options, sort_keys=True) if options else ""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def require_template(tokenizer: Any, rows: Sequence[Row]) -> None:
-    """Raise where chats meet a tokenizer without a chat template."""
+    """Raise ModelError if rows are chats and the tokenizer has no chat template."""
     if any(turns_of(row) is not None for row in rows) and not tokenizer.chat_template:
         raise ModelError(
             "the rows are chats, and the model has no chat template",
@@ -101,10 +101,11 @@ def require_template(tokenizer: Any, rows: Sequence[Row]) -> None:
 
 
 def encoded(tokenizer: Any, row: Row) -> Encoded:
-    """A row as tokens, for training, scoring and generation alike (see harness.data.encode).
+    """A row as tokens, in the same way for training, scoring and generation (see
+    harness.data.encode).
 
-    Of a preference the answer is the chosen one, of a ranking the first of the best; a prompt alone
-    has none.
+    The answer is the chosen one of a preference, and the first of the best in a ranking. A row of
+    only a prompt has no answer.
 
     Raises:
         TemplateError: the chat template refuses the row.
@@ -115,7 +116,9 @@ def encoded(tokenizer: Any, row: Row) -> Encoded:
             return _asked_alone(asked_ids(tokenizer, row))
         every = "messages" in row
         turns = row["messages"][-1:] if every else answered
-        return answered_chat(tokenizer, _asked(row), turns, template_given(row), every_turn=every)
+        return answered_chat(
+            tokenizer, _asked(row), turns, template_kwargs_of(row), every_turn=every
+        )
     if "prompt" not in row:
         return whole_text(tokenizer, row["text"])
     if not answered:
@@ -128,55 +131,57 @@ def _asked_alone(ids: list[int]) -> Encoded:
 
 
 def encode(tokenizer: Any, row: Row) -> tuple[list[int], int]:
-    """A row's tokens as their likelihood is measured, and where its answer starts (0 for text).
+    """The tokens of a row whose likelihood is measured, and the number of its prompt's tokens (0
+    for a text).
 
-    A text stands without the end-of-sequence token that training adds to it, and a chat without
-    what its template writes after the end of its last turn.
+    A text has no EOS token here, which training adds. A chat ends with its last turn, without what
+    the template writes after it.
     """
     if "text" in row:
         return text_ids(tokenizer, row["text"]), 0
-    found = encoded(tokenizer, row)
-    return found.ids[: found.end], found.prompt
+    whole = encoded(tokenizer, row)
+    return whole.ids[: whole.end], whole.prompt
 
 
-def template_given(row: Row) -> dict[str, Any]:
-    """What a row gives the chat template beside its turns."""
-    given = {name: row[name] for name in ("tools", "documents") if row.get(name)}
-    if isinstance(given.get("tools"), str):
-        given["tools"] = json.loads(given["tools"])
-    return {**given, **(row.get("chat_template_kwargs") or {})}
+def template_kwargs_of(row: Row) -> dict[str, Any]:
+    """The keyword arguments that a row gives to the chat template: tools, documents, options."""
+    template_kwargs = {name: row[name] for name in ("tools", "documents") if row.get(name)}
+    if isinstance(template_kwargs.get("tools"), str):
+        template_kwargs["tools"] = json.loads(template_kwargs["tools"])
+    return {**template_kwargs, **(row.get("chat_template_kwargs") or {})}
 
 
 def chat_ids(
     tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False
 ) -> list[int]:
-    """Tokens of a chat through the tokenizer's template."""
+    """The tokens of a chat, rendered with the tokenizer's template."""
     if add_generation_prompt:
         return chat_prompt_ids(tokenizer, messages)
     return bare_ids(tokenizer, render(tokenizer, messages))
 
 
 def trained_length(tokenizer: Any, row: Row, ids: Sequence[int] | None = None) -> int:
-    """Tokens of a row as trained on, the end-of-sequence token of plain text included.
+    """The number of a row's tokens in training, with the EOS token of plain text. Of a preference
+    or ranking, the number for the longest answer.
 
     Args:
-        ids: of the row as it is trained on, where they are at hand already.
+        ids: the tokens of the row in training, if they are known already.
     """
     ids = encoded(tokenizer, row).ids if ids is None else ids
-    if "rejected" in row:  # both sides must fit
+    if "rejected" in row:  # both answers must fit
         return max(len(ids), len(encoded(tokenizer, {**row, "chosen": row["rejected"]}).ids))
-    if "responses" in row:  # each must
+    if "responses" in row:  # every answer must fit
         sides = ({**_kept(row), "chosen": answer} for answer in row["responses"])
         return max(len(encoded(tokenizer, side).ids) for side in sides)
     return len(ids)
 
 
 def _kept(row: Row) -> dict[str, Any]:
-    return {name: row[name] for name in ("prompt", *GIVEN) if name in row}
+    return {name: row[name] for name in ("prompt", *TEMPLATE_COLUMNS) if name in row}
 
 
 def question(row: Row) -> str:
-    """What a row asks, as plain text: for people, and for prompts without a chat template."""
+    """The prompt of a row as plain text: for people, and for prompts without a chat template."""
     if turns_of(row) is None:
         return str(row.get("prompt", row.get("text", "")))
     turns = _asked(row)
@@ -186,14 +191,15 @@ def question(row: Row) -> str:
 
 
 def answer(row: Row) -> str:
-    """The answer a row trains on; of a preference the chosen one, of a ranking the first of the
-    best, nothing where there is none."""
+    """The answer that a row trains on, as plain text: the chosen one of a preference, the first of
+    the best in a ranking; empty if the row has no answer."""
     value = _answered(row)
     return value if isinstance(value, str) else str(value[-1].get("content") or "") if value else ""
 
 
 def scored_bytes(row: Row) -> int:
-    """UTF-8 bytes of what a row's likelihood is about (see `encode`): its text, or its answer."""
+    """The number of UTF-8 bytes of the text whose likelihood is measured (see `encode`): a row's
+    text, or its answer."""
     value = row["text"] if "text" in row else _answered(row) or ""
     if isinstance(value, str):
         return len(value.encode())
@@ -202,25 +208,29 @@ def scored_bytes(row: Row) -> int:
 
 
 def asked_ids(tokenizer: Any, row: Row) -> list[int]:
-    """Tokens of what a row asks, in whatever layout it is: what an answer is sampled after, and
-    what stood before the answer in training."""
+    """The tokens of a row's prompt, in any layout. Answers are sampled after them, and in training
+    the same tokens stand before the answer."""
     asked = row["messages"][:-1] if "messages" in row else row["prompt"]
     if isinstance(asked, str):
         return prompt_text_ids(tokenizer, asked)
-    return chat_prompt_ids(tokenizer, asked, template_given(row))
+    return chat_prompt_ids(tokenizer, asked, template_kwargs_of(row))
 
 
 def prompt_ids(
     tokenizer: Any, row: Row, shots: Sequence[Row], generate: Mapping[str, Any]
 ) -> list[int]:
-    """Tokens that a model is asked to continue.
+    """The tokens of a row's prompt behind its few-shot examples.
 
-    With a chat template shots are earlier turns; without one they are plain text, joined by the
-    delimiters as lm-eval joins them.
+    With a chat template, the examples are earlier turns. Without one, they are plain text, joined
+    with the delimiters as in lm-eval.
+
+    Args:
+        shots: the rows of the few-shot examples.
+        generate: a Generate's fields.
     """
     if generate["apply_chat_template"] and turns_of(row) is not None:
         turns = [turn for shot in shots for turn in turns_of(shot) or []]
-        return chat_prompt_ids(tokenizer, [*turns, *_asked(row)], template_given(row))
+        return chat_prompt_ids(tokenizer, [*turns, *_asked(row)], template_kwargs_of(row))
     if turns_of(row) is None and not shots and generate["apply_chat_template"]:
         return asked_ids(tokenizer, row)
     parts = [f"{question(s)}{generate['target_delimiter']}{answer(s)}" for s in shots]

@@ -1,4 +1,4 @@
-"""The scripts that texts are written in, as the names of their characters tell (Unicode)."""
+"""Detects the scripts of texts by the Unicode names of their characters."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from functools import cache
 from itertools import islice
 
 LATIN, OTHER_LATIN, SYMBOLS = "Latin", "non-English Latin", "no"
-"""Script of the letters a to z and 0 to 9; of their kin with marks and the like, which tokenizers
-made for English leave out; of texts without a letter or digit."""
+"""Names of scripts: the letters a to z and digits; other Latin letters, such as those with accents,
+which tokenizers for English leave out; and texts without any letter or digit."""
 _NAMES = {"CJK": "Chinese", "IDEOGRAPHIC": "Chinese", "KATAKANA-HIRAGANA": "Katakana"}
 _SAMPLES = {SYMBOLS: "\u2605\u263a\u2665\u2713", "Chinese": "\u4e00\u4e01\u4e03\u4e07",
             "Hangul": "\uac00\ub098\ub2e4\ub77c", "Greek": "\u03b1\u03b2\u03b3\u03b4"}  # fmt: skip
-"""Letters in common use, of scripts whose first ones in Unicode are not."""
+"""Common letters of scripts whose first letters in Unicode are rare."""
 _SHARE = 10
-"""A text is in a script of which at least one of so many of its letters and digits is."""
+"""A text counts as written in a script if at least 1 of so many of its letters and digits is."""
 
 
 def scripts_of(text: str) -> frozenset[str]:
     """The scripts of a text's letters and digits, such as Latin, Thai or Chinese (whose characters
-    Japanese has too); SYMBOLS where there is none of either, nothing where there is no text."""
+    are also used in Japanese). SYMBOLS if it has no letter or digit; empty if there is no text."""
     if text.isascii():
         kinds = {LATIN} if any(map(str.isalnum, text)) else set()
         return frozenset(kinds or ({SYMBOLS} if text.strip() else set()))
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for character, times in Counter(text).items():
         if character.isalnum():
-            found[_script(character)] += times
-    if not found:
+            counts[_script(character)] += times
+    if not counts:
         return frozenset({SYMBOLS} if text.strip() else ())
-    enough = found.total() / _SHARE
-    return frozenset(script for script, letters in found.items() if letters >= enough)
+    enough = counts.total() / _SHARE
+    return frozenset(script for script, letters in counts.items() if letters >= enough)
 
 
 def count_scripts(texts: Iterable[str]) -> dict[str, int]:
-    """Script -> the texts that are in it; one may be in several."""
-    found = Counter(script for text in texts for script in scripts_of(text))
-    return dict(sorted(found.items()))
+    """Script -> number of texts in it. A text may be in several scripts."""
+    counts = Counter(script for text in texts for script in scripts_of(text))
+    return dict(sorted(counts.items()))
 
 
 @cache
@@ -53,8 +53,8 @@ def _script(character: str) -> str:
 
 @cache
 def letters_of(script: str) -> str:
-    """Four letters of a script, or as many as there are, as a sample of what is written in it."""
+    """A sample of up to four letters of a script."""
     if script in _SAMPLES:
         return _SAMPLES[script]
     letters = (chr(code) for code in range(0x1F000) if chr(code).isalnum())
-    return "".join(islice((own for own in letters if _script(own) == script), 4))
+    return "".join(islice((letter for letter in letters if _script(letter) == script), 4))

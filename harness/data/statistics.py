@@ -1,4 +1,4 @@
-"""Figures on lengths and doubles, for the records."""
+"""Statistics of rows for the records: lengths and equal rows."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ import numpy as np
 
 from harness.data.cells import said
 from harness.data.render import answer, layout_of, question
+from harness.data.row import Row
 
-Row = Mapping[str, Any]
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 def lengths(values: Sequence[int]) -> dict[str, float]:
-    """Mean, quantiles (the smallest value that so many do not exceed), maximum and sum."""
-    found = np.asarray(values)
+    """Mean, quantiles, maximum and sum. The p-quantile is the smallest value that a share p of the
+    values does not exceed."""
+    array = np.asarray(values)
     quantiles = {
-        n: int(np.quantile(found, q, method="inverted_cdf")) for n, q in _QUANTILES.items()
+        n: int(np.quantile(array, q, method="inverted_cdf")) for n, q in _QUANTILES.items()
     }
     return {
-        "mean": float(found.mean()), **quantiles, "max": int(found.max()), "sum": int(found.sum()),
+        "mean": float(array.mean()), **quantiles, "max": int(array.max()), "sum": int(array.sum()),
     }  # fmt: skip
 
 
 def row_statistics(rows: Sequence[Row]) -> dict[str, Any]:
-    """Characters of prompts and answers (of texts, where rows are that), and equal rows."""
+    """The lengths of prompts and answers (or of texts) in characters, and the number of rows that
+    repeat another one."""
     if layout_of(list(rows[0])) == "text":
         characters = {"text": lengths([len(row["text"]) for row in rows])}
     else:
@@ -41,13 +43,13 @@ def row_statistics(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def content_digest(row: Row) -> str:
-    """Digest of what a row says, whatever its id."""
+    """sha256 of a row's content, without its id, cluster, group and references."""
     said = {k: v for k, v in row.items() if k not in ("id", "cluster", "group", "references")}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def content_bytes(row: Row) -> int:
-    """UTF-8 bytes of all that a row says."""
+    """The number of UTF-8 bytes of all texts of a row."""
     return sum(_bytes(row[name]) for name in _SAID if name in row)
 
 
@@ -55,7 +57,7 @@ _SAID = ("messages", "prompt", "completion", "chosen", "rejected", "responses", 
 
 
 def _bytes(value: Any) -> int:
-    """Of a text, a message, or a list of either."""
+    """The bytes of a text, of a message, or of a list of these."""
     if isinstance(value, str):
         return len(value.encode())
     if isinstance(value, Mapping):

@@ -1,27 +1,28 @@
-"""Conversations as examples: one for each turn of the assistant, the true turns before it given."""
+"""Splits conversations into examples: one for each turn of the assistant, after the true turns
+before it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from harness.data.cells import said
+from harness.data.row import Row
 
-Row = Mapping[str, Any]
 _NUMBER = re.compile(r"(?:^|, )turn \d+\Z")
 
 
 def by_turn(row: Row, *, numbered: bool) -> Iterator[dict[str, Any]]:
-    """The examples of a conversation (a normal row of `messages`): each ends with one of its
-    assistant's turns, which is its reference (the last turn keeps those of the row).
+    """The examples of a conversation (a normal row with `messages`). Each ends with one turn of the
+    assistant, whose text is the example's reference; the last example keeps the row's references.
 
-    Ids are the row's with `#` and the turn's number, counted from 1; the cluster is the row's, so
-    that a conversation's examples count as belonging together. Turns that are empty, or that no
-    user's turn stands before, are no examples, and keep their numbers.
+    An example's id is the row's id with `#` and the turn's number, counted from 1. Its cluster is
+    the row's, so that the examples of a conversation belong together. Turns that are empty, or have
+    no user's turn before them, make no example, but are counted in the numbers.
 
     Args:
-        numbered: the turn's number joins the group.
+        numbered: whether the turn's number is added to the example's group.
     """
     messages, number, asked = row["messages"], 0, False
     for place, message in enumerate(messages):
@@ -45,10 +46,10 @@ def by_turn(row: Row, *, numbered: bool) -> Iterator[dict[str, Any]]:
 
 
 def turns_said(row: Row) -> int:
-    """The assistant's turns in a conversation."""
+    """The number of the assistant's turns in a conversation."""
     return sum(message["role"] == "assistant" for message in row["messages"])
 
 
 def family_of(group: str) -> str:
-    """A group without the number of a turn."""
+    """A group's name without the number of a turn."""
     return _NUMBER.sub("", group)

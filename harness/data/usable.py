@@ -1,4 +1,4 @@
-"""Rows that a chat template cannot write as they are meant: it refuses them, or drops a turn."""
+"""Detects rows that a chat template refuses, or of which it leaves out a turn."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from jinja2.exceptions import TemplateError
 
 from harness.data.cells import said
 from harness.data.chat import Message, render, template_options
-from harness.data.chat_spans import Written
+from harness.data.chat_spans import RenderedChat
 from harness.data.encode import Encoded
-from harness.data.render import encoded, template_given, trained_length, turns_of
+from harness.data.render import encoded, template_kwargs_of, trained_length, turns_of
+from harness.data.row import Row
 
-Row = Mapping[str, Any]
 Shape = tuple[Any, ...]
 _LONGEST = 160
-"""Characters of a template's own words that a reason quotes."""
+"""The number of characters that a reason quotes of a template's message."""
 _WRITTEN: weakref.WeakKeyDictionary[Any, set[Shape]] = weakref.WeakKeyDictionary()
-"""Tokenizer -> shapes of chats of which its template is known to write every turn."""
+"""Tokenizer -> shapes of chats of which its template wrote every turn."""
 
 
 def unrenderable(tokenizer: Any, row: Row) -> str | None:
-    """Why the tokenizer's chat template cannot write a row as it is meant; None where it can.
+    """The reason why the tokenizer's chat template cannot render a row; None if it can.
 
-    It refuses the row (a system turn, roles that do not alternate), or leaves out what a turn says.
-    Rows of plain text need no template. Of a preference or a ranking every answer must do.
+    The template may refuse the row (a system turn, roles that do not alternate), or leave out a
+    turn. Rows of plain text need no template. Of a preference or a ranking, every answer is
+    checked.
     """
     if turns_of(row) is None or not tokenizer.chat_template:
         return None
-    given = template_given(row)
+    template_kwargs = template_kwargs_of(row)
     for chat, asks in _chats(row):
         try:
-            text = render(tokenizer, chat, add_generation_prompt=asks, given=given)
-            dropped = _dropped(tokenizer, chat, text, given, asks=asks)
+            text = render(
+                tokenizer, chat, add_generation_prompt=asks, template_kwargs=template_kwargs
+            )
+            dropped = _dropped(tokenizer, chat, text, template_kwargs, asks=asks)
         except TemplateError as error:
             return refusal(error)
         if dropped is not None:
@@ -44,26 +47,26 @@ def unrenderable(tokenizer: Any, row: Row) -> str | None:
 
 
 def trained(tokenizer: Any, row: Row) -> tuple[Encoded, int] | str:
-    """A row's tokens as they are trained on and their number (of a preference or ranking that of
-    the longest answer); or why there are none."""
+    """A row's tokens in training and their number (of a preference or ranking, the number for the
+    longest answer); or the reason why the row cannot be rendered."""
     reason = unrenderable(tokenizer, row)
     if reason is not None:
         return reason
     try:
-        found = encoded(tokenizer, row)
-        return found, trained_length(tokenizer, row, found.ids)
+        tokens = encoded(tokenizer, row)
+        return tokens, trained_length(tokenizer, row, tokens.ids)
     except TemplateError as error:
         return refusal(error)
 
 
 def refusal(error: TemplateError) -> str:
-    """A template's refusal of a row as a reason."""
-    told = " ".join(str(error).split())
-    return f"the chat template refuses it: {told[:_LONGEST]}"
+    """The reason for which a template refused a row."""
+    words = " ".join(str(error).split())
+    return f"the chat template refuses it: {words[:_LONGEST]}"
 
 
 def _chats(row: Row) -> Iterator[tuple[list[Message], bool]]:
-    """Every chat that a row is trained on or asked, and whether it ends by asking."""
+    """All chats that are rendered for a row, and whether each is a prompt."""
     if "messages" in row:
         yield list(row["messages"][:-1]), True
         yield list(row["messages"]), False
@@ -76,33 +79,38 @@ def _chats(row: Row) -> Iterator[tuple[list[Message], bool]]:
 
 
 def _dropped(
-    tokenizer: Any, chat: Sequence[Message], text: str, given: Mapping[str, Any], *, asks: bool
+    tokenizer: Any,
+    chat: Sequence[Message],
+    text: str,
+    template_kwargs: Mapping[str, Any],
+    *,
+    asks: bool,
 ) -> int | None:
-    """The place of the first turn whose words the template leaves out; None where it has all.
+    """The index of the first turn whose words the template leaves out; None if it leaves out none.
 
-    Templates trim what a turn says, and cut its thinking, so that only what changes with the turn
-    tells. That costs one more rendering a turn: it is asked once for chats of one shape, and for
-    turns whose words do not stand in the text as they are.
+    Templates trim words and cut thoughts, so a turn is only known to be there if the text changes
+    with its words. This costs one rendering a turn. It is done once for all chats of one shape, and
+    for turns whose words are not in the text unchanged.
     """
-    shape = _shape(tokenizer, chat, given, asks=asks)
+    shape = _shape(tokenizer, chat, template_kwargs, asks=asks)
     known = _WRITTEN.setdefault(tokenizer, set())
-    written, at = Written(tokenizer, chat, text, asks, given), 0
+    rendered, at = RenderedChat(tokenizer, chat, text, asks, template_kwargs), 0
     for place, message in enumerate(chat):
         words = said(message).strip()
         if not words:
             continue
-        found = text.find(words, at)
-        unsure = found < 0 or shape not in known
-        if unsure and written.span(place) is None:
+        start = text.find(words, at)
+        unsure = start < 0 or shape not in known
+        if unsure and rendered.span(place) is None:
             return place
-        at = max(at, found)
+        at = max(at, start)
     known.add(shape)
     return None
 
 
 def _shape(
-    tokenizer: Any, chat: Sequence[Message], given: Mapping[str, Any], *, asks: bool
+    tokenizer: Any, chat: Sequence[Message], template_kwargs: Mapping[str, Any], *, asks: bool
 ) -> Shape:
     turns = tuple((m["role"], *sorted(k for k in m if m[k]), bool(said(m).strip())) for m in chat)
     by = json.dumps([tokenizer.chat_template, template_options(tokenizer)], default=str)
-    return turns, tuple(sorted(given)), asks, by
+    return turns, tuple(sorted(template_kwargs)), asks, by

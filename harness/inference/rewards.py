@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.core.errors import StageFailed
 from harness.data.encode import Encoded, answered_text
-from harness.data.render import GIVEN, encoded
+from harness.data.render import TEMPLATE_COLUMNS, encoded
 from harness.inference.batches import budget_batches, padded
 from harness.inference.context import context_of
 from harness.models.precision import autocast_of
@@ -35,7 +35,7 @@ def _answered(tokenizer: Any, row: Mapping[str, Any], text: str) -> Encoded:
     asked = row["messages"][:-1] if "messages" in row else row["prompt"]
     if isinstance(asked, str):  # also reads an empty answer
         return answered_text(tokenizer, asked, text)
-    columns = {name: row[name] for name in GIVEN if row.get(name)}
+    columns = {name: row[name] for name in TEMPLATE_COLUMNS if row.get(name)}
     answer = [{"role": "assistant", "content": text}]
     return encoded(tokenizer, {"prompt": asked, **columns, "completion": answer})
 

@@ -13,7 +13,7 @@ from typing import Any
 from harness.data.chat import marked, render
 from harness.data.chat_style import end_of_turn_ids, style_of
 from harness.data.encode import bare_ids
-from harness.data.render import asked_ids, template_given
+from harness.data.render import asked_ids, template_kwargs_of
 
 Row = Mapping[str, Any]
 _WORDS = 8
@@ -33,9 +33,9 @@ def answers_fault(
     said = [i for i, message in enumerate(row["messages"]) if message["role"] == "assistant"]
     turns = [place for place in said if row["messages"][place].get("weight") != 0]
     runs = list(_runs(trained))
-    markers = marked(tokenizer, row["messages"], template_given(row))
+    markers = marked(tokenizer, row["messages"], template_kwargs_of(row))
     if markers is not None and len(markers) != len(said):
-        text = render(tokenizer, row["messages"], given=template_given(row))
+        text = render(tokenizer, row["messages"], template_kwargs=template_kwargs_of(row))
         told = "".join(text[start:end] for start, end in markers)
         asked = asked_ids(tokenizer, row)
         if asked == list(ids[: len(asked)]) and len(asked) - 1 in trained:
@@ -119,7 +119,7 @@ def _turn_fault(
 
 def template_row(row: Row) -> dict[str, Any]:
     """What a row gives the chat template beside its turns, as columns."""
-    return {"chat_template_kwargs": template_given(row)}
+    return {"chat_template_kwargs": template_kwargs_of(row)}
 
 
 def _marks(tokenizer: Any) -> set[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.data.chat import render
 from harness.data.encode import bare_ids
-from harness.data.render import asked_ids, encoded, template_given, turns_of
+from harness.data.render import asked_ids, encoded, template_kwargs_of, turns_of
 from harness.objectives.base import Evidence
 from harness.stages._audit_answers import answers_fault
 
@@ -161,7 +161,9 @@ def _asked_alike(tokenizer: Any, row: Row) -> bool:
     if turns is None:
         said = str(tokenizer.decode(bare_ids(tokenizer, prompt))).strip()
         return str(tokenizer.decode(asked)).strip().endswith(said[-_TAIL:].strip())
-    text = render(tokenizer, prompt, add_generation_prompt=True, given=template_given(row))
+    text = render(
+        tokenizer, prompt, add_generation_prompt=True, template_kwargs=template_kwargs_of(row)
+    )
     return asked == list(tokenizer(text=text, add_special_tokens=False)["input_ids"])
 
 

@@ -10,7 +10,7 @@ from jinja2.exceptions import TemplateError
 
 from harness.data import chat_spans
 from harness.data.chat import render, span_of
-from harness.data.chat_spans import Written
+from harness.data.chat_spans import RenderedChat
 from harness.data.render import encoded
 from tests.chat_templates import CONVERSATIONS, assistant, names, tokenizer_of, user
 
@@ -43,11 +43,11 @@ def test_every_span_is_that_of_the_turn_looked_for_alone(
                 text = render(tokenizer(name), chat, add_generation_prompt=asks)
             except TemplateError:
                 continue
-            written = Written(tokenizer(name), chat, text, asks)
-            at_once += len(written._plain)
+            rendered = RenderedChat(tokenizer(name), chat, text, asks)
+            at_once += len(rendered._plain)
             for place in range(len(chat)):
                 alone = span_of(tokenizer(name), chat, place, text, asks=asks)
-                assert written.span(place) == alone, (name, place)
+                assert rendered.span(place) == alone, (name, place)
     assert at_once or kind == "a call as the answer"
 
 

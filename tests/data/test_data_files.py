@@ -107,7 +107,7 @@ def test_files_put_one_after_another_keep_their_marks_out_of_the_rows(tmp_path: 
         ("a.json", '{"text": \n{"text": "b"}\n', "line 1"),
         ("a.json", '[{"text": "a"},\n{"text": "b"},\n]', "line 3"),
         ("a.json", '[{"text": "a"}, 7]', "item 1 of its list"),
-        ("a.json", '[{"text": "a"}]\n[{"text": "b"}]', "line 2: more follows"),
+        ("a.json", '[{"text": "a"}]\n[{"text": "b"}]', "line 2: more text follows"),
         ("a.jsonl", '{"text": "a"}\n["b"]\n', "line 2 is no object"),
         ("a.jsonl", "7\n", "line 1"),
         ("a.json", '{"text": {"0": "a"}, "id": {"0": "b"}}', "columns, not rows"),

@@ -16,7 +16,7 @@ from trl.trainer.utils import use_adapter
 
 from harness.core.errors import DataError
 from harness.data.cells import content
-from harness.data.render import GIVEN
+from harness.data.render import TEMPLATE_COLUMNS
 from harness.objectives._trl.accumulation import WholeBatch
 from harness.objectives._trl.shown import sequences
 from harness.objectives._trl.start import as_it_is, forget_reference, reference_model
@@ -185,7 +185,7 @@ def _rows(objective: Kto, job: TrainJob) -> list[dict[str, Any]]:
 
 
 def _kept(row: Row) -> dict[str, Any]:
-    return {n: row[n] for n in (*_COLUMNS, *GIVEN) if n in row}
+    return {n: row[n] for n in (*_COLUMNS, *TEMPLATE_COLUMNS) if n in row}
 
 
 def _answered(completion: Any) -> bool:

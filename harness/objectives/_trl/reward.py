@@ -116,7 +116,7 @@ def _group(objective: Reward, tokenizer: Any, pairs: Sequence[Pair]) -> Group:
         sides = [tuple(_tokens(tokenizer, pair, s)) for s in (pair.chosen, pair.rejected)]
         places.append([tokens.setdefault(side, len(tokens)) for side in sides])
     weights = [objective.dimension_weights.get(pair.dimension, 1.0) / len(pairs) for pair in pairs]
-    prompt = len(asked_ids(tokenizer, {"prompt": pairs[0].prompt, **pairs[0].given}))
+    prompt = len(asked_ids(tokenizer, {"prompt": pairs[0].prompt, **pairs[0].template_columns}))
     lengths = [len(ids) - prompt for ids in tokens]
     return {
         "candidates": [list(ids) for ids in tokens],
@@ -130,7 +130,7 @@ def _group(objective: Reward, tokenizer: Any, pairs: Sequence[Pair]) -> Group:
 
 def _tokens(tokenizer: Any, pair: Pair, answer: Any) -> list[int]:
     """Prompt and answer as one sequence, which a reward is read at the end of."""
-    return answered(tokenizer, {"prompt": pair.prompt, **pair.given}, answer).ids
+    return answered(tokenizer, {"prompt": pair.prompt, **pair.template_columns}, answer).ids
 
 
 def _longest(tokenizer: Any, pair: Pair) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.core.errors import DataError
-from harness.data.pairs import Pair, Unusable, pairs_of
+from harness.data.pairs import OnUnusable, Pair, pairs_of
 from harness.data.render import asked_ids
 from harness.objectives.base import Objective, Row, TrainJob
 
 
-def pairs_by_row(rows: Sequence[Row], unusable: Unusable) -> list[tuple[int, Pair]]:
+def pairs_by_row(rows: Sequence[Row], unusable: OnUnusable) -> list[tuple[int, Pair]]:
     """Every pair with the number of its row.
 
     Raises:

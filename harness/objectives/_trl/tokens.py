@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from harness.data.encode import Encoded
 from harness.data.pairs import Pair
-from harness.data.render import GIVEN, encoded
+from harness.data.render import TEMPLATE_COLUMNS, encoded
 from harness.objectives.base import Row
 
 IGNORED = -100
@@ -23,7 +23,7 @@ def labelled(found: Encoded, *, answers_only: bool) -> dict[str, list[int]]:
 
 def answered(tokenizer: Any, row: Row, answer: Any) -> Encoded:
     """A row's prompt with one of its answers."""
-    kept = {n: row[n] for n in ("prompt", *GIVEN) if row.get(n)}
+    kept = {n: row[n] for n in ("prompt", *TEMPLATE_COLUMNS) if row.get(n)}
     return encoded(tokenizer, {**kept, "completion": answer})
 
 
@@ -39,7 +39,7 @@ def pair_ids(tokenizer: Any, pairs: Iterable[Pair]) -> list[dict[str, Any]]:
     places that are given (chosen_given, rejected_given)."""
     found = []
     for pair in pairs:
-        row = {"prompt": pair.prompt, **pair.given}
+        row = {"prompt": pair.prompt, **pair.template_columns}
         chosen, rejected = (answered(tokenizer, row, s) for s in (pair.chosen, pair.rejected))
         found.append(
             {
