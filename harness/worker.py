@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import importlib
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ from harness.core.determinism import set_deterministic
 from harness.core.errors import HarnessError, boundary
 from harness.core.files import digest_file
 from harness.core.measure import freed_at_the_end, machine
-from harness.stages.job import WORK, Job
+from harness.stages.base import WORK, Job, bare_run
 from harness.store.lock import HOLDER, LOCK, locked
 from harness.store.made_by import CODE, code_behind
 from harness.store.stage import RECORD, SPEC, Output, Record, read_record, write_record
@@ -67,9 +66,9 @@ def _run(folder: Path, emit: Any) -> Record:
     error: dict[str, str] | None = None
     metrics: dict[str, Any] = {}
     try:
-        stage = importlib.import_module(f"harness.stages.{job.spec['kind']}")
+        run = bare_run(job.spec["kind"])
         with boundary(f"{job.spec['kind']} {job.spec['label']}".strip()):
-            metrics = stage.run(job)
+            metrics = run(job) if run is not None else job.config.run(job)
             with job.ledger.phase("commit"):
                 outputs = _digests(folder)
     except HarnessError as failure:
@@ -84,7 +83,7 @@ def _run(folder: Path, emit: Any) -> Record:
         kind=job.spec["kind"],
         label=job.spec["label"],
         status="failed" if error else "ok",
-        config=job.config,
+        config=job.spec["config"],
         inputs={role: source["key"] for role, source in job.spec["inputs"].items()},
         outputs=outputs,
         metrics=metrics,
@@ -100,7 +99,7 @@ def _run(folder: Path, emit: Any) -> Record:
         provenance={
             **job.provenance,
             **machine(),
-            CODE: code_behind(job.spec["kind"], job.config),
+            CODE: code_behind(job.spec["kind"], job.spec["config"]),
             "waited": job.ledger.waited(),
             "harness": __version__,
             "started": started,

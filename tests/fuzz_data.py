@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from harness.core.errors import DataError
 from harness.stages import data
-from harness.stages.job import Job
+from harness.stages.base import Job
 from harness.suite.data import Split
 
 WHERE = "suite.yaml: data.x.train"
@@ -285,11 +285,10 @@ def of_turn(cell: Any) -> str | None:
 
 def read(case: Case, path: Path, folder: Path) -> tuple[list[tuple[str, ...]], dict[str, Any]]:
     """The texts that the data stage made of the file, and its metrics."""
-    config = Split(path=str(path), **case.said).model_dump(exclude={"mixture"})
-    spec = {"config": config, "locators": {"data": str(path), "where": WHERE},
-            "resources": {}, "inputs": {}}  # fmt: skip
-    (folder / "stage.json").write_text(json.dumps(spec), encoding="utf-8")
-    metrics = data.run(Job(folder, lambda event: None))
+    stage = data.Data(split=Split(path=str(path), **case.said), place=WHERE).stage(label="rows")
+    (folder / "stage.json").write_text(json.dumps(stage.spec()), encoding="utf-8")
+    job: Job[data.Data] = Job(folder, lambda event: None)
+    metrics = job.config.run(job)
     texts = []
     for row in data.read_rows(folder):
         turns = row.get("messages")

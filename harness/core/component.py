@@ -164,6 +164,29 @@ def find(axis: str, name: str, where: str = "") -> type[Component]:
     return found
 
 
+def name_of(declared: type[Component]) -> str:
+    """The name by which a member is found, also before anybody has looked for it.
+
+    Raises:
+        HarnessError: it is registered nowhere.
+    """
+    if "name" not in vars(declared):
+        package, _, module = declared.__module__.rpartition(".")
+        if package == f"harness.{declared.axis}s":
+            declared.name = module
+        else:
+            place = f"{declared.__module__}:{declared.__qualname__}"
+            points = _entry_points(declared.axis).items()
+            names_here = [name for name, point in points if point.value == place]
+            if not names_here:
+                raise HarnessError(
+                    f"{place} is no known {declared.axis}",
+                    fix=f"register it as an entry point of the group harness.{declared.axis}s",
+                )
+            declared.name = names_here[0]
+    return declared.name
+
+
 def _member(module: Any) -> type[Component]:
     """The one Component a module of ours defines."""
     own = [

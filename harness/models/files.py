@@ -149,6 +149,21 @@ class ModelInfo:
         return replace(self, shapes=shapes, modules=layers)
 
 
+class ModelPlace(BaseModel):
+    """Where a worker finds a model, and how its files may be read; never hashed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    source: str
+    """A folder, or a name on the hub."""
+    revision: str | None = None
+    """The hub's commit."""
+    trust_remote_code: bool = False
+    """Run the Python that came with the model."""
+    chat_template: str | None = None
+    """The text of a template in the place of the tokenizer's own."""
+
+
 @dataclass(frozen=True)
 class ModelRef:
     """A model as the work half loads it: a folder or a hub name, and how.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from harness.core.errors import SuiteError, unknown
@@ -16,7 +15,8 @@ from harness.objectives._feedback import Feedback
 from harness.objectives.base import Objective
 from harness.planning.graph import STAGE_VERSIONS, parts
 from harness.planning.sources import Sources
-from harness.stages._cost import predict_label, predict_sample
+from harness.stages._cost import predict_label
+from harness.stages.sample import Sample, Sampling
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.recipe import labeller_of
@@ -125,22 +125,17 @@ def _samples(
     sources: Sources,
     executor: Executor,
 ) -> Stage:
-    stage = Stage(
-        "sample",
-        {
-            "version": STAGE_VERSIONS["sample"],
-            "device": executor.device(),
-            "sample": {**how.sample, "seed": variant.seed},
-        },
-        {"data": rows, "checkpoint": policy},
-        sources.model_locators(variant.model),
-        resources=suite.resources,
-        label=policy.label,
+    sample = Sample(
+        device=executor.device(),
+        sample=Sampling(**how.sample, seed=variant.seed),
+        place=sources.place(variant.model),
     )
-    count = sources.counts(rows).get("rows")
-    info, dtype = sources.model(variant.model), policy.config["model"]["dtype"]
-    predicted = predict_sample(info, how.sample, dtype, count, sources.rates)
-    return replace(stage, predicted=predicted)
+    return sample.stage(
+        {"data": rows, "checkpoint": policy},
+        label=policy.label,
+        resources=suite.resources,
+        known=sources.known(variant.model, rows, policy.config["model"]["dtype"]),
+    )
 
 
 def _model(labeller: Labeller, variant: Variant, suite: Suite, where: str) -> str:

@@ -10,19 +10,16 @@ from typing import Any
 from harness.core.errors import SuiteError, shortened, unknown
 from harness.core.locate import locate
 from harness.executors.base import Executor
-from harness.models.files import ModelInfo, ModelSpec, resolve_model
+from harness.models.files import ModelInfo, ModelPlace, ModelSpec, resolve_model
 from harness.models.generation_defaults import FILE, described
 from harness.planning.gguf import resolve_gguf
-from harness.planning.graph import STAGE_VERSIONS
 from harness.stages._cost import Rates
+from harness.stages.base import Known
+from harness.stages.data import Data
 from harness.store.stage import Stage
 from harness.store.store import Store
 from harness.suite.data import Split
 from harness.suite.suite import Suite
-
-_NOT_HASHED = {"path", "mixture", "mixture_seed", "mixture_stop", "overlong", "max_tokens"}
-_LATER = {"turns": "last", "roles": {}, "min_chars": {}, "max_chars": {}}
-"""Options that came later, and what they are without being asked: rows read before are the same."""
 
 
 class Sources:
@@ -85,6 +82,16 @@ class Sources:
             found["chat_template"] = str(self.templates[name])
         return found
 
+    def place(self, name: str) -> ModelPlace:
+        """Where a worker finds the model."""
+        info, spec = self.models[name], self.suite.models[name]
+        return ModelPlace(
+            source=info.source,
+            revision=info.revision,
+            trust_remote_code=spec.trust_remote_code,
+            chat_template=self.templates[name],
+        )
+
     def rows(self, entry: str, split: str, needed_by: str = "") -> Stage:
         """The data stage of a split.
 
@@ -104,19 +111,16 @@ class Sources:
             if path is not None and not path.is_file():
                 what = "a folder" if path.is_dir() else "a device"
                 raise SuiteError(f"'{spec.path}' is {what}, not a file of rows", where=where)
-            fields = spec.model_dump(exclude=_NOT_HASHED)
-            fields = {k: v for k, v in fields.items() if k not in _LATER or v != _LATER[k]}
-            if self.limit is not None:
-                fields["limit"] = min(self.limit, fields["limit"] or self.limit)
-            content = (
-                {"sha256": self.store.file_digest(path)} if path is not None else {"hub": spec.path}
+            located = spec.model_copy(
+                update={"path": str(path or spec.path), **self._limited(spec)}
             )
-            self.data[entry, split] = Stage(
-                "data",
-                {"version": STAGE_VERSIONS["data"], **content, **fields},
-                locators={"data": str(path or spec.path), "where": where},
-                resources=self.suite.resources,
-                label=f"{entry}/{split}",
+            data = Data(
+                split=located,
+                sha256=None if path is None else self.store.file_digest(path),
+                place=where,
+            )
+            self.data[entry, split] = data.stage(
+                resources=self.suite.resources, label=f"{entry}/{split}"
             )
         return self.data[entry, split]
 
@@ -131,21 +135,29 @@ class Sources:
                 raise SuiteError(
                     f"'{name}' is a mixture itself", where=f"{where}.mixture", fix="name its parts"
                 )
-        limits = [n for n in (self.limit, spec.limit) if n is not None]
-        return Stage(
-            "data",
-            {
-                "version": STAGE_VERSIONS["data"],
-                "mixture": spec.mixture,
-                "seed": spec.mixture_seed,
-                "stop": spec.mixture_stop,
-                "limit": min(limits, default=None),
-            },
-            inputs={name: self.rows(name, split) for name in spec.mixture},
-            locators={"where": where},
+        data = Data(split=spec.model_copy(update=self._limited(spec)), place=where)
+        return data.stage(
+            {name: self.rows(name, split) for name in spec.mixture},
             resources=self.suite.resources,
             label=f"{entry}/{split}",
         )
+
+    def _limited(self, spec: Split) -> dict[str, int]:
+        """The split's limit, where the run has a smaller one."""
+        if self.limit is None:
+            return {}
+        return {"limit": min(self.limit, spec.limit or self.limit)}
+
+    def known(self, model: str, rows: Stage, dtype: str = "") -> Known:
+        """What the cost of a stage is expected by.
+
+        Args:
+            model: the entry of `models:` that the stage loads.
+            rows: the stage whose rows it reads.
+            dtype: the format of the model's weights; default: as the suite has it.
+        """
+        dtype = dtype or self.model_config(model)["dtype"]
+        return Known(self.rates, self.model(model), dtype, self.counts(rows))
 
     def warnings(self) -> tuple[str, ...]:
         """What may change under the suite's feet, and what of a model's files is not used."""

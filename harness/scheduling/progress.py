@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from harness.core import text as safe
 from harness.store.rows_used import rows_used
-from harness.store.stage import LONG, Record, Stage
+from harness.store.stage import LONG, Record, Stage, kind_of
 
 PLAIN_SECONDS = 60.0
 """Where there is no terminal, a stage under way writes a line as often as this."""
@@ -136,9 +136,8 @@ def _rows(record: Record) -> str:
 def _headline(record: Record) -> str:
     """The one number worth a line."""
     metrics = record.metrics
-    if record.kind == "data":
-        told = _rows(record).startswith(f"{metrics['rows']} of ")
-        return "" if told else f"{metrics['rows']} rows"
+    if record.kind in ("data", "sample"):  # the kinds that are classes by now
+        return kind_of(record.kind).headline(record)
     if record.kind == "lengths":
         tokens = metrics.get("tokens")
         return f"{tokens['mean']:.0f} tokens a row, the longest {tokens['max']}" if tokens else ""
@@ -156,9 +155,6 @@ def _headline(record: Record) -> str:
     if record.kind == "generate":
         speed = record.cost.get("tokens_per_second", 0.0)
         return f"{metrics['rows']} answers, {speed:.0f} tokens/s"
-    if record.kind == "sample":
-        speed = record.cost.get("tokens_per_second", 0.0)
-        return f"{metrics['answers']} answers to {metrics['rows']} prompts, {speed:.0f} tokens/s"
     if record.kind == "reference":
         return f"{metrics['pairs']} pairs, {metrics['tokens']} tokens"
     if record.kind == "label":

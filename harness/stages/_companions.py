@@ -14,7 +14,7 @@ from harness.models.precision import MasterWeights
 from harness.objectives.base import Objective
 from harness.stages import _audit, _audit_movement
 from harness.stages._models import CHECKPOINT, model_beside, require_files
-from harness.stages.job import Job
+from harness.stages.base import Job
 
 START, REWARD = "start", "reward"
 

@@ -147,12 +147,22 @@ def predict_generate(
     """Expected tokens and seconds when every answer takes half of what it may."""
     if rows is None:
         return {}
-    return _answers(info, rows * max_new_tokens / 2, ("generate",), rates)
+    return answers_cost(info, rows * max_new_tokens / 2, ("generate",), rates)
 
 
-def _answers(
+def weights_bytes(info: ModelInfo, dtype: str) -> dict[str, float]:
+    """Bytes that a model's weights take, as `state_bytes`."""
+    return {} if info.parameters is None else {"state_bytes": float(info.parameters * BYTES[dtype])}
+
+
+def answers_cost(
     info: ModelInfo, tokens: float, kinds: Sequence[str], rates: Rates
 ) -> dict[str, float]:
+    """Operations and expected seconds of generating so many tokens.
+
+    Args:
+        kinds: stages whose rate holds here, the first one known.
+    """
     found = {"tokens": tokens}
     if info.parameters is None:
         return found
@@ -161,20 +171,6 @@ def _answers(
         if rate := rates.tokens(kind, info.parameters):
             return {**found, "seconds": tokens / rate, **rates.beside(kind, info.parameters)}
     return found
-
-
-def predict_sample(
-    info: ModelInfo, options: Mapping[str, Any], dtype: str, rows: int | None, rates: Rates
-) -> dict[str, float]:
-    """Expected seconds of sampling several answers to each prompt, and the weights' bytes."""
-    found: dict[str, float] = {}
-    if info.parameters is not None:
-        found["state_bytes"] = float(info.parameters * BYTES[dtype])
-    if rows is None:
-        return found
-    prompts = min(rows, options["prompts"] or rows)
-    tokens = prompts * options["max_new_tokens"] * options["samples"] / 2
-    return {**found, **_answers(info, tokens, ("sample", "generate"), rates)}
 
 
 def predict_label(

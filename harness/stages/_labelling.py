@@ -8,7 +8,7 @@ from typing import Any, cast
 from harness.core import component
 from harness.labellers.base import Labeller
 from harness.stages._models import model_beside, model_ref
-from harness.stages.job import Job
+from harness.stages.base import Job
 
 
 def labeller_of(job: Job) -> Labeller:

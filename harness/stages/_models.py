@@ -11,28 +11,49 @@ from typing import Any, cast
 from harness.core import component
 from harness.core.errors import StageFailed
 from harness.methods.base import Method
-from harness.models.files import ModelRef
+from harness.models.files import ModelPlace, ModelRef
 from harness.models.folder import held
-from harness.stages.job import Job
+from harness.stages.base import Job, StageKind
 from harness.store.stage import SPEC
 
 CHECKPOINT = "checkpoint"
 _IDENTITY = ("content", "hub", "revision", "gguf", "converter")
 
 
-def model_ref(config: Mapping[str, Any], device: str, locators: Mapping[str, str]) -> ModelRef:
+def model_ref(
+    config: Mapping[str, Any], device: str, place: ModelPlace | Mapping[str, str]
+) -> ModelRef:
     """A stage's model as the methods load it."""
+    if not isinstance(place, ModelPlace):
+        place = _flat(place)
     return ModelRef(
-        source=locators["model"],
-        revision=locators.get("revision") or None,
+        source=place.source,
+        revision=place.revision,
         dtype=config["dtype"],
         device=device,
         attn_implementation=config["attn_implementation"],
-        trust_remote_code=locators.get("trust_remote_code") == "true",
-        chat_template=locators.get("chat_template"),
+        trust_remote_code=place.trust_remote_code,
+        chat_template=place.chat_template,
         chat_template_kwargs=config.get("chat_template_kwargs", {}),
         identity={name: config[name] for name in _IDENTITY if name in config},
     )
+
+
+def _flat(locators: Mapping[str, str]) -> ModelPlace:
+    """The place of a model in a stage whose kind is no class yet."""
+    return ModelPlace(
+        source=locators["model"],
+        revision=locators.get("revision") or None,
+        trust_remote_code=locators.get("trust_remote_code") == "true",
+        chat_template=locators.get("chat_template"),
+    )
+
+
+def _of(job: Job, name: str) -> Any:
+    """A field of the job's config, whether its kind is a class or not yet."""
+    if isinstance(job.config, StageKind):
+        return getattr(job.config, name, None)
+    return job.locators if name == "place" else job.config.get(name)
 
 
 def method_of(config: Mapping[str, Any]) -> Method:
@@ -78,13 +99,13 @@ def load_subject(job: Job, role: str = CHECKPOINT) -> tuple[Any, Any, Mapping[st
         role: of the input that left the checkpoint.
     """
     if not job.has(role):
-        ref = model_ref(job.config["model"], job.config["device"], job.locators)
+        ref = model_ref(_of(job, "model"), _of(job, "device"), _of(job, "place"))
         return ref.load("lm"), ref.tokenizer(), None
     folder = job.input(role)
     trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))
-    ref = model_ref(trained["config"]["model"], job.config["device"], job.locators)
+    ref = model_ref(trained["config"]["model"], _of(job, "device"), _of(job, "place"))
     method = method_of(trained["config"])
-    merged = job.config.get("merged") and role == CHECKPOINT
+    merged = _of(job, "merged") and role == CHECKPOINT
     load = method.merged if merged else method.load_trained
     elsewhere = trained["kind"] == "checkpoint"
     with checkpoint_of(job, folder, trained) as checkpoint:
@@ -104,7 +125,7 @@ def load_base(job: Job, subject: Any) -> Any:
     if not job.has("checkpoint"):
         return subject
     trained = json.loads((job.input("checkpoint") / SPEC).read_text(encoding="utf-8"))
-    ref = model_ref(trained["config"]["model"], job.config["device"], job.locators)
+    ref = model_ref(trained["config"]["model"], _of(job, "device"), _of(job, "place"))
     return ref.load("lm")
 
 
@@ -118,7 +139,7 @@ def model_beside(job: Job, role: str) -> tuple[Method, ModelRef, Path]:
         if name.startswith(f"{role}.")
     }
     require_files(folder / CHECKPOINT)
-    ref = model_ref(trained["model"], job.config["device"], own)
+    ref = model_ref(trained["model"], _of(job, "device"), own)
     return method_of(trained), ref, folder / CHECKPOINT
 
 

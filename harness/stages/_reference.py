@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.core.errors import StageFailed
 from harness.core.files import digest_file
-from harness.stages.job import Job
+from harness.stages.base import Job
 
 LOGPS = "logps.safetensors"
 REFERENCE = "reference"

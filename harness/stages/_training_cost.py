@@ -8,7 +8,7 @@ from harness.core.measure import number_count, tensor_bytes
 from harness.objectives.base import TrainResult
 from harness.stages._cost import training_flops
 from harness.stages._models import CHECKPOINT
-from harness.stages.job import Job
+from harness.stages.base import Job
 
 
 def training_cost(job: Job, model: Any, result: TrainResult, rate: float | None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 from harness.labellers.base import Contest, LabelJob
 from harness.stages._labelling import labeller_of, labellers_model
 from harness.stages._labels import agreement, outcome_of, reference_pairs
+from harness.stages.base import Job
 from harness.stages.data import read_rows
-from harness.stages.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:

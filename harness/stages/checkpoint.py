@@ -18,7 +18,7 @@ from harness.models.files import ModelRef, tensor_shapes
 from harness.models.layers import vocabulary_rows
 from harness.stages import _audit, _audit_movement
 from harness.stages._models import checkpoint_of, method_of, model_ref, own_tokenizer
-from harness.stages.job import Job
+from harness.stages.base import Job
 from harness.store.stage import SPEC
 
 _ROWS, _TOKENS = 4, 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from harness.data.contamination import contamination
+from harness.stages.base import Job
 from harness.stages.data import read_rows
-from harness.stages.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:

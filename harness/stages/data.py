@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from harness.core.outside import as_planned
 from harness.data.load import Rows, load_rows
@@ -15,70 +15,121 @@ from harness.data.mixture import mix
 from harness.data.render import layout_of, turns_of
 from harness.data.scripts import count_scripts
 from harness.data.statistics import content_bytes, row_statistics
-from harness.stages.job import Job
+from harness.stages.base import Job, NotHashed, StageKind
+from harness.store.rows_used import rows_used
+from harness.store.stage import Record, Resources
+from harness.suite.data import Split
 
 ROWS = "rows.jsonl"
 DROPPED = "dropped.jsonl"
 """One line for each reason: how many rows, and the first of them. Sentences of the data stay in
 this file; the record has the counts alone."""
 _EXCERPT = 500
+_NOT_HASHED = {"path", "mixture", "mixture_seed", "mixture_stop", "overlong", "max_tokens"}
+_LATER = {"turns": "last", "roles": {}, "min_chars": {}, "max_chars": {}}
+"""Options that came later, and what they are without being asked: rows read before are the same."""
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Read or mix the rows and write them; metrics are counts, lengths, and the digest."""
-    with job.ledger.phase("read"):
-        if "mixture" in job.config:
-            found, shares = _mixed(job)
-        else:
-            found, shares = _read(job), None
-    with job.ledger.phase("write"):
-        digest = hashlib.sha256()
-        sizes = []
-        with (job.folder / ROWS).open("w", encoding="utf-8") as handle:
-            for row in found.rows:
-                line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
-                digest.update(line.encode())
-                sizes.append(content_bytes(row))
-                handle.write(line)
-        _write_dropped(job.folder / DROPPED, found)
-    metrics = {
-        "rows": len(found.rows),
-        "layout": found.layout,
-        "conversational": turns_of(found.rows[0]) is not None,
-        "dropped": dict(found.dropped),
-        "digest": digest.hexdigest(),
-        "groups": sorted({row["group"] for row in found.rows if row["group"]}),
-        "ungrouped": sum(not row["group"] for row in found.rows),
-        "longest_bytes": max(sizes),
-        "mean_bytes": sum(sizes) / len(sizes),
-        "without_reference": sum(not row.get("references") for row in found.rows),
-        "references": sum(len(row.get("references", ())) for row in found.rows),
-        "scripts": count_scripts(r for row in found.rows for r in row.get("references", ())),
-        **row_statistics(found.rows),
-    }
-    if found.gathered:
-        metrics["gathered"] = found.gathered
-    if found.conversations:
-        metrics["conversations"], metrics["silent_turns"] = found.conversations, found.silent
-    return metrics if shares is None else {**metrics, "shares": shares}
+class Data(StageKind):
+    """Rows of a file, of a data set on the hub, or of a mixture, in one layout."""
+
+    VERSION = 5
+    reads = {"*": "data"}
+
+    split: Split
+    """What the suite asks for; its `path` is where the rows lie on this machine."""
+    sha256: str | None = None
+    """Of the file; None for the hub and for a mixture."""
+    place: Annotated[str, NotHashed]
+    """Where it stands in the suite, for messages."""
+
+    def identity(self) -> dict[str, Any]:
+        """The file's content or the hub's name, and every option that says how rows are read; of a
+        mixture, whose parts are inputs of the stage, how they are mixed."""
+        split = self.split
+        if split.mixture:
+            return {
+                "version": self.VERSION,
+                "mixture": split.mixture,
+                "seed": split.mixture_seed,
+                "stop": split.mixture_stop,
+                "limit": split.limit,
+            }
+        fields = split.model_dump(exclude=_NOT_HASHED)
+        fields = {k: v for k, v in fields.items() if k not in _LATER or v != _LATER[k]}
+        content = {"hub": split.path} if self.sha256 is None else {"sha256": self.sha256}
+        return {"version": self.VERSION, **content, **fields}
+
+    def unhashed(self) -> dict[str, Any]:
+        """The whole split, as the suite has it, and its place."""
+        split = self.split.model_dump(mode="json", exclude_unset=True)
+        return {"split": split, "place": self.place}
+
+    @classmethod
+    def from_spec(cls, config: Mapping[str, Any], unhashed: Mapping[str, Any]) -> Data:
+        return cls(sha256=config.get("sha256"), **unhashed)
+
+    def resources(self, asked: Resources) -> Resources:
+        return asked.model_copy(update={"gpus": 0})
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        rows, used = record.metrics["rows"], rows_used(record)
+        said = used is not None and used.used == rows < used.given  # `55 of 100 rows`, by itself
+        return "" if said else f"{rows} rows"
+
+    def run(self, job: Job[Data]) -> dict[str, Any]:
+        """Read or mix the rows and write them; metrics are counts, lengths, and the digest."""
+        with job.ledger.phase("read"):
+            if self.split.mixture:
+                found, shares = _mixed(job, self.split)
+            else:
+                found, shares = self._read(), None
+        with job.ledger.phase("write"):
+            digest = hashlib.sha256()
+            sizes = []
+            with (job.folder / ROWS).open("w", encoding="utf-8") as handle:
+                for row in found.rows:
+                    line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
+                    digest.update(line.encode())
+                    sizes.append(content_bytes(row))
+                    handle.write(line)
+            _write_dropped(job.folder / DROPPED, found)
+        metrics = {
+            "rows": len(found.rows),
+            "layout": found.layout,
+            "conversational": turns_of(found.rows[0]) is not None,
+            "dropped": dict(found.dropped),
+            "digest": digest.hexdigest(),
+            "groups": sorted({row["group"] for row in found.rows if row["group"]}),
+            "ungrouped": sum(not row["group"] for row in found.rows),
+            "longest_bytes": max(sizes),
+            "mean_bytes": sum(sizes) / len(sizes),
+            "without_reference": sum(not row.get("references") for row in found.rows),
+            "references": sum(len(row.get("references", ())) for row in found.rows),
+            "scripts": count_scripts(r for row in found.rows for r in row.get("references", ())),
+            **row_statistics(found.rows),
+        }
+        if found.gathered:
+            metrics["gathered"] = found.gathered
+        if found.conversations:
+            metrics["conversations"], metrics["silent_turns"] = found.conversations, found.silent
+        return metrics if shares is None else {**metrics, "shares": shares}
+
+    def _read(self) -> Rows:
+        """The rows of a file as it was planned, or of a name on the hub."""
+        file, sha256 = Path(self.split.path), self.sha256
+        with (
+            contextlib.nullcontext()
+            if sha256 is None
+            else as_planned(file, sha256, lambda digest: digest(file))
+        ):
+            return load_rows(self.split.model_dump(), self.split.path, self.place)
 
 
-def _read(job: Job) -> Rows:
-    """The rows of a file as it was planned, or of a name on the hub."""
-    source, sha256 = job.locators["data"], job.config.get("sha256")
-    file = Path(source)
-    with (
-        contextlib.nullcontext()
-        if sha256 is None
-        else as_planned(file, sha256, lambda digest: digest(file))
-    ):
-        return load_rows(job.config, source, job.locators["where"])
-
-
-def _mixed(job: Job) -> tuple[Rows, Mapping[str, Any]]:
-    config = job.config
-    parts = {name: read_rows(job.input(name)) for name in config["mixture"]}
-    rows, shares = mix(parts, config["mixture"], config["seed"], config["stop"], config["limit"])
+def _mixed(job: Job[Data], split: Split) -> tuple[Rows, Mapping[str, Any]]:
+    parts = {name: read_rows(job.input(name)) for name in split.mixture}
+    rows, shares = mix(parts, split.mixture, split.mixture_seed, split.mixture_stop, split.limit)
     return Rows(rows, str(layout_of(list(rows[0])))), shares
 
 

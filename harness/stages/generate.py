@@ -30,8 +30,8 @@ from harness.inference.reading import THINK, Answer
 from harness.inference.sampling import seed_of
 from harness.scorers.base import Prediction
 from harness.stages._models import load_subject
+from harness.stages.base import Job
 from harness.stages.data import read_rows
-from harness.stages.job import Job
 
 PREDICTIONS = "predictions.jsonl"
 

@@ -16,8 +16,8 @@ from harness.data.statistics import content_bytes
 from harness.labellers.base import Contest, LabelJob, Verdict
 from harness.stages._labelling import labeller_of, labellers_model
 from harness.stages._labels import Outcome, Row, outcome_of, ranked_rows, usable
+from harness.stages.base import Job
 from harness.stages.data import ROWS
-from harness.stages.job import Job
 from harness.stages.sample import read_samples
 
 VERDICTS = "verdicts.jsonl"

@@ -18,8 +18,8 @@ from harness.data.statistics import lengths as length_figures
 from harness.data.usable import trained, unrenderable
 from harness.models.folder import held
 from harness.stages._models import model_ref, own_tokenizer
+from harness.stages.base import Job
 from harness.stages.data import read_rows
-from harness.stages.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:

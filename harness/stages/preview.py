@@ -13,8 +13,8 @@ from harness.objectives.base import Objective, TrainJob
 from harness.stages._fitting import fitting, usable
 from harness.stages._models import method_of, model_ref
 from harness.stages._room import within
+from harness.stages.base import Job
 from harness.stages.data import read_rows
-from harness.stages.job import Job
 from harness.stages.train import objective_of, rows_of
 
 PREVIEW = "preview.json"

@@ -15,7 +15,7 @@ from harness.stages._fitting import fitting
 from harness.stages._models import method_of, model_ref
 from harness.stages._reference import LOGPS
 from harness.stages._room import within
-from harness.stages.job import Job
+from harness.stages.base import Job
 from harness.stages.train import (
     import_libraries,
     objective_of,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict
 
 from harness.core.errors import DataError
 from harness.core.measure import number_count
@@ -16,55 +19,114 @@ from harness.inference.context import context_of
 from harness.inference.generate import generate
 from harness.inference.reading import Answer
 from harness.inference.sampling import seed_of
+from harness.models.files import ModelPlace
+from harness.stages._cost import answers_cost, weights_bytes
 from harness.stages._models import load_subject
+from harness.stages.base import Job, Known, NotHashed, StageKind
 from harness.stages.data import read_rows
-from harness.stages.job import Job
+from harness.store.stage import Record, Stage
 
 SAMPLES = "samples.jsonl"
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Sample, each request with a seed of its own; metrics are counts, lengths, how answers end."""
-    options = job.config["sample"]
-    with job.ledger.phase("load"):
-        model, tokenizer, _ = load_subject(job)
-        rows = [prompt_row(row) for row in read_rows(job.input("data"))]
-    require_template(tokenizer, rows)
-    kept = rows[: options["prompts"]] if options["prompts"] else rows
-    with job.ledger.phase("prompt"):
-        written = [row for row in kept if unrenderable(tokenizer, row) is None]
-        unusable = len(kept) - len(written)
-        kept, prompts = _fitting(model, tokenizer, written, options["max_new_tokens"])
-    count = options["samples"]
-    seeds = [seed_of(options["seed"], row["id"], k) for row in kept for k in range(count)]
-    start = time.monotonic()
-    with job.ledger.phase("sample"):
-        repeated = [prompt for prompt in prompts for _ in range(count)]
-        answers = generate(
-            model, tokenizer, repeated, {"thinking": "auto", **options, "until": []},
-            job.progress, seeds=seeds, chats=turns_of(kept[0]) is not None,
-        )  # fmt: skip
-    seconds = time.monotonic() - start
-    with job.ledger.phase("write"), (job.folder / SAMPLES).open("w", encoding="utf-8") as out:
-        for i, row in enumerate(kept):
-            own = [
-                _written(tokenizer, row, answer) for answer in answers[i * count : (i + 1) * count]
-            ]
-            out.write(json.dumps({**row, "answers": own}, ensure_ascii=False) + "\n")
-    tokens = sum(answer.tokens for answer in answers)
-    size = number_count(model.parameters())
-    job.cost.update({"tokens": tokens, "tokens_per_second": tokens / seconds, "parameters": size})
-    asked = min(len(rows), options["prompts"] or len(rows))
-    return {
-        "rows": len(kept),
-        "answers": len(answers),
-        "prompts_too_long": asked - len(kept) - unusable,
-        **({"prompts_unusable": unusable} if unusable else {}),
-        "eos_rate": sum(answer.finish == "eos" for answer in answers) / len(answers),
-        "mean_tokens": tokens / len(answers),
-        "distinct_answers": _distinct(answers, count),
-        "chat_template": template_digest(tokenizer),
-    }
+class Sampling(BaseModel):
+    """How answers are sampled; names as in transformers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    samples: int
+    """Answers to each prompt."""
+    prompts: int | None
+    """Answer the first so many prompts; None: all."""
+    temperature: float
+    """Logits are divided by it."""
+    top_p: float
+    """Only the likeliest tokens that together have this probability."""
+    max_new_tokens: int
+    """Tokens of an answer, its end-of-sequence token included."""
+    batch_tokens: int
+    """Tokens of a batch: rows times (longest prompt + max_new_tokens)."""
+    seed: int
+    """Each answer has a seed of its own, made of this one, the row's id and its number."""
+
+
+class Sample(StageKind):
+    """Several answers of a policy to each prompt, for a labeller to compare."""
+
+    VERSION = 3
+    reads = {"data": "data", "checkpoint": "train"}
+    long = True
+
+    device: str
+    """`cpu` or `cuda`."""
+    sample: Sampling
+    """How answers are sampled."""
+    place: Annotated[ModelPlace, NotHashed]
+    """Where the checkpoint's base lies."""
+
+    def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
+        """Seconds when every answer takes half of what it may, and the weights' bytes."""
+        if known.model is None:
+            return {}
+        cost = weights_bytes(known.model, known.dtype)
+        rows = known.rows.get("rows")
+        if rows is None:
+            return cost
+        prompts = min(rows, self.sample.prompts or rows)
+        tokens = prompts * self.sample.max_new_tokens * self.sample.samples / 2
+        return {**cost, **answers_cost(known.model, tokens, ("sample", "generate"), known.rates)}
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        metrics, speed = record.metrics, record.cost.get("tokens_per_second", 0.0)
+        return f"{metrics['answers']} answers to {metrics['rows']} prompts, {speed:.0f} tokens/s"
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Sample; metrics are counts, lengths, and how answers end."""
+        options = self.sample
+        with job.ledger.phase("load"):
+            model, tokenizer, _ = load_subject(job)
+            rows = [prompt_row(row) for row in read_rows(job.input("data"))]
+        require_template(tokenizer, rows)
+        kept = rows[: options.prompts] if options.prompts else rows
+        with job.ledger.phase("prompt"):
+            written = [row for row in kept if unrenderable(tokenizer, row) is None]
+            unusable = len(kept) - len(written)
+            kept, prompts = _fitting(model, tokenizer, written, options.max_new_tokens)
+        count = options.samples
+        seeds = [seed_of(options.seed, row["id"], k) for row in kept for k in range(count)]
+        start = time.monotonic()
+        with job.ledger.phase("sample"):
+            repeated = [prompt for prompt in prompts for _ in range(count)]
+            how = {"thinking": "auto", **options.model_dump(), "until": []}
+            answers = generate(
+                model, tokenizer, repeated, how, job.progress,
+                seeds=seeds, chats=turns_of(kept[0]) is not None,
+            )  # fmt: skip
+        seconds = time.monotonic() - start
+        with job.ledger.phase("write"), (job.folder / SAMPLES).open("w", encoding="utf-8") as out:
+            for i, row in enumerate(kept):
+                own = [
+                    _written(tokenizer, row, answer)
+                    for answer in answers[i * count : (i + 1) * count]
+                ]
+                out.write(json.dumps({**row, "answers": own}, ensure_ascii=False) + "\n")
+        tokens = sum(answer.tokens for answer in answers)
+        size = number_count(model.parameters())
+        job.cost.update(
+            {"tokens": tokens, "tokens_per_second": tokens / seconds, "parameters": size}
+        )
+        asked = min(len(rows), options.prompts or len(rows))
+        return {
+            "rows": len(kept),
+            "answers": len(answers),
+            "prompts_too_long": asked - len(kept) - unusable,
+            **({"prompts_unusable": unusable} if unusable else {}),
+            "eos_rate": sum(answer.finish == "eos" for answer in answers) / len(answers),
+            "mean_tokens": tokens / len(answers),
+            "distinct_answers": _distinct(answers, count),
+            "chat_template": template_digest(tokenizer),
+        }
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:

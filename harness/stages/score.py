@@ -24,9 +24,9 @@ from harness.scorers.base import (
 )
 from harness.stages._fitting import usable
 from harness.stages._models import load_base, load_subject, model_beside
+from harness.stages.base import Job
 from harness.stages.data import read_rows
 from harness.stages.generate import asked_rows, read_predictions
-from harness.stages.job import Job
 from harness.store.score_table import KEYS, write_scores
 
 CACHE = "cache"

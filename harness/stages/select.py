@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import StageFailed
-from harness.stages.job import Job, folder_of
+from harness.stages.base import Job, folder_of
 from harness.store.stage import FAILED, SPEC, Record, read_record
 
 

@@ -28,8 +28,8 @@ from harness.stages._own_config import own_config
 from harness.stages._reference import reference_file
 from harness.stages._room import within
 from harness.stages._training_cost import training_cost
+from harness.stages.base import Job
 from harness.stages.data import read_rows
-from harness.stages.job import Job
 
 STEP_LOG = "steps.jsonl"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.data.preference_rule import load_rule
 from harness.stages._labels import agreement, outcome_of
-from harness.stages.job import Job
+from harness.stages.base import Job
 from harness.stages.label import VERDICTS
 from harness.stages.sample import read_samples
 

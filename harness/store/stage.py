@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from harness.core import component
 from harness.core.errors import StoreError
 from harness.core.files import canonical, digest_json, write_atomic
 from harness.core.memory import amount
@@ -72,8 +73,9 @@ class Stage:
     kind: str
     config: Mapping[str, Any]
     inputs: Mapping[str, Stage] = field(default_factory=dict)
-    locators: Mapping[str, str] = field(default_factory=dict)
-    """Where the content named in `config` lies on this machine (paths; never hashed)."""
+    locators: Mapping[str, Any] = field(default_factory=dict)
+    """The kind's fields that are never hashed: where content named in `config` lies on this
+    machine, how a service is reached, why inputs failed."""
     resources: Resources = field(default_factory=Resources)
     label: str = ""
     """What a person calls it in progress lines."""
@@ -110,7 +112,7 @@ class Stage:
             "label": self.label,
             "config": canonical(self.config),
             "inputs": {r: {"kind": s.kind, "key": s.key} for r, s in self.inputs.items()},
-            "locators": dict(self.locators),
+            "locators": canonical(self.locators, "locators"),
             "resources": self.resources.model_dump(),
             "predicted": dict(self.predicted),
         }
@@ -120,6 +122,25 @@ class Stage:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stage) and other.key == self.key
+
+
+class Kind(Protocol):
+    """What is read of a kind's declaration here and by the scheduler: harness.stages.base has the
+    whole of it."""
+
+    long: bool
+    tolerant: bool
+
+    def headline(self, record: Record) -> str: ...
+
+
+def kind_of(name: str) -> Kind:
+    """The declaration of a kind of stage.
+
+    Raises:
+        SuiteError: no kind is called so; the package that brings it may be gone.
+    """
+    return cast(Kind, component.find("stage", name))
 
 
 class Output(BaseModel):

@@ -85,7 +85,7 @@ def test_every_file_that_does_work_is_behind_the_records_of_some_stage() -> None
         "harness.core.aggregate",
         "harness.store.score_table",
         "harness.models.files",
-        "harness.stages.job",
+        "harness.stages.base",
     ):
         assert name in behind
 

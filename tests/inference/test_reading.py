@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from harness.comparison.compare import compare
 from harness.inference.generate import generate
 from harness.inference.reading import Answer
+from harness.models.files import ModelPlace
 from harness.stages import sample
 from tests.conftest import Workspace, write_jsonl
 
@@ -320,13 +321,16 @@ def test_answers_that_are_sampled_to_be_compared_are_read_as_generated_ones(
     monkeypatch.setattr(sample, "load_subject", lambda job: (model, tokenizer, None))
     row = {"id": "a", "cluster": "a", "group": "", "prompt": [{"role": "user", "content": "q"}]}
     monkeypatch.setattr(sample, "read_rows", lambda folder: [row])
-    options = {"samples": 2, "prompts": None, "max_new_tokens": 20, "temperature": 0.01,
-               "top_p": 1.0, "batch_tokens": 4096, "seed": 0}  # fmt: skip
+    options = sample.Sampling(
+        samples=2, prompts=None, max_new_tokens=20, temperature=0.01, top_p=1.0,
+        batch_tokens=4096, seed=0,
+    )  # fmt: skip
+    kind = sample.Sample(device="cpu", sample=options, place=ModelPlace(source="nowhere"))
     job: Any = SimpleNamespace(
-        config={"sample": options}, folder=tmp_path, cost={}, progress=lambda *_: None,
+        folder=tmp_path, cost={}, progress=lambda *_: None,
         ledger=SimpleNamespace(phase=lambda name: contextlib.nullcontext()), input=str,
     )  # fmt: skip
-    sample.run(job)
+    kind.run(job)
     (found,) = sample.read_samples(tmp_path)
     assert [answer["text"] for answer in found["answers"]] == ["cd", "cd"]
     assert found["answers"][0]["generated"] == "<think>ab</think>cd"

@@ -44,7 +44,7 @@ from harness.objectives._ppo.trainer import train
 from harness.objectives.base import TrainJob
 from harness.objectives.ppo import Ppo
 from harness.objectives.ppo_ptx import PpoPtx
-from harness.stages.job import WORK
+from harness.stages.base import WORK
 from tests.stages.test_resumed_audit import same as same_evidence
 
 MASK = torch.tensor([[1.0, 1, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0]]).double()

@@ -24,7 +24,7 @@ from harness.objectives.dpo import Dpo, Loss
 from harness.planning.pairs import pairs
 from harness.scheduling.progress import _headline
 from harness.stages._reference import LOGPS, reference_file
-from harness.stages.job import Job
+from harness.stages.base import Job
 from harness.store.stage import Stage
 from tests.conftest import DPO, SFT, Workspace
 from tests.objectives.test_preference import PAIRS, QUICK, Killed, job_of, losses_of

@@ -14,7 +14,7 @@ from harness.objectives._trl.keep_best import KeepBest
 from harness.objectives._trl.movement import Watch
 from harness.objectives._trl.trainer import StepLog
 from harness.objectives.base import Evidence
-from harness.stages.job import WORK
+from harness.stages.base import WORK
 from tests.conftest import Workspace, chat_rows, write_jsonl
 
 STEPS = 6

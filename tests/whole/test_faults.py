@@ -17,7 +17,7 @@ from harness import worker
 from harness.commands import session
 from harness.core.errors import HarnessError
 from harness.scheduling.progress import ConsoleReporter
-from harness.stages.job import WORK
+from harness.stages.base import WORK
 from tests.conftest import DPO, SFT, Workspace, chat_rows, write_jsonl
 from tests.whole.test_run import outputs
 

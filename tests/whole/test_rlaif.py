@@ -33,8 +33,8 @@ from harness.stages import check as check_stage
 from harness.stages import label as label_stage
 from harness.stages import truth as truth_stage
 from harness.stages._labels import agreement, outcome_of, ranked_rows, usable
+from harness.stages.base import Job
 from harness.stages.data import read_rows
-from harness.stages.job import Job
 from harness.store.stage import Record, Stage, write_record
 from tests.conftest import DPO, PPO, REWARD, SFT, Workspace, preferences, write_jsonl
 

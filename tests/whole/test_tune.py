@@ -22,7 +22,7 @@ from harness.core.errors import SuiteError
 from harness.planning.tuning import judge_of
 from harness.scheduling.schedule import Outcome
 from harness.scorers.rouge import Rouge
-from harness.stages.job import WORK
+from harness.stages.base import WORK
 from harness.store.stage import Record, Stage, write_record
 from harness.suite.tune import Range, Tune, propose
 from tests.conftest import Workspace, chat_rows, write_jsonl

@@ -1,0 +1,247 @@
+"""The contract of a kind of stage, and what its code sees while it runs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, cast
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
+from typing_extensions import TypeVar
+
+from harness.core import component
+from harness.core.component import AddedLater, Component, NotHashed
+from harness.core.errors import StageFailed
+from harness.core.measure import Ledger
+from harness.models.files import ModelInfo
+from harness.stages._cost import Rates
+from harness.store.stage import FOLDER_NAME, SPEC, Record, Resources, Stage, read_record
+
+__all__ = ["WORK", "AddedLater", "Job", "Known", "Member", "NotHashed", "StageKind", "folder_of"]
+
+WORK = "work"
+"""Folder of a stage's own checkpoints; gone when the stage is done."""
+_PROGRESS_SECONDS = 0.5
+K = TypeVar("K", bound="StageKind", default=Any)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a plan knows when it asks what a stage will cost.
+
+    Attributes:
+        rates: measured rates of stages that have finished in the store.
+        model: the model that the stage loads; None where it loads none.
+        dtype: the format of the model's weights.
+        rows: metrics of the rows that it reads; empty until their data stage has run.
+    """
+
+    rates: Rates
+    model: ModelInfo | None = None
+    dtype: str = ""
+    rows: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Member:
+    """Marks a field that is a member of an axis: `Annotated[Method, Member("method")]`.
+
+    In a stage's config it stands as its identity, and is built from it again.
+    """
+
+    axis: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            self._built,
+            handler(source),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda member: member.identity()
+            ),
+        )
+
+    def _built(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        fields = {name: v for name, v in value.items() if name not in ("name", "version")}
+        declared = component.find(self.axis, value["name"])
+        return component.build_fields(declared, fields, f"{self.axis} {value['name']}")
+
+
+class StageKind(Component):
+    """A kind of stage: what identifies one, what it costs, and its work.
+
+    A subclass lives in `harness/stages/<name>.py`, or anywhere behind an entry point of the group
+    `harness.stages`. Its fields are a stage's config, which is hashed into the key; those marked
+    NotHashed are not, such as where a file lies on this machine. The module imports nothing heavy:
+    plans read it, and `run` alone may load torch.
+    """
+
+    axis = "stage"
+    reads: ClassVar[Mapping[str, str]] = {}
+    """Role of an input (or a pattern such as `trial-*`) -> the kinds of stage that can fill it."""
+    long: ClassVar[bool] = False
+    """True if its time is expected by formula once one like it was measured; until then it is
+    unknown, and such a stage starts early."""
+    tolerant: ClassVar[bool] = False
+    """True if it runs although inputs failed; it then reads their reasons in `failed`."""
+
+    def identity(self) -> dict[str, Any]:
+        """The stage's config: its VERSION and hashed fields. The key has the kind's name beside."""
+        return {field: value for field, value in super().identity().items() if field != "name"}
+
+    def unhashed(self) -> dict[str, Any]:
+        """The fields that are not hashed, as JSON, but for those that have their default."""
+        names = component.unhashed(self)
+        return self.model_dump(mode="json", include=names, exclude_defaults=True)
+
+    @classmethod
+    def from_spec(cls, config: Mapping[str, Any], unhashed: Mapping[str, Any]) -> Self:
+        """The stage as it was planned, from its stage.json."""
+        fields = {name: value for name, value in config.items() if name != "version"}
+        return cls(**fields | dict(unhashed))
+
+    def stage(
+        self,
+        inputs: Mapping[str, Stage] | None = None,
+        *,
+        label: str,
+        resources: Resources | None = None,
+        known: Known | None = None,
+    ) -> Stage:
+        """This stage in a plan.
+
+        Args:
+            inputs: role -> the stage that is read.
+            label: what people call it.
+            resources: what the suite allows; the kind takes what it needs of it.
+            known: what its cost is expected by; None: its cost stays unknown.
+        """
+        kind, inputs = component.name_of(type(self)), dict(inputs or {})
+        for role in inputs:
+            if not any(fnmatchcase(role, pattern) for pattern in self.reads):
+                raise AssertionError(f"a stage of kind {kind} has no input '{role}'")
+        return Stage(
+            kind,
+            self.identity(),
+            inputs=inputs,
+            locators=self.unhashed(),
+            resources=self.resources(resources or Resources()),
+            label=label,
+            predicted=self.expected(known, inputs) if known is not None else {},
+        )
+
+    def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
+        """Expected cost: `seconds` of its work and `beside` those of loading and saving, `tokens`,
+        `flops`, `state_bytes` ... What is not known is left out.
+
+        Args:
+            inputs: role -> the stage that is read.
+        """
+        return {}
+
+    def resources(self, asked: Resources) -> Resources:
+        """What the stage needs of the resources that a suite asks for."""
+        return asked
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        """The numbers of a finished stage that are worth a line; empty for none."""
+        return ""
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Do the work: write outputs into `job.folder`, return the record's metrics.
+
+        Raises:
+            HarnessError: the stage failed; its reason goes into the record.
+        """
+        raise NotImplementedError
+
+
+class Job(Generic[K]):
+    """What a stage's code sees: its config, its inputs' folders, and a place for outputs.
+
+    Attributes:
+        folder: outputs are written here; everything but `work/` and the log is digested at the end.
+        ledger: phases of the stage and the seconds each took.
+    """
+
+    def __init__(self, folder: Path, emit: Any) -> None:
+        spec = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        self.folder, self.spec, self._emit = folder, spec, emit
+        self.locators: dict[str, Any] = spec["locators"]
+        self.resources: dict[str, Any] = spec["resources"]
+        self.ledger = Ledger()
+        self.cost: dict[str, Any] = {}
+        self.provenance: dict[str, Any] = {}
+        self._last = 0.0
+
+    @cached_property
+    def config(self) -> K:
+        """The stage as it was planned: its fields."""
+        return cast(K, _planned(self.spec))
+
+    @property
+    def work(self) -> Path:
+        """A folder that outlives a kill and is removed when the stage is done."""
+        path = self.folder / WORK
+        path.mkdir(exist_ok=True)
+        return path
+
+    def has(self, role: str) -> bool:
+        """Whether the stage has an input of this role."""
+        return role in self.spec["inputs"]
+
+    def input(self, role: str) -> Path:
+        """The folder of a finished input stage."""
+        source = self.spec["inputs"][role]
+        return folder_of(self.folder.parents[1], source["kind"], source["key"])
+
+    def input_record(self, role: str) -> Record:
+        """The record of an input stage."""
+        record = read_record(self.input(role))
+        if record is None or not record.ok:
+            raise StageFailed("input missing", f"input '{role}' is not there or is damaged")
+        return record
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """Tell how far the stage is; calls that come too fast are dropped."""
+        now = time.monotonic()
+        if done >= total or now - self._last > _PROGRESS_SECONDS:
+            self._last = now
+            self._emit({"event": "progress", "done": done, "total": total, "note": note})
+
+    def note(self, text: str) -> None:
+        """Tell a person something of the stage at once."""
+        self._emit({"event": "note", "text": text})
+
+
+def folder_of(root: Path, kind: str, key: str) -> Path:
+    """The folder of a stage below a store's root."""
+    return root / kind / key[:FOLDER_NAME]
+
+
+def _planned(spec: Mapping[str, Any]) -> Any:
+    """The stage that a stage.json describes; the bare config of a kind that is no class yet."""
+    kind = spec["kind"]
+    if bare_run(kind) is not None:
+        return spec["config"]
+    declared = cast(type[StageKind], component.find("stage", kind))
+    return declared.from_spec(spec["config"], spec["locators"])
+
+
+def bare_run(kind: str) -> Any:
+    """The function that does the work of a kind that is no class yet."""
+    module = f"harness.stages.{kind}"
+    found = importlib.util.find_spec(module) and importlib.import_module(module)
+    return getattr(found, "run", None)
