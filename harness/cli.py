@@ -16,9 +16,9 @@ import click
 from harness import __version__
 from harness.commands import signals
 from harness.core.errors import EXIT_CRASH, HarnessError
+from harness.core.locate import STORE
 from harness.core.text import visible
 
-STORE = Path("results/store")
 REPORTS = Path("reports")
 
 
@@ -96,19 +96,21 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
     SUITE is a YAML file, or a suite of the package such as pocket/demo. Exit status: 0; 2 for a
     mistake in the suite; 5 when a cell failed (the others are reported).
     """
-    from harness.commands import session
+    from harness.commands import report as reports
+    from harness.commands import run as runs
+    from harness.commands.session import open_suite
 
-    opened = session.open_suite(suite, settings, store, only, limit)
+    opened = open_suite(suite, settings, store, only, limit)
     opened.command = _command()
     folder = report_dir or REPORTS / opened.plan.suite.name
-    session.require_places(folder, records)
-    outcome = session.run(opened)
-    reported = session.report(opened, outcome.records, folder, examples=not no_examples)
+    runs.require_places(folder, records)
+    outcome = runs.run_stages(opened)
+    reported = reports.report(opened, outcome.records, folder, examples=not no_examples)
     click.echo(reported.text)
-    click.echo(session.ledger(outcome, opened))
+    click.echo(runs.ledger(outcome, opened))
     click.echo(f"report: {reported.folder / 'index.html'}")
     if records is not None:
-        session.write_records(opened, outcome.records, records, examples=not no_examples)
+        reports.write_records(opened, outcome.records, records, examples=not no_examples)
     sys.exit(5 if outcome.failed else 0)
 
 
@@ -118,10 +120,11 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
 def plan(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
          why: bool) -> None:  # fmt: skip
     """List the stages: cached or to run, and what each is expected to cost."""
-    from harness.commands import session
+    from harness.commands.plan import describe_plan
+    from harness.commands.session import open_suite
 
-    opened = session.open_suite(suite, settings, store, only, limit)
-    click.echo(session.describe_plan(opened, why=why))
+    opened = open_suite(suite, settings, store, only, limit)
+    click.echo(describe_plan(opened, why=why))
 
 
 @main.command()
@@ -138,9 +141,9 @@ def data(suite: str, store: Path, limit: int | None, only: str | None, settings:
     are prepared by the trainer that would train on them; nothing is trained.
     """
     from harness.commands import data as data_view
-    from harness.commands import session
+    from harness.commands.session import open_suite
 
-    opened = session.open_suite(suite, settings, store, only, limit)
+    opened = open_suite(suite, settings, store, only, limit)
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     click.echo(data_view.show(opened, entry, rows, color=color))
 
@@ -156,18 +159,19 @@ def report(suite: str, store: Path, limit: int | None, only: str | None, setting
 
     Exit status as `harness run`: 5 when a cell failed (it is reported with its reason).
     """
-    from harness.commands import session
+    from harness.commands import report as reports
+    from harness.commands.session import open_suite
 
-    opened = session.open_suite(suite, settings, store, only, limit, ended=True)
+    opened = open_suite(suite, settings, store, only, limit, ended=True)
     opened.command = _command()
-    found = session.stored(opened)
+    stored = reports.stored(opened)
     folder = report_dir or REPORTS / opened.plan.suite.name
-    reported = session.report(opened, found, folder, examples=not no_examples)
+    reported = reports.report(opened, stored, folder, examples=not no_examples)
     click.echo(reported.text)
     click.echo(f"report: {reported.folder / 'index.html'}")
     if records is not None:
-        session.write_records(opened, found, records, examples=not no_examples)
-    sys.exit(5 if session.failures(opened, found) else 0)
+        reports.write_records(opened, stored, records, examples=not no_examples)
+    sys.exit(5 if reports.failures(opened, stored) else 0)
 
 
 @main.command()
@@ -179,11 +183,11 @@ def compare(a: str, b: str, store: Path) -> None:
 
     They may be of one suite or of two. Exit status as `harness run`: 5 when one of them failed.
     """
-    from harness.commands import compare as versus
+    from harness.commands import compare as comparing
 
-    text, failed = versus.compare_two(a, b, store)
-    click.echo(text)
-    sys.exit(5 if failed else 0)
+    comparison = comparing.compare(a, b, store=store)
+    click.echo(comparing.describe_comparison(a, b, comparison))
+    sys.exit(5 if comparison.failed else 0)
 
 
 @main.command(name="import")

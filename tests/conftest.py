@@ -23,7 +23,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of tiny matrices, threads only wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from harness.commands import session  # noqa: E402
+from harness.commands import run as runs  # noqa: E402
+from harness.commands.session import open_suite  # noqa: E402
 from harness.scheduling.progress import ConsoleReporter  # noqa: E402
 from harness.scheduling.schedule import Outcome  # noqa: E402
 from tests.families import byte_tokenizer  # noqa: E402
@@ -95,12 +96,12 @@ class Workspace:
 
     def open(self, *settings: str, store: Path | None = None, only: str | None = None) -> Any:
         self.write()
-        return session.open_suite(str(self.path), settings, store or self.store, only, None)
+        return open_suite(str(self.path), settings, store or self.store, only, None)
 
     def run(self, *settings: str, store: Path | None = None, only: str | None = None) -> Outcome:
         opened = self.open(*settings, store=store, only=only)
         with open(os.devnull, "w") as nowhere:
-            return session.run(opened, ConsoleReporter(nowhere))
+            return runs.run_stages(opened, ConsoleReporter(nowhere))
 
     def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """The command in a process of its own, in the workspace's folder."""

@@ -1,4 +1,4 @@
-"""Two variants against each other, of one suite or of two."""
+"""`harness compare`, and the same from Python: two variants, of one suite or of two."""
 
 from __future__ import annotations
 
@@ -8,17 +8,32 @@ from pathlib import Path
 
 from harness import comparison as comparing
 from harness import report as reporting
-from harness.commands.session import Opened, open_suite, stored
+from harness.commands.report import stored
+from harness.commands.session import Opened, open_suite, store_at
+from harness.comparison.result import Comparison
 from harness.core.errors import HarnessError, SuiteError, unknown
 from harness.core.text import line
 from harness.planning.planner import VariantPath
 
 
-def compare_two(a: str, b: str, store: Path) -> tuple[str, bool]:
-    """The paired comparison of two variants as text, B the baseline; and whether one has failed."""
-    first, second = _one(a, store), _one(b, store)
-    base = _renamed(second[1], b if a != b else f"{b} (again)")
-    paths = (*base, *_renamed(first[1], a))
+def compare(variant: str, baseline: str, *, store: str | Path | None = None) -> Comparison:
+    """Two variants on the same examples, from what the store holds: `harness compare` from Python.
+
+        comparison = harness.compare("suite.yaml:lora-sft", "suite.yaml:full-sft")
+        print(comparison.row("suite.yaml:lora-sft", "rougeL").difference)
+
+    Args:
+        variant, baseline: `SUITE:VARIANT` each, of one suite or of two. They are called so in the
+            comparison; a variant beside itself is `SUITE:VARIANT (again)` as the baseline.
+        store: folder of the cached stages; default: HARNESS_STORE, else `results/store`.
+
+    Raises:
+        HarnessError: no such suite or variant, or stages of it that have not run.
+    """
+    folder = store_at(store)
+    first, second = _one(variant, folder), _one(baseline, folder)
+    base = _renamed(second[1], baseline if variant != baseline else f"{baseline} (again)")
+    paths = (*base, *_renamed(first[1], variant))
     opened = first[0]
     merged = {**stored(second[0]), **stored(opened)}
     both = replace(
@@ -30,9 +45,13 @@ def compare_two(a: str, b: str, store: Path) -> tuple[str, bool]:
         data={**second[0].plan.data, **opened.plan.data},
         checks={**second[0].plan.checks, **opened.plan.checks},
     )
-    comparison = comparing.compare(both, merged, opened.store)
-    head = f"{line(a)} against the baseline {line(b)}"
-    return f"{head}\n\n{reporting.terminal_table(comparison)}", bool(comparison.failed)
+    return comparing.compare(both, merged, opened.store)
+
+
+def describe_comparison(variant: str, baseline: str, comparison: Comparison) -> str:
+    """The comparison of two variants as text for the terminal."""
+    head = f"{line(variant)} against the baseline {line(baseline)}"
+    return f"{head}\n\n{reporting.terminal_table(comparison)}"
 
 
 def _one(reference: str, store: Path) -> tuple[Opened, list[VariantPath]]:

@@ -1,82 +1,128 @@
-"""A plan, and a run's time, as tables for the terminal."""
+"""`harness plan`, and the same from Python: what a suite's stages are, and what they will cost."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.planning.checks import Misses, length_notes, script_notes
+from harness.commands.session import Opened, open_suite, store_at
+from harness.planning.checks import Misses, length_notes, require_lengths, script_notes
 from harness.planning.code import executes
 from harness.planning.planner import Plan
-from harness.scheduling.schedule import Outcome, pending
+from harness.scheduling.schedule import pending
 from harness.store.rows_used import all_rows_used, sentences
-from harness.store.stage import LONG
+from harness.store.stage import LONG, Stage
 from harness.store.store import Store
 
+if TYPE_CHECKING:  # the command need not wait for it
+    import pandas as pd
 
-def ledger(outcome: Outcome, wall: Mapping[str, float], slots: int, planned: Plan) -> str:
-    """Where a run's time went, by kind of stage and phase, and what sharing stages saved.
+
+def plan(
+    suite: str | Path,
+    *,
+    only: str | None = None,
+    limit: int | None = None,
+    settings: Sequence[str] = (),
+    store: str | Path | None = None,
+) -> pd.DataFrame:
+    """The stages of a suite as a table, a row each; nothing runs: `harness plan` from Python.
+
+        stages = harness.plan("suite.yaml")
+        print(stages[stages.state == "to run"].groupby("kind").expected_seconds.sum())
+
+    Warnings go to stderr.
 
     Args:
-        wall: seconds of the run by part. slots: stages that could run at once.
+        suite: a YAML file, or a suite of the package such as `pocket/demo`.
+        only, limit, settings, store: as in `harness.run`.
+
+    Returns:
+        The columns `state` (`to run`, `cached`, or `failed` of a trial that need not run again),
+        `kind`, `label`, `expected_seconds` (NaN while no stage like it was measured), `state_bytes`
+        (of weights, gradients, optimizer and kept activations; NaN where none are) and `key` (the
+        stage's identity, which its folder in the store begins with).
+
+    Raises:
+        HarnessError: a mistake in the suite, or rows that are too long for what it wants of them.
     """
-    parts: dict[str, float] = defaultdict(float)
-    inside = 0.0
-    for key in outcome.ran:
-        record = outcome.records[key]
-        inside += record.cost.get("seconds", 0.0)
-        for phase, seconds in record.cost.get("phases", {}).items():
-            parts[phase if phase in ("import", "load", "audit", "commit") else record.kind] += (
-                seconds
-            )
-    rest = inside - sum(parts.values())
-    lines = [f"time: {sum(wall.values()):.1f} s"]
-    for name, seconds in sorted(parts.items(), key=lambda item: -item[1]):
-        if seconds >= 0.05:
-            lines.append(f"  {name:<14} {seconds:6.1f} s")
-    if outcome.ran:
-        ran = {key: outcome.records[key].cost.get("seconds", 0.0) for key in outcome.ran}
-        alone = sum(ran.get(s.key, 0.0) for path in planned.paths for s in path.work())
-        lines.append(f"  {'stages':<14} {inside:6.1f} s  (each of them once; {alone:.1f} s if every"
-                     " variant ran its whole path)")  # fmt: skip
-        lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")
-        given = slots * (wall["data stages"] + wall["other stages"])
-        what = "slots without work, starting workers" + (f"; {slots} in all" if slots > 1 else "")
-        lines.append(f"  {'waiting':<14} {given - inside:6.1f} s  ({what})")
-    for name in ("compare and report", "report"):
-        if name in wall:
-            lines.append(f"  {name:<14} {wall[name]:6.1f} s")
-    return "\n".join(lines)
+    import pandas as pd
+
+    opened = open_suite(str(suite), settings, store_at(store), only, limit)
+    require_lengths(opened.plan)
+    rows = [
+        (
+            planned.state, planned.stage.kind, planned.stage.label, planned.stage.expected_seconds,
+            planned.stage.predicted.get("state_bytes"), planned.stage.key,
+        )
+        for planned in _stages(opened.plan, opened.store)
+    ]  # fmt: skip
+    columns = ["state", "kind", "label", "expected_seconds", "state_bytes", "key"]
+    numbers = {"expected_seconds": float, "state_bytes": float}
+    return pd.DataFrame(rows, columns=columns).astype(numbers)
+
+
+def describe_plan(opened: Opened, *, why: bool) -> str:
+    """The stages as a table: state, expected time and memory; with `why`, what differs.
+
+    Raises:
+        SuiteError: rows are known to be too long for what the suite wants of them.
+    """
+    require_lengths(opened.plan)
+    return table(opened.plan, opened.store, why=why)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A stage of the plan. Its state is `to run`, `cached` or `failed`."""
+
+    stage: Stage
+    state: str
+
+    @property
+    def seconds_unknown(self) -> bool:
+        """Whether it takes long, and nothing like it was measured."""
+        return self.stage.kind in LONG and self.stage.expected_seconds is None
+
+    def line(self) -> str:
+        """A line of the table."""
+        seconds, memory = self.stage.expected_seconds, self.stage.predicted.get("state_bytes")
+        expected = "unknown" if self.seconds_unknown else ""
+        expected = expected if seconds is None else f"{seconds:.0f} s"
+        return (
+            f"{self.state:<8} {self.stage.kind:<14} {self.stage.label:<34.34} {expected:>10}"
+            f" {f'{memory / 2**20:.1f} MiB' if memory is not None else '':>13}"
+        )
+
+
+def _stages(planned: Plan, store: Store) -> list[_Planned]:
+    """Every stage with its state, inputs before what needs them."""
+    stages = planned.stages()
+    waiting = {stage.key for stage in pending(stages, list(planned.targets()), store)}
+    idle = _failed_trials(planned, store) - waiting
+    return [
+        _Planned(s, "to run" if s.key in waiting else "failed" if s.key in idle else "cached")
+        for s in stages
+    ]
 
 
 def table(planned: Plan, store: Store, *, why: bool) -> str:
     """The stages as a table: state, expected time and memory; with `why`, what differs."""
-    todo = {stage.key for stage in pending(planned.stages(), list(planned.targets()), store)}
-    idle = _failed_trials(planned, store) - todo
+    stages = _stages(planned, store)
+    waiting = [each for each in stages if each.state == "to run"]
     lines = [f"{planned.suite.name}: {len(planned.paths)} variants, baseline {planned.baseline}"]
     lines.append(f"{'state':<8} {'stage':<14} {'for':<34} {'expected':>10} {'state memory':>13}")
-    total, unmeasured = 0.0, 0
-    for stage in planned.stages():
-        seconds = stage.expected_seconds
-        memory = stage.predicted.get("state_bytes")
-        state = "to run" if stage.key in todo else "failed" if stage.key in idle else "cached"
-        total += (seconds or 0.0) if stage.key in todo else 0.0
-        unmeasured += stage.key in todo and seconds is None and stage.kind in LONG
-        told = (
-            f"{seconds:.0f} s" if seconds is not None else "unknown" if stage.kind in LONG else ""
-        )
-        lines.append(
-            f"{state:<8} {stage.kind:<14} {stage.label:<34.34}"
-            f" {told:>10}"
-            f" {f'{memory / 2**20:.1f} MiB' if memory is not None else '':>13}"
-        )
-    cached = len(planned.stages()) - len(todo) - len(idle)
+    lines += [each.line() for each in stages]
+    total = sum(each.stage.expected_seconds or 0.0 for each in waiting)
     expected = f"; about {total:.0f} s expected for those with a formula" if total else ""
-    lines.append(f"{len(todo)} to run, {cached} cached{expected}")
+    cached = sum(each.state == "cached" for each in stages)
+    lines.append(f"{len(waiting)} to run, {cached} cached{expected}")
     lines += _formats(planned)
     lines += _recipes(planned)
     lines += _afterwards(planned)
-    if unmeasured:
+    if unmeasured := sum(each.seconds_unknown for each in waiting):
         lines.append(
             f"the time of {unmeasured} of them is unknown until measured: such a stage has not run"
             " with a model of about this size on this class of device, or its rows are not read yet"
@@ -87,13 +133,17 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     lines += length_notes(planned)
     lines += script_notes(planned, store)
     lines += _code(planned)
-    if why:
-        misses = Misses(store)
-        for stage in planned.stages():
-            if stage.key in todo:
-                lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
-                lines += [f"  {line}" for line in misses.explain(stage)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(_reasons((each.stage for each in waiting), store) if why else ())])
+
+
+def _reasons(stages: Iterable[Stage], store: Store) -> list[str]:
+    """For each stage, what keeps a cached one from serving."""
+    lines: list[str] = []
+    misses = Misses(store)
+    for stage in stages:
+        lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
+        lines += [f"  {reason}" for reason in misses.explain(stage)]
+    return lines
 
 
 def _rows_left_out(planned: Plan, store: Store) -> list[str]:

@@ -46,18 +46,29 @@ def _about(variant: Any) -> dict[str, Any]:
     return {**labels, **{name: variant.cost.get(name) for name in _COSTS}}
 
 
-def load(path: str | Path) -> pd.DataFrame:
-    """The comparison of a report as a frame, as `to_frame` makes it.
+def load(source: Comparison | str | Path) -> pd.DataFrame:
+    """The figures of a comparison as a table: a row for each variant, metric, evaluation and slice.
+
+        table = harness.load("reports/demo")
+        table = harness.load(harness.run("suite.yaml"))
 
     Args:
-        path: a report's folder, or its comparison.parquet.
+        source: a report's folder, the table in it, or what `harness.run` or `harness.compare` gave.
 
     Raises:
-        HarnessError: there is no comparison.
+        HarnessError: the folder holds no comparison, or its table is damaged.
     """
     import pandas as pd
 
-    table = Path(path) / TABLE if Path(path).is_dir() else Path(path)
+    if isinstance(source, Comparison):
+        return to_frame(source)
+    table = Path(source) / TABLE if Path(source).is_dir() else Path(source)
     if not table.is_file():
-        raise HarnessError(f"{path} holds no {TABLE}", fix="give a folder that `harness run` wrote")
-    return pd.read_parquet(table)
+        raise HarnessError(
+            f"{source} holds no {TABLE}", fix="give a folder that `harness run` wrote"
+        )
+    try:
+        return pd.read_parquet(table)
+    except (OSError, ValueError) as error:
+        fix = "make it again with `harness report`"
+        raise HarnessError(f"{table} cannot be read: {error}", fix=fix) from error

@@ -9,6 +9,9 @@ from pathlib import Path
 from harness.core.errors import SuiteError
 from harness.core.secrecy import secret_variable
 
+STORE = Path("results/store")
+"""The folder of the cached stages, where nothing else is said."""
+
 
 def package_suites() -> Path:
     """The suites that came with the package: inside it when installed, beside it in a checkout."""

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.commands import session
+from harness.commands import run as runs
+from harness.commands.session import open_suite
 
 from .truth import score
 
@@ -23,8 +24,8 @@ SPLITS = ("train", "validation")
 def judgements() -> dict[str, list[dict[str, Any]]]:
     """Split -> rows in the `ranked` layout; trains the SFT and asks it: minutes on two cores."""
     with tempfile.TemporaryDirectory() as folder:
-        opened = session.open_suite(str(HERE / "judgements.yaml"), (), Path(folder), None, None)
-        outcome = session.run(opened)
+        opened = open_suite(str(HERE / "judgements.yaml"), (), Path(folder), None, None)
+        outcome = runs.run_stages(opened)
         if outcome.failed:
             raise RuntimeError("judgements.yaml: a stage failed; see the lines above")
         (path,) = opened.plan.paths

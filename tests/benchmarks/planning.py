@@ -22,8 +22,9 @@ from pathlib import Path
 
 import yaml
 
-from harness.commands import session
+from harness.commands import report as reports
 from harness.commands.plan import table
+from harness.commands.session import Opened
 from harness.executors.base import Session
 from harness.planning.planner import plan
 from harness.scheduling.schedule import execute
@@ -130,8 +131,8 @@ def main() -> None:
         with timed("a run that finds all cached"), contextlib.redirect_stderr(io.StringIO()):
             execute(stages, list(planned.targets()), Idle(), fresh, Quiet(), folder / "log")
         with timed("records for a report"):
-            opened = session.Opened(loaded, fresh, planned, None, None)
-            session.stored(opened)
+            opened = Opened(loaded, fresh, planned, None, None)
+            reports.stored(opened)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))  # the executor `inline`
 
-from harness.commands import session
+from harness.commands import run as runs
+from harness.commands.session import open_suite
 from harness.scheduling.progress import ConsoleReporter
 from harness.store.stage import Record
 
@@ -60,10 +61,10 @@ def suite(options: argparse.Namespace) -> dict[str, Any]:
 def trained(file: Path, store: Path, rate: float, *, shared: bool) -> dict[str, list[Any]]:
     """Records of one training that this call ran, by kind, with the losses of dpo's steps."""
     settings = (f"dpo.learning_rate={rate}", f"dpo.share_reference={str(shared).lower()}")
-    opened = session.open_suite(str(file), settings, store, None, None)
+    opened = open_suite(str(file), settings, store, None, None)
     clock = time.process_time()
     with open(os.devnull, "w") as nowhere:
-        outcome = session.run(opened, ConsoleReporter(nowhere))
+        outcome = runs.run_stages(opened, ConsoleReporter(nowhere))
     spent = time.process_time() - clock
     found: dict[str, list[Any]] = {"reference": [], "dpo": [], "loss": [], "processor": [spent]}
     for key in outcome.ran:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import report as reporting
-from harness.commands import session
+from harness.commands import run as runs
 from harness.comparison import to_frame
 from harness.core.errors import SuiteError
 from tests.conftest import Workspace
@@ -79,7 +79,7 @@ def test_one_model_has_its_use_as_it_was(workspace: Workspace) -> None:
 
 def test_differences_are_from_the_variants_own_model(two_models: Workspace) -> None:
     opened = two_models.open()
-    records = session.run(opened).records
+    records = runs.run_stages(opened).records
     from harness.comparison import compare
 
     found = compare(opened.plan, records, opened.store)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import transformers
 
-from harness.commands import session
+from harness.commands import run as runs
 from harness.core.errors import ModelError, StageFailed, SuiteError
 from harness.core.files import digest_file
 from harness.core.outside import as_planned, digest_known
@@ -209,7 +209,7 @@ def test_hubs_snapshot_is_held_to_the_names_of_its_files(
 def go_on(opened: Any) -> Outcome:
     """Run what was planned already."""
     with open(os.devnull, "w") as nowhere:
-        return session.run(opened, ConsoleReporter(nowhere))
+        return runs.run_stages(opened, ConsoleReporter(nowhere))
 
 
 def test_rows_that_were_edited_between_plan_and_run_are_not_read_under_the_old_key(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import harness
-from harness.commands import session
+from harness.commands import report as reports
 from harness.core import component, sources
 from harness.core.sources import digest_of, package_digest, source_files
 from harness.store.made_by import CODE, changed_since, code_behind, mixed
@@ -161,12 +161,12 @@ def test_every_record_of_a_run_tells_the_code_that_made_it(workspace: Workspace)
     folder = workspace.folder / "report"
 
     def reported() -> bool:
-        return session.report(opened, outcome.records, folder, examples=True).comparison is not None
+        return reports.report(opened, outcome.records, folder, examples=True).comparison is not None
 
     assert [reported(), reported()] == [True, False]
     for name, stand_in in (("package_digest", lambda: "b"), ("versions", lambda names: {"x": "1"})):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(session, name, stand_in)
+            patch.setattr(reports, name, stand_in)
             assert [reported(), reported()] == [True, False]
         assert [reported(), reported()] == [True, False]
 

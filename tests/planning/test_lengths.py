@@ -11,8 +11,10 @@ import pytest
 
 from harness import comparison as comparing
 from harness.cli import main
-from harness.commands import session
+from harness.commands import report as reports
+from harness.commands.plan import describe_plan
 from harness.core.errors import HarnessError
+from harness.planning.checks import length_notes
 from harness.report import terminal_table
 from harness.scheduling.schedule import Outcome
 from harness.scorers.base import ROWS
@@ -75,7 +77,7 @@ def test_prompt_that_does_not_fit_is_left_out_for_all_and_told(small: Workspace)
     assert "data.letters.test: 1 of 6 prompts do not fit (up to 256 tokens, and lora-sft" in told
     assert "its context of 256, less max_new_tokens 4) and are left out for all variants" in told
     assert "longer" not in told  # which row it is stands in the plan, not in a report to hand on
-    assert "the first is row longer" in session.describe_plan(opened, why=False)
+    assert "the first is row longer" in describe_plan(opened, why=False)
 
 
 def test_learned_prompt_takes_its_places_for_all_variants(small: Workspace) -> None:
@@ -85,7 +87,7 @@ def test_learned_prompt_takes_its_places_for_all_variants(small: Workspace) -> N
     outcome = small.run()
     assert not outcome.failed
     assert {r.metrics["rows"] for r in generated(outcome).values()} == {5}
-    assert "less 2 of its learned prompt" in session.describe_plan(small.open(), why=False)
+    assert "less 2 of its learned prompt" in describe_plan(small.open(), why=False)
 
 
 def test_longest_learned_prompt_that_a_tuning_may_choose_decides(small: Workspace) -> None:
@@ -114,7 +116,7 @@ def test_where_all_rows_fit_nothing_about_them_is_hashed(small: Workspace) -> No
     for policy in ("error", "truncate_left"):
         test_rows(small, [*chat_rows(100, 5), LONG], overlong=policy)
         assert [s.key for s in small.open().plan.stages()] == before
-    assert session.length_notes(small.open().plan) == []
+    assert length_notes(small.open().plan) == []
 
 
 def test_overlong_error_refuses_before_anything_is_trained(small: Workspace) -> None:
@@ -189,7 +191,7 @@ def planned_notes(workspace: Workspace) -> list[str]:
     with open("/dev/null", "w") as nowhere:
         execute(first, first, opened.plan.executor, opened.store, ConsoleReporter(nowhere),
                 workspace.folder / "log.txt")  # fmt: skip
-    notes = session.length_notes(workspace.open().plan)
+    notes = length_notes(workspace.open().plan)
     return [note.removeprefix(f"{workspace.path}: ") for note in notes]
 
 
@@ -233,7 +235,7 @@ def test_row_that_the_template_refuses_is_left_out_for_all_or_an_error(
     outcome = small.run()
     assert not outcome.failed
     assert {r.metrics["rows"] for r in generated(outcome).values()} == {5}
-    assert "1 of 6 rows are left out" in session.describe_plan(small.open(), why=False)
+    assert "1 of 6 rows are left out" in describe_plan(small.open(), why=False)
 
 
 def test_tokenizer_that_cannot_be_loaded_is_named_before_anything_is_trained(
@@ -296,7 +298,7 @@ def test_gc_keeps_what_tells_which_rows_were_asked(small: Workspace) -> None:
     test_rows(small, [*chat_rows(100, 5), LONGER])
     small.run()
     collect([str(small.path)], small.store, None, False, dry_run=False)
-    assert session.stored(small.open())
+    assert reports.stored(small.open())
 
 
 def test_training_rows_that_the_template_refuses_are_an_error_where_the_suite_says(

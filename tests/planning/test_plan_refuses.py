@@ -270,11 +270,11 @@ def test_whole_model_of_any_family_is_not_refused(
 def test_what_ran_on_a_gpu_is_reported_without_one(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.commands import session
+    from harness.commands.session import open_suite
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     workspace.write(executor={"local": {"device_class": "cuda"}})
-    opened = session.open_suite(str(workspace.path), (), workspace.store, None, None, ended=True)
+    opened = open_suite(str(workspace.path), (), workspace.store, None, None, ended=True)
     assert opened.plan.executor.device() == "cuda"
 
 

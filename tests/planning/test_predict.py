@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.commands import session
+from harness.commands.plan import describe_plan
 from harness.scheduling.progress import ConsoleReporter
 from harness.stages._cost import Rates
 from harness.store.stage import Record, Stage, write_record
@@ -59,14 +59,14 @@ def test_a_whole_stage_is_expected_to_take_what_its_like_took_beside_their_work(
 
 def test_a_plan_says_unknown_until_a_stage_of_its_kind_was_measured(workspace: Workspace) -> None:
     workspace.write(scorers=["exact_match"], evaluate=["letters"])
-    first = session.describe_plan(workspace.open(), why=False)
+    first = describe_plan(workspace.open(), why=False)
     assert "the time of 5 of them is unknown until measured" in first
     assert " s expected" not in first
     lines = [line for line in first.splitlines() if line.startswith("to run")]
     assert {"unknown" in line for line in lines if " train " in line} == {True}
     workspace.run()
     changed = workspace.open('overrides=[{"match": {}, "set": {"sft.learning_rate": 0.02}}]')
-    again = session.describe_plan(changed, why=False)
+    again = describe_plan(changed, why=False)
     assert "unknown until measured" not in again
     assert " s expected" in again
     for stage in changed.plan.stages():

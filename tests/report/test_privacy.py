@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.commands import session
+from harness.commands import report as reports
 from harness.comparison.result import Example
 from harness.report import examples as showing
 from harness.report import render
@@ -74,6 +74,6 @@ def test_records_without_examples_keep_no_message_of_a_failure(
     failed = Record(key="k", kind="train", label="l", status="failed", config={}, error=error)
     opened: Any = SimpleNamespace(plan=SimpleNamespace(stages=lambda: [SimpleNamespace(key="k")]))
     file = tmp_path / "records.jsonl"
-    session.write_records(opened, {"k": failed}, file, examples=examples)
+    reports.write_records(opened, {"k": failed}, file, examples=examples)
     assert json.loads(file.read_text())["error"]["reason"] == "data"
     assert (PROMPT in file.read_text()) is examples

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.commands import session
+from harness.commands.session import open_suite
 from harness.comparison.result import ALL, Estimate, Row
 from harness.comparison.rows import rows_of
 from harness.comparison.scores import Keys, Scores
@@ -172,7 +172,7 @@ def test_row_without_a_family_is_found_before_anything_is_trained(workspace: Wor
 
 def test_suite_of_the_pocket_world_is_planned(tmp_path: Path) -> None:
     """Each variant is asked both families, the tasks, and the conversations turn by turn."""
-    planned = session.open_suite("pocket/safety", [], tmp_path, None, None).plan
+    planned = open_suite("pocket/safety", [], tmp_path, None, None).plan
     assert len(planned.paths) == 5
     for path in planned.paths:
         assert {s.evaluation for s in path.scores if s.scorer == "refusal"} == {"safety", "tasks"}

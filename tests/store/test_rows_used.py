@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from harness import comparison as compare
-from harness.commands import session
+from harness.commands import run as runs
+from harness.commands.plan import describe_plan
 from harness.report import render, terminal_table
 from harness.scheduling.progress import ConsoleReporter
 from harness.store.rows_used import RowsUsed, rows_used
@@ -47,13 +48,13 @@ def test_rows_left_out_are_told_by_the_run_the_plan_and_the_report_alike(
     lossy(workspace, overlong)
     stream = io.StringIO()
     opened = workspace.open()
-    outcome = session.run(opened, ConsoleReporter(stream))
+    outcome = runs.run_stages(opened, ConsoleReporter(stream))
     lines = stream.getvalue().splitlines()
     assert "  22 of 24 rows (2 empty)" in next(x for x in lines if "letters/train" in x)
     for name in ("full-sft", "lora-sft"):
         assert trained in next(x for x in lines if " train " in x and name in x)
     assert sum("11 of 12 rows (1 over-long" in line for line in lines) == 2
-    planned = session.describe_plan(workspace.open(), why=False)
+    planned = describe_plan(workspace.open(), why=False)
     assert "data.letters.train: 2 of 24 rows left out (2 empty)" in planned
     assert "9 of 22 rows are over the 64 tokens" in planned
     made = compare.compare(opened.plan, outcome.records, opened.store)

@@ -240,10 +240,10 @@ def test_gc_leaves_a_store_that_a_run_works_in(workspace: Workspace) -> None:
 
 
 def test_damaged_scores_are_named_by_report(workspace: Workspace) -> None:
-    from harness.commands import session
+    from harness.commands import report as reports
 
     workspace.run()
     scores = next(workspace.store.glob("score/*/scores.parquet"))
     scores.write_bytes(scores.read_bytes()[:-9])
     with pytest.raises(HarnessError, match="damaged outputs: score"):
-        session.stored(workspace.open())
+        reports.stored(workspace.open())

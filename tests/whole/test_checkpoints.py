@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness import comparison as compare
-from harness.commands import session
+from harness.commands import report as reports
 from harness.core.errors import HarnessError, ModelError
 from harness.models.checkpoint import told_by
 from harness.models.files import ModelRef
@@ -423,7 +423,7 @@ def test_qlora_is_scored_in_4_bits_and_merged_into_whole_weights(
         ModelRef(str(tiny_model), dtype, "cpu"), path.train.path(opened.store.root) / "checkpoint"
     )
     assert {str(p.dtype) for p in merged.parameters()} == {f"torch.{dtype}"}
-    assert session.stored(opened)
+    assert reports.stored(opened)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "adapter_config.json"])

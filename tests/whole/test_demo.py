@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness import comparison as compare
-from harness.commands import session
+from harness.commands import run as runs
+from harness.commands.session import open_suite
 from harness.scheduling.progress import ConsoleReporter
 
 ROOT = Path(__file__).parents[2]
@@ -20,9 +21,9 @@ ROOT = Path(__file__).parents[2]
 def test_sft_beats_the_base_at_its_best_honest_use(use: str) -> None:
     suite = str(ROOT / "suites" / "pocket" / "demo.yaml")
     store = ROOT / "results" / "store"
-    opened = session.open_suite(suite, (f"baseline={use}",), store, None, None)
+    opened = open_suite(suite, (f"baseline={use}",), store, None, None)
     with open(os.devnull, "w") as nowhere:
-        outcome = session.run(opened, ConsoleReporter(nowhere))
+        outcome = runs.run_stages(opened, ConsoleReporter(nowhere))
     assert not outcome.failed
     found = compare.compare(opened.plan, outcome.records, opened.store)
     trained = [variant.group for variant in found.variants if variant.trained]

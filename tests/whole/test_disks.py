@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands import session
+from harness.commands import report as reports
+from harness.commands import run as runs
 from harness.core import places
 from harness.core.errors import StoreError
 from harness.store.stage import Stage
@@ -107,10 +108,10 @@ def test_a_report_that_cannot_be_written_at_the_end_is_not_lost(
 ) -> None:
     workspace.write(matrix={"method": ["full"], "objective": workspace.tree["matrix"]["objective"]})
     opened = workspace.open()
-    outcome = session.run(opened)
+    outcome = runs.run_stages(opened)
     (workspace.folder / "file").write_text("no folder")
     wanted = workspace.folder / "file" / "report"
-    reported = session.report(opened, outcome.records, wanted, examples=True)
+    reported = reports.report(opened, outcome.records, wanted, examples=True)
     assert reported.folder == workspace.store / "reports" / "tiny"
     assert (reported.folder / "index.html").is_file()
     said = capsys.readouterr().err
@@ -119,7 +120,7 @@ def test_a_report_that_cannot_be_written_at_the_end_is_not_lost(
     shutil.rmtree(reported.folder)
     reported.folder.parent.rmdir()
     reported.folder.parent.write_text("no folder either")
-    elsewhere = session.report(opened, outcome.records, wanted, examples=True).folder
+    elsewhere = reports.report(opened, outcome.records, wanted, examples=True).folder
     assert (elsewhere / "index.html").is_file()
     shutil.rmtree(elsewhere)
 
@@ -128,8 +129,8 @@ def test_half_a_report_is_made_again(workspace: Workspace, monkeypatch: pytest.M
     render = sys.modules["harness.report.render"]
     workspace.write(matrix={"method": ["full"], "objective": workspace.tree["matrix"]["objective"]})
     opened, folder = workspace.open(), workspace.folder / "report"
-    outcome = session.run(opened)
-    whole = session.report(opened, outcome.records, folder, examples=True)
+    outcome = runs.run_stages(opened)
+    whole = reports.report(opened, outcome.records, folder, examples=True)
     write = render._write
 
     def fails_late(path: Path, content: bytes) -> Path:
@@ -139,8 +140,8 @@ def test_half_a_report_is_made_again(workspace: Workspace, monkeypatch: pytest.M
 
     with monkeypatch.context() as patched:
         patched.setattr(render, "_write", fails_late)
-        session.report(opened, outcome.records, folder, examples=False)
-    again = session.report(opened, outcome.records, folder, examples=True)
+        reports.report(opened, outcome.records, folder, examples=False)
+    again = reports.report(opened, outcome.records, folder, examples=True)
     assert again.comparison is not None
     assert again.text == whole.text
 

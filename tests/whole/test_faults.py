@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from harness import worker
-from harness.commands import session
+from harness.commands import report as reports
+from harness.commands import run as runs
 from harness.core.errors import HarnessError
 from harness.scheduling.progress import ConsoleReporter
 from harness.stages.base import WORK
@@ -142,10 +143,10 @@ def test_loss_that_is_no_number_fails_the_cell_and_the_report_says_so(
         ]
     )
     opened = workspace.open()
-    outcome = session.run(opened)
+    outcome = runs.run_stages(opened)
     reasons = {(r.error or {})["reason"] for r in outcome.failed}
     assert reasons == {"loss is not a number"}
-    text = session.report(opened, outcome.records, workspace.folder / "r", examples=True).text
+    text = reports.report(opened, outcome.records, workspace.folder / "r", examples=True).text
     assert "lora-sft" in text
     assert "not a number" in text or "is nan" in text
 
@@ -158,21 +159,21 @@ def test_report_from_a_store_with_a_failed_start_shows_what_the_run_showed(
     bad = {"sft.learning_rate": 1e30, "sft.max_grad_norm": 0}
     aligned.write(overrides=[{"match": {"method": "full"}, "set": bad}])
     opened = aligned.open()
-    outcome = session.run(opened)
-    first = session.report(opened, outcome.records, aligned.folder / "a", examples=True)
+    outcome = runs.run_stages(opened)
+    first = reports.report(opened, outcome.records, aligned.folder / "a", examples=True)
     again = aligned.open()
-    records = session.stored(again)
+    records = reports.stored(again)
     told = {key: (r.status, (r.error or {}).get("message")) for key, r in records.items()}
     assert told == {
         k: (r.status, (r.error or {}).get("message")) for k, r in outcome.records.items()
     }
-    assert session.report(again, records, aligned.folder / "b", examples=True).text == first.text
+    assert reports.report(again, records, aligned.folder / "b", examples=True).text == first.text
     skipped = {r.label for r in records.values() if (r.error or {}).get("skipped")}
     assert "full-dpo" in skipped
     assert {r.label for r in records.values() if r.kind == "train" and r.ok} == {
         "lora-sft", "lora-dpo"
     }  # fmt: skip
-    assert len(session.failures(again, records)) == len(outcome.failed) > 0
+    assert len(reports.failures(again, records)) == len(outcome.failed) > 0
 
 
 def test_a_failure_is_told_once_and_what_rests_on_it_names_it_shortly(
@@ -182,7 +183,7 @@ def test_a_failure_is_told_once_and_what_rests_on_it_names_it_shortly(
     rule = {"match": {"method": "lora"}, "set": bad}
     workspace.write(overrides=[rule])
     opened, stream = workspace.open(only="lora-sft"), io.StringIO()
-    outcome = session.run(opened, ConsoleReporter(stream))
+    outcome = runs.run_stages(opened, ConsoleReporter(stream))
     lines = [line for line in stream.getvalue().splitlines() if " lora-sft" in line]
     failed = [line for line in lines if "FAILED" in line]
     assert len(failed) == 1
@@ -194,12 +195,12 @@ def test_a_failure_is_told_once_and_what_rests_on_it_names_it_shortly(
 
 def test_report_needs_what_no_failure_kept_from_running(workspace: Workspace) -> None:
     with pytest.raises(HarnessError, match="18 stages have not run: data letters/test"):
-        session.stored(workspace.open())
+        reports.stored(workspace.open())
     workspace.run()
     (record, *_) = workspace.store.glob("generate/*/record.json")
     record.unlink()
     with pytest.raises(HarnessError, match="1 stages have not run: generate") as refused:
-        session.stored(workspace.open("generate.max_new_tokens=4", only="*"))
+        reports.stored(workspace.open("generate.max_new_tokens=4", only="*"))
     assert "--set generate.max_new_tokens=4 --only '*'" in str(refused.value)
 
 
@@ -214,7 +215,7 @@ def test_worker_that_ends_without_a_word_leaves_its_failure_in_the_store(
     with monkeypatch.context() as patched:
         patched.setattr(worker, "run_stage", dies_in_training)
         outcome = workspace.run()
-    found = session.stored(workspace.open())
+    found = reports.stored(workspace.open())
     reasons = {key: (r.error or {}).get("reason") for key, r in found.items()}
     assert reasons == {key: (r.error or {}).get("reason") for key, r in outcome.records.items()}
     assert "no record" in reasons.values()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness import comparison as comparing
-from harness.commands import session
+from harness.commands import report as reports
 from harness.comparison import Comparison
 from harness.report import render, terminal_table
 from harness.stages import generate
@@ -98,4 +98,4 @@ def test_variant_without_any_score_has_no_row(
     found = compared(small)
     assert {v.group: v.status for v in found.variants} == {"zero-shot": "ok", "lora-sft": "failed"}
     assert {row.group for row in found.rows} == {"zero-shot"}
-    assert session.failures(small.open(), small.run().records)
+    assert reports.failures(small.open(), small.run().records)

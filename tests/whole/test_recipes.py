@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness import comparison as compare
-from harness.commands import session
+from harness.commands import run as runs
 from harness.commands.list import members
 from harness.core import component
 from harness.core.errors import SuiteError
@@ -228,7 +228,7 @@ def test_a_matrix_of_recipes_trains_what_its_plan_says_and_then_nothing(aligned:
     kinds = Counter(r.config["objective"]["name"] for r in ran if r.kind == "train")
     assert kinds == {"sft": 2, "reward": 1, "dpo": 2, "ppo": 2}
     opened = aligned.open()
-    again = session.run(opened)
+    again = runs.run_stages(opened)
     assert again.ran == []
     took = {r.label: r.cost["phases"]["train"] for r in ran if r.kind == "train"}
     found = {v.group: v for v in compare.compare(opened.plan, again.records, opened.store).variants}

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.commands import session
+from harness.commands import report as reports
 from harness.commands.list import members
+from harness.commands.plan import describe_plan
 from harness.comparison.provenance import notes
 from harness.core.errors import StageFailed, SuiteError
 from harness.core.locate import package_suites
@@ -783,12 +784,10 @@ def test_labels_of_a_reward_model_train_dpo_and_agree_as_recorded(fed: Workspace
     trained = records["train", "lora-rlaif"]
     assert trained.metrics["first_loss"] == pytest.approx(math.log(2), abs=1e-6)
     opened = fed.open()
-    said = [note for note in notes(opened.plan, session.stored(opened), ()) if "AI labels" in note]
+    said = [note for note in notes(opened.plan, reports.stored(opened), ()) if "AI labels" in note]
     assert len(said) == 1
     assert f"on {found['share']:.1%} of {found['n']} pairs" in said[0]
-    assert "lora-rlaif goes on from lora-sft by reward (train)" in session.describe_plan(
-        opened, why=False
-    )
+    assert "lora-rlaif goes on from lora-sft by reward (train)" in describe_plan(opened, why=False)
     assert fed.run().ran == []
 
 

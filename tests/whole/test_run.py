@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from harness.commands import session
+from harness.commands import report as reports
+from harness.commands import run as runs
+from harness.commands.plan import describe_plan
+from harness.scheduling.schedule import Outcome
 from tests.conftest import Workspace
 
 
-def outputs(outcome: session.Outcome) -> dict[str, object]:
+def outputs(outcome: Outcome) -> dict[str, object]:
     """What must be equal between two runs: digests and metrics, not times."""
     return {
         key: (record.metrics, {name: out.sha256 for name, out in record.outputs.items()})
@@ -16,11 +19,11 @@ def outputs(outcome: session.Outcome) -> dict[str, object]:
     }
 
 
-def kinds(outcome: session.Outcome) -> list[str]:
+def kinds(outcome: Outcome) -> list[str]:
     return sorted(outcome.records[key].kind for key in outcome.ran)
 
 
-def labels(outcome: session.Outcome, kind: str) -> list[str]:
+def labels(outcome: Outcome, kind: str) -> list[str]:
     return [outcome.records[k].label for k in outcome.ran if outcome.records[k].kind == kind]
 
 
@@ -124,7 +127,7 @@ def test_gc_removes_what_no_suite_uses_and_dry_run_nothing(workspace: Workspace)
 def test_plan_why_names_the_field_that_differs(workspace: Workspace) -> None:
     workspace.run()
     opened = workspace.open("lora.r=2")
-    text = session.describe_plan(opened, why=True)
+    text = describe_plan(opened, why=True)
     assert "method.r: 4 -> 2" in text
 
 
@@ -141,10 +144,10 @@ def test_store_answers_queries(workspace: Workspace) -> None:
 
 def test_report_from_the_store_equals_the_one_of_the_run(workspace: Workspace) -> None:
     opened = workspace.open()
-    outcome = session.run(opened)
-    first = session.report(opened, outcome.records, workspace.folder / "a", examples=True)
-    again = session.report(
-        workspace.open(), session.stored(workspace.open()), workspace.folder / "b", examples=True
+    outcome = runs.run_stages(opened)
+    first = reports.report(opened, outcome.records, workspace.folder / "a", examples=True)
+    again = reports.report(
+        workspace.open(), reports.stored(workspace.open()), workspace.folder / "b", examples=True
     )
     assert first.text == again.text
     pages = [(workspace.folder / name / "index.html").read_text() for name in "ab"]
@@ -163,7 +166,7 @@ def test_transfer_matrix_trains_on_one_family_and_tests_on_all(workspace: Worksp
               "objective": workspace.tree["matrix"]["objective"]}  # fmt: skip
     workspace.write(data=data, matrix=matrix, evaluate=["letters"])
     opened = workspace.open()
-    outcome = session.run(opened)
+    outcome = runs.run_stages(opened)
     from harness.comparison import compare
 
     comparison = compare(opened.plan, outcome.records, opened.store)

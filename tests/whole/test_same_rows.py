@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness import comparison as compare
-from harness.commands import session
 from harness.core.errors import SuiteError
+from harness.planning.checks import length_notes
 from harness.scheduling.schedule import Outcome
 from harness.scorers.base import Prediction, PredictionJob
 from harness.scorers.reward import Reward
@@ -99,7 +99,7 @@ def test_prompts_over_max_tokens_are_asked_of_no_variant(workspace: Workspace) -
     workspace.write(matrix={}, evaluate=["letters"], scorers=["exact_match"])
     give(workspace, [*chat_rows(100, 3), LONG], max_tokens=100)
     assert counted(workspace.run(), "generate") == {"zero-shot": 3}
-    (told,) = session.length_notes(workspace.open().plan)
+    (told,) = length_notes(workspace.open().plan)
     assert "1 of 4 prompts do not fit (up to 252 tokens, and max_tokens is 100)" in told
     give(workspace, [*chat_rows(100, 3), LONG], max_tokens=100, overlong="truncate_left")
     assert counted(workspace.run(), "generate") == {"zero-shot": 4}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness import comparison as compare
-from harness.commands import session
+from harness.commands.session import open_suite
 from harness.comparison.result import ALL, Comparison
 from harness.core.errors import SuiteError
 from harness.planning.graph import Plan
@@ -147,7 +147,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_spent(
 
 
 def test_pocket_alignment_plans_what_alignment_costs(tmp_path: Path) -> None:
-    planned = session.open_suite("pocket/alignment", (), tmp_path, None, None).plan
+    planned = open_suite("pocket/alignment", (), tmp_path, None, None).plan
     for path in planned.paths:
         measured = {s.shows for s in path.scores}
         assert {"reward", "from_base", "language", "diversity"} <= measured

@@ -17,7 +17,11 @@ from hypothesis import strategies as st
 
 from harness import comparison as comparing
 from harness import worker
-from harness.commands import gc, session
+from harness.commands import gc
+from harness.commands import report as reports
+from harness.commands import run as runs
+from harness.commands.plan import describe_plan
+from harness.commands.session import open_suite
 from harness.core.errors import SuiteError
 from harness.planning.tuning import judge_of
 from harness.scheduling.schedule import Outcome
@@ -73,10 +77,10 @@ def test_every_method_gets_as_many_trials_and_the_winner_is_not_trained_again(
     tuned.write(seeds=[0, 1])
     opened = tuned.open()
     assert {path.train for path in opened.plan.paths} == {None}
-    assert "planned once `select` has chosen" in session.describe_plan(opened, why=False)
-    outcome = session.run(opened)
+    assert "planned once `select` has chosen" in describe_plan(opened, why=False)
+    outcome = runs.run_stages(opened)
     assert not outcome.failed
-    told = session.ledger(outcome, opened)
+    told = runs.ledger(outcome, opened)
     once, alone = map(float, re.findall(r"([\d.]+) s(?:  \(each| if every)", told))
     assert alone > once  # a path holds the trials that its hyper-parameters came from
     chosen = selected(outcome)
@@ -125,7 +129,7 @@ def test_selection_depends_on_no_test_row(tuned: Workspace) -> None:
         assert tuning.select is not None
         assert {stage.kind for stage in tuning.select.inputs.values()} == {"score"}
         assert not tests & ancestors(tuning.select)
-    session.run(opened)
+    runs.run_stages(opened)
     write_jsonl(tuned.folder / "test.jsonl", chat_rows(500, 5))
     assert set(kinds(tuned.run())) == {"contamination", "generate", "score"}
     tuned.tree["data"]["letters"]["validation"] = "test.jsonl"
@@ -160,7 +164,7 @@ def test_cell_whose_every_trial_failed_is_reported_failed_with_the_reasons(
         overrides=[{"match": {}, "set": {"sft.max_grad_norm": 0}}],
     )
     opened = tuned.open()
-    outcome = session.run(opened)
+    outcome = runs.run_stages(opened)
     assert [record.kind for record in outcome.failed] == ["select"]
     comparison = comparing.compare(opened.plan, outcome.records, opened.store)
     (failed,) = comparison.failed
@@ -168,15 +172,15 @@ def test_cell_whose_every_trial_failed_is_reported_failed_with_the_reasons(
     assert "all 2 trials failed" in failed.reasons[0]
     assert "trial 2: " in failed.reasons[0]
     assert comparison.row("zero-shot", "exact_match").n == 12
-    assert session.stored(tuned.open())  # `harness report` has all it needs
+    assert reports.stored(tuned.open())  # `harness report` has all it needs
 
 
 def test_report_shows_every_trial_the_winner_and_the_curve(tuned: Workspace) -> None:
     one_method(tuned)
     opened = tuned.open()
-    outcome = session.run(opened)
+    outcome = runs.run_stages(opened)
     folder = tuned.folder / "report"
-    reported = session.report(opened, outcome.records, folder, examples=False)
+    reported = reports.report(opened, outcome.records, folder, examples=False)
     assert reported.comparison is not None
     page, text = (folder / "index.html").read_text(), (folder / "report.md").read_text()
     assert "perplexity on validation rows of letters against sft.learning_rate" in page
@@ -333,8 +337,8 @@ def test_search_that_learns_is_planned_batch_by_batch_from_records(
     tuned: Workspace, halving: list[LastValue]
 ) -> None:
     opened = tuned.open()
-    assert "1 of 3 trials" in session.describe_plan(opened, why=False)
-    outcome = session.run(opened)
+    assert "1 of 3 trials" in describe_plan(opened, why=False)
+    outcome = runs.run_stages(opened)
     found = selected(outcome)["lora-sft"]
     assert [t["set"]["sft.learning_rate"] for t in found["trials"]] == [1e-3, 5e-4, 2.5e-4]
     told = [trial["value"] for trial in found["trials"]]
@@ -368,8 +372,8 @@ def test_killed_trials_fail_for_their_run_and_for_reports_but_not_for_the_next_r
     monkeypatch.setattr(worker, "run_stage", killed)
     first = tuned.run()
     assert [math.isnan(value) for value in halving[-1].told] == [True, True, True]
-    ended = session.open_suite(str(tuned.path), (), tuned.store, None, None, ended=True)
-    found = session.stored(ended)
+    ended = open_suite(str(tuned.path), (), tuned.store, None, None, ended=True)
+    found = reports.stored(ended)
     assert {key: r.status for key, r in found.items()} == {
         key: r.status for key, r in first.records.items()
     }
@@ -377,7 +381,7 @@ def test_killed_trials_fail_for_their_run_and_for_reports_but_not_for_the_next_r
         "0.0 MiB: 0 stages removed, 0 checkpoints released"
     )
     monkeypatch.setattr(worker, "run_stage", untrained)
-    assert "1 of 3 trials" in session.describe_plan(tuned.open(), why=False)
+    assert "1 of 3 trials" in describe_plan(tuned.open(), why=False)
     resumed, whole = tuned.run(), tuned.run(store=tuned.folder / "whole")
     assert selected(resumed) == selected(whole)
     assert tuned.run().ran == []

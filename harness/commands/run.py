@@ -1,0 +1,186 @@
+"""`harness run`, and the same from Python: run what is not cached, compare, report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.commands import report as reports
+from harness.commands.session import (
+    Opened,
+    open_suite,
+    records_of,
+    refuse_bad_data,
+    run_command,
+    store_at,
+    warn_of_changed_code,
+)
+from harness.core.errors import StoreError
+from harness.planning.checks import length_notes, preflight, script_notes
+from harness.planning.planner import Plan, plan
+from harness.scheduling.progress import ConsoleReporter
+from harness.scheduling.schedule import Kept, Outcome, Reporter, Starts, execute, pending
+from harness.store.places import require_space, require_writable
+
+if TYPE_CHECKING:  # scipy and pandas take a second to import, which a cached run need not pay
+    from harness.comparison.result import Comparison
+
+
+def run(
+    suite: str | Path,
+    *,
+    only: str | None = None,
+    limit: int | None = None,
+    settings: Sequence[str] = (),
+    store: str | Path | None = None,
+    report_dir: str | Path | None = None,
+    examples: bool = True,
+) -> Comparison:
+    """Train and score what is not cached yet, and compare: `harness run` for a script or notebook.
+
+        comparison = harness.run("suite.yaml", settings=["sft.learning_rate=1e-3"])
+        print(comparison.row("lora-sft", "rougeL").estimate)
+
+    Progress goes to stderr. A variant that failed raises nothing: it stands in the comparison, and
+    in `comparison.failed`, with its reason.
+
+    Args:
+        suite: a YAML file, or a suite of the package such as `pocket/demo`.
+        only: only the variants whose names match this pattern, such as `lora*`.
+        limit: rows of every split to keep.
+        settings: changes to the suite, each as `--set` takes it: `seeds=[0,1]`.
+        store: folder of the cached stages; default: HARNESS_STORE, else `results/store`.
+        report_dir: write the report into this folder too.
+        examples: whether prompts, references and answers stand in the report.
+
+    Raises:
+        HarnessError: a mistake in the suite or its data, or a folder that cannot be written.
+    """
+    opened = open_suite(str(suite), settings, store_at(store), only, limit)
+    opened.command = run_command(opened)
+    folder = None if report_dir is None else Path(report_dir)
+    if folder is not None:
+        require_places(folder, None)
+    records = run_stages(opened).records
+    made = None if folder is None else reports.report(opened, records, folder, examples=examples)
+    if made is not None and made.comparison is not None:
+        return made.comparison
+    return reports.compared(opened, records)
+
+
+def run_stages(opened: Opened, reporter: Reporter | None = None) -> Outcome:
+    """Run what is not cached. The data stages come first, so that bad data costs no training; what
+    follows a tuning is planned and run once its trials have ended.
+
+    Raises:
+        SuiteError: the data cannot be used as the suite wants; nothing was trained.
+    """
+    with opened.store.in_use(), Kept(opened.plan.executor) as executor:
+        return _run(opened, executor, reporter or ConsoleReporter())
+
+
+def require_places(report: Path, records: Path | None) -> None:
+    """Refuse folders that the end of a run could not write into, before it begins.
+
+    Raises:
+        StoreError: which one, and why.
+    """
+    require_writable(report, "the report", "name another folder by --report-dir")
+    if records is not None:
+        require_writable(records.parent, f"the records {records}", "name another by --records")
+        if records.is_dir():
+            raise StoreError(f"{records} is a folder", fix="name a file by --records")
+
+
+def _run(opened: Opened, executor: Starts, reporter: Reporter) -> Outcome:
+    store, start = opened.store, time.monotonic()
+    log = store.root / "log.txt"
+    _prepare(opened, executor, reporter, log)
+    stages, targets = opened.plan.stages(), list(opened.plan.targets())
+    require_space(pending(stages, targets, store), store.root)
+    opened.seconds["data stages"] = time.monotonic() - start
+    start = time.monotonic()
+    outcome = _execute(opened, executor, reporter, log, None)
+    while opened.plan.open:
+        known = opened.plan
+        opened.plan = plan(opened.loaded, store, opened.only, opened.limit, outcome.records)
+        if {s.key for s in known.targets()} == {s.key for s in opened.plan.targets()}:
+            break  # nothing was chosen: every trial of some cell failed
+        outcome = _execute(opened, executor, reporter, log, outcome)
+    outcome.trials = opened.plan.trial_keys()
+    opened.seconds["other stages"] = time.monotonic() - start
+    warn_of_changed_code(outcome.records)
+    return outcome
+
+
+def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) -> None:
+    """Read the rows, measure them, and refuse what cannot be done with them.
+
+    Raises:
+        SuiteError: the data cannot be used as the suite wants; nothing was trained.
+    """
+    store = opened.store
+    for measured in (False, True):
+        stages = opened.plan.groundwork() if measured else list(opened.plan.data.values())
+        if pending(stages, stages, store):
+            done = execute(stages, stages, executor, store, reporter, log, opened.first)
+            refuse_bad_data(done)
+            opened.first = done
+            # Which rows there are tells which are measured; which of them fit, what they cost.
+            opened.plan = plan(opened.loaded, store, opened.only, opened.limit)
+    preflight(opened.plan, records_of(opened.plan.groundwork(), store))
+    for note in (*length_notes(opened.plan), *script_notes(opened.plan, store)):
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _execute(
+    opened: Opened, executor: Starts, reporter: Reporter, log: Path, earlier: Outcome | None
+) -> Outcome:
+    stages, targets = opened.plan.stages(), list(opened.plan.targets())
+    return execute(stages, targets, executor, opened.store, reporter, log, earlier)
+
+
+def ledger(outcome: Outcome, opened: Opened) -> str:
+    """Where this run's time went, by kind of stage and phase."""
+    slots, first = opened.plan.executor.capacity(), opened.first
+    whole = Outcome({**first.records, **outcome.records}, [*first.ran, *outcome.ran])
+    return _ledger(whole, opened.seconds, slots, opened.plan)
+
+
+def _ledger(outcome: Outcome, wall: Mapping[str, float], slots: int, planned: Plan) -> str:
+    """Where a run's time went, by kind of stage and phase, and what sharing stages saved.
+
+    Args:
+        wall: seconds of the run by part. slots: stages that could run at once.
+    """
+    parts: dict[str, float] = defaultdict(float)
+    inside = 0.0
+    for key in outcome.ran:
+        record = outcome.records[key]
+        inside += record.cost.get("seconds", 0.0)
+        for phase, seconds in record.cost.get("phases", {}).items():
+            parts[phase if phase in ("import", "load", "audit", "commit") else record.kind] += (
+                seconds
+            )
+    rest = inside - sum(parts.values())
+    lines = [f"time: {sum(wall.values()):.1f} s"]
+    for name, seconds in sorted(parts.items(), key=lambda item: -item[1]):
+        if seconds >= 0.05:
+            lines.append(f"  {name:<14} {seconds:6.1f} s")
+    if outcome.ran:
+        ran = {key: outcome.records[key].cost.get("seconds", 0.0) for key in outcome.ran}
+        alone = sum(ran.get(s.key, 0.0) for path in planned.paths for s in path.work())
+        lines.append(f"  {'stages':<14} {inside:6.1f} s  (each of them once; {alone:.1f} s if every"
+                     " variant ran its whole path)")  # fmt: skip
+        lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")
+        given = slots * (wall["data stages"] + wall["other stages"])
+        what = "slots without work, starting workers" + (f"; {slots} in all" if slots > 1 else "")
+        lines.append(f"  {'waiting':<14} {given - inside:6.1f} s  ({what})")
+    for name in ("compare and report", "report"):
+        if name in wall:
+            lines.append(f"  {name:<14} {wall[name]:6.1f} s")
+    return "\n".join(lines)
