@@ -1,4 +1,7 @@
-"""A comparison for people: HTML, Markdown, tables and the terminal. No arithmetic here."""
+"""Shows a comparison to people: as HTML, Markdown, LaTeX, tables, plots and terminal text.
+
+A report computes no statistics: it formats what `harness.comparison` computed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer in two sentences: which variant is best, and which as good a one costs less."""
+"""The answer in words: which variant is best, and which cheaper variant is as good."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from harness.report.tables.columns import Column, columns, forgetting, table
 
 
 def answer(comparison: Comparison) -> str:
-    """The sentences in one."""
+    """The answer as one paragraph."""
     return " ".join(sentences(comparison))
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Best quality against the baseline, then who is as good for less, and forgetting.
+    """The answer as a list of sentences.
 
-    It reads estimates and verdicts; it computes none.
+    The first says which variant is best and how it differs from its baseline. The second says which
+    variant is as good and costs less, and what that one forgot. Others follow if they apply:
+    variants that cannot be compared, rows of other data, and the alignment tax.
+
+    It only reads estimates and verdicts of the comparison.
     """
-    found = columns(comparison)
-    if not found:
+    metrics = columns(comparison)
+    if not metrics:
         failed = len(comparison.failed)
         return [f"No variant has a result: {failed} of {len(comparison.variants)} failed."]
-    headline, rows = found[0], table(comparison)
+    headline, rows = metrics[0], table(comparison)
     every = [row for row in rows.values() if (row.metric, row.evaluation) == headline.key]
-    # A figure that cannot be compared with the baseline's is not the best of anything.
+    # A variant that cannot be compared with the baseline cannot be called the best.
     scored = [row for row in every if row.verdict != "incomparable"] or every
     best = _best(scored, headline)
     others = [row for row in scored if row is not best]
@@ -45,7 +49,7 @@ def sentences(comparison: Comparison) -> list[str]:
 
 
 def _silent(comparison: Comparison, every: list[Row]) -> list[str]:
-    """Of whom nothing can be said, as no trained variant has a figure."""
+    """A sentence that names the trained variants, if none of them has a result."""
     trained = [variant.group for variant in comparison.variants if variant.trained]
     if not trained or {row.group for row in every} & set(trained):
         return []
@@ -54,18 +58,18 @@ def _silent(comparison: Comparison, every: list[Row]) -> list[str]:
 
 
 def _apart(rows: list[Row]) -> list[str]:
-    """Who has a figure that cannot be compared, and why, in one sentence."""
+    """One sentence on the variants that cannot be compared, and why."""
     if not rows:
         return []
     reasons: dict[str, list[str]] = {}
     for row in rows:
         reasons.setdefault(line(row.note), []).append(label(row.group))
-    told = "; ".join(f"{tax.named(names)} ({reason})" for reason, names in reasons.items())
-    return [f"Not compared with the others: {told}."]
+    listed = "; ".join(f"{tax.named(names)} ({reason})" for reason, names in reasons.items())
+    return [f"Not compared with the others: {listed}."]
 
 
 def _best(scored: list[Row], headline: Column) -> Row:
-    # Ties go to the suite's order, so that the answer does not change between runs.
+    # Of equal variants the suite's first one wins, so that the answer is the same in every run.
     numbered = [row for row in scored if not math.isnan(row.estimate.value)] or scored
     pick = max if headline.up else min
     return pick(numbered, key=lambda row: row.estimate.value)
@@ -74,6 +78,11 @@ def _best(scored: list[Row], headline: Column) -> Row:
 def _quality(
     comparison: Comparison, headline: Column, best: Row, others: list[Row], *, alone: bool
 ) -> str:
+    """The sentence on the best variant.
+
+    Args:
+        alone: no other variant's interval overlaps with the best one's.
+    """
     base = label(comparison.against(best.group))
     unit = f" {headline.unit}" if headline.unit else ""
     where = f"{headline.name} ({'higher' if headline.up else 'lower'} is better)"
@@ -92,10 +101,10 @@ def _quality(
                 f" the same examples {tax.named(better)} did better."
             )
         return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
-    # Whose interval others reach, or may reach, is not known to be the best.
+    # If other intervals overlap with its own, or may overlap, it only has the best estimate.
     does = "does best" if alone else "has the best estimate"
     head = f"{name} {does} on {where}: {estimate}"
-    if comparison.is_baseline(best.group):  # of one model; there are others
+    if comparison.is_baseline(best.group):  # one baseline for each model
         return f"{head}, a baseline itself ({sure})."
     if best.difference is None:
         return f"{head}, not comparable with {base}: {line(best.note)} ({sure})."
@@ -108,8 +117,8 @@ def _quality(
 
 
 def _open(best: Row, base: str, change: str) -> str:
-    """That no difference from the baseline is shown, whether Holm's adjustment undid one, and how
-    large it would have had to be."""
+    """The words for a best variant without a verdict: either Holm's adjustment undid the difference
+    from the baseline, or none is shown, with the size that would have been detected."""
     if best.shown_alone:
         ps = " and ".join(numbers.probability(p) for p in (best.p, best.p_holm))
         return (
@@ -127,7 +136,7 @@ def _sure(row: Row, *, trained: bool) -> str:
     examples = f"n\u00a0=\u00a0{row.n:,}"
     if row.clusters != row.n:
         examples += f" in {row.clusters:,} clusters"
-    if not trained:  # there are no seeds that could differ
+    if not trained:  # the untrained model has no training seed
         return examples
     if row.seeds == 1:
         return f"{examples}, 1 seed: about this checkpoint, not the method"
@@ -137,14 +146,19 @@ def _sure(row: Row, *, trained: bool) -> str:
 def _cost(
     others: list[Row], best: Row, comparison: Comparison, headline: Column
 ) -> tuple[Row, str]:
-    """Who is as good for less, by the front of parameters, memory, tokens and time, and the words
-    for it; the best itself where nobody is.
+    """Find the variant that is as good as the best one and costs less.
 
-    As good is whose interval overlaps with the best one's, or who has the same figure. But a paired
-    difference tells more than two intervals side by side: whom one sets apart from the best is not
-    as good, whichever of the two is the other's baseline, and whether or not the adjustment for
-    many comparisons undoes it. Where the best is shown better than its baseline, so must they be;
-    where it did not fall below its baseline, no more must they.
+    Returns:
+        Its row, or the row of the best if there is none; and the sentence on it.
+
+    A variant is as good if its interval overlaps with the best one's, or if both have the same
+    value. A paired difference says more than two intervals side by side, so these are excluded:
+    a variant that a paired difference sets apart from the best, whichever of the two is the other's
+    baseline and whatever Holm's adjustment makes of it; a variant without the verdict `better`, if
+    the best has it; and a variant that fell below its baseline, if the best did not.
+
+    A variant costs less if it needs less in some respect (parameters, memory, tokens, time) and
+    more in none.
     """
     reaching = [row for row in others if _reaches(row, best)]
     near = [
@@ -156,25 +170,25 @@ def _cost(
     ]
     variants = {variant.group: variant for variant in comparison.variants}
     top = variants[best.group]
-    found = {row.group: cheaper.against(variants[row.group], top) for row in near}
-    below = [row for row in near if cheaper.less(found[row.group])]
+    compared = {row.group: cheaper.against(variants[row.group], top) for row in near}
+    below = [row for row in near if cheaper.less(compared[row.group])]
     front = [
         row
         for row in below
         if not any(cheaper.less(cheaper.against(variants[o.group], variants[row.group]))
                    for o in below)
     ]  # fmt: skip
-    mixed = [row for row in near if -1 in found[row.group].values() and row not in below]
+    mixed = [row for row in near if -1 in compared[row.group].values() and row not in below]
     if not front and not mixed:
         return best, f"{_nobody(others, reaching, near, best)}{_spent(top)}"
     row = min(front or mixed, key=lambda row: _weight(variants[row.group]))
     estimate = f"{label(row.group)} ({headline.name} {numbers.both(row.estimate)})"
-    told = _differences(variants[row.group], top, found[row.group])
+    differences = _differences(variants[row.group], top, compared[row.group])
     by = "interval" if row.estimate.meets(best.estimate) else "estimate"
     if front:
         rest = f"; {len(front) - 1} more cost less too" if front[1:] else ""
-        return row, f"As good by its {by}, and cheaper, is {estimate}: it {told}{rest}"
-    return row, f"As good by its {by}, for other costs, is {estimate}: it {told}"
+        return row, f"As good by its {by}, and cheaper, is {estimate}: it {differences}{rest}"
+    return row, f"As good by its {by}, for other costs, is {estimate}: it {differences}"
 
 
 def _reaches(row: Row, best: Row) -> bool:
@@ -183,7 +197,7 @@ def _reaches(row: Row, best: Row) -> bool:
 
 
 def _nobody(others: list[Row], reaching: list[Row], near: list[Row], best: Row) -> str:
-    """Why nobody is as good for less, up to what the best one itself cost."""
+    """The first half of the second sentence if no variant is as good for less: why none is."""
     unknown = any(row.estimate.meets(best.estimate) is None for row in others)
     by = "interval" if any(row.estimate.meets(best.estimate) for row in reaching) else "estimate"
     if near:
@@ -202,19 +216,19 @@ def _weight(variant: VariantResult) -> tuple[bool, float]:
     return variant.trained, math.inf if amount is None else amount
 
 
-def _differences(one: VariantResult, best: VariantResult, found: Mapping[str, int]) -> str:
-    """In what the one costs less and more than the best, each with both figures."""
+def _differences(one: VariantResult, best: VariantResult, compared: Mapping[str, int]) -> str:
+    """The costs in which a variant differs from the best, each with both amounts."""
     if not one.trained:
         return f"needs no training, while the best {_spent(best)}"
     parts = []
     for sign, word in ((-1, "less"), (1, "more")):
-        own = [
+        costs = [
             f"{cost.text(one)} against {cost.text(best)} of {cost.name}"
-            for key, way in found.items()
+            for key, way in compared.items()
             if way == sign and (cost := cheaper.of(key))
         ]
-        parts += [f"takes {word} ({', '.join(own)})"] if own else []
-    if found.get("train_seconds") == 0:
+        parts += [f"takes {word} ({', '.join(costs)})"] if costs else []
+    if compared.get("train_seconds") == 0:
         same = cheaper.alike(one.timed, best.timed)
         parts.append(
             "in training time no difference beyond its noise is shown" if same else
@@ -234,30 +248,30 @@ def _spent(variant: VariantResult) -> str:
 
 
 def _kept(comparison: Comparison, chosen: Row, best: Row) -> str:
-    """What the chosen variant forgets, where a metric asks for it, and the best one beside."""
+    """How much the chosen variant and the best one forgot, if a metric measures that."""
     rows, parts = table(comparison), []
     for column in forgetting(comparison):
         row, other = (rows.get((r.group, *column.key)) for r in (chosen, best))
         if row is None or row.difference is None:
             continue
-        told = f"its {column.name} {column.arrow} moves by {_moved(row)}"
+        sentence = f"its {column.name} {column.arrow} moves by {_moved(row)}"
         if chosen is not best and other is not None and other.difference is not None:
-            told += f", that of the best by {_moved(other)}"
-        parts.append(told)
+            sentence += f", that of the best by {_moved(other)}"
+        parts.append(sentence)
     return "; " + "; ".join(parts) if parts else ""
 
 
 def _moved(row: Row) -> str:
-    """A difference and its verdict."""
+    """A difference with its verdict."""
     words = "no change is shown" if row.verdict == "no difference shown" else row.verdict
     change = numbers.both(row.difference, signed=True) if row.difference else numbers.MISSING
     return f"{change} ({words})"
 
 
 def _elsewhere(comparison: Comparison, headline: Column, chosen: Row) -> list[str]:
-    """What the chosen variant does on rows that it was not trained for, in one sentence."""
+    """One sentence on how the chosen variant changed on rows that it was not trained for."""
     variant = next(v for v in comparison.variants if v.group == chosen.group)
-    if not variant.trained or variant.elsewhere:  # whose rows are nothing, or not known
+    if not variant.trained or variant.elsewhere:  # there are no training rows, or unknown ones
         return []
     rows = table(comparison)
     others = [c for c in columns(comparison) if c.metric == headline.metric]

@@ -1,4 +1,4 @@
-"""Which of two variants costs less, in which respects; a time only beyond its noise."""
+"""Compares the costs of two variants; times differ only if they differ by more than their noise."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ RESPECTS = (
     "trainable_parameters", "state_bytes", "peak_device_bytes", "tokens", "train_seconds",
 )  # fmt: skip
 _SAME = 1.02
-"""Counts and bytes within two parts of a hundred are alike."""
+"""Counts and bytes count as equal if the greater is less than this many times the smaller."""
 _SAME_TIME = 1.25
-"""So are times within a quarter: machines do not repeat them better."""
+"""The same for times: a machine does not repeat them more closely."""
 _LONE_TIME = 2.0
-"""Of one run the noise is not known: only a time twice another one's is more."""
+"""The same for times of a single run, whose noise is unknown."""
 TIMES = ("train_seconds", "seconds_before", "last_seconds")
 _SPEED = "tokens_per_second"
 Marked = frozenset[tuple[str, str]]
-"""(variant, cost) of which the figure cannot be compared with most others'."""
+"""(variant, cost) pairs whose time cannot be compared with the other variants' times."""
 UNLIKE = "\u2020"
 UNLIKE_NOTE = (
     f"{UNLIKE} Measured beside other work, or on another device or with other threads than most:"
@@ -34,20 +34,23 @@ def of(key: str) -> Cost:
 
 
 def against(one: VariantResult, other: VariantResult) -> dict[str, int]:
-    """-1 where the first costs less, 1 where more, 0 where nothing is shown; without what is not
-    known of both."""
-    found = {}
+    """Compare two variants in each respect that is known for both.
+
+    Returns:
+        Cost key -> -1 if `one` costs less, 1 if it costs more, 0 if no difference is shown.
+    """
+    compared = {}
     for key in RESPECTS:
         ours, theirs = of(key).amount(one), of(key).amount(other)
         if ours is None or theirs is None or one.elsewhere or other.elsewhere:
             continue
         clear = _clear(key, one, other) if one.trained and other.trained else ours != theirs
-        found[key] = 0 if not clear else -1 if ours < theirs else 1
-    return found
+        compared[key] = 0 if not clear else -1 if ours < theirs else 1
+    return compared
 
 
 def _clear(key: str, one: VariantResult, other: VariantResult) -> bool:
-    """Whether the costs differ beyond what seeds and machines make of them."""
+    """Whether two costs differ by more than seeds and machines make them differ."""
     ours, theirs = (variant.cost.get(key) or 0.0 for variant in (one, other))
     ranges = [variant.spread.get(key, (a, a)) for variant, a in ((one, ours), (other, theirs))]
     if ranges[0][0] <= ranges[1][1] and ranges[1][0] <= ranges[0][1]:
@@ -62,25 +65,29 @@ def _clear(key: str, one: VariantResult, other: VariantResult) -> bool:
 
 
 def alike(one: Sequence[Conditions], other: Sequence[Conditions]) -> bool:
-    """Whether times that were taken under these conditions can be compared."""
+    """Whether times that were measured under these conditions can be compared."""
     both = {*one, *other}
     return len(both) <= 1 and not any(condition.busy for condition in both)
 
 
-def less(found: Mapping[str, int]) -> bool:
-    """Cheaper in some respect and dearer in none."""
-    return -1 in found.values() and 1 not in found.values()
+def less(compared: Mapping[str, int]) -> bool:
+    """Whether a variant is cheaper in at least one respect and dearer in none.
+
+    Args:
+        compared: as `against` returns it.
+    """
+    return -1 in compared.values() and 1 not in compared.values()
 
 
 def text(cost: Cost, variant: VariantResult, marked: Marked) -> str:
-    """A cost with its unit; a time that is not to be compared is marked."""
-    found = cost.text(variant)
+    """A cost with its unit, and with a mark if it is a time that cannot be compared."""
+    written = cost.text(variant)
     known = cost.amount(variant) is not None
-    return f"{found} {UNLIKE}" if known and (variant.group, cost.key) in marked else found
+    return f"{written} {UNLIKE}" if known and (variant.group, cost.key) in marked else written
 
 
 def between(cost: Cost, variant: VariantResult) -> str:
-    """The least and the most over the seeds, where they are written differently."""
+    """The least and the greatest cost over the seeds; empty if both are written the same way."""
     ends = variant.spread.get(cost.key)
     if ends is None or cost.amount(variant) is None:
         return ""
@@ -89,19 +96,20 @@ def between(cost: Cost, variant: VariantResult) -> str:
 
 
 def unlike(comparison: Comparison) -> Marked:
-    """Times and speeds that were not taken under the conditions of most others."""
+    """The times and speeds that were measured under other conditions than most."""
     good = [variant for variant in comparison.variants if variant.has_result]
     trained = {v.group: v.timed for v in good if v.trained and v.timed}
     answering = {v.group: v.answering for v in good if v.answering}
     return frozenset(
         (group, key)
-        for found, keys in ((trained, TIMES), (answering, (_SPEED,)))
-        for group in _apart(found)
+        for by_group, keys in ((trained, TIMES), (answering, (_SPEED,)))
+        for group in _apart(by_group)
         for key in keys
     )
 
 
-def _apart(found: Mapping[str, tuple[Conditions, ...]]) -> list[str]:
-    quiet = Counter(taken for taken in found.values() if alike(taken, taken))
+def _apart(by_group: Mapping[str, tuple[Conditions, ...]]) -> list[str]:
+    """The variants whose conditions are not those of most variants."""
+    quiet = Counter(taken for taken in by_group.values() if alike(taken, taken))
     most = quiet.most_common(1)[0][0] if quiet else ()
-    return [group for group, taken in found.items() if not alike(taken, most)]
+    return [group for group, taken in by_group.items() if not alike(taken, most)]

@@ -1,4 +1,4 @@
-"""Examples of a report: those within the page, and all of them in a file beside it."""
+"""The examples of a report: the first ones are in the page, all of them in a file beside it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from harness.report.tables.columns import columns
 
 FILE = "examples.jsonl"
 PAGE_BYTES = 4_000_000
-"""Of examples within the page; more stand in FILE alone."""
+"""The size of the examples in the page; further ones are in FILE only."""
 _LONGEST = 20_000
-"""Characters of one text within the page; FILE holds it whole."""
+"""How many characters of one text the page shows; FILE holds the whole text."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page's template needs of the examples.
+    """The examples as the page's template needs them.
 
     Attributes:
-        total: examples of the comparison, of which `count` are within the page.
-        cut: texts too long for the page, shown up to a length.
+        json: the examples for the page's script.
+        count: how many examples are in the page.
+        total: how many examples the comparison has.
+        cut: how many texts are too long for the page, so that it shows their beginning.
     """
 
     json: Markup
@@ -41,30 +43,30 @@ class Shown:
 
     @property
     def beside(self) -> bool:
-        """Whether FILE holds what the page does not."""
+        """Whether FILE holds more than the page."""
         return self.count < self.total or self.cut > 0
 
 
 def key_of(example: Example) -> str:
-    """What a link to the example names: the same in every report on the same rows."""
+    """The example's name in a link: the same in every report on the same rows."""
     text = f"{example.evaluation}\0{example.id}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def shown(comparison: Comparison) -> Shown:
-    """As many examples as the page may hold, the first of each evaluation in turn."""
+    """The examples in the page: as many as fit into PAGE_BYTES, in the comparison's order."""
     scored = _metrics(comparison)
     variants = [variant.group for variant in comparison.variants if variant.has_result]
     several = len({example.evaluation for example in comparison.examples}) > 1
     kept: list[dict[str, Any]] = []
     size = cut = 0
     for example in comparison.examples:
-        made = _example(example, variants, list(scored), several)
-        size += len(script_json(made).encode())
+        entry = _example(example, variants, list(scored), several)
+        size += len(script_json(entry).encode())
         if size > PAGE_BYTES and kept:
             break
         cut += sum(len(text) > _LONGEST for text in _texts(example))
-        kept.append(made)
+        kept.append(entry)
     payload: dict[str, Any] = {
         "baseline": variants.index(comparison.baseline) if comparison.baseline in variants else -1,
         "variants": [label(name) for name in variants],
@@ -85,7 +87,7 @@ def shown(comparison: Comparison) -> Shown:
 
 
 def lines(comparison: Comparison) -> str:
-    """Every example as a line of JSON, whole and as it was written."""
+    """All examples as JSON lines, with complete and unchanged texts."""
     return "".join(
         script_json(
             {
@@ -98,8 +100,8 @@ def lines(comparison: Comparison) -> str:
                 "answers": dict(example.answers),
                 "finishes": dict(example.finishes),
                 "scores": {
-                    name: dict(zip(own, _finite(own, list(own)), strict=True))
-                    for name, own in example.scores.items()
+                    name: dict(zip(values, _finite(values, list(values)), strict=True))
+                    for name, values in example.scores.items()
                 },
             }
         )
@@ -109,15 +111,15 @@ def lines(comparison: Comparison) -> str:
 
 
 def _metrics(comparison: Comparison) -> dict[str, bool]:
-    """Metrics that single examples have, and whether higher is better; the headline one first."""
+    """The metrics of single examples -> whether higher is better; the headline metric is first."""
     known = {(column.metric, column.evaluation): column.up for column in columns(comparison)}
-    found: dict[str, bool] = {}
+    directions: dict[str, bool] = {}
     for example in comparison.examples:
-        for metric in dict.fromkeys(m for own in example.scores.values() for m in own):
-            found.setdefault(metric, known.get((metric, example.evaluation), True))
+        for metric in dict.fromkeys(m for values in example.scores.values() for m in values):
+            directions.setdefault(metric, known.get((metric, example.evaluation), True))
     order = [column.metric for column in columns(comparison)]
     return dict(
-        sorted(found.items(), key=lambda m: order.index(m[0]) if m[0] in order else len(order))
+        sorted(directions.items(), key=lambda m: order.index(m[0]) if m[0] in order else len(order))
     )
 
 
@@ -151,10 +153,11 @@ def _within(text: str) -> str:
     return f"{visible(text[:_LONGEST])} … ({len(text) - _LONGEST:,} more characters in {FILE})"
 
 
-def _finite(own: Mapping[str, float], metrics: list[str]) -> list[float | None]:
-    """JSON has no word for what is not finite; six digits tell single examples apart."""
-    found = (own.get(metric) for metric in metrics)
+def _finite(scores: Mapping[str, float], metrics: list[str]) -> list[float | None]:
+    """The scores to six digits; None for a score that is missing or not finite, which JSON cannot
+    express."""
+    values = (scores.get(metric) for metric in metrics)
     return [
         float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
-        for value in found
+        for value in values
     ]

@@ -1,4 +1,4 @@
-"""Numbers as people read them: as many digits as the interval justifies, and units."""
+"""Formats numbers for people: with as many digits as the interval justifies, and with units."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from harness.comparison.result import Estimate
 
 MISSING = "\u2013"
 MINUS = "\u2212"
-"""The sign as it is set in print; terminals get a hyphen."""
+"""The minus sign in print; terminals get a hyphen."""
 _MOST_DECIMALS = 8
 
 
 def decimals(estimate: Estimate) -> int:
-    """Decimals that show two digits of the interval's half-width: 0.018 -> 3.
+    """How many decimals show two digits of the interval's half-width: 3 for 0.018.
 
-    Without an interval nothing says how many digits count; four significant ones are shown.
+    Without an interval, as many as show four significant digits of the number.
     """
     low, high = estimate.low, estimate.high
     if low is None or high is None or not math.isfinite(high - low):
@@ -28,13 +28,13 @@ def decimals(estimate: Estimate) -> int:
 def _places(size: float, digits: int) -> int:
     if size == 0 or not math.isfinite(size):
         return 3
-    # Through the rounded form, so that 0.0996 counts as 0.10 and not as 0.100.
+    # The exponent of the rounded number, so that 0.0996 is written as 0.10 and not as 0.100.
     exponent = int(f"{abs(size):.{digits - 1}e}".partition("e")[2])
     return min(max(digits - 1 - exponent, 0), _MOST_DECIMALS)
 
 
 def number(value: float | None, places: int, *, signed: bool = False) -> str:
-    """A number with fixed decimals; what is not finite is said in words."""
+    """A number with fixed decimals; a dash for None, words for NaN, and ∞ for infinity."""
     if value is None:
         return MISSING
     if math.isnan(value):
@@ -48,12 +48,12 @@ def number(value: float | None, places: int, *, signed: bool = False) -> str:
 
 
 def value(estimate: Estimate, *, signed: bool = False) -> str:
-    """The number alone."""
+    """The number without its interval."""
     return number(estimate.value, decimals(estimate), signed=signed)
 
 
 def interval(estimate: Estimate, *, signed: bool = False) -> str:
-    """The 95% interval, or nothing where there is none."""
+    """The 95% interval; empty if there is none."""
     if estimate.low is None or estimate.high is None or math.isnan(estimate.low + estimate.high):
         return ""
     places = decimals(estimate)
@@ -68,7 +68,7 @@ def both(estimate: Estimate, *, signed: bool = False) -> str:
 
 
 def seconds(duration: float | None) -> str:
-    """Three digits of a duration: `0.42 s`, `12.3 s`, `4 min 05 s`, `3 h 07 min`."""
+    """A duration: `0.42 s`, `12.3 s`, `4 min 05 s`, `3 h 07 min`."""
     if duration is None or not math.isfinite(duration):
         return MISSING
     if duration < 9.995:
@@ -101,7 +101,7 @@ def count(amount: float | None) -> str:
 
 
 def rate(amount: float | None, unit: str) -> str:
-    """A rate in three digits."""
+    """A rate with three digits and its unit."""
     if amount is None or not math.isfinite(amount):
         return MISSING
     return f"{number(amount, _places(amount, 3))} {unit}"
@@ -113,7 +113,7 @@ def share(amount: float | None) -> str:
 
 
 def probability(p: float | None) -> str:
-    """A p value; small ones only as a bound, as they are no better known."""
+    """A p value; below 0.001 only as a bound, as it is not known more exactly."""
     if p is None:
         return MISSING
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

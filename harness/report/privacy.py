@@ -1,4 +1,4 @@
-"""A report that may leave the house: without the sentences of its data."""
+"""A report that can be shared: without any text of its data."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from harness.core.text import rewrite
 
 _LEFT_OUT = "[left out]"
 _SHORTEST = 12
-"""Shorter pieces ("yes", a number) also stand in texts that have nothing to do with the data."""
+"""A text shorter than this ("yes", a number) also occurs where nothing of the data is quoted."""
 
 
 def without_examples(comparison: Comparison) -> Comparison:
-    """The comparison without examples, and with their sentences cut out of every other text.
+    """The comparison without examples, and with their texts removed from all other texts.
 
-    Reasons of failures, audits and notes may quote a row; the suite may hold a worked example.
+    The reasons of failures, audits and notes may quote a row, and the suite may contain an example.
     """
-    found = {
+    texts = {
         text.strip()
         for example in comparison.examples
         for text in (example.prompt, *example.references, *example.answers.values())
     }
-    # The longest first: a sentence may be a part of another.
-    secrets = sorted((text for text in found if len(text) >= _SHORTEST), key=lambda t: (-len(t), t))
+    # The longest text is removed first, as a text may be a part of another.
+    long_enough = (text for text in texts if len(text) >= _SHORTEST)
+    secrets = sorted(long_enough, key=lambda text: (-len(text), text))
 
     def cut(text: str) -> str:
         for secret in secrets:

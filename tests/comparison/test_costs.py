@@ -15,7 +15,7 @@ from harness.comparison.result import Conditions, Estimate
 from harness.core.measure import Ledger, machine
 from harness.report import answer, cheaper, terminal_table
 from harness.report.formats import markdown
-from harness.report.page.measures import payload
+from harness.report.measures import payload
 from harness.report.tables.sheets import results
 from harness.store.stage import Record
 from tests.comparisons import comparison, row, variant

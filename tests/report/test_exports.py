@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from harness.comparison.pareto import front
 from harness.report import answer
 from harness.report.formats import latex, markdown
-from harness.report.page.measures import payload
+from harness.report.measures import payload
 from harness.report.plots import figures
 from harness.report.plots.forest import MOST, forests
-from harness.report.plots.swept import sweeps
+from harness.report.plots.sweeps import sweeps
 from harness.report.tables.families import seeds, transfer
 from tests.comparisons import HOSTILE, comparison, hostile_texts, row, variant
 

@@ -25,7 +25,7 @@ from harness.comparison.result import Estimate
 from harness.core import text as safe
 from harness.report import answer, numbers, render, terminal_table
 from harness.report.plots import figures
-from harness.report.plots.plots import running_mean
+from harness.report.plots.losses import running_mean
 from tests.comparisons import HOSTILE, SECRET, comparison, hostile, row, variant
 
 

@@ -1,8 +1,7 @@
-"""The results as a LaTeX table for a paper: booktabs, figures with their intervals."""
+"""The results as a LaTeX table for a paper, with booktabs."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from harness.comparison.result import Comparison, Row, VariantResult
@@ -23,17 +22,17 @@ _MARKS = {"better": r"$^{\blacktriangle}$", "worse": r"$^{\blacktriangledown}$"}
 
 
 def escape(text: object) -> str:
-    """One line in which TeX finds no command, group, comment or cell."""
-    return re.sub(".", lambda found: _SPECIAL.get(found.group(), found.group()), line(text))
+    """The text as one line without TeX commands, groups, comments or cell separators."""
+    return "".join(_SPECIAL.get(character, character) for character in line(text))
 
 
 def report(comparison: Comparison) -> str:
     """A `table` environment; needs \\usepackage{booktabs,amssymb,textcomp}."""
-    found, rows = main(comparison, _METRICS), table(comparison)
-    heads = ["variant", *(f"{column.name} {column.arrow}" for column in found)]
+    metrics, rows = main(comparison, _METRICS), table(comparison)
+    heads = ["variant", *(f"{column.name} {column.arrow}" for column in metrics)]
     heads += [cost.name for cost in MAIN_COSTS]
-    body = [" & ".join(_cells(v, found, rows)) + r" \\" for v in comparison.variants]
-    columns = "l" * (1 + len(found)) + "r" * len(MAIN_COSTS)
+    body = [" & ".join(_cells(v, metrics, rows)) + r" \\" for v in comparison.variants]
+    columns = "l" * (1 + len(metrics)) + "r" * len(MAIN_COSTS)
     lines = [
         r"% \usepackage{booktabs,amssymb,textcomp}",
         r"\begin{table}",
@@ -52,20 +51,20 @@ def report(comparison: Comparison) -> str:
 
 
 def _cells(
-    variant: VariantResult, found: list[Column], rows: dict[tuple[str, str, str], Row]
+    variant: VariantResult, metrics: list[Column], rows: dict[tuple[str, str, str], Row]
 ) -> Iterator[str]:
-    width = len(found) + len(MAIN_COSTS)
+    width = len(metrics) + len(MAIN_COSTS)
     yield escape(label(variant.group))
     if not variant.has_result:
         reason = label("; ".join(variant.reasons) or "no reason is known")
         yield rf"\multicolumn{{{width}}}{{l}}{{failed: {escape(reason)}}}"
         return
-    for column in found:
+    for column in metrics:
         row = rows.get((variant.group, *column.key))
         if row is None:
             yield "--"
         else:
-            # A group of its own: after \\ a bracket would be read as a length.
+            # In braces, as TeX would read a bracket after \\ as a length.
             yield f"{{{escape(numbers.both(row.estimate))}}}{_MARKS.get(row.verdict, '')}"
     for cost in MAIN_COSTS:
         yield escape(cost.text(variant))

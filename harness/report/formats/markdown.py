@@ -1,4 +1,4 @@
-"""The report as Markdown: reads well raw, and renders anywhere."""
+"""The report as Markdown, for people who read it as plain text and for any renderer."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import replace
 from harness.comparison.result import Comparison
 from harness.core.text import Markdown, fenced, line, markdown
 from harness.report.answer import answer
-from harness.report.formats.brief import METRICS, brief
 from harness.report.tables import alignment as tax
+from harness.report.tables.brief import METRICS, brief
 from harness.report.tables.columns import MARKS, columns
 from harness.report.tables.families import seeds, sliced, transfer
 from harness.report.tables.provenance import evidence, provenance
 from harness.report.tables.sheets import Cell, Line, Sheet, against, results
 
 _LINES = 20
-"""Variants that the short form shows unfolded."""
+"""How many variants the short form shows unfolded."""
 
 
 def summary(comparison: Comparison) -> str:
-    """The short form, for a pull request or a chat: the answer, the results, why cells failed."""
+    """The short form for a pull request or a chat: the answer, the results, and failures."""
     sheet = brief(comparison)
     shown = replace(sheet, lines=sheet.lines[:_LINES])
     rest = replace(sheet, lines=sheet.lines[_LINES:])
@@ -41,7 +41,7 @@ def summary(comparison: Comparison) -> str:
 
 
 def report(comparison: Comparison) -> str:
-    """The whole page."""
+    """The complete report."""
     return "\n\n".join(part for part in _parts(comparison) if part) + "\n"
 
 
@@ -89,19 +89,19 @@ def _section(sheet: Sheet, level: str = "##") -> str:
 def _table(sheet: Sheet) -> str:
     rules = ["---:" if sheet.numerics[i] else "---" for i in range(len(sheet.headers))]
     rows: list[list[str]] = [[markdown(head) for head in sheet.headers], rules]
-    rows += [_row(found, len(sheet.headers)) for found in sheet.lines]
+    rows += [_row(row_line, len(sheet.headers)) for row_line in sheet.lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _row(found: Line, width: int) -> list[str]:
-    cells: list[str] = [_cell(cell) for cell in found.cells]
-    if found.reason:
-        cells.append(Markdown(f"{MARKS['failed']} failed: {markdown(found.reason)}"))
+def _row(row_line: Line, width: int) -> list[str]:
+    cells: list[str] = [_cell(cell) for cell in row_line.cells]
+    if row_line.reason:
+        cells.append(Markdown(f"{MARKS['failed']} failed: {markdown(row_line.reason)}"))
     return [*cells, *[""] * (width - len(cells))]
 
 
 def _cell(cell: Cell) -> str:
-    # Brackets of our own intervals need no escape: no parenthesis follows them.
+    # The brackets of intervals need no escape, as no parenthesis follows them.
     parts: list[str] = [markdown(cell.text) if cell.name else cell.text, cell.below]
     if cell.verdict:
         parts.append(f"{MARKS[cell.verdict]} {cell.verdict}")

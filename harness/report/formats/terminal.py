@@ -1,4 +1,4 @@
-"""The summary printed after a run: plain text in 100 columns."""
+"""The summary that is printed after a run: plain text in 100 columns."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ WIDTH = 100
 _NAME, _GAP, _METRICS = 30, "  ", 3
 
 Lines = Sequence[tuple[str, Sequence[str]]]
-"""Title of a column and its cells."""
+"""The title and the cells of each column."""
 
 
 def terminal_table(comparison: Comparison) -> str:
-    """The answer, a line for each variant, and why cells failed; at most 100 columns."""
+    """The answer, a line for each variant, and why variants failed; at most 100 columns wide."""
     parts = [_wrap(answer(comparison))]
-    found = columns(comparison)
+    metrics = columns(comparison)
     good = [variant for variant in comparison.variants if variant.has_result]
-    if found and good:
+    if metrics and good:
         shown = _columns(comparison, main(comparison, _METRICS), good)
         parts.append(_blocks(shown))
         cells = [text for _, column in shown for text in column]
@@ -41,20 +41,20 @@ def terminal_table(comparison: Comparison) -> str:
             parts.append(_wrap(STAR_NOTE, "  "))
         if any(text.endswith(cheaper.UNLIKE) for text in cells):
             parts.append(_wrap(cheaper.UNLIKE_NOTE, "  "))
-    if len(found) > _METRICS:
-        rest = len(found) - _METRICS
+    if len(metrics) > _METRICS:
+        rest = len(metrics) - _METRICS
         parts.append(f"{rest} more metric{'s stand' if rest > 1 else ' stands'} in the report.")
     parts += [_failure(variant) for variant in comparison.failed]
     parts += [_wrap(f"note: {line(note)}", "      ") for note in comparison.notes]
-    # Plain hyphens and spaces: the figures are pasted into shells and spreadsheets.
+    # Plain hyphens and spaces, as people paste the numbers into shells and spreadsheets.
     return "\n\n".join(parts).replace(numbers.MINUS, "-").replace("\u00a0", " ")
 
 
 def _columns(
-    comparison: Comparison, found: list[Column], good: list[VariantResult]
+    comparison: Comparison, metrics: list[Column], good: list[VariantResult]
 ) -> list[tuple[str, list[str]]]:
     rows = table(comparison)
-    headline = found[0]
+    headline = metrics[0]
     first = [rows.get((variant.group, *headline.key)) for variant in good]
     shown = [
         ("variant", [_short(line(variant.group)) for variant in good]),
@@ -66,15 +66,16 @@ def _columns(
     for cost in MAIN_COSTS:
         name = {"trainable_parameters": "trainable"}.get(cost.key, cost.name)
         shown.append((name, [cheaper.text(cost, variant, marked) for variant in good]))
-    for column in found[1:]:
-        own = [rows.get((variant.group, *column.key)) for variant in good]
-        told = [f"{_estimate(row)}  {words(row) if row else ''}" for row in own]
-        shown.append((_title(column), told))
+    for column in metrics[1:]:
+        metric_rows = [rows.get((variant.group, *column.key)) for variant in good]
+        cells = [f"{_estimate(row)}  {words(row) if row else ''}" for row in metric_rows]
+        shown.append((_title(column), cells))
     return shown
 
 
 def _against(comparison: Comparison) -> str:
-    """A name is cut; which model's use it is, where that differs, is not."""
+    """The head of the column of differences. The baseline's name is shortened, unless variants have
+    several baselines and the end of the name says which model it is."""
     one = all(comparison.against(v.group) == comparison.baseline for v in comparison.variants)
     return f"against {_short(line(comparison.baseline), 14 if one else _NAME)}"
 
@@ -93,18 +94,18 @@ def _change(row: Row | None) -> str:
 
 
 def _short(text: str, width: int = _NAME) -> str:
-    """Cut in the middle: names differ at their ends."""
+    """The text shortened in the middle, as names differ at their ends."""
     if len(text) <= width:
         return text
     head = (width - 1) // 2
     return f"{text[:head]}…{text[head + 1 - width :]}"
 
 
-def _blocks(found: Lines) -> str:
-    """Columns side by side up to the width, then further down with the first one again."""
-    names = found[0]
+def _blocks(columns: Lines) -> str:
+    """Columns side by side up to WIDTH; further ones below, with the first column repeated."""
+    names = columns[0]
     blocks: list[list[tuple[str, Sequence[str]]]] = [[names]]
-    for column in found[1:]:
+    for column in columns[1:]:
         if _total([*blocks[-1], column]) > WIDTH:
             blocks.append([names])
         blocks[-1].append(column)

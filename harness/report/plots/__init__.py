@@ -1,1 +1,1 @@
-"""Plots: every drawing of a report."""
+"""The plots of a report, one kind a file; `figures` has them all."""

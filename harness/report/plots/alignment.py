@@ -1,4 +1,4 @@
-"""Reward gained against capability lost: one point for each aligned variant."""
+"""The plot of reward gained against capability lost: one point for each aligned variant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.comparison.result import Comparison
 from harness.core.text import label
-from harness.report.plots import plots
+from harness.report.plots.drawing import Drawing, Point, scatter
 from harness.report.tables import alignment as tax
 
 if TYPE_CHECKING:
@@ -16,35 +16,38 @@ if TYPE_CHECKING:
 KEY = "alignment"
 
 
-def tax_plot(comparison: Comparison) -> list[plots.Drawing]:
-    """Both as differences from each variant's start; none where no variant has both."""
+def tax_plot(comparison: Comparison) -> list[Drawing]:
+    """The plot, with both measures as differences from each variant's start.
+
+    The list is empty if no variant has both measures.
+    """
     up, across = tax.gain(comparison), tax.loss(comparison)
     if up is None or across is None:
         return []
     numbered = {variant.group: n for n, variant in enumerate(comparison.variants, 1)}
     points, left_out = [], []
-    for found in comparison.taxes:
-        gained, lost = tax.row_of(found, up), tax.row_of(found, across)
+    for entry in comparison.taxes:
+        gained, lost = tax.row_of(entry, up), tax.row_of(entry, across)
         rise, moved = (row.difference if row else None for row in (gained, lost))
         if rise and moved and math.isfinite(rise.value) and math.isfinite(moved.value):
-            points.append(plots.Point(numbered[found.group], moved.value, rise, moved))
+            points.append(Point(numbered[entry.group], moved.value, rise, moved))
         else:
-            left_out.append(label(found.group))
+            left_out.append(label(entry.group))
     if not points:
         return []
 
     def draw(axes: Axes) -> None:
         axes.axhline(0, color="black", linewidth=0.6, linestyle=":", zorder=0)
         axes.axvline(0, color="black", linewidth=0.6, linestyle=":", zorder=0)
-        plots.scatter(axes, points, set())
+        scatter(axes, points, set())
         axes.margins(x=0.08, y=0.1)
 
-    names = [f"{label(told.metric)} {'↑' if told.up else '↓'}" for told in (up, across)]
+    names = [f"{label(column.metric)} {'↑' if column.up else '↓'}" for column in (up, across)]
     half = " (from one half)" if up.kind == "preference" else ""
     where = f" on {label(across.evaluation)}" if across.kind == "answers" else ""
     absent = f" Not drawn, as a measure is missing: {', '.join(left_out)}." if left_out else ""
     return [
-        plots.Drawing(
+        Drawing(
             KEY,
             f"Gained against lost: {names[0]} over {names[1]}",
             f"Change of each variant from its own start: in {names[0]}{half}, up, over the change"

@@ -1,4 +1,4 @@
-"""Forest plots: each variant's difference from the baseline with its interval, a line apiece."""
+"""Forest plots: one line for each variant's difference from the baseline, with its interval."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from harness.report.tables.columns import MARKS, Column, columns, difference, ta
 from harness.report.tables.sheets import head
 
 MOST = 40
-"""Lines of one plot; of more variants the outermost are shown."""
+"""How many lines a plot has; of more variants it shows the best and the worst."""
 _METRICS = 6
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One difference. Places are percentages of the plot's width.
+    """One difference.
 
     Attributes:
-        low: None where the difference has no interval.
+        at, low, high: the value and its interval, in percent of the plot's width; low and high are
+            None if there is no interval.
     """
 
     name: str
@@ -34,7 +35,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class Forest:
-    """The differences in one metric; `zero` is where there is none."""
+    """The differences in one metric.
+
+    Attributes:
+        worse, better: the words at the left and at the right of zero.
+        zero: the place of no difference, in percent of the plot's width.
+        left_out: how many variants in the middle are not shown.
+    """
 
     title: str
     worse: str
@@ -45,15 +52,15 @@ class Forest:
 
 
 def forests(comparison: Comparison) -> list[Forest]:
-    """Plots of the headline metric, on each evaluation that has it, and of what is forgotten."""
-    found = columns(comparison)
-    wanted = [c for c in found if c.metric == found[0].metric or not c.quality][:_METRICS]
-    made = (_forest(comparison, column) for column in wanted)
-    return [forest for forest in made if forest is not None]
+    """Forest plots of the headline metric on each evaluation, and of the metrics of forgetting."""
+    metrics = columns(comparison)
+    wanted = [c for c in metrics if c.metric == metrics[0].metric or not c.quality][:_METRICS]
+    plots = (_forest(comparison, column) for column in wanted)
+    return [forest for forest in plots if forest is not None]
 
 
 def ordered(comparison: Comparison, column: Column) -> tuple[list[Row], int]:
-    """Rows with a difference, the best first, and how many of the middle were left out."""
+    """The rows with a difference, the best first, and how many in the middle were left out."""
     rows = [
         row
         for (_, *key), row in table(comparison).items()
@@ -71,8 +78,8 @@ def _forest(comparison: Comparison, column: Column) -> Forest | None:
     ends = [0.0]
     for row in rows:
         if row.difference is not None:
-            found = (row.difference.value, row.difference.low, row.difference.high)
-            ends += [end for end in found if end is not None and math.isfinite(end)]
+            estimate = (row.difference.value, row.difference.low, row.difference.high)
+            ends += [end for end in estimate if end is not None and math.isfinite(end)]
     low, high = min(ends), max(ends)
     if not rows or low == high:
         return None

@@ -1,7 +1,7 @@
-"""From matplotlib's SVG to one that may stand inside a page.
+"""Turns matplotlib's SVG into one that can be part of a page.
 
-Matplotlib writes style attributes, a style element that would restyle the whole page, ids that
-repeat between drawings, and metadata. The page's policy forbids the first two.
+Matplotlib writes style attributes and a style element, which the page's content security policy
+forbids, ids that are the same in every drawing, and metadata.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import re
 from xml.etree import ElementTree
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b85c92", "#b87a00", "#2a8fc7", "#6b6b6b")
-"""After Okabe & Ito (2008), darkened to 3:1 on white; the page's style sheet has a set for dark."""
+"""After Okabe & Ito (2008), darkened to a contrast of 3:1 on white; the page's style sheet has
+another set for dark mode."""
 _INK = "#000000"
 _DROPPED = {"metadata", "style", "title", "desc"}
 _HREF = "{http://www.w3.org/1999/xlink}href"
 
 
 def inline(drawing: bytes, prefix: str) -> str:
-    """The drawing with attributes for styles, the page's ink for black, and ids of its own."""
+    """The plot with attributes in place of styles, the page's text colour for black, and ids that
+    begin with `prefix`."""
     root = ElementTree.fromstring(drawing)
     _clean(root, prefix)
     for name in ("width", "height", "version"):
@@ -45,7 +47,7 @@ def _attribute(tag: str, name: str, value: str, prefix: str) -> list[tuple[str, 
         parts = (part.partition(":") for part in value.split(";") if part.strip())
         return [_style(key.strip(), text.strip()) for key, _, text in parts]
     if name == "id":
-        # A group's id says nothing; a marker's and a clip's are referred to.
+        # Nothing refers to the id of a group; references use those of markers and clips.
         return [] if tag == "g" else [("id", f"{prefix}-{value}")]
     if name == _HREF:
         return [("href", f"#{prefix}-{value.removeprefix('#')}")]
@@ -54,7 +56,7 @@ def _attribute(tag: str, name: str, value: str, prefix: str) -> list[tuple[str, 
 
 def _style(key: str, value: str) -> tuple[str, str]:
     if key == "font":
-        # The shorthand is no attribute, and the family is the page's.
+        # SVG has no attribute for this shorthand, and the font family is the page's.
         size = re.search(r"[\d.]+(?=px)", value)
         return "font-size", size.group() if size else "9"
     return key, "currentColor" if value == _INK else value

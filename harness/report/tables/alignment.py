@@ -1,4 +1,4 @@
-"""What alignment cost: its table, and in one sentence which variants kept the language."""
+"""The alignment tax: its table, and one sentence on which variants kept the language."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _WORDS = {
     "diversity": "diversity (distinct, self_bleu)",
 }
 _CHANGES = ("language", "answers", "diversity")
-"""Told as differences from the start; the others as they are, with the difference beside."""
+"""Kinds that the table shows as differences from the start; of others it shows the value too."""
 _NAMED = 4
-"""Variants named in the sentence; the table has them all."""
+"""How many variants the sentence names; the table has all of them."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """A column of the table: a measure, on rows, or on a group of them."""
+class TaxColumn:
+    """A column of the table: a measure on the rows of an evaluation, or on a group of them."""
 
     kind: str
     metric: str
@@ -39,7 +39,7 @@ class Told:
 
     @property
     def title(self) -> str:
-        """What stands at its head."""
+        """The column's head."""
         name = f"{label(self.metric)}\u00a0{'↑' if self.up else '↓'}"
         unit = f" ({label(self.unit)})" if self.unit else ""
         where = f"{label(self.evaluation)}: {label(self.slice)}" if self.slice else ""
@@ -50,28 +50,28 @@ class Told:
         return f"{change}{name}{over}{unit}" + (f" · {where}" if where else "")
 
 
-def columns(comparison: Comparison) -> list[Told]:
-    """Every measure that some aligned variant has, kinds in their order."""
-    found = [_told(m) for tax in comparison.taxes for m in tax.measures]
+def columns(comparison: Comparison) -> list[TaxColumn]:
+    """The measures that at least one aligned variant has, in the order of their kinds."""
+    measures = [_column_of(m) for tax in comparison.taxes for m in tax.measures]
     order = list(_WORDS)
-    return sorted(dict.fromkeys(found), key=lambda told: order.index(told.kind))
+    return sorted(dict.fromkeys(measures), key=lambda column: order.index(column.kind))
 
 
-def _told(found: Measured) -> Told:
-    row = found.row
-    return Told(
-        found.kind, row.metric, row.evaluation, row.slice, row.higher_is_better, row.unit
+def _column_of(measured: Measured) -> TaxColumn:
+    row = measured.row
+    return TaxColumn(
+        measured.kind, row.metric, row.evaluation, row.slice, row.higher_is_better, row.unit
     )  # fmt: skip
 
 
-def row_of(tax: Tax, told: Told) -> Row | None:
-    """A variant's row in a column; None where it was not measured."""
-    return next((m.row for m in tax.measures if _told(m) == told), None)
+def row_of(tax: Tax, column: TaxColumn) -> Row | None:
+    """A variant's row in a column; None if it was not measured."""
+    return next((m.row for m in tax.measures if _column_of(m) == column), None)
 
 
 def sheet(comparison: Comparison) -> Sheet:
-    """Aligned variants by what they gained and lost; empty where nothing is aligned."""
-    found = columns(comparison)
+    """The table of aligned variants by what they gained and lost; empty if there are none."""
+    tax_columns = columns(comparison)
     places = {variant.group: n for n, variant in enumerate(comparison.variants, 1)}
     lines = []
     for tax in comparison.taxes:
@@ -81,20 +81,20 @@ def sheet(comparison: Comparison) -> Sheet:
             name_cell(tax.group),
             name_cell(tax.start),
         )
-        told = tuple(_cell(column, row_of(tax, column)) for column in found)
-        cells = () if tax.reason else told or (Cell(numbers.MISSING, below="not measured"),)
+        cells = tuple(_cell(column, row_of(tax, column)) for column in tax_columns)
+        cells = () if tax.reason else cells or (Cell(numbers.MISSING, below="not measured"),)
         lines.append(Line((*first, *cells), line(tax.reason)))
-    # A reason needs a cell of its own where nothing was measured at all.
-    heads = tuple(told.title for told in found) or ("measures",)
+    # If nothing was measured at all, the reasons still need a column.
+    heads = tuple(column.title for column in tax_columns) or ("measures",)
     return Sheet("tax", TITLE, ("#", "variant", "start", *heads), tuple(lines), _note(comparison))
 
 
-def _cell(told: Told, row: Row | None) -> Cell:
+def _cell(column: TaxColumn, row: Row | None) -> Cell:
     if row is None:
         return Cell(numbers.MISSING, below="not measured")
-    if told.kind not in _CHANGES:
+    if column.kind not in _CHANGES:
         cell = metric_cell(row)
-        if row.difference is None or told.kind == "preference":  # one half is known to everybody
+        if row.difference is None or column.kind == "preference":  # always from one half
             return cell
         return replace(cell, change=numbers.both(row.difference, signed=True))
     if row.difference is None:
@@ -108,7 +108,7 @@ def _cell(told: Told, row: Row | None) -> Cell:
 
 
 def _note(comparison: Comparison) -> str:
-    kinds = {told.kind for told in columns(comparison)}
+    kinds = {column.kind for column in columns(comparison)}
     missing = [words for kind, words in _WORDS.items() if kind not in kinds]
     said = (
         "Each variant against the checkpoint that its last stage went on from, on the same examples"
@@ -119,13 +119,13 @@ def _note(comparison: Comparison) -> str:
 
 
 def kept(comparison: Comparison) -> str:
-    """Which aligned variants kept the language, and which lost most; nothing without any.
+    """One sentence: which aligned variants kept the language, and which lost most of it.
 
-    It reads differences and verdicts; it computes none.
+    It is empty if there are no aligned variants. It only reads differences and verdicts.
     """
     if not comparison.taxes:
         return ""
-    measured = next((told for told in columns(comparison) if told.kind == "language"), None)
+    measured = next((column for column in columns(comparison) if column.kind == "language"), None)
     pairs = [(tax, row_of(tax, measured)) for tax in comparison.taxes] if measured else []
     known = [(tax, row) for tax, row in pairs if row is not None and row.difference is not None]
     if measured is None or not known:
@@ -134,7 +134,7 @@ def kept(comparison: Comparison) -> str:
             " text was measured for them and their starts."
         )
     up = measured.up
-    # The least lost first, whichever way is better.
+    # The variant that lost least comes first, whichever direction is better.
     known.sort(key=lambda pair: _moved(pair[1]), reverse=up)
     held = [(tax, row) for tax, row in known if row.verdict != "worse"]
     lost = [(tax, row) for tax, row in known if row.verdict == "worse"]
@@ -156,7 +156,7 @@ def kept(comparison: Comparison) -> str:
 
 
 def _ends(lost: Sequence[tuple[Tax, Row]]) -> str:
-    """Who lost least and most, the least first."""
+    """The variants that lost least and most."""
     rows = [row for _, row in lost]
     if len(rows) == 1:
         return _change(*lost[0])
@@ -167,9 +167,9 @@ def _ends(lost: Sequence[tuple[Tax, Row]]) -> str:
 
 
 def _surely(word: str, row: Row, others: Sequence[Row]) -> str:
-    """A superlative, with its doubt where the interval meets that of another."""
-    own = row.difference or Estimate(0.0)
-    apart = all(own.meets(other.difference or Estimate(0.0)) is False for other in others)
+    """A superlative; it says so if the interval overlaps with another one."""
+    difference = row.difference or Estimate(0.0)
+    apart = all(difference.meets(other.difference or Estimate(0.0)) is False for other in others)
     return word if apart else f"{word} (by the estimate; intervals overlap)"
 
 
@@ -187,21 +187,24 @@ def _names(groups: Sequence[str]) -> str:
 
 
 def named(names: list[str]) -> str:
-    """The names as people list them; of many the first and how many more there are."""
+    """The names as a list in words; of many names, the first ones and the number of the others."""
     if len(names) > _NAMED:
         names = [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _gain(comparison: Comparison, held: Sequence[Tax]) -> str:
-    """Which of those gained most: to keep everything by learning nothing is no feat."""
-    told = gain(comparison)
-    rows = [(tax, row) for tax in held if told and (row := row_of(tax, told)) and row.difference]
-    if told is None or not rows:
+    """Which variant gained most among those that lost nothing: learning nothing loses nothing."""
+    column = gain(comparison)
+    if column is None:
         return ""
-    pick = max if told.up else min
+    measured = ((tax, row_of(tax, column)) for tax in held)
+    rows = [(tax, row) for tax, row in measured if row is not None and row.difference is not None]
+    if not rows:
+        return ""
+    pick = max if column.up else min
     tax, row = pick(rows, key=lambda pair: _moved(pair[1]))
-    what = f"{label(told.metric)} {'↑' if told.up else '↓'}"
+    what = f"{label(column.metric)} {'↑' if column.up else '↓'}"
     change = _change(tax, row)
     if row.verdict != "better":
         none = "none is shown to have" if len(rows) > 1 else "it is not shown to have"
@@ -212,24 +215,25 @@ def _gain(comparison: Comparison, held: Sequence[Tax]) -> str:
     return f", of which {change} {most} in {what}"
 
 
-def gain(comparison: Comparison) -> Told | None:
-    """What was gained: the reward where it was measured against the start, else the preference."""
+def gain(comparison: Comparison) -> TaxColumn | None:
+    """The measure of what was gained: the reward if it has differences, else the preference."""
     return _first(comparison, ("reward", "preference"))
 
 
-def loss(comparison: Comparison) -> Told | None:
-    """What was lost: the likelihood of general text, else the answers' quality."""
+def loss(comparison: Comparison) -> TaxColumn | None:
+    """The measure of what was lost: the likelihood of general text, else the answers' quality."""
     return _first(comparison, ("language", "answers"))
 
 
-def _first(comparison: Comparison, kinds: Sequence[str]) -> Told | None:
+def _first(comparison: Comparison, kinds: Sequence[str]) -> TaxColumn | None:
     return next(iter(_differing(comparison, kinds)), None)
 
 
-def _differing(comparison: Comparison, kinds: Sequence[str]) -> Iterator[Told]:
+def _differing(comparison: Comparison, kinds: Sequence[str]) -> Iterator[TaxColumn]:
+    """The measures over whole evaluations that have differences from the start, kind by kind."""
     for kind in kinds:
-        for told in columns(comparison):
-            rows = (row_of(tax, told) for tax in comparison.taxes)
-            whole = told.kind == kind and told.slice == ALL
+        for column in columns(comparison):
+            rows = (row_of(tax, column) for tax in comparison.taxes)
+            whole = column.kind == kind and column.slice == ALL
             if whole and any(row is not None and row.difference is not None for row in rows):
-                yield told
+                yield column

@@ -1,4 +1,4 @@
-"""What the report puts first: metrics in order, their names, the words and marks of verdicts."""
+"""The columns of metrics and costs in their order, and the words and marks of verdicts."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Column:
     """A metric on an evaluation.
 
     Attributes:
-        name: for people; the evaluation is named where the metric has several.
+        name: the metric's name for people, with the evaluation if the metric has several.
         up: higher is better.
-        forgetting: it tells what is still known of before.
+        forgetting: it shows what the variant still knows from before its training.
     """
 
     metric: str
@@ -51,37 +51,42 @@ class Column:
 
     @property
     def key(self) -> tuple[str, str]:
-        """As in Comparison.metrics."""
+        """(metric, evaluation), as in Comparison.metrics."""
         return self.metric, self.evaluation
 
     @property
     def quality(self) -> bool:
-        """What the variants are trained for, as against what they forget."""
+        """True for what the variants are trained for, False for what they may forget."""
         return not self.forgetting
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost column: a key of VariantResult.cost and how it is written."""
+    """A cost column.
+
+    Attributes:
+        key: in VariantResult.cost.
+        kind: how it is written: `seconds`, `bytes`, `count`, `rate`.
+    """
 
     key: str
     name: str
     kind: str
 
     def amount(self, variant: VariantResult) -> float | None:
-        """The figure; none where it was not measured. What is not trained costs no training."""
-        found = variant.cost.get(self.key)
-        if found is None and not variant.trained and self.training:
+        """The variant's cost; None if it was not measured, 0 for training an untrained variant."""
+        amount = variant.cost.get(self.key)
+        if amount is None and not variant.trained and self.training:
             return 0.0
-        return found if found is not None and math.isfinite(found) else None
+        return amount if amount is not None and math.isfinite(amount) else None
 
     @property
     def training(self) -> bool:
-        """A cost of training, which the untrained model does not have."""
+        """Whether it is a cost of training, which an untrained model does not have."""
         return self.kind != "rate"
 
     def text(self, variant: VariantResult) -> str:
-        """The figure with its unit; a dash where nothing was measured."""
+        """The variant's cost with its unit; a dash if it was not measured."""
         amount = variant.cost.get(self.key)
         if amount is None and variant.elsewhere and self.key == "train_seconds":
             return "trained elsewhere"
@@ -111,16 +116,16 @@ MAIN_COSTS = COSTS[:3]
 
 
 def costs(comparison: Comparison) -> list[Cost]:
-    """The cost columns that some variant has a figure for."""
-    found = [v.cost for v in comparison.variants]
-    return [c for c in COSTS if any(f.get(c.key) is not None for f in found)]
+    """The costs that were measured for at least one variant."""
+    measured = [variant.cost for variant in comparison.variants]
+    return [cost for cost in COSTS if any(c.get(cost.key) is not None for c in measured)]
 
 
 def columns(comparison: Comparison) -> list[Column]:
-    """Every metric in the suite's order, the headline one first."""
+    """All metrics: the headline metric, then the others in the suite's order."""
     names = [metric for metric, _ in comparison.metrics()]
     first = {(row.metric, row.evaluation): row for row in reversed(comparison.rows)}
-    found = [
+    metrics = [
         Column(
             metric,
             evaluation,
@@ -131,52 +136,52 @@ def columns(comparison: Comparison) -> list[Column]:
         )
         for metric, evaluation in comparison.metrics()
     ]
-    if not found:
+    if not metrics:
         return []
-    headline = _headline(found)
-    return [headline, *(column for column in found if column is not headline)]
+    headline = _headline(metrics)
+    return [headline, *(column for column in metrics if column is not headline)]
 
 
-def _headline(found: list[Column]) -> Column:
+def _headline(metrics: list[Column]) -> Column:
     for name in MAIN:
-        for column in found:
+        for column in metrics:
             if column.metric == name:
                 return column
-    up = [column for column in found if column.up and column.quality]
-    return (up or [column for column in found if column.quality] or found)[0]
+    up = [column for column in metrics if column.up and column.quality]
+    return (up or [column for column in metrics if column.quality] or metrics)[0]
 
 
 def forgetting(comparison: Comparison) -> list[Column]:
-    """Metrics of what the model knew before, as their scorers declare."""
+    """The metrics of forgetting, as their scorers declare them."""
     return [column for column in columns(comparison) if not column.quality]
 
 
 def main(comparison: Comparison, most: int) -> list[Column]:
-    """The headline metric, what is forgotten, then the others in order; at most so many."""
-    found = columns(comparison)
-    kept = [column for column in found[1:] if not column.quality]
-    return [*found[:1], *kept, *(c for c in found[1:] if c.quality)][:most]
+    """At most `most` metrics: the headline metric, those of forgetting, then the others."""
+    metrics = columns(comparison)
+    kept = [column for column in metrics[1:] if not column.quality]
+    return [*metrics[:1], *kept, *(c for c in metrics[1:] if c.quality)][:most]
 
 
 def table(comparison: Comparison, part: str = ALL) -> dict[tuple[str, str, str], Row]:
-    """Rows of a slice by (variant, metric, evaluation)."""
+    """The rows of a slice, by (variant, metric, evaluation)."""
     return {
         (row.group, row.metric, row.evaluation): row for row in comparison.rows if row.slice == part
     }
 
 
 def words(row: Row) -> str:
-    """The verdict; a star where the difference is clear by itself and the adjustment undid it."""
+    """The verdict, with a star if p alone shows a difference that Holm's adjustment undid."""
     return f"{row.verdict}{STAR if row.shown_alone else ''}"
 
 
 def slices(comparison: Comparison) -> list[str]:
-    """Groups of test rows, in the comparison's order, without the whole."""
+    """The groups of test rows, in the comparison's order."""
     return list(dict.fromkeys(row.slice for row in comparison.rows if row.slice != ALL))
 
 
 def difference(row: Row) -> str:
-    """The difference from the baseline with its interval; its reason where there is none."""
+    """The difference from the baseline with its interval, or why there is none."""
     if row.difference is not None:
         return numbers.both(row.difference, signed=True)
     return line(row.note)

@@ -1,4 +1,4 @@
-"""Tables of parts: task families, what training on one family does to the others, single seeds."""
+"""Tables by task family and by seed, and what training on one family does to the others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OWN = "trained on this"
 
 
 def sliced(comparison: Comparison) -> list[Sheet]:
-    """For each metric, variants by groups of test rows; none where the rows have no groups."""
+    """For each metric a table of variants by groups of test rows, if the rows have groups."""
     by_part = {part: table(comparison, part) for part in slices(comparison)}
     sheets = []
     for number, column in enumerate(columns(comparison)):
@@ -56,9 +56,9 @@ def _good(comparison: Comparison) -> list[VariantResult]:
 
 
 def transfer(comparison: Comparison) -> Sheet:
-    """What was trained on by what is asked, in the headline metric; empty unless both vary."""
-    found, rows = columns(comparison), table(comparison)
-    asked = [column for column in found if column.metric == found[0].metric]
+    """The headline metric by training rows and test rows; empty unless the suite varies both."""
+    metrics, rows = columns(comparison), table(comparison)
+    asked = [column for column in metrics if column.metric == metrics[0].metric]
     trained = [v for v in _good(comparison) if v.trained and v.labels.get("data")]
     if len(asked) < 2 or not trained:
         return Sheet("transfer", "Transfer", (), ())
@@ -70,8 +70,8 @@ def transfer(comparison: Comparison) -> Sheet:
         for column in asked:
             its_own = variant.trained and variant.trained_on(column.evaluation)
             cell = metric_cell(rows.get((variant.group, *column.key)))
-            own = f"{cell.below} · {_OWN}" if its_own else cell.below
-            cells.append(Cell(cell.text, own, cell.verdict, cell.change, cell.sort, cell.name))
+            below = f"{cell.below} · {_OWN}" if its_own else cell.below
+            cells.append(Cell(cell.text, below, cell.verdict, cell.change, cell.sort, cell.name))
         trained_on = Cell(label(data) if data else "nothing", name=True)
         same = comparison.is_baseline(variant.group)
         lines.append(Line((name_cell(variant.group), trained_on, *cells), baseline=same))
@@ -90,18 +90,18 @@ def transfer(comparison: Comparison) -> Sheet:
 
 
 def seeds(comparison: Comparison) -> Sheet:
-    """Every training run's own figures; empty where each variant has one."""
-    found, rows = columns(comparison), table(comparison)
+    """The metrics of every training run; empty if each variant has one seed."""
+    metrics, rows = columns(comparison), table(comparison)
     several = [v for v in _good(comparison) if len(v.seeds) > 1 and v.trained]
     lines, axes = [], grouping(comparison)
     for variant in several:
-        own = [rows.get((variant.group, *column.key)) for column in found]
-        runs = [dict(row.by_seed) if row else {} for row in own]
+        metric_rows = [rows.get((variant.group, *column.key)) for column in metrics]
+        runs = [dict(row.by_seed) if row else {} for row in metric_rows]
         for seed in variant.seeds:
             cells = (
                 figure(numbers.number(run.get(seed), numbers.decimals(row.estimate) if row else 3),
                        run.get(seed))
-                for run, row in zip(runs, own, strict=True)
+                for run, row in zip(runs, metric_rows, strict=True)
             )  # fmt: skip
             lines.append(
                 Line(
@@ -112,7 +112,7 @@ def seeds(comparison: Comparison) -> Sheet:
     return Sheet(
         "seeds",
         "Each seed",
-        ("variant", "seed", *(head(column) for column in found)),
+        ("variant", "seed", *(head(column) for column in metrics)),
         tuple(lines),
         "The same variant trained again from another seed: how far these figures lie apart is what"
         " a single run cannot tell.",

@@ -1,4 +1,4 @@
-"""Tables behind the results: audits, predictions, answers, contamination, data, time, versions."""
+"""The tables that the results rest on: audits, predictions, data, contamination, time, versions."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from harness.comparison.result import Comparison, VariantResult
 from harness.core.text import line
 from harness.report import numbers
-from harness.report.plots.tuned import trials
 from harness.report.tables.sheets import Cell, Line, Sheet, figure, merged, name_cell
+from harness.report.tables.trials import trials
 from harness.store.rows_used import RowsUsed
 
 
 def evidence(comparison: Comparison) -> list[Sheet]:
-    """Why the results can be believed, and what stands against that; empty tables are left out."""
-    made = (trials, merged, _audits, _predictions, _answers, _rows, _contamination, _data)
-    return [_compact(sheet) for make in made if (sheet := make(comparison)).lines]
+    """The tables that speak for and against the results; empty ones are left out."""
+    makers = (trials, merged, _audits, _predictions, _answers, _rows, _contamination, _data)
+    return [_compact(sheet) for make in makers if (sheet := make(comparison)).lines]
 
 
 def _compact(sheet: Sheet) -> Sheet:
-    """Without the columns in which nothing was measured."""
+    """The table without the columns in which nothing was measured."""
     if any(row.reason for row in sheet.lines):
         return sheet
     kept = [
@@ -37,9 +37,9 @@ def _compact(sheet: Sheet) -> Sheet:
 
 
 def provenance(comparison: Comparison) -> list[Sheet]:
-    """Where the results come from; empty tables are left out."""
-    made = (_models, _test_uses, _machine, _stages, _ledger)
-    return [sheet for make in made if (sheet := make(comparison)).lines]
+    """The tables on models, machines and stages; empty ones are left out."""
+    makers = (_models, _test_uses, _machine, _stages, _ledger)
+    return [sheet for make in makers if (sheet := make(comparison)).lines]
 
 
 def _audits(comparison: Comparison) -> Sheet:
@@ -137,7 +137,7 @@ def _used(used: RowsUsed) -> Iterator[Cell]:
 
 
 def _contamination(comparison: Comparison) -> Sheet:
-    lines = [Line(*_pair(found)) for found in comparison.contamination]
+    lines = [Line(*_pair(check)) for check in comparison.contamination]
     return Sheet(
         "contamination",
         "Contamination",
@@ -148,14 +148,14 @@ def _contamination(comparison: Comparison) -> Sheet:
     )
 
 
-def _pair(found: Mapping[str, Any]) -> tuple[tuple[Cell, ...], str]:
-    first = name_cell(found.get("pair", ""))
-    error = found.get("error")
+def _pair(check: Mapping[str, Any]) -> tuple[tuple[Cell, ...], str]:
+    first = name_cell(check.get("pair", ""))
+    error = check.get("error")
     if error is not None:
         said = error.get("message", error) if isinstance(error, Mapping) else error
         return (first,), line(said)
     keys = ("test_rows", "exact", "overlap", "short")
-    return (first, *(figure(numbers.count(found.get(k)), found.get(k)) for k in keys)), ""
+    return (first, *(figure(numbers.count(check.get(k)), check.get(k)) for k in keys)), ""
 
 
 def _data(comparison: Comparison) -> Sheet:
@@ -163,54 +163,54 @@ def _data(comparison: Comparison) -> Sheet:
         "data",
         "Data",
         ("entry", "split", "rows", "dropped", "layout", "digest"),
-        tuple(Line(tuple(_source(found))) for found in comparison.data),
+        tuple(Line(tuple(_source(split))) for split in comparison.data),
     )
 
 
-def _source(found: Mapping[str, Any]) -> Iterator[Cell]:
-    yield name_cell(found.get("entry", ""))
-    yield name_cell(found.get("split", ""))
-    yield figure(numbers.count(found.get("rows")), found.get("rows"))
-    dropped = found.get("dropped") or {}
+def _source(split: Mapping[str, Any]) -> Iterator[Cell]:
+    yield name_cell(split.get("entry", ""))
+    yield name_cell(split.get("split", ""))
+    yield figure(numbers.count(split.get("rows")), split.get("rows"))
+    dropped = split.get("dropped") or {}
     if isinstance(dropped, Mapping):
-        told = ", ".join(f"{numbers.count(n)} {line(why)}" for why, n in dropped.items() if n)
-        yield Cell(told or "none", name=True)
+        reasons = ", ".join(f"{numbers.count(n)} {line(why)}" for why, n in dropped.items() if n)
+        yield Cell(reasons or "none", name=True)
     else:
         yield name_cell(dropped)
-    yield name_cell(found.get("layout") or numbers.MISSING)
-    yield name_cell(found.get("digest") or numbers.MISSING)
+    yield name_cell(split.get("layout") or numbers.MISSING)
+    yield name_cell(split.get("digest") or numbers.MISSING)
 
 
-def _pairs(key: str, title: str, heads: tuple[str, ...], found: Mapping[str, Any]) -> Sheet:
-    lines = (Line((name_cell(k), Cell(line(v), name=True))) for k, v in found.items())
+def _pairs(key: str, title: str, heads: tuple[str, ...], values: Mapping[str, Any]) -> Sheet:
+    lines = (Line((name_cell(k), Cell(line(v), name=True))) for k, v in values.items())
     return Sheet(key, title, heads, tuple(lines))
 
 
 def _models(comparison: Comparison) -> Sheet:
     models = comparison.provenance.get("models", {})
-    told = {name: _told(about) for name, about in models.items()}
-    return _pairs("models", "Models", ("model", "identity"), told)
+    identities = {name: _pairs_in_words(about) for name, about in models.items()}
+    return _pairs("models", "Models", ("model", "identity"), identities)
 
 
-def _told(about: Any) -> str:
+def _pairs_in_words(about: Any) -> str:
     if not isinstance(about, Mapping):
         return str(about)
-    return ", ".join(f"{k}: {_told(v)}" for k, v in about.items() if v is not None)
+    return ", ".join(f"{k}: {_pairs_in_words(v)}" for k, v in about.items() if v is not None)
 
 
 def _test_uses(comparison: Comparison) -> Sheet:
     uses = comparison.provenance.get("test_uses", {})
-    told = {
-        entry: f"{found['variants']} variants, {found['trials']} trials"
-        for entry, found in uses.items()
+    counted = {
+        entry: f"{counts['variants']} variants, {counts['trials']} trials"
+        for entry, counts in uses.items()
     }
-    return _pairs("test-uses", "Uses of the test rows", ("test rows", "scored on them"), told)
+    return _pairs("test-uses", "Uses of the test rows", ("test rows", "scored on them"), counted)
 
 
 def _machine(comparison: Comparison) -> Sheet:
     known = comparison.provenance
-    told = {**known.get("machine", {}), **dict(sorted(known.get("versions", {}).items()))}
-    return _pairs("machine", "Machine and versions", ("what", "value"), told)
+    values = {**known.get("machine", {}), **dict(sorted(known.get("versions", {}).items()))}
+    return _pairs("machine", "Machine and versions", ("what", "value"), values)
 
 
 def _stages(comparison: Comparison) -> Sheet:

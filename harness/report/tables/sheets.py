@@ -1,4 +1,4 @@
-"""Tables of text that every format shows alike: the results, the differences, the slices."""
+"""Tables as data that each format writes in its own way, and the tables of results."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from harness.report.tables.columns import Column, Cost, columns, costs, differen
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, and what goes with it.
+    """One cell of a table.
 
     Attributes:
-        below: smaller, beside or under the text.
-        change: the difference behind the verdict, or why there is none.
-        sort: the number behind the text, by which a column is ordered; None where it is a word.
-        verdict: a key of columns.MARKS, or nothing.
-        name: somebody else's word, kept apart from the text around it.
+        below: a smaller text, beside or under the main one.
+        verdict: a key of columns.MARKS, or empty.
+        change: the difference that the verdict is about, or why there is none.
+        sort: the number that a column is sorted by; None if the text is no number.
+        name: the text comes from the suite or the data, so that formats escape it.
     """
 
     text: str
@@ -35,18 +35,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A row. Where `reason` is given it stands in place of the cells that are missing."""
+    """One row of a table.
+
+    Attributes:
+        reason: why the variant failed, in place of the cells that are missing.
+        baseline: the row is a baseline's.
+    """
 
     cells: tuple[Cell, ...]
     reason: str = ""
     baseline: bool = False
     groups: tuple[str, ...] = ()
-    """What the row has on each axis that the table can be grouped by."""
+    """The row's value on each of the table's axes."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table with its title and what a reader must know to read it."""
+    """A table with its title and a note that explains it."""
 
     key: str
     title: str
@@ -54,11 +59,11 @@ class Sheet:
     lines: tuple[Line, ...]
     note: str = ""
     axes: tuple[str, ...] = ()
-    """What rows can be grouped by."""
+    """The axes by which a reader can group the rows."""
 
     @cached_property
     def numerics(self) -> tuple[bool, ...]:
-        """Which columns hold plain figures, which stand better at the right edge."""
+        """For each column, whether it holds plain numbers, which are aligned to the right."""
         return tuple(self._numeric(column) for column in range(len(self.headers)))
 
     def _numeric(self, column: int) -> bool:
@@ -67,12 +72,12 @@ class Sheet:
 
 
 def name_cell(text: object) -> Cell:
-    """A name from the suite or the data."""
+    """A cell with a name from the suite or the data."""
     return Cell(label(text), name=True)
 
 
 def figure(text: str, amount: float | None) -> Cell:
-    """A number with what it is sorted by."""
+    """A cell with a number."""
     return Cell(text, sort=_finite(amount))
 
 
@@ -81,21 +86,21 @@ def _finite(amount: float | None) -> float | None:
 
 
 def results(comparison: Comparison) -> Sheet:
-    """Variants by metrics and costs."""
-    found, priced, rows = columns(comparison), costs(comparison), table(comparison)
-    heads = [head(column) for column in found]
+    """The table of results: variants by metrics and costs."""
+    metrics, priced, rows = columns(comparison), costs(comparison), table(comparison)
+    heads = [head(column) for column in metrics]
     lines, axes, marked = [], grouping(comparison), cheaper.unlike(comparison)
     for number, variant in enumerate(comparison.variants, 1):
         first = (figure(str(number), number), _named(variant))
         if variant.has_result:
-            own = [metric_cell(rows.get((variant.group, *column.key))) for column in found]
+            cells = [metric_cell(rows.get((variant.group, *column.key))) for column in metrics]
             paid = [_paid(cost, variant, marked) for cost in priced]
             same = comparison.is_baseline(variant.group)
-            lines.append(Line((*first, *own, *paid), "", same, place(variant, axes)))
+            lines.append(Line((*first, *cells, *paid), "", same, place(variant, axes)))
         if variant.status != "ok":
             reason = "; ".join(line(reason) for reason in variant.reasons) or "no reason is known"
-            told = f"in part: {reason}" if variant.has_result else reason
-            lines.append(Line(first, reason=told, groups=place(variant, axes)))
+            failure = f"in part: {reason}" if variant.has_result else reason
+            lines.append(Line(first, reason=failure, groups=place(variant, axes)))
     return Sheet(
         "results",
         "Results",
@@ -110,7 +115,7 @@ def results(comparison: Comparison) -> Sheet:
 
 
 def _paid(cost: Cost, variant: VariantResult, marked: cheaper.Marked) -> Cell:
-    """A cost with its spread over seeds."""
+    """A cost with its range over the seeds."""
     return Cell(
         cheaper.text(cost, variant, marked),
         below=cheaper.between(cost, variant),
@@ -119,7 +124,7 @@ def _paid(cost: Cost, variant: VariantResult, marked: cheaper.Marked) -> Cell:
 
 
 def grouping(comparison: Comparison) -> tuple[str, ...]:
-    """Axes on which the variants differ."""
+    """The axes on which the variants differ."""
     names = dict.fromkeys(name for variant in comparison.variants for name in variant.labels)
     return tuple(
         name
@@ -129,7 +134,7 @@ def grouping(comparison: Comparison) -> tuple[str, ...]:
 
 
 def place(variant: VariantResult, axes: tuple[str, ...]) -> tuple[str, ...]:
-    """What a variant has on each axis."""
+    """A variant's value on each axis."""
     return tuple(label(variant.labels.get(axis, numbers.MISSING)) for axis in axes)
 
 
@@ -147,7 +152,7 @@ def _named(variant: VariantResult) -> Cell:
 
 
 def metric_cell(row: Row | None) -> Cell:
-    """An estimate with its interval and, against the baseline, its verdict."""
+    """A metric with its interval and its verdict against the baseline."""
     if row is None:
         return Cell(numbers.MISSING)
     change = line(row.note)
@@ -164,7 +169,7 @@ def metric_cell(row: Row | None) -> Cell:
 
 
 def against(comparison: Comparison) -> Sheet:
-    """Every difference from the baseline with its test and its power."""
+    """The table of all differences from the baseline, with their tests and power."""
     rows, lines = table(comparison), []
     for column in columns(comparison):
         for variant in comparison.variants:
@@ -184,7 +189,7 @@ def against(comparison: Comparison) -> Sheet:
 
 
 def merged(comparison: Comparison) -> Sheet:
-    """What merging the adapter into the weights changed, checkpoint by checkpoint."""
+    """The table of how merging an adapter into the model changed each metric."""
     lines = [
         Line(tuple(_test(column, row)))
         for column in columns(comparison)

@@ -1,4 +1,4 @@
-"""The results in at most ten columns, for a pull request or a chat: the verdict first."""
+"""The results in at most ten columns with the verdict first, for a pull request or a chat."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from harness.report.tables.columns import (
 from harness.report.tables.sheets import Cell, Line, Sheet, figure, head, metric_cell, name_cell
 
 METRICS = 4
-"""The headline one, what is forgotten, others."""
+"""How many metrics it shows: the headline metric, those of forgetting, then others."""
 
 
 def brief(comparison: Comparison) -> Sheet:
-    """A line a variant: what is said of it, the figures behind that, what it cost."""
-    found = main(comparison, METRICS)
-    if not found:
+    """One line for each variant: its verdict, its metrics and its costs."""
+    metrics = main(comparison, METRICS)
+    if not metrics:
         return Sheet("brief", "Results", (), ())
     marked = cheaper.unlike(comparison)
-    lines = [row for v in comparison.variants for row in _lines(comparison, v, found, marked)]
+    lines = [row for v in comparison.variants for row in _lines(comparison, v, metrics, marked)]
     base = f"against {label(comparison.baseline)}"
-    heads = ("verdict", head(found[0]), base, *map(head, found[1:]))
+    heads = ("verdict", head(metrics[0]), base, *map(head, metrics[1:]))
     starred = any(STAR in (cell.change, cell.text) for row in lines for cell in row.cells)
     notes = (STAR_NOTE if starred else "", cheaper.UNLIKE_NOTE if marked else "")
     return Sheet(
@@ -44,13 +44,13 @@ def brief(comparison: Comparison) -> Sheet:
 
 
 def _lines(
-    comparison: Comparison, variant: VariantResult, found: list[Column], marked: cheaper.Marked
+    comparison: Comparison, variant: VariantResult, metrics: list[Column], marked: cheaper.Marked
 ) -> Iterator[Line]:
     name, rows = name_cell(variant.group), table(comparison)
-    own = [rows.get((variant.group, *column.key)) for column in found]
+    metric_rows = [rows.get((variant.group, *column.key)) for column in metrics]
     if variant.has_result:
         paid = (Cell(cheaper.text(cost, variant, marked)) for cost in MAIN_COSTS)
-        yield Line((name, *_headline(own[0]), *map(_other, own[1:]), *paid))
+        yield Line((name, *_headline(metric_rows[0]), *map(_other, metric_rows[1:]), *paid))
     if variant.status != "ok":
         reason = "; ".join(line(reason) for reason in variant.reasons) or "no reason is known"
         yield Line((name,), reason=f"in part: {reason}" if variant.has_result else reason)

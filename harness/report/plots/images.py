@@ -1,4 +1,4 @@
-"""Matplotlib at work: a drawing as SVG for the page, and as SVG and PNG files."""
+"""Draws plots with matplotlib: as SVG for the page, and as SVG and PNG files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.comparison.result import Row
 from harness.core.text import label
-from harness.report.plots import plots
-from harness.report.plots.plots import Drawing
+from harness.report.plots.drawing import Drawing, mark, marker
 from harness.report.plots.svg import COLOURS, inline
 from harness.report.tables.columns import Column
 
@@ -24,19 +23,17 @@ _RC: dict[Any, Any] = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.formatter.use_mathtext": False,
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "path.simplify": False,
 }  # fmt: skip
-
-
 _DPI = 160
 _LABEL = 44
-"""Characters of an axis's name."""
+"""How many characters an axis's label has at most."""
 _HUES = {"better": 2, "worse": 1, "no difference shown": 6}
 _SHAPES = {"better": "^", "worse": "v"}
 _LEGEND = 24
-"""Names in a file's legend; with more variants the numbers must do."""
+"""A file with more variants than this has no legend, only their numbers."""
 
 
 def for_page(drawing: Drawing) -> str:
-    """The drawing as SVG that takes the page's colours and fonts."""
+    """The plot as SVG in the page's colours and fonts."""
     with _style():
         figure = _figure(drawing, (4.8, 3.2))
         buffer = io.BytesIO()
@@ -49,13 +46,17 @@ def for_page(drawing: Drawing) -> str:
 def files(
     drawing: Drawing, names: Mapping[int, str], size: tuple[float, float] | None = None
 ) -> dict[str, bytes]:
-    """`<key>.svg` and `<key>.png`, which stand alone: with axes' names and a legend.
+    """The plot as `<key>.svg` and `<key>.png`, with labels of the axes and a legend.
 
     The same drawing gives the same bytes.
+
+    Args:
+        names: number of a variant -> its name.
+        size: in inches.
     """
     listed = [n for n in drawing.numbers if n in names]
     listed = listed if len(listed) <= _LEGEND else []
-    found = {}
+    contents = {}
     with _style():
         figure = _figure(drawing, size or (6.4, 3.8 + 0.1 * len(listed)))
         axes = figure.axes[0]
@@ -69,16 +70,16 @@ def files(
             figure.savefig(
                 buffer, format=kind, facecolor="white", metadata=meta, dpi=_DPI,
             )  # fmt: skip
-            found[f"{drawing.key}.{kind}"] = buffer.getvalue()
-            figure.set_layout_engine("none")  # the second file keeps the first one's places
-    return found
+            contents[f"{drawing.key}.{kind}"] = buffer.getvalue()
+            figure.set_layout_engine("none")  # the second file has the layout of the first
+    return contents
 
 
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
     import matplotlib
 
-    # Characters that the font lacks are drawn as boxes; the SVG leaves them to the reader's fonts.
+    # A PNG shows a box for a character that the font lacks; an SVG uses the reader's fonts.
     with matplotlib.rc_context(_RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
         yield
@@ -107,9 +108,9 @@ def _legend(figure: Figure, listed: Sequence[int], names: Mapping[int, str]) -> 
 
     handles = []
     for number in listed:
-        hue = COLOURS[plots.mark(number)[0]]
+        hue = COLOURS[mark(number)[0]]
         handles.append(
-            Line2D([], [], marker=plots.marker(number), color=hue, linestyle="none", markersize=6)
+            Line2D([], [], marker=marker(number), color=hue, linestyle="none", markersize=6)
         )
     legend = figure.legend(
         handles, [f"{n} {names[n]}" for n in listed], loc="outside lower left", ncols=2,
@@ -120,7 +121,7 @@ def _legend(figure: Figure, listed: Sequence[int], names: Mapping[int, str]) -> 
 
 
 def forest(rows: Sequence[Row], column: Column, baseline: str) -> dict[str, bytes]:
-    """`forest.svg` and `forest.png`: differences from the baseline, the best on top."""
+    """The forest plot as `forest.svg` and `forest.png`, with the best variant on top."""
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color="black", linewidth=0.7, linestyle=":", zorder=0)

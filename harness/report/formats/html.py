@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no network and runs no script but its own."""
+"""The report as one HTML file; it needs no network, and only its own script can run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from markupsafe import Markup
 
 from harness.comparison.result import Comparison
 from harness.core.text import label, line, script_json, visible
-from harness.report import examples
+from harness.report import examples, measures
 from harness.report.answer import sentences
-from harness.report.page import measures
 from harness.report.plots import alignment as tax_plot
-from harness.report.plots import draw, figures, plots
+from harness.report.plots import figures, images
+from harness.report.plots.drawing import mark
 from harness.report.plots.forest import forests
 from harness.report.tables import alignment as tax
 from harness.report.tables.columns import MARKS
@@ -25,17 +25,15 @@ from harness.report.tables.provenance import evidence, provenance
 from harness.report.tables.sheets import against, results
 
 _SCRIPTS = ("tables.js", "tradeoffs.js", "diff.js", "examples.js")
-
-
 _LEGEND = 60
-"""Names in the plots' legend; the results table numbers them all."""
+"""How many variants the legend of the plots names; the results table has all their numbers."""
 
 
-def html(comparison: Comparison, shown: examples.Shown | None) -> str:
-    """The whole page.
+def page(comparison: Comparison, shown: examples.Shown | None) -> str:
+    """The page as text.
 
     Args:
-        shown: the examples in it; None where they are left out.
+        shown: the examples in it; None if the report has none.
     """
     style = _asset("style.css")
     script = "\n".join(['"use strict";', *(_asset(name) for name in _SCRIPTS)])
@@ -49,7 +47,7 @@ def html(comparison: Comparison, shown: examples.Shown | None) -> str:
     )
     template = environment.get_template("index.html.j2")
     weighed, drawn = measures.payload(comparison), _drawings(comparison)
-    legend, groups = _legend(comparison), {found.group for found in comparison.taxes}
+    legend, groups = _legend(comparison), {entry.group for entry in comparison.taxes}
     aligned = {n for n, v in enumerate(comparison.variants, 1) if v.group in groups}
     return template.render(
         title=label(comparison.suite),
@@ -79,7 +77,7 @@ def html(comparison: Comparison, shown: examples.Shown | None) -> str:
 
 
 def _across(weighed: dict[str, Any]) -> str:
-    """The cost that is shown first against the headline metric."""
+    """The cost that the page shows first against the headline metric."""
     known = [measure["key"] for measure in weighed.get("measures", ())]
     wanted = ("train_seconds", "state_bytes", "peak_device_bytes")
     return next((key for key in wanted if key in known), known[-1] if known else "")
@@ -90,7 +88,8 @@ def _asset(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing may be fetched, sent or run but this style and this script, by their digests."""
+    """The content security policy: only this style and this script, by their digests; the page may
+    fetch and send nothing."""
     return (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}';"
         " base-uri 'none'; form-action 'none'"
@@ -116,13 +115,13 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
 
 def _legend(comparison: Comparison) -> list[dict[str, Any]]:
     """The number, colour and shape of every variant that has a result."""
-    found: list[dict[str, Any]] = []
+    legend: list[dict[str, Any]] = []
     for number, variant in enumerate(comparison.variants, 1):
-        if variant.has_result and len(found) < _LEGEND:
-            colour, shape = plots.mark(number)
+        if variant.has_result and len(legend) < _LEGEND:
+            colour, shape = mark(number)
             name = label(variant.group)
-            found.append({"number": number, "colour": colour, "shape": shape, "name": name})
-    return found
+            legend.append({"number": number, "colour": colour, "shape": shape, "name": name})
+    return legend
 
 
 def _drawings(comparison: Comparison) -> list[dict[str, Any]]:
@@ -131,7 +130,7 @@ def _drawings(comparison: Comparison) -> list[dict[str, Any]]:
             "key": drawing.key,
             "title": drawing.title,
             "caption": drawing.caption,
-            "svg": Markup(draw.for_page(drawing)),
+            "svg": Markup(images.for_page(drawing)),
         }
         for drawing in figures.drawings(comparison)
         # The page's script draws these, for any two measures.

@@ -1,4 +1,4 @@
-"""What variants are weighed by: metrics and costs, with the Pareto front of every two."""
+"""The measures by which a report weighs variants: metrics and costs, and their Pareto fronts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from harness.report import cheaper, numbers
 from harness.report.tables.columns import COSTS, Cost, columns, table
 
 _METRICS = 8
-"""Metrics to choose from; every two measures have a front."""
+"""How many metrics a reader can choose from; each pair of measures has a front."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One respect in which variants differ; its figures stand in the variants' order.
+    """A metric or a cost of all variants.
 
     Attributes:
         kind: `metric`, or how a cost is written: `seconds`, `bytes`, `count`, `rate`.
+        up: higher is better.
+        values, ends, texts: one for each variant: the value, its interval, and both as text.
     """
 
     key: str
@@ -35,34 +37,36 @@ class Measure:
 
 
 def measures(comparison: Comparison, variants: list[VariantResult]) -> list[Measure]:
-    """The headline metric first, then what is forgotten, other metrics, and costs."""
-    found = columns(comparison)
+    """The measures that at least two variants have: the headline metric, the metrics of forgetting,
+    other metrics, and costs."""
+    metrics = columns(comparison)
     ordered = [
-        *found[:1],
-        *(c for c in found[1:] if not c.quality),
-        *(c for c in found[1:] if c.quality),
+        *metrics[:1],
+        *(c for c in metrics[1:] if not c.quality),
+        *(c for c in metrics[1:] if c.quality),
     ]
-    rows, made = table(comparison), []
+    rows, result = table(comparison), []
     for column in ordered[:_METRICS]:
-        own = [rows.get((variant.group, *column.key)) for variant in variants]
-        made.append(
+        metric_rows = [rows.get((variant.group, *column.key)) for variant in variants]
+        estimates = [row.estimate if row else None for row in metric_rows]
+        result.append(
             Measure(
                 f"{column.metric} {column.evaluation}",
                 f"{column.name} {column.arrow}" + (f" ({column.unit})" if column.unit else ""),
                 "metric",
                 column.up,
-                tuple(_finite(row.estimate.value) if row else None for row in own),
-                tuple(_ends(row.estimate.low, row.estimate.high) if row else None for row in own),
-                tuple(numbers.both(row.estimate) if row else numbers.MISSING for row in own),
+                tuple(_finite(e.value) if e else None for e in estimates),
+                tuple(_ends(e.low, e.high) if e else None for e in estimates),
+                tuple(numbers.both(e) if e else numbers.MISSING for e in estimates),
             )
         )
     marked = cheaper.unlike(comparison)
-    made += [_cost(cost, variants, marked) for cost in COSTS]
-    return [m for m in made if sum(value is not None for value in m.values) > 1]
+    result += [_cost(cost, variants, marked) for cost in COSTS]
+    return [m for m in result if sum(value is not None for value in m.values) > 1]
 
 
 def _cost(cost: Cost, variants: list[VariantResult], marked: cheaper.Marked) -> Measure:
-    """A time that cannot be compared with the others' has no place among them."""
+    """A cost of all variants; a time that cannot be compared with the others is left out."""
     up = cost.kind == "rate"
     amounts = tuple(
         None if (variant.group, cost.key) in marked else cost.amount(variant)
@@ -91,18 +95,18 @@ def _ends(low: float | None, high: float | None) -> tuple[float, float] | None:
 
 
 def front_of(x: Measure, y: Measure) -> list[int]:
-    """The variants that no other equals in both and beats in one, by their estimates."""
+    """The Pareto front of two measures, by the estimates: indexes of variants, sorted by x."""
     return front(x.values, y.values, x_up=x.up, y_up=y.up)
 
 
 def payload(comparison: Comparison) -> dict[str, Any]:
-    """The measures of variants that have a result, and every two's front, for the page's script.
+    """The measures and the front of every two, for the page's script.
 
-    Empty where there are not two measures to weigh.
+    It has the variants with a result, and is empty if there are fewer than two measures.
     """
     numbered = [(n, v) for n, v in enumerate(comparison.variants, 1) if v.has_result]
-    made = measures(comparison, [variant for _, variant in numbered])
-    if len(made) < 2:
+    measured = measures(comparison, [variant for _, variant in numbered])
+    if len(measured) < 2:
         return {}
     return {
         "numbers": [number for number, _ in numbered],
@@ -111,24 +115,25 @@ def payload(comparison: Comparison) -> dict[str, Any]:
         "measures": [
             {"key": m.key, "name": m.name, "kind": m.kind, "up": m.up, "values": _round(m.values),
              "ends": [_round(e) if e else None for e in m.ends], "texts": m.texts}
-            for m in made
+            for m in measured
         ],
         "fronts": {
-            f"{i},{j}": front_of(made[i], made[j])
-            for i, j in itertools.permutations(range(len(made)), 2)
+            f"{i},{j}": front_of(measured[i], measured[j])
+            for i, j in itertools.permutations(range(len(measured)), 2)
         },
     }  # fmt: skip
 
 
 def _round(values: tuple[float | None, ...]) -> list[float | None]:
-    """Seven digits: nobody sees more, and the page is the smaller for it."""
+    """The values with seven digits: nobody sees more, and they keep the page small."""
     return [None if value is None else float(f"{value:.7g}") for value in values]
 
 
-def default_axes(made: list[Measure]) -> tuple[Measure, Measure] | None:
-    """Training time across, the headline metric up; memory where no time is known."""
+def default_axes(measured: list[Measure]) -> tuple[Measure, Measure] | None:
+    """The axes (x, y) of the plot of quality against cost: training time, or memory if no time is
+    known; and the headline metric."""
     for key in ("train_seconds", "state_bytes", "peak_device_bytes"):
-        for measure in made:
-            if measure.key == key and measure is not made[0]:
-                return measure, made[0]
+        for measure in measured:
+            if measure.key == key and measure is not measured[0]:
+                return measure, measured[0]
     return None

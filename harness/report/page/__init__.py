@@ -1,1 +1,0 @@
-"""Page: the report as one HTML file."""
