@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from harness.methods.base import Method
     from harness.objectives.base import Objective
     from harness.scorers.base import Scorer
+    from harness.stages.base import StageKind
 
 __version__ = "0.1.0"
 __all__ = [
-    "Comparison", "Executor", "Labeller", "Method", "Objective", "Scorer", "__version__", "compare",
-    "load", "plan", "run",
+    "Comparison", "Executor", "Labeller", "Method", "Objective", "Scorer", "StageKind",
+    "__version__", "compare", "load", "plan", "run",
 ]  # fmt: skip
 
 _MODULES = {
@@ -38,6 +39,7 @@ _MODULES = {
     "Method": "harness.methods.base",
     "Objective": "harness.objectives.base",
     "Scorer": "harness.scorers.base",
+    "StageKind": "harness.stages.base",
 }
 """Public name -> the module that defines it, as imported above for type checkers."""
 

@@ -30,6 +30,7 @@ BASES = {
     "Objective": ("needs", "steps"),
     "Scorer": ("score", "declared"),
     "Labeller": ("label",),
+    "StageKind": ("expected", "headline", "resources", "run"),
     "Executor": ("device", "dtype", "capacity", "room", "refuse", "start"),
 }
 """Base class -> what a member may define."""
@@ -53,7 +54,7 @@ def test_a_public_function_keeps_its_signature_and_shows_how_it_is_used(name: st
 @pytest.mark.parametrize("name", BASES)
 def test_a_base_is_the_class_that_members_of_ours_derive_from(name: str) -> None:
     base = getattr(harness, name)
-    assert base.axis == name.lower()
+    assert base.axis == name.removesuffix("Kind").lower()
     for method in BASES[name]:
         assert callable(getattr(base, method)), method
 

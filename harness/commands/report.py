@@ -147,7 +147,7 @@ def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) ->
     """Digest of all that a report shows, with all code that may have a part in its figures."""
     plugins = {
         f"{axis} {name}": digest_of(module)
-        for axis in component.AXES
+        for axis in (*component.AXES, "stage")
         for name, module in component.from_elsewhere(axis).items()
     }
     return digest_json(

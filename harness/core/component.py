@@ -82,7 +82,12 @@ class Component(BaseModel):
     def source_digest(cls) -> str:
         """Digest of the source that does its work, with all that this imports of our own package
         and of its own; a change without a new VERSION is warned of."""
-        return digest_of(cls.__module__, (cls.impl or cls.__module__).partition(":")[0])
+        return digest_of(*cls.modules())
+
+    @classmethod
+    def modules(cls) -> tuple[str, ...]:
+        """Where its work is written: the module that declares it, and the one that `impl` names."""
+        return cls.__module__, (cls.impl or cls.__module__).partition(":")[0]
 
     def working_part(self) -> Any:
         """The object that does the work: itself, or what `impl` names (work half only)."""

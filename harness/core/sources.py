@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 OWN = "harness"
@@ -26,24 +27,49 @@ def digest_of(*modules: str) -> str:
 
 
 def source_files(*modules: str) -> dict[str, Path]:
-    """Name -> file of the modules, of what they import, and so on: of this package, and of those
-    that the modules themselves stand in. Other libraries are left out: their versions are recorded.
+    """Name -> file of the modules, of what they import, and so on: of this package, and of the
+    packages and distributions that the modules themselves stand in. Other libraries are left out:
+    their versions are recorded.
 
     Imports inside functions count, those for type checkers alone do not. What a module imports by a
     name that it computes cannot be seen.
     """
-    roots = {OWN, *(name.split(".")[0] for name in modules)}
-    found: dict[str, Path] = {}
+    roots = {OWN}.union(*(_installed_with(name.split(".")[0]) for name in modules))
+    files: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found or name == OWN or name.split(".")[0] not in roots:
-            continue  # `harness` itself only passes on, when asked, what others define
+        if name in files or name == OWN or name.split(".")[0] not in roots:
+            continue
         path = _file(name)
         if path is not None:
-            found[name] = path
+            files[name] = path
             waiting += _imported(name, path)
-    return found
+        elif name in (public := _public()):
+            waiting.append(public[name])
+    return files
+
+
+@cache
+def _installed_with(package: str) -> frozenset[str]:
+    """The packages that the same distribution installed, such as a plugin of several modules."""
+    if package == OWN:
+        return frozenset({OWN})
+    installed = packages_distributions()
+    names = set(installed.get(package, ()))
+    return frozenset({package, *(other for other, of in installed.items() if names & set(of))})
+
+
+@cache
+def _public() -> dict[str, str]:
+    """`harness.NAME` -> the module that defines it, for the names that this package passes on."""
+    tree = ast.parse(Path(__file__).parents[1].joinpath("__init__.py").read_bytes())
+    return {
+        f"{OWN}.{alias.name}": node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        for alias in node.names
+    }
 
 
 @cache
@@ -76,6 +102,9 @@ def _imported(module: str, path: Path) -> tuple[str, ...]:
 def _named(tree: ast.Module, package: str) -> Iterator[str]:
     """What import statements name: modules, and names in them that may be modules too."""
     waiting: list[ast.AST] = list(tree.body)
+    imports = [alias for node in ast.walk(tree) if isinstance(node, ast.Import)
+               for alias in node.names]  # fmt: skip
+    ours = {alias.asname or OWN for alias in imports if alias.name == OWN}
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
@@ -89,6 +118,8 @@ def _named(tree: ast.Module, package: str) -> Iterator[str]:
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             waiting += node.orelse
         else:
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) in ours:
+                yield f"{OWN}.{node.attr}"  # a public name, of `import harness`
             waiting += ast.iter_child_nodes(node)
 
 

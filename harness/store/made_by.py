@@ -21,10 +21,11 @@ CODE = "code"
 def code_behind(kind: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Part of a stage's work -> digest of its source files: of the stage itself, and of each
     component that its config names. A component that is gone is left out."""
-    found = {f"stage {kind}": digest_of("harness.worker", f"harness.stages.{kind}")}
+    module = component.from_elsewhere("stage").get(kind, f"harness.stages.{kind}")
+    digests = {f"stage {kind}": digest_of("harness.worker", module)}
     for axis, name in _components(config):
-        found[f"{axis} {name}"] = component.find(axis, name).source_digest()
-    return found
+        digests[f"{axis} {name}"] = component.find(axis, name).source_digest()
+    return digests
 
 
 def _components(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

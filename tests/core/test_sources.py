@@ -22,6 +22,7 @@ PACKAGE = Path(harness.__file__).parent
 WORK = ("stages", "methods", "objectives", "scorers", "labellers", "inference", "data")
 ASIDE = {
     "harness.stages.preview",  # shows rows, and leaves no record
+    "harness.scorers._sandbox",  # no scorer runs programs yet
     "harness.methods._peft.soft_prompt_mixed",  # of harness.adapters, which no stage uses
 }
 FILES = {
@@ -52,7 +53,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def again(*modules: str) -> str:
     """The digest as a process that starts now would have it."""
-    for remembered in (digest_of, sources._file, sources._imported):
+    for remembered in (digest_of, sources._file, sources._imported, sources._installed_with):
         remembered.cache_clear()
     return digest_of(*modules)
 
@@ -66,6 +67,39 @@ def test_digest_changes_with_every_file_that_is_imported_and_with_no_other(
         file.write("# changed\n")
     changed = again("fresh.member") != before
     assert changed == (name not in ("typed.py", "stranger.py"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from harness import Scorer\n",
+        "import harness\nclass Mine(harness.Scorer): ...\n",
+        "class Mine(ours.Scorer): ...\nimport harness as ours\n",
+    ],
+)
+def test_base_that_comes_by_its_public_name_counts(fresh: Path, text: str) -> None:
+    (fresh / "member.py").write_text(text)
+    again()
+    files = source_files("fresh.member")
+    assert {"harness.scorers.base", "harness.core.component", "fresh"} <= set(files)
+    assert "harness.methods.base" not in files
+    assert not [name for name in files if name.startswith("harness.commands")]
+
+
+def test_modules_that_one_plugin_installs_count_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.py").write_text("import helper_of_one\nimport stranger_of_one\n")
+    (tmp_path / "helper_of_one.py").write_text("")
+    (tmp_path / "stranger_of_one.py").write_text("")
+    for name, modules in (("one", "one\nhelper_of_one"), ("another", "stranger_of_one")):
+        folder = tmp_path / f"{name}-0.1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+        (folder / "top_level.txt").write_text(modules)
+    monkeypatch.syspath_prepend(tmp_path)
+    again()
+    assert set(source_files("one")) == {"one", "helper_of_one"}
 
 
 def test_every_file_that_does_work_is_behind_the_records_of_some_stage() -> None:

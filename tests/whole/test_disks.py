@@ -12,8 +12,8 @@ import pytest
 
 from harness.commands import report as reports
 from harness.commands import run as runs
-from harness.core import places
 from harness.core.errors import StoreError
+from harness.store import places
 from harness.store.stage import Stage
 from tests.conftest import Workspace
 from tests.whole.test_run import kinds, outputs
