@@ -10,7 +10,7 @@ from harness.comparison.examples import losses
 from harness.comparison.result import Conditions, VariantResult
 from harness.planning.graph import behind, trained_by
 from harness.planning.planner import VariantPath
-from harness.scorers.base import REWARD
+from harness.stages.score import reward_models
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
 
@@ -100,8 +100,8 @@ def _judges(path: VariantPath, records: Mapping[str, Record]) -> list[Stage]:
     trainings = {
         stage.key: stage
         for scored in path.scores
-        if REWARD in scored.stage.inputs
-        for stage in trained_by(scored.stage.inputs[REWARD])
+        for judge in reward_models(scored.stage)
+        for stage in trained_by(judge)
     }
     return [stage for key, stage in trainings.items() if key in records]
 

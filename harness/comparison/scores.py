@@ -18,7 +18,7 @@ from harness.comparison.statistics import Clusters, Sample
 from harness.core.aggregate import AGGREGATES
 from harness.core.files import digest_json
 from harness.planning.planner import Scored, VariantPath
-from harness.scorers.base import REWARD
+from harness.stages.score import DATA, PREDICTIONS, reward_models
 from harness.store.score_table import KEYS, ScoreTable
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
@@ -134,7 +134,7 @@ class Reader:
             encoder = record.provenance.get("scorer", {}).get("encoder_digest")
             version = json.dumps([record.config.get("scorer"), encoder], sort_keys=True)
             declared: dict[str, Any] = record.metrics["metrics"]
-            judge = scored.stage.inputs.get(REWARD)
+            judges = reward_models(scored.stage)
             model, template = self._written(scored.stage)
             read = table.read([c for m in declared.values() for c in m["columns"].values()])
             for metric, column in zip(declared.values(), columns_of(scored, record), strict=True):
@@ -145,14 +145,14 @@ class Reader:
                 scores[column] = Scores(
                     keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
                     metric["unit"], version, rows_of_stage(scored.stage).key,
-                    judge.key if judge is not None else "", self._forgetting(scored),
+                    " ".join(judge.key for judge in judges), self._forgetting(scored),
                     scored.stage.key, path.train is not None, model, template, _bounds(metric),
                 )  # fmt: skip
         return scores
 
     def _written(self, stage: Stage) -> tuple[str, str]:
         """Digests of a score stage's model and chat template; empty if no template was used."""
-        config = (stage.inputs.get("predictions") or stage).config
+        config = (stage.inputs.get(PREDICTIONS) or stage).config
         record = self._records.get(rows_of_stage(stage).key)
         chats = record is not None and record.metrics.get("conversational")
         asked = config.get("generate", {}).get("apply_chat_template", True)
@@ -201,8 +201,7 @@ def columns_of(scored: Scored, record: Record) -> list[Column]:
 
 def rows_of_stage(stage: Stage) -> Stage:
     """The data stage whose rows were scored: rows with equal ids may still differ."""
-    predictions = stage.inputs.get("predictions")
-    return (predictions or stage).inputs["data"]
+    return (stage.inputs.get(PREDICTIONS) or stage).inputs[DATA]
 
 
 def _title(metric: str, label: str | None, metrics: int) -> str:

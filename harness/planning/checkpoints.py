@@ -65,6 +65,10 @@ class Checkpoints:
         folder = self._resolved(variant).folder
         return folder if (folder / "tokenizer_config.json").is_file() else None
 
+    def folder(self, variant: Variant) -> Path:
+        """The checkpoint's folder."""
+        return self._resolved(variant).folder
+
     def locators(self, variant: Variant) -> dict[str, str]:
         """Where a worker finds the model and, if the variant has one, the checkpoint."""
         found = self.sources.model_locators(variant.model)

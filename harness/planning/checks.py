@@ -13,7 +13,7 @@ from harness.planning.feedback import entry_of
 from harness.planning.graph import Scored
 from harness.planning.planner import Plan
 from harness.planning.recipe import all_trainings
-from harness.scorers.base import scorer_of
+from harness.stages.score import DATA, PREDICTIONS, planned_scorer
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
 from harness.variants.variant import Variant
@@ -80,13 +80,13 @@ def _of_scripts(scored: Scored, store: Store) -> Iterator[str]:
     # Records made before scripts were counted do not tell; scoring then does.
     found = record.metrics if record is not None and record.ok else {}
     if set(found.get("scripts", ())) - {LATIN}:
-        scorer = scorer_of(scored.stage.config["scorer"], scored.stage.locators)
+        scorer = planned_scorer(scored.stage)
         if told := scorer.unread(found["scripts"], found["references"]):
             yield f"{scored.label or scored.scorer} on {scored.evaluation}: {told}"
 
 
 def _rows_of(scoring: Stage) -> Stage:
-    return (scoring.inputs.get("predictions") or scoring).inputs["data"]
+    return (scoring.inputs.get(PREDICTIONS) or scoring).inputs[DATA]
 
 
 def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) -> None:
@@ -94,7 +94,7 @@ def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) ->
     found = records[_rows_of(scored.stage).key].metrics
     # Records made before rows without a family were counted do not tell; scoring then does.
     families = [*found["groups"], *([""] if found.get("ungrouped") else [])]
-    scorer = scorer_of(scored.stage.config["scorer"], scored.stage.locators)
+    scorer = planned_scorer(scored.stage)
     where = f"{planned.file}: data.{scored.evaluation}.test"
     if scorer.needs_references and (bare := found.get("without_reference")):
         raise SuiteError(

@@ -25,10 +25,10 @@ from harness.planning.models import remarks, require_language_model, require_tra
 from harness.planning.only import everyone
 from harness.planning.precision import coarse_trainings
 from harness.planning.recipe import START, Recipes, refuse_pairs
-from harness.planning.scoring import Scoring, start_of
+from harness.planning.scoring import NotAsked, Scoring, start_of
 from harness.planning.sources import Sources
 from harness.planning.tuning import judge_of, plan_tuning, tuned, winner
-from harness.scorers.base import Scorer
+from harness.scorers.base import Scorer, Subject
 from harness.stages._cost import predict_generate
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
@@ -73,15 +73,18 @@ class _Planner:
         self.checkpoints = Checkpoints(self.sources)
         self.recipes = Recipes(self.suite, self.sources, self.executor)
         self.scoring = Scoring(
-            self.suite, self.sources, self.recipes, self.executor, self._generate, self._on_model,
-            self._unscored,
+            self.suite, self.sources, self.checkpoints, self.recipes, self.executor,
+            self._generate, self._unscored, self._baseline,
         )  # fmt: skip
         self.fitting = Fitting(self.sources, self.checkpoints)
+        self.baselines: Mapping[str, str] = {}
         self.variants: list[Variant] = []
         """Those that decide which rows are asked: all of the suite."""
         self._answering: dict[tuple[str, str], list[Variant]] = {}
         self.unheard: tuple[str, ...] = ()
         self.tunings: dict[str, Tuning] = {}
+        self._awaited = False
+        """Whether a score waits for the settings of the baseline."""
         self.scorers = [
             cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
             for i, spec in enumerate(self.suite.scorers)
@@ -101,9 +104,9 @@ class _Planner:
             require_trainable(variant, self.sources)
         self._require_distinct_metrics(variants)
         self.scoring.require_rules(self.scorers)
+        self.baselines = baselines = baselines_of(self.suite, variants)
         paths = named_starts([self._tuned_path(variant) for variant in variants])
         idle = self._idle_scorers(paths)
-        baselines = baselines_of(self.suite, variants)
         return Plan(
             suite=self.suite,
             file=self.file,
@@ -120,6 +123,7 @@ class _Planner:
                 *self.checkpoints.warnings(),
                 *self.sources.warnings(),
                 *idle,
+                *self.scoring.notes(),
                 *self._coarse(variants),
                 *remarks(variants, self.sources),
             ),
@@ -143,7 +147,9 @@ class _Planner:
             for index, scorer in enumerate(self.scorers)
             if not any(s.scorer == scorer.name and s.label == scorer.label for s in scores)
         ]
-        reason = "scores no variant: what it reads beside one (a start, a reward model) none has"
+        reason = "scores no variant: none has what it asks for, such as a start or a reward model"
+        if self._awaited:
+            return ()  # what was not planned yet may be asked later
         if not scores:
             fix = "add a scorer of answers, or an objective that goes on from another"
             raise SuiteError(reason, where=min(idle, default="scorers"), fix=fix)
@@ -167,16 +173,50 @@ class _Planner:
 
     def _tuned_path(self, variant: Variant) -> VariantPath:
         """The variant's path with its winner's settings; a draft until they are known."""
+        settled, tuning = self._settled(variant)
+        if settled is None:
+            return VariantPath(variant, None, {}, (), tuning, self._path(variant))
+        return replace(self._path(settled), tuning=tuning)
+
+    def _settled(self, variant: Variant) -> tuple[Variant | None, Tuning | None]:
+        """The variant with its winner's settings, None until they are known; and its tuning, None
+        where the suite gives the settings."""
         if self.suite.tune is None or not variant.trained:
-            return self._path(variant)
+            return variant, None
         group = variant.merged_from or variant.group  # the same training, tuned once
         if group not in self.tunings:
             self.tunings[group] = self._tuning(replace(variant, group=group, merged_from=""))
         tuning = self.tunings[group]
         settings = winner(tuning, self._record)
-        if settings is None:
-            return VariantPath(variant, None, {}, (), tuning, self._path(variant))
-        return replace(self._path(tuned(variant, settings)), tuning=tuning)
+        return (None if settings is None else tuned(variant, settings)), tuning
+
+    def _baseline(self, path: VariantPath, entry: str) -> VariantPath:
+        """The path of what the suite compares a variant with, as far as its answers: of the same
+        seed where it has that, else its first. A start that is no variant has the baseline of those
+        of its model.
+
+        Raises:
+            NotAsked: the variant is the baseline, or the baseline cannot be asked.
+        """
+        variant, groups = path.variant, self.baselines
+        group = groups.get(variant.group) or next(
+            groups[v.group] for v in self.variants if v.model == variant.model
+        )
+        seeds = {v.seed: v for v in reversed(self.variants) if v.group == group}
+        baseline = seeds.get(variant.seed) or list(seeds.values())[-1]
+        if entry not in baseline.evaluations:
+            raise NotAsked(f"{group}, the baseline, does not answer the rows of {entry}", told=True)
+        same = NotAsked(f"it compares with the baseline, which is {group} itself", told=True)
+        if group == variant.group:
+            raise same
+        settled, _ = self._settled(baseline)
+        if settled is None:
+            self._awaited = True
+            raise NotAsked(f"the settings of {group}, the baseline, are not chosen yet")
+        train = self._trained(settled)
+        if train is not None and train == path.train and settled.merged_from == variant.merged_from:
+            raise same
+        return VariantPath(settled, train, {}, ())
 
     def _tuning(self, variant: Variant) -> Tuning:
         tune = self.suite.tune
@@ -200,14 +240,14 @@ class _Planner:
             train, scorer = self.recipes.train(trial), self.scorers[judge.scorer]
             path = VariantPath(trial, train, {}, (), start=self._start(trial, train, scored=False))
             where = f"scorers[{judge.scorer}]"
-            made = self.scoring.stage(scorer, where, path, entry, "validation")
-            if made is None:
+            try:
+                return self.scoring.stage(scorer, where, path, entry, "validation")
+            except NotAsked as lack:
                 raise SuiteError(
-                    f"{scorer.name} compares with a start, and {trial.group} starts from the base",
+                    f"{scorer.name} cannot score {trial.group}: {lack}",
                     where=f"{self.file}: tune.metric",
                     fix="tune by another metric, or leave the cell out (`exclude:`)",
-                )
-            return made
+                ) from None
 
         return plan_tuning(tune, judge, variant, entry, score, self._record)
 
@@ -216,15 +256,9 @@ class _Planner:
         return None if found and found.lost and stage.key not in self.known else found
 
     def _path(self, variant: Variant) -> VariantPath:
-        train = (
-            self.recipes.train(variant)
-            if variant.trained
-            else self.checkpoints.stage(variant)
-            if variant.checkpoint
-            else None
-        )
+        train = self._trained(variant)
         generate, scores = {}, []
-        asked = {s.data for s in self.scorers if s.reads == "predictions"}
+        asked = {s.data for s in self.scorers if s.reads(Subject().answers())}
         for entry in variant.evaluations:
             if asked & {None, entry}:
                 generate[entry] = self._generate(variant, entry, train)
@@ -232,6 +266,12 @@ class _Planner:
         for index, scorer in enumerate(self.scorers):
             scores += self.scoring.of(scorer, f"scorers[{index}]", path)
         return replace(path, scores=tuple(scores))
+
+    def _trained(self, variant: Variant) -> Stage | None:
+        """The stage that left the variant's checkpoint; None where it is untrained."""
+        if variant.trained:
+            return self.recipes.train(variant)
+        return self.checkpoints.stage(variant) if variant.checkpoint else None
 
     def _start(
         self, variant: Variant, train: Stage | None, *, scored: bool = True
@@ -276,9 +316,16 @@ class _Planner:
             self._answering[entry, split] = [
                 variant
                 for variant in self.variants
-                if (entry in variant.evaluations if split == "test" else variant.trained)
+                if (entry in variant.evaluations if split == "test" else self._tried(variant))
             ]
         return self._answering[entry, split]
+
+    def _tried(self, variant: Variant) -> bool:
+        """Whether it answers validation rows: it is trained, or trials are compared with it."""
+        if variant.trained:
+            return True
+        compared = any(s.reads(Subject().baseline().answers()) for s in self.scorers)
+        return compared and variant.group in self.baselines.values()
 
     def _on_model(
         self, kind: str, variant: Variant, train: Stage | None, inputs: Mapping[str, Stage]

@@ -1,18 +1,34 @@
-"""Score stages in a plan: what each scorer reads of a variant, and beside it."""
+"""Score stages in a plan: what each scorer asks for, as inputs of a stage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, assert_never, cast
 
-from harness.core.errors import SuiteError, unknown
+from harness.core import component
+from harness.core.errors import HarnessError, SuiteError, unknown
 from harness.data.preference_rule import find_rule
 from harness.executors.base import Executor
-from harness.planning.graph import STAGE_VERSIONS, Scored, VariantPath
-from harness.planning.recipe import START, Recipes, refuse_pairs
+from harness.labellers.base import Labeller
+from harness.planning.checkpoints import Checkpoints
+from harness.planning.graph import Scored, VariantPath
+from harness.planning.recipe import Recipes, refuse_pairs
 from harness.planning.sources import Sources
-from harness.scorers.base import REWARD, ROWS, RULE, Scorer
+from harness.scorers._asks import (
+    AnswersOf,
+    Asked,
+    ModelOf,
+    NamedLabeller,
+    NamedRule,
+    RewardModel,
+    ScoredRows,
+    Subject,
+    Whose,
+)
+from harness.scorers.base import Scorer
+from harness.stages._models import CHECKPOINT
+from harness.stages.score import DATA, PREDICTIONS, REWARD, Score, role_of
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.reward import scoring_reward
@@ -22,8 +38,42 @@ Generate = Callable[[Variant, str, Stage | None, str], Stage]
 """(variant, data entry, its checkpoint, split) -> the stage of its answers."""
 LeftOut = Callable[[str, str], list[int]]
 """(data entry, split) -> numbers of the rows that no variant's model is scored on."""
-OnModel = Callable[[str, Variant, Stage | None, Mapping[str, Stage]], Stage]
-"""(kind, variant, its checkpoint, other inputs) -> a stage that loads the model."""
+Baseline = Callable[[VariantPath, str], VariantPath]
+"""(path, data entry) -> the path of the variant that the suite compares it with; NotAsked."""
+Asks = Mapping[str, Asked]
+
+
+class NotAsked(Exception):
+    """A variant lacks what a scorer asks for; the message says what.
+
+    Attributes:
+        told: whether a reader is told, as the scorer's page does not tell it.
+    """
+
+    def __init__(self, reason: str, *, told: bool = False) -> None:
+        super().__init__(reason)
+        self.told = told
+
+
+@dataclass
+class _Draft:
+    """A score stage on its way: what each thing asked for adds to it.
+
+    Attributes:
+        where: the scorer's place in the suite, for messages.
+        fields: of harness.stages.score.Score.
+    """
+
+    path: VariantPath
+    entry: str
+    split: str
+    where: str
+    fields: dict[str, Any]
+    inputs: dict[str, Stage] = field(default_factory=dict)
+
+    def add(self, field: str, role: str, value: Any) -> None:
+        """One more entry of a field that is a mapping."""
+        self.fields[field] = {**self.fields.get(field, {}), role: value}
 
 
 @dataclass
@@ -36,26 +86,27 @@ class Scoring:
 
     suite: Suite
     sources: Sources
+    checkpoints: Checkpoints
     recipes: Recipes
     executor: Executor
     generate: Generate
-    on_model: OnModel
     left_out: LeftOut
+    baseline: Baseline
     judges: dict[str, Variant] = field(default_factory=dict)
+    _lacking: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
+    """(place of a scorer, what is lacking) -> the variants that lack it."""
 
     def require_rules(self, scorers: Sequence[Scorer]) -> None:
-        """Whether every rule that a scorer names is there, asked or not.
-
-        Raises:
-            SuiteError: there is no such file or function.
-        """
+        """Raise SuiteError where a rule that a scorer names is no file or function, whether any
+        variant is scored by it or not."""
         for index, scorer in enumerate(scorers):
-            if (named := scorer.named_rule()) is not None:
-                place = f"scorers[{index}].{scorer.name}.rule"
-                find_rule(named, self.sources.file, self.sources.store.file_digest, place)
+            for name, asked in scorer.asks(Subject()).items():
+                if isinstance(asked, NamedRule):
+                    self._rule(asked, f"scorers[{index}].{scorer.name}.{name}")
 
     def of(self, scorer: Scorer, where: str, path: VariantPath) -> list[Scored]:
-        """A scorer's stages for a variant on its test rows; none where it cannot be asked.
+        """A scorer's stages for a variant on its test rows; none where the variant lacks what the
+        scorer asks for.
 
         Args:
             path: the variant's path so far: its training, its answers, its start.
@@ -63,27 +114,49 @@ class Scoring:
         Raises:
             SuiteError: rows that the suite does not have, or does not generate answers to.
         """
-        entries = self._entries(scorer, where, path)
-        made = [(self.stage(scorer, where, path, entry, "test"), entry) for entry in entries]
-        label = scorer.label
-        return [
-            Scored(stage, scorer.name, entry, label, scorer.shows(), scorer.forgetting)
-            for stage, entry in made
-            if stage is not None
-        ]
+        scores = []
+        for entry in self._entries(scorer, where, path):
+            try:
+                stage = self.stage(scorer, where, path, entry, "test")
+            except NotAsked as lack:
+                if lack.told:
+                    who = self._lacking.setdefault((f"{where}.{scorer.name}", f"{lack}"), {})
+                    who[path.variant.group] = None
+                continue
+            label, shows = scorer.label, scorer.shows()
+            scores.append(Scored(stage, scorer.name, entry, label, shows, scorer.forgetting))
+        return scores
 
-    def stage(
-        self, scorer: Scorer, where: str, path: VariantPath, entry: str, split: str
-    ) -> Stage | None:
-        """One stage; None where what the scorer reads beside the variant is not there."""
-        beside = scorer.beside()
-        if START in beside and path.start is None:
-            return None  # from the base, or trained elsewhere: there is no start to measure from
-        if scorer.reads == "model":
-            return self._of_model(scorer, path, entry, split)
-        return self._of_answers(scorer, where, path, entry, split)
+    def stage(self, scorer: Scorer, where: str, path: VariantPath, entry: str, split: str) -> Stage:
+        """One score stage.
+
+        Raises:
+            NotAsked: the variant lacks what the scorer asks for.
+        """
+        asks = scorer.asks(Subject())
+        draft = _Draft(
+            path, entry, split, f"{where}.{scorer.name}",
+            {"scorer": scorer.identity(), "settings": scorer.planned()},
+        )  # fmt: skip
+        _refuse_names(asks, draft.where)
+        for name, asked in asks.items():
+            self._add(draft, name, asked, asks)
+        if DATA not in draft.inputs and PREDICTIONS not in draft.inputs:
+            raise HarnessError(f"{draft.where} asks for no rows and for no answers to them")
+        return Score(**draft.fields).stage(
+            draft.inputs,
+            label=_label(scorer, path, entry, asks),
+            resources=self.suite.resources,
+        )
+
+    def notes(self) -> Iterator[str]:
+        """The variants that a scorer leaves out, each time with the reason."""
+        for (where, reason), groups in self._lacking.items():
+            yield f"{where} does not score {', '.join(groups)}: {reason}"
 
     def _entries(self, scorer: Scorer, where: str, path: VariantPath) -> tuple[str, ...]:
+        """The data entries whose test rows are scored. A scorer of a benchmark's requests would
+        have its tasks here."""
         named = scorer.data
         if named is None:
             return path.variant.evaluations
@@ -93,64 +166,162 @@ class Scoring:
             raise SuiteError(
                 f"data entry '{named}' has no test rows", where=place, fix=f"known: {known}"
             )
-        if scorer.reads == "predictions" and named not in path.variant.evaluations:
+        if _answers(scorer.asks(Subject())) and named not in path.variant.evaluations:
             message = unknown("evaluation", named, path.variant.evaluations)
             raise SuiteError(message, where=place, fix=f"add '{named}' to `evaluate:`")
         return (named,)
 
-    def _of_model(self, scorer: Scorer, path: VariantPath, entry: str, split: str) -> Stage:
-        inputs = {"data": self.sources.rows(entry, split)}
-        if START in scorer.beside() and path.start is not None and path.start.train is not None:
-            inputs[START] = path.start.train
-        stage = self.on_model("score", path.variant, path.train, inputs)
-        name = scorer.label or f"{scorer.name} {entry}"
-        config = {**stage.config, "scorer": scorer.identity()}
-        if left_out := self.left_out(entry, split):
-            config["left_out"] = left_out
-        return replace(stage, config=config, label=f"{stage.label} {name}")
+    def _add(self, draft: _Draft, name: str, asked: Asked, asks: Asks) -> None:
+        """Adds one thing that the scorer asks for to its stage."""
+        role, entry, split = role_of(name, asked), draft.entry, draft.split
+        match asked:
+            case AnswersOf(whose):
+                policy = self._policy(draft, whose)
+                draft.inputs[role] = self.generate(policy.variant, entry, policy.train, split)
+            case ModelOf(whose):
+                self._model(draft, role, whose, asks)
+            case ScoredRows():
+                draft.inputs[role] = self.sources.rows(entry, split)
+                # Beside answers the rows are those that were answered.
+                if not _answers(asks) and (left_out := self.left_out(entry, split)):
+                    draft.fields["left_out"] = left_out
+            case NamedRule():
+                file, content = self._rule(asked, f"{draft.where}.{name}")
+                draft.add("rules", name, file)
+                draft.add("scorer", name, content)
+            case RewardModel():
+                self._reward(draft, role)
+            case NamedLabeller(spec):
+                self._labeller(draft, name, spec)
+            case _:
+                assert_never(asked)
 
-    def _of_answers(
-        self, scorer: Scorer, where: str, path: VariantPath, entry: str, split: str
-    ) -> Stage | None:
-        predictions = self.generate(path.variant, entry, path.train, split)
-        inputs, locators = {"predictions": predictions}, dict[str, str]()
-        config: dict[str, Any] = {"version": STAGE_VERSIONS["score"], "scorer": scorer.identity()}
-        beside = scorer.beside()
-        named, place = scorer.named_rule(), f"{where}.{scorer.name}.rule"
-        if named is not None:
-            digest = self.sources.store.file_digest
-            locators[RULE], found = find_rule(named, self.sources.file, digest, place)
-            config["scorer"] = {**config["scorer"], RULE: found}
-        if ROWS in beside:
-            inputs[ROWS] = predictions.inputs["data"]
-        if START in beside:
-            start = path.start
-            if start is None:
-                return None  # what starts from the base has no answers of a start
-            inputs[START] = self.generate(start.variant, entry, start.train, split)
-        if REWARD in beside:
-            judge = scoring_reward(self.suite, path.variant, f"{where}.{scorer.name}")
-            if judge is None:
-                return None
-            inputs[REWARD] = self._judged_by(judge)
-            own = self.sources.model_locators(judge.model)
-            locators |= {f"{REWARD}.{name}": place for name, place in own.items()}
-            config["device"] = self.executor.device()
-        return Stage(
-            "score",
-            config,
-            inputs,
-            locators,
-            resources=self.suite.resources,
-            label=f"{path.variant.id} {scorer.name}",
-        )
+    def _policy(self, draft: _Draft, whose: Whose) -> VariantPath:
+        """The path whose answers or model are asked for.
 
-    def _judged_by(self, judge: Variant) -> Stage:
+        Raises:
+            NotAsked: the variant has no such thing.
+        """
+        path = draft.path
+        match whose:
+            case "variant":
+                return path
+            case "start":
+                if path.start is None:
+                    raise NotAsked("it starts from the base, or was trained elsewhere")
+                return path.start
+            case "base":
+                return path if path.train is None else _base_of(path)
+            case "baseline":
+                return self.baseline(path, draft.entry)
+            case _:
+                assert_never(whose)
+
+    def _model(self, draft: _Draft, role: str, whose: Whose, asks: Asks) -> None:
+        policy = self._policy(draft, whose)
+        if whose == "base" and Subject().model() in asks.values():
+            return  # the worker knows it by the variant's checkpoint
+        which: dict[str, Any] = {"merged": True} if policy.variant.merged_from else {}
+        if policy.train is not None:
+            draft.inputs[role] = policy.train
+        else:
+            which["model"] = self.sources.model_config(policy.variant.model)
+        if whose == "variant":
+            draft.fields |= which
+        elif which:
+            draft.add("others", role, which)
+        self._place(draft, role, policy.variant.model)
+        if policy.variant.checkpoint:
+            draft.add("elsewhere", role, str(self.checkpoints.folder(policy.variant)))
+
+    def _place(self, draft: _Draft, role: str, model: str) -> None:
+        """Where a model lies, which the stage loads under a role."""
+        draft.add("places", role, self.sources.place(model))
+        draft.fields["device"] = self.executor.device()
+
+    def _rule(self, asked: NamedRule, where: str) -> tuple[str, dict[str, str]]:
+        """Where the rule's file lies, and the rule's identity."""
+        return find_rule(asked.named, self.sources.file, self.sources.store.file_digest, where)
+
+    def _reward(self, draft: _Draft, role: str) -> None:
+        """The reward model as an input.
+
+        Raises:
+            NotAsked: the suite has several, and the variant was trained on no data entry.
+        """
+        judge = scoring_reward(self.suite, draft.path.variant, draft.where)
+        if judge is None:
+            raise NotAsked("it was trained on no data entry, and each has its own reward model")
         refuse_pairs(judge)
         self.sources.model(judge.model)
         stage = self.recipes.train(judge)
         self.judges.setdefault(stage.key, judge)
-        return stage
+        draft.inputs[role] = stage
+        self._place(draft, role, judge.model)
+
+    def _labeller(self, draft: _Draft, name: str, spec: str | Mapping[str, Any]) -> None:
+        """A labeller with the models that it reads: the suite's reward model, or an untrained one.
+
+        Raises:
+            SuiteError: no such labeller, or a model that a scorer cannot give it.
+        """
+        where = f"{draft.where}.{name}"
+        labeller = cast(Labeller, component.build("labeller", spec, where))
+        draft.add("scorer", name, labeller.identity())
+        draft.add("labellers", name, {labeller.name: labeller.model_dump(mode="json")})
+        for role in labeller.beside:
+            if role != REWARD:
+                raise SuiteError(f"a scorer has no {role} model for {labeller.name}", where=where)
+            self._reward(draft, f"{name}.{REWARD}")
+        if labeller.reads_model:
+            model = self._judging_model(labeller, f"{where}.{labeller.name}.model")
+            self.sources.model(model)
+            draft.add("others", name, {"model": self.sources.model_config(model)})
+            self._place(draft, name, model)
+
+    def _judging_model(self, labeller: Labeller, where: str) -> str:
+        """The entry of `models:` that judges: one for all variants."""
+        named = getattr(labeller, "model", None)
+        if named is None and len(self.suite.models) == 1:
+            return next(iter(self.suite.models))
+        if named not in self.suite.models:
+            message = unknown("model", f"{named or ''}", self.suite.models)
+            raise SuiteError(message, where=where, fix="name the model that judges all variants")
+        return str(named)
+
+
+def _answers(asks: Asks) -> bool:
+    """Whether answers are among what is asked for, whosever they are."""
+    return any(isinstance(asked, AnswersOf) for asked in asks.values())
+
+
+def _label(scorer: Scorer, path: VariantPath, entry: str, asks: Asks) -> str:
+    """What people call the stage; after its model where no variant was trained and none answers."""
+    variant = path.variant
+    if _answers(asks):
+        return f"{variant.id} {scorer.name}"
+    name = variant.id if path.train is not None else variant.model
+    return f"{name} {scorer.label or f'{scorer.name} {entry}'}"
+
+
+_ROLES = frozenset([CHECKPOINT, DATA, PREDICTIONS, REWARD])
+"""Roles that a score stage has of its own."""
+
+
+def _refuse_names(asks: Asks, where: str) -> None:
+    for name, asked in asks.items():
+        if not name.isidentifier() or (name in _ROLES and not role_of("", asked)):
+            raise HarnessError(f"{where} cannot call what it asks for '{name}'", fix="rename it")
+
+
+def _base_of(path: VariantPath) -> VariantPath:
+    """The untrained model under a variant, which answers with the variant's settings."""
+    variant = path.variant
+    base = replace(
+        variant, id=variant.model, group=variant.model, method=None, objective=None, before=(),
+        beside={}, feedback=None, judges={}, checkpoint="", merged_from="",
+    )  # fmt: skip
+    return VariantPath(base, None, {}, ())
 
 
 def start_of(variant: Variant) -> Variant | None:

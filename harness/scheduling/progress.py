@@ -136,7 +136,7 @@ def _rows(record: Record) -> str:
 def _headline(record: Record) -> str:
     """The one number worth a line."""
     metrics = record.metrics
-    if record.kind in ("data", "sample"):  # the kinds that are classes by now
+    if record.kind in ("data", "sample", "score"):  # the kinds that are classes by now
         return kind_of(record.kind).headline(record)
     if record.kind == "lengths":
         tokens = metrics.get("tokens")
@@ -161,9 +161,6 @@ def _headline(record: Record) -> str:
         return f"{metrics['pairs']} pairs, {metrics['ties']} ties"
     if record.kind in ("check", "truth"):
         return f"{metrics['pairs']} labels{agreements(metrics)}"
-    if record.kind == "score":
-        shown = [f"{name} {m['value']:.3f}" for name, m in list(metrics["metrics"].items())[:4]]
-        return ", ".join(shown)
     return ""
 
 

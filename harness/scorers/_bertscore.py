@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from harness.core.errors import ModelError
 from harness.core.sealed import sealed
 from harness.scorers._folder import folder_as_planned, folder_digest
-from harness.scorers.base import PredictionJob
+from harness.scorers.base import ScoreJob
 from harness.scorers.bertscore import ENCODER_FILES, Bertscore
 
 _PREFIXED = ("roberta", "gpt2", "longformer", "bart")
@@ -45,36 +45,36 @@ def _nothing() -> Vectors:
     return Vectors([], torch.zeros(0, 0))
 
 
-def score(scorer: Bertscore, job: PredictionJob) -> tuple[list[dict[str, float]], dict[str, Any]]:
+def score(scorer: Bertscore, job: ScoreJob) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """A row a prediction, and what the record says of how they were made.
 
     Raises:
         ModelError: the encoder is not there, or of an architecture whose layers are not known.
         StageFailed: the folder holds another encoder than the one planned with.
     """
-    encoder = Encoder(scorer)
-    outputs = list(dict.fromkeys(p.text.strip() for p in job.predictions))
-    references = [r.strip() for p in job.predictions for r in p.references]
+    encoder, answers = Encoder(scorer), job.answers()
+    outputs = list(dict.fromkeys(answer.text.strip() for answer in answers))
+    references = [r.strip() for answer in answers for r in answer.references]
     known = _shared(encoder, list(dict.fromkeys(references)), job.cache)
     fresh = [text for text in outputs if text not in known]
     vectors = {**known, **encoder.embed(fresh, job.progress)}
     weigh = _weights(encoder.tokenizer, [known[text].ids for text in references], idf=scorer.idf)
     pairs: dict[tuple[str, str], tuple[float, float, float]] = {}
     rows, empty = [], 0
-    for prediction in job.predictions:
-        text = prediction.text.strip()
+    for answer in answers:
+        text = answer.text.strip()
         empty += not text
-        for reference in prediction.references:
+        for reference in answer.references:
             if (text, reference.strip()) not in pairs:
                 pair = text, reference.strip()
                 pairs[pair] = _match(vectors[text], vectors[pair[1]], weigh)
-        own = [pairs[text, reference.strip()] for reference in prediction.references]
-        best = [max(column) for column in zip(*own, strict=True)]
+        matches = [pairs[text, reference.strip()] for reference in answer.references]
+        best = [max(column) for column in zip(*matches, strict=True)]
         if scorer.baseline is not None:
             best = [(b - base) / (1 - base) for b, base in zip(best, scorer.baseline, strict=True)]
         names = ("precision", "recall", "f1")
         rows.append({f"bertscore_{n}": b for n, b in zip(names, best, strict=True)})
-    texts = [p.text.strip() for p in job.predictions]
+    texts = [answer.text.strip() for answer in answers]
     counts = {
         "empty_outputs": empty,
         "cut_outputs": sum(encoder.cuts(text, vectors[text].ids) for text in texts),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from harness.scorers.base import ModelScorer
+from harness.scorers.base import Asked, Scorer, Subject
 
 
-class WindowScorer(ModelScorer):
+class WindowScorer(Scorer):
     """Reads rows that are longer than a window in several, each token counted once."""
 
     max_length: int = Field(1024, gt=1)
@@ -27,6 +28,9 @@ class WindowScorer(ModelScorer):
                 f"stride {self.stride} would skip tokens (max_length {self.max_length})"
             )
         return self
+
+    def asks(self, of: Subject) -> Mapping[str, Asked]:
+        return {"model": of.model(), "rows": of.rows()}
 
     def shows(self) -> str:
         return "language"

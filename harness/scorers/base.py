@@ -10,16 +10,22 @@ from typing import Annotated, Any, ClassVar, cast
 from harness.core import component
 from harness.core.aggregate import AGGREGATES
 from harness.core.component import Component, NotHashed
+from harness.core.errors import StageFailed, unknown
 from harness.data.preference_rule import Rule
 from harness.data.words import Words, unread
+from harness.scorers._asks import Asked, Policy, Subject
 
-ROWS, START, REWARD = "data", "start", "reward"
-"""What a scorer may read beside its subject: the rows asked; the variant's start (its answers for a
-scorer of predictions, its model for one of models); the suite's reward model."""
+__all__ = [
+    "SHARE", "Asked", "LoadedModel", "Metric", "Policy", "Prediction", "ScoreJob", "Scorer",
+    "Subject", "Verdict", "scorer_of",
+]  # fmt: skip
+
+
 SHARE = (0.0, 1.0)
 """Bounds of a metric that is a share of 1."""
-RULE = "rule"
-"""Field of a scorer that asks a rule, and the locator of that rule's file."""
+Verdict = float | str
+"""What a labeller says of two answers: the probability that the first is better, in [0, 1], or why
+it gave none, as a sentence."""
 
 
 @dataclass(frozen=True)
@@ -75,35 +81,73 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class PredictionJob:
-    """What the score stage hands to a scorer of predictions.
+class LoadedModel:
+    """A model in evaluation mode on the stage's device, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+def _unheard(done: int, total: int, note: str) -> None:
+    """Progress that nobody follows."""
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """What the score stage hands to a scorer.
 
     Attributes:
+        asked: what the scorer asked for (`Scorer.asks`), by the same names.
+        progress: takes what is done, of how much, and a note.
         cache: a folder that outlives the stage and is shared by every variant, for what does not
             depend on one (embedded references). Several processes write there at once.
-        rows: the rows asked, in the predictions' order, for scorers that ask for ROWS.
-        start: the start's answers to the same rows, in that order, for those that ask for START.
-        rule: for those that name one (`Scorer.named_rule`).
-        reward_model, reward_tokenizer: for those that ask for REWARD: a sequence classifier of one
-            label in evaluation mode, on its device.
+        folder: the stage's own; what a scorer writes here is kept with the scores.
+        device: the device of the models.
     """
 
-    predictions: Sequence[Prediction]
-    progress: Callable[[int, int, str], None]
-    cache: Path
-    rows: Sequence[Mapping[str, Any]] = ()
-    start: Sequence[Prediction] = ()
-    rule: Rule | None = None
-    reward_model: Any = None
-    reward_tokenizer: Any = None
+    asked: Mapping[str, Any]
+    progress: Callable[[int, int, str], None] = _unheard
+    cache: Path = Path()
+    folder: Path = Path()
+    device: str = "cpu"
+
+    def answers(self, name: str = "answers") -> Sequence[Prediction]:
+        """Answers of `Policy.answers()`, in the rows' order."""
+        return cast(Sequence[Prediction], self._named(name))
+
+    def rows(self, name: str = "rows") -> Sequence[Mapping[str, Any]]:
+        """Rows of `Subject.rows()`; beside answers, those that were answered."""
+        return cast(Sequence[Mapping[str, Any]], self._named(name))
+
+    def model(self, name: str = "model") -> LoadedModel:
+        """The model of `Policy.model()` or `Subject.reward_model()`. Where nothing was trained, the
+        base is the same object as the variant's model."""
+        return cast(LoadedModel, self._named(name))
+
+    def rule(self, name: str = "rule") -> Rule:
+        """The rule of `Subject.rule(...)`."""
+        return cast(Rule, self._named(name))
+
+    def labeller(self, name: str) -> Callable[[Sequence[tuple[Any, Any, Any]]], list[Verdict]]:
+        """The labeller of `Subject.labeller(...)`: a verdict for each (prompt, one answer, other
+        answer), in their order. Prompts and answers are in the form of the rows: strings, or lists
+        of messages."""
+        return cast(Callable[[Sequence[tuple[Any, Any, Any]]], list[Verdict]], self._named(name))
+
+    def _named(self, name: str) -> Any:
+        if name not in self.asked:
+            raise StageFailed("scorer", unknown("name", name, self.asked, hint="what it asks for"))
+        return self.asked[name]
 
 
 class Scorer(Component):
-    """From predictions, or a checkpoint, to per-example statistics."""
+    """From what it asks for (answers, a model, ...) to per-example statistics.
+
+    A scorer of single answers overrides `score`; one of all answers together `score_all`; any other
+    says in `asks` what it reads, and overrides `score_job`.
+    """
 
     axis = "scorer"
-    reads: ClassVar[str] = "predictions"
-    """`predictions`, or `model` for scorers that load the checkpoint."""
     metrics: ClassVar[Mapping[str, Metric]] = {}
     needs_references: ClassVar[bool] = False
     """Whether it holds answers against references: rows without any are then refused."""
@@ -123,20 +167,31 @@ class Scorer(Component):
         """The metrics of this scorer as it is set; override where its fields choose them."""
         return self.metrics
 
-    def named_rule(self) -> str | None:
-        """`FILE.py:FUNCTION` of a rule that it asks; its content is part of the identity."""
-        return None
+    def planned(self) -> dict[str, Any]:
+        """Every field, for the score stage: as it is set, or as `identity` fills it in, such as the
+        digest of a folder."""
+        fields = self.model_dump(mode="json")
+        return fields | {n: value for n, value in self.identity().items() if n in fields}
+
+    def asks(self, of: Subject) -> Mapping[str, Asked]:
+        """What it reads, by the names that it reads it by in `score_job`. It depends on the
+        scorer's fields alone; of a variant that lacks it there is no score.
+
+        Args:
+            of: the variant that is scored, on the rows of one data entry.
+        """
+        return {"answers": of.answers()}
+
+    def reads(self, asked: Asked) -> bool:
+        """Whether this is among what it asks for."""
+        return asked in self.asks(Subject()).values()
 
     def shows(self) -> str:
         """What its metrics say of a variant that goes on from another checkpoint, for the table of
         what alignment cost: `answers` (how good they are), `reward`, `preference` (over its start),
         `from_start` and `from_base` (how far it went), `language` (how likely text is to it),
         `diversity`, or nothing."""
-        return "answers" if self.reads == "predictions" else ""
-
-    def beside(self) -> tuple[str, ...]:
-        """What it reads beside its subject: any of ROWS, START and REWARD."""
-        return ()
+        return "answers" if self.reads(Subject().answers()) else ""
 
     def refuse_families(self, families: Collection[str]) -> str:
         """Why rows of these families (their groups; "" where a row has none) cannot be scored, and
@@ -175,50 +230,24 @@ class Scorer(Component):
         """Override where a batch is cheaper than one by one; same order as given."""
         return [self.score(prediction) for prediction in predictions]
 
-    def score_job(self, job: PredictionJob) -> list[dict[str, float]]:
-        """Override where the work needs more than the predictions; same order as given."""
-        return self.score_all(job.predictions)
+    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        """Override where the work needs more than the answers.
+
+        Returns:
+            A value a column for each answer, in their order. A scorer that does not ask for the
+            variant's answers adds each example's `example_id`, `cluster` and `group`.
+        """
+        return list(self.score_all(job.answers()))
 
 
-@dataclass(frozen=True)
-class ModelJob:
-    """What the score stage hands to a scorer that reads the model.
+def scorer_of(name: str, fields: Mapping[str, Any]) -> Scorer:
+    """The scorer of a score stage.
 
-    Attributes:
-        base: for scorers that declare `needs_base`, the untrained model the checkpoint comes from,
-            or the checkpoint's start where they ask for START and it has one; the same object as
-            `model` where nothing was trained. None for others.
-    """
-
-    model: Any
-    tokenizer: Any
-    rows: Sequence[Mapping[str, Any]]
-    device: str
-    progress: Callable[[int, int, str], None]
-    folder: Path
-    base: Any = None
-
-
-class ModelScorer(Scorer):
-    """A scorer that reads the model; `label` tells several of one kind, on other rows, apart."""
-
-    reads = "model"
-    needs_base: ClassVar[bool] = False
-    """A model is loaded beside the checkpoint: the untrained one, or its start."""
-
-    def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
-        """Rows of example_id, cluster, group and one value a column."""
-        raise NotImplementedError
-
-
-def scorer_of(config: Mapping[str, Any], locators: Mapping[str, str]) -> Scorer:
-    """The scorer of a score stage, from its config and what lies where.
+    Args:
+        fields: as `Scorer.planned` gave them.
 
     Raises:
         SuiteError: a name or field that no scorer has.
     """
-    fields = {k: v for k, v in config.items() if k not in ("name", "version")}
-    if RULE in locators:  # its identity is its content; its name is where it lies here
-        fields[RULE] = f"{locators[RULE]}:{fields[RULE]['function']}"
-    declared = cast(type[Scorer], component.find("scorer", config["name"]))
-    return component.build_fields(declared, fields, f"scorer {config['name']}")
+    declared = cast(type[Scorer], component.find("scorer", name))
+    return component.build_fields(declared, fields, f"scorer {name}")

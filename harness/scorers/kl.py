@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from harness.core.component import NotHashed
 from harness.inference.likelihood import divergences
 from harness.scorers._windows import WindowScorer
-from harness.scorers.base import START, Metric, ModelJob
+from harness.scorers.base import Asked, Metric, ScoreJob, Subject
 
 
 class Kl(WindowScorer):
@@ -39,7 +39,6 @@ class Kl(WindowScorer):
     """
 
     VERSION = 4
-    needs_base = True
     metrics = {"kl": Metric("per_token", False, {"total": "kl", "tokens": "tokens"})}
 
     to: Annotated[Literal["base", "start"], NotHashed] = "base"
@@ -62,11 +61,13 @@ class Kl(WindowScorer):
     def shows(self) -> str:
         return f"from_{self.to}"
 
-    def beside(self) -> tuple[str, ...]:
-        return (START,) if self.to == "start" else ()
+    def asks(self, of: Subject) -> Mapping[str, Asked]:
+        before = of.start() if self.to == "start" else of.base()
+        return {**super().asks(of), self.to: before.model()}
 
-    def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
+    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        variant, before = job.model(), job.model(self.to)
         return divergences(
-            job.model, job.base, job.tokenizer, job.rows, self.max_length, self.stride,
-            self.batch_tokens, job.progress, from_base=self.direction == "from_base",
+            variant.model, before.model, variant.tokenizer, job.rows(), self.max_length,
+            self.stride, self.batch_tokens, job.progress, from_base=self.direction == "from_base",
         )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.inference.likelihood import log_likelihoods
 from harness.scorers._windows import WindowScorer
-from harness.scorers.base import Metric, ModelJob
+from harness.scorers.base import Metric, ScoreJob
 
 
 class Perplexity(WindowScorer):
@@ -24,8 +24,9 @@ class Perplexity(WindowScorer):
         "perplexity": Metric("perplexity", False, {"nll": "nll", "tokens": "tokens"}),
     }
 
-    def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
+    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        variant = job.model()
         return log_likelihoods(
-            job.model, job.tokenizer, job.rows, self.max_length, self.stride, self.batch_tokens,
-            job.progress,
+            variant.model, variant.tokenizer, job.rows(), self.max_length, self.stride,
+            self.batch_tokens, job.progress,
         )  # fmt: skip

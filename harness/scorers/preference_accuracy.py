@@ -11,12 +11,12 @@ from pydantic import Field
 from harness.core.errors import DataError
 from harness.inference.context import context_of
 from harness.inference.likelihood import log_likelihoods
-from harness.scorers.base import SHARE, Metric, ModelJob, ModelScorer
+from harness.scorers.base import SHARE, Asked, Metric, ScoreJob, Scorer, Subject
 
 Row = Mapping[str, Any]
 
 
-class PreferenceAccuracy(ModelScorer):
+class PreferenceAccuracy(Scorer):
     """Share of held-out preferences in which the better answer gets the higher log-probability from
     the model itself, half for equal ones; and by how many nats (a token, where `per_token`).
 
@@ -38,29 +38,34 @@ class PreferenceAccuracy(ModelScorer):
     batch_tokens: int = Field(8192, gt=0)
     """Tokens of a batch, padding included; fewer where their logits would take over 1 GiB."""
 
-    def score_model(self, job: ModelJob) -> list[dict[str, Any]]:
-        answers = [list(_answers(row)) for row in job.rows]
+    def asks(self, of: Subject) -> Mapping[str, Asked]:
+        return {"model": of.model(), "rows": of.rows()}
+
+    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        variant, rows = job.model(), job.rows()
+        answers = [list(_answers(row)) for row in rows]
         sides = [
             {"id": "", "cluster": "", "group": "", "prompt": row["prompt"], "completion": answer}
-            for row, listed in zip(job.rows, answers, strict=True)
+            for row, listed in zip(rows, answers, strict=True)
             for answer, _ in listed
         ]
-        longest = context_of(job.model) or 1 << 30
+        longest = context_of(variant.model) or 1 << 30
         # A step of a whole window would leave no prompt before what does not fit.
         step = max(1, longest // 2)
-        found = iter(
+        likelihoods = iter(
             log_likelihoods(
-                job.model, job.tokenizer, sides, longest, step, self.batch_tokens, job.progress
+                variant.model, variant.tokenizer, sides, longest, step, self.batch_tokens,
+                job.progress,
             )
-        )
+        )  # fmt: skip
         return [
             {
                 "example_id": row["id"],
                 "cluster": row["cluster"],
                 "group": row.get("dimension") or row["group"],
-                **self._held([(answer, good, next(found)) for answer, good in listed]),
+                **self._held([(answer, good, next(likelihoods)) for answer, good in listed]),
             }
-            for row, listed in zip(job.rows, answers, strict=True)
+            for row, listed in zip(rows, answers, strict=True)
         ]
 
     def _held(self, answers: list[tuple[Any, float, dict[str, Any]]]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from harness.data.render import prompt_row, turns_of
 from harness.inference.batches import end_tokens, pad_token
 from harness.inference.context import context_of
 from harness.inference.rewards import answered_ids, require_all, rewards
-from harness.scorers.base import REWARD, ROWS, Metric, Prediction, PredictionJob, Scorer
+from harness.scorers.base import Asked, Metric, Prediction, ScoreJob, Scorer, Subject
 
 
 class Reward(Scorer):
@@ -39,27 +39,27 @@ class Reward(Scorer):
     def shows(self) -> str:
         return "reward"
 
-    def beside(self) -> tuple[str, ...]:
-        return (ROWS, REWARD)
+    def asks(self, of: Subject) -> Mapping[str, Asked]:
+        return {"answers": of.answers(), "rows": of.rows(), "reward_model": of.reward_model()}
 
-    def score_job(self, job: PredictionJob) -> list[dict[str, float]]:
-        model, tokenizer = job.reward_model, job.reward_tokenizer
-        ends = end_tokens(model, tokenizer, chats=turns_of(job.rows[0]) is not None)
+    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        judge, rows, answers = job.model("reward_model"), job.rows(), job.answers()
+        model, tokenizer = judge.model, judge.tokenizer
+        ends = end_tokens(model, tokenizer, chats=turns_of(rows[0]) is not None)
         sequences = [
             answered_ids(
                 tokenizer, row, _written(tokenizer, row, p), ends, cut=p.finish == "length"
             )
-            for row, p in zip(job.rows, job.predictions, strict=True)
+            for row, p in zip(rows, answers, strict=True)
         ]
         room = context_of(model)
         long = [i for i, ids in enumerate(sequences) if room is not None and len(ids) > room]
         for i in long:
             sequences[i] = cut_left(tokenizer, sequences[i], int(room or 0))
         self._cut = (len(long), len(sequences), room)
-        ids = [p.example_id for p in job.predictions]
-        pad = pad_token(tokenizer)
-        found = rewards(model, pad, sequences, self.batch_tokens, job.progress)
-        return [{"reward": value} for value in require_all(found, ids, room, "")]
+        values = rewards(model, pad_token(tokenizer), sequences, self.batch_tokens, job.progress)
+        names = [answer.example_id for answer in answers]
+        return [{"reward": value} for value in require_all(values, names, room, "")]
 
     def provenance(self) -> dict[str, Any]:
         count, of, room = self._cut

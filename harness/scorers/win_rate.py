@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, PrivateAttr
 
 from harness.core.errors import StageFailed
 from harness.data.preference_rule import NAMED
-from harness.scorers.base import ROWS, SHARE, START, Metric, PredictionJob, Scorer
+from harness.scorers.base import SHARE, Asked, Metric, ScoreJob, Scorer, Subject
 
 
 class WinRate(Scorer):
@@ -31,24 +32,26 @@ class WinRate(Scorer):
 
     _counts: dict[str, int] = PrivateAttr(default_factory=dict)
 
-    def named_rule(self) -> str:
-        return self.rule
-
     def runs(self) -> tuple[str, ...]:
         return (f"{self.rule}, Python that is asked for every pair of answers",)
 
     def shows(self) -> str:
         return "preference"
 
-    def beside(self) -> tuple[str, ...]:
-        return (ROWS, START)
+    def asks(self, of: Subject) -> Mapping[str, Asked]:
+        return {
+            "answers": of.answers(),
+            "start": of.start().answers(),
+            "rows": of.rows(),
+            "rule": of.rule(self.rule),
+        }
 
-    def score_job(self, job: PredictionJob) -> list[dict[str, float]]:
-        if job.rule is None:
-            raise AssertionError("the stage loads the rule that the scorer names")
-        signs = []
-        for row, own, other in zip(job.rows, job.predictions, job.start, strict=True):
-            sign = job.rule(row, own.text, other.text)
+    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        signs, rule = [], job.rule()
+        for row, answer, before in zip(
+            job.rows(), job.answers(), job.answers("start"), strict=True
+        ):
+            sign = rule(row, answer.text, before.text)
             if sign is None:
                 raise StageFailed(
                     "rule", f"{self.rule} does not know which answer to row {row['id']} is better",

@@ -65,9 +65,13 @@ def method_of(config: Mapping[str, Any]) -> Method:
 
 
 @contextlib.contextmanager
-def checkpoint_of(job: Job, folder: Path, spec: Mapping[str, Any]) -> Iterator[Path]:
+def checkpoint_of(folder: Path, spec: Mapping[str, Any], elsewhere: str) -> Iterator[Path]:
     """The checkpoint's folder, to read inside: in the training stage's, or where it was trained
     elsewhere.
+
+    Args:
+        folder: of the stage that left the checkpoint, or checks it. spec: that stage's.
+        elsewhere: the folder of a checkpoint that was trained elsewhere.
 
     Raises:
         StageFailed: no weights there, or not those that were planned.
@@ -76,7 +80,7 @@ def checkpoint_of(job: Job, folder: Path, spec: Mapping[str, Any]) -> Iterator[P
         require_files(folder / CHECKPOINT)
         yield folder / CHECKPOINT
         return
-    checkpoint = Path(job.locators["checkpoint"])
+    checkpoint = Path(elsewhere)
     require_files(checkpoint)
     with held(str(checkpoint), {"content": spec["config"]["content"]}):
         yield checkpoint
@@ -92,55 +96,74 @@ def own_tokenizer(ref: ModelRef, checkpoint: Path) -> Any:
     return tokenizer
 
 
-def load_subject(job: Job, role: str = CHECKPOINT) -> tuple[Any, Any, Mapping[str, Any] | None]:
-    """The model, its tokenizer, and the training stage's metrics (None when untrained).
+def load_subject(job: Job) -> tuple[Any, Any, Mapping[str, Any] | None]:
+    """The model that a stage works on, its tokenizer, and the training stage's metrics (None when
+    untrained)."""
+    which = {name: _of(job, name) for name in ("model", "merged")}
+    return load_model(job, CHECKPOINT, which, _of(job, "place"), job.locators.get("checkpoint", ""))
+
+
+def load_model(
+    job: Job,
+    role: str,
+    which: Mapping[str, Any],
+    place: ModelPlace | Mapping[str, str],
+    elsewhere: str = "",
+) -> tuple[Any, Any, Mapping[str, Any] | None]:
+    """A model in evaluation mode, its tokenizer, and the training stage's metrics (None when
+    untrained).
 
     Args:
-        role: of the input that left the checkpoint.
+        role: of the input that left the checkpoint; without such an input the model is untrained.
+        which: `model`, the identity of an untrained one; `merged`, whether an adapter is merged.
+        place: of the untrained model. elsewhere: folder of a checkpoint that was trained elsewhere.
     """
+    device = _of(job, "device")
     if not job.has(role):
-        ref = model_ref(_of(job, "model"), _of(job, "device"), _of(job, "place"))
+        ref = model_ref(which["model"], device, place)
         return ref.load("lm"), ref.tokenizer(), None
-    folder = job.input(role)
-    trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))
-    ref = model_ref(trained["config"]["model"], _of(job, "device"), _of(job, "place"))
+    folder, trained = job.input(role), _spec(job, role)
+    ref = model_ref(trained["config"]["model"], device, place)
     method = method_of(trained["config"])
-    merged = _of(job, "merged") and role == CHECKPOINT
-    load = method.merged if merged else method.load_trained
-    elsewhere = trained["kind"] == "checkpoint"
-    with checkpoint_of(job, folder, trained) as checkpoint:
-        tokenizer = own_tokenizer(ref, checkpoint) if elsewhere else ref.tokenizer()
+    load = method.merged if which.get("merged") else method.load_trained
+    own = trained["kind"] == "checkpoint"
+    with checkpoint_of(folder, trained, elsewhere) as checkpoint:
+        tokenizer = own_tokenizer(ref, checkpoint) if own else ref.tokenizer()
         model = load(ref, checkpoint).eval()
     return model, tokenizer, job.input_record(role).metrics
 
 
-def load_base(job: Job, subject: Any) -> Any:
-    """What a checkpoint is held against: its start where the stage has one, as that was trained;
-    else the untrained model under it; the subject itself where nothing was trained.
-
-    The untrained model is as its folder or hub has it: never quantised, nothing attached.
-    """
-    if job.has("start"):
-        return load_subject(job, "start")[0]
-    if not job.has("checkpoint"):
-        return subject
-    trained = json.loads((job.input("checkpoint") / SPEC).read_text(encoding="utf-8"))
-    ref = model_ref(trained["config"]["model"], _of(job, "device"), _of(job, "place"))
-    return ref.load("lm")
+def load_base(job: Job, place: ModelPlace) -> tuple[Any, Any]:
+    """The untrained model under the variant's checkpoint, and its tokenizer: as its folder or hub
+    has it, never quantised, nothing attached."""
+    ref = model_ref(_spec(job, CHECKPOINT)["config"]["model"], _of(job, "device"), place)
+    return ref.load("lm"), ref.tokenizer()
 
 
-def model_beside(job: Job, role: str) -> tuple[Method, ModelRef, Path]:
+def model_beside(
+    job: Job, role: str, place: ModelPlace | None = None
+) -> tuple[Method, ModelRef, Path]:
     """The method, the base and the checkpoint of another training stage that the stage reads."""
-    folder = job.input(role)
-    trained = json.loads((folder / SPEC).read_text(encoding="utf-8"))["config"]
-    own = {
-        name.removeprefix(f"{role}."): place
-        for name, place in job.locators.items()
+    trained, checkpoint = _spec(job, role)["config"], job.input(role) / CHECKPOINT
+    flat = {
+        name.removeprefix(f"{role}."): where
+        for name, where in job.locators.items()
         if name.startswith(f"{role}.")
     }
-    require_files(folder / CHECKPOINT)
-    ref = model_ref(trained["model"], _of(job, "device"), own)
-    return method_of(trained), ref, folder / CHECKPOINT
+    require_files(checkpoint)
+    ref = model_ref(trained["model"], _of(job, "device"), place or flat)
+    return method_of(trained), ref, checkpoint
+
+
+def load_beside(job: Job, role: str, place: ModelPlace | None = None) -> tuple[Any, Any]:
+    """That training stage's model in evaluation mode, and its base's tokenizer."""
+    method, ref, checkpoint = model_beside(job, role, place)
+    return method.load_trained(ref, checkpoint).eval(), ref.tokenizer()
+
+
+def _spec(job: Job, role: str) -> dict[str, Any]:
+    spec: dict[str, Any] = json.loads((job.input(role) / SPEC).read_text(encoding="utf-8"))
+    return spec
 
 
 def require_files(checkpoint: Path) -> None:

@@ -27,7 +27,7 @@ _ROWS, _TOKENS = 4, 32
 def run(job: Job) -> dict[str, Any]:
     """Load it onto its base and audit it; metrics: the audit's findings, its chat template."""
     spec = json.loads((job.folder / SPEC).read_text(encoding="utf-8"))
-    with checkpoint_of(job, job.folder, spec) as checkpoint:
+    with checkpoint_of(job.folder, spec, job.locators["checkpoint"]) as checkpoint:
         return _audited(job, checkpoint)
 
 

@@ -2,99 +2,264 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Self, assert_never
 
-from harness.core.aggregate import AGGREGATES
+from harness.core.component import AddedLater, NotHashed
 from harness.core.errors import StageFailed
 from harness.data.preference_rule import load_rule
-from harness.scorers.base import (
-    REWARD,
-    ROWS,
-    RULE,
-    START,
-    ModelJob,
-    ModelScorer,
-    Prediction,
-    PredictionJob,
-    Scorer,
-    scorer_of,
+from harness.labellers.base import Contest, LabelJob, Labeller
+from harness.models.files import ModelPlace
+from harness.scorers._asks import (
+    AnswersOf,
+    Asked,
+    ModelOf,
+    NamedLabeller,
+    NamedRule,
+    RewardModel,
+    ScoredRows,
+    Subject,
+    Whose,
 )
+from harness.scorers.base import LoadedModel, Prediction, ScoreJob, Scorer, Verdict, scorer_of
 from harness.stages._fitting import usable
-from harness.stages._models import load_base, load_subject, model_beside
-from harness.stages.base import Job
+from harness.stages._labelling import build_labeller
+from harness.stages._metrics import aggregate, require_figures, require_finite
+from harness.stages._models import CHECKPOINT, load_base, load_beside, load_model
+from harness.stages.base import Job, StageKind
 from harness.stages.data import read_rows
 from harness.stages.generate import asked_rows, read_predictions
-from harness.store.score_table import KEYS, write_scores
+from harness.store.score_table import write_scores
+from harness.store.stage import Record, Stage
 
 CACHE = "cache"
 """Folder of the store for what scorers share between stages; it may be removed at any time."""
+_SHOWN = 4
+"""Metrics in a line about the stage."""
+DATA, PREDICTIONS, REWARD = "data", "predictions", "reward"
+"""Roles of the rows that are scored, of the variant's answers to them, and of the reward model."""
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Score, write one row an example, and aggregate; metrics carry their own declaration."""
-    scorer = scorer_of(job.config["scorer"], job.locators)
-    unusable: dict[str, int] = {}
-    if scorer.reads == "model":
-        rows, unusable = _from_model(job, cast(ModelScorer, scorer))
-    else:
-        rows = _from_predictions(job, scorer)
-    with job.ledger.phase("write"):
-        import pyarrow as pa
-
-        _require_finite(rows, scorer)
-        write_scores(job.folder, pa.Table.from_pylist(rows))
-    made = scorer.provenance()
-    if made:
-        job.provenance["scorer"] = made
-    declared = {name: metric.declare(name) for name, metric in scorer.declared().items()}
-    values = {name: _aggregate(metric, rows) for name, metric in declared.items()}
-    _require_figures(values, scorer)
-    return {
-        "rows": len(rows),
-        **({"unusable": unusable} if unusable else {}),
-        "metrics": {name: {**metric, "value": values[name]} for name, metric in declared.items()},
-    }
+def role_of(name: str, asked: Asked) -> str:
+    """The role of the input that a scorer asks for by this name. What most scorers ask for has a
+    role of its own, so that the key of a stage does not depend on a scorer's choice of names."""
+    match asked:
+        case AnswersOf("variant"):
+            return PREDICTIONS
+        case ModelOf("variant"):
+            return CHECKPOINT
+        case ScoredRows():
+            return DATA
+        case RewardModel():
+            return REWARD
+        case _:
+            return name
 
 
-def _from_predictions(job: Job, scorer: Scorer) -> list[dict[str, Any]]:
-    predictions = read_predictions(job.input("predictions"))
-    cache = job.folder.parents[1] / CACHE / scorer.name
-    with job.ledger.phase("load"):
-        beside = _beside(job, [p.example_id for p in predictions])
-    if scorer.needs_references:
-        _require_references(predictions, scorer)
-    with job.ledger.phase("score"):
-        scores = scorer.score_job(PredictionJob(predictions, job.progress, cache, **beside))
+def reward_models(stage: Stage) -> list[Stage]:
+    """The training stages of the reward models that a score stage reads, a labeller's included."""
+    roles = (role for role in stage.inputs if role.rpartition(".")[2] == REWARD)
+    return [stage.inputs[role] for role in roles]
+
+
+class Score(StageKind):
+    """Statistics of each example by one scorer, and the metrics made of them."""
+
+    VERSION = 1
+    reads = {DATA: "data", PREDICTIONS: "generate", CHECKPOINT: "train", "*": "*"}
+
+    device: Annotated[str | None, AddedLater] = None
+    """`cpu` or `cuda`, where a model is read."""
+    scorer: dict[str, Any]
+    """The scorer's identity, with the contents of rules and the identities of labellers."""
+    model: Annotated[dict[str, Any] | None, AddedLater] = None
+    """The identity of an untrained model, where the variant's model is read and is one."""
+    merged: Annotated[bool, AddedLater] = False
+    """Whether the adapter of the variant's model is merged."""
+    left_out: Annotated[list[int], AddedLater] = []
+    """Numbers of the rows that are not scored, where no answers are read."""
+    others: Annotated[dict[str, dict[str, Any]], AddedLater] = {}
+    """Role -> `model` and `merged` of a model that is read beside the variant's, as far as they are
+    set."""
+    settings: Annotated[dict[str, Any], NotHashed]
+    """Every field of the scorer."""
+    places: Annotated[dict[str, ModelPlace], NotHashed] = {}
+    """Role of a model -> where it, or the base of its checkpoint, lies."""
+    elsewhere: Annotated[dict[str, str], NotHashed] = {}
+    """Role of a model -> the folder of its checkpoint, where that was trained elsewhere."""
+    rules: Annotated[dict[str, str], NotHashed] = {}
+    """Name of a rule that is asked for -> its file."""
+    labellers: Annotated[dict[str, dict[str, Any]], NotHashed] = {}
+    """Name of a labeller that is asked for -> its own name -> its fields."""
+
+    def built(self) -> Scorer:
+        """The scorer.
+
+        Raises:
+            SuiteError: a name or field that no scorer has.
+        """
+        return scorer_of(self.scorer["name"], self.settings)
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        metrics = list(record.metrics["metrics"].items())[:_SHOWN]
+        return ", ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics)
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Score, write one row an example, and aggregate; metrics carry their own declaration."""
+        scorer = self.built()
+        asks = scorer.asks(Subject())
+        with job.ledger.phase("load"):
+            reader = _Reader(job, self, asks)
+            asked = {name: reader.read(name, thing) for name, thing in asks.items()}
+            _require_same_examples(asks, asked)
+        answers = next((asked[n] for n, a in asks.items() if a == Subject().answers()), None)
+        if answers is not None and scorer.needs_references:
+            _require_references(answers, scorer)
+        with job.ledger.phase("score"):
+            cache = job.folder.parents[1] / CACHE / scorer.name
+            scores = scorer.score_job(
+                ScoreJob(asked, job.progress, cache, job.folder, self.device or "cpu")
+            )
+        rows = scores if answers is None else _with_keys(answers, scores)
+        with job.ledger.phase("write"):
+            import pyarrow as pa
+
+            require_finite(rows, scorer)
+            write_scores(job.folder, pa.Table.from_pylist(rows))
+        if about := {**scorer.provenance(), **reader.figures}:
+            job.provenance["scorer"] = about
+        declared = {name: metric.declare(name) for name, metric in scorer.declared().items()}
+        values = {name: aggregate(metric, rows) for name, metric in declared.items()}
+        require_figures(values, scorer)
+        return {
+            "rows": len(rows),
+            **({"unusable": reader.unusable} if reader.unusable else {}),
+            "metrics": {name: {**m, "value": values[name]} for name, m in declared.items()},
+        }
+
+
+def planned_scorer(stage: Stage) -> Scorer:
+    """The scorer of a score stage in a plan."""
+    return Score.from_spec(stage.config, stage.locators).built()
+
+
+class _Reader:
+    """Reads what a scorer asks for from the stage's inputs.
+
+    Attributes:
+        unusable: reason -> rows that the model's chat template cannot write.
+        figures: what labellers say of themselves once they were asked, by the name of each.
+    """
+
+    def __init__(self, job: Job, config: Score, asks: Mapping[str, Asked]) -> None:
+        self.job, self.config, self.asks = job, config, asks
+        self.unusable: dict[str, int] = {}
+        self.figures: dict[str, Any] = {}
+        self._subject: LoadedModel | None = None
+
+    def read(self, name: str, asked: Asked) -> Any:
+        """One thing as `ScoreJob` hands it out.
+
+        Raises:
+            StageFailed: answers that are not to the same rows, a file that has changed.
+        """
+        role, job = role_of(name, asked), self.job
+        match asked:
+            case AnswersOf():
+                return read_predictions(job.input(role))
+            case ModelOf(whose):
+                return self._model(role, whose)
+            case ScoredRows():
+                return self._rows()
+            case NamedRule():
+                return load_rule(Path(self.config.rules[name]), self.config.scorer[name])
+            case RewardModel():
+                return LoadedModel(*load_beside(job, role, self.config.places[role]))
+            case NamedLabeller():
+                return self._labeller(name)
+            case _:
+                assert_never(asked)
+
+    def _model(self, role: str, whose: Whose) -> LoadedModel:
+        """A model; the variant's is loaded once, and is its own base where nothing was trained."""
+        if whose == "variant" or (whose == "base" and self._asks_model()):
+            if self._subject is None:
+                which = {"model": self.config.model, "merged": self.config.merged}
+                self._subject = self._loaded(CHECKPOINT, which)
+            if whose == "variant" or not self.job.has(CHECKPOINT):
+                return self._subject
+            return LoadedModel(*load_base(self.job, self.config.places[CHECKPOINT]))
+        return self._loaded(role, self.config.others.get(role, {}))
+
+    def _loaded(self, role: str, which: Mapping[str, Any]) -> LoadedModel:
+        place, elsewhere = self.config.places[role], self.config.elsewhere.get(role, "")
+        return LoadedModel(*load_model(self.job, role, which, place, elsewhere)[:2])
+
+    def _asks_model(self) -> bool:
+        return Subject().model() in self.asks.values()
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The rows that are scored: those that were answered, else those that the variant's chat
+        template can write."""
+        rows = read_rows(self.job.input(DATA))
+        for name, asked in self.asks.items():
+            if isinstance(asked, AnswersOf):
+                answers = self.job.input_record(role_of(name, asked))
+                return asked_rows(rows, answers.config)
+        rows = asked_rows(rows, {"left_out": self.config.left_out})
+        if self._asks_model():
+            rows, self.unusable = usable(rows, self._model(CHECKPOINT, "variant").tokenizer)
+        return rows
+
+    def _labeller(self, name: str) -> Callable[[Sequence[tuple[Any, Any, Any]]], list[Verdict]]:
+        job = self.job
+        ((labeller_name, fields),) = self.config.labellers[name].items()
+        labeller = build_labeller(labeller_name, fields)
+        model, tokenizer = self._labellers_model(labeller, name)
+
+        def label(contests: Sequence[tuple[Any, Any, Any]]) -> list[Verdict]:
+            compared = [Contest(*contest) for contest in contests]
+            work = LabelJob(compared, job.progress, job.work, model, tokenizer)
+            verdicts = labeller.label(work)
+            job.cost.update(work.cost)
+            self.figures[name] = dict(work.figures)
+            return verdicts
+
+        return label
+
+    def _labellers_model(self, labeller: Labeller, name: str) -> tuple[Any, Any]:
+        """Model and tokenizer; None of each for a labeller that reads none."""
+        if self.job.has(role := f"{name}.{REWARD}"):
+            return load_beside(self.job, role, self.config.places[role])
+        if labeller.reads_model:
+            loaded = self._loaded(name, self.config.others[name])
+            return loaded.model, loaded.tokenizer
+        return None, None
+
+
+def _with_keys(
+    answers: Sequence[Prediction], scores: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Scores with the example that each is of."""
     return [
-        {"example_id": p.example_id, "cluster": p.cluster, "group": p.group, **score}
-        for p, score in zip(predictions, scores, strict=True)
+        {"example_id": a.example_id, "cluster": a.cluster, "group": a.group, **score}
+        for a, score in zip(answers, scores, strict=True)
     ]
 
 
-def _beside(job: Job, ids: list[str]) -> dict[str, Any]:
-    """What the scorer reads beside the predictions, as far as the plan gave it.
-
-    Raises:
-        StageFailed: rows or answers that are not those of the predictions.
-    """
-    found: dict[str, Any] = {}
-    if job.has(ROWS):
-        asked = job.input_record("predictions").config
-        found["rows"] = asked_rows(read_rows(job.input(ROWS)), asked)
-        _same_examples(ids, [row["id"] for row in found["rows"]], "rows")
-    if job.has(START):
-        found["start"] = read_predictions(job.input(START))
-        _same_examples(ids, [p.example_id for p in found["start"]], "answers of the start")
-    if RULE in job.locators:
-        found["rule"] = load_rule(Path(job.locators[RULE]), job.config["scorer"][RULE])
-    if job.has(REWARD):
-        method, ref, checkpoint = model_beside(job, "reward")
-        found["reward_model"] = method.load_trained(ref, checkpoint).eval()
-        found["reward_tokenizer"] = ref.tokenizer()
-    return found
+def _require_same_examples(asks: Mapping[str, Asked], asked: Mapping[str, Any]) -> None:
+    """Raise StageFailed where answers and rows are not of the same examples in one order."""
+    examples = {
+        name: [row["id"] if isinstance(row, Mapping) else row.example_id for row in asked[name]]
+        for name, thing in asks.items()
+        if isinstance(thing, AnswersOf | ScoredRows)
+    }
+    first = next(iter(examples), "")
+    for name, ids in examples.items():
+        if ids != examples[first]:
+            raise StageFailed("input changed", f"{name} and {first} are not of the same examples")
 
 
 def _require_references(predictions: Sequence[Prediction], scorer: Scorer) -> None:
@@ -106,53 +271,3 @@ def _require_references(predictions: Sequence[Prediction], scorer: Scorer) -> No
             f" {scorer.name} holds answers against",
             fix="map `completion` or `references`, or leave these rows out with `where:`",
         )
-
-
-def _same_examples(ids: list[str], others: list[str], what: str) -> None:
-    if ids != others:
-        raise StageFailed("input changed", f"the {what} are not those of the predictions")
-
-
-def _from_model(job: Job, scorer: ModelScorer) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """A row an example, and reason -> examples that the model's template cannot write."""
-    with job.ledger.phase("load"):
-        model, tokenizer, _ = load_subject(job)
-        base = load_base(job, model) if scorer.needs_base else None
-        rows, unusable = usable(asked_rows(read_rows(job.input("data")), job.config), tokenizer)
-    with job.ledger.phase("score"):
-        scores = scorer.score_model(
-            ModelJob(model, tokenizer, rows, job.config["device"], job.progress, job.folder, base)
-        )
-    return scores, unusable
-
-
-def _require_finite(rows: list[dict[str, Any]], scorer: Scorer) -> None:
-    for row in rows:
-        for column, value in row.items():
-            if column not in KEYS and not math.isfinite(value):
-                raise StageFailed(
-                    "score is not a number",
-                    f"{scorer.name} gave {column} = {value} for example {row['example_id']}",
-                )
-
-
-def _require_figures(values: dict[str, float], scorer: Scorer) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise StageFailed(
-                "score is not a number",
-                f"{scorer.name} comes to {name} = {value} over all rows: there was nothing to"
-                " measure, or the model is as good as certain of something else",
-                fix="read the rows' scores beside this record, and the training's losses",
-            )
-
-
-def _aggregate(metric: dict[str, Any], rows: list[dict[str, Any]]) -> float:
-    import numpy as np
-
-    sums = {
-        statistic: np.asarray(math.fsum(row[column] for row in rows))
-        for statistic, column in metric["columns"].items()
-    }
-    with np.errstate(all="ignore"):  # what is no number is refused with a sentence
-        return float(AGGREGATES[metric["aggregate"]].compute({**sums, "n": np.asarray(len(rows))}))

@@ -9,7 +9,8 @@ from harness.core import component
 from harness.core.errors import SuiteError
 from harness.labellers.base import Labeller
 from harness.objectives.base import BASE, Objective
-from harness.scorers.base import REWARD, Scorer
+from harness.scorers._asks import NamedLabeller, RewardModel
+from harness.scorers.base import Scorer, Subject
 from harness.suite.suite import Suite
 
 
@@ -80,7 +81,7 @@ def last_stages(suite: Suite) -> set[str]:
 
 
 def _before_and_beside(suite: Suite) -> Iterator[str]:
-    done = {name for spec in suite.scorers for name in _beside_scorer(spec)}
+    done = {name for i, s in enumerate(suite.scorers) for name in _of_scorer(s, f"scorers[{i}]")}
     yield from done
     waiting = [*written(suite), *done]
     while waiting:
@@ -99,13 +100,15 @@ def _before_and_beside(suite: Suite) -> Iterator[str]:
                     waiting.append(other)
 
 
-def _beside_scorer(spec: Any) -> tuple[str, ...]:
-    """Objectives whose models a scorer reads; a spec that is none is refused where it is built."""
-    name = next(iter(spec), "") if isinstance(spec, Mapping) else spec
-    if not isinstance(name, str) or name not in component.names("scorer"):
-        return ()
-    asked = cast(Scorer, component.find("scorer", name).model_construct()).beside()
-    return tuple(role for role in asked if role == REWARD)
+def _of_scorer(spec: Any, where: str) -> Iterator[str]:
+    """The objectives whose models a scorer reads, itself or through a labeller."""
+    scorer = cast(Scorer, component.build("scorer", spec, where))
+    for name, asked in scorer.asks(Subject()).items():
+        if isinstance(asked, RewardModel):
+            yield "reward"
+        elif isinstance(asked, NamedLabeller):
+            place = f"{where}.{scorer.name}.{name}"
+            yield from cast(Labeller, component.build("labeller", asked.spec, place)).beside
 
 
 def _as_set(suite: Suite, name: str) -> Iterator[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.scorers.base import Prediction, PredictionJob
+from harness.scorers.base import Prediction, ScoreJob
 from harness.scorers.bertscore import PACKAGED_LAYER, Bertscore, packaged
 
 INSTRUCT = Path(__file__).parents[2] / "suites" / "pocket" / "instruct"
@@ -86,7 +86,7 @@ def main() -> int:
         for predictions in outputs:
             start = time.perf_counter()
             scorer = Bertscore(model_type=str(encoder), num_layers=PACKAGED_LAYER)
-            ours = scorer.score_job(PredictionJob(predictions, lambda *_: None, cache))
+            ours = scorer.score_job(ScoreJob({"answers": predictions}, cache=cache))
             fast += time.perf_counter() - start
             start = time.perf_counter()
             theirs: Any = bert_score.score(

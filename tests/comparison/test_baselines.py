@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from harness import comparison as compare
 from harness import report as reporting
 from harness.commands import run as runs
 from harness.comparison import to_frame
 from harness.core.errors import SuiteError
-from tests.conftest import Workspace
+from harness.planning.graph import Plan
+from harness.stages.generate import read_predictions
+from harness.store.stage import Stage
+from tests.conftest import DPO, SFT, Workspace, chat_rows, write_jsonl
 
 
 @pytest.fixture
@@ -101,3 +105,129 @@ def test_untrained_models_alone_are_compared_with_the_first(two_models: Workspac
     two_models.write(matrix={}, base={"zero-shot": {"max_new_tokens": 4}}, evaluate=["letters"])
     planned = two_models.open().plan
     assert set(planned.baselines.values()) == {planned.baseline} == {"zero-shot@one"}
+
+
+def compared(planned: Plan) -> dict[str, Stage]:
+    """Variant -> the answers that the toy scorer holds its own against."""
+    return {
+        path.variant.id: scored.stage.inputs["baseline"]
+        for path in planned.paths
+        for scored in path.scores
+        if scored.scorer == "longer"
+    }
+
+
+@pytest.mark.parametrize("baseline", ["zero-shot", "zero-shot@two", "lora-sft-one"])
+def test_a_scorer_reads_the_answers_of_each_variants_baseline(
+    two_models: Workspace, baseline: str
+) -> None:
+    two_models.write(baseline=baseline, scorers=["rouge", "longer"])
+    planned = two_models.open().plan
+    answers = {path.variant.id: path.generate["letters"] for path in planned.paths}
+    assert compared(planned) == {
+        name: answers[other] for name, other in planned.baselines.items() if name != other
+    }
+    skipped = sorted(set(planned.baselines.values()))
+    notes = [warning for warning in planned.warnings if "does not score" in warning]
+    assert notes == [
+        f"scorers[1].longer does not score {name}: it compares with the baseline, which is {name}"
+        " itself"
+        for name in skipped
+    ]
+
+
+def test_scores_against_another_models_answers_are_what_they_say(two_models: Workspace) -> None:
+    two_models.write(
+        baseline="zero-shot@two", scorers=["length", "longer"],
+        base={"zero-shot": {"max_new_tokens": 4}, "brief": {"max_new_tokens": 1}},
+    )  # fmt: skip
+    opened = two_models.open()
+    outcome = runs.run_stages(opened)
+    assert not outcome.failed, [record.error for record in outcome.failed]
+    read = {
+        path.variant.id: read_predictions(path.generate["letters"].path(opened.store.root))
+        for path in opened.plan.paths
+    }
+    for path in opened.plan.paths:
+        for scored in path.scores:
+            if scored.scorer == "longer":
+                pairs = zip(read[path.variant.id], read["zero-shot@two"], strict=True)
+                signs = [
+                    (len(a.text) > len(b.text)) - (len(a.text) < len(b.text)) for a, b in pairs
+                ]
+                value = outcome.records[scored.stage.key].metrics["metrics"]["longer"]["value"]
+                assert value == pytest.approx(sum(0.5 + s / 2 for s in signs) / len(signs))
+    found = compare.compare(opened.plan, outcome.records, opened.store)
+    assert "longer" not in {row.metric for row in found.rows if row.group == "zero-shot@two"}
+    assert any("scorers[1].longer does not score zero-shot@two" in note for note in found.notes)
+
+
+def test_a_seed_is_held_against_the_baselines_own_seed(workspace: Workspace) -> None:
+    workspace.write(baseline="lora-sft", seeds=[0, 1], scorers=["rouge", "longer"])
+    planned = workspace.open().plan
+    answers = {path.variant.id: path.generate["letters"] for path in planned.paths}
+    assert compared(planned) == {
+        "zero-shot": answers["lora-sft#0"],
+        "full-sft#0": answers["lora-sft#0"],
+        "full-sft#1": answers["lora-sft#1"],
+    }
+
+
+def test_a_start_that_is_no_variant_is_held_against_the_baseline_of_its_model(
+    aligned: Workspace,
+) -> None:
+    aligned.tree["matrix"] |= {"method": ["full"], "objective": [{"dpo": DPO}]}
+    aligned.write(
+        scorers=["rouge", "longer"], base={"zero-shot": {"max_new_tokens": 4}}, reward_model={}
+    )
+    planned = aligned.open().plan
+    (start,) = planned.starts
+    answers = {path.variant.id: path.generate["letters"] for path in planned.paths}
+    (scored,) = (s.stage for s in start.scores if s.scorer == "longer")
+    assert scored.inputs["baseline"] == answers["zero-shot"]
+
+
+def test_a_start_that_is_the_baseline_is_not_compared_with_itself(aligned: Workspace) -> None:
+    aligned.tree["matrix"] |= {"method": ["full"], "objective": [{"sft": SFT}, {"dpo": DPO}]}
+    aligned.write(scorers=["rouge", "longer"], baseline="full-sft", reward_model={})
+    planned = aligned.open().plan
+    paths = {path.variant.id: path for path in planned.paths}
+    assert set(compared(planned)) == {"full-dpo"}
+    start = paths["full-dpo"].start
+    assert start is not None
+    assert [scored.scorer for scored in start.scores] == ["rouge"]
+
+
+TUNE = {"metric": "rouge1", "trials": 2, "space": {"sft.learning_rate": [0.01, 0.001]}}
+
+
+def test_scores_against_a_tuned_baseline_wait_for_its_settings(workspace: Workspace) -> None:
+    letters = {**workspace.tree["data"]["letters"], "validation": "general-pairs.jsonl"}
+    write_jsonl(workspace.folder / "general-pairs.jsonl", chat_rows(200, 3))
+    workspace.write(
+        data={**workspace.tree["data"], "letters": letters}, scorers=["rouge", "longer"],
+        matrix={**workspace.tree["matrix"], "method": ["lora"]}, baseline="lora-sft", tune=TUNE,
+    )  # fmt: skip
+    assert compared(workspace.open().plan) == {}
+    outcome = workspace.run()
+    assert not outcome.failed, [record.error for record in outcome.failed]
+    planned = workspace.open().plan
+    answers = {path.variant.id: path.generate["letters"] for path in planned.paths}
+    assert compared(planned) == {"zero-shot": answers["lora-sft"]}
+    with pytest.raises(SuiteError, match="longer cannot score lora-sft: it compares with the base"):
+        workspace.open("tune.metric=longer")
+
+
+def test_a_baseline_that_does_not_answer_the_rows_is_told(workspace: Workspace) -> None:
+    write_jsonl(workspace.folder / "more.jsonl", chat_rows(50, 6))
+    more = {"train": "more.jsonl", "test": "test.jsonl"}
+    workspace.write(
+        data={**workspace.tree["data"], "more": more}, scorers=["rouge", "longer"], base={},
+        matrix={
+            **workspace.tree["matrix"], "method": ["full", "lora"], "data": ["letters", "more"],
+        }, baseline="full-sft-letters",
+    )  # fmt: skip
+    planned = workspace.open().plan
+    assert set(compared(planned)) == {"lora-sft-letters"}
+    (told,) = [w for w in planned.warnings if "does not answer the rows of more" in w]
+    assert "full-sft-more, lora-sft-more" in told

@@ -113,7 +113,7 @@ def test_bertscore_cuts_long_texts_where_bert_score_does_and_counts_them(
         RobertaModel,
     )
 
-    from harness.scorers.base import PredictionJob
+    from harness.scorers.base import ScoreJob
     from harness.scorers.bertscore import Bertscore
 
     names = ["<s>", "<pad>", "</s>", "<unk>", *"abcdefgh"]
@@ -140,7 +140,7 @@ def test_bertscore_cuts_long_texts_where_bert_score_does_and_counts_them(
     edges = [" ".join(texts[0].split()[:count]) for count in (13, 14, 15, 16)]  # + 2
     pairs += [(text, texts[1]) for text in edges] + [("a b c", text) for text in edges]
     found = Bertscore(model_type=str(tmp_path / kind), num_layers=2)
-    job = PredictionJob([said(*pair) for pair in pairs], lambda *_: None, tmp_path / "cache")
+    job = ScoreJob({"answers": [said(*pair) for pair in pairs]}, cache=tmp_path / "cache")
     rows = found.score_job(job)
     wanted = bert_score(
         [a for a, _ in pairs], [b for _, b in pairs], model_type=str(tmp_path / kind), num_layers=2

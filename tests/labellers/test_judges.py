@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,7 +23,7 @@ from harness.data.render import encode
 from harness.inference.rewards import answered_ids, rewards
 from harness.labellers import reward as labelling
 from harness.labellers.base import Contest, LabelJob
-from harness.scorers.base import Prediction, PredictionJob
+from harness.scorers.base import LoadedModel, Prediction, ScoreJob
 from harness.scorers.reward import Reward
 from harness.scorers.win_rate import WinRate
 from tests.conftest import Workspace
@@ -149,10 +148,11 @@ def test_win_rate_needs_a_rule_that_knows_every_row() -> None:
     made = [Prediction(n, n, "", "", text, ()) for n, text in (("x", "aa"), ("y", "b"))]
     start = [Prediction(n, n, "", "", "a", ()) for n in "xy"]
     rows = [{"id": "x"}, {"id": "y"}]
-    job = PredictionJob(made, lambda *_: None, Path(), rows, start, rule=sound(longer, "longer"))
+    asked = {"answers": made, "start": start, "rows": rows}
+    job = ScoreJob({**asked, "rule": sound(longer, "longer")})
     scorer = WinRate(rule="house.py:longer")
     assert [line["win_rate"] for line in scorer.score_job(job)] == [1.0, 0.5]
-    partly = replace(job, rule=lambda row, *_: 1 if row["id"] == "x" else None)
+    partly = ScoreJob({**asked, "rule": lambda row, *_: 1 if row["id"] == "x" else None})
     with pytest.raises(StageFailed, match="row y"):
         scorer.score_job(partly)
 
@@ -253,9 +253,8 @@ def test_labeller_scorer_and_policy_are_given_the_same_reward(
     prompts: list[Any] = ["q?", "a longer one?"] if plain else ASKED
     rows = [{**KEYS, "prompt": prompt} for prompt in prompts]
     predictions = [Prediction("1", "1", "", "", text, (), finish="eos", raw=text) for text in SAID]
-    job = PredictionJob(
-        predictions, lambda *_: None, Path(), rows, reward_model=model, reward_tokenizer=tokenizer
-    )
+    judge = LoadedModel(model, tokenizer)
+    job = ScoreJob({"answers": predictions, "rows": rows, "reward_model": judge})
     scored = [line["reward"] for line in Reward().score_job(job)]
     assert abs(scored[0] - scored[1]) > 1e-4
     assert said_by_policy(model, tokenizer, prompts).tolist() == scored
@@ -286,9 +285,8 @@ def test_what_is_too_long_for_the_reward_model_is_counted_wherever_it_reads(
         Prediction(name, name, "", "", text, (), finish="eos")
         for name, text in zip("xy", SAID, strict=True)
     ]
-    job = PredictionJob(
-        predictions, lambda *_: None, Path(), rows, reward_model=model, reward_tokenizer=tokenizer
-    )
+    judge = LoadedModel(model, tokenizer)
+    job = ScoreJob({"answers": predictions, "rows": rows, "reward_model": judge})
     scorer = Reward()
     assert all(math.isfinite(row["reward"]) for row in scorer.score_job(job))
     (note,) = scorer.provenance()["answer_notes"]

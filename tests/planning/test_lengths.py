@@ -17,7 +17,7 @@ from harness.core.errors import HarnessError
 from harness.planning.checks import length_notes
 from harness.report import terminal_table
 from harness.scheduling.schedule import Outcome
-from harness.scorers.base import ROWS
+from harness.scorers.base import Subject
 from harness.scorers.exact_match import ExactMatch
 from harness.store.stage import Record
 from tests.conftest import SFT, Workspace, chat_rows, write_jsonl
@@ -286,7 +286,8 @@ def test_overlong_of_training_rows_is_the_objectives(small: Workspace) -> None:
 def test_rows_read_beside_answers_are_those_that_were_asked(
     small: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ExactMatch, "beside", lambda self: (ROWS,))
+    asks = {"answers": Subject().answers(), "rows": Subject().rows()}
+    monkeypatch.setattr(ExactMatch, "asks", lambda self, of: asks)
     small.write(scorers=["exact_match"])
     test_rows(small, [LONGER, *chat_rows(100, 5)])
     assert not small.run().failed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.core.errors import HarnessError, ModelError, StageFailed
 from harness.core.sealed import seals_in
-from harness.scorers.base import Prediction, PredictionJob
+from harness.scorers.base import Prediction, ScoreJob
 from harness.scorers.bertscore import Bertscore
 
 LAYER, WORDS = 2, ["the", "cat", "sat", "on", "mat", "dog", "##s", "ran", ".", "far"]
@@ -46,11 +46,11 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def job(rows: list[tuple[str, list[str]]], cache: Path) -> PredictionJob:
+def job(rows: list[tuple[str, list[str]]], cache: Path) -> ScoreJob:
     predictions = [
         Prediction(str(i), "", "", "", text, tuple(r)) for i, (text, r) in enumerate(rows)
     ]
-    return PredictionJob(predictions, lambda *_: None, cache)
+    return ScoreJob({"answers": predictions}, cache=cache)
 
 
 def triples(rows: list[dict[str, float]]) -> list[tuple[float, ...]]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness import comparison as compare
-from harness.scorers.base import ModelJob
+from harness.scorers.base import LoadedModel, ScoreJob
 from harness.scorers.kl import Kl
 from tests.conftest import Workspace
 
@@ -29,8 +29,12 @@ def pair(tiny_model: Path) -> tuple[Any, Any, Any]:
 
 def score(scorer: Kl, model: Any, base: Any, tokenizer: Any, texts: list[str]) -> list[Any]:
     rows = [{"id": str(i), "cluster": str(i), "group": "", "text": t} for i, t in enumerate(texts)]
-    job = ModelJob(model, tokenizer, rows, "cpu", lambda *_: None, Path(), base)
-    return scorer.score_model(job)
+    return scorer.score_job(reading(model, base, tokenizer, rows))
+
+
+def reading(model: Any, base: Any, tokenizer: Any, rows: list[Any]) -> ScoreJob:
+    before = LoadedModel(base, tokenizer)
+    return ScoreJob({"model": LoadedModel(model, tokenizer), "base": before, "rows": rows})
 
 
 @pytest.mark.parametrize("direction", ["from_base", "to_base"])
@@ -77,8 +81,7 @@ def test_of_an_answer_its_own_tokens_count_as_the_data_has_them(
 
     base, moved, tokenizer = pair
     row = {"id": "1", "cluster": "1", "group": "", "prompt": "question: ", "completion": "yes"}
-    job = ModelJob(moved, tokenizer, [row], "cpu", lambda *_: None, Path(), base)
-    (found,) = Kl().score_model(job)
+    (found,) = Kl().score_job(reading(moved, base, tokenizer, [row]))
     asked = len(tokenizer(text=row["prompt"])["input_ids"])
     ids = torch.tensor([tokenizer(text="question: yes<|end|>")["input_ids"]])
     with torch.inference_mode():

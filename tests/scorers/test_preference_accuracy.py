@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from harness.core.errors import DataError
-from harness.scorers.base import ModelJob
+from harness.scorers.base import LoadedModel, ScoreJob
 from harness.scorers.preference_accuracy import PreferenceAccuracy
 from tests.conftest import Workspace, write_jsonl
 from tests.objectives.test_preference import CHATS, PAIRS, model_of
@@ -19,8 +19,8 @@ from tests.objectives.test_preference import CHATS, PAIRS, model_of
 def scored(folder: Path, rows: list[dict[str, Any]], **fields: Any) -> list[dict[str, Any]]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     named = [{"id": str(i), "cluster": "", "group": "", **row} for i, row in enumerate(rows)]
-    job = ModelJob(model_of(folder), tokenizer, named, "cpu", lambda *_: None, folder)
-    return PreferenceAccuracy(**fields).score_model(job)
+    job = ScoreJob({"model": LoadedModel(model_of(folder), tokenizer), "rows": named})
+    return PreferenceAccuracy(**fields).score_job(job)
 
 
 def log_probability(folder: Path, prompt: str, answer: str) -> tuple[float, int]:

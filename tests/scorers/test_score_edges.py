@@ -15,11 +15,12 @@ from harness.core import component
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import StageFailed, SuiteError
 from harness.inference.likelihood import log_likelihoods
-from harness.scorers.base import Prediction, Scorer
+from harness.scorers.base import Prediction, Scorer, Subject
 from harness.scorers.classification import Classification
 from harness.scorers.evaluate import Evaluate
 from harness.scorers.perplexity import Perplexity
-from harness.stages.score import _aggregate, _require_figures, _require_references
+from harness.stages._metrics import aggregate, require_figures
+from harness.stages.score import _require_references
 from tests.conftest import Workspace, write_jsonl
 from tests.scorers.test_preference_accuracy import log_probability, scored
 
@@ -34,7 +35,9 @@ def said(text: str, *references: str) -> Prediction:
 @pytest.mark.parametrize("name", component.names("scorer"))
 def test_scorers_that_compare_with_references_say_so(name: str) -> None:
     declared: Any = component.find("scorer", name)
-    compares = declared.reads == "predictions" and name not in WITHOUT and "toy" not in name
+    scorer = declared.model_construct(rule="house.py:better")
+    answers = scorer.reads(Subject().answers())
+    compares = answers and name not in WITHOUT and "toy" not in name
     compares = compares and declared.__module__.startswith("harness.")
     assert declared.needs_references is compares
 
@@ -60,9 +63,9 @@ def test_rows_without_references_are_found_before_anything_is_trained(workspace:
 def test_a_metric_of_nothing_is_no_figure() -> None:
     declared = Perplexity.metrics["perplexity"].declare("perplexity")
     for rows in ([{"nll": 0.0, "tokens": 0.0}], [{"nll": 5000.0, "tokens": 2.0}]):
-        value = _aggregate(declared, rows)
+        value = aggregate(declared, rows)
         with pytest.raises(StageFailed, match=r"perplexity = (nan|inf) over all rows"):
-            _require_figures({"perplexity": value}, Perplexity())
+            require_figures({"perplexity": value}, Perplexity())
 
 
 labels = st.sampled_from(["yes", "no", "maybe"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import ModelError
 from harness.inference.likelihood import _windows, window_of
-from harness.scorers.base import ModelJob, ModelScorer
+from harness.scorers.base import LoadedModel, ScoreJob, Scorer
 from harness.scorers.bits_per_byte import BitsPerByte
 from harness.scorers.kl import Kl
 from harness.scorers.perplexity import Perplexity
@@ -30,12 +30,10 @@ def loaded(tiny_model: Path) -> tuple[Any, Any]:
     return ref.load(), ref.tokenizer()
 
 
-def score(scorer: ModelScorer, loaded: tuple[Any, Any], *rows: dict[str, Any]) -> list[Any]:
+def score(scorer: Scorer, loaded: tuple[Any, Any], *rows: dict[str, Any]) -> list[Any]:
     given_ = [{"id": str(i), "cluster": "", "group": "", **row} for i, row in enumerate(rows)]
-    model, tokenizer = loaded
-    return scorer.score_model(
-        ModelJob(model, tokenizer, given_, "cpu", lambda *_: None, Path(), model)
-    )
+    model = LoadedModel(*loaded)
+    return scorer.score_job(ScoreJob({"model": model, "base": model, "rows": given_}))
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,7 +11,7 @@ from harness import comparison as compare
 from harness.core.errors import SuiteError
 from harness.planning.checks import length_notes
 from harness.scheduling.schedule import Outcome
-from harness.scorers.base import Prediction, PredictionJob
+from harness.scorers.base import LoadedModel, Prediction, ScoreJob
 from harness.scorers.reward import Reward
 from harness.store.stage import Record
 from tests.conftest import PPO, SFT, Workspace, chat_rows, write_jsonl
@@ -150,9 +150,7 @@ def test_answers_over_the_reward_models_context_are_read_without_the_prompts_beg
     answers = [Prediction(row["id"], row["id"], "", row["prompt"], "fine", ()) for row in rows]
     scorer = Reward()
     found = scorer.score_job(
-        PredictionJob(
-            answers, lambda *_: None, Path(), rows, reward_model=model, reward_tokenizer=tokenizer
-        )
+        ScoreJob({"answers": answers, "rows": rows, "reward_model": LoadedModel(model, tokenizer)})
     )
     assert len(found) == 2
     assert scorer.provenance()["answer_notes"] == [

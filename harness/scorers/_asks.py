@@ -1,0 +1,121 @@
+"""What a scorer can ask for. The plan makes each thing asked for an input of the score stage, and
+the stage hands it to the scorer (`ScoreJob`) under the name that the scorer gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Whose = Literal["variant", "start", "base", "baseline"]
+"""The variant that is scored; the checkpoint that its last training stage starts from; the
+untrained model under it; the variant that the suite compares it with."""
+
+
+@dataclass(frozen=True)
+class AnswersOf:
+    """The answers to the rows that are scored, in the rows' order: `ScoreJob.answers`."""
+
+    whose: Whose
+
+
+@dataclass(frozen=True)
+class ModelOf:
+    """A model with its tokenizer, loaded for reading: `ScoreJob.model`."""
+
+    whose: Whose
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """The rows that are scored, as the data stage wrote them: `ScoreJob.rows`."""
+
+
+@dataclass(frozen=True)
+class NamedRule:
+    """A preference rule, `FILE.py:FUNCTION`: `ScoreJob.rule`.
+
+    Where the scorer asks for it under the name of one of its fields, the identity has the content
+    of the rule's file in the place of that field.
+    """
+
+    named: str
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """The suite's reward model, a sequence classifier of one label: `ScoreJob.model`."""
+
+
+@dataclass(frozen=True)
+class NamedLabeller:
+    """An AI labeller, which says which of two answers is better: `ScoreJob.labeller`.
+
+    Attributes:
+        spec: its YAML, a name or `{name: {option: value}}`.
+
+    Where the scorer asks for it under the name of one of its fields, the identity has the
+    labeller's in the place of that field.
+    """
+
+    spec: str | Mapping[str, Any]
+
+
+Asked = AnswersOf | ModelOf | ScoredRows | NamedRule | RewardModel | NamedLabeller
+"""A further kind of thing, such as the requests of a benchmark, is a class here, a method of
+`Subject`, a case in `harness.planning.scoring` (which input is it?) and one in
+`harness.stages.score` (how is it read?)."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model that answers: the variant itself, or one that it can be compared with."""
+
+    whose: Whose
+
+    def answers(self) -> AnswersOf:
+        """Its answers to the rows that are scored."""
+        return AnswersOf(self.whose)
+
+    def model(self) -> ModelOf:
+        """The model itself."""
+        return ModelOf(self.whose)
+
+
+@dataclass(frozen=True)
+class Subject(Policy):
+    """What is scored: a variant, on the rows of one data entry."""
+
+    whose: Whose = "variant"
+
+    def start(self) -> Policy:
+        """The checkpoint that the variant's last training stage starts from. A variant that starts
+        from the base, or was trained elsewhere, has none and is not scored."""
+        return Policy("start")
+
+    def base(self) -> Policy:
+        """The untrained model under the variant, never quantised; the variant itself where nothing
+        was trained. Its answers are generated with the variant's settings."""
+        return Policy("base")
+
+    def baseline(self) -> Policy:
+        """The variant that the suite compares this one with: of the same seed where it has that,
+        else its first. The baseline itself is not scored then."""
+        return Policy("baseline")
+
+    def rows(self) -> ScoredRows:
+        """The rows that are scored."""
+        return ScoredRows()
+
+    def rule(self, named: str) -> NamedRule:
+        """A preference rule, `FILE.py:FUNCTION`, as `harness.data.preference_rule` finds it."""
+        return NamedRule(named)
+
+    def reward_model(self) -> RewardModel:
+        """The reward model of the variant's model and data, which the suite's policies share. The
+        suite trains it for the scorer where no objective needs it."""
+        return RewardModel()
+
+    def labeller(self, spec: str | Mapping[str, Any]) -> NamedLabeller:
+        """An AI labeller by its YAML. A model that it reads is one of the suite."""
+        return NamedLabeller(spec)
