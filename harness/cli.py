@@ -1,4 +1,4 @@
-"""The verbs. Each reads as the story of what it does; the work is elsewhere."""
+"""The command line: each command reads its options and calls the functions that do the work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPORTS = Path("reports")
 
 
 class Group(click.Group):
-    """Failures with a known cause are sentences; anything else is ours, and says so."""
+    """Prints known errors as sentences, and says of any other error that it is a fault of ours."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -37,7 +37,7 @@ class Group(click.Group):
         except BrokenPipeError:
             ctx.exit(0)
         except KeyboardInterrupt as stop:
-            with contextlib.suppress(OSError):  # the terminal may be what is gone
+            with contextlib.suppress(OSError):  # the terminal itself may be gone
                 click.echo("\nstopped; the next `harness run` goes on from here", err=True)
             ctx.exit(signals.exit_status(stop))
         except Exception:
@@ -47,7 +47,7 @@ class Group(click.Group):
 
 
 def suite_options(command: Any) -> Any:
-    """Options of every verb that reads a suite."""
+    """Adds the options of every command that reads a suite."""
     for option in (
         click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE",
                      help="Folder of the cached stages."),
@@ -61,17 +61,17 @@ def suite_options(command: Any) -> Any:
 
 
 def _command() -> str:
-    """What makes the figures again: the command as it was typed, `run` in place of `report`."""
+    """The command line that makes the results again: as it was typed, with `run` for `report`."""
     words = sys.argv[1:]
     return shlex.join(["harness", *(["run", *words[1:]] if words[:1] == ["report"] else words)])
 
 
 report_dir = click.option(
-    "--report-dir", type=Path, help="Where the report goes; default: reports/<suite's name>."
+    "--report-dir", type=Path, help="Folder of the report; default: reports/<suite's name>."
 )
 records_file = click.option(
     "--records", type=Path, metavar="FILE",
-    help="Also write every stage's record (figures and digests, no data) as JSON lines.",
+    help="Also write every stage's record (numbers and digests, no data) as JSON lines.",
 )  # fmt: skip
 no_examples = click.option(
     "--no-examples", is_flag=True, help="Leave prompts, references and answers out of the report."
@@ -93,8 +93,8 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
         report_dir: Path | None, no_examples: bool, records: Path | None) -> None:  # fmt: skip
     """Train and score what is not cached yet, then compare and report.
 
-    SUITE is a YAML file, or a suite of the package such as pocket/demo. Exit status: 0; 2 for a
-    mistake in the suite; 5 when a cell failed (the others are reported).
+    SUITE is a YAML file, or a suite of the package such as pocket/demo. Exit status: 0 for success;
+    2 for a mistake in the suite; 5 if a variant failed (the others are reported).
     """
     from harness.commands import report as reports
     from harness.commands import run as runs
@@ -119,7 +119,7 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
 @click.option("--why", is_flag=True, help="For each stage to run, what differs from a cached one.")
 def plan(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
          why: bool) -> None:  # fmt: skip
-    """List the stages: cached or to run, and what each is expected to cost."""
+    """List the stages with their state (cached or to run) and expected cost."""
     from harness.commands.plan import describe_plan
     from harness.commands.session import open_suite
 
@@ -135,10 +135,10 @@ def plan(suite: str, store: Path, limit: int | None, only: str | None, settings:
 )
 def data(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
          entry: str | None, rows: int) -> None:  # fmt: skip
-    """Show the first rows just as they are trained on, and count the dropped ones by reason.
+    """Show the first rows exactly as they are trained on, and count the dropped ones by reason.
 
-    The chat template is applied, tokens in the loss are marked, special tokens are visible. Rows
-    are prepared by the trainer that would train on them; nothing is trained.
+    The chat template is applied, tokens in the loss are marked, and special tokens are visible. The
+    trainer that would train on the rows prepares them; nothing is trained.
     """
     from harness.commands import data as data_view
     from harness.commands.session import open_suite
@@ -155,9 +155,9 @@ def data(suite: str, store: Path, limit: int | None, only: str | None, settings:
 @records_file
 def report(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
            report_dir: Path | None, no_examples: bool, records: Path | None) -> None:  # fmt: skip
-    """Compare and report what the store holds, without running anything.
+    """Compare and report the results in the store, without running anything.
 
-    Exit status as `harness run`: 5 when a cell failed (it is reported with its reason).
+    The exit status is that of `harness run`: 5 if a variant failed (the report says why).
     """
     from harness.commands import report as reports
     from harness.commands.session import open_suite
@@ -181,7 +181,7 @@ def report(suite: str, store: Path, limit: int | None, only: str | None, setting
 def compare(a: str, b: str, store: Path) -> None:
     """Compare a variant with another one, the BASELINE, on the same examples.
 
-    They may be of one suite or of two. Exit status as `harness run`: 5 when one of them failed.
+    They may be of one suite or of two. The exit status is 5 if one of them failed.
     """
     from harness.commands import compare as comparing
 
@@ -196,24 +196,24 @@ def compare(a: str, b: str, store: Path) -> None:
 @click.option(
     "--baseline",
     metavar="RUN",
-    help="Run that the others are held against; default: the"
-    " one of full fine-tuning, where there is just one.",
+    help="Run that the others are compared with; default: the"
+    " run of full fine-tuning, if there is exactly one.",
 )
 @click.option(
     "--test-rows",
     type=click.IntRange(min=1),
     default=1319,
     show_default=True,
-    help="Rows that the accuracies are shares of.",
+    help="Number of test rows, which the accuracies are shares of.",
 )
 @report_dir
 @records_file
 def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, report_dir: Path | None,
             records: Path | None) -> None:  # fmt: skip
-    """Read another tool's published results and report them as our own.
+    """Report another tool's published results with the same statistics as our own.
 
-    FOLDER is PEFT's method_comparison/MetaMathQA, or one like it. What such results lack (rows,
-    seeds) is said in the report.
+    FOLDER is PEFT's method_comparison/MetaMathQA, or one like it. The report says what such results
+    lack (rows, seeds).
     """
     from harness import importers
 
@@ -231,8 +231,11 @@ def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, repor
 @click.option("--text", default="", help="stages: label or configuration contains this.")
 def list_(what: str, name: str | None, store: Path, kind: str | None, status: str | None,
           text: str) -> None:  # fmt: skip
-    """List an axis's members (NAME for one with its options), which methods go with which
-    objectives, suites, stages in the store, or a suite's keys (NAME for one of its sections)."""
+    """List the members of an axis, suites, stages in the store, or the keys of a suite.
+
+    NAME shows one member with its options, or one section of the keys. `pairs` shows which methods
+    and objectives can be combined.
+    """
     from harness.commands import keys
     from harness.commands import list as listing
     from harness.planning import pairs
@@ -260,7 +263,7 @@ def schema() -> None:
 @main.command()
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 def doctor(store: Path) -> None:
-    """Check the machine, the libraries and the store. Exit status 4 when something is wrong."""
+    """Check the machine, the libraries and the store; the exit status is 4 if one is not fit."""
     from harness.commands import doctor as checks
 
     text, good = checks.examine(store)
@@ -281,20 +284,20 @@ def init(file: Path, force: bool) -> None:
 @main.command()
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
-@click.option("--older-than", type=float, metavar="DAYS", help="Only stages finished before.")
+@click.option("--older-than", type=float, metavar="DAYS", help="Only stages that finished before.")
 @click.option(
     "--checkpoints",
     is_flag=True,
-    help="Free the checkpoints of what is kept; records, answers and scores stay.",
+    help="Also remove the checkpoints of kept stages; records, answers and scores stay.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def gc(suites: tuple[str, ...], store: Path, older_than: float | None, checkpoints: bool,
        dry_run: bool) -> None:  # fmt: skip
     """Remove the stages that none of these SUITEs uses.
 
-    With --checkpoints the kept stages' weights go too: a scorer of predictions added later still
-    trains nothing, one that reads the model trains again. Without a SUITE nothing is kept, so name
-    what you want to keep, or use --older-than.
+    Without a SUITE every stage would be removed, so name the suites to keep, or use --older-than.
+    With --checkpoints, the weights of the kept stages are removed too. A scorer of answers that you
+    add later then still needs no training; a scorer that reads the model trains it again.
     """
     from harness.commands import gc as collector
 

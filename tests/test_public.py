@@ -130,7 +130,7 @@ def test_a_variant_that_failed_stands_in_the_comparison_and_raises_nothing(
         ({"suite": "none.yaml"}, "no suite file 'none.yaml'"),
         ({"only": "nobody*"}, "nobody"),
         ({"limit": 0}, "limit is a number of rows, 1 or more, not 0"),
-        ({"settings": "seeds=[0,1]"}, r"settings is a list of texts.*\n.*settings=\['seeds"),
+        ({"settings": "seeds=[0,1]"}, r"settings is a list of strings.*\n.*settings=\['seeds"),
         ({"settings": ["seed=1"]}, "seed"),
         ({"store": "suite.yaml"}, "suite.yaml"),
     ],

@@ -17,18 +17,19 @@ from harness.planning.planner import VariantPath
 
 
 def compare(variant: str, baseline: str, *, store: str | Path | None = None) -> Comparison:
-    """Two variants on the same examples, from what the store holds: `harness compare` from Python.
+    """Compare two variants on the same examples: `harness compare` from Python. Nothing is run.
 
         comparison = harness.compare("suite.yaml:lora-sft", "suite.yaml:full-sft")
         print(comparison.row("suite.yaml:lora-sft", "rougeL").difference)
 
     Args:
-        variant, baseline: `SUITE:VARIANT` each, of one suite or of two. They are called so in the
-            comparison; a variant beside itself is `SUITE:VARIANT (again)` as the baseline.
-        store: folder of the cached stages; default: HARNESS_STORE, else `results/store`.
+        variant, baseline: each as `SUITE:VARIANT`, of one suite or of two. The comparison uses
+            these names; a variant that is compared with itself is `SUITE:VARIANT (again)` as the
+            baseline.
+        store: the folder of the cached stages; default: HARNESS_STORE, else `results/store`.
 
     Raises:
-        HarnessError: no such suite or variant, or stages of it that have not run.
+        HarnessError: there is no such suite or variant, or some of its stages have not run.
     """
     folder = store_at(store)
     first, second = _one(variant, folder), _one(baseline, folder)
@@ -65,7 +66,7 @@ def _one(reference: str, store: Path) -> tuple[Opened, list[VariantPath]]:
     if not paths:
         raise SuiteError(unknown("variant", name, (p.variant.group for p in opened.plan.paths)))
     used = {stage.key for path in paths for stage in path.stages()}
-    checks = {key: made for key, made in opened.plan.checks.items() if key in used}
+    checks = {key: stages for key, stages in opened.plan.checks.items() if key in used}
     opened.plan = replace(opened.plan, paths=tuple(paths), contamination=(), checks=checks)
     return opened, paths
 

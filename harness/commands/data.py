@@ -1,4 +1,4 @@
-"""`harness data`: the rows of a suite as they are trained on, and what became of the others."""
+"""`harness data`: shows a suite's rows as a trainer reads them, and counts the dropped ones."""
 
 from __future__ import annotations
 
@@ -25,18 +25,24 @@ from harness.store.stage import Record, Stage
 
 VERSION = 3
 _OWN = ("model", "method", "objective", "seed", "data_seed")
-"""What of a training's config says how its rows are prepared."""
+"""The parts of a training's config that its rows are prepared by."""
 _EXCERPT = 160
 _PACKED = (
-    "packed if the model keeps packed documents apart, which a training tries first: where it does"
-    " not, packing that was asked for is refused, and else each document has a sequence of its own"
+    "documents are packed only if the model keeps them apart, which each training tests before it"
+    " starts; if the model does not, a suite that sets packing itself is refused, and otherwise"
+    " every document gets its own sequence"
 )
 _OPEN, _CLOSE = "⟦", "⟧"
 
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of one data entry: its data stage, the preview, and who trains on it."""
+    """A data entry to show.
+
+    Attributes:
+        train: a training stage that reads its rows.
+        preview: the stage that prepares the rows as that training does.
+    """
 
     entry: str
     train: Stage
@@ -51,12 +57,17 @@ class View:
 def show(
     opened: Opened, entry: str | None, rows: int, *, color: bool, reporter: Reporter | None = None
 ) -> str:
-    """The first `rows` rows of each data entry (or the one named), as text for a terminal.
+    """The first rows of each data entry, as text for a terminal.
 
-    Rows are prepared in a worker, by the trainer that would train on them; nothing is trained.
+    A worker prepares the rows with the trainer that would train on them; nothing is trained.
+
+    Args:
+        entry: show this data entry only.
+        rows: how many rows of each entry to show.
+        color: mark tokens by terminal colours instead of brackets.
 
     Raises:
-        SuiteError: an entry that is not trained on, or rows that cannot be.
+        SuiteError: no variant trains on the entry, or its rows cannot be trained on.
     """
     apart = [s for (name, _), s in opened.plan.data.items()
              if s.config.get("turns") and entry in (None, name)]  # fmt: skip
@@ -81,15 +92,15 @@ def show(
     )  # fmt: skip
     causes = [r for r in outcome.failed if not (r.error or {}).get("skipped")]
     if causes:
-        told = [(record.error or {}).get("message", "") for record in causes]
-        raise SuiteError("\n".join(dict.fromkeys(told)))
-    told = ["\n".join(_lines(view, opened, color=color)) for view in views]
-    told += ["\n".join(_turns(stage, rows, opened)) for stage in apart]
-    return "\n\n".join([*told, *map(line, _unfit(opened, entry))])
+        texts = [(record.error or {}).get("message", "") for record in causes]
+        raise SuiteError("\n".join(dict.fromkeys(texts)))
+    texts = ["\n".join(_lines(view, opened, color=color)) for view in views]
+    texts += ["\n".join(_turns(stage, rows, opened)) for stage in apart]
+    return "\n\n".join([*texts, *map(line, _unfit(opened, entry))])
 
 
 def _unfit(opened: Opened, entry: str | None) -> Iterator[str]:
-    """What does not fit, now that the rows are measured."""
+    """Notes on the rows that are too long, which are known now that the rows are measured."""
     known = plan(opened.loaded, opened.store, opened.only, opened.limit)
     entries = [entry] if entry is not None else list(known.suite.data)
     places = tuple(f"data.{name}." for name in entries)
@@ -103,7 +114,7 @@ def _entry_of(rows: Stage) -> str:
 
 
 def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
-    """One for each data entry, model and objective; hyper-parameters of the first variant."""
+    """A view for each data entry, model and objective, with the first variant's settings."""
     suite = opened.plan.suite
     if entry is not None and entry not in suite.data:
         raise SuiteError(unknown("data entry", entry, suite.data), where="--data")
@@ -122,10 +133,10 @@ def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
         if str(kind) in seen or entry not in (None, _entry(train)):
             continue
         seen.add(str(kind))
-        own = {name: train.config[name] for name in _OWN}
+        preparation = {name: train.config[name] for name in _OWN}
         preview = Stage(
             "preview",
-            {"version": VERSION, "rows": rows, **own},
+            {"version": VERSION, "rows": rows, **preparation},
             inputs={r: s for r, s in train.inputs.items() if s.kind == "data"},
             locators=train.locators,
             resources=train.resources,
@@ -140,7 +151,7 @@ def _entry(train: Stage) -> str:
 
 
 def _shows(train: Stage) -> bool:
-    """Whether it trains on rows of the suite, and its objective can show them as it does."""
+    """Whether a training reads rows of the suite, and its objective can show them."""
     declared = component.find("objective", train.config["objective"]["name"])
     shows = cast(type[Objective], declared).batches is not None
     return shows and train.inputs["train"].kind == "data"
@@ -157,11 +168,9 @@ def _lines(view: View, opened: Opened, *, color: bool) -> Iterator[str]:
     )
     mark = "shown in reverse" if color else f"between {_OPEN} and {_CLOSE}"
     marked = cast(type[Objective], component.find("objective", objective)).marked
-    sampled = (
-        "prompts as the policy is asked them: its answers are sampled, and no prompt is learnt"
-    )
-    told = f"{marked} are {mark}" if marked else sampled
-    yield f"{told}; special tokens, EOS among them, stand as their names"
+    sampled = "prompts as the policy reads them: its answers are sampled, and no prompt is learnt"
+    caption = f"{marked} are {mark}" if marked else sampled
+    yield f"{caption}; special tokens such as EOS are written by their names"
     for number, sequence in enumerate(shown["sequences"]):
         name = f"row {line(shown['ids'][number])}" if shown["ids"] else f"sequence {number}"
         packed = f", {sequence['documents']} documents" if sequence["documents"] > 1 else ""
@@ -175,7 +184,8 @@ def _lines(view: View, opened: Opened, *, color: bool) -> Iterator[str]:
 
 
 def _marked(runs: list[Mapping[str, Any]], *, color: bool) -> str:
-    """The runs as text that no row can turn into terminal commands or false marks."""
+    """The runs of tokens as text. Whatever a row contains, it cannot fake a mark or control the
+    terminal."""
     text, inside = "", False
     for run in runs:
         if run["starts_document"]:
@@ -195,14 +205,14 @@ def _marked(runs: list[Mapping[str, Any]], *, color: bool) -> str:
 
 
 def _turns(data: Stage, rows: int, opened: Opened) -> Iterator[str]:
-    """The first examples of conversations that are asked turn by turn."""
-    found = _record(data, opened).metrics
+    """The first examples of conversations that are evaluated turn by turn."""
+    counts = _record(data, opened).metrics
     yield (
-        f"data.{data.label.replace('/', '.')} is asked turn by turn: {found['conversations']}"
-        f" conversations, {found['rows']} turns of the assistant"
+        f"data.{data.label.replace('/', '.')} is asked turn by turn: {counts['conversations']}"
+        f" conversations, {counts['rows']} turns of the assistant"
     )
-    if found["silent_turns"]:
-        yield f"turns that are empty or answer nobody, and are left out: {found['silent_turns']}"
+    if counts["silent_turns"]:
+        yield f"left out, as they are empty or follow no message: {counts['silent_turns']} turns"
     for text in _file(data, "rows.jsonl", opened).splitlines()[:rows]:
         row = json.loads(text)
         group = f" ({line(row['group'])})" if row["group"] else ""
@@ -215,52 +225,53 @@ def _turns(data: Stage, rows: int, opened: Opened) -> Iterator[str]:
 def _counts(
     view: View, data: Record, record: Record, shown: Mapping[str, Any], opened: Opened
 ) -> Iterator[str]:
-    found, counts = data.metrics, record.metrics["rows"]
-    lost = sum(found["dropped"].values())
-    yield f"rows: {found['rows']} usable ({found['layout']}), {lost} dropped"
-    if found.get("gathered"):
-        yield f"  gathered from {found['gathered']} answers that were scored alone"
+    measured, counts = data.metrics, record.metrics["rows"]
+    lost = sum(measured["dropped"].values())
+    yield f"rows: {measured['rows']} usable ({measured['layout']}), {lost} dropped"
+    if measured.get("gathered"):
+        yield f"  gathered from {measured['gathered']} answers that were scored alone"
     for text in _file(view.data, "dropped.jsonl", opened).splitlines():
         reason = json.loads(text)
         yield (
             f"  {reason['rows']} {line(reason['reason'])}; the first is row {reason['first']}:"
             f" {line(reason['excerpt'])[:_EXCERPT]}"
         )
-    for name, part in found.get("shares", {}).items():
+    for name, part in measured.get("shares", {}).items():
         yield f"  {line(name)}: {part['rows']} rows, {part['share']:.1%} of the mixture"
     if shown.get("rejoined"):
         yield (
             f"the chat template writes {len(shown['rejoined'])} of these rows otherwise than it"
-            f" asks for their answers (first: {line(shown['rejoined'][0])}); they are trained on as"
-            " they are asked"
+            f" asks for their answers (the first is row {line(shown['rejoined'][0])}); they are"
+            " trained on in the form in which it asks"
         )
     over = shown["over_length"]
     limit = f"the model's context ({counts['context']})" if "context" in counts else "max_length"
-    told = f"over {limit}: {counts['over_length']} of {counts['given']} ({counts['overlong']})"
-    yield f"{told}, {counts['tokens_cut']} tokens cut off"
+    too_long = f"over {limit}: {counts['over_length']} of {counts['given']} ({counts['overlong']})"
+    yield f"{too_long}, {counts['tokens_cut']} tokens cut off"
     if "without_loss" in counts:
         yield f"without a token in the loss, and left out: {counts['without_loss']}"
     if over:
         said = line(over["excerpt"])[:_EXCERPT]
         yield f"  the first is row {line(over['id'])}, {over['tokens']} tokens: {said}"
-    for name, figures in (*found["characters"].items(), ("row", counts["tokens"])):
+    for name, figures in (*measured["characters"].items(), ("row", counts["tokens"])):
         unit = "tokens" if name == "row" else "characters"
         yield (
             f"{unit} ({name}): mean {figures['mean']:.1f}, median {figures['p50']},"
             f" 99% up to {figures['p99']}, longest {figures['max']}"
         )
-    yield f"rows equal to another: {found['equal_rows']}"
+    yield f"rows equal to another: {measured['equal_rows']}"
     yield from _contamination(view, opened)
 
 
 def _contamination(view: View, opened: Opened) -> Iterator[str]:
-    """The result where the stage has run; where it has not, that and nothing else."""
+    """The result of the contamination check, or that it has not run yet."""
     for stage in opened.plan.contamination:
         if stage.inputs["train"] not in view.preview.inputs.values():
             continue
         record = opened.store.record(stage)
         if record is None or not record.ok:
-            yield f"test rows among them ({line(stage.label)}): not checked yet; harness run does"
+            label = line(stage.label)
+            yield f"test rows among them ({label}): not checked yet; `harness run` checks them"
             continue
         metrics = record.metrics
         yield (
@@ -273,7 +284,7 @@ def _contamination(view: View, opened: Opened) -> Iterator[str]:
 def _record(stage: Stage, opened: Opened) -> Record:
     record = opened.store.record(stage)
     if record is None:
-        raise SuiteError(f"{stage.label}: the stage's record is gone", fix="run again")
+        raise SuiteError(f"{stage.label}: the record of this stage is missing", fix="run again")
     return record
 
 

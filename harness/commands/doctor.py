@@ -1,4 +1,4 @@
-"""Is this machine fit to run? Each line is a check that was made, with what it found."""
+"""`harness doctor`: checks the machine, the libraries and the store, and prints a line for each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LIBRARIES = (
 
 
 def examine(store: Path) -> tuple[str, bool]:
-    """The checks as text, and whether all passed."""
+    """(the checks as text, whether all passed)"""
     checks = [_python(), _memory(), *map(_library, _LIBRARIES), _torch(), _executor(), _hub(),
               *_store(store)]  # fmt: skip
     lines = [f"{'ok' if good else 'WRONG':<6} {text}" for good, text in checks]
@@ -50,7 +50,7 @@ def _library(name: str) -> tuple[bool, str]:
 
 
 def _torch() -> tuple[bool, str]:
-    """In a process of its own: this half imports no torch."""
+    """Tests torch in a process of its own, as the commands do not import it."""
     code = (
         "import torch; torch.ones(2) @ torch.ones(2); c = torch.cuda.is_available();"
         "print('torch computes;', torch.cuda.get_device_name() if c else 'no CUDA device')"
@@ -62,7 +62,7 @@ def _torch() -> tuple[bool, str]:
 
 
 def _executor() -> tuple[bool, str]:
-    """Whether the default executor can compute on what it would choose."""
+    """Whether the default executor can use the device that it would choose."""
     local = cast(Executor, component.find("executor", "local")())
     refusal = local.refuse(Resources())
     slots = local.capacity()
@@ -78,7 +78,7 @@ def _hub() -> tuple[bool, str]:
 
 def _store(root: Path) -> list[tuple[bool, str]]:
     if not root.is_dir():
-        return [(True, f"store {root}: not made yet")]
+        return [(True, f"store {root}: does not exist yet")]
     try:
         with tempfile.TemporaryFile(dir=root):
             pass
@@ -100,5 +100,6 @@ def _store(root: Path) -> list[tuple[bool, str]]:
     free = shutil.disk_usage(root).free / 2**30
     text = f"store {root}: {len(folders)} stages, {free:.0f} GiB free"
     if damaged:
-        return [(False, f"{text}; damaged, and run again when needed: {', '.join(damaged[:5])}")]
+        names = ", ".join(damaged[:5])
+        return [(False, f"{text}; damaged files, whose stages run again when needed: {names}")]
     return [(free > 1, text)]

@@ -1,4 +1,4 @@
-"""Free what no suite uses: whole stages, or only the weights of kept ones."""
+"""`harness gc`: removes stages that no suite uses, and checkpoints of stages that are kept."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ def collect(
     *,
     dry_run: bool,
 ) -> str:
-    """Remove stages, and models read from GGUF, that no given suite uses; with `checkpoints`, the
-    kept ones' weights too.
+    """Remove stages, and models converted from GGUF, that none of these suites uses.
 
-    A stage that another run holds locked is left alone.
+    A stage that another run has locked is kept.
+
+    Args:
+        older_than: remove only stages that finished more than this many days ago.
+        checkpoints: also remove the weights of the stages that are kept.
+        dry_run: only report what would be removed.
 
     Raises:
-        HarnessError: a run is working in the store;
-            neither a suite nor an age was given, so that everything would go.
+        HarnessError: a run is using the store; or neither a suite nor an age is given, so that
+            every stage would be removed.
     """
     if not root.is_dir():
         raise HarnessError(f"there is no store at {root}")
@@ -44,10 +48,10 @@ def collect(
     live = store.runs()
     if live and not dry_run:
         raise HarnessError(
-            f"{live} runs are working in {root}; what they have made would be taken from them",
-            fix="wait for them to end",
+            f"{live} runs are using {root}; this would remove stages that they need",
+            fix="wait until they have ended",
         )
-    failed = store.failures()  # trials that were asked for after one that was lost are kept too
+    failed = store.failures()  # to plan, and so keep, also the trials that followed a failed one
     plans = [plan(load_suite(name), store, known=failed) for name in suites]
     stages = [s for planned in plans for s in (*planned.groundwork(), *planned.stages())]
     kept = {stage.path(store.root) for stage in stages}

@@ -1,5 +1,7 @@
-"""The keys of a suite, section by section: for people, and as a JSON Schema for editors. Both are
-made of the fields that check a suite, and of their own documentation."""
+"""The keys of a suite: as text for people (`harness list keys`), and as a JSON Schema for editors.
+
+Both come from the pydantic fields that validate a suite and from their documentation.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,15 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "checkpoints": (CheckpointSpec,),
     "resources": (OwnResources,),
 }
-"""Section -> what it is made of; `suite` is the file as a whole."""
+"""Section -> the models that define its keys; `suite` is the whole file."""
 _REF = "#/$defs/{model}"
 
 
 def listing(section: str | None) -> str:
-    """The keys of a section with their documentation; of the whole file where none is named.
+    """The keys of a section with their documentation.
+
+    Args:
+        section: a name in SECTIONS; None for the keys of the whole file.
 
     Raises:
         SuiteError: there is no such section.
@@ -56,7 +61,7 @@ def listing(section: str | None) -> str:
 
 
 def options(model: type[BaseModel]) -> list[str]:
-    """A model's fields as lines: name, default, documentation."""
+    """The fields of a model as lines: name, default, documentation."""
     lines = []
     for name, field in model.model_fields.items():
         default = "needed" if field.is_required() else _shown(field.get_default())
@@ -68,7 +73,7 @@ def options(model: type[BaseModel]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """A default as YAML has it; a section's own keys are listed where it stands."""
+    """A default as it is written in YAML; the keys of a section are listed with the section."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return "its own defaults" if isinstance(value, BaseModel) else repr(value)
@@ -79,18 +84,18 @@ def _summary(model: type[BaseModel]) -> list[str]:
 
 
 def schema() -> dict[str, Any]:
-    """A JSON Schema (draft 2020-12) of suites, plugins that are installed here included."""
-    made = Suite.model_json_schema(ref_template=_REF)
-    defs: dict[str, Any] = made["$defs"]
+    """A JSON Schema (draft 2020-12) of suites, which includes the installed plugins."""
+    built = Suite.model_json_schema(ref_template=_REF)
+    defs: dict[str, Any] = built["$defs"]
     for axis in component.AXES:
         defs |= _axis(axis)
-    keys = made["properties"]
+    keys = built["properties"]
     _hyper(keys, defs)
     text = {"type": "string"}
     split = defs["DataSpec"]["properties"]
     for name in ("train", "validation", "test"):
         split[name]["anyOf"].insert(0, text)
-    # Options beside the splits hold for each of them.
+    # Options beside the splits apply to each of them.
     split |= {k: v for k, v in defs["Split"]["properties"].items() if k not in split}
     for section, model in (("models", "ModelSpec"), ("checkpoints", "CheckpointSpec"),
                            ("data", "DataSpec")):  # fmt: skip
@@ -103,7 +108,7 @@ def schema() -> dict[str, Any]:
         rule["additionalProperties"] = {"anyOf": [listed, *listed["items"]["anyOf"]]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **made,
+        **built,
         "title": "A suite of finetune-harness",
     }
 
@@ -113,17 +118,17 @@ def _ref(name: str) -> dict[str, str]:
 
 
 def _axis(axis: str) -> dict[str, Any]:
-    """The definitions of an axis: its members' options, and how one is named."""
+    """The definitions of an axis: the options of its members, and how a suite names a member."""
     defs: dict[str, Any] = {}
     named: dict[str, Any] = {}
     names = component.names(axis)
     for name in names:
-        made = component.find(axis, name).model_json_schema(ref_template=_REF)
-        defs |= made.pop("$defs", {})
-        defs[f"{axis} {name}"] = made
+        member = component.find(axis, name).model_json_schema(ref_template=_REF)
+        defs |= member.pop("$defs", {})
+        defs[f"{axis} {name}"] = member
         named[name] = {"anyOf": [_ref(f"{axis} {name}"), {"type": "null"}]}
-        if "labeller" in made["properties"]:
-            made["properties"]["labeller"] |= _ref("labeller")
+        if "labeller" in member["properties"]:
+            member["properties"]["labeller"] |= _ref("labeller")
     one = {"type": "object", "properties": named, "additionalProperties": False,
            "minProperties": 1, "maxProperties": 1}  # fmt: skip
     defs[axis] = {"anyOf": [{"enum": names}, one]}
@@ -131,7 +136,7 @@ def _axis(axis: str) -> dict[str, Any]:
 
 
 def _hyper(keys: dict[str, Any], defs: dict[str, Any]) -> None:
-    """The matrix, what overrides set, and the reward model: keys that are names of others."""
+    """Adds the sections with keys that are not fields: the matrix, overrides, the reward model."""
     dotted = r"^\w+\.."
     values = {"type": "array", "minItems": 1}
     keys["matrix"] |= {
@@ -143,6 +148,10 @@ def _hyper(keys: dict[str, Any], defs: dict[str, Any]) -> None:
         "additionalProperties": False,
     }
     defs["Override"]["properties"]["set"]["propertyNames"] = {"pattern": dotted}
-    own = {"method": _ref("method"), "model": {"type": "string"}, "seed": {"type": "integer"}}
-    reward = defs["objective reward"]["properties"]
-    keys["reward_model"] |= {"properties": {**reward, **own}, "additionalProperties": False}
+    options_of_reward = {
+        **defs["objective reward"]["properties"],
+        "method": _ref("method"),
+        "model": {"type": "string"},
+        "seed": {"type": "integer"},
+    }
+    keys["reward_model"] |= {"properties": options_of_reward, "additionalProperties": False}

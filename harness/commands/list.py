@@ -1,4 +1,4 @@
-"""What there is: members of the axes with their options, suites, stages, a starting suite."""
+"""`harness list` and `harness init`: list what there is, and write a suite to start from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from harness.store.store import Store
 
 
 def members(axis: str, name: str | None) -> str:
-    """An axis's members with the first line of their documentation, or one in full."""
+    """The members of an axis with a summary of each, or the full documentation of one.
+
+    Args:
+        axis: such as `method`.
+        name: the member to document in full.
+    """
     if name is not None:
         return _page(component.find(axis, name))
     lines = []
@@ -36,7 +41,7 @@ def members(axis: str, name: str | None) -> str:
 
 
 def facts(declared: type[Objective]) -> list[str]:
-    """What an objective trains on, where it starts, and who wrote of it."""
+    """Lines on an objective: the rows it trains on, its recipe, and its paper."""
     path, before = [declared.name], declared.starts_from
     while before != BASE:
         path.insert(0, before)
@@ -46,8 +51,8 @@ def facts(declared: type[Objective]) -> list[str]:
     if (feedback := declared.model_construct().feedback) is not None:
         last = cast(type[Objective], component.find("objective", feedback.then))
         recipe = " -> ".join([BASE, *path[:-1], "sample", "label", *last.beside, last.name])
-    found = [f"rows: {', '.join(declared.layouts)}", f"recipe: {recipe}{beside}"]
-    return [*found, f"paper: {declared.paper}"] if declared.paper else found
+    lines = [f"rows: {', '.join(declared.layouts)}", f"recipe: {recipe}{beside}"]
+    return [*lines, f"paper: {declared.paper}"] if declared.paper else lines
 
 
 def _page(declared: type[Component]) -> str:
@@ -60,7 +65,7 @@ def _page(declared: type[Component]) -> str:
 
 
 def suites() -> str:
-    """The suites that came with the package."""
+    """The suites of the package, with their descriptions."""
     root = package_suites()
     lines = []
     for path in sorted(root.rglob("*.yaml")):
@@ -72,7 +77,13 @@ def suites() -> str:
 
 
 def stages(store: Path, kind: str | None, status: str | None, text: str) -> str:
-    """Stages in a store, newest first."""
+    """The stages in a store, the newest first.
+
+    Args:
+        kind: only stages of this kind.
+        status: only stages with this status.
+        text: only stages with this text in their label or configuration.
+    """
     if not store.is_dir():
         raise HarnessError(f"there is no store at {store}", fix="harness run SUITE makes one")
     rows = Store(store).query(kind, status, text)
@@ -90,15 +101,15 @@ def stages(store: Path, kind: str | None, status: str | None, text: str) -> str:
 
 
 def write_starter(path: Path, *, force: bool) -> str:
-    """Write the commented suite, and the schema by which an editor checks and completes it.
+    """Write a commented suite, and the JSON Schema that lets an editor check and complete it.
 
     Raises:
-        HarnessError: the file is there already.
+        HarnessError: the file exists already, or its folder does not.
     """
     if path.exists() and not force:
         raise HarnessError(f"{path} is there already", fix="give another name, or --force")
     if not path.parent.is_dir():
-        raise HarnessError(f"there is no folder {path.parent}")
+        raise HarnessError(f"there is no folder {path.parent}", fix="make it, or name another")
     described = path.with_suffix(".schema.json")
     write_atomic(described, json.dumps(schema(), indent=1) + "\n")
     starter = (Path(__file__).parent / "starter.yaml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`harness plan`, and the same from Python: what a suite's stages are, and what they will cost."""
+"""`harness plan`, and the same from Python: lists the stages of a suite and what they will cost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plan(
     settings: Sequence[str] = (),
     store: str | Path | None = None,
 ) -> pd.DataFrame:
-    """The stages of a suite as a table, a row each; nothing runs: `harness plan` from Python.
+    """List the stages of a suite without running them: `harness plan` from Python.
 
         stages = harness.plan("suite.yaml")
         print(stages[stages.state == "to run"].groupby("kind").expected_seconds.sum())
@@ -40,13 +40,14 @@ def plan(
         only, limit, settings, store: as in `harness.run`.
 
     Returns:
-        The columns `state` (`to run`, `cached`, or `failed` of a trial that need not run again),
-        `kind`, `label`, `expected_seconds` (NaN while no stage like it was measured), `state_bytes`
-        (of weights, gradients, optimizer and kept activations; NaN where none are) and `key` (the
-        stage's identity, which its folder in the store begins with).
+        A row for each stage, with the columns `state` (`to run`, `cached`, or `failed` for a trial
+        that need not run again), `kind`, `label`, `expected_seconds` (NaN until a stage like it was
+        measured), `state_bytes` (weights, gradients, optimizer and kept activations; NaN for a
+        stage without them) and `key` (the stage's identity; the name of its folder in the store
+        begins with it).
 
     Raises:
-        HarnessError: a mistake in the suite, or rows that are too long for what it wants of them.
+        HarnessError: the suite has a mistake, or rows are too long for what it asks of them.
     """
     import pandas as pd
 
@@ -65,10 +66,13 @@ def plan(
 
 
 def describe_plan(opened: Opened, *, why: bool) -> str:
-    """The stages as a table: state, expected time and memory; with `why`, what differs.
+    """The stages as text for the terminal: state, expected time and memory.
+
+    Args:
+        why: for each stage to run, also say what differs from a cached one.
 
     Raises:
-        SuiteError: rows are known to be too long for what the suite wants of them.
+        SuiteError: rows are too long for what the suite asks of them.
     """
     require_lengths(opened.plan)
     return table(opened.plan, opened.store, why=why)
@@ -83,11 +87,11 @@ class _Planned:
 
     @property
     def seconds_unknown(self) -> bool:
-        """Whether it takes long, and nothing like it was measured."""
+        """Whether the stage may take long, and no stage like it was measured."""
         return self.stage.kind in LONG and self.stage.expected_seconds is None
 
     def line(self) -> str:
-        """A line of the table."""
+        """The stage's line in the table."""
         seconds, memory = self.stage.expected_seconds, self.stage.predicted.get("state_bytes")
         expected = "unknown" if self.seconds_unknown else ""
         expected = expected if seconds is None else f"{seconds:.0f} s"
@@ -98,7 +102,7 @@ class _Planned:
 
 
 def _stages(planned: Plan, store: Store) -> list[_Planned]:
-    """Every stage with its state, inputs before what needs them."""
+    """All stages with their states, in topological order."""
     stages = planned.stages()
     waiting = {stage.key for stage in pending(stages, list(planned.targets()), store)}
     idle = _failed_trials(planned, store) - waiting
@@ -109,7 +113,7 @@ def _stages(planned: Plan, store: Store) -> list[_Planned]:
 
 
 def table(planned: Plan, store: Store, *, why: bool) -> str:
-    """The stages as a table: state, expected time and memory; with `why`, what differs."""
+    """As describe_plan, without its check of the lengths of rows."""
     stages = _stages(planned, store)
     waiting = [each for each in stages if each.state == "to run"]
     lines = [f"{planned.suite.name}: {len(planned.paths)} variants, baseline {planned.baseline}"]
@@ -137,7 +141,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
 
 
 def _reasons(stages: Iterable[Stage], store: Store) -> list[str]:
-    """For each stage, what keeps a cached one from serving."""
+    """For each stage, how it differs from the cached stages, so that none of them can be used."""
     lines: list[str] = []
     misses = Misses(store)
     for stage in stages:
@@ -147,26 +151,27 @@ def _reasons(stages: Iterable[Stage], store: Store) -> list[str]:
 
 
 def _rows_left_out(planned: Plan, store: Store) -> list[str]:
-    """What is known of rows that were left out as they were read; `length_notes` tells of those
-    that a training or an evaluation will not take."""
+    """Notes on rows that were left out when they were read.
+
+    `length_notes` has those that a training or an evaluation leaves out because of their length.
+    """
     stages = list(planned.data.values())
     records = {s.key: record for s in stages if (record := store.record(s)) is not None}
-    return [
-        f"data.{told.replace('/', '.', 1)}" for told in sentences(all_rows_used(stages, records))
-    ]
+    notes = sentences(all_rows_used(stages, records))
+    return [f"data.{note.replace('/', '.', 1)}" for note in notes]
 
 
 def _code(planned: Plan) -> list[str]:
-    """What of the suite executes: to be read before a stranger's suite is run."""
-    found = executes(planned)
-    if not found:
-        return ["brings no code of its own: what runs are the packages that are installed here"]
-    head = "would run, or reach, by the suite's word; read it before you run a stranger's suite:"
-    return [head, *(f"  {told}" for told in found)]
+    """The code that the suite would run and the places that it would reach."""
+    reached = executes(planned)
+    if not reached:
+        return ["brings no code of its own: only packages that are installed here would run"]
+    head = "would run or reach the following; read it before you run a suite that you do not trust:"
+    return [head, *(f"  {entry}" for entry in reached)]
 
 
 def _formats(planned: Plan) -> list[str]:
-    """What the memory above rests on, where a model is loaded in a short format."""
+    """The number formats that the memory in the table assumes, for models not in float32."""
     trained = [s.config["model"]["dtype"] for s in planned.stages() if s.kind == "train"]
     return [
         f"{dtype}: what trains is float32 unless a method says otherwise, computed in {dtype}"
@@ -176,7 +181,7 @@ def _formats(planned: Plan) -> list[str]:
 
 
 def _recipes(planned: Plan) -> list[str]:
-    """Each training that goes on from others, and how many trainings sharing saves."""
+    """A line for each training with other stages before it, and how many trainings are shared."""
     trained = {s.key: s for s in planned.stages() if s.kind == "train"}
     lines = []
     for stage in trained.values():
@@ -191,7 +196,7 @@ def _recipes(planned: Plan) -> list[str]:
 
 
 def _failed_trials(planned: Plan, store: Store) -> set[str]:
-    """Stages of trials that have no good record; a selection that is done does not need them."""
+    """Keys of stages of trials that did not succeed; a finished selection does not need them."""
     trials = planned.trial_keys()
     return {
         s.key
@@ -201,7 +206,7 @@ def _failed_trials(planned: Plan, store: Store) -> set[str]:
 
 
 def _afterwards(planned: Plan) -> list[str]:
-    """What is planned later, and why not now."""
+    """The trials and variants that can be planned only after others have ended."""
     if not planned.open:
         return []
     lines = []

@@ -1,4 +1,4 @@
-"""`harness report`: the records of a suite's stages, compared and rendered."""
+"""`harness report`: compares the records of a suite's stages and renders the report."""
 
 from __future__ import annotations
 
@@ -26,31 +26,32 @@ from harness.core.sources import digest_of, package_digest
 from harness.scheduling.schedule import Outcome, with_skipped
 from harness.store.stage import Record
 
-if TYPE_CHECKING:  # scipy and pandas take a second to import, which a report that stands need not
+if TYPE_CHECKING:  # it takes a second to import, which a report that is up to date does not need
     from harness.comparison.result import Comparison
 
 _STAMP = ".inputs"
 _FIGURES = ("numpy", "pandas", "pyarrow", "scipy")
-"""Libraries that a report's figures come from."""
+"""Libraries that a report's numbers are computed with."""
 
 
 def stored(opened: Opened) -> dict[str, Record]:
-    """The records a report needs, without running anything: those that a run would end with, cells
-    that failed and what these kept from running included.
+    """The records that a report needs, by key, as the last run left them; nothing is run.
+
+    They include failed stages, and stages that could not run because of these.
 
     Raises:
-        SuiteError: the data cannot be used as the suite wants.
-        HarnessError: stages that have not run yet, or whose outputs are damaged, by name.
+        SuiteError: the data cannot be used as the suite asks.
+        HarnessError: some stages have not run yet, or their outputs are damaged.
     """
     stages, targets = opened.plan.stages(), list(opened.plan.targets())
     ran = records_of(stages, opened.store)
     refuse_bad_data(Outcome({key: r for key, r in ran.items() if r.kind == "data"}))
-    found = with_skipped(stages, ran)
-    missing = [s for s in targets if s.key not in found]
+    records = with_skipped(stages, ran)
+    missing = [s for s in targets if s.key not in records]
     damaged = [
         s
         for s in targets
-        if s.key in found and found[s.key].ok and not opened.store.intact(s, found[s.key])
+        if s.key in records and records[s.key].ok and not opened.store.intact(s, records[s.key])
     ]
     for which, what in ((missing, "have not run"), (damaged, "have damaged outputs")):
         if which:
@@ -59,17 +60,17 @@ def stored(opened: Opened) -> dict[str, Record]:
                 f"{len(which)} stages {what}: {names}{' ...' if len(which) > 5 else ''}",
                 fix=run_command(opened),
             )
-    warn_of_changed_code(found)
-    return found
+    warn_of_changed_code(records)
+    return records
 
 
 def failures(opened: Opened, records: Mapping[str, Record]) -> list[Record]:
-    """What makes a run, or a report of it, exit with 5."""
+    """The failed records because of which a run, or its report, exits with status 5."""
     return Outcome(dict(records), trials=opened.plan.trial_keys()).failed
 
 
 def compared(opened: Opened, records: Mapping[str, Record]) -> Comparison:
-    """Every variant beside its baseline, by these records."""
+    """The comparison of all variants by these records."""
     from harness import comparison as comparing
 
     return comparing.compare(opened.plan, records, opened.store, opened.command)
@@ -77,7 +78,12 @@ def compared(opened: Opened, records: Mapping[str, Record]) -> Comparison:
 
 @dataclass(frozen=True)
 class Reported:
-    """The text for the terminal, the report's folder, and the comparison if it had to be made."""
+    """A report that was written or was up to date.
+
+    Attributes:
+        text: the summary for the terminal.
+        comparison: None if the report was up to date, so that nothing was compared.
+    """
 
     text: str
     folder: Path
@@ -87,13 +93,16 @@ class Reported:
 def report(
     opened: Opened, records: Mapping[str, Record], folder: Path, *, examples: bool
 ) -> Reported:
-    """Compare and render, unless the folder holds the report of just these records.
+    """Compare and render, unless the folder has the report of exactly these records already.
 
-    A folder that cannot be written loses no report: it goes beside the store's stages then, or into
-    a temporary folder, and that is said.
+    If the folder cannot be written, the report goes into the store's folder or into a temporary
+    one, with a warning.
+
+    Args:
+        examples: whether the report has prompts, references and answers.
 
     Raises:
-        StoreError: it can be written nowhere.
+        StoreError: none of these folders can be written.
     """
     start = time.monotonic()
     inputs = _inputs(opened, records, examples=examples)
@@ -109,7 +118,7 @@ def report(
     text = reporting.terminal_table(comparison)
 
     def write(place: Path) -> None:
-        (place / _STAMP).unlink(missing_ok=True)  # half a report is no one's
+        (place / _STAMP).unlink(missing_ok=True)  # until it is complete, the report has no stamp
         files = reporting.render(comparison, place, examples=examples)
         names = [path.relative_to(place).as_posix() for path in files]
         stamp = json.dumps({"inputs": inputs, "files": names, "text": text})
@@ -121,7 +130,7 @@ def report(
 
 
 def _rescued(write: Callable[[Path], None], folder: Path, opened: Opened) -> Path:
-    """The first folder that a report could be written into, of the wanted one and two others."""
+    """Write into the first folder that can be written: the wanted one, else one of two others."""
     places: tuple[Callable[[], Path], ...] = (
         lambda: folder,
         lambda: opened.store.root / "reports" / opened.plan.suite.name,
@@ -129,22 +138,22 @@ def _rescued(write: Callable[[Path], None], folder: Path, opened: Opened) -> Pat
     )
     for place in places:
         try:
-            found = place()
-            write(found)
+            target = place()
+            write(target)
         except OSError as error:
             print(f"warning: the report cannot be written: {error}", file=sys.stderr)
             continue
-        if found != folder:
-            print(f"warning: the report is in {found} instead of {folder}", file=sys.stderr)
-        return found
+        if target != folder:
+            print(f"warning: the report is in {target} instead of {folder}", file=sys.stderr)
+        return target
     raise StoreError(
-        "the report could be written nowhere; the store has all that it says",
+        "the report could be written nowhere; no result is lost, as the store has them all",
         fix="free space, then run `harness report` with the same options",
     )
 
 
 def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) -> str:
-    """Digest of all that a report shows, with all code that may have a part in its figures."""
+    """A digest of all that a report shows, and of all code that its numbers may depend on."""
     plugins = {
         f"{axis} {name}": digest_of(module)
         for axis in (*component.AXES, "stage")
@@ -166,17 +175,20 @@ def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) ->
 def write_records(
     opened: Opened, records: Mapping[str, Record], file: Path, *, examples: bool
 ) -> None:
-    """The records of the plan's stages as JSON lines: figures and digests, no rows, no weights.
+    """Write the records of the plan's stages as JSON lines: numbers and digests, without any rows.
 
-    What ran where is left out, so that a run made again elsewhere differs in times only.
+    Times of day are left out, so that two runs of the same suite differ in durations only.
 
     Args:
-        examples: without them a failure keeps its reason alone, as its message may quote a row.
+        examples: False also leaves out the messages of failures, as they may quote a row.
+
+    Raises:
+        StoreError: the file cannot be written.
     """
     lines = []
     for stage in opened.plan.stages():
         if stage.key not in records:
-            continue  # not run, as a trial before it failed; its tuning's record says so
+            continue  # not run, because a trial failed; the record of its tuning says so
         record = records[stage.key].model_dump(mode="json")
         record["provenance"].pop("started", None)
         record["provenance"].pop("finished", None)

@@ -1,4 +1,4 @@
-"""`harness run`, and the same from Python: run what is not cached, compare, report."""
+"""`harness run`, and the same from Python: runs what is not cached, compares and reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.scheduling.progress import ConsoleReporter
 from harness.scheduling.schedule import Kept, Outcome, Reporter, Starts, execute, pending
 from harness.store.places import require_space, require_writable
 
-if TYPE_CHECKING:  # scipy and pandas take a second to import, which a cached run need not pay
+if TYPE_CHECKING:  # it takes a second to import, which a cached run does not need
     from harness.comparison.result import Comparison
 
 
@@ -45,20 +45,20 @@ def run(
         comparison = harness.run("suite.yaml", settings=["sft.learning_rate=1e-3"])
         print(comparison.row("lora-sft", "rougeL").estimate)
 
-    Progress goes to stderr. A variant that failed raises nothing: it stands in the comparison, and
-    in `comparison.failed`, with its reason.
+    Progress goes to stderr. A failed variant raises no error: it is in the comparison and in
+    `comparison.failed`, with its reason.
 
     Args:
         suite: a YAML file, or a suite of the package such as `pocket/demo`.
-        only: only the variants whose names match this pattern, such as `lora*`.
-        limit: rows of every split to keep.
-        settings: changes to the suite, each as `--set` takes it: `seeds=[0,1]`.
-        store: folder of the cached stages; default: HARNESS_STORE, else `results/store`.
-        report_dir: write the report into this folder too.
-        examples: whether prompts, references and answers stand in the report.
+        only: run only the variants with names that match this pattern, such as `lora*`.
+        limit: keep this many rows of every split.
+        settings: changes to the suite, each as for `--set`: `seeds=[0,1]`.
+        store: the folder of the cached stages; default: HARNESS_STORE, else `results/store`.
+        report_dir: also write the report, into this folder.
+        examples: whether the report has prompts, references and answers.
 
     Raises:
-        HarnessError: a mistake in the suite or its data, or a folder that cannot be written.
+        HarnessError: the suite or its data has a mistake, or a folder cannot be written.
     """
     opened = open_suite(str(suite), settings, store_at(store), only, limit)
     opened.command = run_command(opened)
@@ -66,28 +66,31 @@ def run(
     if folder is not None:
         require_places(folder, None)
     records = run_stages(opened).records
-    made = None if folder is None else reports.report(opened, records, folder, examples=examples)
-    if made is not None and made.comparison is not None:
-        return made.comparison
+    if folder is not None:
+        reported = reports.report(opened, records, folder, examples=examples)
+        if reported.comparison is not None:
+            return reported.comparison
     return reports.compared(opened, records)
 
 
 def run_stages(opened: Opened, reporter: Reporter | None = None) -> Outcome:
-    """Run what is not cached. The data stages come first, so that bad data costs no training; what
-    follows a tuning is planned and run once its trials have ended.
+    """Run the stages that are not cached.
+
+    The data stages run first, so that bad data is found before anything is trained. The stages
+    after a tuning are planned and run when its trials have ended.
 
     Raises:
-        SuiteError: the data cannot be used as the suite wants; nothing was trained.
+        SuiteError: the data cannot be used as the suite asks; nothing was trained.
     """
     with opened.store.in_use(), Kept(opened.plan.executor) as executor:
         return _run(opened, executor, reporter or ConsoleReporter())
 
 
 def require_places(report: Path, records: Path | None) -> None:
-    """Refuse folders that the end of a run could not write into, before it begins.
+    """Check, before a run begins, that its report and records can be written when it ends.
 
     Raises:
-        StoreError: which one, and why.
+        StoreError: a folder or file cannot be written.
     """
     require_writable(report, "the report", "name another folder by --report-dir")
     if records is not None:
@@ -109,7 +112,7 @@ def _run(opened: Opened, executor: Starts, reporter: Reporter) -> Outcome:
         known = opened.plan
         opened.plan = plan(opened.loaded, store, opened.only, opened.limit, outcome.records)
         if {s.key for s in known.targets()} == {s.key for s in opened.plan.targets()}:
-            break  # nothing was chosen: every trial of some cell failed
+            break  # every trial of some variant failed, so that nothing was chosen
         outcome = _execute(opened, executor, reporter, log, outcome)
     outcome.trials = opened.plan.trial_keys()
     opened.seconds["other stages"] = time.monotonic() - start
@@ -118,10 +121,10 @@ def _run(opened: Opened, executor: Starts, reporter: Reporter) -> Outcome:
 
 
 def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) -> None:
-    """Read the rows, measure them, and refuse what cannot be done with them.
+    """Read the rows, measure their lengths, and check that the suite can use them.
 
     Raises:
-        SuiteError: the data cannot be used as the suite wants; nothing was trained.
+        SuiteError: the data cannot be used as the suite asks; nothing was trained.
     """
     store = opened.store
     for measured in (False, True):
@@ -130,7 +133,7 @@ def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) ->
             done = execute(stages, stages, executor, store, reporter, log, opened.first)
             refuse_bad_data(done)
             opened.first = done
-            # Which rows there are tells which are measured; which of them fit, what they cost.
+            # The rows decide what is measured, and their lengths what the trainings cost.
             opened.plan = plan(opened.loaded, store, opened.only, opened.limit)
     preflight(opened.plan, records_of(opened.plan.groundwork(), store))
     for note in (*length_notes(opened.plan), *script_notes(opened.plan, store)):
@@ -145,17 +148,18 @@ def _execute(
 
 
 def ledger(outcome: Outcome, opened: Opened) -> str:
-    """Where this run's time went, by kind of stage and phase."""
+    """A text on where this run's time went, by kind of stage and phase."""
     slots, first = opened.plan.executor.capacity(), opened.first
     whole = Outcome({**first.records, **outcome.records}, [*first.ran, *outcome.ran])
     return _ledger(whole, opened.seconds, slots, opened.plan)
 
 
 def _ledger(outcome: Outcome, wall: Mapping[str, float], slots: int, planned: Plan) -> str:
-    """Where a run's time went, by kind of stage and phase, and what sharing stages saved.
+    """Where a run's time went, and how much sharing stages saved.
 
     Args:
-        wall: seconds of the run by part. slots: stages that could run at once.
+        wall: wall-clock seconds, by part of the run.
+        slots: how many stages could run at the same time.
     """
     parts: dict[str, float] = defaultdict(float)
     inside = 0.0
@@ -177,9 +181,9 @@ def _ledger(outcome: Outcome, wall: Mapping[str, float], slots: int, planned: Pl
         lines.append(f"  {'stages':<14} {inside:6.1f} s  (each of them once; {alone:.1f} s if every"
                      " variant ran its whole path)")  # fmt: skip
         lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")
-        given = slots * (wall["data stages"] + wall["other stages"])
+        available = slots * (wall["data stages"] + wall["other stages"])
         what = "slots without work, starting workers" + (f"; {slots} in all" if slots > 1 else "")
-        lines.append(f"  {'waiting':<14} {given - inside:6.1f} s  ({what})")
+        lines.append(f"  {'waiting':<14} {available - inside:6.1f} s  ({what})")
     for name in ("compare and report", "report"):
         if name in wall:
             lines.append(f"  {name:<14} {wall[name]:6.1f} s")

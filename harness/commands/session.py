@@ -1,4 +1,4 @@
-"""A suite that is opened: loaded, planned, with its store. Nothing runs here."""
+"""Opens a suite for a command: loads and plans it, with its store. Nothing is run here."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ class Opened:
     """A suite with its plan and its store.
 
     Attributes:
-        seconds: wall time of this run, by part; the ledger's frame.
-        command: as it was typed; what makes the report again.
-        settings: what `--set` changed in the suite.
-        first: what this run did before the plan was known in full: rows read and measured.
+        only: the pattern of variants to keep.
+        limit: the number of rows to keep of every split.
+        seconds: wall-clock seconds of this run, by part.
+        command: the command as it was typed, which makes the report again.
+        settings: the changes to the suite by `--set`.
+        first: the stages that ran before the plan was complete: they read and measure rows.
     """
 
     loaded: Loaded
@@ -51,15 +53,16 @@ def open_suite(
     *,
     ended: bool = False,
 ) -> Opened:
-    """Load and plan; nothing is run.
+    """Load and plan a suite.
 
     Args:
         settings: changes to the suite, each as `KEY=VALUE`.
-        only: pattern of variants to keep. limit: rows of every split to keep.
-        ended: plan as the last run ended, to report it: a trial that it lost has failed.
+        only: the pattern of variants to keep.
+        limit: the number of rows to keep of every split.
+        ended: plan what the last run ended with, to report it: trials that failed stay failed.
 
     Raises:
-        HarnessError: naming what cannot be meant, and the fix.
+        HarnessError: the suite or an argument has a mistake, or this machine cannot run the suite.
     """
     _refuse_arguments(settings, limit)
     loaded = load_suite(name, settings)
@@ -75,14 +78,14 @@ def open_suite(
 
 def _refuse_arguments(settings: Sequence[str], limit: int | None) -> None:
     if isinstance(settings, str):
-        raise HarnessError(f"settings is a list of texts, not the text {settings!r}",
+        raise HarnessError(f"settings is a list of strings, not the string {settings!r}",
                            fix=f"settings=[{settings!r}]")  # fmt: skip
     if limit is not None and limit < 1:
         raise HarnessError(f"limit is a number of rows, 1 or more, not {limit}")
 
 
 def _refuse_machine(planned: Plan) -> None:
-    """What ran on another machine can be reported here, and not run."""
+    """Refuse to run a suite that this machine cannot run; its report can still be made here."""
     refusal = planned.executor.refuse(planned.suite.resources)
     if refusal:
         raise SuiteError(
@@ -95,20 +98,20 @@ def _refuse_machine(planned: Plan) -> None:
 
 
 def store_at(folder: str | Path | None) -> Path:
-    """The folder of the cached stages: as named, or as HARNESS_STORE says, else the default."""
+    """The folder of the cached stages: this one, else that of HARNESS_STORE, else the default."""
     return Path(folder or os.environ.get("HARNESS_STORE") or STORE)
 
 
 def records_of(stages: Iterable[Stage], store: Store) -> dict[str, Record]:
-    """The records that the store holds of these stages, by key."""
+    """The records of these stages that are in the store, by key."""
     return {s.key: record for s in stages if (record := store.record(s)) is not None}
 
 
 def refuse_bad_data(outcome: Outcome) -> None:
-    """Raise what stages that read rows have failed with.
+    """Raise the errors of the data stages, if any failed.
 
     Raises:
-        SuiteError: the data cannot be used as the suite wants.
+        SuiteError: the data cannot be used as the suite asks.
     """
     causes = [r.error for r in outcome.failed if r.error and not r.error.get("skipped")]
     messages = [error.get("message", "") for error in causes]
@@ -117,13 +120,13 @@ def refuse_bad_data(outcome: Outcome) -> None:
 
 
 def warn_of_changed_code(records: Mapping[str, Record]) -> None:
-    """Say which records were made by other code than there is now."""
+    """Warn if records were made by other code than the current one."""
     if warning := changed_since(records.values()):
         print(f"warning: {warning}", file=sys.stderr)
 
 
 def run_command(opened: Opened) -> str:
-    """The command that runs just this suite, into this store."""
+    """The command line that runs this suite with the same options."""
     words = ["harness", "run", str(opened.loaded.path), "--store", str(opened.store.root)]
     words += [word for setting in opened.settings for word in ("--set", setting)]
     for option, value in (("--only", opened.only), ("--limit", opened.limit)):

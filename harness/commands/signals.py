@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does."""
+"""SIGTERM and SIGHUP end a command in the same way as Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Stopped(KeyboardInterrupt):
     """A signal asked the process to end.
 
     Attributes:
-        number: the signal's.
+        number: the number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -25,9 +25,12 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def as_interrupts() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise `Stopped`; the first of them lets nothing but Ctrl-C disturb
-    the cleaning up. A signal that is ignored, as SIGHUP under nohup, stays so. Only the main thread
-    can hear signals; in another one nothing changes."""
+    """A context in which SIGTERM and SIGHUP raise `Stopped`.
+
+    After the first of them, only Ctrl-C can interrupt the cleaning up. A signal that the process
+    ignores (SIGHUP under nohup) stays ignored. Only the main thread can handle signals; in another
+    thread the context does nothing.
+    """
     heard = [number for number in _ASKED if signal.getsignal(number) == signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():
         heard = []
@@ -47,5 +50,5 @@ def as_interrupts() -> Iterator[None]:
 
 
 def exit_status(error: KeyboardInterrupt) -> int:
-    """128 and the signal's number, as shells have it."""
+    """The exit status after an interrupt: 128 plus the signal's number, as in shells."""
     return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)

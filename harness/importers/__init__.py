@@ -1,4 +1,4 @@
-"""Other tools' results, read into records and compared as our own are."""
+"""Imports the results of other tools, and compares them like those of the harness."""
 
 from __future__ import annotations
 
@@ -18,10 +18,21 @@ def import_results(
     report_dir: Path | None,
     records_file: Path | None,
 ) -> str:
-    """Read, compare and render; the text for the terminal.
+    """Read the results of another tool, compare them and write the report.
+
+    Args:
+        folder: of the tool's results.
+        baseline: the run that the others are compared with; by default the only run of full
+            fine-tuning.
+        test_rows: the number of test rows.
+        report_dir: default: reports/ and the importer's name.
+        records_file: also write the records into this file, as JSON lines.
+
+    Returns:
+        The summary for the terminal.
 
     Raises:
-        DataError: nothing to read, or no such baseline.
+        DataError: there are no results, or there is no such baseline.
     """
     from harness import report
     from harness.importers import peft_method_comparison as importer
@@ -38,12 +49,13 @@ def import_results(
 
 
 def _full(records: Sequence[Record]) -> str:
-    """The one run of full fine-tuning."""
-    found = [r.label for r in records if r.ok and r.label.startswith("full-finetuning/")]
-    if len(found) != 1:
+    """The name of the only run of full fine-tuning."""
+    full_runs = [r.label for r in records if r.ok and r.label.startswith("full-finetuning/")]
+    if len(full_runs) != 1:
         raise DataError(
-            f"{len(found)} runs of full fine-tuning, so that none is the baseline by itself",
+            f"there are {len(full_runs)} runs of full fine-tuning; by default the baseline is the"
+            " only one",
             where="--baseline",
             fix=f"name one of: {', '.join(r.label for r in records if r.ok)}",
         )
-    return found[0]
+    return full_runs[0]

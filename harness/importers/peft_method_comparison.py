@@ -1,9 +1,10 @@
 """Published results of PEFT's method comparison on MetaMathQA and GSM8K.
 
-One JSON file a run, written by method_comparison/MetaMathQA/run.py of github.com/huggingface/peft:
-training settings, cost, and the accuracy over the whole test set. There are no per-example rows,
-so accuracies get binomial intervals and differences a test of two proportions. Both hold; where
-runs tend to answer the same questions, paired ones would be narrower.
+method_comparison/MetaMathQA/run.py of github.com/huggingface/peft writes one JSON file for each
+run, with training settings, costs, and the accuracy over the whole test set. It publishes no scores
+of single examples, so that accuracies get binomial intervals, and differences a test of two
+proportions. Both are valid; if runs tend to answer the same questions, paired ones would be
+narrower.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from harness.store.stage import Record
 
 NAME = "peft-metamathqa"
 TEST_ROWS = 1319
-"""Rows of the GSM8K test set, on the whole of which PEFT's runs are tested."""
+"""The number of rows of the GSM8K test set; PEFT tests its runs on all of them."""
 _PARTS = ("run_info", "train_info", "meta_info")
 _TESTS = "Unpaired tests of two shares (Agresti & Caffo, 2000): no per-example rows are published."
 
 
 def read(folder: Path, test_rows: int = TEST_ROWS) -> list[Record]:
-    """A record for every run in `folder`, or in its `results/`, in the order of their names.
+    """A record for every run in `folder`, or in its `results/`, sorted by the names of the files.
 
     Raises:
-        DataError: no runs there, or a file that is none, or whose accuracy is no share of
-            `test_rows`.
+        DataError: there are no runs; or a file is not a run, or its accuracy is not a share of
+            `test_rows` rows.
     """
     inner = folder / "results"
     files = sorted((inner if inner.is_dir() else folder).glob("*.json"))
     if not files:
         raise DataError(
-            "no *.json of a run here or in results/", where=str(folder),
+            "there is no *.json of a run here or in results/", where=str(folder),
             fix="give the folder method_comparison/MetaMathQA of a checkout of PEFT",
         )  # fmt: skip
     return [_record(file, test_rows) for file in files]
@@ -48,8 +49,8 @@ def read(folder: Path, test_rows: int = TEST_ROWS) -> list[Record]:
 
 def _record(file: Path, test_rows: int) -> Record:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        run, train, meta = (found[part] for part in _PARTS)
+        content = json.loads(file.read_text(encoding="utf-8"))
+        run, train, meta = (content[part] for part in _PARTS)
         good = train["status"] == "success"
         metrics = _metrics(train, test_rows, file) if good else {}
         config = {
@@ -74,7 +75,7 @@ def _record(file: Path, test_rows: int) -> Record:
         raise DataError(
             f"not a result of PEFT's method comparison: {type(error).__name__} {error}",
             where=str(file),
-            fix="each file holds run_info, train_info and meta_info; move others away",
+            fix="each file has run_info, train_info and meta_info; move other files away",
         ) from error
 
 
@@ -90,12 +91,12 @@ def _metrics(train: dict[str, Any], test_rows: int, file: Path) -> dict[str, Any
         raise DataError(
             f"test accuracy {accuracy} is no share of {test_rows} rows",
             where=str(file),
-            fix="say with --test-rows how many rows were tested on",
+            fix="give the number of test rows by --test-rows",
         )
     losses = [[m["step"], m["train loss"]] for m in train["metrics"] if "train loss" in m]
     steps = {int(step): float(loss) for step, loss in losses}
-    found = {"correct": correct, "rows": test_rows, "losses": sorted(steps.items())}
-    return found | ({"forgetting": float(last["forgetting"])} if "forgetting" in last else {})
+    result = {"correct": correct, "rows": test_rows, "losses": sorted(steps.items())}
+    return result | ({"forgetting": float(last["forgetting"])} if "forgetting" in last else {})
 
 
 def _cost(run: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
@@ -128,16 +129,16 @@ def _provenance(run: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def compare(records: Sequence[Record], baseline: str, folder: Path) -> Comparison:
-    """The runs beside `baseline`, an experiment's name, with Holm's adjustment over all of them.
+    """Compare the runs with `baseline`, the name of one of them; Holm's adjustment is over all.
 
     Raises:
-        DataError: no successful run of that name.
+        DataError: there is no successful run of that name, or two files have the same name.
     """
     good = {record.label: record for record in records if record.ok}
     if baseline not in good:
         raise DataError(unknown("run", baseline, good, where="--baseline"))
     if len({record.label for record in records}) < len(records):
-        raise DataError("two files are of one experiment", where=str(folder))
+        raise DataError("two files have the same experiment name", where=str(folder))
     base, rows = good[baseline], []
     for record in good.values():
         rows.append(_accuracy(record, base))
@@ -181,11 +182,11 @@ def _accuracy(record: Record, base: Record) -> Row:
     row = _row(record, "accuracy", share(correct, rows), higher_is_better=True)
     if record is base:
         return row
-    found = difference(correct, rows, base.metrics["correct"], base.metrics["rows"])
+    gap = difference(correct, rows, base.metrics["correct"], base.metrics["rows"])
     return _row(
         record, "accuracy", row.estimate, higher_is_better=True, verdict="",
-        difference=Estimate(found.value, found.low, found.high), p=found.p,
-        detectable=found.detectable,
+        difference=Estimate(gap.value, gap.low, gap.high), p=gap.p,
+        detectable=gap.detectable,
     )  # fmt: skip
 
 
@@ -228,7 +229,7 @@ def _behind(records: Sequence[Record]) -> dict[str, Any]:
             "run on": ", ".join(sorted({r.provenance["device_name"] for r in records})),
             "platform": ", ".join(sorted({r.provenance["platform"] for r in records})),
         },
-        "versions": {name: ", ".join(sorted(found)) for name, found in versions.items()},
+        "versions": {name: ", ".join(sorted(names)) for name, names in versions.items()},
         "models": {first["model"]["name"]: {"revision": first["model"]["revision"]}},
         "stages": {r.label: {r.config["source"]["file"]: r.config["source"]["sha256"]}
                    for r in records},
