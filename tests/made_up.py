@@ -35,7 +35,7 @@ def failed(of: Stage, message: str = "lost", **told: str) -> Record:
 def variant(name: str = "lora", seed: int = 0, **changes: Any) -> Variant:
     fields: dict[str, Any] = {
         "id": f"{name}-{seed}", "group": name, "model": "m", "data": "tasks", "method": object(),
-        "objective": None, "seed": seed, "generate": None, "evaluations": ("tasks",),
+        "seed": seed, "generate": None, "evaluations": ("tasks",),
         "labels": {"method": name, "seed": str(seed)},
     }  # fmt: skip
     return Variant(**{**fields, **changes})

@@ -7,7 +7,6 @@ import json
 import textwrap
 import time
 from pathlib import Path
-from typing import cast
 
 import yaml
 
@@ -17,8 +16,9 @@ from harness.core.component import Component
 from harness.core.errors import HarnessError
 from harness.core.files import write_atomic
 from harness.core.locate import package_suites
-from harness.objectives.base import BASE, Objective
+from harness.objectives.base import Objective
 from harness.store.store import Store
+from harness.variants.names import Names, stages_of
 
 
 def members(axis: str, name: str | None) -> str:
@@ -42,15 +42,8 @@ def members(axis: str, name: str | None) -> str:
 
 def facts(declared: type[Objective]) -> list[str]:
     """Lines on an objective: the rows it trains on, its recipe, and its paper."""
-    path, before = [declared.name], declared.starts_from
-    while before != BASE:
-        path.insert(0, before)
-        before = cast(type[Objective], component.find("objective", before)).starts_from
-    recipe = " -> ".join([BASE, *path])
-    beside = "".join(f", with a {role} model" for role in declared.beside)
-    if (feedback := declared.model_construct().feedback) is not None:
-        last = cast(type[Objective], component.find("objective", feedback.then))
-        recipe = " -> ".join([BASE, *path[:-1], "sample", "label", *last.beside, last.name])
+    recipe = " -> ".join(stages_of(declared))
+    beside = "".join(f", with a {name} model" for name in Names(declared).shared)
     lines = [f"rows: {', '.join(declared.layouts)}", f"recipe: {recipe}{beside}"]
     return [*lines, f"paper: {declared.paper}"] if declared.paper else lines
 

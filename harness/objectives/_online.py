@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from harness.core.errors import unknown
+from harness.objectives._recipe import Recipe
 from harness.objectives._reward_functions import FUNCTIONS
 from harness.objectives.base import TrainerObjective
-
-
-class _RewardModel:
-    """`beside`: the reward model, unless an objective names functions instead."""
-
-    def __get__(self, objective: Any, owner: type) -> tuple[str, ...]:
-        return () if getattr(objective, "reward_functions", None) else ("reward",)
 
 
 class Online(TrainerObjective):
@@ -28,8 +22,6 @@ class Online(TrainerObjective):
     batches = "harness.objectives._trl.shown:prompts"
     marked = ""
     layouts = ("prompt", "prompt_completion", "messages", "preference", "ranked", "unpaired")
-    starts_from = "sft"
-    beside: ClassVar[Any] = _RewardModel()
     may_lack_signal = True
     predictable = False
 
@@ -62,6 +54,10 @@ class Online(TrainerObjective):
     """Leave answers that were cut at max_new_tokens out of the loss."""
     disable_dropout: bool = True
     """Sample and train without dropout, so that the first ratio is 1."""
+
+    def recipe(self, r: Recipe) -> Any:
+        models = {} if self.reward_functions else {"reward": r.model("reward")}
+        return r.train(self, start=r.start(self, "sft"), **models)
 
     def needs(self) -> Mapping[str, str]:
         reason = f"{self.name} has TRL keep a copy of the adapter as its reference"

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from harness.core.component import Component, NotHashed
 from harness.core.fields import Steps
-from harness.objectives._feedback import Feedback
+from harness.objectives._recipe import Recipe
 from harness.objectives._trl.arguments import require_fields, require_optimizer
 from harness.objectives._trl.permitted import require_permitted
 
@@ -153,10 +153,6 @@ class Objective(Component):
     """What stands on the trunk: `lm`, or `score` for one number a sequence."""
     also_train: ClassVar[tuple[str, ...]] = ()
     """Modules trained in full beside what the method trains."""
-    starts_from: ClassVar[str] = BASE
-    """The objective that its recipe trains before it, and whose checkpoint it goes on from."""
-    beside: ClassVar[tuple[str, ...]] = ()
-    """Objectives whose models it needs beside its own: each a stage of its own."""
     trains_adapted_head: ClassVar[bool] = True
     """Whether an adapter on the head is trained: some of TRL's trainers read the head's weight past
     it, and refuse such a model."""
@@ -182,21 +178,12 @@ class Objective(Component):
     data: Annotated[str | None, NotHashed] = None
     """Data entry whose training rows it reads; default: those of its cell in the matrix."""
 
-    @property
-    def begins(self) -> str:
-        """The objective whose checkpoint it starts from, or `base`."""
-        return self.start or self.starts_from
+    def recipe(self, r: Recipe) -> Any:
+        """Tells what is trained for a cell, step by step, and returns the training that ends it.
 
-    @property
-    def feedback(self) -> Feedback | None:
-        """How it makes rows of its own, on which another objective then trains its last stage; None
-        for an objective that trains on rows of the suite itself."""
-        return None
-
-    def reference_fields(self) -> Mapping[str, Any] | None:
-        """Its fields that those log-probabilities depend on, and no others: what differs in the
-        rest shares them. None: no stage computes them, its trainer does or needs none."""
-        return None
+        By default that is the objective alone, on the model as it is.
+        """
+        return r.train(self, start=r.start(self))
 
     def needs_beside(self, role: str) -> Mapping[str, str]:
         """Traits it asks of the method of a model beside it, each with the reason."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from harness.objectives._recipe import Recipe
 from harness.objectives.base import TrainerObjective
 
 Loss = Literal[
@@ -35,7 +36,6 @@ class Dpo(TrainerObjective):
     trainer_config = "trl.trainer.dpo_config:DPOConfig"
     paper = "arXiv:2305.18290"
     layouts = ("preference", "ranked")
-    starts_from = "sft"
     predictable = False
 
     learning_rate: float = Field(1e-6, gt=0)
@@ -71,9 +71,13 @@ class Dpo(TrainerObjective):
     disable_dropout: bool = True
     """Train without dropout, as in TRL."""
 
-    def reference_fields(self) -> Mapping[str, Any] | None:
-        """None where TRL keeps its own way: where it was asked for, and with other arguments of its
-        trainer, which may compute otherwise, or move the reference (`sync_ref_model`).
+    def recipe(self, r: Recipe) -> Any:
+        return r.train(self, start=r.start(self, "sft"), reference=self._reference_fields())
+
+    def _reference_fields(self) -> Mapping[str, Any] | None:
+        """The fields that the reference's log-probabilities depend on. None where TRL computes them
+        in each training: where that is asked for, and with other arguments of its trainer, which
+        may compute otherwise, or move the reference (`sync_ref_model`).
 
         Every loss and divergence of TRL's needs of the reference one number an answer, the sum over
         its tokens (ipo and sigmoid_norm divide ratios by the answers' own lengths, aot sorts sums).

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from harness.objectives._recipe import Recipe
 from harness.objectives.base import TrainerObjective
 
 
@@ -28,7 +29,6 @@ class Kto(TrainerObjective):
     trainer_config = "trl.trainer.kto_config:KTOConfig"
     paper = "arXiv:2402.01306"
     layouts = ("unpaired",)
-    starts_from = "sft"
     predictable = False
 
     learning_rate: float = Field(1e-6, gt=0)
@@ -54,3 +54,6 @@ class Kto(TrainerObjective):
     """What happens to rows with an empty answer; counted in the record."""
     disable_dropout: bool = True
     """Train without dropout, as in TRL."""
+
+    def recipe(self, r: Recipe) -> Any:
+        return r.train(self, start=r.start(self, "sft"))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from harness.core.fields import Steps
+from harness.objectives._recipe import Recipe
 from harness.objectives.base import Objective
 
 
@@ -28,8 +29,6 @@ class Ppo(Objective):
     marked = ""
     paper = "arXiv:2203.02155"
     layouts = ("prompt", "prompt_completion", "messages", "preference", "unpaired")
-    starts_from = "sft"
-    beside = ("reward",)
     keeps_reference = True
     reads_prompts = True
     trackers = ("tensorboard",)
@@ -116,6 +115,9 @@ class Ppo(Objective):
     """A mean entropy a token under this, in nats, is a collapse."""
     collapse_patience: int = Field(3, gt=0)
     """Steps in a row that must show it before training stops."""
+
+    def recipe(self, r: Recipe) -> Any:
+        return r.train(self, start=r.start(self, "sft"), reward=r.model("reward"))
 
     def steps(self, rows: int) -> int:
         if self.max_steps > 0:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.objectives.base import BASE, TrainerObjective
+from harness.objectives._recipe import Recipe
+from harness.objectives.base import TrainerObjective
 
 
 class Reward(TrainerObjective):
@@ -31,7 +31,6 @@ class Reward(TrainerObjective):
     layouts = ("preference", "ranked")
     head = "score"
     also_train = ("score",)
-    starts_from = "sft"
     measures = True
     predictable = False
 
@@ -59,8 +58,5 @@ class Reward(TrainerObjective):
     disable_dropout: bool = True
     """Train without dropout, as in TRL."""
 
-    def needs(self) -> Mapping[str, str]:
-        if self.begins == BASE:
-            return super().needs()
-        reason = f"reward puts a score head on the checkpoint of {self.begins}"
-        return {**super().needs(), "new_head": reason}
+    def recipe(self, r: Recipe) -> Any:
+        return r.train(self, start=r.start(self, "sft"))

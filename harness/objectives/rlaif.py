@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from harness.data.preference_rule import NAMED
-from harness.objectives._feedback import Feedback
+from harness.objectives._recipe import Recipe
 from harness.objectives.base import BASE, Objective
 
 
@@ -29,7 +29,6 @@ class Rlaif(Objective):
     VERSION = 1
     paper = "arXiv:2309.00267"
     layouts = ("prompt", "prompt_completion", "messages", "preference", "ranked", "unpaired")
-    starts_from = "sft"
     predictable = False
 
     then: Literal["ppo", "dpo"] = "ppo"
@@ -75,17 +74,19 @@ class Rlaif(Objective):
             () if self.truth is None else (f"{self.truth}, Python that is asked for every label",)
         )
 
-    @property
-    def feedback(self) -> Feedback:
-        sample = ("samples", "prompts", "temperature", "top_p", "max_new_tokens", "batch_tokens")
-        return Feedback(
-            then=self.then,
-            labeller=self.labeller,
-            sample={name: getattr(self, name) for name in sample},
-            label={name: getattr(self, name) for name in ("unfinished", "tie")},
-            check=self.check,
-            truth=self.truth,
-        )
+    def recipe(self, r: Recipe) -> Any:
+        policy = r.start(self, "sft")
+        samples = r.sample(
+            policy, samples=self.samples, prompts=self.prompts, temperature=self.temperature,
+            top_p=self.top_p, max_new_tokens=self.max_new_tokens, batch_tokens=self.batch_tokens,
+        )  # fmt: skip
+        labels = r.label(
+            samples, by=self.labeller, check=self.check, truth=self.truth,
+            unfinished=self.unfinished, tie=self.tie,
+        )  # fmt: skip
+        if self.then == "dpo":
+            return r.train("dpo", start=policy, rows=labels)
+        return r.train("ppo", start=policy, reward=r.model("reward", rows=labels))
 
     def steps(self, rows: int) -> int:
         """None of its own: the objective that it ends in has them."""

@@ -8,11 +8,10 @@ from typing import Any
 
 from harness.core.errors import SuiteError
 from harness.data.scripts import LATIN
-from harness.objectives.base import BASE, Objective
-from harness.planning.feedback import entry_of
+from harness.objectives.base import Objective
 from harness.planning.graph import Scored
 from harness.planning.planner import Plan
-from harness.planning.recipe import all_trainings
+from harness.planning.recipe import labellings, trainings
 from harness.stages.score import DATA, PREDICTIONS, planned_scorer
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
@@ -27,12 +26,11 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
             that are too long where the suite wants none left out or none is left.
     """
     for path in (path.draft or path for path in planned.paths):
-        for made in all_trainings(path.variant):
+        for made in trainings(path.variant):
             if not made.labelled:  # its rows are made on the way
                 _fits(planned, made.variant, made.objective, made.entry, records)
-        if (asked := path.variant.feedback) is not None:
-            entry = entry_of(path.variant, asked)
-            _fits(planned, path.variant, asked, entry, records)
+        for labels in labellings(path.variant):
+            _fits(planned, path.variant, labels.asked_by, labels.samples.entry, records)
         for entry, generate in path.generate.items():
             layout = records[generate.inputs["data"].key].metrics["layout"]
             if layout == "text":
@@ -44,7 +42,7 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
         for scored in path.scores:
             _asks_sense(planned, scored, records)
     for judge in planned.judges:
-        for made in all_trainings(judge):
+        for made in trainings(judge):
             _fits(planned, made.variant, made.objective, made.entry, records)
     require_lengths(planned)
 
@@ -123,9 +121,7 @@ def _fits(
         raise SuiteError(
             refusal,
             where=f"{planned.file}: data.{entry}.train",
-            fix=f"name an entry with such rows: `{objective.name}: {{data: NAME}}`"
-            if objective.starts_from != BASE
-            else "",
+            fix=f"name an entry with such rows: `{objective.name}: {{data: NAME}}`",
         )
     own, template = planned.suite.models[model].chat_template, planned.models[model].chat_template
     if found["conversational"] and not own and template == "":

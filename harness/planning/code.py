@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from harness.core import component
 from harness.core.component import Component
 from harness.planning.graph import Plan
-from harness.planning.recipe import all_trainings
+from harness.planning.recipe import labellings, trainings
 from harness.suite.suite import Suite
-from harness.variants.recipe import labeller_of
 from harness.variants.variant import Variant
 
 
@@ -42,17 +41,15 @@ def _components(planned: Plan) -> Iterator[Component]:
     for index, spec in enumerate(planned.suite.scorers):
         yield component.build("scorer", spec, f"scorers[{index}]")
     for path in planned.paths:
-        yield from _of_variant((path.draft or path).variant, planned.suite)
+        yield from _of_variant((path.draft or path).variant)
     for judge in planned.judges:
-        yield from _of_variant(judge, planned.suite)
+        yield from _of_variant(judge)
 
 
-def _of_variant(variant: Variant, suite: Suite) -> Iterator[Component]:
-    for made in all_trainings(variant):
-        yield made.method
-        yield made.objective
-    if variant.feedback is not None:
-        yield variant.feedback
-        labeller = labeller_of(suite, variant.feedback)
-        if labeller is not None:
-            yield labeller
+def _of_variant(variant: Variant) -> Iterator[Component]:
+    for training in trainings(variant):
+        yield training.method
+        yield training.objective
+    for labels in labellings(variant):
+        yield labels.asked_by
+        yield labels.labeller

@@ -11,7 +11,7 @@ from harness.models.checks import embedding_rows
 from harness.models.files import ModelInfo
 from harness.planning.checkpoints import Checkpoints
 from harness.planning.graph import STAGE_VERSIONS
-from harness.planning.recipe import Training, all_trainings
+from harness.planning.recipe import Training, trainings
 from harness.planning.sources import Sources
 from harness.store.stage import Stage
 from harness.variants.variant import Variant
@@ -107,7 +107,7 @@ class Fitting:
         """What is known of training rows that cannot be trained on as they are."""
         found: dict[tuple[str, ...], Overlong | Refused] = {}
         for variant in variants:
-            for made in all_trainings(variant):
+            for made in trainings(variant):
                 if made.labelled:
                     continue  # its rows are made on the way
                 measure = {"prompts": True} if made.objective.reads_prompts else {}

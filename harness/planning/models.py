@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.core.errors import ModelError
 from harness.models.files import ModelInfo
 from harness.models.kinds import refuse_kind
-from harness.planning.recipe import all_trainings
+from harness.planning.recipe import trainings
 from harness.planning.sources import Sources
 from harness.variants.variant import Variant
 
@@ -33,7 +33,7 @@ def require_trainable(variant: Variant, sources: Sources) -> None:
     Raises:
         ModelError: for the variant's own recipe, or for a model beside it.
     """
-    for made in all_trainings(variant):
+    for made in trainings(variant):
         name = made.variant.model
         reason = made.method.refuse_model(sources.model(name))
         if not made.objective.trains_adapted_head and made.method.adapts_head(sources.model(name)):
@@ -51,7 +51,7 @@ def require_trainable(variant: Variant, sources: Sources) -> None:
 
 def remarks(variants: Iterable[Variant], sources: Sources) -> tuple[str, ...]:
     """What a user should know of methods on models, each said once."""
-    made = (made for variant in variants for made in all_trainings(variant))
+    made = (made for variant in variants for made in trainings(variant))
     found = (
         f"method '{m.method.name}' on model '{m.variant.model}': {remark}"
         for m in made

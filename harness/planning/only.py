@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from harness.core.errors import ModelError, SuiteError
 from harness.suite.suite import Suite
-from harness.variants.variant import Variant, expand
+from harness.variants.expand import expand
+from harness.variants.variant import Variant
 
 
 def everyone(

@@ -9,6 +9,7 @@ from typing import cast
 from harness.core import component
 from harness.methods.base import Method
 from harness.objectives.base import BASE, Objective
+from harness.variants.names import Names
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,17 @@ class Pair:
     refusal: str | None
 
 
-def refusal_of(method: Method, objective: Objective) -> str | None:
-    """Why these two, with the options they have, cannot be trained together; None if they can."""
+def refusal_of(method: Method, objective: Objective, start: str | None) -> str | None:
+    """Why these two, with the options they have, cannot be trained together; None if they can.
+
+    Args:
+        start: the objective whose checkpoint the training goes on from; None: the model as it is.
+    """
     needs = dict(objective.needs())
-    if objective.begins != BASE:
-        needs["resume"] = f"{objective.name} goes on from the checkpoint of {objective.begins}"
+    if start is not None and objective.head == "score":
+        needs["new_head"] = f"{objective.name} puts a score head on the checkpoint of {start}"
+    if start is not None:
+        needs["resume"] = f"{objective.name} goes on from the checkpoint of {start}"
     return lacking(method, needs)
 
 
@@ -40,13 +47,14 @@ def lacking(method: Method, needs: Mapping[str, str]) -> str | None:
 def pairs() -> Iterator[Pair]:
     """Every member of both axes, those from entry points too."""
     for objective in component.names("objective"):
-        # model_construct: a field that a suite must give says nothing of the pair.
-        aim = cast(Objective, component.find("objective", objective).model_construct())
-        if aim.feedback is not None:  # what trains its last stage is what a method must carry
-            aim = cast(Objective, component.find("objective", aim.feedback.then).model_construct())
+        names = Names(cast(type[Objective], component.find("objective", objective)))
+        start = None if names.start_name == BASE else names.start_name
+        # What trains its last stage is what a method must carry. model_construct: a field that a
+        # suite must give says nothing of the pair.
+        aim = cast(Objective, component.find("objective", names.stages[-1]).model_construct())
         for method in component.names("method"):
             way = cast(Method, component.find("method", method)())
-            yield Pair(method, objective, refusal_of(way, aim))
+            yield Pair(method, objective, refusal_of(way, aim, start))
 
 
 def table() -> str:

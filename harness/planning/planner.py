@@ -33,7 +33,8 @@ from harness.stages._cost import predict_generate
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
 from harness.suite.suite import Loaded
-from harness.variants.variant import Variant, baselines_of, expand, refuse_samples, shared_baseline
+from harness.variants.expand import baselines_of, expand, refuse_samples, shared_baseline
+from harness.variants.variant import Variant
 
 __all__ = ["STAGE_VERSIONS", "Plan", "Scored", "VariantPath", "plan"]
 
@@ -99,7 +100,7 @@ class _Planner:
             refuse_pairs(variant)
             refuse_merge(variant)
             refuse_samples(variant, self.scorers)
-            for made in (variant, *variant.beside.values(), *variant.judges.values()):
+            for made in (variant, *variant.models.values()):
                 require_language_model(self.sources.model(made.model), made.model, self.file)
             require_trainable(variant, self.sources)
         self._require_distinct_metrics(variants)
@@ -168,7 +169,7 @@ class _Planner:
         return coarse_trainings(
             (made.group, made.method, str(self.sources.model_config(made.model)["dtype"]))
             for made in variants
-            if made.method is not None and made.objective is not None
+            if made.method is not None and made.trained
         )
 
     def _tuned_path(self, variant: Variant) -> VariantPath:
@@ -351,7 +352,7 @@ class _Planner:
     def _checks(self, paths: tuple[VariantPath, ...]) -> dict[str, tuple[Stage, ...]]:
         """Of the labels that the paths rest on; those of trials alone are not checked."""
         used = {stage.key for path in paths for stage in path.stages()}
-        return {key: made for key, made in self.recipes.checks.items() if key in used}
+        return {key: made for key, made in self.recipes.labels.checks.items() if key in used}
 
     def _contamination(self, paths: tuple[VariantPath, ...]) -> Iterator[Stage]:
         """For every training set and every test set it is judged on."""

@@ -1,4 +1,4 @@
-"""Training stages in a plan: a recipe's, one after the other, and the models beside it."""
+"""Training stages in a plan: the steps of a variant's recipe, and the models beside it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harness.core.errors import SuiteError, unknown
 from harness.executors.base import Executor
 from harness.methods.base import Method
 from harness.objectives.base import Objective
-from harness.planning.feedback import labels_of
 from harness.planning.graph import STAGE_VERSIONS
+from harness.planning.labels import Labels
 from harness.planning.pairs import lacking, refusal_of
 from harness.planning.precision import refuse_dtype
 from harness.planning.reference import REFERENCE, reference_of
@@ -19,7 +19,8 @@ from harness.planning.sources import Sources
 from harness.stages._cost import predict_train
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
-from harness.variants.recipe_names import place_of
+from harness.variants.names import place_of
+from harness.variants.steps import Labelled, Sampled, Step, Trained, in_order
 from harness.variants.variant import Variant
 
 START = "start"
@@ -28,47 +29,69 @@ START = "start"
 
 @dataclass(frozen=True)
 class Training:
-    """One stage of a recipe, before it is a stage of the plan.
+    """A training of a variant's recipe, or of a model beside it.
 
     Attributes:
-        entry: data entry whose rows it reads.
-        labelled: it reads labelled answers instead.
+        variant: the cell that it is of.
+        method: the variant's.
+        labelled: it reads labels, and not the suite's rows.
     """
 
     variant: Variant
     method: Method
-    objective: Objective
-    entry: str
-    label: str
-    labelled: bool = False
+    step: Trained
+    labelled: bool
+
+    @property
+    def objective(self) -> Objective:
+        """What is trained."""
+        return self.step.objective
+
+    @property
+    def entry(self) -> str:
+        """The data entry of its rows, or of the prompts behind its labels."""
+        return self.step.entry
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return name_of(self.variant, self.step)
 
 
-def trainings(variant: Variant, *, labelled: bool = False) -> Iterator[Training]:
-    """The stages of a variant's recipe, the first one first; not those of models beside it.
+def name_of(variant: Variant, step: Trained) -> str:
+    """What people call a training of a variant: the last one as the variant."""
+    if step is variant.recipe:
+        return variant.id
+    seed = f"#{variant.seed}"
+    return step.group + (seed if variant.id.endswith(seed) else "")
+
+
+def trainings(variant: Variant, *, on_labels: bool = False) -> Iterator[Training]:
+    """All trainings of a variant's recipe and of the models beside it, those that others read
+    first.
 
     Args:
-        labelled: the variant is a model beside one that makes its rows, and is trained on them.
+        on_labels: the last one reads labels that another variant's recipe gives it.
     """
-    if not (variant.method and variant.objective and variant.data):
-        return
-    seed = f"#{variant.seed}" if variant.id.endswith(f"#{variant.seed}") else ""
-    for before in variant.before:
-        objective = before.objective
-        entry = objective.data or variant.data
-        yield Training(variant, variant.method, objective, entry, before.group + seed)
-    entry = variant.objective.data or variant.data
-    labelled = labelled or (variant.feedback is not None and not variant.objective.beside)
-    yield Training(variant, variant.method, variant.objective, entry, variant.id, labelled)
+    for step in _steps(variant):
+        if isinstance(step, Labelled):
+            for objective in step.labeller.beside:
+                yield from trainings(variant.models[objective])
+        if isinstance(step, Trained) and variant.method is not None:
+            for beside in step.models.values():
+                cell = variant.models[beside.objective]
+                yield from trainings(cell, on_labels=beside.rows is not None)
+            labelled = step.rows is not None or (on_labels and step is variant.recipe)
+            yield Training(variant, variant.method, step, labelled)
 
 
-def all_trainings(variant: Variant, *, labelled: bool = False) -> Iterator[Training]:
-    """Those of the models beside it too, and of those that its labeller reads."""
-    for other in variant.judges.values():
-        yield from all_trainings(other)
-    last = variant.objective.beside if variant.objective is not None else ()
-    for role, other in variant.beside.items():
-        yield from all_trainings(other, labelled=variant.feedback is not None and role in last)
-    yield from trainings(variant, labelled=labelled)
+def labellings(variant: Variant) -> list[Labelled]:
+    """The steps of a variant's recipe that make rows by a labeller."""
+    return [step for step in _steps(variant) if isinstance(step, Labelled)]
+
+
+def _steps(variant: Variant) -> list[Step]:
+    return [] if variant.recipe is None else in_order(variant.recipe)
 
 
 def refuse_pairs(variant: Variant) -> None:
@@ -77,8 +100,10 @@ def refuse_pairs(variant: Variant) -> None:
     Raises:
         SuiteError: for the variant's own recipe, or for a model beside it.
     """
-    for made in all_trainings(variant):
-        refusal = refusal_of(made.method, made.objective)
+    for made in trainings(variant):
+        start = made.step.start
+        origin = None if start is None else start.objective.name
+        refusal = refusal_of(made.method, made.objective, origin)
         if refusal is not None:
             raise SuiteError(
                 f"method '{made.method.name}' cannot be trained with '{made.objective.name}'"
@@ -86,96 +111,108 @@ def refuse_pairs(variant: Variant) -> None:
                 where=f"variant {variant.id}",
                 fix="change the option with `overrides:`, or leave the cell out with `exclude:`",
             )
-    for role, other in variant.beside.items():
-        if variant.objective is None or other.method is None:
-            continue
-        refusal = lacking(other.method, variant.objective.needs_beside(role))
-        if refusal is not None:
-            raise SuiteError(
-                f"a {role} model trained with '{other.method.name}' cannot serve"
-                f" '{variant.objective.name}' as set: {refusal}",
-                where=f"variant {variant.id}",
-                fix=f"name another method in `{role}_model:`, or change the option",
-            )
+        for role, beside in made.step.models.items():
+            method = made.variant.models[beside.objective].method
+            if method is None:
+                continue
+            refusal = lacking(method, made.objective.needs_beside(role))
+            if refusal is not None:
+                raise SuiteError(
+                    f"a {role} model trained with '{method.name}' cannot serve"
+                    f" '{made.objective.name}' as set: {refusal}",
+                    where=f"variant {variant.id}",
+                    fix=f"name another method in `{role}_model:`, or change the option",
+                )
 
 
 class Recipes:
-    """Makes the training stages of variants; equal ones are one stage by their key."""
+    """Makes the stages of variants' recipes; equal ones are one stage by their key."""
 
     def __init__(self, suite: Suite, sources: Sources, executor: Executor) -> None:
         self.suite, self.sources, self.executor = suite, sources, executor
-        self.checks: dict[str, tuple[Stage, ...]] = {}
-        """Key of a label stage -> stages that hold its labels against what is known."""
+        self.labels = Labels(suite, sources, executor)
 
-    def train(self, variant: Variant, labels: Stage | None = None) -> Stage:
+    def train(self, variant: Variant, rows: Stage | None = None) -> Stage:
         """The last stage of a variant's recipe; those before it are among its inputs.
 
         Args:
-            labels: rows made on the way of another variant, for this one to train on.
+            rows: labels of another variant's recipe, for the last training to read.
 
         Raises:
             SuiteError: rows that the suite does not have, a model that reads other tokens.
         """
-        *earlier, last = trainings(variant, labelled=labels is not None)
-        before: Stage | None = None
-        for made in earlier:
-            before = self._stage(made, before, None)
-        if variant.feedback is not None and before is not None:
-            labels, checks = labels_of(
-                variant, before, self.suite, self.sources, self.executor, self.train
-            )
-            known = self.checks.get(labels.key, ())
-            self.checks[labels.key] = tuple(dict.fromkeys((*known, *checks)))
-        return self._stage(last, before, labels)
+        made: dict[int, Stage] = {}
+        for step in _steps(variant):
+            if isinstance(step, Trained):
+                last = rows if step is variant.recipe else None
+                made[id(step)] = self._trained(variant, step, made, last)
+            elif isinstance(step, Sampled):
+                made[id(step)] = self.labels.sampled(variant, step, made[id(step.policy)])
+            else:
+                judges = {name: self.train(variant.models[name]) for name in step.labeller.beside}
+                samples = made[id(step.samples)]
+                made[id(step)] = self.labels.labelled(variant, step, samples, judges)
+        return made[id(variant.recipe)]
 
-    def _stage(self, made: Training, before: Stage | None, labels: Stage | None) -> Stage:
-        variant, objective, label = made.variant, made.objective, made.label
-        inputs = self._rows(made, labels)
-        if labels is not None and made.labelled and variant.feedback is None:
-            label = f"{made.label} on {labels.label}"
+    def _trained(
+        self, variant: Variant, step: Trained, made: Mapping[int, Stage], labels: Stage | None
+    ) -> Stage:
+        """One training.
+
+        Args:
+            made: the stages of the steps that it reads.
+            labels: of another variant's recipe, in the place of its rows.
+        """
+        objective, method, label = step.objective, variant.method, name_of(variant, step)
+        if method is None:
+            raise AssertionError("an untrained use has no steps")
+        if labels is not None:
+            label = f"{label} on {labels.label}"
+        elif step.rows is not None:
+            labels = made[id(step.rows)]
+        inputs = self._rows(step, label, labels)
         locators = dict(self.sources.model_locators(variant.model))
-        if before is not None:
-            inputs[START] = before
-        own_locators = dict(locators)
-        for role in objective.beside:
-            other = variant.beside[role]
-            self._require_vocabulary(variant, other, role)
-            inputs[role] = self.train(other, None if made.labelled else labels)
-            own = self.sources.model_locators(other.model)
-            locators |= {f"{role}.{name}": place for name, place in own.items()}
+        start = None if step.start is None else made[id(step.start)]
+        if start is not None:
+            inputs[START] = start
         config: dict[str, Any] = {
             "version": STAGE_VERSIONS["train"],
             "model": self.sources.model_config(variant.model),
             "device": self.executor.device(),
-            "method": made.method.identity(),
+            "method": method.identity(),
             "objective": objective.identity(),
             "seed": variant.seed,
             "data_seed": variant.seed,
         }
         refuse_dtype(
-            made.method, objective, config["model"]["dtype"], config["device"],
+            method, objective, config["model"]["dtype"], config["device"],
             f"{self.sources.file}: models.{variant.model}",
         )  # fmt: skip
-        reference = reference_of(
-            made.method, objective, config, inputs["train"], before, own_locators,
-            self.suite, self.sources, variant.model,
-        )  # fmt: skip
-        if reference is not None:
-            inputs[REFERENCE] = reference
+        if step.reference is not None:
+            inputs[REFERENCE] = reference_of(
+                method, step, config, inputs["train"], start, locators,
+                self.suite, self.sources, variant.model,
+            )  # fmt: skip
+        for role, beside in step.models.items():
+            cell = variant.models[beside.objective]
+            self._require_vocabulary(variant, cell, role)
+            inputs[role] = self.train(cell, None if beside.rows is None else made[id(beside.rows)])
+            places = self.sources.model_locators(cell.model)
+            locators |= {f"{role}.{name}": place for name, place in places.items()}
         stage = Stage(
             "train", config, inputs, locators, resources=self.suite.resources, label=label
         )
         predicted = predict_train(
-            self.sources.models[variant.model], made.method, objective,
+            self.sources.models[variant.model], method, objective,
             self.sources.counts(inputs["train"]), self.sources.rates, config["model"]["dtype"],
         )  # fmt: skip
         return replace(stage, predicted=predicted)
 
-    def _rows(self, made: Training, labels: Stage | None) -> dict[str, Stage]:
+    def _rows(self, step: Trained, label: str, labels: Stage | None) -> dict[str, Stage]:
         """Training rows, those the objective names beside them, and validation rows if it reads
-        them; of a stage that trains on labels, these alone."""
-        objective, data = made.objective, self.suite.data
-        if made.labelled and labels is not None:
+        them; of a training that reads labels, these alone."""
+        objective = step.objective
+        if labels is not None:
             if objective.validates:
                 raise SuiteError(
                     f"{objective.name} trains on labels here, which have no validation rows to"
@@ -184,24 +221,22 @@ class Recipes:
                     fix="set keep: last",
                 )
             return {"train": labels}
-        self._require_entry(made.entry, made, "data")
-        inputs = {"train": self.sources.rows(made.entry, "train", f"{made.label} trains on it")}
+        self._require_entry(step.entry, objective, "data")
+        inputs = {"train": self.sources.rows(step.entry, "train", f"{label} trains on it")}
         for role, entry in objective.more_data().items():
-            self._require_entry(entry, made, role)
+            self._require_entry(entry, objective, role)
             inputs[role] = self.sources.rows(entry, "train")
         if objective.validates:
             reason = f"keep: best of {objective.name} chooses by it"
-            inputs["validation"] = self.sources.rows(made.entry, "validation", reason)
-        elif objective.measures and data[made.entry].validation is not None:
-            inputs["validation"] = self.sources.rows(made.entry, "validation")
+            inputs["validation"] = self.sources.rows(step.entry, "validation", reason)
+        elif objective.measures and self.suite.data[step.entry].validation is not None:
+            inputs["validation"] = self.sources.rows(step.entry, "validation")
         return inputs
 
-    def _require_entry(self, entry: str, made: Training, role: str) -> None:
+    def _require_entry(self, entry: str, objective: Objective, role: str) -> None:
         if entry not in self.suite.data:
             message = unknown("data", entry, self.suite.data, hint="the keys of `data:`")
-            raise SuiteError(
-                message, where=place_of(self.suite, "objective", made.objective.name, role)
-            )
+            raise SuiteError(message, where=place_of(self.suite, "objective", objective.name, role))
 
     def _require_vocabulary(self, variant: Variant, other: Variant, role: str) -> None:
         sizes = [_vocabulary(self.sources.model(v.model).config) for v in (variant, other)]

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.methods.base import Method
-from harness.objectives.base import Objective
 from harness.planning.graph import STAGE_VERSIONS
 from harness.planning.sources import Sources
 from harness.stages._cost import predict_reference
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
+from harness.variants.steps import Trained
 
 REFERENCE = "reference"
 """Kind of the stage, and its role among a training stage's inputs."""
@@ -19,7 +19,7 @@ REFERENCE = "reference"
 
 def reference_of(
     method: Method,
-    objective: Objective,
+    step: Trained,
     training: Mapping[str, Any],
     rows: Stage,
     start: Stage | None,
@@ -27,8 +27,8 @@ def reference_of(
     suite: Suite,
     sources: Sources,
     model: str,
-) -> Stage | None:
-    """The reference stage of a training stage; None where its objective has none.
+) -> Stage:
+    """The reference stage of a training stage.
 
     Its config has what the figures depend on. A learning rate, a loss or a number of epochs is not
     among it, nor is a seed, but where a fresh adapter changes the output before it is trained.
@@ -38,9 +38,7 @@ def reference_of(
         rows: what it trains on. start: the stage whose checkpoint it goes on from.
         model: entry of `models:`, which `locators` find.
     """
-    fields = objective.reference_fields()
-    if fields is None:
-        return None
+    objective, fields = step.objective, step.reference or {}
     config: dict[str, Any] = {
         "version": STAGE_VERSIONS[REFERENCE],
         **{name: training[name] for name in ("model", "device", "method")},

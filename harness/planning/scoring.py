@@ -13,7 +13,7 @@ from harness.executors.base import Executor
 from harness.labellers.base import Labeller
 from harness.planning.checkpoints import Checkpoints
 from harness.planning.graph import Scored, VariantPath
-from harness.planning.recipe import Recipes, refuse_pairs
+from harness.planning.recipe import Recipes, name_of, refuse_pairs
 from harness.planning.sources import Sources
 from harness.scorers._asks import (
     AnswersOf,
@@ -318,8 +318,8 @@ def _base_of(path: VariantPath) -> VariantPath:
     """The untrained model under a variant, which answers with the variant's settings."""
     variant = path.variant
     base = replace(
-        variant, id=variant.model, group=variant.model, method=None, objective=None, before=(),
-        beside={}, feedback=None, judges={}, checkpoint="", merged_from="",
+        variant, id=variant.model, group=variant.model, method=None, recipe=None, models={},
+        checkpoint="", merged_from="",
     )  # fmt: skip
     return VariantPath(base, None, {}, ())
 
@@ -327,23 +327,15 @@ def _base_of(path: VariantPath) -> VariantPath:
 def start_of(variant: Variant) -> Variant | None:
     """What a variant's last training stage goes on from, as a variant of its own: scored as it is,
     never merged. None where that is the base."""
-    names = [before.objective.name for before in variant.before]
-    if not variant.trained or variant.objective is None or variant.objective.begins not in names:
+    recipe = variant.recipe
+    if recipe is None or recipe.start is None:
         return None
-    index = names.index(variant.objective.begins)
-    last = variant.before[index]
-    seed = f"#{variant.seed}" if variant.id.endswith(f"#{variant.seed}") else ""
-    earlier = variant.before[:index]
-    read = {role for stage in (*earlier, last) for role in stage.objective.beside}
+    group = recipe.start.group
     return replace(
         variant,
-        id=last.group + seed,
-        group=last.group,
-        objective=last.objective,
-        before=earlier,
-        beside={role: other for role, other in variant.beside.items() if role in read},
-        feedback=None,
-        judges={},
+        id=name_of(variant, recipe.start),
+        group=group,
+        recipe=recipe.start,
         merged_from="",
-        labels={**variant.labels, "objective": last.objective.name},
+        labels={**variant.labels, "objective": recipe.start.objective.name},
     )

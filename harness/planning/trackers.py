@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from harness.core.errors import SuiteError, unknown
 from harness.objectives._trl.arguments import trackers
 from harness.planning.graph import Plan
-from harness.planning.recipe import all_trainings
+from harness.planning.recipe import trainings
 
 _PACKAGES = {"azure_ml": ("azureml",), "flyte": ("flytekit",), "kubeflow": (),
              "tensorboard": ("tensorboard", "tensorboardX")}  # fmt: skip
@@ -33,7 +33,7 @@ def refuse_trackers(planned: Plan) -> None:
                 fix=f"pip install {packages[0]}, or take it out of the list",
             )
         for path in planned.paths:
-            for made in all_trainings((path.draft or path).variant):
+            for made in trainings((path.draft or path).variant):
                 told = made.objective.trackers
                 if told is not None and name not in told:
                     raise SuiteError(

@@ -77,14 +77,12 @@ def judge_of(tune: Tune, scorers: Sequence[Scorer], entries: Mapping[str, Any]) 
 
 def tuned(variant: Variant, settings: Settings) -> Variant:
     """The variant with a trial's settings."""
-    if variant.method is None or variant.objective is None:
+    if variant.method is None or variant.recipe is None:
         raise AssertionError("an untrained use has nothing to tune")
     method = with_settings(variant.method, settings, "tune.space")
-    return replace(
-        variant,
-        method=method,
-        objective=with_settings(variant.objective, settings, "tune.space"),
-    )
+    objective = with_settings(variant.recipe.objective, settings, "tune.space")
+    recipe = replace(variant.recipe, objective=objective)
+    return replace(variant, method=method, recipe=recipe)
 
 
 def plan_tuning(
@@ -105,9 +103,9 @@ def plan_tuning(
     Raises:
         SuiteError: the space holds nothing for this cell, or too little.
     """
-    if variant.method is None or variant.objective is None:
+    if variant.method is None or variant.recipe is None:
         raise AssertionError("an untrained use has nothing to tune")
-    present = (variant.method.name, variant.objective.name)
+    present = (variant.method.name, variant.recipe.objective.name)
     space = {key: c for key, c in tune.space.items() if key.split(".")[0] in present}
     if not space:
         raise SuiteError(
@@ -161,9 +159,10 @@ def _select(
     tried = []
     for trial in trials:
         made = tuned(variant, dict(trial.settings))
-        if made.method is None or made.objective is None:
+        if made.method is None or made.recipe is None:
             raise AssertionError("a trial trains")
-        config = {"method": made.method.identity(), "objective": made.objective.identity()}
+        objective = made.recipe.objective
+        config = {"method": made.method.identity(), "objective": objective.identity()}
         tried.append({"set": dict(trial.settings), "config": config})
     return Stage(
         "select",

@@ -104,7 +104,7 @@ def given(job: Job, method: Method, objective: Objective, model: Any) -> Given:
         reference = method.add_reference(model)
         found.reference_logits = reference.logits
         found.keep("reference", reference.tensors)
-    if REWARD in objective.beside:
+    if job.has(REWARD):
         _reward(job, found)
     return found
 

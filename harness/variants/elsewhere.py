@@ -46,7 +46,6 @@ def checkpoint_cells(suite: Suite, evaluations: Sequence[str]) -> Iterator[dict[
             "model": model,
             "data": None,
             "method": None,  # told by its files
-            "objective": None,
             "seed": 0,
             "generate": suite.generate,
             "evaluations": tuple(evaluations),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from harness.core.errors import SuiteError
 from harness.suite.suite import Suite
 from harness.variants.axes import trained_on
-from harness.variants.recipe import Cell, cell_beside, recipe_of
-from harness.variants.recipe_names import written
-from harness.variants.variant import Variant, with_recipe
-
-ROLE = "reward"
+from harness.variants.names import written
+from harness.variants.recipe import REWARD, cell_beside
+from harness.variants.spec import Spec
+from harness.variants.variant import Variant
 
 
 def scoring_reward(suite: Suite, variant: Variant, where: str) -> Variant | None:
@@ -30,13 +27,13 @@ def scoring_reward(suite: Suite, variant: Variant, where: str) -> Variant | None
             where=where,
             fix="leave the scorer out",
         )
-    axes = [axis for axis in suite.matrix if axis.split(".")[0] == ROLE]
+    axes = [axis for axis in suite.matrix if axis.split(".")[0] == REWARD]
     if axes:
         raise SuiteError(
             f"`{axes[0]}` is an axis, so that the suite has several reward models; rewards by one"
             " are not compared with rewards by another",
             where=where,
-            fix=f"set the field in `{ROLE}_model:`, or leave the scorer out",
+            fix=f"set the field in `{REWARD}_model:`, or leave the scorer out",
         )
     entries = trained_on(suite)
     data = variant.data or (entries[0] if len(entries) == 1 else None)
@@ -44,10 +41,8 @@ def scoring_reward(suite: Suite, variant: Variant, where: str) -> Variant | None
         return None
     # Nothing else of the variant: a rule on its method or its hyper-parameters is not about this.
     labels = {"model": variant.model, "data": data}
-    cell, seed = cell_beside(suite, Cell(labels, {}, written(suite), {}), ROLE)
     several = [axis for axis in ("model", "data") if len(_values(suite, axis)) > 1]
-    made = with_recipe(suite, cell, recipe_of(suite, cell), several)
-    return replace(made, seed=seed)
+    return cell_beside(suite, Spec(labels, {}, written(suite), {}), REWARD, several)
 
 
 def _values(suite: Suite, axis: str) -> list[str]:

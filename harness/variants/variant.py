@@ -1,45 +1,13 @@
-"""From a suite's matrix to its variants."""
+"""Variants: the cells of a suite's matrix, and what is compared with them."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from harness.core import component
-from harness.core.errors import SuiteError, unknown
 from harness.methods.base import Method
-from harness.objectives.base import Objective
-from harness.scorers.base import Scorer
-from harness.suite.suite import AXES, Generate, Suite
-from harness.variants.axes import check_axes, evaluations, trained_on
-from harness.variants.elsewhere import (
-    checkpoint_cells,
-    is_sibling,
-    matches,
-    merged_siblings,
-    require_own_names,
-)
-from harness.variants.recipe import (
-    Cell,
-    Trained,
-    cell_beside,
-    group_of,
-    labeller_of,
-    recipe_of,
-    refuse_scores,
-)
-from harness.variants.recipe_names import in_recipes, last_stages, written
-from harness.variants.settings import check_hyper, holds
-
-
-@dataclass(frozen=True)
-class Before:
-    """A stage of a recipe before the last, and its name."""
-
-    group: str
-    objective: Objective
+from harness.suite.suite import Generate
+from harness.variants.steps import Trained
 
 
 @dataclass(frozen=True)
@@ -53,11 +21,9 @@ class Variant:
         evaluations: data entries on whose test rows it is scored.
         checkpoint: its name in the suite's `checkpoints`, when it was trained elsewhere.
         merged_from: the group whose training it shares, when it is that with the adapter merged.
-        before: what its recipe trains before it; each starts from the one before.
-        beside: models that its training needs, by role: a reward model.
-        feedback: the objective that makes rows for the last stage on the way, by sampling and
-            labelling; None where all rows are the suite's own.
-        judges: models that its labeller reads, by role.
+        recipe: the training that ends its recipe, with all before it; None where nothing is
+            trained for it here.
+        models: the cells of the models beside it, by the objective that trains each.
     """
 
     id: str
@@ -65,240 +31,16 @@ class Variant:
     model: str
     data: str | None
     method: Method | None
-    objective: Objective | None
     seed: int
     generate: Generate
     evaluations: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     checkpoint: str = ""
     merged_from: str = ""
-    before: tuple[Before, ...] = ()
-    beside: Mapping[str, Variant] = field(default_factory=dict)
-    feedback: Objective | None = None
-    judges: Mapping[str, Variant] = field(default_factory=dict)
+    recipe: Trained | None = None
+    models: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
         """Whether anything is trained for it here."""
         return self.method is not None and not self.checkpoint
-
-
-def expand(suite: Suite, only: str | None = None) -> list[Variant]:
-    """The suite's variants, untrained uses first, without doubles and excluded cells.
-
-    A variant of a checkpoint has no method yet: its files tell.
-
-    Args:
-        only: a pattern such as `lora*`; the baseline stays, as there is no comparison without it.
-
-    Raises:
-        SuiteError: an axis, name or hyper-parameter that does not exist; nothing left to run.
-    """
-    check_axes(suite)
-    uses, cells = _uses(suite), _cells(suite)
-    given = [Variant(**fields) for fields in checkpoint_cells(suite, evaluations(suite))]
-    if not (uses or cells or given):
-        raise SuiteError(
-            "nothing to run",
-            where="matrix",
-            fix="add method and objective, `base` or `checkpoints`",
-        )
-    merged = merged_siblings(suite.evaluate_merged, [*cells, *given])
-    require_own_names(uses, cells, given, merged)
-    # Each merged variant stands behind the one it is compared with.
-    variants = list(uses)
-    for variant in [*cells, *given]:
-        variants += [variant, *(m for m in merged if is_sibling(m, variant))]
-    baselines = baselines_of(suite, variants)
-    if only is not None:
-        chosen = [v for v in variants if matches(v, only)]
-        if not chosen:
-            message = unknown("variant", only, (v.id for v in variants))
-            raise SuiteError(message, where="--only")
-        kept = {baselines[v.group] for v in chosen}
-        variants = [v for v in variants if v in chosen or v.group in kept]
-    return variants
-
-
-def baselines_of(suite: Suite, variants: Iterable[Variant]) -> dict[str, str]:
-    """Group -> the group it is compared with. Of several models a use of the base, such as
-    `zero-shot`, means each variant's own model at that use; by default, where nothing else is
-    compared, all are compared with the first model.
-
-    Raises:
-        SuiteError: the suite's `baseline` is no variant and no use of the base.
-    """
-    models = {v.group: v.model for v in variants}
-    named = suite.baseline or next(iter([*suite.base, *models]))
-    if named in models:
-        return dict.fromkeys(models, named)
-    uses = [use for use in suite.base if all(used(use, m) in models for m in models.values())]
-    if named not in uses:
-        raise SuiteError(unknown("variant", named, [*models, *uses]), where="baseline")
-    found = {group: used(named, model) for group, model in models.items()}
-    if suite.baseline is None and all(group == own for group, own in found.items()):
-        # Untrained models alone: each beside itself would compare nothing.
-        return dict.fromkeys(models, next(iter(models)))
-    return found
-
-
-def used(use: str, model: str) -> str:
-    """What a use of one of several untrained models is called."""
-    return f"{use}@{model}"
-
-
-def shared_baseline(suite: Suite, baselines: Mapping[str, str]) -> str:
-    """What all are compared with, in words: one group, or a use of each one's own model."""
-    found = set(baselines.values())
-    return found.pop() if len(found) == 1 else f"{_use(suite, found)} of the same model"
-
-
-def _use(suite: Suite, groups: Iterable[str]) -> str:
-    return next(use for use in suite.base if any(g.startswith(f"{use}@") for g in groups))
-
-
-def _uses(suite: Suite) -> list[Variant]:
-    """The untrained models, at each use the suite names."""
-    models = suite.matrix.get("model") or list(suite.models)
-    several = len(models) > 1
-    found = []
-    for model, (use, generate) in itertools.product(models, suite.base.items()):
-        name = used(use, model) if several else use
-        for entry in evaluations(suite):
-            if generate.num_fewshot and suite.data[entry].train is None:
-                raise SuiteError(
-                    f"shots are drawn from training rows, and data.{entry} has none",
-                    where=f"base.{use}.num_fewshot",
-                    fix=f"add `train:` to data.{entry}, or set num_fewshot: 0",
-                )
-        labels = {"model": model, "method": "none", "objective": use}
-        scored = tuple(evaluations(suite))
-        found.append(Variant(name, name, model, None, None, None, 0, generate, scored, labels))
-    return found
-
-
-def _cells(suite: Suite) -> list[Variant]:
-    if not suite.matrix:
-        for key in ("overrides", "exclude", "reward_model", "tune", "budget"):
-            if getattr(suite, key):
-                raise SuiteError(
-                    "nothing is trained, as there is no `matrix:`", where=key, fix="remove it"
-                )
-        return []
-    axes: dict[str, list[Any]] = {
-        "model": suite.matrix.get("model") or list(suite.models),
-        "data": trained_on(suite),
-        "method": suite.matrix["method"],
-        "objective": suite.matrix["objective"],
-    }
-    hyper = {axis: values for axis, values in suite.matrix.items() if axis not in AXES}
-    check_hyper(suite, hyper, trained_on(suite), in_recipes(suite), last_stages(suite))
-    found: dict[str, Variant] = {}
-    for indexes in itertools.product(*(range(len(values)) for values in axes.values())):
-        cell = {axis: (axes[axis][i], i) for axis, i in zip(axes, indexes, strict=True)}
-        for values in itertools.product(*hyper.values()):
-            for variant in _variants(suite, cell, dict(zip(hyper, values, strict=True)), axes):
-                _add(found, variant)
-    if not found and not suite.base:
-        raise SuiteError("every cell is excluded", where="exclude", fix="leave at least one")
-    return list(found.values())
-
-
-def _add(found: dict[str, Variant], variant: Variant) -> None:
-    """Doubles (a hyper-parameter of another method) are one cell; equal names are an error."""
-    known = found.setdefault(variant.id, variant)
-    if known != variant:
-        raise SuiteError(
-            f"two cells would both be called '{variant.id}'",
-            where="matrix",
-            fix="give the differing field as an axis, such as `lora.r: [4, 16]`",
-        )
-
-
-def _variants(
-    suite: Suite, cell: dict[str, tuple[Any, int]], hyper: dict[str, Any], axes: Mapping[str, Any]
-) -> list[Variant]:
-    """The seeds of one cell; none if it is excluded."""
-    labels, fields = {"model": cell["model"][0], "data": cell["data"][0]}, {}
-    where = {axis: f"matrix.{axis}[{cell[axis][1]}]" for axis in ("method", "objective")}
-    for axis, place in where.items():
-        labels[axis], given = component.split_spec(cell[axis][0], axis, place)
-        component.find(axis, labels[axis], place)
-        fields[labels[axis]] = given
-    refuse_scores(labels["objective"], where["objective"])
-    known = (labels["method"], labels["objective"])
-    own = {k: str(v) for k, v in hyper.items() if k.split(".")[0] in known}
-    if any(holds(rule, labels | own) for rule in suite.exclude):
-        return []
-    asked = Cell(labels, fields, written(suite), hyper, where)
-    trained = recipe_of(suite, asked)
-    seen = labels | {k: str(v) for k, v in trained.applied.items()}
-    if any(holds(rule, seen) for rule in suite.exclude):
-        return []
-    several = [axis for axis in ("model", "data") if len(axes[axis]) > 1]
-    made = with_recipe(suite, asked, trained, several)
-    evaluations = tuple(suite.evaluate or [labels["data"]])
-    return [
-        replace(
-            made,
-            id=f"{made.group}#{seed}" if len(suite.seeds) > 1 else made.group,
-            seed=seed,
-            evaluations=evaluations,
-            labels={**made.labels, "seed": str(seed)},
-        )
-        for seed in suite.seeds
-    ]
-
-
-def with_recipe(suite: Suite, cell: Cell, trained: Trained, several: Sequence[str]) -> Variant:
-    """The variant of a recipe, with the models beside it, which are variants of their own."""
-    *before, objective = trained.stages
-    labeller = labeller_of(suite, trained.asked)
-
-    def others(roles: Iterable[str]) -> dict[str, Variant]:
-        found = {}
-        for role in dict.fromkeys(roles):
-            other, seed = cell_beside(suite, cell, role)
-            made = with_recipe(suite, other, recipe_of(suite, other), several)
-            found[role] = replace(made, seed=seed)
-        return found
-
-    labels = {**cell.labels, **{k: str(v) for k, v in trained.applied.items()}}
-    if trained.asked.begins != trained.asked.starts_from:
-        labels["start"] = trained.asked.begins
-    group = group_of(cell.labels, trained, objective, several)
-    return Variant(
-        id=group,
-        group=group,
-        model=cell.labels["model"],
-        data=cell.labels["data"],
-        method=trained.method,
-        objective=objective,
-        seed=0,
-        generate=suite.generate,
-        evaluations=(),
-        labels=labels,
-        before=tuple(Before(group_of(cell.labels, trained, o, several), o) for o in before),
-        beside=others(role for stage in trained.stages for role in stage.beside),
-        feedback=None if labeller is None else trained.asked,
-        judges={} if labeller is None else others(labeller.beside),
-    )
-
-
-def refuse_samples(variant: Variant, scorers: Iterable[Scorer]) -> None:
-    """A scorer that compares samples is refused where too few are drawn.
-
-    Raises:
-        SuiteError: naming the variant, and where to ask for samples.
-    """
-    for index, scorer in enumerate(scorers):
-        needed, drawn = scorer.samples_needed(), variant.generate.samples
-        if drawn < needed:
-            answers = variant.trained or variant.checkpoint
-            place = "generate" if answers else f"base.{variant.labels['objective']}"
-            raise SuiteError(
-                f"it compares {needed} or more samples of each prompt, and variant {variant.id}"
-                f" draws {drawn or 'none'}",
-                where=f"scorers[{index}].{scorer.name}",
-                fix=f"add `samples: 4` to `{place}:`",
-            )

@@ -99,7 +99,7 @@ def build(root: Path, variants: int, examples: int) -> tuple[Plan, dict[str, Rec
             records[stage.key] = _record(stage, {"metrics": {metric: about}})
             scored.append(Scored(stage, metric, "tasks", None))
         labels = {"method": "none" if number == 0 else "lora", "lora.r": str(number % 40)}
-        variant = Variant(name, name, "made-up", "tasks", cast(Any, number or None), None, 0,
+        variant = Variant(name, name, "made-up", "tasks", cast(Any, number or None), 0,
                           Generate(), ("tasks",), labels)  # fmt: skip
         paths.append(
             VariantPath(variant, train if number else None, {"tasks": predictions}, tuple(scored))

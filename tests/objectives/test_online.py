@@ -23,6 +23,7 @@ from harness.objectives.base import Evidence, TrainJob
 from harness.objectives.grpo import Grpo
 from harness.objectives.orpo import Orpo
 from harness.objectives.rloo import Rloo
+from harness.variants.names import Names
 from tests.conftest import Workspace, chat_rows, write_jsonl
 from tests.objectives.test_preference import (
     CHATS,
@@ -308,8 +309,8 @@ def test_rewards_that_cannot_be_meant_are_refused(tiny_model: Path, tmp_path: Pa
         _online_trainer.train(many, few)
     with pytest.raises(DataError, match="8 of 8 prompts leave no room"):
         _online_trainer.train(Grpo(**{**SAMPLED, "max_length": 8, "overlong": "error"}), job)
-    assert Grpo(reward_functions=["brevity"]).beside == ()
-    assert Grpo().beside == Grpo.beside == ("reward",)
+    assert Names(Grpo, {"reward_functions": ["brevity"]}).models == []
+    assert Names(Grpo).models == ["reward"]
 
 
 # --- whole batches -------------------------------------------------------------------------------

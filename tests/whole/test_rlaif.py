@@ -666,7 +666,7 @@ def test_the_key_comes_from_the_environment_when_it_is_needed(
 ) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     assert key_from(None) is None
-    with pytest.raises(StageFailed, match="environment variable JUDGE_KEY is not set"):
+    with pytest.raises(StageFailed, match="environment variable JUDGE_KEY, which should"):
         key_from("JUDGE_KEY")
     monkeypatch.setenv("JUDGE_KEY", "se\ncret")
     with pytest.raises(StageFailed) as caught:
@@ -800,7 +800,7 @@ def test_a_missing_key_fails_its_stage_alone(
     fed.tree.pop("reward_model")
     outcome = fed.run()
     told = {(r.kind, r.label): (r.error or {}).get("message", "") for r in outcome.failed}
-    assert "variable NO_SUCH_KEY is not set" in told["label", "lora-sft by endpoint"]
+    assert "variable NO_SUCH_KEY, which should" in told["label", "lora-sft by endpoint"]
     assert told["train", "lora-rlaif"].startswith("not run, as its input")
     assert {r.label for r in outcome.records.values() if r.kind == "train" and r.ok} == {"lora-sft"}
 
