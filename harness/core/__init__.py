@@ -1,1 +1,1 @@
-"""Core: what every part shares, and what knows of no other part."""
+"""Core: code that every other part uses, and that imports no other part."""

@@ -1,11 +1,12 @@
-"""From per-example sufficient statistics to a metric: named, torch-free, vectorised.
+"""Aggregates: named functions from summed statistics of examples to a metric. They import no torch.
 
-Each function takes a mapping of statistic name -> array whose **last** axis is examples already
-summed (shape `(...,)`), so that the same code serves the point estimate (scalars) and the metric
-without each cluster (one value for each). `n` counts examples.
+Each function takes a mapping from the name of a statistic to an array of sums over examples. The
+array may have any shape `(...,)`, and the metric has the same shape. So one function serves the
+point estimate (scalars) and the metric without each cluster (one value for each). The statistic `n`
+is the number of examples.
 
-BLEU, chrF and TER turn sums into the corpus score just as sacrebleu does (Post, 2018,
-aclanthology.org/W18-6319); tests hold them to it. Neither it nor torch is imported here.
+BLEU, chrF and TER compute the corpus score from sums exactly as sacrebleu does (Post, 2018,
+aclanthology.org/W18-6319), which the tests verify. sacrebleu is not imported here.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ Sums = Mapping[str, "np.ndarray"]
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A named way from summed statistics to one number.
+    """A named function from summed statistics to one number.
 
     Attributes:
-        statistics: the columns a scorer must supply; empty where their number is the scorer's
-            choice (n-gram orders, labels), told apart by their prefix and number.
+        statistics: the columns that a scorer must supply. Empty if their number is up to the scorer
+            (n-gram orders, labels); they are then named `<prefix>_<number>`.
         unit: shown beside the number; empty for a share of 1.
-        of: the statistic that tells which examples it is about, or, as `of_1`, `of_2` ..., which
-            are of each class; they are a matter of the rows, not of the answers. Its doubt is that
-            of these examples alone, and a part without any has no such metric. Empty: all of them.
-        bounds: the least and the most that it can be.
+        of: the statistic that marks the examples which the metric is about; or, as `of_1`, `of_2`
+            ..., the examples of each class. It depends on the rows, not on the answers. The
+            confidence interval is computed from these examples only, and a group without any has
+            no such metric. Empty: the metric is about all examples.
+        bounds: the least and the greatest possible value.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Aggregate:
     bounds: tuple[float, float] = (-math.inf, math.inf)
 
     def counts(self, statistic: str) -> bool:
-        """Whether a statistic tells which examples the metric is about."""
+        """True if a statistic marks the examples which the metric is about (see `of`)."""
         return bool(self.of) and (statistic == self.of or statistic.startswith(f"{self.of}_"))
 
 
@@ -61,7 +63,7 @@ def _perplexity(sums: Sums) -> np.ndarray:
 
 
 def _bits_per_byte(sums: Sums) -> np.ndarray:
-    """Nats over ln 2, a byte of UTF-8; no number where there is no byte."""
+    """Negative log-likelihood in bits per UTF-8 byte; NaN if there are no bytes."""
     import numpy as np
 
     sizes = np.asarray(sums["bytes"], float)
@@ -69,17 +71,17 @@ def _bits_per_byte(sums: Sums) -> np.ndarray:
 
 
 def _per_token(sums: Sums) -> np.ndarray:
-    """A sum over tokens per token; 0 where no token was scored."""
+    """A sum over tokens, divided by their number; 0 if no token was scored."""
     return _over(sums["total"], sums["tokens"])
 
 
 def _ratio(sums: Sums) -> np.ndarray:
-    """A share of sums; 0 where there is nothing to share."""
+    """The numerator's sum over the denominator's; 0 if the latter is 0."""
     return _over(sums["numerator"], sums["denominator"])
 
 
 def _over(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
-    """Quotient, 0 where the denominator is 0."""
+    """The quotient, element by element; 0 where the denominator is 0."""
     import numpy as np
 
     top, bottom = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
@@ -87,17 +89,17 @@ def _over(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
 
 
 def _orders(sums: Sums, prefix: str) -> list[np.ndarray]:
-    """The columns `<prefix>_1`, `<prefix>_2` ... as far as they go."""
+    """The columns `<prefix>_1`, `<prefix>_2` ..., as many as there are."""
     import numpy as np
 
-    found: list[np.ndarray] = []
-    while f"{prefix}_{len(found) + 1}" in sums:
-        found.append(np.asarray(sums[f"{prefix}_{len(found) + 1}"], np.float64))
-    return found
+    columns: list[np.ndarray] = []
+    while f"{prefix}_{len(columns) + 1}" in sums:
+        columns.append(np.asarray(sums[f"{prefix}_{len(columns) + 1}"], np.float64))
+    return columns
 
 
 _LOG_ZERO = -9999999999.0
-"""sacrebleu's logarithm of 0."""
+"""The number that sacrebleu uses as the logarithm of 0."""
 
 
 def _bleu(sums: Sums, *, smooth: bool, effective: bool) -> np.ndarray:
@@ -106,45 +108,46 @@ def _bleu(sums: Sums, *, smooth: bool, effective: bool) -> np.ndarray:
 
     Args:
         smooth: exponential smoothing, method 3 of Chen & Cherry (2014, aclanthology.org/W14-3346).
-        effective: orders of which the outputs hold no n-gram are left out of the mean.
+        effective: leave n-gram orders out of the mean if the outputs have no such n-gram.
     """
     import numpy as np
 
-    given, wanted = np.asarray(sums["sys_len"], float), np.asarray(sums["ref_len"], float)
+    lengths, references = np.asarray(sums["sys_len"], float), np.asarray(sums["ref_len"], float)
     correct, total = _orders(sums, "correct"), _orders(sums, "total")
-    short = (given < wanted) & (given > 0)
-    brevity = np.where(short, np.exp(1 - np.where(short, _over(wanted, given), 1.0)), 1.0)
-    brevity = np.where((given < wanted) & (given == 0), 0.0, brevity)
-    alive, halved = np.ones(given.shape, bool), np.ones(given.shape)
-    logs, used = np.zeros(given.shape), np.zeros(given.shape)
+    short = (lengths < references) & (lengths > 0)
+    brevity = np.where(short, np.exp(1 - np.where(short, _over(references, lengths), 1.0)), 1.0)
+    brevity = np.where((lengths < references) & (lengths == 0), 0.0, brevity)
+    alive, halved = np.ones(lengths.shape, bool), np.ones(lengths.shape)
+    logs, used = np.zeros(lengths.shape), np.zeros(lengths.shape)
     for hits, all_ in zip(correct, total, strict=True):
         alive = alive & (all_ > 0)
         missed = alive & (hits == 0)
         halved = np.where(missed, halved * 2, halved)
-        chance = _over(100.0, halved * all_) if smooth else np.zeros(given.shape)
+        chance = _over(100.0, halved * all_) if smooth else np.zeros(lengths.shape)
         precision = np.where(missed, chance, _over(100.0 * hits, all_)) * alive
         log = np.where(precision > 0, np.log(np.where(precision > 0, precision, 1.0)), _LOG_ZERO)
-        counted = alive if effective else np.ones(given.shape, bool)
+        counted = alive if effective else np.ones(lengths.shape, bool)
         logs, used = logs + np.where(counted, log, 0.0), used + counted
     matched = np.sum(correct, axis=0) > 0
     return np.where(matched, brevity * np.exp(_over(logs, used)), 0.0)
 
 
 _BETA_SQUARED = 4.0
-"""Recall weighs twice as much as precision, as everywhere chrF is reported."""
+"""beta squared, with beta = 2: recall weighs twice as much as precision, the default of chrF."""
 
 
 def _chrf(sums: Sums) -> np.ndarray:
     """chrF of 0 to 100 (Popovic, 2015, aclanthology.org/W15-3049) from sums of hyp_k, ref_k and
-    match_k, one k for each character and word order; orders that one side lacks are left out."""
+    match_k, one k for each character and word order. An order is left out if the outputs or the
+    references have no n-gram of it."""
     import numpy as np
 
     columns = zip(*(_orders(sums, name) for name in ("hyp", "ref", "match")), strict=True)
     precision = recall = orders = np.zeros(())
-    for given, wanted, hits in columns:
-        both = (given > 0) & (wanted > 0)
-        precision = precision + np.where(both, _over(hits, given), 0.0)
-        recall = recall + np.where(both, _over(hits, wanted), 0.0)
+    for generated, references, hits in columns:
+        both = (generated > 0) & (references > 0)
+        precision = precision + np.where(both, _over(hits, generated), 0.0)
+        recall = recall + np.where(both, _over(hits, references), 0.0)
         orders = orders + both
     precision, recall = _over(precision, orders), _over(recall, orders)
     top = (1 + _BETA_SQUARED) * precision * recall
@@ -152,15 +155,16 @@ def _chrf(sums: Sums) -> np.ndarray:
 
 
 def _chrf_smoothed(sums: Sums) -> np.ndarray:
-    """chrF as chrF++.py has it: the mean of the orders' F, 1e-16 for what is undefined."""
+    """chrF as in chrF++.py: the mean of the F scores of all orders, with 1e-16 for an undefined
+    score."""
     import numpy as np
 
     tiny, scores = 1e-16, []
-    for given, wanted, hits in zip(
+    for generated, references, hits in zip(
         *(_orders(sums, name) for name in ("hyp", "ref", "match")), strict=True
     ):
-        precision = np.where(given > 0, _over(hits, given), tiny)
-        recall = np.where(wanted > 0, _over(hits, wanted), tiny)
+        precision = np.where(generated > 0, _over(hits, generated), tiny)
+        recall = np.where(references > 0, _over(hits, references), tiny)
         bottom = _BETA_SQUARED * precision + recall
         score = _over((1 + _BETA_SQUARED) * precision * recall, bottom)
         scores.append(np.where(bottom > 0, score, tiny))
@@ -169,7 +173,7 @@ def _chrf_smoothed(sums: Sums) -> np.ndarray:
 
 def _ter(sums: Sums) -> np.ndarray:
     """TER as edits per 100 reference words (Snover et al., 2006,
-    aclanthology.org/2006.amta-papers.25); 100 where there are edits but no reference words."""
+    aclanthology.org/2006.amta-papers.25); 100 if there are edits but no reference words."""
     import numpy as np
 
     edits, words = np.asarray(sums["edits"], float), np.asarray(sums["ref_length"], float)
@@ -177,8 +181,8 @@ def _ter(sums: Sums) -> np.ndarray:
 
 
 def _macro_f1(sums: Sums) -> np.ndarray:
-    """Mean over labels of F1 from sums of tp_k, fp_k and fn_k; a label that neither occurs nor is
-    predicted counts 0, as scikit-learn's f1_score(labels=..., zero_division=0) has it."""
+    """Mean over labels of F1 from sums of tp_k, fp_k and fn_k. A label that neither occurs nor is
+    predicted counts as 0, as in scikit-learn's f1_score(labels=..., zero_division=0)."""
     import numpy as np
 
     hits, false, missed = (_orders(sums, name) for name in ("tp", "fp", "fn"))
@@ -187,12 +191,12 @@ def _macro_f1(sums: Sums) -> np.ndarray:
 
 
 def _share(sums: Sums) -> np.ndarray:
-    """Hits among those examples that count; 0 where none does."""
+    """The share of hits among the examples that count; 0 if there are none."""
     return _over(sums["hits"], sums["of"])
 
 
 def _balanced_accuracy(sums: Sums) -> np.ndarray:
-    """Mean over the classes that occur of the share of each that was right (Brodersen et al., 2010,
+    """Mean recall over the classes that occur (Brodersen et al., 2010,
     doi.org/10.1109/ICPR.2010.764), from sums of right_k and of_k, as in scikit-learn's
     balanced_accuracy_score."""
     import numpy as np

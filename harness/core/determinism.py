@@ -1,4 +1,5 @@
-"""`deterministic: true`: equal outputs twice on one machine, on a GPU too; slower."""
+"""The option `deterministic: true`: equal outputs in every run on one machine, also on a GPU;
+slower."""
 
 from __future__ import annotations
 
@@ -6,15 +7,15 @@ import importlib
 import sys
 
 ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "FLASH_ATTENTION_DETERMINISTIC": "1"}
-"""What CUDA's libraries read once, when they start
+"""Variables that CUDA's libraries read once, when they start
 (docs.pytorch.org/docs/stable/notes/randomness.html)."""
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Have torch use algorithms alone that give the same bits each time, or any.
+    """Let torch use only deterministic algorithms, or allow all algorithms.
 
-    An operation that has none raises RuntimeError then, and its stage fails. torch is imported only
-    where it must be: a stage that uses none stays quick.
+    With `wanted`, an operation without a deterministic algorithm raises RuntimeError, and its stage
+    fails. torch is imported only if needed, so that stages without it start quickly.
     """
     if wanted or "torch" in sys.modules:
         importlib.import_module("torch").use_deterministic_algorithms(wanted)

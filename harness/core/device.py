@@ -1,4 +1,4 @@
-"""What a GPU can do, and what it took: its rate of matrix products, and its energy."""
+"""Measures a GPU: its energy, and its rate of matrix products."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import sys
 from typing import Any
 
 SIDE = 8192
-"""Rows and columns of the matrices whose product is timed."""
+"""The number of rows and of columns of the matrices that are multiplied to measure the rate."""
 _PRODUCTS = 10
 
 
 def set_up(device: str) -> None:
-    """What a process does before it has a model on a device.
+    """Prepare this process for a model on a device.
 
-    torch 2.11 gives attention with a mask to cuDNN first on an H100, which builds a plan for each
-    new shape, some 0.1 s forward: batches of rows differ in shape, and so does each step of an
-    answer. The other kernels need no plan.
+    On an H100, torch 2.11 prefers cuDNN for attention with a mask. cuDNN builds a plan for each new
+    shape, which takes about 0.1 s, and both training batches and generation steps often have new
+    shapes. So cuDNN's attention is switched off; the other kernels need no plan.
     """
     if device == "cuda":
         importlib.import_module("torch").backends.cuda.enable_cudnn_sdp(False)
 
 
 def energy() -> float | None:
-    """Joules that the process's GPU has taken since its driver started, by all that ran on it; None
-    where CUDA has not been used or NVML (nvidia-ml-py) does not tell, or tells no more."""
+    """The energy in joules that this process's GPU has used since its driver started, by all
+    processes; None if CUDA has not been used, or if NVML (nvidia-ml-py) gives no value."""
     counter = _counter() if _cuda() is not None else None
     if counter is None:
         return None
@@ -41,9 +41,11 @@ def energy() -> float | None:
 
 @functools.cache
 def matmul_rate(device: str, dtype: str) -> float | None:
-    """Floating-point operations a second of the GPU's own matrix product in a dtype, the median of
-    ten on random numbers; None for a CPU. Measured once a process, and in no peak of memory that is
-    measured after it."""
+    """The rate of the GPU's matrix product in a dtype, in floating-point operations per second:
+    the median of ten products of random matrices; None for a CPU.
+
+    It is measured once in a process. It resets the peak memory, so that later peaks do not include
+    it."""
     if device != "cuda":
         return None
     torch = importlib.import_module("torch")
@@ -64,7 +66,7 @@ def matmul_rate(device: str, dtype: str) -> float | None:
 
 
 def _cuda() -> Any:
-    """torch, where this process has a GPU that it uses."""
+    """The module torch if this process uses a GPU, else None."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None
@@ -73,8 +75,8 @@ def _cuda() -> Any:
 
 @functools.cache
 def _counter() -> tuple[Any, Any] | None:
-    """NVML and its handle of the process's GPU, found by its name, as CUDA_VISIBLE_DEVICES changes
-    the numbers; None where its driver or its count of energy is missing."""
+    """The module NVML and its handle of the process's GPU; None if the driver or its energy counter
+    is missing. The GPU is looked up by its UUID, since CUDA_VISIBLE_DEVICES changes the numbers."""
     if importlib.util.find_spec("pynvml") is None:
         return None
     nvml, torch = importlib.import_module("pynvml"), sys.modules["torch"]

@@ -1,4 +1,4 @@
-"""The exception tree. Every message is a sentence someone can act on."""
+"""The exceptions of this package. Every message says what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ EXIT_NOT_JUDGED, EXIT_FAILED_CELLS, EXIT_CRASH = 4, 5, 70
 
 
 class HarnessError(Exception):
-    """A failure with a known cause: what, where, and what to do about it."""
+    """A failure with a known cause.
+
+    Args:
+        message: what is wrong.
+        where: the place, such as a path in the suite.
+        fix: what to do about it.
+    """
 
     exit_code = EXIT_USAGE
     reason = "error"
@@ -25,17 +31,17 @@ class HarnessError(Exception):
 
 
 class SuiteError(HarnessError):
-    """The YAML says something that cannot be meant."""
+    """The suite's YAML is wrong."""
 
 
 class DataError(HarnessError):
-    """Rows that are missing, malformed or unusable."""
+    """Rows are missing, malformed or unusable."""
 
     reason = "data"
 
 
 class ModelError(HarnessError):
-    """A model that is missing, unsafe to load or unfit for what is asked of it."""
+    """A model is missing, unsafe to load, or unsuited to its use."""
 
     reason = "model"
 
@@ -47,7 +53,7 @@ class StoreError(HarnessError):
 
 
 class StageFailed(HarnessError):
-    """A stage ended without a result; becomes data in its record, not a crash of the matrix."""
+    """A stage ended without a result. It is written to the stage's record; other stages go on."""
 
     exit_code = EXIT_FAILED_CELLS
 
@@ -57,19 +63,21 @@ class StageFailed(HarnessError):
 
 
 _SHOWN = 40
-"""Names listed of what is known, and lines of one message; more are counted."""
+"""The most names that a message lists; more are only counted."""
 _SYNONYMS = {"rank": "r", "batch_size": "per_device_train_batch_size", "epochs": "num_train_epochs",
              "max_seq_length": "max_length", "max_completion_length": "max_new_tokens",
              "beta1": "adam_beta1", "beta2": "adam_beta2", "clip": "max_grad_norm",
              "scheduler": "lr_scheduler_type", "optimizer": "optim",
              "steps": "max_steps"}  # fmt: skip
-"""What fields are called elsewhere."""
+"""A field's name in other tools -> its name here."""
 
 
 def near(value: str, known: Iterable[str]) -> str:
-    """The known name that is most likely meant: one that is called so elsewhere, one whose words
-    begin with these letters (`lr`), one nearly written so, one that it is a word of (`alpha`);
-    empty where there is none."""
+    """The known name that was most likely meant; empty if there is none.
+
+    In this order: the name that other tools call so, a name with these initials (`lr`), a name with
+    a similar spelling, a name that contains this word (`alpha`).
+    """
     known = sorted(known)
     if _SYNONYMS.get(value.lower()) in known:
         return _SYNONYMS[value.lower()]
@@ -80,7 +88,12 @@ def near(value: str, known: Iterable[str]) -> str:
 
 
 def unknown(what: str, value: str, known: Iterable[str], *, where: str = "", hint: str = "") -> str:
-    """The sentence for an unknown name, with the nearest known one."""
+    """The message for an unknown name, with the nearest known name.
+
+    Args:
+        what: the kind of name, such as `scorer`.
+        hint: a remark behind the list of known names.
+    """
     known = sorted(set(known))
     meant = near(value, known)
     guess = f"; did you mean '{meant}'?" if meant else ""
@@ -92,16 +105,17 @@ def unknown(what: str, value: str, known: Iterable[str], *, where: str = "", hin
 
 
 def shortened(value: str, length: int = 100) -> str:
-    """A text that a message can hold."""
+    """The text, cut to at most `length` characters."""
     return value if len(value) <= length else f"{value[: length - 3]}..."
 
 
 def placed(message: str, file: str, settings: Mapping[str, str] = {}) -> str:
-    """A message whose lines begin with a place in a file, each with the file's name before it; or
-    with the setting of the command line that wrote what stands there.
+    """A message whose lines begin with a place in a file, with the file's name put before each
+    line. If a setting of the command line wrote the value at that place, the setting is put there
+    instead.
 
     Args:
-        settings: place -> the setting that put it there.
+        settings: place -> the setting that wrote its value.
     """
     return "\n".join(
         line if line.startswith(("  ", "--")) else _placed(line, file, settings)
@@ -110,26 +124,31 @@ def placed(message: str, file: str, settings: Mapping[str, str] = {}) -> str:
 
 
 def _placed(line: str, file: str, settings: Mapping[str, str]) -> str:
-    told = line.removeprefix(f"{file}: ").lstrip(".").removeprefix(": ")
+    message = line.removeprefix(f"{file}: ").lstrip(".").removeprefix(": ")
     for place, setting in reversed(list(settings.items())):
         parts = place.split(".")
         above = [(".".join(parts[:i]), parts[i]) for i in range(1, len(parts))]
-        named = any(told.startswith(f"{outer}: ") and f"'{key}'" in told for outer, key in above)
-        if named or told.startswith(tuple(f"{place}{mark}" for mark in ".[:")):
-            return f"--set {shortened(setting)}: {re.sub(_OVERRIDE, '', told)}"
-    return f"{file}: {told}"
+        named = any(
+            message.startswith(f"{outer}: ") and f"'{key}'" in message for outer, key in above
+        )
+        if named or message.startswith(tuple(f"{place}{mark}" for mark in ".[:")):
+            return f"--set {shortened(setting)}: {re.sub(_OVERRIDE, '', message)}"
+    return f"{file}: {message}"
 
 
 _OVERRIDE = r"^overrides\[\d+\]\.set[.:] ?"
-"""Where a setting for some component stands; nobody wrote that."""
+"""The place of a component's `--set` in the suite, which the user did not write."""
 
 
 @contextlib.contextmanager
 def boundary(part: str) -> Iterator[None]:
-    """Attribute whatever is raised inside to `part` (a component, a library, a machine limit).
+    """Convert the exceptions of the block to StageFailed, with `part` in the message.
+
+    Args:
+        part: the part that the block runs, such as a component or a library.
 
     Raises:
-        StageFailed: for every failure but a HarnessError, which knows its cause already.
+        StageFailed: for every exception but a HarnessError, which is raised unchanged.
     """
     try:
         yield
@@ -148,7 +167,8 @@ def boundary(part: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Torch's out-of-memory errors are recognised by name, as this half never imports torch."""
+    """The reason of a failure. Torch's out-of-memory errors are recognised by name, since this
+    module must not import torch."""
     text = f"{type(error).__name__} {error}".lower()
     if "outofmemory" in text or "out of memory" in text or "can't allocate memory" in text:
         return "out of memory"

@@ -1,4 +1,4 @@
-"""Kinds of numbers and names that several sections of a suite take."""
+"""Types of fields that several sections of a suite use: seeds, steps and names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What numpy and torch both take as a seed."""
+"""A seed that both numpy and torch accept."""
 
 
 def _some_steps(value: int) -> int:
@@ -39,4 +39,4 @@ def _plain_name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_plain_name)]
-"""What a suite calls a model, a data entry or a use of the base: a part of paths and of labels."""
+"""The name of a model, a data entry or a use of the base. It becomes a part of paths and labels."""

@@ -1,4 +1,4 @@
-"""Files and values: digests that identify them, and writes that are whole or not at all."""
+"""Digests of files and values, and atomic writes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from harness.core.errors import HarnessError
 
 
 def canonical(value: Any, where: str = "config") -> Any:
-    """Plain JSON values, or an error naming the place that cannot be hashed.
+    """The value as plain JSON values with sorted keys.
+
+    Args:
+        where: the place of the value, for messages.
 
     Raises:
-        HarnessError: for callables, objects, non-finite numbers and non-string keys, whose text
-            would differ from run to run or from machine to machine.
+        HarnessError: it contains a callable, an object, a non-finite number or a key that is not a
+            string; their text could differ between runs or machines.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -55,7 +58,8 @@ def digest_file(path: Path) -> str:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write, flush to disk, then rename: a reader sees the old file or the whole new one."""
+    """Write a file so that a reader sees either the old file or the whole new one: write to a
+    temporary file, flush it to disk, then rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as handle:

@@ -1,4 +1,4 @@
-"""Where what a suite names lies: beside it, in the working folder, or in the package."""
+"""Locates files that a suite names: beside it, in the working folder, or in the package."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ STORE = Path("results/store")
 
 
 def package_suites() -> Path:
-    """The suites that came with the package: inside it when installed, beside it in a checkout."""
+    """The folder of the package's suites: in the package if it is installed, beside it in a
+    checkout."""
     inside = Path(__file__).parents[1] / "suites"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "suites"
 
 
 def find_suite(name: str) -> Path:
-    """A suite's file: a path, or a name such as `pocket/demo` of the package.
+    """The file of a suite.
+
+    Args:
+        name: a path, or the name of a suite of the package, such as `pocket/demo`.
 
     Raises:
-        SuiteError: with the suites there are.
+        SuiteError: there is no such file; the message lists the package's suites.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") and is_there(path) and path.is_file():
@@ -45,13 +49,16 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 def locate(reference: str, suite_file: Path, where: str) -> Path | None:
-    """The file or folder a suite means; None when it can only be a name on the hub.
+    """The file or folder that a reference in a suite names; None if it is a name on the hub.
 
-    Looks from the suite's folder, the working folder, then the package's suites. `${NAME}` stands
-    for an environment variable.
+    It is looked up in the suite's folder, the working folder, then the package's suites. `${NAME}`
+    is replaced by the environment variable of that name.
+
+    Args:
+        where: the place in the suite, for messages.
 
     Raises:
-        SuiteError: a variable that is not set, or a path that is not there.
+        SuiteError: a variable is not set or may hold a secret, or there is no such path.
     """
 
     def fill(match: re.Match[str]) -> str:
@@ -87,10 +94,10 @@ def locate(reference: str, suite_file: Path, where: str) -> Path | None:
 
 
 def is_there(path: Path, where: str = "") -> bool:
-    """Whether a path leads to something.
+    """True if there is a file or folder at a path.
 
     Raises:
-        SuiteError: it cannot be told, as the name is too long or a folder may not be read.
+        SuiteError: this cannot be checked: the name is too long, or a folder must not be read.
     """
     try:
         return path.exists()

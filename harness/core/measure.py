@@ -1,4 +1,4 @@
-"""What a stage cost, and on what it ran."""
+"""Measures the cost of a stage (time, memory, energy), and describes the machine."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ _REST = "rest"
 
 
 class Ledger:
-    """What each phase of a stage took; phases do not nest, a later one of the same name adds up.
+    """The cost of each phase of a stage. Phases do not nest; phases of the same name are added up.
 
     Attributes:
-        phases: seconds.
-        peaks: most bytes in use, as `peak_memory` has them; `rest`: outside all phases.
-        joules: of a GPU that tells, by phase; all that ran on the card counts.
+        phases: phase -> seconds.
+        peaks: phase -> peak memory in bytes (see `peak_memory`); `rest` is outside all phases.
+        joules: phase -> energy of the GPU in joules, used by all processes on it; empty if the GPU
+            does not report it.
     """
 
     def __init__(self) -> None:
@@ -40,32 +41,33 @@ class Ledger:
         self._began = _scheduled()
 
     def waited(self) -> float | None:
-        """Share of the time this process wanted a processor that it waited for one, as others had
-        them; None where the system does not tell."""
+        """The share of time that this process waited for a processor, of the time that it ran or
+        waited for one; None if the system does not report it."""
         ran, waited = (max(0, b - a) for a, b in zip(self._began, _scheduled(), strict=True))
         return round(waited / (ran + waited), 3) if ran + waited else None
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time the block under `name`, and take its peak memory and its energy."""
+        """Add the block's time, peak memory and energy to the phase `name`."""
         self._take_peak(_REST)
         start, before = time.monotonic(), device.energy()
         try:
             yield
         finally:
             self.phases[name] = self.phases.get(name, 0.0) + time.monotonic() - start
-            # Not asked first here: of a card that an error has broken, asking would hide the error.
+            # Only asked again if it answered before: after an error of the GPU, asking may raise
+            # an exception that hides that error.
             after = None if before is None else device.energy()
             if before is not None and after is not None:
                 self.joules[name] = self.joules.get(name, 0.0) + after - before
             self._take_peak(name)
 
     def peak(self) -> dict[str, int]:
-        """Of the whole stage until now."""
+        """The peak memory of the whole stage until now (see `peak_memory`)."""
         self._take_peak(_REST)
         whole: dict[str, int] = {}
-        for found in self.peaks.values():
-            _raise_to(whole, found)
+        for amounts in self.peaks.values():
+            _raise_to(whole, amounts)
         return whole
 
     def _take_peak(self, name: str) -> None:
@@ -73,23 +75,24 @@ class Ledger:
         reset_peak()
 
 
-def _raise_to(known: dict[str, int], found: Mapping[str, int]) -> None:
-    for kind, amount in found.items():
+def _raise_to(known: dict[str, int], amounts: Mapping[str, int]) -> None:
+    for kind, amount in amounts.items():
         known[kind] = max(amount, known.get(kind, 0))
 
 
 def _scheduled() -> tuple[int, int]:
-    """Nanoseconds that this process's threads ran, and that they waited to run (Linux)."""
+    """The nanoseconds that this process's threads ran, and that they waited to run (Linux; else
+    0)."""
     ran = waited = 0
     for path in Path("/proc/self/task").glob("*/schedstat"):
         with contextlib.suppress(OSError):  # a thread may just have ended
-            own = path.read_text().split()
-            ran, waited = ran + int(own[0]), waited + int(own[1])
+            fields = path.read_text().split()
+            ran, waited = ran + int(fields[0]), waited + int(fields[1])
     return ran, waited
 
 
 def _processor() -> str:
-    """The processor's name; its kind where the system tells no more."""
+    """The processor's name, or its type if the system does not report the name."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line for line in lines if line.startswith("model name")).partition(": ")[2]
@@ -97,7 +100,7 @@ def _processor() -> str:
 
 
 def reset_peak() -> None:
-    """Forget the peaks until now in this process (Linux's VmHWM; CUDA's allocator)."""
+    """Reset this process's peak memory (Linux's VmHWM and CUDA's allocator)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     torch = sys.modules.get("torch")
@@ -107,10 +110,11 @@ def reset_peak() -> None:
 
 @contextlib.contextmanager
 def freed_at_the_end() -> Iterator[None]:
-    """Free what the block made and nothing else holds. Meanwhile what was there before, which is
-    half a million objects of the libraries, is frozen: looking for leftovers passes it over.
+    """Free the objects that the block created and that are not in use after it. The objects from
+    before the block (half a million, of the libraries) are frozen, so that the garbage collection
+    skips them.
 
-    What the block raises must have been dealt with inside: a traceback keeps what it leads to.
+    The block must handle its exceptions itself, since a traceback keeps objects alive.
     """
     gc.freeze()
     try:
@@ -121,31 +125,34 @@ def freed_at_the_end() -> Iterator[None]:
 
 
 def free_leftovers() -> None:
-    """Free models and trainers that refer to each other in circles, which Python alone collects at
-    some later time, and the blocks that CUDA's allocator keeps of them."""
+    """Free unused models and trainers that refer to each other in cycles, which Python would
+    collect only later, and the memory that CUDA's allocator keeps for them."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        with contextlib.suppress(RuntimeError):  # the device's state, which the stage has told of
+        with contextlib.suppress(
+            RuntimeError
+        ):  # an earlier error of the device, which the stage reported
             torch.cuda.empty_cache()
 
 
 def peak_memory() -> dict[str, int]:
-    """Peak bytes since the last reset: resident on the host, allocated on the device."""
-    found = {}
+    """Peak memory in bytes since the last reset: `host_bytes` resident, `device_bytes` allocated on
+    the GPU."""
+    peaks = {}
     with contextlib.suppress(OSError, IndexError):
         lines = Path("/proc/self/status").read_text().splitlines()
         peak = next(line for line in lines if line.startswith("VmHWM"))
-        found["host_bytes"] = int(peak.split()[1]) * 1024
+        peaks["host_bytes"] = int(peak.split()[1]) * 1024
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        found["device_bytes"] = int(torch.cuda.max_memory_allocated())
-    return found
+        peaks["device_bytes"] = int(torch.cuda.max_memory_allocated())
+    return peaks
 
 
 def machine() -> dict[str, Any]:
-    """Versions and hardware, for provenance: a comparison across torch versions is flagged."""
-    found: dict[str, Any] = {
+    """The versions and the hardware, for the provenance of a record."""
+    facts: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
@@ -154,24 +161,25 @@ def machine() -> dict[str, Any]:
     }
     torch = sys.modules.get("torch")
     if torch is not None:
-        found["threads"] = torch.get_num_threads()
-        found["deterministic"] = torch.are_deterministic_algorithms_enabled()
+        facts["threads"] = torch.get_num_threads()
+        facts["deterministic"] = torch.are_deterministic_algorithms_enabled()
         if torch.cuda.is_available():
-            found["device_name"] = torch.cuda.get_device_name()
-    return found
+            facts["device_name"] = torch.cuda.get_device_name()
+    return facts
 
 
 def versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """Installed versions of libraries; default: those that results depend on."""
-    found = {}
+    """Library -> installed version. The default is the libraries that results depend on."""
+    installed = {}
     for name in libraries:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            installed[name] = version(name)
+    return installed
 
 
 def number_count(parameters: Iterable[Any]) -> int:
-    """Numbers in parameters; those that bitsandbytes packed count as the ones they stand for."""
+    """The number of values in parameters. If bitsandbytes packed a parameter, its unpacked values
+    count."""
     total = 0
     for parameter in parameters:
         packed = getattr(parameter, "quant_state", None)
@@ -180,7 +188,7 @@ def number_count(parameters: Iterable[Any]) -> int:
 
 
 def tensor_bytes(tensors: Iterable[Any]) -> int:
-    """Bytes of tensors, those that share storage counted once."""
+    """The bytes of tensors. Storage that several tensors share is counted once."""
     seen: dict[int, int] = {}
     for tensor in tensors:
         storage = tensor.untyped_storage()

@@ -1,8 +1,8 @@
-"""Inputs from outside the store: files and folders that a suite names.
+"""Identifies inputs from outside the store: files and folders that a suite names.
 
-Each is identified by its content when it is planned, and held to that wherever it is opened. One
-that was edited in between, or while it was read, fails its stage instead of giving a result under a
-wrong key.
+Planning identifies each input by its content, and a stage checks this identity when it opens the
+input. If the input was changed in between, or while it was read, the stage fails; it would
+otherwise store a result under a wrong key.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from harness.core.errors import HarnessError, StageFailed
 from harness.core.files import digest_file
 
 Digest = Callable[[Path], str]
-"""sha256 of a file, however it is known."""
+"""A function from a file to its sha256."""
 State = tuple[int, int, int, int]
-"""A file's inode, size, and when it was last written (mtime) and last changed in any way (ctime,
-which no tool can set back), in nanoseconds."""
+"""A file's inode and size, and the times in nanoseconds when it was last written (mtime) and last
+changed in any way (ctime, which no tool can set back)."""
 _TICK_NS = 2_000_000_000
-"""Longer than the tick of any file system's clock (FAT: 2 s; ext4: some milliseconds)."""
+"""At least the tick of any file system's clock (FAT: 2 s; ext4: some milliseconds)."""
 
 
 def state_of(path: Path) -> State:
-    """What tells, without reading it, that a file is as it was; of a link, the file it points to.
+    """A file's state, which shows whether it changed without reading it. A link is followed.
 
     Raises:
-        OSError: it is not there.
+        OSError: the file is not there.
     """
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def digest_settled(path: Path) -> tuple[str, State | None]:
-    """A file's sha256, and the state it may be remembered by.
+    """A file's sha256, and the state under which the digest may be remembered.
 
-    None for a file that changed a moment ago, or while it was read: it could change again within
-    one tick of the file system's clock, and look the same.
+    The state is None if the file changed a moment ago, or while it was read: it could change again
+    within one tick of the file system's clock without a change of its state.
     """
     state, begun = state_of(path), time.time_ns()
     digest = digest_file(path)
@@ -47,7 +47,7 @@ def digest_settled(path: Path) -> tuple[str, State | None]:
 
 
 class Digests:
-    """sha256 of files, remembered while their state stays."""
+    """Computes the sha256 of files, and remembers it until their state changes."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[State, str]] = {}
@@ -63,23 +63,25 @@ class Digests:
 
 
 digest_known: Digest = Digests()
-"""Remembers as long as this process lives: a worker reads a model's files once to identify them."""
+"""The digests of this process: a worker reads a model's files only once to identify them."""
 
 
 @contextlib.contextmanager
 def as_planned(place: Path, planned: str, identify: Callable[[Digest], str]) -> Iterator[None]:
-    """What is read inside is what was planned: `place` has that identity before, and the same files
-    untouched after.
+    """Check that the block reads the input that was planned: `place` must have the planned identity
+    before it, and the same unchanged files after it.
 
     Args:
-        planned: its identity.
-        identify: its identity as it is now, from the digests of the files that it rests on.
+        place: the input's file or folder, for messages.
+        planned: the input's identity when it was planned.
+        identify: computes the input's current identity from the digests of its files.
 
     Raises:
-        StageFailed: it has changed since the plan, is gone, or changed while it was read.
+        StageFailed: the input has changed since it was planned, is gone, or changed while it was
+            read.
     """
-    found, before = _seen(identify)
-    if found != planned:
+    identity, before = _seen(identify)
+    if identity != planned:
         raise StageFailed(
             "input changed", f"{place} has changed since it was planned", fix="run again"
         )
@@ -92,7 +94,8 @@ def as_planned(place: Path, planned: str, identify: Callable[[Digest], str]) -> 
 
 
 def _seen(identify: Callable[[Digest], str]) -> tuple[str | None, dict[Path, State]]:
-    """The identity, None where it has none any more, and the state of each file behind it."""
+    """The current identity (None if the input is gone or broken), and the state of each of its
+    files."""
     states: dict[Path, State] = {}
 
     def digest(path: Path) -> str:
@@ -112,8 +115,8 @@ def _require_same(
     identify: Callable[[Digest], str],
     cause: Exception | None = None,
 ) -> None:
-    found, after = _seen(identify)
-    if found != planned or any(after.get(path) != state for path, state in before.items()):
+    identity, after = _seen(identify)
+    if identity != planned or any(after.get(path) != state for path, state in before.items()):
         raise StageFailed(
             "input changed", f"{place} changed while it was read", fix="run again"
         ) from cause

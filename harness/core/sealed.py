@@ -1,8 +1,9 @@
-"""What a store keeps beside its stages as it is costly: embeddings, models that were converted.
+"""Sealed folders: costly results that a store keeps besides its stages, such as embeddings and
+converted models.
 
-Each is a folder that is made once, beside its place, and renamed when it is whole. The last file in
-it holds the digest of every other one, and of itself. Whoever opens it has it checked, and made
-again where a file is missing or is not what was written.
+A sealed folder is written once under a temporary name, and renamed when it is complete. Its last
+file holds the digests of all other files, and of itself. It is checked whenever it is opened, and
+made again if a file is missing or changed.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ SEAL = "digests.json"
 
 
 def sealed(folder: Path, make: Callable[[Path], None], digest: Digest = digest_file) -> Path:
-    """The folder, whole. One process makes it, and others that want it wait for that.
+    """The folder, complete and checked. If it must be made, one process makes it, and others wait.
 
     Args:
-        make: writes the files into an empty folder that it is given.
-        digest: of a file; a store's remembers.
+        make: writes the files into an empty folder, which is its argument.
+        digest: computes the sha256 of a file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
@@ -42,7 +43,7 @@ def sealed(folder: Path, make: Callable[[Path], None], digest: Digest = digest_f
 
 
 def damaged(folder: Path, digest: Digest = digest_file) -> str:
-    """The first file that is missing or not what was written; empty where all are."""
+    """The first file that is missing or changed; empty if there is none."""
     try:
         seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
         files, whole = seal["files"], digest_json(seal["files"]) == seal["sha256"]
@@ -54,13 +55,13 @@ def damaged(folder: Path, digest: Digest = digest_file) -> str:
 
 
 def seals_in(root: Path) -> Iterator[Path]:
-    """The sealed folders in a folder, whole or not."""
+    """The sealed folders in a folder, complete or not."""
     yield from sorted(path.parent for path in root.glob(f"*/{SEAL}"))
 
 
 def _make(folder: Path, make: Callable[[Path], None], digest: Digest) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
-    _remove(partial)  # of a process that was killed
+    _remove(partial)  # left by a process that was killed
     partial.mkdir()
     try:
         make(partial)

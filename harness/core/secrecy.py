@@ -1,4 +1,4 @@
-"""What must not be written down, told by its looks. Values are never shown."""
+"""Detects secrets in texts by their form. Messages never show their values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOKENS = re.compile(
 )
 """Tokens of the hub, OpenAI and its like, GitHub, GitLab, Slack, AWS, Google; JSON web tokens."""
 _LOGIN = re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@", re.I)
-"""An address with a user's password."""
+"""An address that contains a password."""
 _VARIABLE = re.compile(r"token|key|secret|passw|credential|auth", re.I)
 """Parts of the names of environment variables that hold secrets."""
 _FIX = (
@@ -26,10 +26,10 @@ _FIX = (
 
 
 def require_none(text: str, where: str) -> None:
-    """Refuse a text that looks as if it held a secret.
+    """Check that a text holds nothing that looks like a secret.
 
     Raises:
-        SuiteError: by its line and its kind, not by its value.
+        SuiteError: it does; the message names the line and the kind, not the value.
     """
     for number, line in enumerate(text.split("\n"), 1):
         kind = _kind(line)
@@ -38,10 +38,10 @@ def require_none(text: str, where: str) -> None:
 
 
 def require_none_in(tree: Any, where: str) -> None:
-    """Refuse values, however deep, that look like secrets once YAML has read them.
+    """Check that no value or key of a YAML tree looks like a secret.
 
     Raises:
-        SuiteError: by its place and its kind.
+        SuiteError: one does; the message names its place and kind, not the value.
     """
     for place, value in _texts(tree, ""):
         if kind := _kind(value):
@@ -49,7 +49,7 @@ def require_none_in(tree: Any, where: str) -> None:
 
 
 def secret_variable(name: str) -> bool:
-    """Whether an environment variable of this name is likely to hold a secret."""
+    """True if an environment variable of this name probably holds a secret."""
     return _VARIABLE.search(name) is not None
 
 

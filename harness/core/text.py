@@ -1,4 +1,4 @@
-"""Text written by models, data and suites, made harmless in every format of the report."""
+"""Makes text of models, data and suites safe to show in every format of the report."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _MARKDOWN = re.compile(
     r"|^[-+](?=\s|$)|^[-=](?=[-=]*$)|^#(?=#{0,5}(?:\s|$))|^\[(?=[^\]]*\][(\[:])",
     re.IGNORECASE,
 )
-"""What starts emphasis, code, a cell, a link, a formula, a mention, a list or a definition; other
-punctuation is left alone, so that the file reads well as it is."""
+"""Characters that start emphasis, code, a cell, a link, a formula, a mention, a list or a
+definition. Other punctuation is not escaped, so that the file stays readable."""
 _NUMBERED = re.compile(r"^(\d{1,9})(?=[.)](?:\s|$))")
-"""The number of a numbered list's item: what follows it is escaped, as digits cannot be."""
+"""The number of an item of a numbered list. The character after it is escaped, since digits cannot
+be."""
 _ODD = re.compile(r"[^\n\t\x20-\x7e]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LONGEST = 120
@@ -28,14 +29,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def visible(text: object) -> str:
-    """The text with characters that hide or reorder others written out: `⟨U+202E⟩`.
+    """The text, in which characters that hide or reorder others are replaced by their code, such as
+    `⟨U+202E⟩`.
 
-    Line feeds and tabs stay. A lone surrogate, which no file can hold, is written out as well.
+    Line feeds and tabs stay. Lone surrogates, which no file can hold, are replaced too.
     """
-    found = str(text)
-    if found.isprintable():  # by far the most are
-        return found
-    return _ODD.sub(lambda odd: _seen(odd.group()), found)
+    string = str(text)
+    if string.isprintable():  # as almost all texts are
+        return string
+    return _ODD.sub(lambda odd: _seen(odd.group()), string)
 
 
 def _seen(character: str) -> str:
@@ -45,12 +47,13 @@ def _seen(character: str) -> str:
 
 
 def line(text: object) -> str:
-    """Visible text on one line."""
+    """The visible text on one line."""
     return visible(" ".join(str(text).split()))
 
 
 def label(text: object) -> str:
-    """A name on one line, cut in the middle where it is absurdly long: names differ at the end."""
+    """A name on one line. A very long name is cut in the middle, since names often differ at the
+    end."""
     name = line(text)
     if len(name) <= _LONGEST:
         return name
@@ -58,13 +61,13 @@ def label(text: object) -> str:
 
 
 class Markdown(str):
-    """Markdown that we wrote ourselves; every other string is escaped."""
+    """Markdown that this package wrote itself. Every other string must be escaped."""
 
     __slots__ = ()
 
 
 def markdown(text: object) -> Markdown:
-    """One line that no Markdown reader takes for markup, a link, HTML or the end of a cell."""
+    """The text on one line, escaped so that Markdown shows it without markup, links or HTML."""
     if isinstance(text, Markdown):
         return text
     plain = line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -72,16 +75,16 @@ def markdown(text: object) -> Markdown:
 
 
 def fenced(text: str, language: str = "") -> Markdown:
-    """A code block whose fence is longer than any in the text."""
+    """The text as a code block, with a fence longer than any run of backticks in it."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return Markdown(f"{fence}{language}\n{visible(text).rstrip()}\n{fence}")
 
 
 def csv_cell(cell: Any) -> Any:
-    """A string that no spreadsheet reads as a formula; numbers as they are.
+    """The cell, in a form that no spreadsheet reads as a formula. Numbers are not changed.
 
-    The apostrophe is what spreadsheets take for "this is text" (OWASP, CSV Injection).
+    Spreadsheets read a leading apostrophe as "this is text" (OWASP, CSV Injection).
     """
     if not isinstance(cell, str):
         return cell
@@ -89,8 +92,8 @@ def csv_cell(cell: Any) -> Any:
 
 
 def well_formed(text: str) -> str:
-    """The text with lone surrogates, which no file can hold, written out."""
-    return _SURROGATE.sub(lambda found: _seen(found.group()), text)
+    """The text, in which lone surrogates, which no file can hold, are replaced by their code."""
+    return _SURROGATE.sub(lambda match: _seen(match.group()), text)
 
 
 def rewrite(value: Value, change: Callable[[str], str]) -> Value:
@@ -108,16 +111,16 @@ def _rewritten(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(_rewritten(inner, change) for inner in value)
     if is_dataclass(value) and not isinstance(value, type):
-        made = {f.name: _rewritten(getattr(value, f.name), change) for f in fields(value)}
-        return type(value)(**made)
+        values = {f.name: _rewritten(getattr(value, f.name), change) for f in fields(value)}
+        return type(value)(**values)
     return value
 
 
 def script_json(payload: Mapping[str, Any]) -> str:
-    """JSON that may stand inside a script element: nothing in it can end that element.
+    """JSON that is safe inside an HTML script element: nothing in it can end that element.
 
     Raises:
-        ValueError: a number is not finite, which JSON has no word for.
+        ValueError: a number is not finite, which JSON cannot represent.
     """
     text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
