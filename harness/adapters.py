@@ -26,7 +26,7 @@ from harness.inference.batches import pad_token
 from harness.inference.generate import generate
 from harness.methods._peft.shared import PeftMethod, head_of
 from harness.methods._peft.soft_prompt_mixed import MixedPrompts, prompt_of
-from harness.models.checkpoint import read_config, require_weights, told_by
+from harness.models.checkpoint import adapter_method, read_config, require_weights
 from harness.models.files import ModelRef
 
 BASE = "__base__"
@@ -213,7 +213,7 @@ def load_several(
         config = read_config(folder, where)
         require_weights(folder, where)
         override = (methods or {}).get(name)
-        method_name, fields = told_by(config, (override, {}) if override else None, where)
+        method_name, fields = adapter_method(config, (override, {}) if override else None, where)
         method = component.build_fields(component.find("method", method_name, where), fields, where)
         if not isinstance(method, PeftMethod) or (reason := method.refusal("swap")):
             reason = reason if isinstance(method, PeftMethod) else "it is no adapter of PEFT's"

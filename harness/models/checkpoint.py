@@ -1,4 +1,5 @@
-"""What the control half knows of a checkpoint trained elsewhere: its files, digest and method."""
+"""Checks a checkpoint that was trained elsewhere: its files, digest and method. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ _LORA_FIELDS = (
     "init_lora_weights",
 )  # fmt: skip
 _REBASED = ("pissa_niter", "loftq", "corda")
-"""Starts of LoRA that change the base in a way that loading does not repeat."""
+"""Initialisations of LoRA that change the base in a way that loading does not repeat."""
 _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "LORA": (("lora", "dora", "rslora", "pissa", "qlora"), _LORA_FIELDS),
     "IA3": (("ia3",), ()),
@@ -39,13 +40,14 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "P_TUNING": (("p_tuning",), ("num_virtual_tokens", "encoder_hidden_size")),
     "PREFIX_TUNING": (("prefix_tuning",), ("num_virtual_tokens",)),
 }
-"""peft_type -> methods that load such a checkpoint, and their fields that its config tells."""
+"""peft_type -> the methods that load such a checkpoint, and the fields that its config holds."""
 
 _ADAPTERS = frozenset(method for methods, _ in _KINDS.values() for method in methods)
 
 
 class CheckpointSpec(BaseModel):
-    """A checkpoint trained elsewhere: PEFT's folder of an adapter, or a whole model's."""
+    """A checkpoint trained elsewhere: a folder with an adapter, as PEFT saves it, or with a whole
+    model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -55,9 +57,9 @@ class CheckpointSpec(BaseModel):
     model: str | None = None
     """The model it was trained from, a key of `models:`; default: the suite's only one."""
     method: Any = None
-    """Default: told by adapter_config.json, and `full` where there is none. An adapter that was
-    trained on a 4-bit base says so only here: `method: qlora`; else it is scored on whole weights.
-    """
+    """Default: read from adapter_config.json; `full` if there is no such file. Set `method: qlora`
+    for an adapter that was trained on a 4-bit base, since its files do not say so; else it is
+    scored on whole weights."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,10 @@ class CheckpointInfo:
     """A resolved checkpoint.
 
     Attributes:
-        identity: what is hashed: the content digest of its files.
-        method: the name of its method. fields: that method's fields, as far as they are told.
-        warnings: what may be wrong with it, and cannot be known.
+        identity: the part of it that is hashed: the content digest of its files.
+        method: the name of its method.
+        fields: the method's fields, as far as they are known.
+        warnings: possible faults that cannot be checked.
     """
 
     folder: Path
@@ -80,19 +83,21 @@ class CheckpointInfo:
 def resolve_checkpoint(
     folder: Path,
     base: ModelInfo,
-    given: tuple[str, dict[str, Any]] | None,
+    method: tuple[str, dict[str, Any]] | None,
     digest: Callable[[Path], str],
     where: str,
 ) -> CheckpointInfo:
-    """Check a checkpoint's files against the model it is said to be trained from.
+    """Check a checkpoint's files against the model it was trained from, according to the suite.
 
     Args:
-        given: the method that the suite names, and the fields it gives.
-        digest: sha256 of a file.
+        base: that model.
+        method: the name and fields of the method that the suite gives; None if it gives none.
+        digest: computes the sha256 of a file.
+        where: the place in the suite, for messages.
 
     Raises:
-        ModelError: no checkpoint, pickled weights only, code of its own, of another method or
-            another base.
+        ModelError: it is not a checkpoint, has only pickled weights, brings its own code, or
+            belongs to another method or another base.
     """
     _refuse_code(folder, where)
     adapter = folder / ADAPTER_CONFIG
@@ -106,7 +111,7 @@ def resolve_checkpoint(
         identity = content_identity(folder, digest, where)
         require_language_model(folder, where)
         require_same_architecture(folder, base, where)
-        name, fields = given or ("full", {})
+        name, fields = method or ("full", {})
         if name in _ADAPTERS:
             raise ModelError(
                 f"{folder} holds a whole model, which method '{name}' cannot load",
@@ -119,11 +124,11 @@ def resolve_checkpoint(
     config = read_config(folder, where)
     if config.get("task_type") not in (None, "CAUSAL_LM"):
         raise ModelError(
-            f"its adapter is for {config['task_type']}, and writes no answers",
+            f"its adapter is for {config['task_type']}, and generates no answers",
             where=where,
             fix="name the checkpoint of a language model (task_type CAUSAL_LM)",
         )
-    name, fields = told_by(config, given, where)
+    name, fields = adapter_method(config, method, where)
     require_fitting_layers(folder, base, where)
     warnings = [_other_base(config, base, where)]
     rows = resized_to(folder, base, where)
@@ -133,12 +138,16 @@ def resolve_checkpoint(
         warnings.append(
             f"{where}: it brings embeddings of {rows} tokens, and the model's are resized to them"
         )
-    told = tuple(warning for warning in warnings if warning)
-    return CheckpointInfo(folder, identity, name, fields, told)
+    return CheckpointInfo(folder, identity, name, fields, tuple(filter(None, warnings)))
 
 
 def _refuse_code(folder: Path, where: str) -> None:
-    """A base's `trust_remote_code` is trust in its author, not in a checkpoint's."""
+    """Refuse a checkpoint with its own code: the model's `trust_remote_code` trusts the model's
+    authors, not the checkpoint's.
+
+    Raises:
+        ModelError: one of its configs names code.
+    """
     for name in ("config.json", "tokenizer_config.json", ADAPTER_CONFIG):
         path = folder / name
         if path.is_file() and "auto_map" in read_object(path, where):
@@ -150,10 +159,11 @@ def _refuse_code(folder: Path, where: str) -> None:
 
 
 def require_weights(folder: Path, where: str) -> None:
-    """An adapter's own safetensors file: without it PEFT turns to a pickle, which nothing hashed.
+    """Check that an adapter has a safetensors file. Without it PEFT would load a pickle, which was
+    not hashed.
 
     Raises:
-        ModelError: it is not there.
+        ModelError: it has none.
     """
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(
@@ -164,10 +174,10 @@ def require_weights(folder: Path, where: str) -> None:
 
 
 def read_config(folder: Path, where: str) -> dict[str, Any]:
-    """adapter_config.json of a folder.
+    """The content of a folder's adapter_config.json.
 
     Raises:
-        ModelError: it is not there, or is no JSON object.
+        ModelError: there is no such file, or it is not a JSON object.
     """
     path = folder / ADAPTER_CONFIG
     if not path.is_file():
@@ -179,23 +189,24 @@ def read_config(folder: Path, where: str) -> dict[str, Any]:
     return read_object(path, where)
 
 
-def told_by(
-    config: Mapping[str, Any], given: tuple[str, dict[str, Any]] | None, where: str
+def adapter_method(
+    config: Mapping[str, Any], method: tuple[str, dict[str, Any]] | None, where: str
 ) -> tuple[str, dict[str, Any]]:
-    """The method of an adapter_config.json, and its fields.
+    """The name and the fields of the method that an adapter_config.json belongs to.
 
-    A LoRA is `dora`, `rslora` or `pissa` where the config says so, else `lora`; nothing in it tells
-    whether its base was in 4 bits.
+    A LoRA is `dora`, `rslora` or `pissa` if the config says so, else `lora`. The config does not
+    say whether the base was in 4 bits.
 
     Args:
-        given: what the user says of it; where both tell, the user's fields stand.
+        config: the content of adapter_config.json.
+        method: the name and fields that the user gives; these fields override the config's.
 
     Raises:
-        ModelError: a type that no method here loads, or that the given method does not.
+        ModelError: no method here loads such a checkpoint, or the user's method does not.
     """
     kind = str(config.get("peft_type")).upper()
-    if given is not None and given[0] not in (*_ADAPTERS, "full"):
-        return given  # a method from elsewhere knows its own checkpoints
+    if method is not None and method[0] not in (*_ADAPTERS, "full"):
+        return method  # a method of another package reads its own checkpoints
     if kind not in _KINDS:
         raise ModelError(
             f"a checkpoint of peft_type {config.get('peft_type')!r}, which no method here loads",
@@ -203,16 +214,16 @@ def told_by(
             fix=f"known: {', '.join(_KINDS)}",
         )
     methods, names = _KINDS[kind]
-    if given is not None and given[0] not in methods:
+    if method is not None and method[0] not in methods:
         raise ModelError(
-            f"a checkpoint of peft_type {kind}, which method '{given[0]}' cannot load",
+            f"a checkpoint of peft_type {kind}, which method '{method[0]}' cannot load",
             where=f"{where}.method",
             fix=f"choose {' or '.join(methods)}",
         )
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.startswith(_REBASED):
         raise ModelError(
-            f"it started as '{start}', which changed its base in a way that loading cannot repeat",
+            f"its initialisation '{start}' changed the base in a way that loading cannot repeat",
             where=where,
             fix="convert it to plain LoRA where it was trained: save_pretrained(...,"
             " path_initial_model_for_weight_conversion=...)",
@@ -222,12 +233,13 @@ def told_by(
         fields["encoder"] = str(config.get("encoder_reparameterization_type", "mlp")).lower()
     if kind == "PREFIX_TUNING":
         fields["projection"] = bool(config.get("prefix_projection"))
-    name = given[0] if given is not None else _lora(fields) if kind == "LORA" else methods[0]
-    return name, {**fields, **(given[1] if given is not None else {})}
+    name = method[0] if method is not None else _lora(fields) if kind == "LORA" else methods[0]
+    return name, {**fields, **(method[1] if method is not None else {})}
 
 
 def _plain(name: str, value: Any) -> bool:
-    """Whether a method's field can hold it; patterns and other starts only matter to training."""
+    """True if a method's field can hold the value. Patterns and other initialisations only matter
+    in training."""
     if name == "target_modules":
         return isinstance(value, list)
     return name != "init_lora_weights" or value in (True, "gaussian", "pissa", "olora")
@@ -242,11 +254,12 @@ def _lora(fields: Mapping[str, Any]) -> str:
 
 
 def _other_base(config: Mapping[str, Any], base: ModelInfo, where: str) -> str | None:
-    """A warning where the adapter names another base; a path from elsewhere proves nothing."""
+    """A warning if the adapter names another base. It is no error, since the name may be a path of
+    another machine."""
     named = str(config.get("base_model_name_or_path") or "").rstrip("/")
     if not named or Path(named).name == Path(base.source).name:
         return None
     return (
-        f"{where}: by its {ADAPTER_CONFIG} it was trained on '{named}', and it is put on"
+        f"{where}: its {ADAPTER_CONFIG} says that it was trained on '{named}', and it is put on"
         f" '{base.source}'; make sure that they are the same weights"
     )

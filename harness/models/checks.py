@@ -1,5 +1,5 @@
-"""What a model's files tell of faults that loading them would meet: found while planning, without
-torch."""
+"""Checks a model's files, without torch, for faults that would otherwise only appear when the model
+is loaded."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _VOCABULARIES = (
     "sentencepiece.bpe.model", "tekken.json", "*.tiktoken",
 )  # fmt: skip
 _BYTES_ALONE = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
-"""Tokenizers without a file of their own: every byte or character is a token."""
+"""Tokenizers without a vocabulary file: every byte or character is a token."""
 _NO_DEFAULTS = ("PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")
-"""Tokenizers that have just the special tokens that their files name."""
+"""Tokenizers whose special tokens are only those that their files name."""
 _BLOCKS = re.compile(r"^(?P<before>.*?)\b(?:layers|layer|h|blocks|block)\.(?P<number>\d+)\.")
 _OTHER_PARTS = re.compile(r"vision|visual|audio|image|encoder|mtp|speech")
 _GATES = re.compile(r"\.mlp\.(?:gate|up)_proj\.weight$")
@@ -30,14 +30,16 @@ _EMBEDDINGS = re.compile(r"(?:^|\.)(?:embed_tokens|wte|embed_in|word_embeddings)
 def require_whole_model(
     folder: Path, config: Mapping[str, Any], shapes: Shapes, where: str
 ) -> None:
-    """Refuse a folder that transformers could not load as its config says.
+    """Check that transformers can load a folder as its config says.
 
     Args:
-        shapes: name -> shape of every tensor in its safetensors files.
+        config: its config.json.
+        shapes: tensor name -> shape, for all its safetensors files.
+        where: the place in the suite, for messages.
 
     Raises:
-        ModelError: shards that are missing, shapes of another model, no tokenizer, special tokens
-            that are missing or beyond the embedding's rows.
+        ModelError: shards are missing, shapes differ from the config, there is no tokenizer, or
+            special tokens are missing or have no row in the embedding.
     """
     _require_shards(folder, shapes, where)
     text = text_config(config)
@@ -47,7 +49,7 @@ def require_whole_model(
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a config that is about the language model."""
+    """The config with the fields of its language model, if it is a config of several models."""
     for name in ("text_config", "llm_config", "language_config"):
         if isinstance(config.get(name), dict):
             return {**config, **config[name]}
@@ -55,7 +57,7 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _require_shards(folder: Path, shapes: Shapes, where: str) -> None:
-    """Every file that the index names, and in them every tensor."""
+    """Check that all files of the index are there, and that they hold all its tensors."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file() or (folder / "model.safetensors").is_file():
         return
@@ -78,10 +80,10 @@ def _require_shards(folder: Path, shapes: Shapes, where: str) -> None:
 
 
 def _require_shapes(folder: Path, text: Mapping[str, Any], shapes: Shapes, where: str) -> None:
-    for what, told, found, name in (*_sizes(text, shapes), *_layers(text, shapes)):
-        if told is not None and told != found:
+    for what, stated, actual, name in (*_sizes(text, shapes), *_layers(text, shapes)):
+        if stated is not None and stated != actual:
             raise ModelError(
-                f"{folder / 'config.json'} says {what} {told}, and the weights have {found}"
+                f"{folder / 'config.json'} says {what} {stated}, and the weights have {actual}"
                 f" ({name})",
                 where=where,
                 fix="the config and the weights are of two models: fetch both from one place",
@@ -89,7 +91,7 @@ def _require_shapes(folder: Path, text: Mapping[str, Any], shapes: Shapes, where
 
 
 def _sizes(text: Mapping[str, Any], shapes: Shapes) -> Iterator[tuple[str, int | None, int, str]]:
-    """What the config says, what it is, what the weights have, and in which tensor."""
+    """Name of a size, the config's value, the weights' value, and the tensor that shows it."""
     hidden = number(text, "word_embed_proj_dim", "embedding_size", "hidden_size", "n_embd")
     vocabulary = number(text, "vocab_size")
     for name, shape in shapes.items():
@@ -100,28 +102,29 @@ def _sizes(text: Mapping[str, Any], shapes: Shapes) -> Iterator[tuple[str, int |
             yield "hidden_size", hidden, shape[1], name
         elif name == "lm_head.weight":
             yield "vocab_size", vocabulary, shape[0], name
-        elif _GATES.search(name) and "quantization_config" not in text:  # those are packed
+        elif _GATES.search(name) and "quantization_config" not in text:  # else packed
             yield "intermediate_size", number(text, "intermediate_size"), shape[0], name
 
 
 def _layers(text: Mapping[str, Any], shapes: Shapes) -> Iterator[tuple[str, int | None, int, str]]:
-    """The decoder's blocks; where several stacks could be it, nothing is told.
+    """Compare the number of the decoder's blocks, in the form of `_sizes`. Nothing is compared if
+    there are several stacks of blocks.
 
-    transformers loads a model of fewer or more blocks with a warning alone.
+    transformers only warns if the number differs.
     """
-    told = number(text, "num_hidden_layers", "n_layer", "num_layers")
+    stated = number(text, "num_hidden_layers", "n_layer", "num_layers")
     stacks: dict[str, dict[int, str]] = {}
     for name in shapes:
         block = _BLOCKS.match(name)
         if block and not _OTHER_PARTS.search(name):
             stacks.setdefault(block["before"], {}).setdefault(int(block["number"]), name)
-    if told is None or len(stacks) != 1:
+    if stated is None or len(stacks) != 1:
         return
     (blocks,) = stacks.values()
-    beyond = number(text, "num_nextn_predict_layers") or 0  # heads that guess further tokens
+    beyond = number(text, "num_nextn_predict_layers") or 0  # heads for multi-token prediction
     last = max(blocks)
-    if not told <= last + 1 <= told + beyond:
-        yield "num_hidden_layers", told, last + 1, blocks[last]
+    if not stated <= last + 1 <= stated + beyond:
+        yield "num_hidden_layers", stated, last + 1, blocks[last]
 
 
 def _require_tokenizer(folder: Path, where: str) -> None:
@@ -139,8 +142,15 @@ def _require_tokenizer(folder: Path, where: str) -> None:
 
 
 def require_special_tokens(folder: Path, rows: int | None, where: str) -> None:
-    """An end or a padding there must be, and what a tokenizer puts in by itself must be in the
-    embedding."""
+    """Check that a tokenizer has an EOS or a padding token, and that the embedding has a row for
+    every special token and for every token of the chat template.
+
+    Args:
+        rows: the number of the embedding's rows; None if it is not known.
+
+    Raises:
+        ModelError: one of these is missing.
+    """
     config = _tokenizer_config(folder, where)
     named = {key: _content(config.get(f"{key}_token")) for key in ("eos", "pad", "bos")}
     generic = config.get("tokenizer_class") in _NO_DEFAULTS
@@ -156,7 +166,7 @@ def require_special_tokens(folder: Path, rows: int | None, where: str) -> None:
     for key, token in named.items():
         if rows is not None and token in ids and ids[token] >= rows:
             raise ModelError(
-                f"its {key}_token '{token}' has the number {ids[token]}, and the embedding of"
+                f"its {key}_token '{token}' has the id {ids[token]}, and the embedding of"
                 f" {folder} has {rows} rows, 0 to {rows - 1}",
                 where=where,
                 fix="save the model again after model.resize_token_embeddings(len(tokenizer)), or"
@@ -166,7 +176,7 @@ def require_special_tokens(folder: Path, rows: int | None, where: str) -> None:
     beyond = [token for token, number in ids.items() if rows is not None and number >= rows]
     if used := [token for token in beyond if token in template]:
         raise ModelError(
-            f"the chat template of {folder} writes '{used[0]}', number {ids[used[0]]}, and the"
+            f"the chat template of {folder} writes '{used[0]}', with the id {ids[used[0]]}, and the"
             f" embedding has {rows} rows",
             where=where,
             fix="save the model again after model.resize_token_embeddings(len(tokenizer))",
@@ -181,51 +191,51 @@ def _template(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 def embedding_rows(config: Mapping[str, Any], shapes: Shapes) -> int | None:
-    """How many tokens the embedding has rows for; None where that is not known."""
+    """The number of the embedding's rows; None if it is not known."""
     text = text_config(config)
-    found = [s[0] for name, s in shapes.items() if _EMBEDDINGS.search(name) and len(s) == 2]
-    return min(found, default=number(text, "vocab_size"))
+    rows = [s[0] for name, s in shapes.items() if _EMBEDDINGS.search(name) and len(s) == 2]
+    return min(rows, default=number(text, "vocab_size"))
 
 
 def _ids(folder: Path, where: str) -> dict[str, int]:
-    """Token -> its number, of those that were added to a vocabulary."""
-    found: dict[str, int] = {}
+    """Added token -> its id."""
+    ids: dict[str, int] = {}
     if (folder / "tokenizer.json").is_file():
         added = _read(folder / "tokenizer.json", where).get("added_tokens", [])
-        found |= {token["content"]: token["id"] for token in added}
+        ids |= {token["content"]: token["id"] for token in added}
     if (folder / "added_tokens.json").is_file():
-        found |= _read(folder / "added_tokens.json", where)
-    return found
+        ids |= _read(folder / "added_tokens.json", where)
+    return ids
 
 
 def _tokenizer_config(folder: Path, where: str) -> dict[str, Any]:
-    """tokenizer_config.json, and what special_tokens_map.json says beside it."""
-    found: dict[str, Any] = {}
+    """The content of tokenizer_config.json, with special_tokens_map.json for missing keys."""
+    config: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (folder / name).is_file():
-            found |= _read(folder / name, where)
-    return found
+            config |= _read(folder / name, where)
+    return config
 
 
 def _content(token: Any) -> str | None:
-    """A token's text; some files hold its options beside it."""
+    """A token's text. Some files hold an object with the token's options."""
     value = token.get("content") if isinstance(token, dict) else token
     return value if isinstance(value, str) else None
 
 
 def number(config: Mapping[str, Any], *names: str) -> int | None:
-    """The first of these that the config gives as a number."""
+    """The first of these fields that is an integer in the config; None if there is none."""
     values = (config.get(name) for name in names)
     return next((v for v in values if isinstance(v, int) and not isinstance(v, bool)), None)
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(
             f"{path} is not JSON: {error}", where=where, fix="fetch or write the file again"
         ) from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ModelError(f"{path} is no JSON object", where=where, fix="fetch the file again")
-    return found
+    return content

@@ -1,6 +1,7 @@
-"""One GGUF file as a plain safetensors folder: `python -m harness.models.convert_gguf FILE FOLDER`.
+"""Converts a GGUF file into a safetensors folder: `python -m harness.models.convert_gguf FILE
+FOLDER`.
 
-A process of its own, started by the half of the harness that imports no torch.
+It runs in its own process, since the process that starts it must not import torch.
 """
 
 from __future__ import annotations
@@ -12,28 +13,29 @@ from pathlib import Path
 
 
 def convert(file: Path, folder: Path) -> None:
-    """Write the model, its tokenizer and its chat template as `save_pretrained` lays them out.
+    """Write the model, its tokenizer and its chat template into a folder, as `save_pretrained`
+    does.
 
-    The weights are the file's own numbers, dequantised, in float32: in bfloat16 they would be
-    rounded once more (by 0.2% of the largest, for Q4_1).
+    The weights are dequantised to float32. In bfloat16 they would be rounded again (by 0.2% of the
+    largest weight, for Q4_1).
 
     Raises:
-        ValueError: an architecture that transformers does not read from GGUF, or a tensor that
-            the file lacks, which would else be a random one.
+        ValueError: transformers does not read this architecture from GGUF, or the file lacks a
+            tensor, which would otherwise be initialised at random.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # A folder of its own: a tokenizer.json beside the file would be taken for the file's.
+    # In an empty folder, since transformers would read a tokenizer.json beside the file.
     with tempfile.TemporaryDirectory() as alone:
         (Path(alone) / file.name).symlink_to(file.resolve())
         tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=file.name)
-        read, found = AutoModelForCausalLM.from_pretrained(
+        read, info = AutoModelForCausalLM.from_pretrained(
             alone, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
         )
-    if found["missing_keys"]:
-        raise ValueError(f"the file lacks {sorted(found['missing_keys'])[0]}")
-    # A model that came from GGUF refuses to be saved; the same weights in a plain one do not.
+    if info["missing_keys"]:
+        raise ValueError(f"the file lacks {sorted(info['missing_keys'])[0]}")
+    # A model that was read from GGUF cannot be saved, so its weights go into a plain model.
     config = copy.deepcopy(read.config)
     del config.quantization_config
     with torch.device("meta"):

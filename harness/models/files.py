@@ -1,4 +1,4 @@
-"""What the control half knows of a model without torch: its files, digest and tensor shapes."""
+"""Describes a model without torch: its files, digest and tensor shapes; and loads it with torch."""
 
 from __future__ import annotations
 
@@ -57,18 +57,19 @@ class ModelSpec(BaseModel):
     chat_template: str | None = None
     """A Jinja file that takes the place of the tokenizer's chat template."""
     chat_template_kwargs: dict[str, Any] = {}
-    """What the chat template reads beside the turns, such as `{enable_thinking: false}`: alike in
-    training, generation and scoring."""
+    """What the chat template reads besides the turns, such as `{enable_thinking: false}`; the same
+    in training, generation and scoring."""
 
     @property
     def from_gguf(self) -> bool:
-        """Whether it is read from a GGUF file."""
+        """True if the model is read from a GGUF file."""
         return self.gguf is not None or self.package is not None
 
     @field_validator("attn_implementation")
     @classmethod
     def _known_attention(cls, value: str) -> str:
-        """As transformers has them; `organisation/name` is a kernel on the hub."""
+        """Check the name of the attention: one of transformers, or a kernel `organisation/name` on
+        the hub."""
         if value not in _ATTENTION and "/" not in value:
             raise ValueError(unknown("attention", value, _ATTENTION))
         return value
@@ -76,14 +77,14 @@ class ModelSpec(BaseModel):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if bool(self.path) == self.from_gguf:
-            raise ValueError("give one of `path`, `gguf` and `package`: where the model is")
+            raise ValueError("give one of `path`, `gguf` and `package`: the place of the model")
         if "/" in self.attn_implementation and not self.trust_remote_code:
             raise ValueError(
                 f"attn_implementation {self.attn_implementation!r} is a kernel on the hub, which is"
                 " code that would run here; trust its authors, then set trust_remote_code: true"
             )
         if self.from_gguf and self.revision is not None:
-            raise ValueError("`revision` is of a name on the hub; remove it")
+            raise ValueError("`revision` is only for a name on the hub; remove it")
         return self
 
 
@@ -92,9 +93,11 @@ class ModelInfo:
     """A resolved model.
 
     Attributes:
-        identity: what is hashed (content digest of a folder, or hub name and commit).
-        shapes: tensor name -> shape, from the safetensors headers; empty until fetched.
-        config: config.json; empty until fetched.
+        source: a folder, or a name on the hub.
+        revision: the hub's commit; None for a folder.
+        identity: the part that is hashed: the content digest of a folder, or hub name and commit.
+        config: the content of config.json; empty until the model is fetched.
+        shapes: tensor name -> shape, from the safetensors headers; empty until it is fetched.
     """
 
     source: str
@@ -103,43 +106,47 @@ class ModelInfo:
     config: Mapping[str, Any] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     chat_template: str | None = None
-    """The template's text; empty where the model has none, None until fetched."""
+    """The chat template's text; empty if the model has none, None until it is fetched."""
     asks: Mapping[str, Any] = field(default_factory=dict)
-    """What its files ask of generation, which is left out (harness.models.generation_defaults)."""
+    """The generation settings in its files, which are not used
+    (harness.models.generation_defaults)."""
     modules: Mapping[str, Layer] | None = None
     """A loaded model's layers, by module name."""
     adapted: Mapping[str, Layer] | None = None
-    """Those of them that a method goes on, where only the loaded model tells."""
+    """The layers that a method adapts, if only the loaded model shows them."""
 
     @property
     def parameters(self) -> int | None:
-        """Parameters, tied ones once; None until the weights are on this machine."""
+        """The number of parameters, with tied ones counted once; None until the weights are
+        fetched."""
         if not self.shapes:
             return None
         return sum(parameters_of(self.config, self.shapes).values())
 
     def layers(self) -> Mapping[str, Layer]:
-        """What an adapter can go on, by module name; from the tensors' names where no loaded model
-        told it."""
-        return self._layers_told if self.modules is None else self.modules
+        """Module name -> layer that an adapter can adapt: those of the loaded model, or those that
+        the tensors' names show."""
+        return self._layers_by_name if self.modules is None else self.modules
 
     @cached_property
-    def _layers_told(self) -> Mapping[str, Layer]:
+    def _layers_by_name(self) -> Mapping[str, Layer]:
         return layers_of(self.config, self.shapes)
 
     @property
     def context(self) -> int | None:
-        """Tokens that it has places for; None where its config states no limit, or is not here."""
+        """The most tokens of a sequence; None if the config states no limit, or is not fetched."""
         text = text_config(self.config)
         return number(text, "max_position_embeddings", "n_positions")
 
     def linear_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The linear layers inside the blocks: neither embeddings nor the head."""
+        """Tensor name -> shape of the linear layers inside the blocks, without embeddings and
+        head."""
         linear = {f"{n}.weight" for n, layer in self.layers().items() if layer.kind == "linear"}
         return {name: shape for name, shape in self.shapes.items() if name in linear}
 
     def without(self, modules: Collection[str]) -> ModelInfo:
-        """The same model, but for these modules, by a part of their names or several."""
+        """The same model without these modules. A module is named by one or several parts of its
+        path."""
 
         def inside(name: str) -> bool:
             return not any(f".{module}." in f".{name}." for module in modules)
@@ -166,12 +173,14 @@ class ModelPlace(BaseModel):
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A model as the work half loads it: a folder or a hub name, and how.
+    """A model and how a worker loads it.
 
     Attributes:
+        source: a folder, or a name on the hub.
         dtype: `float32`, `bfloat16` or `float16`; already resolved, never `auto`.
         device: `cpu` or `cuda`.
-        identity: of what was planned, to which it is held whenever it is opened; None: to nothing.
+        identity: the identity that was planned, which is checked whenever the model is opened;
+            None: it is not checked.
     """
 
     source: str
@@ -185,25 +194,25 @@ class ModelRef:
     identity: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def at(self, folder: Path) -> ModelRef:
-        """The same way of loading, from a checkpoint's folder."""
+        """The same settings for the folder of a checkpoint."""
         return replace(self, source=str(folder), revision=None, identity=None)
 
     def as_planned(self) -> AbstractContextManager[None]:
-        """What is loaded inside is what was planned.
+        """Check that the block loads the model that was planned.
 
         Raises:
-            StageFailed: it has changed since, or while it was read.
+            StageFailed: the model changed since it was planned, or while it was read.
         """
         if self.identity is None:
             return contextlib.nullcontext()
         return held(self.source, self.identity, code=self.trust_remote_code)
 
     def load(self, head: str = "lm", quantization: Any = None) -> Any:
-        """Load from safetensors onto the device, in evaluation mode.
+        """Load the model from safetensors onto the device, in evaluation mode.
 
         Args:
             head: `lm` for a language model, `score` for one number per sequence.
-            quantization: transformers' config of it; layers are quantised as they are read.
+            quantization: transformers' quantization config; layers are quantised as they are read.
 
         Raises:
             StageFailed: it is not the model that was planned.
@@ -239,12 +248,12 @@ class ModelRef:
         if head == "score" and isinstance(getattr(model, "score", None), torch.nn.Linear):
             in_float32(model.score)
         if head == "score" and self._has_tokenizer():
-            # It finds a row's end by it, whatever else the model's config names.
+            # The model looks for the end of a row by its pad token, so it must be the tokenizer's.
             model.config.get_text_config().pad_token_id = self.tokenizer().pad_token_id
         return (model if quantization is not None else model.to(self.device)).eval()
 
     def config(self) -> Any:
-        """The model's config alone."""
+        """Load the model's config."""
         from transformers import AutoConfig
 
         with self.as_planned():
@@ -255,13 +264,14 @@ class ModelRef:
             )
 
     def _has_tokenizer(self) -> bool:
-        """False for weights alone, whose config has the token that they were trained with."""
+        """False for a folder of weights without a tokenizer; its config names the pad token."""
         folder = Path(self.source)
         return not folder.is_dir() or (folder / "tokenizer_config.json").is_file()
 
     def tokenizer(self) -> Any:
-        """The tokenizer, with the suite's chat template and what that is given where it says so
-        (the attribute `chat_template_kwargs`, which harness.data reads), and a pad token."""
+        """Load the tokenizer. It gets the suite's chat template and the template's keyword
+        arguments (as the attribute `chat_template_kwargs`, which harness.data reads) if the suite
+        has them, and a pad token."""
         from transformers import AutoTokenizer
 
         with self.as_planned():
@@ -286,10 +296,12 @@ def resolve_model(
 
     Args:
         folder: the local folder, or None for a hub name.
-        digest: sha256 of a file (the store's, which remembers).
+        digest: computes the sha256 of a file.
+        where: the place in the suite, for messages.
 
     Raises:
-        ModelError: no such folder or revision, pickled weights only, code that is not trusted.
+        ModelError: there is no such folder or revision, the weights are pickled, or the model
+            brings code that is not trusted.
     """
     if folder is None:
         return _resolve_hub(spec, where)
@@ -312,7 +324,7 @@ def resolve_model(
 def describe_folder(
     spec: ModelSpec, folder: Path, identity: dict[str, Any], where: str
 ) -> ModelInfo:
-    """What a folder's files say, under an identity that is known already."""
+    """Describe a folder whose identity is known already."""
     return _describe(spec, folder, None, identity, where)
 
 
@@ -330,7 +342,7 @@ def _describe(
             fix="read the code, then set `trust_remote_code: true` on this model",
         )
     shapes = tensor_shapes(folder, where)
-    if revision is None:  # of a hub model, files may still be fetched
+    if revision is None:  # files of a hub model may be fetched later
         require_whole_model(folder, config, shapes, where)
     return ModelInfo(
         source=str(folder) if revision is None else spec.path,
@@ -344,10 +356,10 @@ def _describe(
 
 
 def tensor_shapes(folder: Path, where: str) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor in a folder's safetensors files.
+    """Name -> shape of every tensor in a folder's safetensors files.
 
     Raises:
-        ModelError: a damaged file.
+        ModelError: a file is damaged.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -360,8 +372,8 @@ def _chat_template(folder: Path) -> str:
     if template.is_file():
         return template.read_text(encoding="utf-8")
     path = folder / "tokenizer_config.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return str(found.get("chat_template") or "")
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return str(config.get("chat_template") or "")
 
 
 def _safetensors_shapes(path: Path, where: str) -> dict[str, tuple[int, ...]]:
@@ -370,12 +382,12 @@ def _safetensors_shapes(path: Path, where: str) -> dict[str, tuple[int, ...]]:
         with path.open("rb") as handle:
             (length,) = struct.unpack("<Q", handle.read(8))
             header = json.loads(handle.read(min(length, 100_000_000)))
-        tensors = {name: told for name, told in header.items() if name != "__metadata__"}
-        ends = [told["data_offsets"][1] for told in tensors.values()]
-        size, told = path.stat().st_size, 8 + length + max(ends, default=0)
-        if size != told:
-            raise ValueError(f"its header tells of {told:,} bytes, and it has {size:,}")
-        return {name: tuple(told["shape"]) for name, told in tensors.items()}
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        ends = [entry["data_offsets"][1] for entry in tensors.values()]
+        size, stated = path.stat().st_size, 8 + length + max(ends, default=0)
+        if size != stated:
+            raise ValueError(f"its header states {stated:,} bytes, and it has {size:,}")
+        return {name: tuple(entry["shape"]) for name, entry in tensors.items()}
     except (struct.error, ValueError, LookupError, TypeError) as error:
         raise ModelError(
             f"{path} is damaged: {error}", where=where, fix="fetch or write the file again"
@@ -383,7 +395,7 @@ def _safetensors_shapes(path: Path, where: str) -> dict[str, tuple[int, ...]]:
 
 
 def _resolve_hub(spec: ModelSpec, where: str) -> ModelInfo:
-    """A model on the hub, as far as its files are in the cache."""
+    """Describe a model on the hub, as far as its files are in the cache."""
     from huggingface_hub import try_to_load_from_cache
 
     commit = commit_of(spec.path, spec.revision, where)

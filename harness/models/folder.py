@@ -1,4 +1,4 @@
-"""What of a model's folder is loaded, and the identity that follows from it."""
+"""Lists the files that are loaded from a model's folder, and computes the folder's identity."""
 
 from __future__ import annotations
 
@@ -27,26 +27,28 @@ _TOKENIZERS = (
     "word_shape.json",
 )  # fmt: skip
 _PATTERNS = ("*.tiktoken", "additional_chat_templates/*.jinja")
-"""With these, every file that a tokenizer of transformers reads."""
+"""Together with _TOKENIZERS: all files that a tokenizer of transformers reads."""
 _LISTED = (
     ("config.json", "configuration_files"), ("tokenizer_config.json", "fast_tokenizer_files"),
 )  # fmt: skip
-"""Files of another version of transformers, by the file and the key that list them."""
+"""File -> key that lists files for other versions of transformers."""
 _CODE = ("config.json", "tokenizer_config.json")
 _NEVER = frozenset(
     (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".md",
      ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".pyc")
 )  # fmt: skip
-"""Weights in other formats, and what is for people: no code of a model reads them."""
+"""Weights in other formats, and files for people, which no code of a model reads."""
 
 
 def content_identity(
     folder: Path, digest: Digest, where: str, *, code: bool = False
 ) -> dict[str, Any]:
-    """A folder's identity: one digest over the files that are loaded from it, names included.
+    """A folder's identity: one digest over the names and contents of the files that are loaded.
 
     Args:
-        code: Python code that came with the model is run.
+        digest: computes the sha256 of a file.
+        where: the place in the suite, for messages.
+        code: whether Python code that came with the model is run.
 
     Raises:
         ModelError: its weights are pickled, or it has none.
@@ -57,22 +59,22 @@ def content_identity(
 
 
 def loaded_files(folder: Path, *, code: bool = False) -> list[str]:
-    """The files that transformers and PEFT read of a folder, by their names below it: weights,
-    configs, the tokenizer with its chat templates; where code that came with it is run, all that
-    this code may import or read."""
+    """The names, relative to the folder, of the files that transformers and PEFT read: weights,
+    configs, the tokenizer and its chat templates. With `code`, also all files that the model's code
+    may import or read."""
     names = {*_weights(folder), *_CONFIGS, *_TOKENIZERS}
     for file, key in _LISTED:
         names |= {name for name in _read(folder / file).get(key) or () if isinstance(name, str)}
-    found = {path for pattern in _PATTERNS for path in folder.glob(pattern)}
+    paths = {path for pattern in _PATTERNS for path in folder.glob(pattern)}
     if code and any("auto_map" in _read(folder / name) for name in _CODE):
-        found |= set(_readable(folder))
-    names |= {path.relative_to(folder).as_posix() for path in found}
+        paths |= set(_readable(folder))
+    names |= {path.relative_to(folder).as_posix() for path in paths}
     return sorted(name for name in names if (folder / name).is_file())
 
 
 def _weights(folder: Path) -> Iterator[str]:
-    """As transformers chooses: the one file, else those of the index; of an adapter, or what only
-    its own method can tell, all there are."""
+    """The weight files that transformers chooses: the single file, else those of the index. If
+    there is neither, as in an adapter's folder, all safetensors files."""
     single, index = "model.safetensors", "model.safetensors.index.json"
     if not (folder / single).is_file() and not (folder / index).is_file():
         yield from (path.name for path in folder.glob("*.safetensors"))
@@ -87,7 +89,7 @@ def _weights(folder: Path) -> Iterator[str]:
 
 
 def _readable(folder: Path) -> Iterator[Path]:
-    """What code in a folder may read, wherever below it; nothing hidden."""
+    """The files in and below a folder that its code may read, without hidden ones."""
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if not hidden and path.suffix not in _NEVER:
@@ -95,26 +97,27 @@ def _readable(folder: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """A JSON object; empty where there is none, as whoever loads it will say."""
+    """The JSON object in a file; empty if there is none. The library that loads it reports the
+    fault."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def refuse_pickle(folder: Path, where: str) -> None:
-    """Weights are safetensors alone.
+    """Check that a folder has safetensors weights.
 
     Raises:
-        ModelError: there are others only, or none.
+        ModelError: it has only other weights, or none.
     """
     if any(folder.glob("*.safetensors")):
         return
     pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt")]
-    found = f"only {pickled[0]}, whose pickle can run code" if pickled else "none"
+    weights = f"only {pickled[0]}, whose pickle can run code" if pickled else "none"
     raise ModelError(
-        f"{folder} holds no safetensors: {found}",
+        f"{folder} holds no safetensors: {weights}",
         where=where,
         fix="convert once: AutoModelForCausalLM.from_pretrained(X).save_pretrained(Y)",
     )
@@ -123,17 +126,18 @@ def refuse_pickle(folder: Path, where: str) -> None:
 def held(
     source: str, identity: Mapping[str, Any], *, code: bool = False
 ) -> AbstractContextManager[None]:
-    """What is loaded inside is the model that was planned, as its identity tells it.
+    """Check that the block loads the model that was planned, by its identity.
 
-    A folder has the content that was planned; one that was converted from GGUF, what the conversion
-    wrote; a snapshot of the hub, what its files are named after.
+    A folder must have the planned content. A folder that was converted from GGUF must be as the
+    conversion wrote it. The files of a hub's snapshot must match the digests in their names.
 
     Args:
         source: a folder, or a name on the hub.
-        identity: as a stage's config has it.
+        identity: the model's identity in a stage's config.
+        code: whether Python code that came with the model is run.
 
     Raises:
-        StageFailed: on entering, or on leaving it.
+        StageFailed: the model differs, before or after the block.
     """
     folder = Path(source)
     if "content" in identity:
@@ -153,11 +157,12 @@ def held(
 
 
 def _damaged_snapshot(name: str, revision: str, digest: Digest, *, code: bool) -> str:
-    """The first file of a hub's snapshot that is not what it is named after; empty where all are.
+    """The first file of a hub's snapshot whose content does not match its name; empty if there is
+    none.
 
-    In the hub's cache a file is a link to one that is named after its etag: the sha256 of a large
-    file, the SHA-1 of a small one as git computes it (on some mirrors, of its bytes alone). Names
-    of another kind tell nothing. Files that are not there yet are fetched when they are opened.
+    In the hub's cache, a file is a link to a file named after its etag: the sha256 of a large file,
+    or the SHA-1 of a small file as git computes it (on some mirrors, of its bytes alone). Files
+    with other names are not checked. Missing files are fetched when they are opened.
     """
     from huggingface_hub import try_to_load_from_cache
 

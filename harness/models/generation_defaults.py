@@ -1,8 +1,8 @@
-"""What a model's own files ask of generation. No answer depends on it: answers are the suite's.
+"""Reads the generation settings in a model's files. Answers depend only on the suite's settings.
 
-transformers fills what a call leaves open from the model's generation_config.json (and from
-config.json, for old models), so that a suppressed token or a time limit in that file would change
-"greedy" in silence. Only its token ids are taken; what else it asks is told, in plan and record.
+transformers takes settings that a call leaves out from the model's generation_config.json (or from
+config.json, for old models). A suppressed token or a time limit there would silently change greedy
+decoding. So only the token ids are used; the plan and the record show the other settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FILE = "generation_config.json"
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-"""What is taken from the file: with which token an answer begins, ends and is filled up."""
+"""The settings that are used: the tokens that begin an answer, end it and pad it."""
 _NEUTRAL: dict[str, Any] = {
     "max_length": 20, "max_new_tokens": None, "min_length": 0, "min_new_tokens": None,
     "do_sample": False, "early_stopping": False, "num_beams": 1, "temperature": 1.0, "top_k": 50,
@@ -36,83 +36,86 @@ _NEUTRAL: dict[str, Any] = {
     "num_assistant_tokens_schedule": "constant", "assistant_confidence_threshold": 0.4,
     "assistant_lookbehind": 10, "target_lookbehind": 10,
 }  # fmt: skip
-"""Fields of transformers' GenerationConfig that old config.json files hold too -> the value that
-changes nothing."""
+"""Field of transformers' GenerationConfig that old config.json files may hold -> the value that has
+no effect."""
 _SILENT = {*TOKEN_IDS, "_from_model_config", "transformers_version", "use_cache",
            "decoder_start_token_id"}  # fmt: skip
 
 
 def asked_by(folder: Path) -> dict[str, Any]:
-    """What a model's folder asks of generation, beyond token ids and what changes nothing."""
-    return _asks(_told([folder / FILE, folder / "config.json"]))
+    """The generation settings in a model's folder, without token ids and settings without
+    effect."""
+    return _asks(*_first_of([folder / FILE, folder / "config.json"]))
 
 
 def described(asks: Mapping[str, Any]) -> str:
-    """The requests as a sentence has them: `temperature 0.6, top_p 0.9`."""
+    """The settings as text: `temperature 0.6, top_p 0.9`."""
     return ", ".join(f"{name} {json.dumps(value)}" for name, value in sorted(asks.items()))
 
 
 def plain_config(source: str, revision: str | None) -> tuple[GenerationConfig, dict[str, Any]]:
-    """The token ids of a model's files and nothing else, and what the files ask beside them.
+    """A config with only the token ids of a model's files, and the other settings in the files.
 
     Args:
         source: a folder, or a name on the hub.
     """
     from transformers import GenerationConfig
 
-    told = _told(_file(source, name, revision) for name in (FILE, "config.json"))
-    inner = told[1].get("text_config")
-    ids = {**(inner if isinstance(inner, dict) else {}), **told[1]}
-    made = GenerationConfig(**{name: ids[name] for name in TOKEN_IDS if name in ids})
-    return made, _asks(told)
+    file, content = _first_of(_file(source, name, revision) for name in (FILE, "config.json"))
+    inner = content.get("text_config")
+    ids = {**(inner if isinstance(inner, dict) else {}), **content}
+    config = GenerationConfig(**{name: ids[name] for name in TOKEN_IDS if name in ids})
+    return config, _asks(file, content)
 
 
 def _file(source: str, name: str, revision: str | None) -> str | None:
-    """Where a model's file lies here; None where the model has none of that name."""
+    """The path of a model's file; None if the model has no such file."""
     from transformers.utils import cached_file
 
     try:
-        found: str | None = cached_file(source, name, revision=revision or "main")
-    except OSError:  # what transformers raises for a file that is not there
+        path: str | None = cached_file(source, name, revision=revision or "main")
+    except OSError:  # transformers raises this for a missing file
         return None
-    return found
+    return path
 
 
 def keep_asks(checkpoint: Path, base: Mapping[str, Any]) -> None:
-    """Write a base's requests into a whole checkpoint's file: they are for who serves the model.
+    """Write the base model's generation settings into the file of a whole checkpoint, for those who
+    serve the model.
 
     Args:
-        base: the requests, by name; nothing is written where there are none, or no file.
+        base: the base's settings. Nothing is written if there are none, or if there is no file.
     """
     path = checkpoint / FILE
     if base and path.is_file():
-        told = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps({**told, **base}, indent=2) + "\n", encoding="utf-8")
+        own_requests = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**own_requests, **base}, indent=2) + "\n", encoding="utf-8")
 
 
-def _told(paths: Iterable[str | Path | None]) -> tuple[str, dict[str, Any]]:
-    """Name and content of the first of some files that is there.
+def _first_of(paths: Iterable[str | Path | None]) -> tuple[str, dict[str, Any]]:
+    """The name and the content of the first of these files that exists; empty if none does.
 
     Raises:
-        ModelError: it is not JSON.
+        ModelError: the file is not JSON.
     """
     for path in paths:
         if path is not None and Path(path).is_file():
             try:
-                found = json.loads(Path(path).read_text(encoding="utf-8"))
+                content = json.loads(Path(path).read_text(encoding="utf-8"))
             except ValueError as error:
                 raise ModelError(
                     f"{path} is not JSON: {error}", fix="fetch or write the file again"
                 ) from None
-            return Path(path).name, found if isinstance(found, dict) else {}
+            return Path(path).name, content if isinstance(content, dict) else {}
     return "", {}
 
 
-def _asks(told: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-    name, found = told
-    names = set(found) - _SILENT if name == FILE else set(found) & set(_NEUTRAL)
+def _asks(file: str, content: dict[str, Any]) -> dict[str, Any]:
+    """The settings in the content of a file, without token ids and settings without effect."""
+    names = set(content) - _SILENT if file == FILE else set(content) & set(_NEUTRAL)
+    settings = {name: content[name] for name in sorted(names)}
     return {
-        key: found[key]
-        for key in sorted(names)
-        if found[key] is not None and found[key] is not False and found[key] != _NEUTRAL.get(key)
+        name: value
+        for name, value in settings.items()
+        if value is not None and value is not False and value != _NEUTRAL.get(name)
     }

@@ -1,4 +1,4 @@
-"""Which commit of a model on the Hugging Face hub is meant, and why that cannot be told."""
+"""Resolves the revision of a model on the Hugging Face hub to a commit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _NO_NETWORK += " folder"
 
 
 def commit_of(name: str, revision: str | None, where: str) -> str:
-    """A hub model's commit: as given, from the cache, else from the hub itself.
+    """The commit of a model's revision: the revision itself if it is a commit, else the commit in
+    the cache, else the one that the hub names.
 
     Raises:
         ModelError: it is not in the cache, and the hub does not answer or has no such model.
@@ -47,7 +48,7 @@ def commit_of(name: str, revision: str | None, where: str) -> str:
         ) from None
     except errors.HFValidationError:
         raise ModelError(f"{absent} has no such names", where=where, fix=_NO_NETWORK) from None
-    # Its client's own errors (no network, a proxy, a certificate) are no OSErrors.
+    # The errors of its client (no network, a proxy, a certificate) are not OSErrors.
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined,unused-ignore]
         raise ModelError(
             f"{absent} did not answer ({type(error).__name__}: {_first_line(error)})",

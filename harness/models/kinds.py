@@ -1,4 +1,4 @@
-"""Which models can be tuned here at all, told from config.json (no torch)."""
+"""Checks by config.json, without torch, whether a model can be tuned here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _FIX = "name a decoder-only language model (AutoModelForCausalLM)"
 
 
 def refuse_kind(config: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why a model is no decoder-only language model, and what to do; None where it may be one.
+    """The reason why a model is not a decoder-only language model, and the fix; None if it may be
+    one.
 
     Args:
         config: its config.json; empty until it is fetched.
@@ -40,12 +41,13 @@ def refuse_kind(config: Mapping[str, Any]) -> tuple[str, str] | None:
 
 @cache
 def _types(task: str) -> frozenset[str]:
-    """The model types of a task, out of transformers' source, as importing it takes seconds."""
+    """The model types of a task, read from transformers' source, since importing it takes
+    seconds."""
     spec = importlib.util.find_spec("transformers")
     if spec is None or not spec.submodule_search_locations:
         return frozenset()
     path = Path(spec.submodule_search_locations[0], "models", "auto", "modeling_auto.py")
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    _, found, rest = text.partition(f"\nMODEL_FOR_{task}_MAPPING_NAMES = ")
-    listed = rest.partition("\n)")[0] if found else ""
+    _, head, rest = text.partition(f"\nMODEL_FOR_{task}_MAPPING_NAMES = ")
+    listed = rest.partition("\n)")[0] if head else ""
     return frozenset(re.findall(r'^\s*\("([^"]+)",', listed, re.MULTILINE))

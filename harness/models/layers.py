@@ -1,4 +1,4 @@
-"""The layers of a model that an adapter can go on, told by its tensors' names (no torch)."""
+"""Lists the layers of a model that an adapter can adapt, by its tensors' names, without torch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ _EMBEDDINGS = ("embed", "wte", "wpe")
 HEADS = ("lm_head", "embed_out", "score")
 """Names of output projections, which no method quantises and `all-linear` leaves out."""
 _RENAMED = {"embed_out": "lm_head"}
-"""transformers 5 calls the head of GPT-NeoX otherwise than its files do."""
+"""Name of the head in GPT-NeoX's files -> its name in transformers 5."""
 _TRANSPOSED = ("gpt2", "openai-gpt")
 """Model types whose layers (Conv1D) store a weight as (inputs, outputs)."""
 _TOWERS = ("vision_config", "audio_config")
 _SENSES = ("vision", "visual", "audio", "image", "multi_modal", "multimodal")
-"""In the names of what sees or hears, and of what brings that to the language model."""
+"""Parts of the names of modules that read images or sound, or connect them to the language
+model."""
 _BUFFERS = ("masked_bias", "inv_freq", "e_score_correction_bias")
 
 
 class Layer(NamedTuple):
-    """What a layer takes and gives.
+    """A layer that an adapter can adapt.
 
     Attributes:
+        d_in: the number of its inputs.
+        d_out: the number of its outputs.
         kind: `head` is the output projection, which `all-linear` leaves out; `experts` is one
             tensor in which many layers are stacked.
-        copies: how many low-rank updates PEFT puts on it.
+        copies: the number of low-rank updates that PEFT puts on it.
     """
 
     d_in: int
@@ -42,16 +45,16 @@ class Layer(NamedTuple):
 
 
 def layers_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Layer]:
-    """Every layer of a model, by the names and shapes of its tensors.
+    """Module name -> layer, from the names and shapes of a model's tensors.
 
-    Experts are left out, and so are the routers that choose among them: transformers stacks the
-    former in one tensor, and neither is a linear layer. Of a model that sees or hears, only the
-    part that reads text counts.
+    Experts and the routers that choose among them are left out: transformers stacks experts in one
+    tensor, and neither is a linear layer. Of a multimodal model, only the part that reads text is
+    listed.
     """
-    own = {name: shape for name, shape in shapes.items() if is_text(name, config)}
-    mixture = any(".experts." in name for name in own)
-    found: dict[str, Layer] = {}
-    for tensor, shape in own.items():
+    text_shapes = {name: shape for name, shape in shapes.items() if is_text(name, config)}
+    mixture = any(".experts." in name for name in text_shapes)
+    layers: dict[str, Layer] = {}
+    for tensor, shape in text_shapes.items():
         name = tensor.removesuffix(".weight")
         if len(shape) != 2 or name == tensor or _EXPERT.search(tensor):
             continue
@@ -62,59 +65,61 @@ def layers_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Layer]:
         turned = embeds or text_config(config).get("model_type") in _TRANSPOSED
         d_out, d_in = reversed(shape) if turned and not head else shape
         kind: Any = "embedding" if embeds else "head" if head else "linear"
-        found[_RENAMED.get(name, name)] = Layer(d_in, d_out, kind)
-    return found | _tied_head(config, found)
+        layers[_RENAMED.get(name, name)] = Layer(d_in, d_out, kind)
+    return layers | _tied_head(config, layers)
 
 
-def _tied_head(config: Mapping[str, Any], found: Mapping[str, Layer]) -> dict[str, Layer]:
-    """The head that shares the input embedding's tensor, and so stands in no file."""
-    if any(layer.kind == "head" for layer in found.values()):
+def _tied_head(config: Mapping[str, Any], layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """The head that shares its tensor with the input embedding, and so is in no file; empty if the
+    model has another head."""
+    if any(layer.kind == "head" for layer in layers.values()):
         return {}
     vocabulary = text_config(config).get("vocab_size")
-    for layer in found.values():
+    for layer in layers.values():
         if layer.kind == "embedding" and layer.d_in == vocabulary:
             return {"lm_head": Layer(layer.d_out, layer.d_in, "head")}
     return {}
 
 
 def attention_heads(config: Mapping[str, Any]) -> int | None:
-    """Number of attention heads; None of a model without attention, as a recurrent one."""
-    own = text_config(config)
+    """The number of attention heads; None for a model without attention, such as a recurrent
+    one."""
+    fields = text_config(config)
     names = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
-    return next((int(own[name]) for name in names if own.get(name) is not None), None)
+    return next((int(fields[name]) for name in names if fields.get(name) is not None), None)
 
 
 def is_multimodal(config: Mapping[str, Any]) -> bool:
-    """Whether the model has a part that sees or hears."""
+    """True if a part of the model reads images or sound."""
     return any(config.get(name) for name in _TOWERS)
 
 
 def is_text(tensor: str, config: Mapping[str, Any]) -> bool:
-    """Whether a tensor belongs to the part of a model that reads text."""
+    """True if a tensor belongs to the part of a model that reads text."""
     if not is_multimodal(config):
         return True
     return not any(mark in part for mark in _SENSES for part in tensor.split("."))
 
 
 def parameters_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, int]:
-    """Numbers in each tensor that is a parameter: no buffer (as a causal mask that older files
-    keep), and a tied head no second time."""
-    found = {
+    """Name of a parameter -> the number of its values. Buffers (such as the causal mask in older
+    files) and tied heads are left out."""
+    sizes = {
         name: math.prod(shape)
         for name, shape in shapes.items()
         if not name.endswith(_BUFFERS) and not (len(shape) == 4 and name.endswith("attn.bias"))
     }
-    embedded = [n for n in found if n.endswith(("embed_tokens.weight", "wte.weight"))]
+    embedded = [n for n in sizes if n.endswith(("embed_tokens.weight", "wte.weight"))]
     if text_config(config).get("tie_word_embeddings") is True and embedded:
-        found.pop("lm_head.weight", None)
-    return found
+        sizes.pop("lm_head.weight", None)
+    return sizes
 
 
 def readable(targets: Any) -> Any:
-    """Targets as they are given.
+    """The targets, unchanged.
 
     Raises:
-        ValueError: an expression that cannot be read.
+        ValueError: they are one string that is not a regular expression.
     """
     if isinstance(targets, str):
         try:
@@ -125,7 +130,8 @@ def readable(targets: Any) -> Any:
 
 
 def targeted(layer: str, targets: Targets, exclude: Targets | None = None) -> bool:
-    """Whether PEFT would adapt a layer: by the end of its name, or by a match of the whole."""
+    """True if PEFT would adapt a layer: if its name ends with a target, or the whole name matches
+    the regular expression."""
     return not (exclude and _matches(layer, exclude)) and _matches(layer, targets)
 
 
@@ -136,16 +142,17 @@ def _matches(layer: str, targets: Targets) -> bool:
 
 
 def names_of(layers: Iterable[str]) -> str:
-    """The last parts of layers' names, each once, as a person lists them."""
+    """The last parts of the layers' names as a text, sorted and without repetition."""
     return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in layers})) or "none"
 
 
 def vocabulary_rows(files: Shapes, layers: Mapping[str, Layer], vocabulary: int) -> int | None:
-    """Of a checkpoint's tensors: the rows of the embedding or the head, where it brings one.
+    """The number of rows of the embedding or head in a checkpoint's files; None if it has neither.
 
     Args:
-        files: names and shapes in its files, as PEFT or transformers names them.
-        layers: the model's that it is put on. vocabulary: rows of that model's embedding.
+        files: tensor name -> shape, with the names of PEFT or transformers.
+        layers: the layers of the model that it is put on.
+        vocabulary: the number of rows of that model's embedding.
     """
     sides = {"embedding": 0, "head": 1}
     for tensor, shape in files.items():

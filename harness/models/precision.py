@@ -1,11 +1,12 @@
-"""The formats that a model trains and is scored in: one rule for every method and objective.
+"""The number formats of training and scoring: one rule for all methods and objectives.
 
-What trains, its gradients and the optimizer's state are float32 ("master weights"; Micikevicius et
-al., 2018, arXiv:1710.03740, section 3.1): in bfloat16, with 8 bits, a weight near 1 does not feel a
-step smaller than 0.002. What is frozen stays in the model's dtype. The forward passes of training
-compute under autocast in that dtype; a reward's head, log-probabilities and all that is made of
-them compute in float32. A checkpoint holds the float32 weights, so that another objective goes on
-exactly; to be scored it is loaded in the model's dtype, as any model is.
+Trained weights, their gradients and the optimizer's state are float32 ("master weights";
+Micikevicius et al., 2018, arXiv:1710.03740, section 3.1). In bfloat16, with its 8 bits of
+precision, a weight near 1 would not change in a step smaller than 0.002. Frozen weights keep the
+model's dtype. The forward passes of training run under autocast in that dtype. The head of a reward
+model, and log-probabilities and all that is computed from them, are float32. A checkpoint holds the
+float32 weights, so that another objective can continue exactly. For scoring it is loaded in the
+model's dtype, as any model.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ _SHORT = ("bfloat16", "float16")
 
 
 class MasterWeights:
-    """Makes float32 of what trains, in place, and remembers the dtypes that it was loaded in."""
+    """Converts trainable parameters to float32, in place, and remembers their dtypes from
+    before."""
 
     def __init__(self, parameters: Iterable[Any]) -> None:
         self._loaded: dict[Any, Any] = {}
@@ -30,13 +32,13 @@ class MasterWeights:
 
     @property
     def raised(self) -> bool:
-        """Whether any weight was in another dtype before."""
+        """True if any parameter had another dtype before."""
         return bool(self._loaded)
 
     @contextlib.contextmanager
     def as_loaded(self) -> Iterator[None]:
-        """Inside, the weights are what a checkpoint of them gives when it is loaded to be scored:
-        rounded to the dtypes that they were loaded in. Nothing is rounded afterwards."""
+        """In the block, the weights are rounded to the dtypes in which they were loaded, as when a
+        checkpoint is loaded for scoring. After the block they are as before, unrounded."""
         whole = {parameter: parameter.data for parameter in self._loaded}
         for parameter, dtype in self._loaded.items():
             parameter.data = parameter.data.to(dtype)
@@ -48,28 +50,29 @@ class MasterWeights:
 
 
 def is_short(dtype: Any) -> bool:
-    """Whether a torch dtype is bfloat16 or float16."""
+    """True if a torch dtype is bfloat16 or float16."""
     return str(dtype).removeprefix("torch.") in _SHORT
 
 
 def lost(model: Any) -> str:
-    """Why a model that moved may compute what it did before, for people; empty where no format is
-    to blame."""
+    """A message why a model whose weights changed may still give the same outputs; empty if its
+    format is not the cause."""
     short = [p.dtype for p in model.parameters() if is_short(p.dtype)]
     if not short:
         return ""
     kind = str(short[0]).removeprefix("torch.")
     return (
-        f"its weights moved by less than what {kind} feels, in which the model is scored: raise"
-        " learning_rate or the number of steps, or set `dtype: float32` on the model"
+        f"its weights changed by less than the precision of {kind}, in which the model is"
+        " scored: raise learning_rate or the number of steps, or set `dtype: float32` on the model"
     )
 
 
 def autocast(dtype: str, device: str) -> Any:
-    """Mixed precision as transformers' Trainer has it; nothing for float32.
+    """A context of mixed precision, as in transformers' Trainer; without effect for float32.
 
     Args:
-        dtype: the model's. device: `cpu` or `cuda`.
+        dtype: the model's dtype.
+        device: `cpu` or `cuda`.
     """
     import torch
 
@@ -79,18 +82,19 @@ def autocast(dtype: str, device: str) -> Any:
 
 
 def autocast_of(model: Any) -> Any:
-    """As `autocast`, for what a model is: it may hold float32 weights that train amid frozen ones
-    of a shorter format."""
+    """As `autocast`, with the dtype and device of a model. The model may hold trained weights in
+    float32 beside frozen ones in a shorter format."""
     short = [p.dtype for p in model.parameters() if is_short(p.dtype)]
     device = next(model.parameters()).device.type
     return autocast(str(short[0]).removeprefix("torch.") if short else "float32", device)
 
 
 def in_float32(head: Any) -> Any:
-    """The linear layer, from now on computing in float32, whatever its weights and its input are.
+    """The linear layer, changed to compute in float32, whatever the dtypes of its weights and
+    input.
 
-    A reward of 8 bits tells two answers apart by steps of a hundredth. Copies of the layer compute
-    so too.
+    With 8 bits of precision, rewards would differ in steps of a hundredth. Copies of the layer
+    compute in float32 too.
     """
     head.forward = types.MethodType(_linear_in_float32, head)
     return head
@@ -103,5 +107,5 @@ def _linear_in_float32(self: Any, values: Any) -> Any:
         return tensor.float() if tensor is not None and is_short(tensor.dtype) else tensor
 
     with torch.autocast(values.device.type, enabled=False):
-        found = torch.nn.functional.linear(whole(values), whole(self.weight), whole(self.bias))
-    return found
+        result = torch.nn.functional.linear(whole(values), whole(self.weight), whole(self.bias))
+    return result

@@ -217,7 +217,7 @@ def test_of_several_files_of_a_package_one_must_be_named(
         pytest.param({"gguf": "broken.gguf"}, "broken.gguf cannot be read", marks=pytest.mark.slow),
         ({"gguf": "x.gguf", "path": "somewhere"}, "give one of `path`, `gguf` and `package`"),
         ({}, "give one of `path`, `gguf` and `package`"),
-        ({"package": "click", "revision": "main"}, "`revision` is of a name on the hub"),
+        ({"package": "click", "revision": "main"}, "`revision` is only for a name on the hub"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_the_plan(

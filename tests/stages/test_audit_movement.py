@@ -81,7 +81,7 @@ def test_a_training_that_rounding_undoes_is_told_what_happened_and_the_fix(
     (failed,) = [r for r in workspace.run().failed if r.kind == "train"]
     message = (failed.error or {})["message"]
     assert "the trained model differs from its base: largest logit change 0" in message
-    assert "less than what bfloat16 feels, in which the model is scored" in message
+    assert "less than the precision of bfloat16, in which the model is scored" in message
     assert "raise learning_rate or the number of steps, or set `dtype: float32`" in message
 
 

@@ -13,7 +13,7 @@ import pytest
 from harness import comparison as compare
 from harness.commands import report as reports
 from harness.core.errors import HarnessError, ModelError
-from harness.models.checkpoint import told_by
+from harness.models.checkpoint import adapter_method
 from harness.models.files import ModelRef
 from harness.report.formats import markdown
 from tests.conftest import Workspace
@@ -205,7 +205,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (_emptied, "neither adapter_config.json nor config.json"),
     "pickle": (_pickled, "only adapter_model.bin, whose pickle can run code"),
     "pickle beside": (_pickled_beside_another, "no adapter_model.safetensors"),
-    "reward model": (_configured(task_type="SEQ_CLS"), "SEQ_CLS, and writes no answers"),
+    "reward model": (_configured(task_type="SEQ_CLS"), "SEQ_CLS, and generates no answers"),
     "unknown type": (_configured(peft_type="VERA"), "'VERA', which no method here loads"),
     "randomised start": (_configured(init_lora_weights="pissa_niter_4"), "loading cannot repeat"),
     "wider base": (
@@ -368,13 +368,13 @@ def test_whole_model_with_missing_tensors_is_caught(workspace: Workspace, tiny_m
 def test_method_is_told_by_the_adapters_config(
     config: dict[str, Any], method: Any, found: tuple[str, dict[str, Any]]
 ) -> None:
-    assert told_by(config, method, "") == found
+    assert adapter_method(config, method, "") == found
     make(*found[:1], **found[1])  # and the method takes these fields
 
 
 def test_method_that_does_not_fit_the_files_is_refused() -> None:
     with pytest.raises(ModelError, match="peft_type LORA, which method 'ia3' cannot load"):
-        told_by({"peft_type": "LORA"}, ("ia3", {}), "checkpoints.x")
+        adapter_method({"peft_type": "LORA"}, ("ia3", {}), "checkpoints.x")
 
 
 def test_merging_what_cannot_merge_is_refused_with_the_reason(workspace: Workspace) -> None:
