@@ -1,1 +1,1 @@
-"""Store: finished stages on disk, and an index over them."""
+"""Store: the folders of stages on disk, and an index of them."""

@@ -1,4 +1,4 @@
-"""One run at a time works on a stage; whoever waits for it is told which one has it."""
+"""Locks a stage, so that one run at a time works on it. Waiting runs learn which run holds it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _TELL_SECONDS = 2.0
 
 @contextlib.contextmanager
 def locked(folder: Path, run: int, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the stage of `folder`, as soon as no other run does.
+    """Wait until no other run holds the stage of `folder`, and hold it during the block.
 
     Args:
-        run: process id of this run, for those who wait for it.
-        waiting: told every other second whom this one waits for.
+        run: the process id of this run, shown to runs that wait for it.
+        waiting: called every two seconds while this run waits, with a text about the other run.
     """
     lock = FileLock(folder / LOCK)
     while not lock.is_locked:
@@ -41,13 +41,14 @@ def locked(folder: Path, run: int, waiting: Callable[[str], None]) -> Iterator[N
 
 
 def _holder(folder: Path) -> str:
-    """Whom a waiting run waits for. The file may be just about to be written, or to go."""
+    """A text about the run that holds the stage. Its file may be missing for a moment, when it is
+    just written or removed."""
     try:
-        told = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return "waits for another run that works on it"
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told["since"]))
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))
     return (
-        f"waits for another run, process {told['pid']} on {told['host']}, that has worked on it"
+        f"waits for another run, process {holder['pid']} on {holder['host']}, that has worked on it"
         f" since {since}"
     )

@@ -1,4 +1,4 @@
-"""Whether what a run leaves can be written, asked before anything is spent."""
+"""Checks, before a run starts, that its results can be written."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ _PROBE = b"\0" * 65536
 
 
 def require_writable(folder: Path, what: str, fix: str) -> None:
-    """Write a file into the folder, or into the nearest one above that is there, and remove it.
+    """Check that a folder can be written: write a file into it, or into its nearest existing
+    parent, and remove the file.
 
     Args:
-        what: for people, such as `the report`.
+        what: the thing to be written, for the message, such as `the report`.
+        fix: the message's advice.
 
     Raises:
-        StoreError: that fails: no right to write, a disk that is full or read-only, a file where a
-            folder should be.
+        StoreError: this fails: no permission, a disk that is full or read-only, or a file in the
+            place of a folder.
     """
     there = folder.expanduser().absolute()
     while not os.path.lexists(there):
@@ -37,13 +39,14 @@ def require_writable(folder: Path, what: str, fix: str) -> None:
 
 
 def require_space(pending: Iterable[Stage], store: Path) -> None:
-    """Raise where the checkpoints to come are known to be larger than the disk has room for.
+    """Check that the disk has room for the checkpoints of a run.
 
     Args:
-        pending: stages that will run; those whose checkpoint's size is not known count nothing.
+        pending: the stages that will run. Checkpoints of unknown size are not counted.
+        store: the store's folder.
 
     Raises:
-        StoreError: with both sizes.
+        StoreError: it has not; the message gives both sizes.
     """
     sizes = [s.predicted["checkpoint_bytes"] for s in pending if "checkpoint_bytes" in s.predicted]
     needed, free = sum(sizes), shutil.disk_usage(store).free

@@ -1,6 +1,6 @@
-"""What became of the rows that a stage was given: how many were used, left out and why, or cut.
+"""Counts how many of its rows a stage used, left out (by reason) or cut.
 
-The one source of these figures, for the lines of a run, for `harness plan` and for the report.
+The progress lines of a run, `harness plan` and the report all take these numbers from here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class RowsUsed:
-    """Rows of one split, and what one or several stages made of them.
+    """The rows of one split, and how one or several stages used them.
 
     Attributes:
-        rows: the split, `entry/split`.
-        purpose: what they were for: `read`, `training`, `sampling`, `evaluation`.
+        rows: the split's name, `entry/split`.
+        purpose: `read`, `training`, `sampling` or `evaluation`.
+        given: the number of rows that the stages received.
+        used: the number of rows that they used.
+        left_out: reason -> number of rows left out.
+        cut: the number of used rows that were shortened.
         by: the stages' names.
-        left_out: reason -> number of rows.
-        cut: rows that are used without all of their tokens.
     """
 
     rows: str
@@ -40,31 +42,36 @@ class RowsUsed:
 
     @property
     def lost(self) -> dict[str, int]:
-        """What was left out for another reason than that the suite asks for it."""
+        """Reason -> number of rows left out, without those that the suite's options leave out."""
         return {why: n for why, n in self.left_out.items() if n and why not in _ASKED_FOR}
 
     @property
     def name(self) -> str:
-        """Who used them, in a few words."""
+        """The names of the stages, or their number if there are many."""
         several = len(self.by) > _NAMED
         return f"{len(self.by)} runs" if several else ", ".join(self.by)
 
     def told(self) -> str:
-        """`55 of 100 rows (45 over-long)`; the number alone where nothing is missing."""
+        """A text such as `55 of 100 rows (45 over-long)`."""
         missing = [f"{count} {why}" for why, count in self.left_out.items() if count]
         missing += [f"{self.cut} cut to fit"] if self.cut else []
         return f"{self.used} of {self.given} rows" + (f" ({', '.join(missing)})" if missing else "")
 
 
 def rows_used(record: Record, rows: str = "", by: str = "") -> RowsUsed | None:
-    """What a finished stage made of its rows; None for a kind that leaves none out by itself."""
-    found = _COUNTS.get(record.kind, lambda metrics: None)(record.metrics) if record.ok else None
-    if found is None:
+    """How a finished stage used its rows; None if its kind never leaves out rows.
+
+    Args:
+        rows: the split's name.
+        by: the stage's name; default: the record's label.
+    """
+    counts = _COUNTS.get(record.kind, lambda metrics: None)(record.metrics) if record.ok else None
+    if counts is None:
         return None
-    used, left_out, cut = found
-    given = used + sum(left_out.values())
+    used, left_out, cut = counts
+    total = used + sum(left_out.values())
     purpose = _PURPOSES[record.kind]
-    return RowsUsed(rows, purpose, given, used, left_out, cut, (by or record.label,))
+    return RowsUsed(rows, purpose, total, used, left_out, cut, (by or record.label,))
 
 
 _Counts = tuple[int, dict[str, int], int]
@@ -112,35 +119,38 @@ _COUNTS: Mapping[str, Any] = {
 
 
 def all_rows_used(stages: Iterable[Stage], records: Mapping[str, Record]) -> list[RowsUsed]:
-    """Of every split, what was made of its rows; stages that made the same of them together."""
-    found: dict[tuple[Any, ...], RowsUsed] = {}
+    """How the rows of every split were used. Stages that used them in the same way are one
+    entry."""
+    uses: dict[tuple[Any, ...], RowsUsed] = {}
     for stage in stages:
-        record = records.get(stage.key)  # none where a trial before it failed
+        record = records.get(stage.key)  # it has no record if a trial before it failed
         rows = _split(stage)
         used = rows_used(record, rows, stage.label) if record is not None and rows else None
         if used is None:
             continue
         same = (rows, used.purpose, used.given, used.used, str(used.left_out), used.cut)
-        known = found.get(same, used)
+        known = uses.get(same, used)
         names = tuple(dict.fromkeys((*known.by, stage.label)))
-        found[same] = replace(used, by=names)
-    return list(found.values())
+        uses[same] = replace(used, by=names)
+    return list(uses.values())
 
 
 def _split(stage: Stage) -> str:
-    """The split whose rows a stage was given."""
+    """The name of the split whose rows a stage received."""
     if stage.kind == "data":
         return stage.label
     source = stage.inputs.get("train") or stage.inputs.get("data")
     return source.label if source is not None else ""
 
 
-def sentences(found: Iterable[RowsUsed]) -> Iterator[str]:
-    """One for each split that lost rows as it was read, and each training that lost or cut some.
-    Evaluations have sentences of their own, about all variants at once."""
-    for used in found:
+def sentences(uses: Iterable[RowsUsed]) -> Iterator[str]:
+    """One sentence for each split of which rows could not be read, and for each training or
+    sampling that left out or cut rows. Evaluations are not included: harness.data.lengths has
+    sentences about them for all variants together."""
+    for used in uses:
         if used.purpose == "read" and used.lost:
-            told = ", ".join(f"{count} {why}" for why, count in used.lost.items())
-            yield f"{used.rows}: {sum(used.lost.values())} of {used.given} rows left out ({told})"
+            reasons = ", ".join(f"{count} {why}" for why, count in used.lost.items())
+            lost = sum(used.lost.values())
+            yield f"{used.rows}: {lost} of {used.given} rows left out ({reasons})"
         elif used.purpose in ("training", "sampling") and (used.lost or used.cut):
             yield f"{used.name}: {used.purpose} on {used.told()} of {used.rows}"

@@ -1,4 +1,5 @@
-"""The file of a score stage: one row an example, its keys and the scorer's statistics."""
+"""The file of a score stage: one row for each example, with its keys and the scorer's
+statistics."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ _DIGEST = b"harness:keys"
 
 
 def write_scores(folder: Path, table: pa.Table) -> None:
-    """Write the rows, and in the file's metadata the digest of their keys.
+    """Write the rows, with a digest of their keys in the file's metadata.
 
-    By it a reader of a thousand files tells which are about the same examples without reading a
-    name; the digest of the whole file, in the record, covers it.
+    By this digest, a reader of many files knows which files are about the same examples, without
+    reading the keys. The record's digest of the whole file protects it.
     """
     import pyarrow.parquet as pq
 
@@ -30,7 +31,7 @@ def write_scores(folder: Path, table: pa.Table) -> None:
 
 
 class ScoreTable:
-    """A score stage's file, opened; columns are read when asked for."""
+    """An open file of a score stage. Columns are read on demand."""
 
     def __init__(self, folder: Path) -> None:
         import pyarrow.parquet as pq
@@ -39,10 +40,10 @@ class ScoreTable:
 
     @property
     def digest(self) -> bytes | None:
-        """Of the keys; None in a file that an earlier version wrote."""
-        found: bytes | None = (self._file.schema_arrow.metadata or {}).get(_DIGEST)
-        return found
+        """The digest of the keys; None in a file of an earlier version."""
+        digest: bytes | None = (self._file.schema_arrow.metadata or {}).get(_DIGEST)
+        return digest
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """These columns."""
+        """Read these columns."""
         return self._file.read(columns=list(columns), use_threads=False)

@@ -1,7 +1,7 @@
-"""The folder of stages, and an index over it that answers queries.
+"""The folder of stages, and an index of it for queries.
 
-The folders are the truth. The index (SQLite) only remembers what was read from them: it is made
-anew when it is missing, damaged or of another version.
+The index (an SQLite file) only caches what the stages' folders hold. It is made again if it is
+missing, damaged or of another version.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Store:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Tell gc that a run works here; a killed run's lock goes with its process.
+        """Show `harness gc` during the block that a run works here. The lock of a killed run ends
+        with its process.
 
         Raises:
             StoreError: the store cannot be written.
@@ -78,7 +79,7 @@ class Store:
             path.unlink(missing_ok=True)
 
     def runs(self) -> int:
-        """How many runs work here now; locks of ended ones are removed."""
+        """The number of runs that work here now. The locks of ended runs are removed."""
         live = 0
         for path in (self.root / "runs").glob("*.lock"):
             try:
@@ -89,7 +90,7 @@ class Store:
         return live
 
     def record(self, stage: Stage) -> Record | None:
-        """The stage's record, or None when it has none that can be trusted."""
+        """The stage's record; None if it has none, or if the record is damaged."""
         folder = stage.path(self.root)
         record = read_record(folder)
         if record is None or record.key != stage.key:
@@ -98,10 +99,10 @@ class Store:
         return record
 
     def keep_failure(self, stage: Stage, record: Record) -> None:
-        """Write the record of a failure into a stage's folder that has no better one.
+        """Write the record of a failed stage into its folder, unless the folder has a good record.
 
-        What stands in the way of that (another run works there, the disk is full) leaves it out:
-        the run that failed holds the record all the same, and another one makes its own.
+        If this is not possible (another run works there, the disk is full), nothing is written: the
+        run that failed still has the record, and another run makes its own.
         """
         folder = stage.path(self.root)
         with contextlib.suppress(Timeout, OSError), FileLock(folder / "lock", timeout=0):
@@ -110,16 +111,19 @@ class Store:
                 write_record(folder, record)
 
     def failures(self) -> dict[str, Record]:
-        """What failed and was not done since, by key; what was lost included."""
+        """Key -> record of the stages that failed and did not finish since, including killed
+        ones."""
         rows = self.query(status="failed")
-        found = (read_record(self.root / r["kind"] / r["key"][:FOLDER_NAME]) for r in rows)
-        return {record.key: record for record in found if record is not None and not record.ok}
+        records = (read_record(self.root / r["kind"] / r["key"][:FOLDER_NAME]) for r in rows)
+        return {record.key: record for record in records if record is not None and not record.ok}
 
     def done(self, stage: Stage, *, outputs: bool) -> Record | None:
-        """The stage's record if it finished well and its outputs hold their digests.
+        """The stage's record if it finished without failure and its outputs match their digests,
+        else None.
 
         Args:
-            outputs: the outputs themselves are needed; one released by gc then counts as undone.
+            outputs: whether the outputs are needed. If so, None is also returned if `harness gc`
+                removed one of them.
         """
         record = self.record(stage)
         if record is None or not record.ok or not self.intact(stage, record):
@@ -129,7 +133,8 @@ class Store:
         return record
 
     def intact(self, stage: Stage, record: Record) -> bool:
-        """Whether every output is there with its recorded size and sha256."""
+        """True if every output has its recorded size and sha256. Outputs that `harness gc` removed
+        are not checked."""
         folder = stage.path(self.root)
         for name, output in record.outputs.items():
             if output.released:
@@ -142,7 +147,8 @@ class Store:
         return True
 
     def file_digest(self, path: Path) -> str:
-        """sha256 of a file, remembered by its path and state (harness.core.outside)."""
+        """The sha256 of a file. It is remembered as long as the file's state stays
+        (harness.core.outside)."""
         known = self._db.execute(
             "SELECT sha256 FROM files WHERE path=? AND inode=? AND size=? AND mtime_ns=?"
             " AND ctime_ns=?", (str(path), *state_of(path)),
@@ -159,7 +165,11 @@ class Store:
     def query(
         self, kind: str | None = None, status: str | None = None, text: str = ""
     ) -> list[dict[str, Any]]:
-        """Rows of the index, newest first; `text` must occur in the label or the config."""
+        """The rows of the index that match, newest first.
+
+        Args:
+            text: must occur in the label or the config.
+        """
         self.refresh()
         rows = self._db.execute(
             f"SELECT {', '.join(_COLUMNS)}"
@@ -173,24 +183,28 @@ class Store:
         ]
 
     def costs(self, kinds: Sequence[str], device: str) -> dict[str, list[dict[str, Any]]]:
-        """What each stage of these kinds that finished well on a class of device cost, by kind."""
+        """Kind -> the costs of its stages that finished without failure on a type of device.
+
+        Args:
+            device: `cpu` or `cuda`.
+        """
         self.refresh()
-        found = {}
+        costs = {}
         for kind in kinds:
             rows = self._db.execute(
                 "SELECT config, cost FROM records WHERE kind=? AND status='ok'", (kind,)
             )
-            found[kind] = [
+            costs[kind] = [
                 json.loads(cost) for config, cost in rows
                 if json.loads(config).get("device", device) == device
             ]  # fmt: skip
-        return found
+        return costs
 
     def refresh(self) -> None:
-        """Bring the index up to date with the folders, whoever wrote them."""
+        """Update the index from the folders, which other processes may have written."""
         rows = self._db.execute("SELECT key, mtime_ns FROM records").fetchall()
         known = {key[:FOLDER_NAME]: (key, stamp) for key, stamp in rows}
-        found, read = set(), []
+        present, read = set(), []
         for path in self.root.glob(f"*/*/{RECORD}"):
             with contextlib.suppress(FileNotFoundError):
                 key, stamp = known.get(path.parent.name, ("", 0))
@@ -200,18 +214,22 @@ class Store:
                         continue
                     read.append(_row(path, record))
                     key = record.key
-                found.add(key)
-        gone = [(key,) for key, _ in rows if key not in found]
+                present.add(key)
+        gone = [(key,) for key, _ in rows if key not in present]
         with self._writing():
             self._db.executemany(_INSERT, read)
             self._db.executemany("DELETE FROM records WHERE key=?", gone)
 
     def folders(self) -> Iterator[Path]:
-        """Every stage folder, finished or not."""
+        """The folders of all stages, finished or not."""
         yield from (path.parent for path in self.root.glob(f"*/*/{SPEC}"))
 
     def release(self, folder: Path, names: Iterable[str]) -> int:
-        """Remove some outputs of a finished stage and say so in its record; bytes freed."""
+        """Remove some outputs of a finished stage, and note it in its record.
+
+        Returns:
+            The number of bytes freed.
+        """
         record = read_record(folder)
         if record is None:
             return 0
@@ -227,7 +245,11 @@ class Store:
         return sum(record.outputs[name].bytes for name in names)
 
     def remove(self, folder: Path) -> int:
-        """Remove a stage folder, its record first; bytes freed."""
+        """Remove the folder of a stage, and its record before the other files.
+
+        Returns:
+            The number of bytes freed.
+        """
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         (folder / RECORD).unlink(missing_ok=True)
         shutil.rmtree(folder)
@@ -245,7 +267,8 @@ class Store:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """One transaction. A full disk or a read-only store costs the memo, not the run."""
+        """One transaction. If the disk is full or the store is read-only, nothing is cached, and
+        the run goes on."""
         try:
             with self._db:
                 yield
@@ -254,7 +277,8 @@ class Store:
                 raise StoreError(f"the store's index cannot be written: {error}") from error
 
     def _open_index(self) -> sqlite3.Connection:
-        """The index's file; where that can be neither read nor made anew, one in memory."""
+        """Open the index's file. If it can be neither read nor made again, open an index in
+        memory."""
         path = self.root / "index.sqlite"
         with contextlib.suppress(sqlite3.OperationalError, OSError):  # full, read-only, locked
             try:
@@ -285,7 +309,11 @@ class Store:
 
 
 def _row(path: Path, record: Record) -> tuple[Any, ...]:
-    """A record's row in the index; `path` is its file's."""
+    """The row of a record in the index.
+
+    Args:
+        path: the record's file.
+    """
     return (
         record.key, record.kind, record.status, record.label, record.provenance.get("finished"),
         record.cost.get("seconds"), record.bytes, path.stat().st_mtime_ns,

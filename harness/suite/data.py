@@ -1,4 +1,4 @@
-"""The `data:` of a suite: splits, each a file, a hub data set or a mixture."""
+"""The `data:` of a suite: splits, each of which is a file, a hub data set or a mixture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _STRICT = ConfigDict(
 
 
 class Split(BaseModel):
-    """Rows: a file (JSONL, JSON, CSV, TSV, Parquet, text), a hub data set, or a mixture of both.
+    """Rows from a file (JSONL, JSON, CSV, TSV, Parquet, text), from a hub data set, or from a
+    mixture.
 
     Files may be compressed with gzip (`rows.jsonl.gz`).
     """
@@ -33,7 +34,7 @@ class Split(BaseModel):
     revision: str | None = None
     """The hub data set's commit or tag. Pin it: an unpinned one may change between runs."""
     format: Literal["jsonl", "json", "csv", "tsv", "parquet", "text"] | None = None
-    """Default: told by the file's ending."""
+    """The file's format; default: by the ending of its name."""
     layout: (
         Literal[
             "text",
@@ -50,64 +51,69 @@ class Split(BaseModel):
         ]
         | None
     ) = None
-    """What the columns mean; default: told by their names (`harness data` shows the outcome)."""
+    """What the columns mean; default: detected by their names (`harness data` shows the result)."""
     chat: bool = False
-    """Make chats of prompts and answers that are plain strings; alpaca loses its template."""
+    """Convert prompts and answers that are plain strings into chats; alpaca's template is then left
+    out."""
     scale: tuple[float, float] | None = None
-    """Least and greatest score that judged answers can have; a row with another is unusable."""
+    """The least and the greatest score that answers can have; a row with another score is
+    unusable."""
     weights: dict[str, float] = {}
-    """Dimension -> weight (0: not counted), for answers scored in several: the mean of an answer's
-    scores by weight ranks it."""
+    """Dimension -> weight (0: not counted), for answers that are scored in several dimensions.
+    Answers are ranked by the weighted mean of their scores."""
     unusable: Literal["drop", "error"] = "drop"
-    """What happens to rows that make no sense in their layout (equal or empty answers, a score out
-    of its scale ...): left out and counted by reason, or an error."""
+    """What happens to rows that cannot be used (equal or empty answers, a score out of its scale
+    ...): they are left out and counted by reason, or they are an error."""
     overlong: Literal["drop", "truncate_left", "error"] = "drop"
     """What happens to prompts that leave no room for an answer in the context of some variant's
-    model: left out for all variants, cut (their oldest tokens go, alike for all variants of a
-    model), or an error before anything is trained. What is trained on has the objective's own."""
+    model: they are left out for all variants, cut (the first tokens are removed, in the same way
+    for all variants of a model), or an error before anything is trained. Training rows have the
+    objective's `overlong` instead."""
     max_tokens: int | None = Field(None, gt=0)
-    """Ask prompts of at most so many tokens, by the tokenizer and the template of every variant;
-    what happens to longer ones, `overlong` says. Of training rows the objective's `max_length` is
-    the limit, prompt and answer together."""
+    """The most tokens of a prompt, by the tokenizer and the template of every variant. `overlong`
+    says what happens to longer prompts. For training rows the limit is the objective's
+    `max_length`, of prompt and answer together."""
     turns: Literal["last", "each", "numbered"] = "last"
-    """Of conversations (test rows alone): `last` asks for the last answer; `each` makes one example
-    of every turn of the assistant, after the true turns before it, a conversation's
-    examples counted as belonging together; `numbered` also puts the turn's number into the row's
+    """For test rows that are conversations: `last` asks for the last answer. `each` makes one
+    example of every turn of the assistant, after the true turns before it; the examples of a
+    conversation are one cluster. `numbered` does the same, and adds the turn's number to the row's
     group, so that tables show the first turns, the second ones ... `limit` and `rows` count
     conversations."""
     roles: dict[str, Literal["user", "assistant", "system", "tool"]] = {}
-    """What the roles of chats mean, where they are not known by name: `{narrator: system}`."""
+    """Unknown name of a role in chats -> the role that it means: `{narrator: system}`."""
     delimiter: str = Field("\n\n", min_length=1)
     """What separates the documents of a text file."""
     rows: tuple[int, int | None] | None = None
     """Take rows from the first number up to, not including, the second."""
     where: dict[str, str | int | float | bool | list[str]] = {}
-    """Keep rows whose columns have these values (or one of a list)."""
+    """Keep only rows in which these columns have this value (or one of a list)."""
     min_chars: dict[str, int] = {}
-    """Keep rows whose columns have at least so many characters: `{dialogue: 20}`. Of a list of
-    messages, those of all their texts."""
+    """Keep only rows in which these columns have at least so many characters: `{dialogue: 20}`. For
+    a list of messages, the characters of all their texts are counted."""
     max_chars: dict[str, int] = {}
-    """Keep rows whose columns have at most so many characters."""
+    """Keep only rows in which these columns have at most so many characters."""
     limit: int | None = Field(None, gt=0)
-    """Keep at most so many rows, the first ones."""
+    """Keep only the first rows, at most so many."""
     map: dict[str, str] = {}
-    """New columns from old: `prompt: "Summarise: {dialogue}"`, or a column's bare name. With `map`,
-    only these are read. A text that is the same in every row is `{'text'}`."""
+    """New columns from old ones: `prompt: "Summarise: {dialogue}"`, or just a column's name. With
+    `map`, only the new columns are read. Write a text that is the same in every row as
+    `{'text'}`."""
     mixture: dict[str, float] = {}
     """Instead of a path: other data entries and their weights, such as `{alpaca: 3, dialogues: 1}`.
-    Each next row is drawn from an entry with a probability in proportion to its weight."""
+    Each row is drawn from an entry with a probability in proportion to its weight."""
     mixture_seed: Seed = 0
-    """Seeds the draws of a mixture."""
+    """The seed for the draws of a mixture."""
     mixture_stop: Literal["first_exhausted", "all_exhausted"] = "first_exhausted"
-    """A mixture ends when an entry runs out, or, repeating rows, when each has been used up."""
+    """When a mixture ends: when an entry has no row left, or, by repeating rows, when every entry
+    has been used up."""
 
     @model_validator(mode="after")
     def _readable_scores(self) -> Split:
         if self.scale is not None and not self.scale[0] < self.scale[1]:
-            raise ValueError("`scale` is the least score, then the greatest")
+            raise ValueError("`scale` must be the least score, then the greatest")
         weights = self.weights.values()
         if self.weights and (not any(weights) or not all(map(math.isfinite, weights))):
-            raise ValueError("`weights` are numbers, not all of them 0")
+            raise ValueError("`weights` must be numbers, not all of them 0")
         return self
 
     @field_validator("map")
@@ -125,9 +131,11 @@ class Split(BaseModel):
         if bool(self.path) == bool(self.mixture):
             raise ValueError("rows come from a `path` or from a `mixture`: give one of them")
         if self.mixture:
-            own = self.model_fields_set - _OF_MIXTURES
-            if own:
-                raise ValueError(f"`{min(own)}` belongs to the entries of a mixture, not to it")
+            misplaced = self.model_fields_set - _OF_MIXTURES
+            if misplaced:
+                raise ValueError(
+                    f"`{min(misplaced)}` belongs to the entries of a mixture, not to it"
+                )
             if min(self.mixture.values()) <= 0:
                 raise ValueError("the weights of a mixture are greater than 0")
         return self
@@ -139,21 +147,21 @@ _OF_MIXTURES = frozenset(
 
 
 class DataSpec(BaseModel):
-    """Splits of one data set. Validation data is for tuning, test data for the report alone."""
+    """The splits of one data set. Validation rows are for tuning, test rows only for the report."""
 
     model_config = _STRICT
 
     train: Split | None = None
     """Rows to train on."""
     validation: Split | None = None
-    """Rows to choose by."""
+    """Rows by which hyper-parameters are chosen."""
     test: Split | None = None
     """Rows that every variant is scored on."""
 
     @model_validator(mode="before")
     @classmethod
     def _share_options(cls, value: Any) -> Any:
-        """Options given beside the splits hold for each of them."""
+        """Options beside the splits hold for all splits."""
         if isinstance(value, str):
             return {"train": {"path": value}}
         if not isinstance(value, Mapping):
@@ -166,11 +174,11 @@ class DataSpec(BaseModel):
         if mixture:
             rest["train"], shared = {**shared, **mixture}, {}
         for name in ("train", "validation", "test"):
-            given = rest.get(name)
-            if isinstance(given, str):
-                given = {"path": given}
-            if isinstance(given, Mapping):
-                rest[name] = {**({} if "mixture" in given else shared), **given}
+            split = rest.get(name)
+            if isinstance(split, str):
+                split = {"path": split}
+            if isinstance(split, Mapping):
+                rest[name] = {**({} if "mixture" in split else shared), **split}
         return rest
 
     @model_validator(mode="after")
@@ -189,8 +197,8 @@ class DataSpec(BaseModel):
                     " trains on conversations reads them whole and learns every turn of the"
                     " assistant; put `turns` under `test:`"
                 )
-        own = {"overlong": "overlong: drop", "max_tokens": "max_length: 512"}
-        for name, said in own.items():
+        examples = {"overlong": "overlong: drop", "max_tokens": "max_length: 512"}
+        for name, said in examples.items():
             if self.train is not None and name in self.train.model_fields_set:
                 raise ValueError(
                     f"`{name}` is for rows that are answered; of training rows the objective says"

@@ -1,4 +1,4 @@
-"""Changes to a suite from the command line: `--set KEY=VALUE`."""
+"""Applies changes to a suite from the command line: `--set KEY=VALUE`."""
 
 from __future__ import annotations
 
@@ -10,67 +10,73 @@ from harness.core.errors import SuiteError, shortened, unknown
 from harness.suite.text import read_yaml
 
 _PATHS = {"models": 2, "checkpoints": 2, "data": 3}
-"""Section -> keys down to what may be a path alone, and then stands for `{path: ...}`."""
+"""Section -> depth of the entries that may be just a path, a short form of `{path: ...}`."""
 
 
 def apply_setting(
     tree: dict[str, Any], setting: str, keys: Collection[str], axes: Collection[str]
 ) -> str:
-    """One setting. Its key is a path in the YAML, or component.field for all cells.
+    """Apply one setting to the tree of a suite.
 
     Args:
-        keys: a suite's own. axes: of its matrix, hyper-parameters aside.
+        tree: the suite, which is changed.
+        setting: `KEY=VALUE`. The key is a path in the YAML, or `component.field` for all cells.
+        keys: the keys of a suite.
+        axes: the axes of its matrix, without hyper-parameters.
 
     Returns:
-        The place in the suite where the value stands now, or what was made to hold it.
+        The place in the suite where the value is now, or the outermost mapping that was created for
+        it.
 
     Raises:
-        SuiteError: it is none, or has no place in the suite.
+        SuiteError: it is not `KEY=VALUE`, or the suite has no such place.
     """
     key, equals, raw = setting.partition("=")
-    told = f"--set {shortened(setting)}"
+    where = f"--set {shortened(setting)}"
     if not equals or not key:
-        raise SuiteError("it is not key=value", where=told, fix="such as --set seeds=[0,1,2]")
+        raise SuiteError("it is not key=value", where=where, fix="such as --set seeds=[0,1,2]")
     try:
         value = read_yaml(raw)
     except SuiteError as error:
         message = re.sub(r"line 1(, column \d+)?: ", "", error.message)
-        raise SuiteError(message, where=told, fix=error.fix) from None
+        raise SuiteError(message, where=where, fix=error.fix) from None
     head, _, rest = key.partition(".")
     if head not in keys:
         if not rest:
-            raise SuiteError(unknown("key", key, keys), where=told)
-        return _override(tree, {key: value}, told)
+            raise SuiteError(unknown("key", key, keys), where=where)
+        return _override(tree, {key: value}, where)
     parts = key.split(".")
-    if head == "matrix" and rest and rest not in axes:  # a hyper-parameter's name has its own dot
+    if (
+        head == "matrix" and rest and rest not in axes
+    ):  # the name of a hyper-parameter contains a dot
         parts = [head, rest]
     try:
         return _put(tree, parts, value)
     except (TypeError, ValueError, IndexError, AttributeError):
         raise SuiteError(
             f"there is no place '{key}' in the suite",
-            where=told,
+            where=where,
             fix="give the whole value above it, such as --set 'models={...}'",
         ) from None
 
 
-def _override(tree: dict[str, Any], fields: dict[str, Any], told: str) -> str:
+def _override(tree: dict[str, Any], fields: dict[str, Any], where: str) -> str:
     known = tree.get("overrides") or []
     if not isinstance(known, list):
-        raise SuiteError("`overrides:` is no list to add to", where=told)
+        raise SuiteError("`overrides:` is no list to add to", where=where)
     tree["overrides"] = [*known, {"match": {}, "set": fields}]
     return f"overrides[{len(known)}].set"
 
 
 def _put(tree: dict[str, Any], parts: list[str], value: Any) -> str:
     node: Any = tree
-    place = made = ""
+    place = created = ""
     for depth, part in enumerate(parts[:-1], 1):
         key = _key(node, part)
         place += f"[{part}]" if isinstance(node, list) else f".{part}"
         if isinstance(node, dict) and part not in node:
             node[part] = {}
-            made = made or place
+            created = created or place
         if isinstance(node[key], str) and _PATHS.get(parts[0]) == depth:
             node[key] = {"path": node[key]}
         node = node[key]
@@ -79,7 +85,7 @@ def _put(tree: dict[str, Any], parts: list[str], value: Any) -> str:
     last = parts[-1]
     place += f"[{last}]" if isinstance(node, list) else f".{last}"
     node[_key(node, last)] = value
-    return (made or place).removeprefix(".")
+    return (created or place).removeprefix(".")
 
 
 def _key(node: Any, part: str) -> Any:

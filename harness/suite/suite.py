@@ -1,4 +1,4 @@
-"""The suite: one YAML file, checked before anything is spent."""
+"""The suite: one YAML file, which is checked before anything runs."""
 
 from __future__ import annotations
 
@@ -37,40 +37,42 @@ AXES = ("model", "data", "method", "objective")
 
 
 class Generate(BaseModel):
-    """How answers are generated. Names as in transformers and lm-eval."""
+    """How answers are generated. The options are named as in transformers and lm-eval."""
 
     model_config = _STRICT
 
     max_new_tokens: int = Field(128, gt=0)
-    """Tokens after which an answer is cut; the share of cut answers is reported."""
+    """The most tokens of an answer. The share of answers that were cut is reported."""
     until: list[str] = []
-    """Stop strings; the answer ends before the first of them."""
+    """Stop strings. The answer ends before the first of them."""
     num_fewshot: int = Field(0, ge=0)
-    """Worked examples before the question, drawn from the training rows of the same group."""
+    """The number of examples before the question, drawn from the training rows of the same
+    group."""
     apply_chat_template: bool = True
-    """Prompt with the tokenizer's chat template; else as plain text."""
+    """Write prompts with the tokenizer's chat template; if false, as plain text."""
     target_delimiter: str = "\n"
-    """Between a plain prompt and its answer."""
+    """The text between a plain prompt and its answer."""
     fewshot_delimiter: str = "\n\n"
-    """Between plain examples."""
+    """The text between plain examples."""
     thinking: Annotated[Literal["auto", "strip", "keep"], AddedLater] = "auto"
-    """What becomes of thinking that an answer begins with. `auto`: the answers of a model that
-    knows thinking are scored without it, and one that is cut while it thinks is empty. A model
-    knows it where its chat template has the marks (`<think>`, `[THINK]` ...), where `<think>` is a
-    token of its own, or where the prompt ends in it; to others they are words. `strip`: every model
-    knows `<think>`. `keep`: nothing is taken out. All of it stays in predictions.jsonl as
-    `generated`."""
+    """What happens to the thinking at the beginning of an answer. `auto`: the answers of a model
+    with thinking are scored without it; an answer that was cut during its thinking is empty. A
+    model has thinking if its chat template has the marks (`<think>`, `[THINK]` ...), if `<think>`
+    is one token, or if the prompt ends with it; for other models the marks are words. `strip`:
+    thinking in `<think>` is removed for every model. `keep`: nothing is removed. predictions.jsonl
+    always holds the whole text as `generated`."""
     batch_tokens: int = Field(16384, gt=0)
-    """Tokens of a batch: rows times (longest prompt + max_new_tokens)."""
+    """The most tokens of a batch: its rows times (longest prompt + max_new_tokens)."""
     samples: int = Field(0, ge=0)
-    """Draw so many answers to each prompt beside the greedy one, for the scorers of diversity."""
+    """The number of sampled answers to each prompt besides the greedy one, for scorers of
+    diversity."""
     temperature: float = Field(1.0, gt=0)
-    """Of the samples: logits are divided by it."""
+    """The temperature of the samples: logits are divided by it."""
     top_p: float = Field(1.0, gt=0, le=1)
-    """Of the samples: only the likeliest tokens that together have this probability."""
+    """Samples use only the likeliest tokens that together have this probability."""
     sample_seed: Seed = 0
-    """Of the samples. Each request has a seed of its own, made of this one, the row's id and the
-    sample's number, so that a sample does not depend on what it is batched with."""
+    """The seed of the samples. Each request has its own seed, computed from this one, the row's id
+    and the sample's number, so that a sample does not depend on the other rows of its batch."""
 
     def identity(self) -> dict[str, Any]:
         """What the answers depend on: nothing of sampling where nothing is sampled."""
@@ -84,80 +86,86 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-Rule = dict[str, Annotated[list[str | int | float], BeforeValidator(_listed), Field(min_length=1)]]
-"""Axis -> a name, or a list of names of which one must match."""
+CellFilter = dict[
+    str, Annotated[list[str | int | float], BeforeValidator(_listed), Field(min_length=1)]
+]
+"""Axis -> a name, or a list of names, one of which must match."""
 
 
 class Override(BaseModel):
-    """Hyper-parameters for some cells of the matrix: the last override that matches wins."""
+    """Hyper-parameters for some cells of the matrix. The last override that matches a cell wins."""
 
     model_config = _STRICT
 
-    match: Rule = {}
-    """Axis -> name or names, such as `{method: [lora, dora]}`; empty matches all."""
+    match: CellFilter = {}
+    """Axis -> name or names, such as `{method: [lora, dora]}`; empty matches all cells."""
     set: dict[str, Any]
-    """`sft.learning_rate: 1e-3`: a component, a dot, its field."""
+    """Component, dot, field -> value, such as `sft.learning_rate: 1e-3`."""
 
 
 class OwnResources(Resources):
-    """What a stage may use, as a suite may ask for it."""
+    """The resources that a suite may give to a stage."""
 
     env: Environment = {}
-    """Environment variables set for the worker, of those that tune libraries. Never a secret: it is
-    written to disk."""
+    """Environment variables for the worker, only such as tune libraries. Never put a secret here:
+    they are written to disk."""
 
 
 class Suite(BaseModel):
-    """Models x data x methods x objectives x hyper-parameters x seeds, and how to score them."""
+    """Models x data x methods x objectives x hyper-parameters x seeds, and how they are scored."""
 
     model_config = _STRICT
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
-    """Names the report's folder."""
+    """The name of the suite and of its report's folder."""
     description: str = ""
-    """One paragraph for the report's head."""
+    """One paragraph for the beginning of the report."""
     models: dict[Name, ModelSpec]
     """Name -> model."""
     data: dict[Name, DataSpec]
     """Name -> splits."""
     matrix: dict[str, list[Any]] = {}
-    """Axes: model, data, method, objective, and hyper-parameters such as `lora.r`. Without it
-    nothing is trained: `base` and `checkpoints` are scored."""
+    """Axes: model, data, method, objective, and hyper-parameters such as `lora.r`. Without a matrix
+    nothing is trained; only `base` and `checkpoints` are scored."""
     overrides: list[Override] = []
     """Hyper-parameters that differ between cells."""
-    exclude: list[Rule] = []
+    exclude: list[CellFilter] = []
     """Cells to leave out, such as `{method: full, objective: [dpo, ppo]}`."""
     reward_model: dict[str, Any] = {}
-    """The one reward model of all policies: `method` (default: the matrix's lora, else lora),
-    `model` (default: the cell's), `seed` (default: 0), and fields of the objective `reward`."""
+    """The one reward model of all policies: its `method` (default: the matrix's lora, else lora),
+    `model` (default: the cell's model), `seed` (default: 0), and fields of the objective
+    `reward`."""
     seeds: list[Seed] = [0]
-    """Each cell is trained once a seed (initialisation and order of the rows)."""
+    """Each cell is trained once for each seed, which sets the initialisation and the order of the
+    rows."""
     tune: Tune | None = None
-    """Hyper-parameters that are chosen on validation rows, alike for every cell."""
+    """Hyper-parameters that are chosen on validation rows, in the same way for every cell."""
     budget: Budget | None = None
-    """Where every training run ends, trials included; default: as each objective says."""
+    """The length of every training run, trials included; default: as each objective says."""
     base: dict[Name, Generate] = {}
-    """Uses of the untrained model that the variants are compared with."""
+    """Name -> a way to use the untrained model, with which the variants are compared."""
     checkpoints: dict[str, CheckpointSpec] = {}
-    """Name -> a checkpoint trained elsewhere, scored as a variant beside the others."""
+    """Name -> a checkpoint trained elsewhere, which is scored as a variant beside the others."""
     evaluate_merged: list[str] = []
-    """Patterns of trained variants, such as `lora*`, that are scored a second time with the adapter
-    merged into the model's whole weights: `lora-sft-merged` beside `lora-sft`."""
+    """Patterns of the names of trained variants, such as `lora*`. These variants are scored a
+    second time with the adapter merged into the model's weights: `lora-sft-merged` beside
+    `lora-sft`."""
     baseline: str | None = None
-    """Variant all others are compared with; default: the first of `base`, else the first cell. Of
-    several models a use in `base`, such as `zero-shot`, means the variant's own model at that use,
-    and by default the first model's where nothing but models is compared; `zero-shot@NAME` means
-    the one model of that name for all."""
+    """The variant with which all others are compared; default: the first of `base`, else the first
+    cell. With several models, the name of a use in `base`, such as `zero-shot`, means this use of
+    the variant's own model; `zero-shot@NAME` means this use of the model NAME for all variants. If
+    only models are compared, the default is the first use of the first model for all."""
     evaluate: list[str] = []
-    """Data entries whose test rows every variant is scored on; default: the variant's own."""
+    """Data entries with the test rows on which every variant is scored; default: the variant's own
+    entry."""
     generate: Generate = Generate()
-    """How trained variants answer."""
+    """How trained variants generate answers."""
     scorers: list[Any] = ["rouge", "exact_match"]
-    """What is measured."""
+    """The scorers that measure the variants."""
     executor: Any = "local"
-    """Where it runs."""
+    """The executor that runs the stages."""
     resources: OwnResources = OwnResources()
-    """What a stage may use, trackers included; not part of any stage's identity."""
+    """The resources of a stage, trackers included. They are not part of a stage's identity."""
 
     @field_validator("models", mode="before")
     @classmethod
@@ -182,7 +190,7 @@ class Suite(BaseModel):
 
 
 class Loaded(BaseModel):
-    """A suite and the file it came from, for messages and paths."""
+    """A suite and its file."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -190,14 +198,15 @@ class Loaded(BaseModel):
     path: Path
     text: str
     settings: dict[str, str] = {}
-    """Place in the suite -> the `--set` that put something there."""
+    """Place in the suite -> the `--set` that wrote its value."""
 
     @contextlib.contextmanager
     def boundary(self) -> Iterator[None]:
-        """Whatever is refused inside begins with the file, or with the setting that is to blame.
+        """Put the suite's file, or the `--set` that caused the error, before the messages of the
+        errors of the block.
 
         Raises:
-            SuiteError, ModelError: as they came, placed.
+            SuiteError, ModelError: the errors of the block, with their new messages.
         """
         try:
             yield
@@ -206,10 +215,15 @@ class Loaded(BaseModel):
 
 
 def load_suite(name: str, settings: Sequence[str] = ()) -> Loaded:
-    """Read and check a suite; `settings` are `key=value` changes from the command line.
+    """Read and check a suite.
+
+    Args:
+        name: a path, or the name of a suite of the package.
+        settings: changes `key=value` from the command line.
 
     Raises:
-        SuiteError: naming file, place, value and fix, all in one go.
+        SuiteError: the suite is wrong; the message names all faults, with file, place, value and
+            fix.
     """
     path = find_suite(name)
     try:

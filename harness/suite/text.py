@@ -1,7 +1,7 @@
-"""A suite's text as plain values: YAML, without what in YAML is not what it looks like.
+"""Reads a suite's YAML as plain values, without the surprises of YAML.
 
-Only strings are keys, only JSON's kinds are values. Dates, `1:30` and versions of two dots are
-text, `1e-3` is a number, and a tag that makes anything else is refused.
+Keys are strings, and values are of JSON's types. Dates, `1:30` and versions such as 1.2.3 are text,
+`1e-3` is a number, and tags for other types are refused.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from yaml.reader import ReaderError
 from harness.core.errors import SuiteError
 
 DEPTH, VALUES = 64, 200_000
-"""Levels and values that a suite has at most, values that aliases repeat counted each time: what is
-above comes of a slip, or is meant to fill the memory."""
+"""The most levels and values of a suite; a value that aliases repeat is counted each time. A suite
+with more has a mistake, or is an attack on the memory."""
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "null"))
 _MERGE = f"{_TAG}merge"
@@ -25,8 +25,8 @@ _TRUTHS = "YAML reads on, off, yes, no, true and false as truth values"
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, but for the kinds of scalars that YAML 1.2 dropped and the number 1e-3, which 1.1
-    takes for text."""
+    """PyYAML's loader without the types of scalars that YAML 1.2 dropped, and with numbers such as
+    1e-3, which YAML 1.1 reads as text."""
 
 
 _OWN = ("int", "float", "timestamp", "value")
@@ -50,10 +50,11 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str) -> Any:
-    """The values that a text of YAML stands for.
+    """The values in a text of YAML.
 
     Raises:
-        SuiteError: it is no YAML, or holds what no suite means; by its line.
+        SuiteError: the text is not YAML, or holds something that a suite must not hold; the message
+            names the line.
     """
     try:
         loader = _Loader(text)
@@ -70,8 +71,8 @@ def read_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         raise SuiteError(f"not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        told = f"not YAML for a suite: values stand inside one another over {DEPTH} levels deep"
-        raise SuiteError(told) from None
+        message = f"not YAML for a suite: values stand inside one another over {DEPTH} levels deep"
+        raise SuiteError(message) from None
 
 
 def _told(error: yaml.MarkedYAMLError) -> str:
@@ -82,7 +83,7 @@ def _told(error: yaml.MarkedYAMLError) -> str:
 
 
 class _Reader:
-    """Nodes as values, counted on the way."""
+    """Converts YAML nodes into values, and counts them."""
 
     def __init__(self, loader: _Loader) -> None:
         self.loader, self.left, self.above = loader, VALUES, list[yaml.Node]()
@@ -91,7 +92,7 @@ class _Reader:
         """The value of a node.
 
         Raises:
-            SuiteError: what no suite means, by its line.
+            SuiteError: a suite must not hold it; the message names the line.
         """
         self.left -= 1
         if self.left < 0:
@@ -99,7 +100,7 @@ class _Reader:
         if len(self.above) >= DEPTH:
             raise _refused(node, f"values stand inside one another over {DEPTH} levels deep")
         if any(node is outer for outer in self.above):
-            raise _refused(node, "an alias stands inside what it repeats")
+            raise _refused(node, "an alias is inside the value that it repeats")
         self.above.append(node)
         try:
             if isinstance(node, yaml.MappingNode):
@@ -118,23 +119,23 @@ class _Reader:
             raise _refused(node, f"{name} cannot be {tag}", "remove the tag")
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
-        """Its own keys; those that a merge key (`<<: *other`) hands on stand behind them."""
-        own: dict[str, Any] = {}
+        """The keys of a mapping. They override those of a merge key (`<<: *other`)."""
+        values: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
                 for other in self._merged(value_node):
-                    merged = {**other, **merged}  # of several the first wins
+                    merged = {**other, **merged}  # the first of several mappings wins
                 continue
             key = self._key(key_node)
-            if key in own:
+            if key in values:
                 raise _refused(key_node, f"key {key!r} is given twice")
-            own[key] = self.value(value_node)
-        return {**merged, **own}
+            values[key] = self.value(value_node)
+        return {**merged, **values}
 
     def _merged(self, node: yaml.Node) -> Iterator[dict[str, Any]]:
-        found = self.value(node)
-        for other in found if isinstance(found, list) else [found]:
+        merged = self.value(node)
+        for other in merged if isinstance(merged, list) else [merged]:
             if not isinstance(other, dict):
                 raise _refused(node, "`<<` takes the keys of a mapping, and this is none",
                                "write `<<: *name` of a mapping with `&name`")  # fmt: skip
@@ -155,7 +156,7 @@ class _Reader:
         raise _refused(node, f"a key must be a name, not {shown[:60]}", fix)
 
     def _scalar(self, node: yaml.Node) -> Any:
-        """A string, a number, a truth value or nothing."""
+        """The value of a scalar: a string, a number, a boolean or None."""
         text = str(node.value)
         if node.tag not in _SCALARS:
             tag = node.tag.replace(_TAG, "!!")

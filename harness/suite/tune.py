@@ -1,5 +1,5 @@
-"""Tuning: what `tune:` and `budget:` say, and the trials that follow. Nothing here sees a score but
-through the history it is given."""
+"""Tuning: the suite's `tune:` and `budget:`, and the proposed trials. Scores only enter through the
+argument `history`."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _STRICT = ConfigDict(
     extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
 )
 _DIGITS = 4
-"""Significant digits of a drawn number: enough to tune by, and few enough to type again."""
+"""Significant digits of a drawn number: enough for tuning, and short to type."""
 _DRAWS = 1000
-"""Draws for one trial before the ranges count as exhausted."""
+"""The most draws for one trial; then the ranges count as exhausted."""
 Settings = dict[str, Any]
-"""`component.field` -> value: what one trial sets."""
+"""`component.field` -> value: the settings of one trial."""
 
 
 class Range(BaseModel):
-    """Numbers to choose from: integers where both ends are, else floats."""
+    """A range of numbers to choose from: integers if both ends are integers, else floats."""
 
     model_config = _STRICT
 
     low: int | float
     """The smallest value."""
     high: int | float
-    """The largest value; it may be chosen too."""
+    """The largest value, included."""
     log: bool = False
-    """Spread evenly over the logarithm, as rates want it."""
+    """Whether the logarithm is uniform, as is usual for learning rates."""
 
     @model_validator(mode="after")
     def _spans(self) -> Self:
@@ -48,7 +48,7 @@ class Range(BaseModel):
 
     @property
     def whole(self) -> bool:
-        """Whether its values are integers."""
+        """True if its values are integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def at(self, share: float) -> int | float:
@@ -63,30 +63,33 @@ class Range(BaseModel):
 
 
 class Tune(BaseModel):
-    """Hyper-parameters chosen on validation rows, with as many trials for every cell alike."""
+    """Hyper-parameters that are chosen on validation rows, with the same number of trials for every
+    cell."""
 
     model_config = _STRICT
 
     trials: int = Field(gt=0)
-    """Configurations tried for each combination of model, data, method and objective."""
+    """The number of configurations tried for each combination of model, data, method and
+    objective."""
     space: dict[str, list[Any] | Range]
-    """`component.field` -> values to choose from, or `{low: 1e-4, high: 1e-2, log: true}`. Entries
-    for components that a cell does not have are left out for it."""
+    """`component.field` -> values to choose from, or `{low: 1e-4, high: 1e-2, log: true}`. Each
+    cell uses only the entries of its own components."""
     metric: str
-    """What is optimised: a metric of one of the suite's scorers, on validation rows."""
+    """The metric that is optimised, of one of the suite's scorers, on validation rows."""
     search: Literal["grid", "random", "optuna"] = "random"
-    """`grid`: every combination, ranges divided evenly, and of more than there are trials a draw of
-    each cell's own; `random`: drawn from the space, the same draws of a field for every method;
-    `optuna`: TPE, told the results after every batch."""
+    """`grid`: all combinations, with ranges divided evenly; if there are more combinations than
+    trials, a random choice for each cell. `random`: random values, the same ones of a field for
+    every method. `optuna`: TPE, which gets the results after every batch."""
     seeds: list[Seed] = [0]
-    """Training seeds of a trial; its value is the mean over them. A variant with one of these seeds
-    is not trained again."""
+    """The training seeds of a trial; its value is the mean over them. A variant with one of these
+    seeds is not trained again."""
     data: str | None = None
-    """Data entry whose validation rows judge; default: the scorer's own, else the cell's."""
+    """The data entry with the validation rows; default: the scorer's data, else the cell's."""
     batch: int = Field(4, gt=0)
-    """With optuna: trials asked for at once, before any of their results is known."""
+    """With optuna: the number of trials that are proposed at once, before their results are
+    known."""
     seed: Seed = 0
-    """Of the draws."""
+    """The seed of the draws."""
 
     @field_validator("space")
     @classmethod
@@ -111,16 +114,17 @@ class Tune(BaseModel):
 
 
 class Budget(BaseModel):
-    """The same end for every training run, trials included: one of steps, tokens or seconds."""
+    """The same length for every training run, trials included, in one of steps, tokens or
+    seconds."""
 
     model_config = _STRICT
 
     steps: int | None = Field(None, gt=0)
     """Optimizer steps."""
     tokens: int | None = Field(None, gt=0)
-    """Tokens the model sees, padding excluded; a run stops at the step where they are reached."""
+    """Tokens that the model reads, without padding; a run stops at the step that reaches them."""
     seconds: float | None = Field(None, gt=0)
-    """Seconds of training; such runs do not repeat bit for bit."""
+    """Seconds of training; such runs do not give the same bits again."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -130,12 +134,12 @@ class Budget(BaseModel):
 
     @property
     def field(self) -> str:
-        """The objective's field that keeps it."""
+        """The objective's field that holds the budget, such as `max_steps`."""
         return next(f"max_{unit}" for unit, value in self if value is not None)
 
     @property
     def amount(self) -> float:
-        """How many steps, tokens or seconds."""
+        """The number of steps, tokens or seconds."""
         return float(next(value for _, value in self if value is not None))
 
     def __str__(self) -> str:
@@ -148,13 +152,14 @@ Space = Mapping[str, list[Any] | Range]
 def propose(
     tune: Tune, space: Space, history: Sequence[float | None], higher_is_better: bool
 ) -> list[Settings]:
-    """The trials that are known by now: all of them, or with optuna those up to the next batch.
+    """The trials that can be proposed now: all of them; with optuna, those up to the next batch.
 
-    The same arguments give the same trials, and a longer history only adds some.
+    The same arguments give the same trials, and a longer history only adds trials.
 
     Args:
-        space: the part of the tuning's space that one cell has.
-        history: values of the first trials, in order; None for one that failed.
+        space: the part of the tuning's space that one cell uses.
+        history: the values of the first trials, in order; None for a trial that failed.
+        higher_is_better: whether the metric is maximised.
 
     Raises:
         SuiteError: the space has fewer configurations than trials, or optuna is not installed.
@@ -178,7 +183,8 @@ def _size(choices: list[Any] | Range) -> float:
 
 
 def _grid(tune: Tune, space: Space) -> list[Settings]:
-    """Ranges get as many points as it takes; of a grid that is too large, an even draw."""
+    """Ranges are divided into as many points as needed. If the grid is larger than the number of
+    trials, a uniform draw from it."""
     points = 1
     while True:
         axes = [_points(choices, points) for choices in space.values()]
@@ -200,20 +206,21 @@ def _points(choices: list[Any] | Range, count: int) -> list[Any]:
 
 
 def _random(tune: Tune, space: Space) -> list[Settings]:
-    """The draws of a component's fields depend on that component alone: cells that share it share
-    them, trial by trial, whatever else they tune.
+    """Random trials. The values of a component's fields depend on that component alone: all cells
+    with this component get the same values in the same trial, whatever else they tune.
 
-    Each field has a stream of its own, and a component's settings that were drawn before are drawn
-    again. Where a component has fewer settings than there are trials, an objective's come in turn
-    (a b c a b c) and a method's stand in blocks (x x y y z z). With n and m of them, n m >= trials,
-    no two trials are then alike: a block has at most ceil(trials / m) <= n trials, and among n in a
-    row the objective's settings differ.
+    Each field has its own random stream. If a component's settings repeat earlier ones, they are
+    drawn again. If a component has fewer settings than there are trials, they must repeat: those of
+    an objective in turn (a b c a b c), those of a method in blocks (x x y y z z). With n settings
+    of the objective, m of the method and n m >= trials, no two trials are then equal: a block has
+    at most ceil(trials / m) <= n trials, and any n trials in a row have different settings of the
+    objective.
     """
     objectives = component.names("objective")
     parts: dict[bool, Space] = {True: {}, False: {}}
     for key, choices in space.items():
-        own = key.split(".")[0] in objectives
-        parts[own] = {**parts[own], key: choices}
+        of_objective = key.split(".")[0] in objectives
+        parts[of_objective] = {**parts[of_objective], key: choices}
     turns, blocks = _different(tune, parts[True]), _different(tune, parts[False])
     trials = [
         turns[i % len(turns)] | blocks[i * len(blocks) // tune.trials] for i in range(tune.trials)
@@ -228,7 +235,8 @@ def _random(tune: Tune, space: Space) -> list[Settings]:
 
 
 def _different(tune: Tune, space: Space) -> list[Settings]:
-    """As many different settings as there are trials, or all that the space has."""
+    """Different settings, as many as there are trials, or all settings of the space if it has
+    fewer."""
     streams = {key: random.Random(f"{tune.seed} {key}") for key in space}
     wanted = min(tune.trials, math.prod(_size(choices) for choices in space.values()))
     drawn: list[Settings] = []
@@ -251,7 +259,7 @@ def _draw(choices: list[Any] | Range, stream: random.Random) -> Any:
 def _ask_optuna(
     tune: Tune, space: Space, history: Sequence[float | None], higher_is_better: bool
 ) -> list[Settings]:
-    """Play the study again from its start: batches of asks, each followed by its tells."""
+    """Repeat the study from its start: in each batch, ask for trials, then tell their results."""
     try:
         import optuna
     except ImportError:
@@ -266,23 +274,23 @@ def _ask_optuna(
         sampler=optuna.samplers.TPESampler(seed=tune.seed, n_startup_trials=tune.batch),
     )
     distributions = {key: _distribution(optuna, choices) for key, choices in space.items()}
-    found: list[Settings] = []
+    proposed: list[Settings] = []
     for first in range(0, tune.trials, tune.batch):
         if len(history) < first:
             break
         asked = [study.ask(distributions) for _ in range(min(tune.batch, tune.trials - first))]
-        found += [_settings(trial.params, space) for trial in asked]
+        proposed += [_settings(trial.params, space) for trial in asked]
         for trial, value in zip(asked, history[first:], strict=False):
             if value is None:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
             else:
                 study.tell(trial, value)
-    return found
+    return proposed
 
 
 def _distribution(optuna: Any, choices: list[Any] | Range) -> Any:
     if isinstance(choices, list):
-        # By position: a choice may be a list, such as target_modules, which optuna refuses.
+        # By index, since a choice may be a list, such as target_modules, which optuna refuses.
         return optuna.distributions.CategoricalDistribution(tuple(range(len(choices))))
     if choices.whole:
         return optuna.distributions.IntDistribution(

@@ -1,7 +1,8 @@
 """Environment variables that a suite may set for its workers.
 
-They tune libraries. One that changes which code runs, where files go or whom a library asks is for
-whoever runs the suite to set, in the shell: workers inherit it.
+They only tune libraries. A variable that changes which code runs, where files are written or which
+servers a library asks must be set in the shell, by the person who runs the suite. Workers inherit
+it.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ _INSTEAD = {
 }
 
 
-def _permitted(given: dict[str, str]) -> dict[str, str]:
-    for name in given:
+def _permitted(environment: dict[str, str]) -> dict[str, str]:
+    for name in environment:
         if name not in PERMITTED:
             meant = near(name, PERMITTED)
             guess = f"; did you mean {meant}?" if meant and name not in _INSTEAD else ""
             instead = _INSTEAD.get(
-                name, "what it changes is for whoever runs the suite: export it in the shell"
+                name, "only the person who runs the suite may set it: export it in the shell"
             )
             raise ValueError(f"a suite may not set {name[:100]}{guess} ({instead})")
-    return given
+    return environment
 
 
 Environment = Annotated[dict[str, str], AfterValidator(_permitted)]
-"""Variable -> value, of those that a suite may set."""
+"""Variable -> value. Only variables that a suite may set are accepted."""

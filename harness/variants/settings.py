@@ -8,7 +8,7 @@ from typing import Any
 from harness.core import component
 from harness.core.component import C
 from harness.core.errors import SuiteError, unknown
-from harness.suite.suite import Rule, Suite
+from harness.suite.suite import CellFilter, Suite
 from harness.suite.tune import Budget
 
 Fields = dict[str, dict[str, Any]]
@@ -42,7 +42,7 @@ def set_fields(parts: Fields, values: Mapping[str, Any], where: str) -> None:
         node[last] = value
 
 
-def holds(rule: Rule, seen: Mapping[str, str]) -> bool:
+def holds(rule: CellFilter, seen: Mapping[str, str]) -> bool:
     """Whether a cell with these labels is one that the rule means."""
     return all(seen.get(axis) in [str(value) for value in values] for axis, values in rule.items())
 
@@ -101,7 +101,7 @@ def check_hyper(
 
 
 def _check_rule(
-    rule: Rule,
+    rule: CellFilter,
     named: Mapping[str, Sequence[str]],
     hyper: Mapping[str, Any],
     where: str,

@@ -126,7 +126,7 @@ def test_gpus_that_torch_cannot_use_are_refused_by_plan_and_by_doctor(
 
 
 def test_what_torch_was_built_with_is_read_without_importing_it() -> None:
-    code = "import sys; from harness import gpus; print(gpus._build()['__version__']);" \
+    code = "import sys;from harness.executors import _gpus; print(_gpus._build()['__version__']);" \
         "assert 'torch' not in sys.modules"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     import torch

@@ -50,7 +50,7 @@ def test_values_are_what_they_look_like(text: str, value: Any) -> None:
         ("x: !!python/object/apply:os.system [ls]", ["line 1", "python/object"]),
         ("x: !!set {a, b}", ["!!set"]),
         ("x: !!map a", ["!!map"]),
-        ("&a [*a]", ["alias", "inside what it repeats"]),
+        ("&a [*a]", ["alias", "inside the value that it repeats"]),
         ("{<<: 3}", ["`<<`", "none"]),
         ("[" * 100 + "]" * 100, ["64 levels"]),
         ("[" * 5000 + "]" * 5000, ["64 levels"]),

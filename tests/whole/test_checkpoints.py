@@ -230,7 +230,7 @@ def test_plan_refuses_a_checkpoint_that_cannot_be_scored(
 @pytest.mark.parametrize(
     ("head", "changes", "says"),
     [
-        ("AutoModelForSequenceClassification", {}, "ForSequenceClassification, which writes no"),
+        ("AutoModelForSequenceClassification", {}, "ForSequenceClassification, which generates no"),
         ("AutoModelForCausalLM", {"intermediate_size": 96}, "mlp.* has another shape"),
     ],
 )
