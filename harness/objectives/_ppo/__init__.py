@@ -1,1 +1,1 @@
-"""PPO for language models: losses, rollouts, the loop, its state; one file each."""
+"""PPO for language models: losses, rollouts, training loop, saved state; one file each."""

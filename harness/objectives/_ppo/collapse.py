@@ -1,4 +1,4 @@
-"""Signs that a policy has fallen apart, and the verdict that stops it."""
+"""Detects the collapse of a policy and stops the run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from harness.objectives.ppo import Ppo
 
 
 def sign(objective: Ppo, figures: Mapping[str, float], answers: Sequence[list[int]]) -> str | None:
-    """What is wrong with a step, with its numbers; None when nothing is.
+    """A sign of collapse in a step, as a sentence with its numbers; None if there is none.
 
     Args:
-        figures: the step's `kl` (of whole answers) and `entropy` (a token), in nats.
-        answers: the step's answers, the end-of-sequence token included.
+        figures: the step's `kl` (nats per answer), `entropy` (nats per token) and `eos_rate`.
+        answers: the token ids of the step's answers, including the end-of-sequence token.
     """
     if figures["kl"] > objective.collapse_kl:
         return (
@@ -32,10 +32,10 @@ def sign(objective: Ppo, figures: Mapping[str, float], answers: Sequence[list[in
 
 
 def require_finite(figures: Mapping[str, float], step: int) -> None:
-    """Stop on a figure that is no number.
+    """Check that all figures of a step are finite.
 
     Raises:
-        StageFailed: naming the figure and the step.
+        StageFailed: a figure is not; the message names it and the step.
     """
     bad = [name for name, value in figures.items() if not math.isfinite(value)]
     if bad:
@@ -46,12 +46,17 @@ def require_finite(figures: Mapping[str, float], step: int) -> None:
         )
 
 
-def verdict(found: str, step: int, patience: int) -> StageFailed:
-    """The failure of a collapsed run."""
+def verdict(reason: str, step: int, patience: int) -> StageFailed:
+    """The exception for a collapsed run.
+
+    Args:
+        reason: the result of `sign` for the last step.
+        patience: number of steps in a row that showed a sign of collapse.
+    """
     steps = f"in {patience} steps running" if patience > 1 else "in one step"
     return StageFailed(
         "collapse",
-        f"the policy collapsed by step {step}: {found}, {steps}",
+        f"the policy collapsed by step {step}: {reason}, {steps}",
         fix="raise kl_coef or use kl_control: adaptive, lower learning_rate or ppo_epochs; a score"
         " that still rose was reward hacking",
     )

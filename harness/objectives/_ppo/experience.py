@@ -1,4 +1,4 @@
-"""From answers to what the gradient steps need: scores, KL, rewards, advantages, returns."""
+"""Prepares sampled answers for the gradient steps: scores, KL, rewards, advantages, returns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ Score = Callable[[list[list[int]], list[list[int]]], Tensor]
 
 @dataclass(frozen=True)
 class Experience:
-    """A batch of answers with all that the gradient steps need; tensors are (answers, tokens).
+    """A batch of answers with the inputs of the gradient steps; tensors are (answers, tokens).
 
     Attributes:
-        old, values: log-probabilities and values at the rollout. figures: means for the log.
+        mask: 1 on the tokens of the answers.
+        old: log-probabilities of the answers' tokens at the rollout.
+        values: the values at the rollout.
+        figures: means for the log.
     """
 
     rollouts: Rollouts
@@ -38,7 +41,13 @@ class Experience:
 def experience(
     objective: Ppo, actor: Actor, score: Score, rollouts: Rollouts, kl_coef: float, pad: int
 ) -> Experience:
-    """Score the answers, penalise their KL token by token, and estimate advantages."""
+    """Score the answers, subtract the KL penalty token by token, and estimate advantages.
+
+    Args:
+        score: (prompts, answers) -> scores, (answers,).
+        kl_coef: beta, the weight of the KL penalty.
+        pad: the padding token.
+    """
     job, prompts, answers = actor.job, rollouts.prompts, rollouts.answers
     shape = (len(answers), max(map(len, answers)))
     mask, old, reference, values, entropies = torch.zeros(5, *shape, device=job.device)
@@ -83,7 +92,7 @@ def experience(
 
 
 def micro_batches(rollouts: Rollouts, rows: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """`rows` of the answers in batches of the token budget."""
+    """Yield `rows` (indexes of answers) in batches within the token budget."""
     lengths = [len(rollouts.prompts[i]) + len(rollouts.answers[i]) for i in rows]
     for batch in budget_batches(lengths, budget):
         yield [rows[i] for i in batch]

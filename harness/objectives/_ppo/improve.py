@@ -24,21 +24,31 @@ def improve(
     objective: Ppo,
     actor: Actor,
     optimizer: torch.optim.Optimizer,
-    found: Experience,
+    batch: Experience,
     general: Pretraining | None,
     step: int,
     pad: int,
 ) -> dict[str, float]:
-    """The gradient steps on one batch of answers; their figures, means over minibatches."""
+    """Take the gradient steps on one batch of answers.
+
+    Args:
+        general: the pretraining term of PPO-ptx, if there is one.
+        step: number of the step, for the seeds.
+        pad: the padding token.
+
+    Returns:
+        Figures for the log, as means over the minibatches, and the counts `gradient_steps`,
+        `stopped_early` (0 or 1) and `trained_tokens`.
+    """
     sums: dict[str, float] = {}
     done, stopped, trained = 0, 0.0, 0
-    for epoch, number, rows in _minibatches(objective, len(found.old), actor.job.seed, step):
+    for epoch, number, rows in _minibatches(objective, len(batch.old), actor.job.seed, step):
         optimizer.zero_grad()
-        figures = _backward(objective, actor, found, rows, pad)
+        figures = _backward(objective, actor, batch, rows, pad)
         if done and objective.stop_kl is not None and figures["approx_kl"] > objective.stop_kl:
             stopped = 1.0
             break
-        trained += sum(len(found.rollouts.prompts[i] + found.rollouts.answers[i]) for i in rows)
+        trained += sum(len(batch.rollouts.prompts[i] + batch.rollouts.answers[i]) for i in rows)
         if general is not None:
             ptx_loss, tokens = general.backward(len(rows), step, epoch, number)
             figures["ptx_loss"] = ptx_loss
@@ -60,45 +70,49 @@ def improve(
 
 
 def _backward(
-    objective: Ppo, actor: Actor, found: Experience, rows: list[int], pad: int
+    objective: Ppo, actor: Actor, batch: Experience, rows: list[int], pad: int
 ) -> dict[str, float]:
-    """Gradient of a minibatch's loss, in as many passes as the token budget takes.
+    """Add the gradient of a minibatch's loss, in passes within the token budget.
 
-    Every term is a mean over the minibatch's tokens, so that how it is split changes only rounding.
+    Every term is a mean over the minibatch's tokens, so the split into passes changes rounding
+    only.
+
+    Returns:
+        The mean of each term.
     """
-    tokens = found.mask[rows].sum()
+    tokens = batch.mask[rows].sum()
     names = ("policy_loss", "value_loss", "new_entropy", *_SHARES)
     sums = torch.zeros(len(names), dtype=torch.float64, device=tokens.device)
     budget = within_logits(actor.model, objective.batch_tokens)
-    for part in micro_batches(found.rollouts, rows, budget):
+    for part in micro_batches(batch.rollouts, rows, budget):
         with actor.activations.first():
-            loss, means = _loss(objective, actor, found, part, pad)
+            loss, means = _loss(objective, actor, batch, part, pad)
             loss = loss / tokens
         loss.backward()
         sums += torch.stack([(means[name] / tokens).detach().double() for name in names])
-    return dict(zip(names, sums.tolist(), strict=True))  # a GPU is waited for once
+    return dict(zip(names, sums.tolist(), strict=True))  # one synchronisation with the GPU
 
 
 def _loss(
-    objective: Ppo, actor: Actor, found: Experience, rows: list[int], pad: int
+    objective: Ppo, actor: Actor, batch: Experience, rows: list[int], pad: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of some answers and its terms, each a sum over their tokens.
+    """The loss of some answers and its terms, as sums over the answers' tokens.
 
     PPO, equation 9, negated: L = -L^CLIP + c_1 L^VF - c_2 S.
     """
-    batch = batch_of(
-        [found.rollouts.prompts[i] for i in rows],
-        [found.rollouts.answers[i] for i in rows],
+    padded = batch_of(
+        [batch.rollouts.prompts[i] for i in rows],
+        [batch.rollouts.answers[i] for i in rows],
         pad,
         actor.job.device,
     )
-    width = batch.tokens.shape[1]
+    width = padded.tokens.shape[1]
     mask, old, advantages, values, returns = (
         t[rows, :width]
-        for t in (found.mask, found.old, found.advantages, found.values, found.returns)
+        for t in (batch.mask, batch.old, batch.advantages, batch.values, batch.returns)
     )
-    logits, new_values = actor(batch)
-    new = losses.token_log_probs(logits, batch.tokens, objective.temperature)
+    logits, new_values = actor(padded)
+    new = losses.token_log_probs(logits, padded.tokens, objective.temperature)
     with torch.set_grad_enabled(objective.entropy_coef > 0):
         entropy = losses.entropy(logits, objective.temperature)
     terms = {
@@ -119,7 +133,7 @@ def _loss(
 def _minibatches(
     objective: Ppo, answers: int, seed: int, step: int
 ) -> Iterator[tuple[int, int, list[int]]]:
-    """Epoch, number and rows of each minibatch of a step."""
+    """Yield (epoch, number, indexes of answers) for each minibatch of a step."""
     for epoch in range(objective.ppo_epochs):
         order = list(range(answers))
         random.Random(derived_seed("minibatch", seed, step, epoch)).shuffle(order)
@@ -128,7 +142,7 @@ def _minibatches(
 
 
 def _clip(objective: Ppo, actor: Actor) -> dict[str, float]:
-    """Clip the gradients of policy and of value apart; their norms before."""
+    """Clip the gradients of policy and value separately; return their norms before clipping."""
     norms = {}
     for name, owned in (
         ("grad_norm", actor.policy_parameters()),

@@ -1,4 +1,4 @@
-"""The step log of PPO, in the form of every other objective's: one JSON line a step."""
+"""The step log of PPO, in the format of the other objectives: one JSON line per step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from harness.objectives.base import TrainJob
 
 
 class Log:
-    """Appends to the job's step log, after the lines of the steps already done.
+    """Appends to the job's step log, after the lines of the steps that were done before.
+
+    Args:
+        done: number of steps done; later lines of the file are removed.
 
     Raises:
-        StageFailed: a tracker other than TensorBoard is asked for.
+        StageFailed: the job asks for a tracker other than TensorBoard.
     """
 
     def __init__(self, job: TrainJob, done: int) -> None:
@@ -56,7 +59,7 @@ class Log:
             self._board.close()
 
     def write(self, step: int, steps: int, figures: Mapping[str, float]) -> None:
-        """One line, durable in a kill of the process, and a word for whoever waits."""
+        """Write one line that survives a kill of the process, and report progress."""
         self._handle.write(json.dumps({"step": step, **figures}) + "\n")
         self._handle.flush()
         if self._board is not None:
@@ -66,7 +69,7 @@ class Log:
         self.job.progress(step, steps, note)
 
     def lines(self) -> list[dict[str, float]]:
-        """Every step so far, those before a resume included."""
+        """All lines so far, including those from before a resume."""
         self._handle.flush()
         text = self.job.step_log.read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]

@@ -1,4 +1,4 @@
-"""The four models of PPO: policy, reference, value and reward, each behind one function."""
+"""The four models of PPO: policy, reference, value and reward."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ class Batch:
     """Prompts with their answers, padded on the right.
 
     Attributes:
-        ids, attention: (B, L). tokens: the answers' tokens, (B, T). mask: (B, T), 1 on them.
-        places: where in a row the logits of each answer token stand, (B, T): one before it.
+        ids, attention: token ids and attention mask of whole rows, (B, L).
+        tokens: the answers' tokens, (B, T).
+        mask: (B, T), 1 on the answers' tokens.
+        places: (B, T), the position in its row that predicts each answer token: the one before it.
     """
 
     ids: Tensor
@@ -42,7 +44,7 @@ class Batch:
 def batch_of(
     prompts: Sequence[list[int]], answers: Sequence[list[int]], pad: int, device: Any
 ) -> Batch:
-    """One batch of all the rows given."""
+    """Pad prompts and answers to one batch."""
     ids, attention = padded([p + a for p, a in zip(prompts, answers, strict=True)], pad)
     tokens, mask = padded(answers, pad)
     starts = torch.tensor([len(prompt) - 1 for prompt in prompts]).unsqueeze(1)
@@ -52,12 +54,12 @@ def batch_of(
 
 
 class Actor:
-    """The policy and its values; the one owner of what PPO trains.
+    """The policy and its value model or head: everything that PPO trains.
 
     Attributes:
-        value_module: trained beside the policy: the value model, or the head.
-        activations: what autograd keeps of policy and value in one pass.
-        watches: look at the gradients of both.
+        value_module: the value model or the value head.
+        activations: measures what autograd keeps of policy and value in one pass.
+        watches: observe the gradients of both.
     """
 
     def __init__(self, objective: Ppo, job: TrainJob) -> None:
@@ -71,15 +73,16 @@ class Actor:
         self.activations = KeptActivations(everything)
 
     def policy_parameters(self) -> dict[str, nn.Parameter]:
-        """What the method trains, by name."""
+        """The policy's trainable parameters by name."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
     def value_parameters(self) -> dict[str, nn.Parameter]:
-        """The value model's or head's own parameters, by name."""
+        """The trainable parameters of the value model or head, by name."""
         return {n: p for n, p in self.value_module.named_parameters() if p.requires_grad}
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, V) that predict the answers' tokens, and values (B, T) before them."""
+        """Logits (B, T, V) that predict the answers' tokens, and the values (B, T) of the states
+        before these tokens."""
         with autocast(self.job), answers_alone(self.model, batch) as taken:
             out = self.model(
                 input_ids=batch.ids,
@@ -102,8 +105,10 @@ class Actor:
 
 
 def answers_alone(model: Any, batch: Batch) -> Any:
-    """A context in which the model gives logits where answers' tokens are predicted, and a function
-    to them, (B, T, V)."""
+    """A context in which the model's head runs only where it predicts answers' tokens.
+
+    It yields a function from the model's logits to those of the answers' tokens, (B, T, V).
+    """
     return head_on(model, batch.ids.shape[1], lambda values: at_places(values, batch.places))
 
 
@@ -120,10 +125,10 @@ def reference_logits(job: TrainJob, batch: Batch) -> Tensor:
 
 
 def scorer(job: TrainJob, pad: int, batch_tokens: int) -> Callable[..., Tensor]:
-    """A function (prompts, answers) -> scores, (B,), of the job's reward model.
+    """A function (prompts, answers) -> scores, (B,), by the job's reward model.
 
     Raises:
-        StageFailed: there is none, or it reads other tokens than the policy writes.
+        StageFailed: the job has no reward model, or its tokenizer is not the policy's.
     """
     model = job.reward_model
     if model is None:
@@ -141,14 +146,14 @@ def scorer(job: TrainJob, pad: int, batch_tokens: int) -> Callable[..., Tensor]:
         ]
         names = [f"answer {i}" for i in range(len(rows))]
         fix = "lower max_length or max_new_tokens"
-        found = require_all(rewards(model, pad, rows, batch_tokens), names, context_of(model), fix)
-        return torch.tensor(found, device=job.device)
+        scores = require_all(rewards(model, pad, rows, batch_tokens), names, context_of(model), fix)
+        return torch.tensor(scores, device=job.device)
 
     return score
 
 
 def reward_room(job: TrainJob) -> int | None:
-    """Tokens of a prompt with its answer that the reward model can read; None for no limit."""
+    """Longest prompt with answer that the reward model can read, in tokens; None for no limit."""
     if not hasattr(job.reward_model, "config"):
         return None
     context = context_of(job.reward_model)
@@ -162,18 +167,21 @@ def answer_ends(job: TrainJob) -> frozenset[int]:
 
 
 def _ends(job: TrainJob) -> tuple[frozenset[int], list[int]]:
-    """Tokens that end an answer, and what the chat template writes after them: a reward model is
-    trained on whole chats, and reads them at their last token."""
+    """Tokens that end an answer, and the tokens that the chat template writes after them.
+
+    A reward model is trained on whole chats, and reads them at their last token.
+    """
     ends = answer_ends(job)
     return ends, after_end(job.tokenizer, job.rows[0], ends) if job.rows else []
 
 
 def _same_vocabulary(job: TrainJob) -> None:
-    own, other = job.model.config.vocab_size, job.reward_model.config.vocab_size
-    if own != other:
+    policy_size, reward_size = job.model.config.vocab_size, job.reward_model.config.vocab_size
+    if policy_size != reward_size:
         raise StageFailed(
             "reward model",
-            f"the reward model has a vocabulary of {other} tokens and the policy one of {own}",
+            f"the reward model has a vocabulary of {reward_size} tokens and the policy one of"
+            f" {policy_size}",
             fix="train the reward model on a base with the policy's tokenizer",
         )
     tokenizer = job.reward_tokenizer
@@ -186,11 +194,10 @@ def _same_vocabulary(job: TrainJob) -> None:
 
 
 def _reward_copy(job: TrainJob) -> Any:
-    """A trainable copy of the reward model, without an adapter (InstructGPT, appendix C.4), in
-    float32.
+    """A trainable float32 copy of the reward model without its adapter (InstructGPT, appendix C.4).
 
     Raises:
-        StageFailed: the reward is a function, or has an adapter that can't be merged.
+        StageFailed: the reward is a function, or the model has an adapter that cannot be merged.
     """
     if job.value_model is not None:
         return _trainable(job.value_model())
@@ -201,16 +208,16 @@ def _reward_copy(job: TrainJob) -> Any:
             "value: reward_copy starts from a reward model, and the reward is a function",
             fix="set `value: head`",
         )
-    made = copy.deepcopy(reward_model)
-    if hasattr(made, "peft_config"):
-        if not hasattr(made, "merge_and_unload"):
+    model = copy.deepcopy(reward_model)
+    if hasattr(model, "peft_config"):
+        if not hasattr(model, "merge_and_unload"):
             raise StageFailed(
                 "value model",
                 "the reward model's adapter cannot be merged into a model to train",
                 fix="set `value: head`, or train the reward model with lora",
             )
-        made = made.merge_and_unload()
-    return _trainable(made)
+        model = model.merge_and_unload()
+    return _trainable(model)
 
 
 def _trainable(model: Any) -> Any:
@@ -220,7 +227,7 @@ def _trainable(model: Any) -> Any:
 
 
 def _head(model: Any) -> nn.Linear:
-    """A head of zeros: every value is 0 at the start."""
+    """A new value head with weights of zero, so that every value starts at 0."""
     head = nn.Linear(model.config.get_text_config().hidden_size, 1, device=model.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
@@ -228,18 +235,18 @@ def _head(model: Any) -> nn.Linear:
 
 
 def at_places(values: Tensor, places: Tensor) -> Tensor:
-    """Rows' values at each answer token's place: (B, L, X) and (B, T) -> (B, T, X)."""
+    """Pick the values at each row's places: (B, L, X) and (B, T) -> (B, T, X)."""
     index = places.unsqueeze(-1).expand(-1, -1, values.shape[-1])
     return values.gather(1, index)
 
 
 def _own(values: Tensor, batch: Batch) -> Tensor:
-    """Those of the row's own tokens: a soft prompt's stand before them."""
+    """The values of the row's tokens, without those of a soft prompt before them."""
     return values[:, -batch.ids.shape[1] :]
 
 
 def full(values: Tensor) -> Tensor:
-    """In float32 where it was in less."""
+    """Convert to float32, unless the values are float64."""
     return values if values.dtype == torch.float64 else values.float()
 
 

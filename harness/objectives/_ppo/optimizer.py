@@ -12,11 +12,11 @@ from harness.objectives.ppo import Ppo
 
 
 def optimizer_of(objective: Ppo, actor: Actor) -> torch.optim.Optimizer:
-    """AdamW over the policy's parameters and the value's, in two groups."""
-    own = list(actor.policy_parameters().values())
+    """AdamW with two groups: the policy's parameters, and those of the value model or head."""
+    policy = list(actor.policy_parameters().values())
     value = list(actor.value_parameters().values())
     groups: list[dict[str, Any]] = [
-        {"params": own, "weight_decay": objective.weight_decay},
+        {"params": policy, "weight_decay": objective.weight_decay},
         {"params": value},
     ]
     return torch.optim.AdamW(
@@ -30,7 +30,7 @@ def optimizer_of(objective: Ppo, actor: Actor) -> torch.optim.Optimizer:
 
 
 def set_rates(objective: Ppo, optimizer: torch.optim.Optimizer, step: int, steps: int) -> float:
-    """Set both learning rates for a step; the policy's."""
+    """Set the learning rates of both groups for a step; return the policy's."""
     factor = rate_factor(objective, step, steps)
     value = objective.value_learning_rate or objective.learning_rate
     for group, peak in zip(optimizer.param_groups, (objective.learning_rate, value), strict=True):
@@ -39,7 +39,8 @@ def set_rates(objective: Ppo, optimizer: torch.optim.Optimizer, step: int, steps
 
 
 def rate_factor(objective: Ppo, step: int, steps: int) -> float:
-    """Share of the peak rate at a step (from 0): a straight rise, then the schedule."""
+    """Learning rate of a step (counted from 0) divided by the peak: a linear warmup, then the
+    schedule."""
     warm = math.ceil(steps * objective.warmup_ratio)
     if step < warm:
         return (step + 1) / warm

@@ -20,11 +20,14 @@ from harness.objectives.ppo_ptx import PpoPtx
 
 
 class Pretraining:
-    """Pieces of general text, drawn anew for each gradient step from a generator of its own.
+    """Pieces of pretraining text, drawn at random for each gradient step.
 
     Attributes:
         pieces: token ids; documents end in the end-of-sequence token.
         coef: gamma of the equation.
+
+    Raises:
+        StageFailed: the data entry has no text to train on.
     """
 
     def __init__(self, objective: PpoPtx, job: TrainJob, pad: int) -> None:
@@ -40,11 +43,14 @@ class Pretraining:
             )
 
     def backward(self, answers: int, *path: int) -> tuple[float, int]:
-        """Add the gradient of gamma times the mean loss a token; that loss, and its tokens.
+        """Add the gradient of gamma times the mean loss per token.
 
         Args:
-            answers: how many answers the gradient step is on.
-            path: what tells this gradient step from others, such as step, epoch and minibatch.
+            answers: number of answers in the gradient step.
+            path: numbers that identify the gradient step, such as step, epoch and minibatch.
+
+        Returns:
+            The mean loss per token in nats, and the number of tokens.
         """
         count = max(1, round(answers * self.objective.ptx_ratio))
         order = random.Random(derived_seed("ptx", self.job.data_seed, *path))
@@ -59,7 +65,7 @@ class Pretraining:
         return summed / tokens, tokens
 
     def _summed(self, rows: Sequence[list[int]]) -> Any:
-        """-log pi(x), the sum over all tokens of the rows."""
+        """-log pi(x), summed over all tokens of the rows."""
         ids, mask = (t.to(self.job.device) for t in padded(rows, self.pad))
         with autocast(self.job):
             out = self.job.model(input_ids=ids, attention_mask=mask, use_cache=False)
@@ -69,9 +75,9 @@ class Pretraining:
 
 
 def pieces(tokenizer: Any, rows: Sequence[Row], longest: int) -> list[list[int]]:
-    """Documents as token ids, cut into pieces of at most `longest`; those of one token are left."""
-    found = []
+    """Cut documents into pieces of at most `longest` token ids; drops pieces of one token."""
+    cut = []
     for row in rows:
         ids = ended(tokenizer, encoded(tokenizer, row).ids)
-        found += [ids[i : i + longest] for i in range(0, len(ids), longest)]
-    return [piece for piece in found if len(piece) > 1]
+        cut += [ids[i : i + longest] for i in range(0, len(ids), longest)]
+    return [piece for piece in cut if len(piece) > 1]

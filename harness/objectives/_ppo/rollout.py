@@ -20,8 +20,9 @@ class Rollouts:
     """Sampled answers, in the order of their prompts.
 
     Attributes:
-        prompts: token ids. answers: token ids, the end-of-sequence token last where there is one.
-        finished: whether an answer ended by itself.
+        prompts: token ids.
+        answers: token ids, including the end-of-sequence token if there is one.
+        finished: whether each answer ended with such a token.
     """
 
     prompts: list[list[int]]
@@ -30,17 +31,18 @@ class Rollouts:
 
     @property
     def tokens(self) -> int:
-        """Tokens of prompts and answers."""
+        """Number of tokens in prompts and answers."""
         return sum(map(len, self.prompts)) + sum(map(len, self.answers))
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are sampled.
+    """Options of the sampling.
 
     Attributes:
-        eos: every token that ends an answer.
-        batch_tokens: padded tokens, room for answers included, in one batch.
+        eos: all tokens that end an answer.
+        pad: the padding token.
+        batch_tokens: padded tokens in one batch, including `max_new_tokens` for each answer.
     """
 
     eos: frozenset[int]
@@ -52,37 +54,46 @@ class Sampling:
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A seed of 63 bits from a path of numbers and names; the same on every machine."""
+    """A seed of 63 bits derived from a path of numbers and names; the same on every machine."""
     text = "/".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def drawn(rows: int, size: int, step: int, seed: int) -> list[int]:
-    """Indexes of the rows of a step (from 0): passes over all rows, each in an order of its own."""
-    found: list[int] = []
+    """Indexes of the rows of a step (counted from 0).
+
+    Each epoch passes over all rows in a new random order.
+
+    Args:
+        rows: number of rows.
+        size: number of rows in a step.
+    """
+    indexes: list[int] = []
     first, last = step * size, (step + 1) * size
     for epoch in range(first // rows, (last - 1) // rows + 1):
         order = list(range(rows))
         random.Random(derived_seed("order", seed, epoch)).shuffle(order)
-        found += order[max(0, first - epoch * rows) : last - epoch * rows]
-    return found
+        indexes += order[max(0, first - epoch * rows) : last - epoch * rows]
+    return indexes
 
 
 def sample(
     model: Any, prompts: Sequence[list[int]], seeds: Sequence[int], how: Sampling
 ) -> Rollouts:
-    """One answer to each prompt.
+    """Sample one answer to each prompt.
 
-    An answer depends on its prompt, its seed and the model; on the rows it shares a batch with only
-    as far as they change the rounding of its logits.
+    An answer depends on its prompt, its seed and the model. The other rows of its batch can change
+    only the rounding of its logits.
     """
     answers: list[list[int]] = [[] for _ in prompts]
     room = how.max_new_tokens
     for batch in budget_batches([len(prompt) + room for prompt in prompts], how.batch_tokens):
         draw = sampler([seeds[i] for i in batch], how.temperature, how.top_p)
         with torch.no_grad():
-            made = decode(model, [prompts[i] for i in batch], how.eos, how.pad, room, draw=draw)
-        for i, row in zip(batch, made, strict=True):
+            generated = decode(
+                model, [prompts[i] for i in batch], how.eos, how.pad, room, draw=draw
+            )
+        for i, row in zip(batch, generated, strict=True):
             answers[i] = _until_end(row, how.eos)
     finished = [answer[-1] in how.eos for answer in answers]
     return Rollouts(list(prompts), answers, finished)

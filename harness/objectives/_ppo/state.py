@@ -1,6 +1,6 @@
-"""What a PPO run needs to go on: saved and restored without pickle.
+"""Saves and restores the state of a PPO run, without pickle.
 
-There is no random state among it: every random number is a function of the seed and the step.
+It needs no random state: every random number is a function of the seed and the step.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ _POLICY, _VALUE, _OPTIMIZER, _STATE = (
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
-        step: steps done. kl_coef: beta as adapted so far. tokens: seen by the policy's gradient.
-        bad: steps running that showed a sign of collapse.
-        seconds: spent on these steps, by every attempt that led here.
+        step: number of steps done.
+        kl_coef: the present beta.
+        tokens: number of tokens that the policy's gradients have used.
+        bad: number of last steps in a row that showed a sign of collapse.
+        seconds: time spent on these steps, over all attempts.
     """
 
     step: int
@@ -48,41 +50,43 @@ class Progress:
 def save(
     folder: Path, actor: Actor, optimizer: torch.optim.Optimizer, progress: Progress, log: Path
 ) -> None:
-    """Write `checkpoint-N` and remove older ones; whole only once its last file is there."""
-    made = folder / f"checkpoint-{progress.step}"
-    made.mkdir(parents=True, exist_ok=True)
-    save_file(_tensors(actor.policy_parameters()), made / _POLICY)
-    save_file(_tensors(actor.value_parameters()), made / _VALUE)
-    save_file(_flat(optimizer), made / _OPTIMIZER)
-    actor.watches.save(made)
-    for path in made.glob("*.safetensors"):
+    """Write `checkpoint-N`, then remove older ones. The checkpoint counts as complete once its last
+    file, `COMPLETE`, exists."""
+    checkpoint = folder / f"checkpoint-{progress.step}"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    save_file(_tensors(actor.policy_parameters()), checkpoint / _POLICY)
+    save_file(_tensors(actor.value_parameters()), checkpoint / _VALUE)
+    save_file(_flat(optimizer), checkpoint / _OPTIMIZER)
+    actor.watches.save(checkpoint)
+    for path in checkpoint.glob("*.safetensors"):
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
-    write_atomic(made / log.name, log.read_text(encoding="utf-8"))
-    write_atomic(made / _STATE, json.dumps(asdict(progress)))
-    write_atomic(made / COMPLETE, "")
+    write_atomic(checkpoint / log.name, log.read_text(encoding="utf-8"))
+    write_atomic(checkpoint / _STATE, json.dumps(asdict(progress)))
+    write_atomic(checkpoint / COMPLETE, "")
     for older in folder.glob("checkpoint-*"):
-        if older != made:
+        if older != checkpoint:
             _discard(older)
 
 
 def restore(
     folder: Path, actor: Actor, optimizer: torch.optim.Optimizer, log: Path
 ) -> Progress | None:
-    """Bring the last whole checkpoint back in place; None where there is none."""
-    found = last_checkpoint(folder)
-    if found is None:
+    """Load the last complete checkpoint into the models, the optimizer and the log; None if there
+    is none."""
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is None:
         return None
-    _fill(actor.policy_parameters(), load_file(found / _POLICY))
-    _fill(actor.value_parameters(), load_file(found / _VALUE))
-    _unflatten(optimizer, load_file(found / _OPTIMIZER))
-    actor.watches.restore(found)
-    write_atomic(log, (found / log.name).read_text(encoding="utf-8"))
-    return Progress(**json.loads((found / _STATE).read_text(encoding="utf-8")))
+    _fill(actor.policy_parameters(), load_file(checkpoint / _POLICY))
+    _fill(actor.value_parameters(), load_file(checkpoint / _VALUE))
+    _unflatten(optimizer, load_file(checkpoint / _OPTIMIZER))
+    actor.watches.restore(checkpoint)
+    write_atomic(log, (checkpoint / log.name).read_text(encoding="utf-8"))
+    return Progress(**json.loads((checkpoint / _STATE).read_text(encoding="utf-8")))
 
 
 def _discard(folder: Path) -> None:
-    (folder / COMPLETE).unlink(missing_ok=True)  # first, so that a kill leaves no half of it whole
+    (folder / COMPLETE).unlink(missing_ok=True)  # first: a kill must leave no half marked complete
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
@@ -99,7 +103,7 @@ def _fill(parameters: Mapping[str, nn.Parameter], saved: Mapping[str, Tensor]) -
 
 
 def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """AdamW's tensors by `index/name`; its options are the objective's, and are not saved."""
+    """AdamW's tensors by `index/name`. Its options come from the objective and are not saved."""
     state = optimizer.state_dict()["state"]
     return {
         f"{index}/{name}": value.detach().cpu().contiguous().clone()

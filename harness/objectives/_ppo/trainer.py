@@ -1,7 +1,7 @@
 """PPO from top to bottom: rollouts, scores, advantages, gradient steps, the log.
 
-Read `train` with InstructGPT (arXiv:2203.02155) section 3.5 and appendix C.4 beside it. Where the
-equations are: losses.py. What follows a batch of answers: experience.py, then improve.py.
+`train` follows InstructGPT (arXiv:2203.02155), section 3.5 and appendix C.4. The equations are in
+losses.py. A batch of answers goes through experience.py and then improve.py.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ from harness.objectives.ppo_ptx import PpoPtx
 
 
 def train(objective: Ppo, job: TrainJob) -> TrainResult:
-    """Train `job.model` in place, from the last whole checkpoint if there is one.
+    """Train `job.model` in place, starting from the last complete checkpoint if there is one.
 
     Raises:
-        StageFailed: no reward model or reference, a collapse, a figure that is no number.
+        StageFailed: the job has no reward model or reference, the policy collapses, or a figure is
+            not a finite number.
     """
     pad = _pad(job)
     prompts, dropped = _prompts(objective, job)
@@ -67,9 +68,9 @@ def train(objective: Ppo, job: TrainJob) -> TrainResult:
             seeds = [derived_seed("answer", job.seed, step, i) for i in range(len(chosen))]
             with autocast(job):
                 rollouts = sample(job.model, [prompts[i] for i in chosen], seeds, how)
-            found = experience(objective, actor, score, rollouts, at.kl_coef, pad)
-            figures = found.figures | improve(
-                objective, actor, optimizer, found, general, step, pad
+            batch = experience(objective, actor, score, rollouts, at.kl_coef, pad)
+            figures = batch.figures | improve(
+                objective, actor, optimizer, batch, general, step, pad
             )
 
             at.step, at.tokens = step + 1, at.tokens + int(figures.pop("trained_tokens"))
@@ -89,8 +90,8 @@ def train(objective: Ppo, job: TrainJob) -> TrainResult:
             if time.monotonic() - saved >= job.checkpoint_seconds and at.step < steps:
                 state.save(job.checkpoints, actor, optimizer, at, job.step_log)
                 saved = time.monotonic()
-        made = _result(objective, actor, optimizer, log.lines(), seconds, dropped)
-        return replace(made, earlier_seconds=earlier)
+        result = _result(objective, actor, optimizer, log.lines(), seconds, dropped)
+        return replace(result, earlier_seconds=earlier)
 
 
 def _pad(job: TrainJob) -> int:
@@ -99,21 +100,21 @@ def _pad(job: TrainJob) -> int:
 
 
 def _prompts(objective: Ppo, job: TrainJob) -> tuple[list[list[int]], int]:
-    """Token ids of the prompts that leave room for an answer, and how many did not.
+    """Token ids of the prompts that leave room for an answer, and the number of dropped prompts.
 
     Raises:
-        DataError: one is too long and `overlong` is `error`; none is short enough.
+        DataError: a prompt is too long and `overlong` is `error`, or all prompts are too long.
     """
     contexts = (context_of(job.model), reward_room(job))
     room = min([objective.max_length, *(known for known in contexts if known is not None)])
     room -= objective.max_new_tokens
-    found = [asked_ids(job.tokenizer, row) for row in job.rows]
-    kept = [prompt for prompt in found if 0 < len(prompt) <= room]
-    dropped = len(found) - len(kept)
+    prompts = [asked_ids(job.tokenizer, row) for row in job.rows]
+    kept = [prompt for prompt in prompts if 0 < len(prompt) <= room]
+    dropped = len(prompts) - len(kept)
     if not kept or (dropped and objective.overlong == "error"):
-        longest = max(map(len, found), default=0)
+        longest = max(map(len, prompts), default=0)
         raise DataError(
-            f"{dropped} of {len(found)} prompts are empty or leave no room for max_new_tokens"
+            f"{dropped} of {len(prompts)} prompts are empty or leave no room for max_new_tokens"
             f" {objective.max_new_tokens} (the longest has {longest} tokens; at most {room} fit)",
             fix="lower max_new_tokens, raise max_length within the contexts of policy and reward"
             " model, or set overlong: drop",
@@ -122,7 +123,7 @@ def _prompts(objective: Ppo, job: TrainJob) -> tuple[list[list[int]], int]:
 
 
 def _pretraining(objective: Ppo, job: TrainJob, pad: int) -> Pretraining | None:
-    """The term of PPO-ptx; none where its coefficient is 0."""
+    """The term of PPO-ptx; None for plain PPO or a coefficient of 0."""
     if isinstance(objective, PpoPtx) and objective.ptx_coef > 0:
         return Pretraining(objective, job, pad)
     return None
@@ -145,11 +146,11 @@ def _result(
     metrics["sampled_tokens"] = sum(
         line["response_length"] * objective.rollout_batch_size for line in lines
     )
-    own = list(actor.policy_parameters().values())
-    parameters = [*own, *actor.value_parameters().values()]
+    policy = list(actor.policy_parameters().values())
+    parameters = [*policy, *actor.value_parameters().values()]
     kept = [t for values in optimizer.state.values() for t in values.values() if torch.is_tensor(t)]
     if not actor.shared:
-        metrics["value_model_parameters"] = sum(p.numel() for p in parameters[len(own) :])
+        metrics["value_model_parameters"] = sum(p.numel() for p in parameters[len(policy) :])
     return TrainResult(
         steps=len(lines),
         tokens=int(lines[-1]["num_tokens"]),

@@ -1,4 +1,4 @@
-"""What PPO's steps show of the policy and of the value: where gradients arrive, what moved."""
+"""Observes the steps of PPO: which parameters of policy and value get gradients and move."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from harness.objectives.base import Evidence
 
 
 class Watches:
-    """Watches the policy, and the value model or head, which the stage's own audit does not see.
+    """Watches the policy, and the value model or head, which the stage's audit does not cover.
 
-    To be made before any of them has trained, and before a checkpoint is brought back.
+    Create it before any of them has trained, and before a checkpoint is restored.
     """
 
     def __init__(
@@ -26,27 +26,28 @@ class Watches:
         self._before = places(value)
 
     def look(self, optimizer: torch.optim.Optimizer) -> None:
-        """To be called when the gradients of a step are whole, clipped, and not used yet."""
+        """Look at the gradients of a step, after clipping and before the optimizer's step."""
         self._policy.look(optimizer)
         self._value.look(optimizer)
 
     def evidence(self) -> Evidence:
-        """What was seen of the policy."""
+        """The observations of the policy."""
         return self._policy.evidence()
 
     def save(self, checkpoint: Path) -> None:
-        """Write what was seen into a checkpoint's folder."""
+        """Write the observations into a checkpoint's folder."""
         _evidence_file.save(checkpoint, self._own())
 
     def restore(self, checkpoint: Path) -> None:
-        """Go on from what was seen when the checkpoint was written."""
+        """Load the observations from a checkpoint's folder."""
         _evidence_file.restore(checkpoint, self._own())
 
     def _own(self) -> dict[str, Watch]:
         return {"policy": self._policy, "value": self._value}
 
     def value_checks(self, value: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
-        """Gradients reached all of the value, its elements moved, and each is a number."""
+        """Audits of the value model or head: gradients reach all of it, its elements move, and all
+        are finite."""
         if not self._value.signal:
             detail = "no step carried a signal for it"
             return ({"check": "the value model moved", "status": "skipped", "detail": detail},)
