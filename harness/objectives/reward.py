@@ -23,8 +23,8 @@ class Reward(TrainerObjective):
     """
 
     VERSION = 2
-    impl = "harness.objectives._trl.reward:train"
-    batches = "harness.objectives._trl.reward:batches"
+    impl = "harness.objectives._trl.reward_training:train"
+    batches = "harness.objectives._trl.reward_training:batches"
     marked = "the tokens that rewards are read at"
     trainer_config = "trl.trainer.reward_config:RewardConfig"
     paper = "arXiv:2203.02155"

@@ -27,10 +27,10 @@ def test_what_is_given_stays_out_of_the_loss_wherever_a_pair_is_cut(end: str, pr
     """Tokens say what they are: under 100 asked, under 200 learnt, over it given."""
     example = {
         "prompt_ids": [*range(1, prompt + 1)],
-        "chosen_ids": [100, 200, 101, 201], "chosen_given": [1, 3],
-        "rejected_ids": [202, 102], "rejected_given": [0],
+        "chosen_ids": [100, 200, 101, 201], "chosen_unlearnt": [1, 3],
+        "rejected_ids": [202, 102], "rejected_unlearnt": [0],
     }  # fmt: skip
-    short = {**example, "prompt_ids": [1], "chosen_ids": [103], "chosen_given": []}
+    short = {**example, "prompt_ids": [1], "chosen_ids": [103], "chosen_unlearnt": []}
     collate = DataCollatorForPreference(pad_token_id=0, max_length=5, truncation_mode=end)
     batch = LearntOnly(collate, {"completion_mask": ("chosen", "rejected")})([example, short])
     learnt = (batch["input_ids"] >= 100) & (batch["input_ids"] < 200)

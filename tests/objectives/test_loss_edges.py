@@ -78,14 +78,14 @@ PAIR: dict[str, Any] = {"prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_id
 def test_digest_is_of_all_that_enters_the_model() -> None:
     own = tokens_digest(PAIR, 9)
     assert own == hashlib.sha256(json.dumps([2, [1, 2, 3, 4], [1, 2, 5]]).encode()).digest()
-    assert tokens_digest({**PAIR, "chosen_given": [], "rejected_given": ()}, 9) == own
+    assert tokens_digest({**PAIR, "chosen_unlearnt": [], "rejected_unlearnt": ()}, 9) == own
     assert tokens_digest(PAIR, 4) == own
     others = [
         tokens_digest({**PAIR, **changes}, limit)
         for changes, limit in (
             ({"prompt_ids": [1], "chosen_ids": [2, 3, 4], "rejected_ids": [2, 5]}, 9),
             ({"chosen_ids": [3, 5]}, 9), ({"rejected_ids": [6]}, 9), ({}, 3), ({}, 2),
-            ({"chosen_given": [1]}, 9), ({"rejected_given": [1]}, 9),
+            ({"chosen_unlearnt": [1]}, 9), ({"rejected_unlearnt": [1]}, 9),
         )
     ]  # fmt: skip
     assert len({own, *others}) == 8

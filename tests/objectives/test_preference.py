@@ -21,7 +21,7 @@ from harness.data.pairs import grouped, pairs_of
 from harness.models.files import ModelRef
 from harness.objectives._trl import dpo as _dpo
 from harness.objectives._trl import kto as _kto
-from harness.objectives._trl import reward as _reward
+from harness.objectives._trl import reward_training as _reward
 from harness.objectives._trl.reward_figures import calibration_error, summary
 from harness.objectives.base import Evidence, TrainJob
 from harness.objectives.dpo import Dpo

@@ -168,6 +168,6 @@ def test_orpos_odds_are_of_what_the_assistant_says_and_weights_are_refused(tmp_p
 
 def test_a_reference_of_other_places_in_the_loss_is_another() -> None:
     own = {"prompt_ids": [1], "chosen_ids": [2, 3], "rejected_ids": [4]}
-    plain = {**own, "chosen_given": [], "rejected_given": []}
+    plain = {**own, "chosen_unlearnt": [], "rejected_unlearnt": []}
     assert tokens_digest(plain, 8) == tokens_digest(own, 8)
-    assert tokens_digest({**plain, "chosen_given": [0]}, 8) != tokens_digest(own, 8)
+    assert tokens_digest({**plain, "chosen_unlearnt": [0]}, 8) != tokens_digest(own, 8)

@@ -1,1 +1,1 @@
-"""What is built on TRL's trainers."""
+"""The objectives that use TRL's trainers."""

@@ -1,6 +1,6 @@
-"""The arguments that a trainer takes, read from its configuration's source.
+"""The arguments that a trainer accepts, read from the source of its configuration class.
 
-Importing it would bring torch into the half of the harness that only plans.
+Importing the class would load torch, which planning must not do.
 """
 
 from __future__ import annotations
@@ -15,52 +15,52 @@ from pathlib import Path
 from harness.core.errors import unknown
 
 _LAZY = {("transformers", "TrainingArguments"): "transformers.training_args"}
-"""Where a class really stands that its package hands on."""
+"""Class that a package re-exports -> the module that defines it."""
 
 
 def require_fields(place: str, names: Iterable[str]) -> None:
-    """Whether a dataclass has fields of these names.
+    """Check that a dataclass has fields of these names.
 
     Raises:
-        ValueError: it has not; naming what is like it.
+        ValueError: it lacks one; the message lists similar names.
     """
     known = fields_of(place)
     for name in sorted(set(names) - known):
         near = ", ".join(difflib.get_close_matches(name, known)) or "none"
         raise ValueError(
-            f"'{name}' is no argument of {place.partition(':')[2]}; like it are: {near}"
+            f"'{name}' is no argument of {place.partition(':')[2]}; similar names: {near}"
         )
 
 
 @functools.cache
 def fields_of(place: str) -> frozenset[str]:
-    """Names of a dataclass's fields, those of its base classes included.
+    """Names of a dataclass's fields, including those of its base classes.
 
     Args:
         place: `module:Class`, such as `trl.trainer.sft_config:SFTConfig`.
     """
     module, _, name = place.partition(":")
     tree = ast.parse(_source(module).read_text(encoding="utf-8"))
-    made = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
-    own = {
+    declared = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    fields = {
         line.target.id
-        for line in made.body
+        for line in declared.body
         if isinstance(line, ast.AnnAssign)
         and isinstance(line.target, ast.Name)
         and not line.target.id.startswith("_")
     }
     origins = _imports(tree, module)
-    for base in made.bases:
+    for base in declared.bases:
         if isinstance(base, ast.Name) and base.id in origins:
-            own |= fields_of(f"{origins[base.id]}:{base.id}")
-    return frozenset(own)
+            fields |= fields_of(f"{origins[base.id]}:{base.id}")
+    return frozenset(fields)
 
 
 def require_optimizer(name: str) -> None:
-    """Whether transformers has an optimizer of this name, and the package that it needs is here.
+    """Check that transformers has an optimizer of this name, and that its package is installed.
 
     Raises:
-        ValueError: naming what is like it, or what to install.
+        ValueError: it does not; the message lists similar names, or the package to install.
     """
     if name not in optimizers():
         raise ValueError(unknown("optimizer", name, optimizers()))
@@ -71,16 +71,16 @@ def require_optimizer(name: str) -> None:
 
 @functools.cache
 def optimizers() -> frozenset[str]:
-    """What transformers takes as `optim`: the values of its OptimizerNames."""
+    """The values that transformers accepts for `optim`: those of its OptimizerNames."""
     tree = ast.parse(_source("transformers.training_args").read_text(encoding="utf-8"))
-    made = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "OptimizerNames")
-    values = (line.value for line in made.body if isinstance(line, ast.Assign))
+    enum = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "OptimizerNames")
+    values = (line.value for line in enum.body if isinstance(line, ast.Assign))
     return frozenset(str(v.value) for v in values if isinstance(v, ast.Constant))
 
 
 @functools.cache
 def trackers() -> frozenset[str]:
-    """What transformers takes as `report_to`: the keys of its INTEGRATION_TO_CALLBACK."""
+    """The values that transformers accepts for `report_to`: the keys of INTEGRATION_TO_CALLBACK."""
     source = _source("transformers.integrations.integration_utils")
     for line in ast.parse(source.read_text(encoding="utf-8")).body:
         if isinstance(line, ast.Assign) and isinstance(line.value, ast.Dict):
@@ -108,26 +108,27 @@ _PACKAGES = {
     "_32bit": "bitsandbytes",
     "ademamix": "bitsandbytes",
 }
-"""Part of an optimizer's name -> the package it is in, as transformers.trainer_optimizer looks for
-it; the first part that fits tells."""
+"""Part of an optimizer's name -> the package that it needs, as in transformers.trainer_optimizer;
+the first part that matches counts."""
 
 
 def _source(module: str) -> Path:
-    """The file of a module; finding a package runs nothing of it, as finding its parts would."""
+    """The file of a module. Only the package is looked up, since looking up a submodule would run
+    the package."""
     package, *parts = module.split(".")
-    found = find_spec(package)
-    if found is None or found.origin is None:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"{package} is not installed", name=package)
-    return Path(found.origin).parent.joinpath(*parts).with_suffix(".py")
+    return Path(spec.origin).parent.joinpath(*parts).with_suffix(".py")
 
 
 def _imports(tree: ast.Module, module: str) -> dict[str, str]:
-    """Name -> the module that it is imported from."""
-    found = {}
+    """Imported name -> the module that it is imported from."""
+    origins = {}
     for line in tree.body:
         if isinstance(line, ast.ImportFrom):
             package = module.split(".")[: -line.level] if line.level else []
             origin = ".".join([*package, *([line.module] if line.module else [])])
             for alias in line.names:
-                found[alias.name] = _LAZY.get((origin, alias.name), origin)
-    return found
+                origins[alias.name] = _LAZY.get((origin, alias.name), origin)
+    return origins

@@ -1,4 +1,4 @@
-"""Training that ends when so many tokens were seen or so many seconds spent."""
+"""Training budgets: a run ends after a number of tokens or of seconds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from harness.core.files import write_atomic
 from harness.objectives.base import TrainerObjective
 
 HORIZON = 1 << 30
-"""Virtual steps of a schedule whose real number of steps nobody knows beforehand."""
+"""Number of virtual steps of a learning-rate schedule if the number of real steps is unknown."""
 _FILE = "budget.json"
 
 
 class Budget(TrainerCallback):
-    """Stops at the step where the budget is reached; the schedule follows the share spent.
+    """Stops training at the step where the budget is reached.
 
-    The schedule is built over HORIZON virtual steps, and real step k takes the rate of virtual step
-    share x HORIZON, so that warm-up and decay cover the budget exactly, whatever the steps' number.
-    Tokens are those the model saw, padding excluded. Seconds are those of training steps alone:
-    loading, validation and saving are left out, and a resumed run goes on where it was.
+    The schedule is built over HORIZON virtual steps. A real step takes the rate of virtual step
+    HORIZON x (spent / total), so that warmup and decay cover the budget exactly, for any number of
+    steps. Tokens are those that the model saw, without padding. Seconds are those of training
+    steps, without loading, validation and saving; a resumed run continues the count.
+
+    Args:
+        tokens, seconds: the budget; one of them is set.
+        checkpoints: the folder of the trainer's checkpoints, which store the seconds spent.
     """
 
     def __init__(self, tokens: int | None, seconds: float | None, checkpoints: Path) -> None:
@@ -36,7 +40,7 @@ class Budget(TrainerCallback):
 
     @property
     def spent(self) -> float:
-        """Tokens seen or seconds of training so far."""
+        """Tokens or seconds spent so far."""
         if self.tokens is not None:
             return float(self._state.num_input_tokens_seen) if self._state is not None else 0.0
         return self._spent + (time.monotonic() - self._began if self._began is not None else 0.0)
@@ -47,13 +51,13 @@ class Budget(TrainerCallback):
         return float(self.tokens if self.tokens is not None else self.seconds or 0.0)
 
     def summary(self) -> dict[str, Any]:
-        """What the record says of it."""
+        """The entry about the budget in the training's record."""
         unit = "tokens" if self.tokens is not None else "seconds"
-        found: dict[str, Any] = {unit: self.total, "spent": self.spent}
+        figures: dict[str, Any] = {unit: self.total, "spent": self.spent}
         if unit == "seconds":
-            found["note"] = "a budget in seconds: the number of steps, and so every figure, may"
-            found["note"] += " differ from run to run"
-        return found
+            figures["note"] = "a budget in seconds: the number of steps, and so every figure, may"
+            figures["note"] += " differ from run to run"
+        return figures
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -95,7 +99,7 @@ class Budget(TrainerCallback):
 
 
 def budget_of(objective: TrainerObjective, checkpoints: Path) -> Budget | None:
-    """The callback that keeps the objective's budget; None where steps or epochs end it."""
+    """The callback for the objective's budget; None if steps or epochs end the training."""
     if objective.max_tokens is None and objective.max_seconds is None:
         return None
     return Budget(objective.max_tokens, objective.max_seconds, checkpoints)

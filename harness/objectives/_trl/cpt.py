@@ -26,12 +26,12 @@ _IGNORED = -100
 
 def train(objective: Cpt, job: TrainJob) -> TrainResult:
     """Train `job.model` in place."""
-    own, documents = _documents(objective, job)
+    new_tokens, documents = _documents(objective, job)
     objective, checks, notes = _packable(objective, job, documents)
     sequences = _sequences(objective, documents)
     config = {
         "max_length": objective.max_length,
-        "packing": False,  # packed here, in rows: TRL would lay a whole batch out as one sequence
+        "packing": False,  # done here: TRL would turn a whole batch into one sequence
         "padding_free": False,
         "completion_only_loss": False,
         "loss_type": "nll",
@@ -41,11 +41,11 @@ def train(objective: Cpt, job: TrainJob) -> TrainResult:
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
 
-    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> PackedTrainer:
+    def make(training_args: dict[str, Any], callbacks: list[TrainerCallback]) -> PackedTrainer:
         return PackedTrainer(
             token_metrics=objective.token_metrics,
             model=job.model,
-            args=SFTConfig(**{**config, **given}),
+            args=SFTConfig(**{**config, **training_args}),
             train_dataset=sequences,
             processing_class=job.tokenizer,
             callbacks=callbacks,
@@ -61,20 +61,20 @@ def train(objective: Cpt, job: TrainJob) -> TrainResult:
         "tokens_per_epoch": packed,
         "tokens_cut": tokens - packed,
         "filled": packed / (len(sequences) * objective.max_length),
-        "replay_share": (tokens - own) / tokens,
+        "replay_share": (tokens - new_tokens) / tokens,
     }
     return replace(result, metrics={**result.metrics, **counts}, checks=checks, notes=notes)
 
 
 def batches(objective: Cpt, job: TrainJob) -> list[dict[str, list[int]]]:
-    """The job's sequences, one by one, as the trainer's collator makes them."""
+    """The job's sequences, one by one, as the trainer's collator prepares them."""
     _, documents = _documents(objective, job)
     collate = Collator(_pad_id(job.tokenizer), isolated=_isolated(objective))
-    found = []
+    prepared = []
     for sequence in _sequences(objective, documents):
         batch = collate([sequence])
-        found.append({n: batch[n][0].tolist() for n in _SHOWN if n in batch})
-    return found
+        prepared.append({n: batch[n][0].tolist() for n in _SHOWN if n in batch})
+    return prepared
 
 
 _SHOWN = ("input_ids", "labels", "position_ids")
@@ -87,23 +87,25 @@ def _isolated(objective: Cpt) -> bool:
 def _packable(
     objective: Cpt, job: TrainJob, documents: list[list[int]]
 ) -> tuple[Cpt, tuple[dict[str, str], ...], tuple[str, ...]]:
-    """The objective, unpacked where the model lets packed documents see one another and nobody
-    asked for packing; what was found, for the audit; and what a reader must know.
+    """Check that the model keeps packed documents apart; switch packing off if it does not.
+
+    Returns:
+        The objective, the entries for the audit, and notes for the reader.
 
     Raises:
-        StageFailed: packing was asked for, and documents would see one another.
+        StageFailed: `packing: true` is set, and packed documents would see one another.
     """
     if not _isolated(objective):
         return objective, (), ()
     collate = Collator(_pad_id(job.tokenizer), isolated=True)
     rows = min(2, objective.per_device_train_batch_size)
-    found = apart(job.model, collate, documents, rows, objective.max_length)
-    if found["status"] != "failed":
-        return objective, (found,), ()
+    check = apart(job.model, collate, documents, rows, objective.max_length)
+    if check["status"] != "failed":
+        return objective, (check,), ()
     if objective.packing:
-        raise leaking(found, "cpt")
-    unpacked = {**found, "status": "skipped", "detail": f"not packed: {found['detail']}"}
-    note = f"documents have a sequence each, and are not packed: {found['detail']}"
+        raise leaking(check, "cpt")
+    unpacked = {**check, "status": "skipped", "detail": f"not packed: {check['detail']}"}
+    note = f"documents have a sequence each, and are not packed: {check['detail']}"
     return objective.model_copy(update={"packing": False}), (unpacked,), (note,)
 
 
@@ -112,18 +114,18 @@ def _pad_id(tokenizer: Any) -> int:
 
 
 def _documents(objective: Cpt, job: TrainJob) -> tuple[int, list[list[int]]]:
-    """Token ids of every document in the order they are packed, and the tokens not replayed."""
+    """The number of tokens that are not replayed, and the token ids of all documents in order."""
     documents = document_ids(job.tokenizer, job.rows)
-    own = sum(len(ids) for ids in documents)
+    new_tokens = sum(len(ids) for ids in documents)
     if objective.replay is not None:
         general = document_ids(job.tokenizer, job.more_rows["replay"])
-        documents += replayed(general, own, objective.replay.share, job.data_seed)
+        documents += replayed(general, new_tokens, objective.replay.share, job.data_seed)
         random.Random(job.data_seed).shuffle(documents)
-    return own, documents
+    return new_tokens, documents
 
 
 def document_ids(tokenizer: Any, rows: Sequence[Row]) -> list[list[int]]:
-    """Each row's tokens, the end-of-sequence token last.
+    """Each row's token ids, with the end-of-sequence token last.
 
     Raises:
         StageFailed: the tokenizer has no such token.
@@ -135,29 +137,32 @@ def document_ids(tokenizer: Any, rows: Sequence[Row]) -> list[list[int]]:
             fix="name one as `eos_token` in the model's tokenizer_config.json",
         )
     require_template(tokenizer, rows)
-    found = []
+    documents = []
     for row in rows:
-        found.append(ended(tokenizer, encoded(tokenizer, row).ids))
-    return found
+        documents.append(ended(tokenizer, encoded(tokenizer, row).ids))
+    return documents
 
 
-def replayed(general: Sequence[list[int]], own: int, share: float, seed: int) -> list[list[int]]:
-    """Documents drawn without replacement until their tokens are `share` of all.
+def replayed(
+    general: Sequence[list[int]], new_tokens: int, share: float, seed: int
+) -> list[list[int]]:
+    """Draw documents without replacement until their tokens are `share` of all tokens.
 
-    The last one is cut, so that the share is met to the token.
+    The last document is cut, so that the share is exact.
 
     Args:
-        own: tokens of the documents that are not replayed.
+        general: token ids of the documents to draw from.
+        new_tokens: number of tokens in the documents that are not replayed.
 
     Raises:
-        DataError: there is not that much general text.
+        DataError: `general` has too few tokens.
     """
-    wanted = round(own * share / (1 - share))
+    wanted = round(new_tokens * share / (1 - share))
     there = sum(len(ids) for ids in general)
     if there < wanted:
         raise DataError(
             f"replay needs {wanted} tokens for a share of {share}, and its rows hold {there}",
-            fix=f"give more rows, or lower the share to {there / (there + own):.3f}",
+            fix=f"give more rows, or lower the share to {there / (there + new_tokens):.3f}",
         )
     order = list(range(len(general)))
     random.Random(f"replay {seed}").shuffle(order)
@@ -171,7 +176,7 @@ def replayed(general: Sequence[list[int]], own: int, share: float, seed: int) ->
 
 
 def _sequences(objective: Cpt, documents: list[list[int]]) -> Dataset:
-    """Rows of input_ids, labels and seq_lengths (each document's part of the row)."""
+    """Rows of input_ids, labels and seq_lengths (the length of each document in the row)."""
     limit = objective.max_length
     if objective.packing is False:
         parts = [ids[i : i + limit] for ids in documents for i in range(0, len(ids), limit)]
@@ -197,11 +202,11 @@ def _sequences(objective: Cpt, documents: list[list[int]]) -> Dataset:
 
 
 class Collator:
-    """Pads packed sequences to one length, each document apart from the others.
+    """Pads packed sequences to one length.
 
-    Isolated, documents are told apart by position_ids that start again at 0, and there is no
-    attention mask: transformers then makes one that is block-diagonal (an all-ones mask would let
-    documents see one another). A pad token is a document of its own, seen by nothing.
+    If `isolated`, position_ids start again at 0 for each document and there is no attention mask:
+    transformers then creates a block-diagonal one (with a mask of ones, documents would see one
+    another). Each pad token counts as a separate document, which no other token attends to.
     """
 
     def __init__(self, pad_id: int, *, isolated: bool) -> None:
@@ -215,21 +220,21 @@ class Collator:
         positions = torch.zeros(shape, dtype=torch.long)
         mask = torch.zeros(shape, dtype=torch.long)
         for i, row in enumerate(rows):
-            own = torch.tensor(row["input_ids"])
-            ids[i, : len(own)] = labels[i, : len(own)] = own
-            mask[i, : len(own)] = 1
+            tokens = torch.tensor(row["input_ids"])
+            ids[i, : len(tokens)] = labels[i, : len(tokens)] = tokens
+            mask[i, : len(tokens)] = 1
             starts = torch.cat([torch.arange(length) for length in row["seq_lengths"]])
-            positions[i, : len(own)] = starts
-        labels[positions == 0] = _IGNORED  # the first token of a document follows nothing
-        found = {"input_ids": ids, "labels": labels, "tokens": mask.sum(1)}
+            positions[i, : len(tokens)] = starts
+        labels[positions == 0] = _IGNORED  # nothing predicts the first token of a document
+        batch = {"input_ids": ids, "labels": labels, "tokens": mask.sum(1)}
         return {
-            **found,
+            **batch,
             **({"position_ids": positions} if self.isolated else {"attention_mask": mask}),
         }
 
 
 class PackedTrainer(LabelledTrainer):
-    """Counts the tokens of packed rows; TRL's count takes padding for tokens."""
+    """A trainer that counts the tokens of packed rows without padding; TRL would count padding."""
 
     _seen = 0
 

@@ -1,4 +1,4 @@
-"""What the first steps of a training show: which tokens are in the loss, where gradients arrive."""
+"""Observes the first steps of a training: the tokens in the loss, and the gradients."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SHOWN = ("input_ids", "attention_mask", "labels")
 
 
 class Witness(TrainerCallback):
-    """Looks at what enters the model and at the gradients, and touches neither.
+    """Records the model's first inputs and watches the gradients, without changing either.
 
     Args:
-        gates: as `Watch` has them.
-        checkpoints: the folder of the trainer's checkpoints, which hold what was seen.
+        gates: as in `Watch`.
+        checkpoints: the folder of the trainer's checkpoints, which store the observations.
     """
 
     def __init__(self, gates: Mapping[str, str], checkpoints: Path) -> None:
@@ -52,7 +52,7 @@ class Witness(TrainerCallback):
     ) -> None:
         optimizer = kwargs["optimizer"]
         scaler = getattr(optimizer, "scaler", None)
-        # Clipping takes the scale of float16's loss off the gradients; else the step itself does.
+        # With clipping, float16's gradients are unscaled by now; without, the step unscales them.
         scale = 1.0 if scaler is None or args.max_grad_norm > 0 else scaler.get_scale()
         self._watch.look(optimizer, state.global_step + 1, scale)
 
@@ -65,11 +65,11 @@ class Witness(TrainerCallback):
         return self._checkpoints / f"checkpoint-{state.global_step}"
 
     def close(self) -> None:
-        """Take the hook off the model."""
+        """Remove the hook from the model."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
 
     def evidence(self) -> Evidence:
-        """What was seen."""
+        """The observations so far."""
         return self._watch.evidence(self._batches)

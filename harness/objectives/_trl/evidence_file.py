@@ -1,7 +1,7 @@
-"""What was seen of a training, saved in its checkpoint: one that was killed and went on is judged
-by the same evidence as one that was not.
+"""Saves the observations of a training in its checkpoints, so that a resumed training is audited by
+the same evidence as one without a break.
 
-One safetensors file: the tensors, and the rest as JSON in its metadata.
+The file is a safetensors file with the tensors, and the rest as JSON in its metadata.
 """
 
 from __future__ import annotations
@@ -17,39 +17,41 @@ from safetensors.torch import save_file
 
 from harness.objectives._trl.movement import Watch
 
-_FILE, _TOLD = "evidence.safetensors", "evidence"
+_FILE, _KEY = "evidence.safetensors", "evidence"
 Batch = Mapping[str, Any]
 
 
 def save(folder: Path, watches: Mapping[str, Watch], batches: Sequence[Batch] = ()) -> None:
-    """Write what each watch saw, and batches of tensors, into a checkpoint's folder."""
-    told: dict[str, Any] = {"batches": [list(batch) for batch in batches], "watches": {}}
+    """Write the observations of each watch and batches of tensors into a checkpoint's folder."""
+    content: dict[str, Any] = {"batches": [list(batch) for batch in batches], "watches": {}}
     tensors = {
         f"batch/{number}/{name}": tensor
         for number, batch in enumerate(batches)
         for name, tensor in batch.items()
     }
-    for watch, own in watches.items():
-        told["watches"][watch], found = own.state()
-        tensors |= {f"{watch}/{name}": tensor for name, tensor in found.items()}
-    save_file(tensors, folder / _FILE, {_TOLD: json.dumps(told)})
-    with (folder / _FILE).open("rb") as handle:  # on disk before the checkpoint counts as whole
+    for name, watch in watches.items():
+        content["watches"][name], places = watch.state()
+        tensors |= {f"{name}/{place}": tensor for place, tensor in places.items()}
+    save_file(tensors, folder / _FILE, {_KEY: json.dumps(content)})
+    with (folder / _FILE).open("rb") as handle:  # on disk before the checkpoint is complete
         os.fsync(handle.fileno())
 
 
 def restore(folder: Path, watches: Mapping[str, Watch]) -> list[dict[str, Any]]:
-    """Bring each watch back to what it saw; the batches. Nothing of a checkpoint without a file,
-    which an earlier version wrote: what is seen from here on must do."""
+    """Restore the observations of each watch, and return the batches.
+
+    Does nothing, and returns [], for a checkpoint of an earlier version, which has no such file.
+    """
     if not (folder / _FILE).is_file():
         return []
     with safe_open(folder / _FILE, framework="pt") as file:
-        told = json.loads(file.metadata()[_TOLD])
+        content = json.loads(file.metadata()[_KEY])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    for watch, own in watches.items():
-        begin = f"{watch}/"
-        found = {n.removeprefix(begin): t for n, t in tensors.items() if n.startswith(begin)}
-        own.restore(told["watches"][watch], found)
+    for name, watch in watches.items():
+        begin = f"{name}/"
+        places = {n.removeprefix(begin): t for n, t in tensors.items() if n.startswith(begin)}
+        watch.restore(content["watches"][name], places)
     return [
         {name: tensors[f"batch/{number}/{name}"] for name in names}
-        for number, names in enumerate(told["batches"])
+        for number, names in enumerate(content["batches"])
     ]

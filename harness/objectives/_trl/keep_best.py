@@ -1,4 +1,4 @@
-"""Which checkpoint is kept: the last, or the one with the lowest validation loss."""
+"""Keeps the weights with the lowest validation loss (`keep: best`)."""
 
 from __future__ import annotations
 
@@ -21,37 +21,40 @@ _WEIGHTS, _LOG = "best.safetensors", "validation.json"
 
 
 class KeepBest(TrainerCallback):
-    """Validates every `every` steps and at the end, and puts the best weights back when done.
+    """Validates after every `every` steps and at the end, and then restores the best weights.
 
-    The best is the lowest validation loss; of equal ones, the earliest. Weights that no step has
-    moved yet, as where a warm-up begins at a rate of 0, are the start and no checkpoint: they are
-    kept only where there are no others. Validation draws no random number that training would have
-    drawn: the losses of training are those of `keep: last`.
+    The best weights have the lowest validation loss; among equal losses the earliest win. Weights
+    that no step has moved yet (a warmup may begin at a rate of 0) are kept only if there are no
+    others. Validation does not advance the random state, so the training losses equal those of
+    `keep: last`.
+
+    Attributes:
+        seen: (step, validation loss) of each validation.
     """
 
     def __init__(self, model: Any, every: int, folder: Path) -> None:
         self.model, self.every, self.folder = model, every, folder
         self.seen: list[tuple[int, float]] = []
-        self._start = places(_own(model))
+        self._start = places(_trainable(model))
         self._still: set[int] = set()
         self._random: dict[str, Any] | None = None
 
     @property
     def best(self) -> tuple[int, float]:
         """Step and validation loss of the best weights so far."""
-        return min(self.seen, key=lambda found: (found[0] in self._still, found[1], found[0]))
+        return min(self.seen, key=lambda entry: (entry[0] in self._still, entry[1], entry[0]))
 
     def restore(self, checkpoint: Path | None) -> None:
-        """Go on from what was known when the checkpoint was written, and from nothing else."""
+        """Restore the state of a checkpoint; None removes all state."""
         for name in (_WEIGHTS, _LOG):
             (self.folder / name).unlink(missing_ok=True)
             if checkpoint is not None and (checkpoint / name).is_file():
                 shutil.copyfile(checkpoint / name, self.folder / name)
         log = self.folder / _LOG
         if log.is_file():
-            found = json.loads(log.read_text(encoding="utf-8"))
-            self.seen = [(int(step), float(loss)) for step, loss, *_ in found]
-            self._still = {int(step) for step, _, *still in found if still == [True]}
+            entries = json.loads(log.read_text(encoding="utf-8"))
+            self.seen = [(int(step), float(loss)) for step, loss, *_ in entries]
+            self._still = {int(step) for step, _, *still in entries if still == [True]}
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -85,12 +88,12 @@ class KeepBest(TrainerCallback):
             part = self.folder / f"{_WEIGHTS}.part"
             save_file(_trained(self.model), part)
             os.replace(part, self.folder / _WEIGHTS)
-        found = [(step, loss, step in self._still) for step, loss in self.seen]
-        write_atomic(self.folder / _LOG, json.dumps(found))
+        entries = [(step, loss, step in self._still) for step, loss in self.seen]
+        write_atomic(self.folder / _LOG, json.dumps(entries))
 
     def _stands_still(self) -> bool:
-        own = places(_own(self.model))
-        return all(torch.equal(own[name], place) for name, place in self._start.items())
+        present = places(_trainable(self.model))
+        return all(torch.equal(present[name], place) for name, place in self._start.items())
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -101,31 +104,31 @@ class KeepBest(TrainerCallback):
                 shutil.copyfile(self.folder / name, folder / name)
 
     def finish(self) -> dict[str, Any]:
-        """Put the best weights back into the model; what the record says of them."""
+        """Copy the best weights into the model; return the entry about them for the record."""
         saved = load_file(self.folder / _WEIGHTS)
-        own = _own(self.model)
+        trained = _trainable(self.model)
         with torch.no_grad():
-            for name, parameter in own.items():
+            for name, parameter in trained.items():
                 parameter.copy_(saved[name])
         step, loss = self.best
-        seen = [list(found) for found in self.seen]
-        return {"policy": "best", "step": step, "validation_loss": loss, "validated": seen}
+        validated = [list(entry) for entry in self.seen]
+        return {"policy": "best", "step": step, "validation_loss": loss, "validated": validated}
 
 
-def _own(model: Any) -> dict[str, torch.Tensor]:
-    """What trains, where it lies."""
+def _trainable(model: Any) -> dict[str, torch.Tensor]:
+    """The trainable parameters by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _trained(model: Any) -> dict[str, torch.Tensor]:
-    return {name: p.detach().cpu().contiguous() for name, p in _own(model).items()}
+    return {name: p.detach().cpu().contiguous() for name, p in _trainable(model).items()}
 
 
 def _random_state() -> dict[str, Any]:
-    found: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state_all()
-    return found
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
 
 
 def _set_random_state(state: dict[str, Any]) -> None:

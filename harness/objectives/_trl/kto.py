@@ -1,4 +1,4 @@
-"""KTO through TRL's KTOTrainer, its reference the checkpoint it starts from."""
+"""KTO through TRL's KTOTrainer; the reference is the checkpoint where training starts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from harness.data.cells import content
 from harness.data.render import TEMPLATE_COLUMNS
 from harness.objectives._trl.accumulation import WholeBatch
 from harness.objectives._trl.shown import sequences
-from harness.objectives._trl.start import as_it_is, forget_reference, reference_model
-from harness.objectives._trl.tokens import Tokenised, answered, given_places, with_room
+from harness.objectives._trl.start_as_reference import as_it_is, forget_reference, reference_model
+from harness.objectives._trl.tokens import Tokenised, answered, unlearnt_places, with_room
 from harness.objectives._trl.trainer import arguments, run
 from harness.objectives.base import Row, TrainJob, TrainResult
 from harness.objectives.kto import Kto
@@ -32,8 +32,8 @@ def train(objective: Kto, job: TrainJob) -> TrainResult:
     """Train `job.model` in place."""
     rows = _rows(objective, job)
 
-    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> KTOTrainer:
-        return _trainer(objective, job, rows, given, callbacks)
+    def make(training_args: dict[str, Any], callbacks: list[TrainerCallback]) -> KTOTrainer:
+        return _trainer(objective, job, rows, training_args, callbacks)
 
     try:
         result = run(make, objective, replace(job, rows=list(rows)))
@@ -49,12 +49,12 @@ def train(objective: Kto, job: TrainJob) -> TrainResult:
 
 
 def batches(objective: Kto, job: TrainJob) -> list[dict[str, Any]]:
-    """The job's answers, as the trainer's collator makes them."""
+    """The job's answers, as the trainer's collator prepares them."""
     kept = [number for number, row in enumerate(job.rows) if _answered(row["completion"])]
     rows = [_kept(job.rows[number]) for number in kept]
-    # The trainer gives each row another's answer beside its own, and so wants two at least.
-    made = rows * 2 if len(rows) == 1 else rows
-    trainer = _trainer(objective, job, made, arguments(objective, job, steps=1), [])
+    # The trainer adds another row's answer to each row, so it needs two rows at least.
+    at_least_two = rows * 2 if len(rows) == 1 else rows
+    trainer = _trainer(objective, job, at_least_two, arguments(objective, job, steps=1), [])
     return [
         shown
         for number, row, prepared in zip(kept, rows, trainer.train_dataset, strict=False)
@@ -68,10 +68,10 @@ def _trainer(
     objective: Kto,
     job: TrainJob,
     rows: Sequence[Row],
-    given: dict[str, Any],
+    training_args: dict[str, Any],
     callbacks: list[TrainerCallback],
 ) -> KTOTrainer:
-    own = {
+    options = {
         "beta": objective.beta,
         "loss_type": objective.loss_type,
         "desirable_weight": objective.desirable_weight,
@@ -89,7 +89,7 @@ def _trainer(
         return TokenisedTrainer(
             model=job.model,
             ref_model=reference_model(job.model),
-            args=KTOConfig(**{**own, **given}),
+            args=KTOConfig(**{**options, **training_args}),
             train_dataset=Dataset.from_list(_tokens(objective, job, rows)),
             processing_class=job.tokenizer,
             callbacks=callbacks,
@@ -97,24 +97,28 @@ def _trainer(
 
 
 class TokenisedTrainer(WholeBatch, Tokenised, KTOTrainer):
-    """KTOTrainer on token ids, whose KL and loss are of a step's whole batch; TRL's are of each
-    forward pass."""
+    """KTOTrainer on token ids, with KL and loss over the whole batch of a step.
+
+    TRL computes both over each forward pass.
+    """
 
     masks = {"completion_mask": ("completion",), "KL_completion_mask": ("KL_completion",)}
     _kl: torch.Tensor | None = None
     _left: list[float]
 
     def counted(self, inputs: Mapping[str, Any]) -> dict[str, float]:
-        """Rows alone."""
+        """The number of rows (`rows`)."""
         return {"rows": len(inputs["label"])}
 
     def _prepare_dataset(self, dataset: Any, tokenizer: Any, args: KTOConfig, *_: Any) -> Any:
-        """Beside each row another's answer, whose likelihood estimates the divergence: in TRL's
-        order, the answers of each step's batch moved on by one."""
+        """Add to each row the answer of another row, whose likelihood estimates the divergence.
+
+        As in TRL, the answers of each step's batch are shifted by one row.
+        """
         if not self.calculate_KL:
             return dataset
         size = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        for column in ("completion_ids", "completion_given"):
+        for column in ("completion_ids", "completion_unlearnt"):
             answers = list(dataset[column])
             parts = [answers[i : i + size] for i in range(0, len(answers), size)]
             moved = [answer for part in parts for answer in (part[-1], *part[:-1])]
@@ -122,20 +126,20 @@ class TokenisedTrainer(WholeBatch, Tokenised, KTOTrainer):
         return dataset
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """The forward passes of a step, and the divergence over all of them."""
+        """Collect the forward passes of a step, and compute the divergence over all of them."""
         samples, items = super().get_batch_samples(*args, **kwargs)
         self._kl = self._divergence(samples) if self.calculate_KL and len(samples) > 1 else None
         return samples, items
 
     @torch.no_grad()
     def _divergence(self, samples: Sequence[Any]) -> torch.Tensor:
-        found = []
+        differences = []
         with self.compute_loss_context_manager():
             for inputs in samples:
                 batch = self._prepare_inputs(inputs)
-                own = super()._compute_kl_logps(self.model, batch)
-                found.append(own - self._reference_kl(batch))
-        return torch.cat(found).mean()
+                policy = super()._compute_kl_logps(self.model, batch)
+                differences.append(policy - self._reference_kl(batch))
+        return torch.cat(differences).mean()
 
     def _reference_kl(self, batch: Any) -> Any:
         if self.precompute_ref_logps:
@@ -147,12 +151,16 @@ class TokenisedTrainer(WholeBatch, Tokenised, KTOTrainer):
             return super()._compute_kl_logps(self.model, batch)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """TRL's loss of a whole batch."""
+        """TRL's loss, weighted for the whole batch of a step."""
         self._left = [] if self._kl is None else [0.0, float(self._kl)]
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def _compute_kl_logps(self, model: Any, batch: Any) -> Any:
-        """What TRL takes the mean difference of: the policy's, then the reference's."""
+        """Log-probabilities for TRL's estimate, the mean of policy minus reference.
+
+        TRL calls it for the policy and then for the reference. In training with several passes they
+        are constants with the divergence of the whole batch as their difference.
+        """
         if not self._left or not self.model.training:
             return super()._compute_kl_logps(model, batch)
         if self.precompute_ref_logps:
@@ -162,13 +170,15 @@ class TokenisedTrainer(WholeBatch, Tokenised, KTOTrainer):
 
 
 def _tokens(objective: Kto, job: TrainJob, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """prompt_ids, completion_ids and label of each row."""
-    found = []
+    """prompt_ids, completion_ids, completion_unlearnt (places) and label of each row."""
+    prepared = []
     for row in rows:
-        own = answered(job.tokenizer, row, row["completion"])
-        ids = {"prompt_ids": own.ids[: own.prompt], "completion_ids": own.answer}
-        found.append({**ids, "completion_given": given_places(own), "label": row["label"]})
-    return with_room(found, objective.max_length)
+        encoded = answered(job.tokenizer, row, row["completion"])
+        ids = {"prompt_ids": encoded.ids[: encoded.prompt], "completion_ids": encoded.answer}
+        prepared.append(
+            {**ids, "completion_unlearnt": unlearnt_places(encoded), "label": row["label"]}
+        )
+    return with_room(prepared, objective.max_length)
 
 
 def _rows(objective: Kto, job: TrainJob) -> list[dict[str, Any]]:

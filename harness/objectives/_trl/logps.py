@@ -1,4 +1,4 @@
-"""Log-probabilities of a reference, written once and read by every training from its checkpoint."""
+"""The file of a reference's log-probabilities, shared by all trainings from its checkpoint."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from harness.core.errors import StageFailed
 
 @dataclass(frozen=True)
 class Logps:
-    """What the reference gives the answers of each pair, in nats, summed over an answer's tokens.
+    """The reference's log-probabilities of the answers of each pair.
 
     Attributes:
-        rows: id of the row that a pair is of.
-        digests: of a pair's tokens, (pairs, 32) uint8. A figure belongs to tokens: rows that are
-            tokenised otherwise find none.
-        chosen, rejected: (pairs,) float32.
+        rows: for each pair, the id of its row.
+        digests: digests of each pair's tokens, (pairs, 32) uint8. Rows that are tokenised in
+            another way have other digests, so they find no figures.
+        chosen, rejected: log-probabilities in nats, summed over an answer's tokens, (pairs,)
+            float32.
     """
 
     rows: tuple[str, ...]
@@ -33,29 +34,35 @@ class Logps:
     rejected: torch.Tensor
 
     def save(self, path: Path) -> None:
-        """Write safetensors; the rows' ids stand in its metadata."""
+        """Write a safetensors file with the rows' ids in its metadata."""
         tensors = {"digests": self.digests, "chosen": self.chosen, "rejected": self.rejected}
         save_file(tensors, path, {"rows": json.dumps(self.rows)})
 
     @classmethod
     def load(cls, path: Path) -> Logps:
-        """Read what `save` wrote."""
-        with safe_open(path, "pt") as found:
-            rows = json.loads(found.metadata()["rows"])
+        """Read a file that `save` wrote."""
+        with safe_open(path, "pt") as file:
+            rows = json.loads(file.metadata()["rows"])
             return cls(
-                tuple(rows), *(found.get_tensor(n) for n in ("digests", "chosen", "rejected"))
+                tuple(rows), *(file.get_tensor(n) for n in ("digests", "chosen", "rejected"))
             )
 
     def of(self, examples: Iterable[tuple[str, bytes]]) -> tuple[list[float], list[float]]:
-        """The figures of pairs, each given by its row's id and its tokens' digest.
+        """Look up the log-probabilities of pairs.
+
+        Args:
+            examples: the row's id and the tokens' digest of each pair.
+
+        Returns:
+            Log-probabilities of the chosen and of the rejected answers.
 
         Raises:
-            StageFailed: a pair that has none.
+            StageFailed: the file lacks a pair.
         """
-        places = {bytes(own): i for i, own in enumerate(self.digests.numpy())}
-        found = []
-        for row, own in examples:
-            if own not in places:
+        places = {bytes(digest): i for i, digest in enumerate(self.digests.numpy())}
+        indexes = []
+        for row, digest in examples:
+            if digest not in places:
                 reason = (
                     f"row {row} has other tokens than when the reference read it"
                     if row in self.rows
@@ -66,14 +73,17 @@ class Logps:
                     f"{reason}; it has figures for {len(self.rows)} pairs",
                     fix="run again with another --store, or set share_reference: false",
                 )
-            found.append(places[own])
-        return self.chosen[found].tolist(), self.rejected[found].tolist()
+            indexes.append(places[digest])
+        return self.chosen[indexes].tolist(), self.rejected[indexes].tolist()
 
 
 def tokens_digest(example: Mapping[str, Any], limit: int) -> bytes:
-    """Digest of a pair as it enters the model: both sequences, cut at `limit` tokens, where their
-    answers begin, and what of these is not learnt."""
+    """Digest of a pair's tokens as they enter the model.
+
+    Covers both sequences, cut at `limit` tokens, the place where the answers begin, and the places
+    that are not learnt.
+    """
     sides = [(example["prompt_ids"] + example[n])[:limit] for n in ("chosen_ids", "rejected_ids")]
-    given = [list(example.get(n, ())) for n in ("chosen_given", "rejected_given")]
-    told = [len(example["prompt_ids"]), *sides, *(given if any(given) else [])]
-    return hashlib.sha256(json.dumps(told).encode()).digest()
+    unlearnt = [list(example.get(n, ())) for n in ("chosen_unlearnt", "rejected_unlearnt")]
+    content = [len(example["prompt_ids"]), *sides, *(unlearnt if any(unlearnt) else [])]
+    return hashlib.sha256(json.dumps(content).encode()).digest()

@@ -1,11 +1,11 @@
-"""The loss of TRL's SFTTrainer, with logits only where there are labels.
+"""The loss of TRL's SFTTrainer, with logits only at positions that have a label.
 
-On a CPU, TRL 1.16 takes every position's log-probability, with its entropy and whether the label
-was the likeliest beside it, and computes the logits a second time in the backward pass. Here only
-positions with a label get logits, loss and gradient come from them at once, and no more of them
-stand in memory than a tile holds. In float32 losses and training are TRL's to the bit, but where
-sums are made in other groups, and agree to 1e-6: vocabularies over 32,768 tokens, which TRL folds
-part by part, and a head that trains on large batches.
+On a CPU, TRL 1.16 computes log-probability, entropy and accuracy at every position, and computes
+the logits a second time in the backward pass. Here only positions with a label get logits, loss and
+gradient are computed from them in one pass, and at most one tile of logits is in memory. In float32
+losses and training equal TRL's bit for bit. They agree to 1e-6 where sums are grouped differently:
+for vocabularies over 32,768 tokens, which TRL sums in parts, and for a head that trains on large
+batches.
 """
 
 from __future__ import annotations
@@ -33,29 +33,32 @@ from harness.models.precision import autocast_of, is_short
 IGNORED = -100
 """The label of a token that is not in the loss (torch.nn.CrossEntropyLoss's ignore_index)."""
 TILE_BYTES = 64 * 2**20
-"""Of the logits that stand at once, in float32."""
+"""Largest size of the float32 logits in memory at one time."""
 _TILE_ROWS = 4096
-"""Positions in a tile, at most; TRL's number."""
+"""Largest number of positions in a tile, as in TRL."""
 
 
 class LabelledTrainer(SFTTrainer):
-    """SFTTrainer that computes what its loss needs and no more.
+    """SFTTrainer that computes only what its loss needs.
 
     Args:
-        token_metrics: log the entropy and the accuracy of the labelled tokens too, as TRL does. It
-            is TRL's own in all then, as where the loss is another than the mean of -log p.
+        token_metrics: also log the entropy and the accuracy of the labelled tokens. This uses TRL's
+            loss, as does any loss other than the mean of -log p.
+
+    Raises:
+        StageFailed: TRL's loss is used, and the head has an adapter, which TRL's loss would ignore.
     """
 
-    def __init__(self, *args: Any, token_metrics: bool = False, **given: Any) -> None:
+    def __init__(self, *args: Any, token_metrics: bool = False, **options: Any) -> None:
         with _adapted_heads():
-            super().__init__(*args, **given)
+            super().__init__(*args, **options)
         other = self.args.loss_type != "nll" or self.args.label_smoothing_factor > 0
         self._as_trl = token_metrics or other or self.compute_loss_func is not None
         if self._as_trl and isinstance(self.model.get_output_embeddings(), BaseTunerLayer):
             raise StageFailed(
                 "head",
-                "an adapter on the head is trained without TRL's own loss alone, which reads the"
-                " head's weight past it",
+                "TRL's own loss reads the head's weight without its adapter, so an adapter on the"
+                " head cannot be trained with it",
                 fix="leave token_metrics, label smoothing and other losses out, or the head out of"
                 " target_modules",
             )
@@ -70,7 +73,7 @@ class LabelledTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """-log p summed over the batch's labels, divided by the labels of the whole step."""
+        """The sum of -log p over the batch's labels, divided by the labels of the whole step."""
         if self._as_trl or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs["use_cache"] = False
@@ -82,7 +85,7 @@ class LabelledTrainer(SFTTrainer):
             loss = loss * self.accelerator.num_processes
         mode = "train" if self.model.training else "eval"
         if self.aux_loss_enabled:
-            # It is the mean of its own batch: a step of several batches takes the mean of theirs.
+            # aux_loss is a mean over its batch: a step of several batches averages these means.
             batches = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss / batches
             self._metrics[mode]["aux_loss"].append(outputs.aux_loss.item())
@@ -94,7 +97,10 @@ class LabelledTrainer(SFTTrainer):
 
 @contextlib.contextmanager
 def _adapted_heads() -> Iterator[None]:
-    """TRL refuses an adapter on the head, which its own loss would leave out; ours goes through."""
+    """Context manager in which TRL's constructor accepts an adapter on the head.
+
+    TRL refuses one since its loss would ignore it; the loss here uses it.
+    """
     refused = sft_trainer.BaseTunerLayer
     sft_trainer.BaseTunerLayer = ()
     try:
@@ -106,39 +112,39 @@ def _adapted_heads() -> Iterator[None]:
 def _tokens(inputs: dict[str, Any]) -> int:
     if "attention_mask" in inputs:
         return int(inputs["attention_mask"].sum())
-    return int(inputs["position_ids"].shape[1])  # rows laid out as one, without padding
+    return int(inputs["position_ids"].shape[1])  # a batch as one row, without padding
 
 
 @dataclass(frozen=True)
 class Labels:
-    """How many labels a loss is the mean of; None: those of the batch."""
+    """Number of labels that a loss is the mean over; None: the labels of the batch."""
 
     count: Tensor | int | None
 
 
 def add_labelled_loss(model: Any) -> None:
-    """Let `model(..., labels=labels, loss_over=labels)` return its mean loss, and no logits.
+    """Make `model(..., labels=labels, loss_over=Labels(...))` return the mean loss, without logits.
 
     Args:
-        model: a causal language model without PEFT's wrapper, which gives it a soft prompt's
-            positions with labels of their own.
+        model: a causal language model without PEFT's wrapper (the wrapper of a soft prompt adds the
+            prompt's positions to the labels).
     """
     before = model.forward
     plain = Head.of(model)
 
-    @functools.wraps(type(model).forward)  # `generate` reads from it what the model takes
-    def forward(self: Any, *args: Any, loss_over: Labels | None = None, **given: Any) -> Any:
+    @functools.wraps(type(model).forward)  # `generate` reads the model's parameters from it
+    def forward(self: Any, *args: Any, loss_over: Labels | None = None, **inputs: Any) -> Any:
         if loss_over is None:
-            return before(*args, **given)
-        labels = given.pop("labels")[:, 1:]
-        own = (labels != IGNORED).sum() if loss_over.count is None else loss_over.count
-        count = torch.as_tensor(own, device=labels.device).clamp(min=1)
-        if plain is not None and not given.get("output_router_logits"):
-            hidden = self.base_model(*args, **given).last_hidden_state[:, :-1]
+            return before(*args, **inputs)
+        labels = inputs.pop("labels")[:, 1:]
+        number = (labels != IGNORED).sum() if loss_over.count is None else loss_over.count
+        count = torch.as_tensor(number, device=labels.device).clamp(min=1)
+        if plain is not None and not inputs.get("output_router_logits"):
+            hidden = self.base_model(*args, **inputs).last_hidden_state[:, :-1]
             return MoeCausalLMOutputWithPast(loss=plain.mean_loss(self, hidden, labels, count))
         chosen = functional.pad(labels != IGNORED, (0, 1))
         with head_on(self, chosen.shape[1], where(chosen)) as taken:
-            outputs = before(*args, **given)
+            outputs = before(*args, **inputs)
         logits = taken(outputs.logits)[0].float()
         total = functional.cross_entropy(logits, labels[labels != IGNORED], reduction="sum")
         aux_loss = getattr(outputs, "aux_loss", None)
@@ -149,11 +155,11 @@ def add_labelled_loss(model: Any) -> None:
 
 @dataclass(frozen=True)
 class Head:
-    """A head that is one matrix, and what its family does with the product.
+    """A head that is one linear layer, and how its family transforms the product.
 
     Attributes:
-        scale: the logits are multiplied by it.
-        cap: they are then held within it by tanh; None: they are not.
+        scale: factor of the logits.
+        cap: bound of the logits by tanh, applied after the scale; None for no bound.
     """
 
     scale: float
@@ -161,38 +167,43 @@ class Head:
 
     @classmethod
     def of(cls, model: Any) -> Head | None:
-        """None for a head of another kind: something attached to it, a family that does more."""
+        """The head of a model; None if it has an adapter or its family does something else."""
         head = model.get_output_embeddings()
         if type(head) is not nn.Linear or model.base_model is model:
             return None
         config = model.config.get_text_config()
-        found = cls(_scale(config), getattr(config, "final_logit_softcapping", None))
-        return found if found._gives_logits(model) else None
+        plain = cls(_scale(config), getattr(config, "final_logit_softcapping", None))
+        return plain if plain._gives_logits(model) else None
 
     def _gives_logits(self, model: Any) -> bool:
-        """Whether a few tokens' logits are those that the model itself computes."""
+        """Whether this head gives the same logits as the model itself, for a few tokens."""
         head, training = model.get_output_embeddings(), model.training
         ids = torch.arange(8, device=head.weight.device)[None] % len(head.weight)
         model.eval()
         with torch.no_grad(), autocast_of(model):
             wanted = model(input_ids=ids, use_cache=False).logits.float()
             hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-            found = self._after(head(hidden).float())
+            logits = self._after(head(hidden).float())
         model.train(training)
         allowed = 2e-2 if any(is_short(p.dtype) for p in model.parameters()) else 1e-4
-        return bool((found - wanted).abs().max() <= allowed * wanted.abs().max())
+        return bool((logits - wanted).abs().max() <= allowed * wanted.abs().max())
 
     def _after(self, products: Tensor) -> Tensor:
         logits = products if self.scale == 1 else products * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def losses(self, products: Tensor, targets: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-        """-log p of each target, (rows,), zero where its share is; and what a product changes of
-        their mean, (rows, vocabulary), in the products' own memory.
+        """Losses and their gradients.
 
         Args:
-            products: (rows, vocabulary) in float32, of hidden states and the head's matrix.
-            shares: (rows,) of each target's loss in the mean.
+            products: hidden states times the head's matrix, (rows, vocabulary) in float32;
+                overwritten.
+            targets: (rows,), the label of each row.
+            shares: (rows,), the weight of each row's loss in the mean; 0 for no label.
+
+        Returns:
+            -log p of each target, (rows,), 0 where the share is 0; and the gradient of the weighted
+            mean for the products, (rows, vocabulary).
         """
         if self.scale != 1:
             products.mul_(self.scale)
@@ -216,7 +227,9 @@ class Head:
         """The sum of -log p over the labels, divided by `count`; a scalar in float32.
 
         Args:
-            hidden: (rows, tokens, size). labels: (rows, tokens) of the tokens that follow.
+            hidden: hidden states, (rows, tokens, size).
+            labels: the next token of each position, (rows, tokens).
+            count: the divisor, a scalar.
         """
         head = model.get_output_embeddings()
         if hidden.device.type == "cpu":
@@ -224,15 +237,15 @@ class Head:
             loss = _MeanLoss.apply(hidden, head.weight, head.bias, labels, count, self, learns)
             return loss  # type: ignore[no-any-return]
         chosen = labels != IGNORED
-        found = ChunkedLogProbFunction.apply(
+        log_probs = ChunkedLogProbFunction.apply(
             hidden[chosen], head.weight, head.bias, labels[chosen], 1.0, 32768, self.cap,
             self.scale, ("log_probs",),
         )  # fmt: skip
-        return -found[0].sum() / count  # type: ignore[no-any-return]
+        return -log_probs[0].sum() / count  # type: ignore[no-any-return]
 
 
 def _scale(config: Any) -> float:
-    """By what a family multiplies its logits; the names are those that TRL's fused head knows."""
+    """The factor of a family's logits; the names are those that TRL's fused head knows."""
     for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
         if getattr(config, name, None) is not None:
             return float(getattr(config, name))
@@ -243,7 +256,10 @@ def _scale(config: Any) -> float:
 
 
 class _MeanLoss(torch.autograd.Function):
-    """Loss and gradients, tile by tile: of a mean, each label's share is known beforehand."""
+    """Computes loss and gradients tile by tile in the forward pass.
+
+    This is possible since each label's weight in the mean is known in advance.
+    """
 
     @staticmethod
     def forward(
@@ -256,11 +272,11 @@ class _MeanLoss(torch.autograd.Function):
         head: Head,
         learns: bool,
     ) -> Tensor:
-        """`learns`: whether gradients are wanted; under no_grad the tensors' own flags stay."""
+        """`learns`: whether gradients are needed; under no_grad needs_input_grad stays true."""
         to_hidden, to_weight, to_bias = (learns and wanted for wanted in ctx.needs_input_grad[:3])
         chosen = labels != IGNORED
         if to_weight and 4 * labels.numel() * len(weight) <= SMALL_BYTES:
-            # Where gathering would save nothing, the weight's gradient is summed as TRL sums it.
+            # Picking positions would save little: sum the weight's gradient in TRL's order.
             chosen = torch.ones_like(chosen)
         rows, targets = hidden[chosen], labels[chosen]
         device = hidden.device.type
@@ -276,20 +292,20 @@ class _MeanLoss(torch.autograd.Function):
             matrix = weight.to(dtype)
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
-                own = rows[part].to(dtype)
-                products = functional.linear(own, matrix, None if bias is None else bias.to(dtype))
+                tile = rows[part].to(dtype)
+                products = functional.linear(tile, matrix, None if bias is None else bias.to(dtype))
                 losses[part], slopes = head.losses(products.float(), targets[part], shares[part])
                 if of_rows is not None:
                     of_rows[part] = slopes.to(dtype) @ matrix
                 if of_weight is not None:
-                    of_weight.addmm_(slopes.t(), own.float())
+                    of_weight.addmm_(slopes.t(), tile.float())
                 if of_bias is not None:
                     of_bias += slopes.sum(0)
         ctx.save_for_backward(chosen, of_rows)
-        ctx.of_parameters = of_weight, of_bias  # gradients already, and counted as such
+        ctx.of_parameters = of_weight, of_bias  # gradients, so not counted as saved activations
         ctx.like = hidden.dtype, weight.dtype, None if bias is None else bias.dtype
         grid = torch.zeros_like(chosen, dtype=torch.float32).masked_scatter(chosen, losses)
-        return grid.sum() / count  # over every position, as TRL sums
+        return grid.sum() / count  # TRL sums over all positions too
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
@@ -299,9 +315,9 @@ class _MeanLoss(torch.autograd.Function):
         to_hidden, to_weight, to_bias = ctx.like
         whole = None
         if of_rows is not None:
-            own = (of_rows * slope).to(to_hidden)
-            whole = own.new_zeros((*chosen.shape, own.shape[-1]))
-            whole[chosen] = own
+            gradient = (of_rows * slope).to(to_hidden)
+            whole = gradient.new_zeros((*chosen.shape, gradient.shape[-1]))
+            whole[chosen] = gradient
         weight = None if of_weight is None else (of_weight * slope).to(to_weight)
         bias = None if of_bias is None else (of_bias * slope).to(to_bias)
         return whole, weight, bias, None, None, None, None

@@ -1,4 +1,4 @@
-"""What a training step keeps in memory, counted exactly."""
+"""Measures the memory that a training step keeps, exactly."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from harness.core.measure import tensor_bytes
 
 
 class KeptActivations:
-    """Counts, while it is entered, what autograd keeps for backward passes.
+    """Context manager that counts the bytes that autograd keeps for backward passes.
 
-    A storage counts once, from when it is kept until autograd lets it go; so an address that comes
-    back, as in the next micro-batch of an accumulated step, is another storage.
+    A storage counts once, from when autograd saves it until it releases it. The same address in the
+    next micro-batch of a step counts as another storage.
+
+    Args:
+        parameters: tensors that do not count.
 
     Attributes:
-        bytes: the most that were kept at once, parameters excluded.
+        bytes: the largest number of bytes kept at one time, without the parameters.
     """
 
     def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
@@ -37,7 +40,7 @@ class KeptActivations:
         self._hooks.__exit__(None, None, None)
 
     def first(self) -> contextlib.AbstractContextManager[object]:
-        """Counts the first pass that is asked for, and lets the others be."""
+        """A context manager for each pass, which counts in the first one only."""
         return contextlib.nullcontext() if self.bytes else self
 
     def _keep(self, tensor: torch.Tensor) -> _Kept:
@@ -45,7 +48,7 @@ class KeptActivations:
         return _Kept(tensor, self, storage.data_ptr(), storage.nbytes())
 
     def hold(self, address: int, size: int) -> None:
-        """One more tensor is kept that lies there."""
+        """Count one more kept tensor at this address."""
         if address in self._own:
             return
         if address not in self._holders:
@@ -54,7 +57,7 @@ class KeptActivations:
         self._holders[address] = self._holders.get(address, 0) + 1
 
     def let_go(self, address: int, size: int) -> None:
-        """One that was kept is not any more."""
+        """Remove one kept tensor at this address from the count."""
         if address in self._own:
             return
         self._holders[address] -= 1
@@ -64,7 +67,7 @@ class KeptActivations:
 
 
 class _Kept:
-    """A tensor that autograd keeps, in its place: it ends when autograd lets the tensor go."""
+    """Stands for a tensor that autograd keeps; it is deleted when autograd releases the tensor."""
 
     def __init__(
         self, tensor: torch.Tensor, count: KeptActivations, address: int, size: int
@@ -73,7 +76,7 @@ class _Kept:
         count.hold(*self._where)
 
     def tensor_of(self) -> torch.Tensor:
-        """What autograd gave."""
+        """The tensor itself."""
         return self._tensor
 
     def __del__(self) -> None:
@@ -81,13 +84,13 @@ class _Kept:
 
 
 class FirstStep(TrainerCallback):
-    """Counts what a step keeps in memory: activations of the first, gradients, optimizer state.
+    """Measures the activations and gradients of the first step.
 
     Attributes:
-        activations: most bytes that autograd kept at once, whatever the micro-batches of the step;
-            None before there was a step, and where torch compiles the model: what a compiled pass
-            keeps is laid out by the compiler, which takes no hooks of ours for it.
-        gradients: bytes of them.
+        activations: largest number of bytes that autograd kept at one time in the step; None before
+            the first step, and if torch compiles the model, since a compiled pass runs no hooks for
+            the tensors that it keeps.
+        gradients: bytes of the gradients; None before the first step.
     """
 
     def __init__(self) -> None:
@@ -114,14 +117,14 @@ class FirstStep(TrainerCallback):
         self.gradients = tensor_bytes(grads)
 
     def close(self) -> None:
-        """Count no more, however training ended."""
+        """Stop counting; safe to call at any time."""
         if self._kept is not None:
             self._kept.__exit__()
             self._kept = None
 
 
 def optimizer_bytes(trainer: Trainer) -> int:
-    """Bytes of the optimizer's state."""
+    """Bytes of the tensors in the optimizer's state."""
     state = trainer.optimizer.state if trainer.optimizer is not None else {}
     tensors = [t for values in state.values() for t in values.values() if torch.is_tensor(t)]
     return tensor_bytes(tensors)

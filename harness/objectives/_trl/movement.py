@@ -1,8 +1,8 @@
-"""What a training should move: where gradients arrive, and which elements a float32 step moves.
+"""Audits what a training moves: which tensors get gradients, and which elements a step moves.
 
-A tensor of billions is looked at in 65,536 places, spread evenly, which tells the share that moved
-to within half a percent (one standard error of a share of a half is 0.2%). A tensor may move while
-almost all of it stands still: in bfloat16 a small step is rounded away.
+At most 65,536 evenly spread elements of a tensor are examined, which gives the share that moved to
+within half a percent (the standard error of a share of one half is 0.2%). A tensor can move while
+most of its elements stand still: in bfloat16 rounding loses small steps.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ PLACES = 65_536
 ELEMENTS = "no step was lost to rounding"
 _STEPS = 20
 _SHARE = 0.9
-"""Of the elements that a step of float32 moves, as many must have moved. It moves all of them, and
-what later steps bring back to the very same number is rare; with weights of bfloat16 a step that is
-smaller than half their spacing moves none, and a larger one some."""
+"""Share of the elements that a float32 step moves which must have moved. In float32 almost all
+move, since later steps rarely restore the same number. In bfloat16 a step below half the spacing of
+numbers moves none, and a larger step moves some."""
 _FEW = 32
-"""Of fewer such elements in a tensor, no share is told."""
+"""Smallest number of such elements for which a tensor's share is judged."""
 _ULP = 2.0**-23
-"""Spacing of float32 numbers just above 1; no number's spacing is a larger share of it."""
+"""Spacing of float32 numbers just above 1: the largest spacing relative to a number."""
 _SURE = 16
-"""A step of so many spacings moves a number for good; after one or two, others may undo it."""
+"""Spacings that a step must have to count; later steps may undo a step of one or two spacings."""
 
 
 def spread(tensor: Any) -> Any:
-    """At most PLACES elements of a tensor, always the same ones, evenly spread; a copy, 1-D."""
+    """Copy at most PLACES evenly spread elements of a tensor, always the same ones; 1-D."""
     step = max(1, tensor.numel() // PLACES + bool(tensor.numel() % PLACES))
     width = tensor.shape[-1] if tensor.ndim else 1
-    while math.gcd(step, width) > 1 and step > 1:  # else every place would be in a few columns
+    while math.gcd(step, width) > 1 and step > 1:  # or all places would be in a few columns
         step += 1
     return tensor.detach().reshape(-1)[::step].clone()
 
 
 class Watch:
-    """Looks at gradients before the optimizer's steps, and touches nothing.
+    """Reads the gradients before the optimizer's steps, without changing anything.
 
-    Each tensor is watched until a gradient that is not zero has reached it, and a step in float32
-    would move at least half of the elements that have one; for 20 steps at most.
+    Each tensor is watched, for at most 20 steps, until it had a nonzero gradient and a float32 step
+    would move at least half of the elements with a gradient.
 
     Args:
-        parameters: what trains, by name.
-        gates: a tensor -> another: while that is all zeros, no gradient can reach the first.
+        parameters: the trainable tensors by name.
+        gates: tensor -> another tensor; while that is all zeros, no gradient can reach the first.
 
     Attributes:
-        signal: whether any gradient was not zero.
-        reached: name -> the step that the first gradient came before.
-        dues: name -> a step, and which of the places of `spread` it moves where all is float32.
-        untold: tensors whose optimizer's steps cannot be told: it is of neither Adam's nor SGD's
-            kind.
+        signal: whether any gradient was nonzero.
+        reached: name -> the first step with a nonzero gradient.
+        dues: name -> (step, mask of the places of `spread` that this step moves in float32).
+        untold: tensors with an optimizer that is neither like Adam nor like SGD, so that the size
+            of its steps is unknown.
     """
 
     def __init__(self, parameters: Mapping[str, Any], gates: Mapping[str, str]) -> None:
@@ -65,14 +65,14 @@ class Watch:
         self.untold: set[str] = set()
 
     def look(self, optimizer: Any, step: int | None = None, scale: float = 1.0) -> None:
-        """To be called when the gradients of a step are whole, clipped, and not used yet.
+        """Look at the gradients of a step, after clipping and before the optimizer's step.
 
-        A step with a gradient that is no number shows nothing: where the loss is scaled for
-        float16, it is left out, and any other ends in weights that are no numbers.
+        Does nothing if a gradient is not finite: with a scaled float16 loss the optimizer skips
+        such a step, and in any other training the weights become NaN, which another audit reports.
 
         Args:
-            step: its number, from 1; default: that of the call.
-            scale: what the gradients are still multiplied by.
+            step: number of the step, from 1; default: number of the call.
+            scale: the factor that is still in the gradients (float16).
         """
         if not (self._waiting or self._undue) or self._steps >= _STEPS:
             return
@@ -115,18 +115,18 @@ class Watch:
 
     @property
     def without_gradient(self) -> tuple[str, ...]:
-        """Tensors that no gradient reached, although one could have."""
+        """Tensors that got no gradient although they could have."""
         return tuple(sorted(self._waiting - set(self.behind_gates)))
 
     @property
     def behind_gates(self) -> tuple[str, ...]:
-        """Tensors that no gradient could reach yet, at any step that was watched."""
+        """Tensors that no gradient could reach in the watched steps, as their gates were zero."""
         return tuple(
             sorted(n for n in self._waiting if n in self._gates and n not in self._gate_open)
         )
 
     def evidence(self, batches: Sequence[Mapping[str, Any]] = ()) -> Evidence:
-        """What was seen, beside what entered the model."""
+        """The observations, together with the batches that entered the model."""
         return Evidence(
             batches=tuple({name: t.tolist() for name, t in batch.items()} for batch in batches),
             without_gradient=self.without_gradient,
@@ -138,25 +138,29 @@ class Watch:
         )
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """All that was seen: what JSON holds, and tensors by name."""
-        dues = [(name, *due) for name, own in self.dues.items() for due in own]
-        told = {
+        """All observations: a part for JSON, and tensors by name."""
+        dues = [(name, *due) for name, steps in self.dues.items() for due in steps]
+        content = {
             "steps": self._steps,
             "signal": self.signal,
             "reached": self.reached,
             "dues": [[name, step] for name, step, _ in dues],
             **{name: sorted(getattr(self, attribute)) for name, attribute in _SETS.items()},
         }
-        return told, {str(number): due for number, (_, _, due) in enumerate(dues)}
+        return content, {str(number): due for number, (_, _, due) in enumerate(dues)}
 
-    def restore(self, told: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
-        """Go on from what `state` told."""
-        self._steps, self.signal, self.reached = told["steps"], told["signal"], told["reached"]
+    def restore(self, content: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+        """Restore the observations that `state` returned."""
+        self._steps, self.signal, self.reached = (
+            content["steps"],
+            content["signal"],
+            content["reached"],
+        )
         self.dues = {}
-        for number, (name, step) in enumerate(told["dues"]):
+        for number, (name, step) in enumerate(content["dues"]):
             self.dues.setdefault(name, []).append((step, tensors[str(number)]))
         for name, attribute in _SETS.items():
-            setattr(self, attribute, set(told[name]))
+            setattr(self, attribute, set(content[name]))
 
 
 _SETS = {
@@ -172,19 +176,19 @@ def _finite(gradient: Any) -> bool:
 
 
 def due_by(dues: Mapping[str, Iterable[tuple[int, Any]]]) -> dict[str, Any]:
-    """Name -> which places any of the steps moves."""
-    found: dict[str, Any] = {}
+    """Name -> mask of the places that any of the steps moves."""
+    union: dict[str, Any] = {}
     for name, steps in dues.items():
         for _, due in steps:
-            found[name] = found[name] | due if name in found else due
-    return found
+            union[name] = union[name] | due if name in union else due
+    return union
 
 
 def _step(gradient: Any, group: Mapping[str, Any] | None) -> Any:
-    """The size of an optimizer's first step where gradients have these sizes; None where it cannot
-    be told. Of a tensor that no group has, the optimizer forgot it: any gradient should move it.
+    """The size of an optimizer's first step for gradients of these sizes; None if it is unknown.
 
-    Kingma and Ba (2015, arXiv:1412.6980), algorithm 1; torch.optim.SGD.
+    It is infinite without a group: the optimizer lacks the tensor, which any gradient should move.
+    Sources: Kingma and Ba (2015, arXiv:1412.6980), algorithm 1; torch.optim.SGD.
     """
     if group is None:
         return (gradient > 0) * math.inf
@@ -197,7 +201,7 @@ def _step(gradient: Any, group: Mapping[str, Any] | None) -> Any:
 
 
 def places(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What is remembered of the tensors that train, before they do: a few of their elements."""
+    """Copies of a few elements of each tensor, to compare with after the training."""
     return {name: spread(tensor).cpu() for name, tensor in state.items()}
 
 
@@ -209,13 +213,18 @@ def elements(
     rounded: bool = False,
     name: str = ELEMENTS,
 ) -> dict[str, str]:
-    """Of the elements that a float32 step would move, nine in ten have moved, in every tensor.
+    """Audit: in each tensor, nine in ten of the elements that a float32 step moves have moved.
 
     Args:
-        before: `places` of the tensors at the start. state: the tensors now.
-        due: as Evidence has it. Elements without a gradient are not among them: embeddings of
-            tokens that no row has, experts that no token came to.
-        rounded: as `moved` has it; the shares are told then, and not judged.
+        before: `places` of the tensors at the start.
+        state: the tensors now.
+        due: name -> mask of the places that should move, as in Evidence. Elements without a
+            gradient are not among them, such as embeddings of tokens that no row has.
+        rounded: the suite asks for low-precision weights: report the shares without judging them.
+        name: name of the audit.
+
+    Returns:
+        An entry for the audit: check, status and detail.
     """
     shares: dict[str, float] = {}
     hits = wanted = 0

@@ -1,4 +1,4 @@
-"""GRPO and RLOO through TRL's trainers, their reference the checkpoint they start from."""
+"""GRPO and RLOO through TRL's trainers; the reference is the checkpoint where training starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.objectives._online import Online
 from harness.objectives._ppo.models import answer_ends, reward_room, scorer
 from harness.objectives._reward_functions import FUNCTIONS
 from harness.objectives._trl.accumulation import of_passes
-from harness.objectives._trl.start import (
+from harness.objectives._trl.start_as_reference import (
     as_it_is,
     forget_reference,
     start_as_reference,
@@ -36,11 +36,12 @@ def train(objective: Online, job: TrainJob) -> TrainResult:
     """Train `job.model` in place.
 
     Raises:
-        DataError: prompts that leave no room for an answer, or too few for one batch.
-        StageFailed: no reward, or one that is no number.
+        DataError: a prompt leaves no room for an answer and `overlong` is `error`, or there are too
+            few prompts for one batch.
+        StageFailed: the job has no reward, or a reward is not finite.
     """
     rows, dropped = _prompts(objective, job)
-    # TRL hands a prompt to and fro: its place stands for it, and no text is encoded by TRL.
+    # The index of a prompt stands for it, so that TRL does not encode any text.
     prompts = [{"prompt": str(i), "place": i} for i in range(len(rows))]
     ids = [asked_ids(job.tokenizer, row) for row in rows]
     rewards = _rewards(objective, job, rows, ids)
@@ -49,12 +50,12 @@ def train(objective: Online, job: TrainJob) -> TrainResult:
         (GRPOTrainer, GRPOConfig, grpo_trainer) if grpo else (RLOOTrainer, RLOOConfig, rloo_trainer)
     )
 
-    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> Trainer:
+    def make(training_args: dict[str, Any], callbacks: list[TrainerCallback]) -> Trainer:
         with as_it_is(job.model, module), start_as_reference(module, job.model):
             return _tokenised(trainer_class, ids)(
                 model=job.model,
                 reward_funcs=rewards,
-                args=config(**{**_arguments(objective), **given}),
+                args=config(**{**_arguments(objective), **training_args}),
                 train_dataset=Dataset.from_list(prompts),
                 processing_class=job.tokenizer,
                 callbacks=callbacks,
@@ -95,7 +96,7 @@ def _arguments(objective: Online) -> dict[str, Any]:
 
 
 def _tokenised(trainer: Any, ids: Sequence[list[int]]) -> Any:
-    """The trainer, asking prompts of token ids, which are named by their places."""
+    """A subclass of the trainer that reads a prompt as an index into `ids`."""
 
     class Tokenised(trainer):  # type: ignore[misc]
         def _tokenize_prompts(self, prompts: Sequence[str]) -> tuple[list[list[int]], None, Any]:
@@ -105,9 +106,13 @@ def _tokenised(trainer: Any, ids: Sequence[list[int]]) -> Any:
 
 
 def _prompts(objective: Online, job: TrainJob) -> tuple[list[Row], int]:
-    """Rows whose prompts leave room for an answer, and how many did not."""
-    own = getattr(job.model.config, "max_position_embeddings", None)
-    contexts = (own, reward_room(job))
+    """Rows with prompts that leave room for an answer, and the number of dropped rows.
+
+    Raises:
+        DataError: a row was dropped and `overlong` is `error`, or too few rows are left.
+    """
+    policy_context = getattr(job.model.config, "max_position_embeddings", None)
+    contexts = (policy_context, reward_room(job))
     room = min([objective.max_length, *(known for known in contexts if known is not None)])
     room -= objective.max_new_tokens
     kept = [row for row in job.rows if 0 < len(asked_ids(job.tokenizer, row)) <= room]
@@ -130,7 +135,12 @@ def _prompts(objective: Online, job: TrainJob) -> tuple[list[Row], int]:
 def _rewards(
     objective: Online, job: TrainJob, rows: Sequence[Row], ids: Sequence[list[int]]
 ) -> list[Callable[..., Any]]:
-    """What TRL calls: (prompts, completions, completion_ids, columns of the rows) -> rewards."""
+    """Reward functions for TRL: (prompts, completions, completion_ids, columns of the rows) ->
+    rewards.
+
+    Raises:
+        StageFailed: the job has neither a reward model nor reward functions.
+    """
     if objective.reward_functions:
         return [_named(name, rows) for name in objective.reward_functions]
     if job.reward_model is None:
@@ -167,19 +177,20 @@ def _number(value: float) -> float:
 
 
 def _figures(job: TrainJob) -> dict[str, float]:
-    """First and last figures, and how often all answers to a prompt had the same reward.
+    """First and final figures of the step log, and how often all answers to a prompt had the same
+    reward.
 
-    A batch's figures stand in the line of the first step that trained on it.
+    The figures of a batch are in the line of the first step that trained on it.
     """
     lines = [json.loads(line) for line in job.step_log.read_text(encoding="utf-8").splitlines()]
     names = {"reward": "reward", "kl": "kl", "response_length": "completions/mean_length"}
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for name, column in names.items():
         values = [line[column] for line in lines if column in line]
         if values:
             tail = values[-max(1, len(values) // 10) :]
-            found |= {f"first_{name}": values[0], f"final_{name}": sum(tail) / len(tail)}
+            figures |= {f"first_{name}": values[0], f"final_{name}": sum(tail) / len(tail)}
     equal = [line["frac_reward_zero_std"] for line in lines if "frac_reward_zero_std" in line]
-    found["groups_without_signal"] = sum(equal) / len(equal)
-    found["batches_without_signal"] = sum(share == 1 for share in equal)
-    return found
+    figures["groups_without_signal"] = sum(equal) / len(equal)
+    figures["batches_without_signal"] = sum(share == 1 for share in equal)
+    return figures

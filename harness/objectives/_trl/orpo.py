@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import TrainerCallback
 
-with warnings.catch_warnings():  # "may change without notice": the version is pinned
+with warnings.catch_warnings():  # TRL warns that it may change, but our version is pinned
     warnings.simplefilter("ignore")
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
@@ -24,7 +24,7 @@ from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.orpo import Orpo
 
 _NLL = 4
-"""Where the likelihood stands in what TRL's concatenated_forward gives."""
+"""Position of the likelihood in the result of TRL's concatenated_forward."""
 
 
 def train(objective: Orpo, job: TrainJob) -> TrainResult:
@@ -32,8 +32,8 @@ def train(objective: Orpo, job: TrainJob) -> TrainResult:
     pairs, counts = pairs_of(job.rows, objective.unusable)
     _require_whole(pairs)
 
-    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> ORPOTrainer:
-        return _trainer(objective, job, pairs, given, callbacks)
+    def make(training_args: dict[str, Any], callbacks: list[TrainerCallback]) -> ORPOTrainer:
+        return _trainer(objective, job, pairs, training_args, callbacks)
 
     result = run(make, objective, replace(job, rows=[{"prompt": p.prompt} for p in pairs]))
     left_out = {f"left_out/{reason}": float(n) for reason, n in counts.items()}
@@ -41,7 +41,11 @@ def train(objective: Orpo, job: TrainJob) -> TrainResult:
 
 
 def _require_whole(pairs: Sequence[Pair]) -> None:
-    """Raise DataError where a turn is not to be trained on: the likelihood is of whole rows."""
+    """Check that no turn is excluded from training, as ORPO's likelihood covers whole rows.
+
+    Raises:
+        DataError: a turn has `weight: 0`.
+    """
     for pair in pairs:
         turns = [turn for part in (pair.prompt, pair.chosen) if isinstance(part, list)
                  for turn in part]  # fmt: skip
@@ -54,34 +58,36 @@ def _require_whole(pairs: Sequence[Pair]) -> None:
 
 
 def batches(objective: Orpo, job: TrainJob) -> list[dict[str, Any]]:
-    """Both answers of the job's pairs, as the trainer's collator makes them. The likelihood is that
-    of the better answer and its prompt; the odds are those of the answers alone."""
+    """Both answers of the job's pairs, as the trainer's collator prepares them.
+
+    The likelihood covers the better answer and its prompt; the odds ratio covers the answers alone.
+    """
     numbered = pairs_by_row(job.rows, objective.unusable)
-    given = arguments(objective, job, steps=1)
-    trainer = _trainer(objective, job, [pair for _, pair in numbered], given, [])
-    found: list[dict[str, Any]] = []
+    training_args = arguments(objective, job, steps=1)
+    trainer = _trainer(objective, job, [pair for _, pair in numbered], training_args, [])
+    prepared_answers: list[dict[str, Any]] = []
     for (row, _), prepared in zip(numbered, trainer.train_dataset, strict=True):
         batch = trainer.data_collator([prepared])
         for part in ("chosen", "rejected"):
             ids, mask = batch[f"{part}_input_ids"], batch[f"{part}_attention_mask"]
             learnt = mask if part == "chosen" else batch[f"{part}_labels"] != -100
             collated = {"input_ids": ids, "attention_mask": mask, "completion_mask": learnt}
-            found += sequences(collated, row, [part])
-    return found
+            prepared_answers += sequences(collated, row, [part])
+    return prepared_answers
 
 
 def _trainer(
     objective: Orpo,
     job: TrainJob,
     pairs: Sequence[Pair],
-    given: dict[str, Any],
+    training_args: dict[str, Any],
     callbacks: list[TrainerCallback],
 ) -> ORPOTrainer:
-    # The texts are never read: the rows are tokens.
+    # TRL wants these columns, but never reads the texts: the rows hold tokens.
     texts = {"prompt": "", "chosen": "+", "rejected": "-"}
     ids = with_room(pair_ids(job.tokenizer, pairs), objective.max_length)
     rows = [{**texts, **row} for row in ids]
-    own = {
+    options = {
         "beta": objective.beta,
         "max_length": objective.max_length,
         "max_completion_length": None,
@@ -92,7 +98,7 @@ def _trainer(
     }
     return CountingTrainer(
         model=job.model,
-        args=ORPOConfig(**{**own, **given}),
+        args=ORPOConfig(**{**options, **training_args}),
         train_dataset=Dataset.from_list(rows),
         processing_class=job.tokenizer,
         callbacks=callbacks,
@@ -100,49 +106,52 @@ def _trainer(
 
 
 class CountingTrainer(WholeBatch, ORPOTrainer):
-    """ORPOTrainer counts no tokens, which costs and budgets are told in, takes a soft prompt's
-    logits for a row's, and the likelihood's mean over each forward pass alone."""
+    """ORPOTrainer with three repairs.
+
+    It counts tokens, for costs and budgets; it drops a soft prompt's logits before a row's; and its
+    likelihood is a mean over the whole batch of a step, where TRL averages each forward pass.
+    """
 
     def counted(self, inputs: Mapping[str, Any]) -> dict[str, float]:
-        """Pairs, and the tokens of better answers and their prompts, the first of which follows
-        nothing."""
+        """The numbers of pairs (`rows`) and of predicted tokens in better answers and their prompts
+        (`tokens`)."""
         mask = inputs["chosen_attention_mask"]
         return {"rows": len(mask), "tokens": int(mask[:, 1:].sum())}
 
     def tokenize_row(self, feature: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
-        """TRL's columns, from ids: TRL would encode again, and end every chat in an EOS."""
+        """TRL's columns from token ids; TRL would encode again, and end every chat with an EOS."""
         prompt = list(feature["prompt_ids"])
-        found: dict[str, Any] = {"prompt_input_ids": prompt}
+        columns: dict[str, Any] = {"prompt_input_ids": prompt}
         for side in ("chosen", "rejected"):
             ids = [*prompt, *feature[f"{side}_ids"]][: self.max_length]
-            found[f"{side}_input_ids"] = ids
-            found[f"{side}_labels"] = [IGNORED] * len(prompt) + ids[len(prompt) :]
-            for place in feature[f"{side}_given"]:
+            columns[f"{side}_input_ids"] = ids
+            columns[f"{side}_labels"] = [IGNORED] * len(prompt) + ids[len(prompt) :]
+            for place in feature[f"{side}_unlearnt"]:
                 if (at := len(prompt) + place) < len(ids):
-                    found[f"{side}_labels"][at] = IGNORED
+                    columns[f"{side}_labels"][at] = IGNORED
         masks = {
             name.replace("input_ids", "attention_mask"): [1] * len(ids)
-            for name, ids in found.items()
+            for name, ids in columns.items()
             if name.endswith("input_ids")
         }
-        return {**found, **masks}
+        return {**columns, **masks}
 
     def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
-        """TRL's, on the logits of the rows' own tokens; the likelihood a mean of the whole batch's
-        tokens."""
+        """TRL's forward pass without the logits of a soft prompt, and with the likelihood as a mean
+        over the tokens of the step's whole batch."""
 
-        def own(ids: Any, **options: Any) -> Any:
+        def without_prompt(ids: Any, **options: Any) -> Any:
             outputs = model(ids, **options)
             outputs.logits = outputs.logits[:, -ids.shape[1] :]
             return outputs
 
-        found = list(super().concatenated_forward(own, batch))
+        results = list(super().concatenated_forward(without_prompt, batch))
         weight = self.share(batch, "tokens") / self.share(batch)
-        found[_NLL] = found[_NLL] if weight == 1 else found[_NLL] * weight
-        return tuple(found)
+        results[_NLL] = results[_NLL] if weight == 1 else results[_NLL] * weight
+        return tuple(results)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """TRL's loss of a whole batch."""
+        """TRL's loss, weighted for the whole batch of a step; counts the tokens."""
         if self.model.training:
             masks = (inputs["chosen_attention_mask"], inputs["rejected_attention_mask"])
             self.state.num_input_tokens_seen += sum(int(mask.sum()) for mask in masks)

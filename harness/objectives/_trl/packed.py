@@ -1,4 +1,4 @@
-"""Whether a model keeps the documents of one packed row apart."""
+"""Tests whether a model keeps the documents of one packed row apart."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from harness.models.precision import autocast_of
 
 CHECK = "packed documents do not see one another"
 _TOKENS = 64
-"""Of each of the two documents: what leaks, leaks to the tokens that come next."""
+"""Tokens of each of the two documents: a leak shows in the tokens that follow next."""
 _ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 4e-3, torch.float16: 1e-3}
-"""By the coarsest of the model's dtypes (a quantised layer computes in the dtype of the others).
-The two passes differ in nothing but what must not be seen: in families that keep documents apart
-they give the same bits, but where experts get their tokens in another order. Where a document is
-seen, random models of two layers move by more than 0.02."""
+"""Allowed relative difference by the coarsest of the model's dtypes (a quantised layer computes in
+the dtype of the others). The two passes differ only in tokens that must not be seen, so families
+that keep documents apart give the same bits, unless experts get their tokens in another order. If a
+document is seen, the logits of random two-layer models change by more than 0.02."""
 
 
 def apart(
@@ -28,48 +28,54 @@ def apart(
     rows: int = 1,
     limit: int = 2 * _TOKENS,
 ) -> dict[str, str]:
-    """The audit's entry: another first document must not move the logits of the second one.
+    """Test that replacing the first document of a packed row leaves the second one's logits alone.
 
-    A family keeps packed documents apart only if it hands position_ids to the making of its
-    attention mask, and has no state that runs on over a document's end. No config tells: the model
-    itself is asked, as it is trained. Neither its mode nor a random state is changed.
+    A family keeps packed documents apart only if it uses position_ids for its attention mask and
+    has no state that continues over the end of a document. No config tells this, so the model
+    itself is run as in the training. Its mode and the random state stay the same.
 
     Args:
-        collate: makes a batch of rows (input_ids, seq_lengths), as in the training.
-        documents: token ids of some; two are read.
-        rows: packed rows in a batch, which some attention kernels can only isolate alone.
-        limit: tokens of a packed row.
+        collate: builds a batch from rows (input_ids, seq_lengths), as in the training.
+        documents: token ids of documents; two of them are used.
+        rows: number of packed rows in the batch; some attention kernels keep documents apart only
+            in a batch of one.
+        limit: largest number of tokens in a packed row.
 
     Returns:
-        check, status (passed, failed, or skipped where there are no two documents) and detail.
+        An audit entry: check, detail, and status (passed, failed, or skipped if there are no two
+        documents).
     """
     first, second = _two(documents, max(1, min(_TOKENS, limit // 2)))
     known = sorted({*first, *second})
     if not first or not second or len(known) < 2:
         return {"check": CHECK, "status": "skipped", "detail": "there are no two documents"}
-    # The same length in other tokens: every one is the next of those that there are.
+    # Other tokens, the same length: each token becomes the next one of the known tokens.
     following = dict(zip(known, [*known[1:], known[0]], strict=True))
     other = [following[token] for token in first]
     with _undisturbed(model):
-        found, moved = (_second(model, collate, begin, second, rows) for begin in (first, other))
-    # Norms, as rounding reaches a few logits and a document that is seen reaches all of them.
-    difference = float((found - moved).norm() / found.norm().clamp(min=1e-12))
+        logits, moved = (_second(model, collate, begin, second, rows) for begin in (first, other))
+    # Compare norms: rounding changes a few logits, a document that is seen changes all of them.
+    difference = float((logits - moved).norm() / logits.norm().clamp(min=1e-12))
     coarsest = max((p.dtype for p in model.parameters() if p.is_floating_point()), key=_eps)
     allowed = _ALLOWED.get(coarsest, _ALLOWED[torch.float32])
     return {
         "check": CHECK,
-        # A difference that is no number is no proof either.
+        # A NaN counts as failed.
         "status": "passed" if difference <= allowed else "failed",
         "detail": f"another first document moves the second's logits by {difference:.3g} of"
         f" their size, allowed {allowed:g}",
     }
 
 
-def leaking(found: Mapping[str, str], objective: str) -> StageFailed:
-    """The refusal of a training whose packed documents would see one another."""
+def leaking(check: Mapping[str, str], objective: str) -> StageFailed:
+    """The exception for a training in which packed documents would see one another.
+
+    Args:
+        check: the result of `apart`.
+    """
     return StageFailed(
         "packing",
-        f"packed documents would see one another in this model: {found['detail']}",
+        f"packed documents would see one another in this model: {check['detail']}",
         fix=f"set `packing: false` on {objective}",
     )
 
@@ -93,7 +99,7 @@ def _second(
     second: list[int],
     rows: int,
 ) -> torch.Tensor:
-    """Logits of the second document behind the first; (rows, tokens, vocabulary), float32."""
+    """Logits of the second document after the first; (rows, tokens, vocabulary) in float32."""
     packed = {"input_ids": first + second, "seq_lengths": [len(first), len(second)]}
     batch = collate([{**packed, "labels": packed["input_ids"]}] * rows)
     device = next(model.parameters()).device
@@ -109,7 +115,7 @@ def _second(
 
 @contextmanager
 def _undisturbed(model: Any) -> Iterator[None]:
-    """In evaluation mode for a while; modes and random states are as before afterwards."""
+    """Context manager with the model in evaluation mode; restores modes and random states."""
     modes = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -1,8 +1,8 @@
-"""Which of a trainer's arguments a suite may set under `args:`, and why not the others.
+"""The trainer arguments that a suite may set under `args:`, and the reasons against the others.
 
-Those that are let through change how a model is trained, and nothing else. One that a new version
-of a library brings is refused until it stands here: it may write outside the store, reach the
-network or take a secret, which would go into stage.json, the record and the report.
+A permitted argument changes how a model is trained, and nothing else. An argument of a new library
+version is refused until it is listed here: it may write outside the store, reach the network or
+hold a secret, which would be written to stage.json, the record and the report.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ELSEWHERE = {
     "data_seed": "the suite's `seeds`",
     "auto_find_batch_size": "`per_device_train_batch_size`, beside `args`",
 }
-"""Argument -> where a suite says it instead."""
+"""Argument -> the place where a suite sets it instead."""
 _NETWORK = "it sends to the network, or asks there, what a suite should not"
 _REASONS = {
     r"push_to_hub|hub_.*|.*hub_repo|trackio_.*|project": _NETWORK,
@@ -67,22 +67,23 @@ _REASONS = {
     r"dataset_.*|length_column_name|label_names|remove_unused_columns|eos_token|pad_token"
     r"|is_encoder_decoder": "the harness makes the tokens and the columns itself",
 }  # fmt: skip
-"""Names of arguments that no suite sets, as a pattern -> the reason."""
+"""Pattern of argument names that no suite may set -> the reason."""
 _UNKNOWN = "what it reads, writes or sends is not known here"
 _INSIDE = frozenset(["custom_generate", "trust_remote_code", "assistant_model", "tokenizer"])
-"""Keys of a permitted argument's own value that load or run something else."""
+"""Keys inside a permitted argument's value that load or run other code or models."""
 _SECRET = re.compile(r".*(api_?key|secret|password|credential|authorization).*|.*token", re.I)
 
 
 def require_permitted(args: Mapping[str, Any], *, known: bool) -> None:
-    """Whether a suite may set these arguments of a trainer.
+    """Check that a suite may set these arguments of a trainer.
 
     Args:
-        known: it is a trainer of TRL's; of another from outside, names that stand nowhere here are
-            its own affair.
+        known: the trainer is one of TRL's. For a trainer from outside, names that are not listed
+            here are allowed.
 
     Raises:
-        ValueError: it may not, by name and with the reason; values are not shown.
+        ValueError: an argument is not permitted; the message names it and the reason, without its
+            value.
     """
     for name in sorted(args):
         if name in ELSEWHERE:
@@ -98,7 +99,7 @@ def require_permitted(args: Mapping[str, Any], *, known: bool) -> None:
 
 
 def reason_of(name: str) -> str:
-    """Why an argument that is not permitted is not."""
+    """The reason why an argument is not permitted."""
     for pattern, reason in _REASONS.items():
         if re.fullmatch(pattern, name):
             return reason
@@ -106,7 +107,7 @@ def reason_of(name: str) -> str:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """Every name in a tree of mappings and lists."""
+    """All names in a tree of mappings and lists."""
     if isinstance(value, Mapping):
         yield from map(str, value)
     if isinstance(value, Mapping | list):

@@ -1,4 +1,4 @@
-"""What a reward model is worth on pairs it was not trained on."""
+"""Evaluates a reward model on held-out pairs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ def figures(
     groups: Sequence[Mapping[str, Any]],
     collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, torch.Tensor]],
 ) -> dict[str, float]:
-    """Figures on held-out prompts, named `held_out/...`; each prompt is one forward pass.
+    """Figures on held-out prompts, named `held_out/...`; each prompt takes one forward pass.
 
     Args:
-        groups: prompts with candidates, pairs, dimensions and answer lengths in tokens.
+        groups: prompts with candidates, pairs, dimensions, and answer lengths in tokens.
+        collate: builds a batch from groups.
     """
     training = model.training
     model.eval()
@@ -36,22 +37,23 @@ def figures(
         rewards += scores.tolist()
         lengths += group["lengths"]
     model.train(training)
-    found = summary(np.array(differences), np.array(longer), dimensions)
-    found["length_correlation"] = correlation(np.array(rewards), np.array(lengths))
-    return {f"held_out/{name}": float(value) for name, value in found.items()}
+    measured = summary(np.array(differences), np.array(longer), dimensions)
+    measured["length_correlation"] = correlation(np.array(rewards), np.array(lengths))
+    return {f"held_out/{name}": float(value) for name, value in measured.items()}
 
 
 def summary(
     differences: np.ndarray, longer: np.ndarray, dimensions: Sequence[str]
 ) -> dict[str, float]:
-    """Figures of pairs.
+    """Accuracy, loss and calibration over pairs.
 
     Args:
-        differences: reward of the better answer less that of the worse, (pairs,).
-        longer: 1 where the better answer is the longer, -1 where the shorter, 0 where neither.
+        differences: reward of the better answer minus reward of the worse answer, (pairs,).
+        longer: 1 if the better answer is longer, -1 if it is shorter, else 0; (pairs,).
+        dimensions: the dimension of each pair, or "".
     """
     right = hits(differences)
-    found = {
+    measured = {
         "pairs": len(differences),
         "accuracy": right.mean(),
         "loss": np.logaddexp(0, -differences).mean(),
@@ -59,27 +61,27 @@ def summary(
     }
     apart = longer != 0
     if apart.any():  # how often length and preference agree: in the data, and by the model
-        found["longer_is_better"] = (longer[apart] > 0).mean()
-        found["longer_is_rewarded"] = hits((differences * longer)[apart]).mean()
+        measured["longer_is_better"] = (longer[apart] > 0).mean()
+        measured["longer_is_rewarded"] = hits((differences * longer)[apart]).mean()
     names = sorted(set(dimensions) - {""})
     for name in names:
-        own = np.array([dimension == name for dimension in dimensions])
-        found[f"accuracy/{name}"] = right[own].mean()
-    return found
+        chosen = np.array([dimension == name for dimension in dimensions])
+        measured[f"accuracy/{name}"] = right[chosen].mean()
+    return measured
 
 
 def hits(differences: np.ndarray) -> np.ndarray:
-    """1 where the difference has the right sign, half where there is none."""
+    """1 for a positive difference, 0.5 for a difference of 0, else 0; (pairs,)."""
     return np.where(differences == 0, 0.5, differences > 0)
 
 
 def calibration_error(differences: np.ndarray) -> float:
-    """How far predicted preference rates are from those observed, averaged over pairs.
+    """Difference between predicted and observed preference rates, averaged over pairs.
 
     A difference d predicts the rate sigmoid(d) (Bradley and Terry, 1952). Pairs are sorted by |d|
-    into bins of equal count; in each, the mean sigmoid(|d|) is compared with the share of pairs in
-    which the answer of the higher reward was the better (expected calibration error; Guo et al.,
-    2017, arXiv:1706.04599, section 2).
+    into bins of equal size. In each bin, the mean sigmoid(|d|) is compared with the share of pairs
+    in which the answer with the higher reward is the better one (expected calibration error; Guo et
+    al., 2017, arXiv:1706.04599, section 2).
     """
     ordered = differences[np.argsort(np.abs(differences), kind="stable")]
     parts = np.array_split(ordered, min(_BINS, len(ordered)))
@@ -88,7 +90,7 @@ def calibration_error(differences: np.ndarray) -> float:
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's r; 0 where one of them does not vary."""
+    """Pearson's r; 0 if one of the arrays is constant."""
     if first.std() == 0 or second.std() == 0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])

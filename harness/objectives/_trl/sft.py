@@ -27,9 +27,9 @@ def train(objective: Sft, job: TrainJob) -> TrainResult:
     checks: list[dict[str, str]] = []
     rows = _table(objective, job, job.rows)
 
-    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> LabelledTrainer:
-        trainer = _trainer(objective, job, rows, given, callbacks)
-        # Told apart by their lengths; `wrapped` is one stream of rows, cut at the length.
+    def make(training_args: dict[str, Any], callbacks: list[TrainerCallback]) -> LabelledTrainer:
+        trainer = _trainer(objective, job, rows, training_args, callbacks)
+        # `wrapped` packing has no seq_lengths: it is one stream of rows, cut at max_length.
         if "seq_lengths" in trainer.train_dataset.column_names:
             checks.append(_packed(trainer))
         return trainer
@@ -40,7 +40,7 @@ def train(objective: Sft, job: TrainJob) -> TrainResult:
 
 
 def _packed(trainer: LabelledTrainer) -> dict[str, str]:
-    """What the audit says of packed rows.
+    """Test that packed documents do not see one another; returns an entry for the audit.
 
     Raises:
         StageFailed: they would see one another.
@@ -51,57 +51,59 @@ def _packed(trainer: LabelledTrainer) -> dict[str, str]:
         for row in packed
         for length, end in zip(row["seq_lengths"], accumulate(row["seq_lengths"]), strict=True)
     ]
-    found = apart(trainer.model, trainer.data_collator, documents, limit=trainer.args.max_length)
-    if found["status"] == "failed":
-        raise leaking(found, "sft")
-    return found
+    check = apart(trainer.model, trainer.data_collator, documents, limit=trainer.args.max_length)
+    if check["status"] == "failed":
+        raise leaking(check, "sft")
+    return check
 
 
 def batches(objective: Sft, job: TrainJob) -> list[dict[str, list[int]]]:
-    """The job's rows (packed ones together) one by one, as the trainer's collator makes them."""
+    """The job's rows (or packed rows) one by one, as the trainer's collator prepares them."""
     rows = _table(objective, job, job.rows)
     trainer = _trainer(objective, job, rows, arguments(objective, job, steps=1), [])
     wanted = ("input_ids", "labels", "seq_lengths")
-    found = []
+    prepared = []
     for row in trainer.train_dataset:
         batch = trainer.data_collator([{name: row[name] for name in wanted if name in row}])
         shown = ("input_ids", "labels", "position_ids")
-        found.append({name: batch[name][0].tolist() for name in shown if name in batch})
-    return found
+        prepared.append({name: batch[name][0].tolist() for name in shown if name in batch})
+    return prepared
 
 
 def _table(objective: Sft, job: TrainJob, rows: Sequence[Row]) -> Dataset:
-    """input_ids and labels of each row (and seq_lengths, of packed ones), cut or packed to
-    max_length as TRL does it; a sequence without a token in the loss is left out.
+    """input_ids and labels of each row (and seq_lengths of packed rows), cut or packed to
+    max_length as TRL does it. Sequences without a token in the loss are left out.
 
     Raises:
-        DataError: none is left.
+        DataError: no sequence is left.
     """
     alone = objective.in_loss(layout_of(list(rows[0])) or "text")
-    found = [labelled(encoded(job.tokenizer, row), answers_only=alone) for row in rows]
+    encoded_rows = [labelled(encoded(job.tokenizer, row), answers_only=alone) for row in rows]
     limit, asked = objective.max_length, objective.args
-    made = Dataset.from_list(found)
+    table = Dataset.from_list(encoded_rows)
     if objective.packing:
-        made = made.shuffle(seed=job.seed) if asked.get("shuffle_dataset") else made
-        made = pack_dataset(made, limit, objective.packing_strategy)
+        table = table.shuffle(seed=job.seed) if asked.get("shuffle_dataset") else table
+        table = pack_dataset(table, limit, objective.packing_strategy)
     else:
         part = objective.cut()
-        made = Dataset.from_list([{n: ids[part] for n, ids in row.items()} for row in found])
-    made = made.shuffle(seed=job.seed) if asked.get("shuffle_dataset") else made
-    learnt = [i for i, labels in enumerate(made["labels"]) if {*labels[1:]} - {IGNORED}]
+        table = Dataset.from_list(
+            [{n: ids[part] for n, ids in row.items()} for row in encoded_rows]
+        )
+    table = table.shuffle(seed=job.seed) if asked.get("shuffle_dataset") else table
+    learnt = [i for i, labels in enumerate(table["labels"]) if {*labels[1:]} - {IGNORED}]
     if not learnt:
         raise DataError("no row has a token in the loss", fix="raise max_length")
-    return made if len(learnt) == len(made) else made.select(learnt)
+    return table if len(learnt) == len(table) else table.select(learnt)
 
 
 def _trainer(
     objective: Sft,
     job: TrainJob,
     rows: Dataset,
-    given: dict[str, Any],
+    training_args: dict[str, Any],
     callbacks: list[TrainerCallback],
 ) -> LabelledTrainer:
-    own = {
+    options = {
         "max_length": objective.max_length,
         "packing": objective.packing,
         "packing_strategy": objective.packing_strategy,
@@ -118,7 +120,7 @@ def _trainer(
     return LabelledTrainer(
         token_metrics=objective.token_metrics,
         model=job.model,
-        args=SFTConfig(**{**own, **given}),
+        args=SFTConfig(**{**options, **training_args}),
         train_dataset=rows,
         eval_dataset=_table(objective, job, job.validation) if job.validation else None,
         processing_class=job.tokenizer,

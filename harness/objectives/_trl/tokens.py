@@ -1,4 +1,4 @@
-"""Rows as the token ids that TRL's trainers read: TRL itself renders and encodes nothing."""
+"""Token ids of rows for TRL's trainers, so that TRL does not render or encode anything."""
 
 from __future__ import annotations
 
@@ -14,57 +14,58 @@ IGNORED = -100
 """The label of a token that is not in the loss."""
 
 
-def labelled(found: Encoded, *, answers_only: bool) -> dict[str, list[int]]:
-    """input_ids and labels of a row."""
-    kept = zip(found.ids, found.trained, strict=True)
-    labels = [token if own or not answers_only else IGNORED for token, own in kept]
-    return {"input_ids": found.ids, "labels": labels}
+def labelled(row: Encoded, *, answers_only: bool) -> dict[str, list[int]]:
+    """input_ids and labels of a row; `answers_only` ignores the prompt's tokens in the loss."""
+    kept = zip(row.ids, row.trained, strict=True)
+    labels = [token if trained or not answers_only else IGNORED for token, trained in kept]
+    return {"input_ids": row.ids, "labels": labels}
 
 
 def answered(tokenizer: Any, row: Row, answer: Any) -> Encoded:
-    """A row's prompt with one of its answers."""
+    """A row's prompt encoded with one of its answers."""
     kept = {n: row[n] for n in ("prompt", *TEMPLATE_COLUMNS) if row.get(n)}
     return encoded(tokenizer, {**kept, "completion": answer})
 
 
-def given_places(found: Encoded) -> list[int]:
-    """Places in an answer's tokens of those that are not learnt: what a user or a tool says in it,
-    and turns of `weight: 0`. Few answers have any."""
-    own = found.trained[found.prompt : found.end]
-    return [place for place, learnt in enumerate(own) if not learnt]
+def unlearnt_places(row: Encoded) -> list[int]:
+    """Places of the tokens in an answer that are not learnt: turns of a user or a tool, and turns
+    with `weight: 0`. Most answers have none."""
+    trained = row.trained[row.prompt : row.end]
+    return [place for place, learnt in enumerate(trained) if not learnt]
 
 
 def pair_ids(tokenizer: Any, pairs: Iterable[Pair]) -> list[dict[str, Any]]:
-    """prompt_ids, chosen_ids, rejected_ids and row (its id) of each pair, and of both answers the
-    places that are given (chosen_given, rejected_given)."""
-    found = []
+    """prompt_ids, chosen_ids, rejected_ids and row (its id) of each pair, and the places in both
+    answers that are not learnt (chosen_unlearnt, rejected_unlearnt)."""
+    rows = []
     for pair in pairs:
         row = {"prompt": pair.prompt, **pair.template_columns}
         chosen, rejected = (answered(tokenizer, row, s) for s in (pair.chosen, pair.rejected))
-        found.append(
+        rows.append(
             {
                 "prompt_ids": chosen.ids[: chosen.prompt],
                 "chosen_ids": chosen.answer,
                 "rejected_ids": rejected.answer,
-                "chosen_given": given_places(chosen),
-                "rejected_given": given_places(rejected),
+                "chosen_unlearnt": unlearnt_places(chosen),
+                "rejected_unlearnt": unlearnt_places(rejected),
                 "row": pair.row,
             }
         )
-    return found
+    return rows
 
 
 def with_room(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
-    """Rows whose prompts leave room for a token of an answer; the others would teach nothing."""
+    """Rows with prompts that leave room for at least one token of an answer."""
     return [row for row in rows if len(row["prompt_ids"]) < limit]
 
 
 class LearntOnly:
-    """Collates as a trainer of TRL's does, whose masks are of whole answers, and takes out of them
-    what is given in an answer (see `given_places`).
+    """Wraps a TRL collator, and removes from its masks the tokens that are not learnt (see
+    `unlearnt_places`); TRL's masks cover whole answers.
 
     Args:
-        masks: a mask of the batch -> the answers that its rows are of, one after another.
+        masks: name of a mask -> the answers in its rows: all rows of the first answer, then all of
+            the next.
     """
 
     def __init__(
@@ -79,13 +80,13 @@ class LearntOnly:
             rows = ((example, answer) for answer in answers for example in examples)
             for number, (example, answer) in enumerate(rows):
                 begins = len(example["prompt_ids"]) - self._cut(example, answer)
-                for place in example.get(f"{answer}_given", ()):
+                for place in example.get(f"{answer}_unlearnt", ()):
                     if 0 <= (at := begins + place) < batch[name].shape[1]:
                         batch[name][number, at] = 0
         return batch
 
     def _cut(self, example: Mapping[str, Any], answer: str) -> int:
-        """Tokens that the collator takes off the beginning of a row which is too long."""
+        """Number of tokens that the collator cuts from the beginning of a row that is too long."""
         if getattr(self._collate, "truncation_mode", "keep_start") == "keep_start":
             return 0
         most = getattr(self._collate, "max_length", None)
@@ -94,10 +95,10 @@ class LearntOnly:
 
 
 class Tokenised:
-    """A trainer whose rows are tokens already.
+    """Mixin for a trainer with rows of token ids.
 
     Attributes:
-        masks: as `LearntOnly` has them; empty where the trainer masks nothing itself.
+        masks: as in `LearntOnly`; empty if the trainer's collator has no masks.
     """
 
     masks: ClassVar[Mapping[str, Sequence[str]]] = {}
@@ -106,21 +107,21 @@ class Tokenised:
 
     @property
     def data_collator(self) -> Any:
-        """TRL's, with what is given in an answer out of the loss; TRL may use it while it is still
-        being made, to read a reference."""
+        """TRL's collator, with tokens that are not learnt outside the loss. It is a property since
+        TRL's constructor may use it already, to run a reference."""
         return self._collate
 
     @data_collator.setter
-    def data_collator(self, found: Any) -> None:
-        self._collate = LearntOnly(found, self.masks) if self.masks else found
+    def data_collator(self, collate: Any) -> None:
+        self._collate = LearntOnly(collate, self.masks) if self.masks else collate
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[misc]
-        places = {f"{answer}_given" for answers in self.masks.values() for answer in answers}
+        places = {f"{answer}_unlearnt" for answers in self.masks.values() for answer in answers}
         self._signature_columns = [
             *dict.fromkeys([*(self._signature_columns or []), *sorted(places)])
         ]
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-        """In place of TRL's, which renders and encodes."""
+        """Return the dataset unchanged; TRL would render and encode it."""
         return dataset

@@ -1,4 +1,4 @@
-"""What objectives on transformers' Trainer share: arguments, step log, checkpoints, counts."""
+"""Shared by all objectives on transformers' Trainer: arguments, step log, checkpoints, counts."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ from harness.objectives._trl.memory import FirstStep, optimizer_bytes
 from harness.objectives.base import TrainerObjective, TrainJob, TrainResult
 
 COMPLETE = "complete"
-"""Written into a checkpoint's folder when all of it is on disk."""
+"""Name of the file that marks a checkpoint as complete; it is written last."""
 
 
 def arguments(objective: TrainerObjective, job: TrainJob, steps: int) -> dict[str, Any]:
-    """The trainer's arguments, none of them left to a default that could move."""
+    """The trainer's arguments, set explicitly since the defaults of a library may change.
+
+    Args:
+        steps: number of steps of the learning-rate schedule.
+    """
     fields = {name: getattr(objective, name) for name in _SHARED}
     return {
         **fields,
@@ -55,9 +59,9 @@ def arguments(objective: TrainerObjective, job: TrainJob, steps: int) -> dict[st
     }
 
 
-# Named in the stage's resources: they change no result, and stay out of the metrics.
+# These come from the stage's resources and change no result, so they are left out of the record.
 _UNHASHED = ("output_dir", "report_to", "run_name")
-# What the trainer logs beside a token count: times, which differ from run to run, and doubles.
+# Figures that are left out of the step log: times, which differ between runs, and duplicates.
 _UNLOGGED = (
     "step", "step_time", "train_runtime", "train_tokens_per_second", "num_input_tokens_seen",
 )  # fmt: skip
@@ -70,11 +74,14 @@ _SHARED = (
 
 
 class StepLog(TrainerCallback):
-    """One JSON line a step, durable across kills; stops on a loss that is no number.
+    """Writes one JSON line per step, which survives a kill, and decides when to save checkpoints.
 
     Args:
-        generation: optimizer steps that share a batch of sampled answers: a checkpoint amid them
-            would lose it. 0: answers are not sampled.
+        generation: number of optimizer steps that share a batch of sampled answers; checkpoints are
+            saved between batches only, since they do not hold a batch. 0: answers are not sampled.
+
+    Raises:
+        StageFailed: the loss of a step is not finite.
     """
 
     def __init__(self, job: TrainJob, budget: Budget | None = None, generation: int = 0) -> None:
@@ -93,7 +100,7 @@ class StepLog(TrainerCallback):
             lines = self.job.step_log.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = lines[: state.global_step]
         write_atomic(self.job.step_log, "".join(kept))
-        # TRL counts tokens from zero again when it resumes, but for those of sampled answers.
+        # On resume, TRL counts tokens from zero again, except in trainings with sampled answers.
         counted = kept and not self._generation
         self._tokens = json.loads(kept[-1]).get("num_tokens", 0.0) if counted else 0.0
         self._log = self.job.step_log.open("a", encoding="utf-8")
@@ -154,7 +161,7 @@ class StepLog(TrainerCallback):
                 _remove(older)
 
     def close(self) -> None:
-        """Close the file, however training ended."""
+        """Close the file; safe to call at any time."""
         if self._log is not None:
             self._log.close()
 
@@ -166,12 +173,12 @@ def run(
     sequences: int | None = None,
     generation: int = 0,
 ) -> TrainResult:
-    """Train from the last whole checkpoint, if there is one, to the end.
+    """Train to the end, starting from the last complete checkpoint if there is one.
 
     Args:
-        make: makes the trainer from its arguments (a dict) and callbacks.
-        sequences: what an epoch goes through, where rows were packed into fewer.
-        generation: as StepLog has it.
+        make: creates the trainer from its arguments (a dict) and callbacks.
+        sequences: number of sequences in an epoch, if it is not the number of rows (packing).
+        generation: as in StepLog.
     """
     budget = budget_of(objective, job.checkpoints)
     keeper = None
@@ -180,10 +187,10 @@ def run(
     log, first = StepLog(job, budget, generation), FirstStep()
     witness = Witness(job.gates, job.checkpoints)
     horizon = HORIZON if budget else objective.steps(sequences or len(job.rows))
-    given = arguments(objective, job, horizon)
-    # What a checkpoint must hold is saved before the step log marks the checkpoint as complete.
+    training_args = arguments(objective, job, horizon)
+    # The step log comes last: it marks a checkpoint as complete once the others have saved.
     callbacks = [c for c in (first, witness, budget, keeper, log) if c is not None]
-    trainer = made(make, given, callbacks, job.model)
+    trainer = build_trainer(make, training_args, callbacks, job.model)
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:
         _restore(checkpoint / job.step_log.name, job.step_log)
@@ -196,8 +203,8 @@ def run(
         log.close()
         witness.close()
         first.close()
-    # In bfloat16 the accelerator computes the model under autocast, and would go on doing so in the
-    # audits, where the reloaded checkpoint computes as it will when it is used.
+    # In bfloat16 the accelerator wraps the model in autocast. Remove it: the audits compare the
+    # model with its reloaded checkpoint, which computes without autocast.
     trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
     steps = [json.loads(line) for line in job.step_log.read_text(encoding="utf-8").splitlines()]
     tail = steps[-max(1, len(steps) // 10) :]
@@ -210,7 +217,7 @@ def run(
         saved_activation_bytes=first.activations,
         optimizer_bytes=optimizer_bytes(trainer),
         gradient_bytes=first.gradients,
-        arguments={k: v for k, v in given.items() if k not in _UNHASHED},
+        arguments={k: v for k, v in training_args.items() if k not in _UNHASHED},
         metrics={
             "first_loss": steps[0]["loss"],
             "final_loss": sum(s["loss"] for s in tail) / len(tail),
@@ -221,24 +228,24 @@ def run(
     )
 
 
-def made(
-    make: Callable[..., Trainer], given: dict[str, Any], callbacks: list[Any], model: Any
+def build_trainer(
+    make: Callable[..., Trainer], training_args: dict[str, Any], callbacks: list[Any], model: Any
 ) -> Trainer:
-    """The trainer, with every trained tensor as the method made it.
+    """Create the trainer, and keep the dtypes of the trainable tensors.
 
-    On a 4-bit base TRL turns whatever trains into bfloat16: a score head too, and an adapter whose
-    suite asked for float32.
+    On a 4-bit base TRL converts all of them to bfloat16, including a score head and an adapter that
+    should train in float32.
     """
-    own = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
-    trainer = make(given, callbacks)
+    before = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+    trainer = make(training_args, callbacks)
     for name, parameter in model.named_parameters():
-        if name in own and parameter.dtype != own[name].dtype:
-            parameter.data = own[name]
+        if name in before and parameter.dtype != before[name].dtype:
+            parameter.data = before[name]
     return trainer
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was wholly written; half-written ones are removed."""
+    """The newest complete checkpoint, or None; removes incomplete ones."""
     whole = []
     for path in folder.glob("checkpoint-*"):
         if (path / COMPLETE).is_file():
@@ -249,17 +256,17 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Steps done when a checkpoint was written."""
+    """The number of steps done when a checkpoint was written."""
     return int(checkpoint.name.split("-")[1])
 
 
 def goes_on(step: int) -> str:
-    """What a person is told of a training that an earlier run began."""
+    """The note for the user about a training that an earlier run began."""
     return f"goes on after step {step}, from an earlier run's checkpoint"
 
 
 def _spent(checkpoint: Path | None) -> float:
-    """Seconds of training behind a checkpoint, by every attempt that led to it."""
+    """Seconds of training up to a checkpoint, over all attempts."""
     return float((checkpoint / COMPLETE).read_text(encoding="utf-8") or 0) if checkpoint else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Reward models through TRL's RewardTrainer, pairs of one prompt kept together."""
+"""Reward models through TRL's RewardTrainer, with all pairs of a prompt in one batch."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ _COLUMNS = ["candidates", "places", "margins", "weights"]
 
 
 def train(objective: Reward, job: TrainJob) -> TrainResult:
-    """Train `job.model`, a sequence classifier of one label, in place; then measure it."""
-    given, counts = _groups(objective, job, job.rows)
-    other, _ = _groups(objective, job, job.validation) if job.validation else ([], {})
-    groups, held_out = (given, other) if other else _split(given, objective.held_out, job.data_seed)
+    """Train `job.model`, a sequence classifier with one label, in place; then evaluate it."""
+    groups, counts = _groups(objective, job, job.rows)
+    held_out, _ = _groups(objective, job, job.validation) if job.validation else ([], {})
+    if not held_out:
+        groups, held_out = _split(groups, objective.held_out, job.data_seed)
     pad = job.tokenizer.pad_token_id
-    own = {
+    options = {
         "max_length": None,  # dropped already, and counted
         "center_rewards_coefficient": objective.center_rewards_coefficient,
         "disable_dropout": objective.disable_dropout,
@@ -44,10 +45,10 @@ def train(objective: Reward, job: TrainJob) -> TrainResult:
         "dataset_num_proc": None,
     }
 
-    def make(given: dict[str, Any], callbacks: list[TrainerCallback]) -> RewardTrainer:
+    def make(training_args: dict[str, Any], callbacks: list[TrainerCallback]) -> RewardTrainer:
         return GroupedRewardTrainer(
             model=job.model,
-            args=RewardConfig(**{**own, **given}),
+            args=RewardConfig(**{**options, **training_args}),
             data_collator=GroupCollator(pad),
             train_dataset=Dataset.from_list([{n: g[n] for n in _COLUMNS} for g in groups]),
             processing_class=job.tokenizer,
@@ -65,27 +66,33 @@ def train(objective: Reward, job: TrainJob) -> TrainResult:
 
 
 def batches(objective: Reward, job: TrainJob) -> list[dict[str, Any]]:
-    """The answers to each of the job's rows, as the trainer's collator makes them; marked is the
-    token that a reward is read at."""
+    """The answers to each of the job's rows, as the trainer's collator prepares them; the token
+    where the reward is read is marked."""
     by_row: dict[int, list[Pair]] = {}
     for number, pair in pairs_by_row(job.rows, objective.unusable):
         by_row.setdefault(number, []).append(pair)
     collate = GroupCollator(job.tokenizer.pad_token_id)
-    found: list[dict[str, Any]] = []
+    prepared: list[dict[str, Any]] = []
     for number, pairs in by_row.items():
         batch = collate([_group(objective, job.tokenizer, pairs)])
         mask = batch["attention_mask"]
         last = torch.arange(mask.shape[1]) == mask.sum(1, keepdim=True) - 1
         names = [f"answer {i + 1}" for i in range(len(mask))]
         parts = ["chosen", "rejected"] if len(pairs) == 1 and len(mask) == 2 else names
-        found += sequences({**batch, "completion_mask": last}, number, parts)
-    return found
+        prepared += sequences({**batch, "completion_mask": last}, number, parts)
+    return prepared
 
 
 def _groups(
     objective: Reward, job: TrainJob, rows: Sequence[Any]
 ) -> tuple[list[Group], dict[str, int]]:
-    """One entry a prompt: its candidates' tokens, its pairs as places among them, their weights."""
+    """One group for each prompt, and the numbers of pairs left out by reason.
+
+    A group holds the candidates' tokens, the pairs as indexes of candidates, and their weights.
+
+    Raises:
+        DataError: a pair is too long and `overlong` is `error`, or all pairs are.
+    """
     pairs, counts = pairs_of(rows, objective.unusable, objective.score_range)
     _require_known(objective.dimension_weights, pairs)
     kept = [pair for pair in pairs if _longest(job.tokenizer, pair) <= objective.max_length]
@@ -95,12 +102,16 @@ def _groups(
             f"{over} of {len(pairs)} pairs have a side over max_length {objective.max_length}",
             fix="raise max_length, or set overlong: drop",
         )
-    made = [_group(objective, job.tokenizer, group) for group in grouped(kept)]
-    return made, {**counts, **({"over max_length": over} if over else {})}
+    groups = [_group(objective, job.tokenizer, group) for group in grouped(kept)]
+    return groups, {**counts, **({"over max_length": over} if over else {})}
 
 
 def _require_known(weights: Mapping[str, float], pairs: Sequence[Pair]) -> None:
-    """Raise where a weight names a dimension that no pair has: it would be left out in silence."""
+    """Check that each weight names a dimension of the pairs.
+
+    Raises:
+        DataError: no pair has a dimension of that name, so its weight would be ignored.
+    """
     known = sorted({pair.dimension for pair in pairs} - {""})
     for name in sorted(set(weights) - set(known)):
         raise DataError(
@@ -129,7 +140,7 @@ def _group(objective: Reward, tokenizer: Any, pairs: Sequence[Pair]) -> Group:
 
 
 def _tokens(tokenizer: Any, pair: Pair, answer: Any) -> list[int]:
-    """Prompt and answer as one sequence, which a reward is read at the end of."""
+    """Prompt and answer as one sequence; the reward is read at its end."""
     return answered(tokenizer, {"prompt": pair.prompt, **pair.template_columns}, answer).ids
 
 
@@ -138,7 +149,8 @@ def _longest(tokenizer: Any, pair: Pair) -> int:
 
 
 def _split(groups: list[Group], share: float, seed: int) -> tuple[list[Group], list[Group]]:
-    """Prompts to train on and prompts to measure on; none of the latter where there are too few."""
+    """Split prompts into those for training and those for evaluation (none if there are too
+    few)."""
     count = int(len(groups) * share)
     chosen = set(random.Random(f"held out {seed}").sample(range(len(groups)), count))
     kept = [group for i, group in enumerate(groups) if i not in chosen]
@@ -146,13 +158,14 @@ def _split(groups: list[Group], share: float, seed: int) -> tuple[list[Group], l
 
 
 class GroupCollator:
-    """Pads the candidates of several prompts into one batch, pairs pointing into it."""
+    """Pads the candidates of several prompts to one batch; pairs are indexes into its rows."""
 
     def __init__(self, pad: int) -> None:
         self.pad = pad
 
     def __call__(self, groups: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """input_ids and attention_mask (candidates, tokens), places (pairs, 2), others (pairs,)."""
+        """Returns input_ids and attention_mask (candidates, tokens), places (pairs, 2), margins and
+        weights (pairs,)."""
         rows = [ids for group in groups for ids in group["candidates"]]
         ids = torch.full((len(rows), max(map(len, rows))), self.pad)
         mask = torch.zeros_like(ids)
@@ -176,13 +189,13 @@ class GroupCollator:
 
 
 class GroupedRewardTrainer(WholeBatch, Tokenised, RewardTrainer):
-    """RewardTrainer on prompts instead of pairs; TRL's own loss has no weights.
+    """RewardTrainer with a loss over prompts: the mean over a prompt's pairs, then over prompts.
 
-    InstructGPT, equation 1: the mean over a prompt's pairs, then over prompts.
+    InstructGPT, equation 1. TRL's loss has no weights for pairs.
     """
 
     def counted(self, inputs: Mapping[str, Any]) -> dict[str, float]:
-        """What the pairs weigh: a prompt's 1 together, where no dimension weighs otherwise."""
+        """The sum of the pairs' weights (`rows`); without dimension weights it is 1 per prompt."""
         return {"rows": float(inputs["weights"].sum())}
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -195,7 +208,7 @@ class GroupedRewardTrainer(WholeBatch, Tokenised, RewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """-log sigmoid(r_chosen - r_rejected - margin), weighed; figures as TRL logs them."""
+        """The weighted mean of -log sigmoid(r_chosen - r_rejected - margin); logs TRL's figures."""
         share = self.share(inputs)
         places, margins, weights = (inputs.pop(n) for n in ("places", "margins", "weights"))
         outputs = model(**inputs, use_cache=False)
@@ -204,7 +217,7 @@ class GroupedRewardTrainer(WholeBatch, Tokenised, RewardTrainer):
         terms = -logsigmoid(chosen - rejected - margins)
         if self.args.center_rewards_coefficient is not None:
             terms = terms + self.args.center_rewards_coefficient * (chosen + rejected) ** 2
-        # A batch whose pairs all weigh nothing teaches nothing.
+        # If all pairs of a batch have weight 0, the loss is 0.
         loss = (terms * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
         loss = loss if share == 1 else loss * share
         mode = "train" if self.model.training else "eval"
