@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_scorer import Length
@@ -76,38 +77,43 @@ def test_importing_the_package_loads_neither_torch_nor_pandas() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_run_plan_compare_and_load_do_what_the_commands_do(workspace: Workspace) -> None:
-    suite, store, folder = workspace.path, workspace.store, workspace.folder / "report"
-    planned = harness.plan(suite, only="*-sft", store=store)
-    assert set(planned.state) == {"to run"}
-    assert list(planned.columns) == [
+def test_readmes_example_does_what_the_commands_do(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.folder)
+    monkeypatch.setenv("HARNESS_STORE", "store")
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    code = readme.partition("## From Python\n\n```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+
+    stages, comparison, row = names["stages"], names["comparison"], names["row"]
+    assert set(stages.state) == {"to run"}
+    assert list(stages.columns) == [
         "state", "kind", "label", "expected_seconds", "state_bytes", "key",
     ]  # fmt: skip
-    assert set(planned.kind) >= {"data", "train", "generate", "score"}
-    assert planned[planned.kind == "train"].state_bytes.notna().all()
-
-    comparison = harness.run(suite, only="*-sft", store=store, report_dir=folder)
+    assert set(stages.kind) >= {"data", "train", "generate", "score"}
+    assert stages[stages.kind == "train"].state_bytes.notna().all()
     assert isinstance(comparison, harness.Comparison)
     assert not comparison.failed
     assert {v.group for v in comparison.variants} == {"zero-shot", "full-sft", "lora-sft"}
-    assert f"harness run {suite} --store {store} --only '*-sft'" == comparison.command
-    assert set(harness.plan(str(suite), only="*-sft", store=str(store)).state) == {"cached"}
-    again = harness.run(suite, only="*-sft", store=store, report_dir=folder)  # the report stands
+    assert comparison.command == "harness run suite.yaml --store store --only '*-sft'"
+    table = names["table"].set_index(["variant", "metric", "evaluation", "slice"])
+    assert table.estimate["lora-sft", "rougeL", row.evaluation, ""] == row.estimate.value
+    assert (
+        str(row.estimate) == f"{row.estimate.value:.4g} [{row.estimate.low:.4g},"
+        f" {row.estimate.high:.4g}]"
+    )
+    assert names["pair"].baseline == "suite.yaml:full-sft"
+    assert names["pair"].row("suite.yaml:lora-sft", "rougeL").estimate == row.estimate
+
+    assert set(harness.plan("suite.yaml", only="*-sft").state) == {"cached"}
+    again = harness.run("suite.yaml", only="*-sft", report_dir="reports/mine")  # the report stands
     assert again.rows == comparison.rows
-
-    table = harness.load(folder).set_index(["variant", "metric", "evaluation", "slice"])
-    assert len(harness.load(comparison)) == len(table)
-    row = comparison.row("lora-sft", "rougeL")
-    assert table.estimate[row.group, "rougeL", row.evaluation, ""] == row.estimate.value
-
-    (folder / "comparison.parquet").write_bytes(b"PAR1 no more")
+    assert len(harness.load("reports/mine")) == len(table)
+    Path("reports/mine/comparison.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(HarnessError, match="cannot be read"):
-        harness.load(folder)
-
-    names = f"{suite}:lora-sft", f"{suite}:full-sft"
-    pair = harness.compare(*names, store=store)
-    assert pair.baseline == names[1]
-    assert pair.row(names[0], "rougeL").estimate == row.estimate
+        harness.load("reports/mine")
 
 
 def test_a_variant_that_failed_stands_in_the_comparison_and_raises_nothing(

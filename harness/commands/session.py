@@ -127,7 +127,9 @@ def warn_of_changed_code(records: Mapping[str, Record]) -> None:
 
 def run_command(opened: Opened) -> str:
     """The command line that runs this suite with the same options."""
-    words = ["harness", "run", str(opened.loaded.path), "--store", str(opened.store.root)]
+    root, here = opened.store.root, Path.cwd()
+    store = root.relative_to(here) if root.is_relative_to(here) else root
+    words = ["harness", "run", str(opened.loaded.path), "--store", str(store)]
     words += [word for setting in opened.settings for word in ("--set", setting)]
     for option, value in (("--only", opened.only), ("--limit", opened.limit)):
         words += [] if value is None else [option, str(value)]

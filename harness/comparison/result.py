@@ -23,6 +23,10 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f" [{self.low:.4g}, {self.high:.4g}]"
+        return f"{self.value:.4g}{interval}"
+
     def meets(self, other: Estimate) -> bool | None:
         """Whether the two intervals overlap; None where either has none."""
         if self.low is None or self.high is None or other.low is None or other.high is None:
