@@ -30,7 +30,8 @@ _SPECIAL = 2
 
 
 _LOADING = threading.Lock()
-"""transformers patches its own classes while it loads; two threads at once leave them patched."""
+"""transformers patches its own classes while it loads a model; two threads that load at once would
+leave them patched."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def _nothing() -> Vectors:
 
 
 def score(scorer: Bertscore, job: ScoreJob) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """A row a prediction, and what the record says of how they were made.
+    """A row for each answer, and what the record says about the scoring.
 
     Raises:
         ModelError: the encoder is not there, or of an architecture whose layers are not known.
@@ -129,18 +130,18 @@ class Encoder:
     def embed(
         self, texts: Sequence[str], progress: Callable[[int, int, str], None]
     ) -> dict[str, Vectors]:
-        """Vectors of stripped texts; an empty one keeps its special tokens and no vectors."""
+        """Vectors of texts without white space at their ends. An empty text has none."""
         ids = {text: self._encode(text) for text in texts}
         # Long texts first: equal lengths share a batch, and memory runs out at once or never.
         ordered = sorted((text for text in texts if text), key=lambda text: -len(ids[text]))
-        found: dict[str, Vectors] = {}
+        vectors: dict[str, Vectors] = {}
         if "" in ids:
-            found[""] = _nothing()
+            vectors[""] = _nothing()
         for start in range(0, len(ordered), self.batch):
             batch = ordered[start : start + self.batch]
-            found |= self._embed_batch({text: ids[text] for text in batch})
+            vectors |= self._embed_batch({text: ids[text] for text in batch})
             progress(start + len(batch), len(ordered), "texts embedded")
-        return found
+        return vectors
 
     def _encode(self, text: str) -> list[int]:
         return list(
@@ -162,20 +163,20 @@ class Encoder:
         longest = max(map(len, ids.values()))
         tokens = torch.full((len(ids), longest), self.tokenizer.pad_token_id or 0)
         mask = torch.zeros((len(ids), longest), dtype=torch.long)
-        for row, own in enumerate(ids.values()):
-            tokens[row, : len(own)] = torch.tensor(own)
-            mask[row, : len(own)] = 1
+        for row, text_ids in enumerate(ids.values()):
+            tokens[row, : len(text_ids)] = torch.tensor(text_ids)
+            mask[row, : len(text_ids)] = 1
         states = self.model(tokens.to(self.device), attention_mask=mask.to(self.device))[0]
         states = torch.nn.functional.normalize(states.float(), dim=-1).cpu()
         return {
-            text: Vectors(own, states[row, : len(own)].clone())
-            for row, (text, own) in enumerate(ids.items())
+            text: Vectors(text_ids, states[row, : len(text_ids)].clone())
+            for row, (text, text_ids) in enumerate(ids.items())
         }
 
 
 def _places(model: Any) -> int:
-    """Tokens that an encoder has positions for: RoBERTa and its kin count from behind the padding
-    token's number on, BERT from 0."""
+    """Number of tokens that an encoder has positions for. BERT counts positions from 0, RoBERTa and
+    its like from the padding token's number + 1."""
     places = getattr(model.config, "max_position_embeddings", 1 << 30)
     tables = [part for name, part in model.named_modules() if name.endswith("position_embeddings")]
     offsets = [table.padding_idx + 1 for table in tables
@@ -184,7 +185,8 @@ def _places(model: Any) -> int:
 
 
 def _cut(model: Any, layers: int, name: str) -> Any:
-    """The model without the layers above, so that its last state is the one compared."""
+    """The model without the layers above the one that is compared, so that its last hidden state is
+    of that layer."""
     for path in ("encoder", "transformer"):
         part: Any = getattr(model, path, None)
         stack = getattr(part, "layer", None)
@@ -201,14 +203,15 @@ def _cut(model: Any, layers: int, name: str) -> Any:
 
 
 def _shared(encoder: Encoder, texts: list[str], cache: Path) -> dict[str, Vectors]:
-    """Vectors of the references: from the cache, or made and left there."""
+    """Vectors of the references, from the cache; they are computed and kept there first, if they
+    are not there yet."""
 
     def make(folder: Path) -> None:
-        made = encoder.embed(texts, lambda done, total, note: None)
-        kept = [made[text] for text in texts if text]
-        lengths = torch.tensor([len(own.ids) for own in kept], dtype=torch.long)
-        ids = torch.tensor([i for own in kept for i in own.ids], dtype=torch.long)
-        matrix = torch.cat([own.matrix for own in kept] or [torch.zeros(0, 0)])
+        vectors = encoder.embed(texts, lambda done, total, note: None)
+        kept = [vectors[text] for text in texts if text]
+        lengths = torch.tensor([len(vector.ids) for vector in kept], dtype=torch.long)
+        ids = torch.tensor([i for vector in kept for i in vector.ids], dtype=torch.long)
+        matrix = torch.cat([vector.matrix for vector in kept] or [torch.zeros(0, 0)])
         save_file({"lengths": lengths, "ids": ids, "matrix": matrix}, folder / _VECTORS)
 
     about = json.dumps([encoder.about["encoder_digest"], encoder.about["layer"], texts])
@@ -218,12 +221,13 @@ def _shared(encoder: Encoder, texts: list[str], cache: Path) -> dict[str, Vector
         lengths, ids, matrix = (file.get_tensor(name) for name in ("lengths", "ids", "matrix"))
     parts = zip(ids.split(lengths.tolist()), matrix.split(lengths.tolist()), strict=True)
     full = [text for text in texts if text]
-    found = {t: Vectors(i.tolist(), m) for t, (i, m) in zip(full, parts, strict=True)}
-    return found | ({"": _nothing()} if "" in texts else {})
+    vectors = {t: Vectors(i.tolist(), m) for t, (i, m) in zip(full, parts, strict=True)}
+    return vectors | ({"": _nothing()} if "" in texts else {})
 
 
 def _weights(tokenizer: Any, documents: list[list[int]], *, idf: bool) -> Callable[[int], float]:
-    """The weight of a token: 1 but for the special ones, or the inverse document frequency."""
+    """The weight of each token: its inverse document frequency; without `idf` 1, and 0 for special
+    tokens."""
     if not idf:
         special = {tokenizer.cls_token_id, tokenizer.sep_token_id}
         return lambda token: float(token not in special)

@@ -1,4 +1,5 @@
-"""The content of a folder that a scorer is made of: its identity, and what is loaded of it."""
+"""Folders that a scorer loads from, such as an encoder: a digest of the files, and the check that
+they are still those that were planned with."""
 
 from __future__ import annotations
 
@@ -21,10 +22,11 @@ def folder_digest(folder: Path, kinds: tuple[str, ...], digest: Digest = digest_
 def folder_as_planned(
     folder: Path | None, kinds: tuple[str, ...], planned: str | None
 ) -> AbstractContextManager[None]:
-    """What is loaded of the folder inside is what was planned; a name on the hub may be anything.
+    """Checks that a folder's files are those of the digest `planned`, before and after they are
+    read inside `with`. What has a name on the hub in place of a folder is not checked.
 
     Raises:
-        StageFailed: it has changed since, or while it was read.
+        StageFailed: the files have changed since the suite was planned, or while they were read.
     """
     if folder is None or planned is None:
         return contextlib.nullcontext()

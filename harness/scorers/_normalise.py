@@ -20,7 +20,7 @@ def normalise(text: str) -> str:
 
 
 def bare(references: Sequence[str]) -> list[str]:
-    """What a reader must know of references that are articles or punctuation alone."""
+    """A note that some references are articles or punctuation alone; none if there are no such."""
     count = sum(not normalise(text) for text in references if text.strip())
     if not count:
         return []
@@ -31,28 +31,29 @@ def bare(references: Sequence[str]) -> list[str]:
 
 
 def word_f1(answer: str, reference: str, words: Words = str.split) -> float:
-    """F1 over the words of the normalised texts; where one has none, whether both have none.
+    """F1 over the words of the normalised texts. If one of them has no words, it is 1 if both have
+    none, else 0.
 
     Args:
         words: cuts a normalised text; SQuAD's script does at white space.
     """
-    given, wanted = words(normalise(answer)), words(normalise(reference))
-    if not given or not wanted:
-        return float(given == wanted)
-    shared = sum((Counter(given) & Counter(wanted)).values())
+    said, wanted = words(normalise(answer)), words(normalise(reference))
+    if not said or not wanted:
+        return float(said == wanted)
+    shared = sum((Counter(said) & Counter(wanted)).values())
     if shared == 0:
         return 0.0
-    precision, recall = shared / len(given), shared / len(wanted)
+    precision, recall = shared / len(said), shared / len(wanted)
     return 2 * precision * recall / (precision + recall)
 
 
 def extract(text: str, pattern: str | None) -> str:
-    """The last match of `pattern` (its first group that took part, if it has groups), else the
-    whole text."""
+    """The last match of `pattern`, or the first group of it that matched if there are groups; the
+    whole text where the pattern does not match."""
     if pattern is None:
         return text
-    found = list(re.finditer(pattern, text))
-    if not found:
+    matches = list(re.finditer(pattern, text))
+    if not matches:
         return text
-    last = found[-1]
+    last = matches[-1]
     return next((group for group in last.groups() if group is not None), last.group(0))

@@ -12,7 +12,8 @@ def statistics(metric: Any, predictions: Iterable[Prediction]) -> list[list[floa
     """sacrebleu's sufficient statistics, a list for each prediction.
 
     Args:
-        metric: of sacrebleu.metrics. The number of references may differ between predictions.
+        metric: one of sacrebleu.metrics.
+        predictions: the number of references may differ between them.
     """
     predictions = list(predictions)
     most = max(len(p.references) for p in predictions)
@@ -21,10 +22,11 @@ def statistics(metric: Any, predictions: Iterable[Prediction]) -> list[list[floa
         [p.references[k] if k < len(p.references) else None for p in predictions]
         for k in range(most)
     ]
-    found = metric._extract_corpus_statistics([p.text for p in predictions], streams)
-    return [[float(value) for value in values] for values in found]
+    counts = metric._extract_corpus_statistics([p.text for p in predictions], streams)
+    return [[float(value) for value in values] for values in counts]
 
 
 def signature(metric: Any) -> dict[str, str]:
-    """How the score was made, in the words in which it is reported (Post, 2018)."""
+    """sacrebleu's signature: its version and options, as published scores give them (Post,
+    2018)."""
     return {"signature": str(metric.get_signature())}

@@ -1,4 +1,4 @@
-"""What scorers that read long texts in windows share."""
+"""What scorers share that read long texts in windows."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from harness.scorers.base import Asked, Scorer, Subject
 
 
 class WindowScorer(Scorer):
-    """Reads rows that are longer than a window in several, each token counted once."""
+    """Reads a row that is longer than a window in several windows; each token counts once."""
 
     max_length: int = Field(1024, gt=1)
-    """Tokens of a window; cut to the model's context."""
+    """Tokens of a window; at most the model's context."""
     stride: int = Field(512, gt=0)
-    """Tokens by which a window moves; where the model's context cuts the window, cut by the same
-    share (512 of 1024 is 256 of 512)."""
+    """Tokens by which a window moves. If the model's context makes the window shorter, this is made
+    shorter by the same factor (512 of 1024 becomes 256 of 512)."""
     batch_tokens: int = Field(8192, gt=0)
-    """Tokens of a batch, padding included; fewer where their logits would take over 1 GiB."""
+    """Tokens of a batch, padding included; fewer if their logits would take more than 1 GiB."""
 
     @model_validator(mode="after")
     def _windows_overlap(self) -> Self:

@@ -1,4 +1,4 @@
-"""What scorers over words share: they look whether their tokenizer reads the references."""
+"""What scorers over words share: they check that their tokenizer finds words in the references."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.scorers.base import Prediction, Scorer
 
 
 class WordScorer(Scorer):
-    """A scorer over words; references that its tokenizer does not read are told of."""
+    """A scorer over words. The report says where its tokenizer finds no words in a reference."""
 
     _seen: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -27,27 +27,32 @@ class WordScorer(Scorer):
         return [self.score(prediction) for prediction in predictions]
 
     def look(self, predictions: Iterable[Prediction]) -> None:
-        """Remember what the tokenizer makes of the references."""
+        """Keeps notes about references, or answers, in scripts that the tokenizer finds no words
+        in."""
         predictions = list(predictions)
         references = [reference for p in predictions for reference in p.references]
         if not references:
             self._look_at_answers([text for p in predictions for text in (p.text, *p.samples)])
             return
-        told = self.unread(count_scripts(references), len(references))
-        if told:
+        note = self.unread(count_scripts(references), len(references))
+        if note:
             words = next(iter(self.words().values()))
-            bad = {s for found in troubles(words, count_scripts(references)) for s in found}
+            bad = {s for scripts in troubles(words, count_scripts(references)) for s in scripts}
             count = sum(not scripts_of(reference).isdisjoint(bad) for reference in references)
-            self._seen.update(references_unread=count, notes=[told])
+            self._seen.update(references_unread=count, notes=[note])
 
     def _look_at_answers(self, texts: list[str]) -> None:
-        """Where there are no references, as for likeness among answers."""
-        if told := unread(self.words(), count_scripts(texts), len(texts), "answers"):
-            self._seen["answer_notes"] = [told]
+        """The same of answers, for scorers that read no references."""
+        if note := unread(self.words(), count_scripts(texts), len(texts), "answers"):
+            self._seen["answer_notes"] = [note]
 
 
 def require_tokenizer(name: str) -> str:
-    """The name; ValueError where the package behind it is not installed."""
+    """The name itself.
+
+    Raises:
+        ValueError: the package that has this tokenizer is not installed.
+    """
     if reason := missing_package(name):
         raise ValueError(reason)
     return name
@@ -60,13 +65,13 @@ SacrebleuName = Annotated[
 """A tokenizer of sacrebleu by its name."""
 
 
-def named(field: str, own: str, *others: str) -> Mapping[str, Words]:
-    """Tokenizers by what one writes for them, the one in use first."""
-    return {f"{field}: {name}": words_by(name) for name in dict.fromkeys((own, *others))}
+def named(field: str, in_use: str, *others: str) -> Mapping[str, Words]:
+    """The YAML of a tokenizer (`tokenize: zh`) -> how it cuts texts; the one in use first."""
+    return {f"{field}: {name}": words_by(name) for name in dict.fromkeys((in_use, *others))}
 
 
 class TokenizedScorer(WordScorer):
-    """A word scorer whose tokenizer goes by name; by itself it cuts at white space."""
+    """A word scorer with a choice of tokenizers; the default cuts at white space."""
 
     tokenize: Annotated[Named, Installed, AddedLater] = "spaces"
     """What a word is: `spaces`, what stands between white space (a sentence in Chinese or Thai is

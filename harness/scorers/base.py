@@ -1,4 +1,4 @@
-"""The contract of a scorer: per-example sufficient statistics, and the metrics made of them."""
+"""The contract of a scorer: sufficient statistics of each example, and metrics over them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ it gave none, as a sentence."""
 
 @dataclass(frozen=True)
 class Prediction:
-    """One generated answer and what it is held against.
+    """One generated answer and what it is compared with.
 
     Attributes:
-        text: the greedy answer. samples: drawn answers to the same prompt, where the suite asks.
-        finish: how the greedy answer ended: `eos`, `stop`, or `length` where it was cut.
-        raw: the greedy answer with the spaces at its ends: what follows a prompt of plain text.
+        text: the greedy answer, without white space at its ends.
+        samples: sampled answers to the same prompt, if the suite asks for some.
+        finish: how the greedy answer ended: `eos`, `stop`, or `length` if it was cut.
+        raw: the greedy answer with the white space at its ends, as it follows a plain-text prompt.
     """
 
     example_id: str
@@ -51,12 +52,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is made from a scorer's columns.
+    """How a metric is computed from a scorer's columns.
 
     Attributes:
         aggregate: a name in harness.core.aggregate.
-        columns: statistic of the aggregate -> column of the scores; a mean's column is the metric.
-        bounds: of a mean, the least and the most that a value can be, where it is known.
+        columns: statistic of the aggregate -> column of the scores. For a mean it may be empty: the
+            column is then called like the metric.
+        bounds: the least and the greatest value that an example can have, if it is a mean and they
+            are known.
     """
 
     aggregate: str = "mean"
@@ -66,7 +69,7 @@ class Metric:
     bounds: tuple[float, float] | None = None
 
     def declare(self, name: str) -> dict[str, Any]:
-        """The metric as a record carries it, so that comparing needs no scorer."""
+        """The metric as a record has it, so that a comparison needs no scorer."""
         columns = dict(self.columns)
         if not columns:
             (statistic,) = AGGREGATES[self.aggregate].statistics
@@ -89,7 +92,7 @@ class LoadedModel:
 
 
 def _unheard(done: int, total: int, note: str) -> None:
-    """Progress that nobody follows."""
+    """The default of `ScoreJob.progress`: does nothing."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,10 @@ class ScoreJob:
 
     Attributes:
         asked: what the scorer asked for (`Scorer.asks`), by the same names.
-        progress: takes what is done, of how much, and a note.
-        cache: a folder that outlives the stage and is shared by every variant, for what does not
-            depend on one (embedded references). Several processes write there at once.
-        folder: the stage's own; what a scorer writes here is kept with the scores.
+        progress: to be called with the number of steps done, of how many, and a note.
+        cache: a folder that all stages of this scorer share, for results that do not depend on the
+            variant (vectors of references). Several processes write there at once.
+        folder: the folder of this stage. Files that a scorer writes here are kept with the scores.
         device: the device of the models.
     """
 
@@ -141,41 +144,41 @@ class ScoreJob:
 
 
 class Scorer(Component):
-    """From what it asks for (answers, a model, ...) to per-example statistics.
+    """Gives each example one value a column, from answers, a model or whatever it asks for.
 
-    A scorer of single answers overrides `score`; one of all answers together `score_all`; any other
-    says in `asks` what it reads, and overrides `score_job`.
+    A scorer of single answers overrides `score`; one that needs all answers at once overrides
+    `score_all`; any other says in `asks` what it reads, and overrides `score_job`.
     """
 
     axis = "scorer"
     metrics: ClassVar[Mapping[str, Metric]] = {}
     needs_references: ClassVar[bool] = False
-    """Whether it holds answers against references: rows without any are then refused."""
+    """Whether it compares answers with references: rows without a reference are then refused."""
 
     data: Annotated[str | None, NotHashed] = None
-    """Entry under `data:` whose test rows are scored; default: every one that the variant is
-    evaluated on."""
+    """Entry under `data:` whose test rows are scored; default: all that the variant is evaluated
+    on."""
     label: Annotated[str | None, NotHashed] = None
     """Name of the metric in tables, where one scorer is used more than once."""
     forgetting: Annotated[bool | None, NotHashed] = None
-    """Whether it tells what a variant still knows of before, and not what it was trained for;
-    default: divergence from the base, and likelihood of texts that no variant is trained on.
-    General text that a training mixes in beside its own rows, against forgetting (`ptx_data`),
-    still tells of it; say `false` where that is not meant."""
+    """Whether the metric measures what a variant forgot, and not what it was trained for. The
+    default is true for the divergence from the base, and for the likelihood of texts that no
+    variant is trained on. It is also true for general text that a training mixes in against
+    forgetting (`ptx_data`); set `false` if that is not meant."""
 
     def declared(self) -> Mapping[str, Metric]:
-        """The metrics of this scorer as it is set; override where its fields choose them."""
+        """The metrics of this scorer; override it if they depend on the scorer's fields."""
         return self.metrics
 
     def planned(self) -> dict[str, Any]:
-        """Every field, for the score stage: as it is set, or as `identity` fills it in, such as the
-        digest of a folder."""
+        """All fields, for the score stage. A field that `identity` fills in has that value, such as
+        the digest of a folder."""
         fields = self.model_dump(mode="json")
         return fields | {n: value for n, value in self.identity().items() if n in fields}
 
     def asks(self, of: Subject) -> Mapping[str, Asked]:
-        """What it reads, by the names that it reads it by in `score_job`. It depends on the
-        scorer's fields alone; of a variant that lacks it there is no score.
+        """What the scorer reads, under the names that `score_job` uses for it. It must depend on
+        the scorer's fields only. A variant that lacks something of it is not scored.
 
         Args:
             of: the variant that is scored, on the rows of one data entry.
@@ -187,54 +190,55 @@ class Scorer(Component):
         return asked in self.asks(Subject()).values()
 
     def shows(self) -> str:
-        """What its metrics say of a variant that goes on from another checkpoint, for the table of
-        what alignment cost: `answers` (how good they are), `reward`, `preference` (over its start),
-        `from_start` and `from_base` (how far it went), `language` (how likely text is to it),
-        `diversity`, or nothing."""
+        """What its metrics say about a variant that starts from another checkpoint, for the table
+        of what alignment cost: `answers` (how good they are), `reward`, `preference` (compared with
+        its start), `from_start` and `from_base` (how far it moved), `language` (how likely text
+        is), `diversity`, or nothing."""
         return "answers" if self.reads(Subject().answers()) else ""
 
     def refuse_families(self, families: Collection[str]) -> str:
-        """Why rows of these families (their groups; "" where a row has none) cannot be scored, and
-        what to do; empty where they can. It is asked before anything is trained."""
+        """Why rows of these families (their groups; "" for rows without one) cannot be scored, and
+        what to do; empty if they can. It is called before anything is trained."""
         return ""
 
     def words(self) -> Mapping[str, Words]:
-        """How it cuts texts into words, by what one writes for it: the way in use first, then
-        others that it has; nothing where it does not."""
+        """The YAML of a tokenizer -> how it cuts texts into words: the one in use first, then
+        others that the scorer has. Empty for a scorer that does not use words."""
         return {}
 
     def unread(self, scripts: Mapping[str, int], references: int) -> str:
-        """What a reader must know of references in scripts whose words it does not find; empty
-        where there are none. It is asked before anything is trained.
+        """A note about references in scripts in which the tokenizer finds no words; empty if there
+        are none. It is called before anything is trained.
 
         Args:
-            scripts: script -> references that are in it. references: how many there are.
+            scripts: script -> number of references that have it.
+            references: how many references there are.
         """
         return unread(self.words(), scripts, references)
 
     def samples_needed(self) -> int:
-        """How many samples of each prompt it compares; 0 where the greedy answer is enough."""
+        """How many samples of each prompt it compares; 0 if it reads the greedy answer only."""
         return 0
 
     def provenance(self) -> dict[str, Any]:
-        """What the record should say of how the scores were made; asked after scoring. Sentences
-        under `notes` stand in the report, once for all variants: they speak of the rows alone;
-        those under `answer_notes` with the names of the variants whose answers they speak of."""
+        """What the record says about the scoring; called after it. The report shows sentences under
+        `notes` once for all variants, so that they must be about the rows only; it shows those
+        under `answer_notes` with the names of the variants that they are about."""
         return {}
 
     def score(self, prediction: Prediction) -> dict[str, float]:
-        """One value a column for one prediction."""
+        """The columns of one answer: name -> value."""
         raise NotImplementedError
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
-        """Override where a batch is cheaper than one by one; same order as given."""
+        """The columns of each answer, in their order; override it if that is cheaper at once."""
         return [self.score(prediction) for prediction in predictions]
 
     def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
-        """Override where the work needs more than the answers.
+        """The columns of each example; override it if the scorer reads more than the answers.
 
         Returns:
-            A value a column for each answer, in their order. A scorer that does not ask for the
+            One mapping for each answer, in their order. A scorer that does not ask for the
             variant's answers adds each example's `example_id`, `cluster` and `group`.
         """
         return list(self.score_all(job.answers()))

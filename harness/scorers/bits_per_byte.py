@@ -13,13 +13,13 @@ from harness.scorers.base import Metric, ScoreJob
 class BitsPerByte(WindowScorer):
     """Bits that a model needs for each UTF-8 byte of text, as lm-eval defines it
     (github.com/EleutherAI/lm-evaluation-harness, `bits_per_byte`): the sum of negative
-    log-likelihoods in nats, over ln 2, over the bytes of what is scored. Bytes do not depend on the
-    tokenizer, so that models of several compare, as their perplexities do not.
+    log-likelihoods in nats, divided by ln 2 and by the number of bytes that are scored. Bytes do
+    not depend on the tokenizer, so that models with different tokenizers can be compared.
 
-    Rows of text are scored on every token, after the token that begins sequences (else the one that
-    ends them); long ones in windows, as in perplexity, where lm-eval's overlap in one token, up to
-    the last. Rows with an answer are scored on the answer given the prompt: the end of the answer
-    costs bits and has no bytes.
+    In rows of text every token is scored, after the token that begins sequences (or, if there is
+    none, the one that ends them). Long rows are read in windows as in perplexity; lm-eval's windows
+    overlap in one token only, but for the last. In rows with an answer, the answer is scored, given
+    the prompt; its end-of-sequence token costs bits and has no bytes.
     """
 
     VERSION = 1

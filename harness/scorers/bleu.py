@@ -18,23 +18,23 @@ class Bleu(WordScorer):
     """Corpus BLEU of 0 to 100 (Papineni et al., 2002, aclanthology.org/P02-1040), by sacrebleu
     (Post, 2018, aclanthology.org/W18-6319), whose signature the record holds.
 
-    What is kept of an example are its lengths and n-gram counts, so that figure and interval are of
-    the whole corpus and not of a mean over sentences. With several references n-grams are clipped
-    by the best of them and the closest length counts.
+    The lengths and n-gram counts of each example are kept, so that the score and its interval are
+    those of the whole corpus, not of a mean over sentences. With several references, n-gram counts
+    are clipped by the largest count in any of them, and the closest reference length counts.
     """
 
     VERSION = 1
     needs_references = True
 
     tokenize: SacrebleuName = "13a"
-    """Tokenizer of sacrebleu: `13a` as WMT has it; for scripts without spaces `zh` (Chinese),
+    """Tokenizer of sacrebleu: `13a` as WMT uses it; for scripts without spaces `zh` (Chinese),
     `ja-mecab` (Japanese), `char` (any); `intl`, `ko-mecab`; `none`."""
     lowercase: bool = False
     """Compare in lower case."""
     smooth: Literal["exp", "none"] = "exp"
-    """Smoothing of orders without a match; it matters in small test sets only."""
+    """Smoothing of n-gram orders without a match; it only matters in small test sets."""
     effective_order: bool = False
-    """Leave out the orders of which no output is long enough to hold an n-gram."""
+    """Leave out n-gram orders that are longer than every output."""
     max_ngram_order: int = Field(4, ge=1)
     """Longest n-gram."""
 
@@ -69,7 +69,7 @@ class Bleu(WordScorer):
         return [dict(zip(names, row, strict=True)) for row in statistics(self._metric, predictions)]
 
     def look(self, predictions: Iterable[Prediction]) -> None:
-        """Of references that hold no n-gram of the longest order, too: no answer has a BLEU."""
+        """Also notes where all references are shorter than the longest n-gram: BLEU is then 0."""
         predictions = list(predictions)
         super().look(predictions)
         cut, order = words_by(self.tokenize), self.max_ngram_order
@@ -82,11 +82,11 @@ class Bleu(WordScorer):
         where = (
             "" if len(short) == len(longest) else f" of {', '.join(sorted(short)) or 'no family'}"
         )
-        told = (
+        note = (
             f"no reference{where} has {order} words, so that BLEU is 0 for every answer of their"
             " length, equal ones too; set `effective_order: true`, or a lower `max_ngram_order`"
         )
-        self._seen["notes"] = [*self._seen.get("notes", ()), told]
+        self._seen["notes"] = [*self._seen.get("notes", ()), note]
 
     def provenance(self) -> dict[str, Any]:
         return {**signature(self._metric), **super().provenance()}

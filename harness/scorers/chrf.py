@@ -18,7 +18,7 @@ class Chrf(WordScorer):
     """Corpus chrF of 0 to 100 (Popovic, 2015, aclanthology.org/W15-3049), by sacrebleu (Post, 2018,
     aclanthology.org/W18-6319), whose signature the record holds; chrF++ with `word_order: 2`.
 
-    Recall weighs twice as much as precision. With several references the best one counts.
+    Recall has twice the weight of precision. With several references the best one counts.
     """
 
     VERSION = 1
@@ -33,8 +33,8 @@ class Chrf(WordScorer):
     whitespace: bool = False
     """Count white space among the characters."""
     eps_smoothing: bool = False
-    """Average the F of every order, as chrF++.py, NLTK and Moses do, instead of taking the F of
-    average precision and recall, as sacrebleu does by itself."""
+    """Average the F scores of all orders, as chrF++.py, NLTK and Moses do. The default, as in
+    sacrebleu, is the F score of average precision and average recall."""
 
     def words(self) -> Mapping[str, Words]:
         characters = words_by("char")

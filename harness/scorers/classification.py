@@ -18,11 +18,11 @@ from harness.scorers.base import Metric, Prediction, Scorer
 class Classification(Scorer):
     """Accuracy and macro-F1 over labels, and the share of answers that name none of them.
 
-    Macro-F1 is the mean of every listed label's F1, made from the counts of
-    all answers; a label that neither occurs nor is predicted counts 0, as in scikit-learn's
-    f1_score(labels=..., average="macro", zero_division=0); the report says which labels do not
-    occur, and what the commonest label alone would come to. An answer without a label is wrong, and
-    no label's false positive.
+    Macro-F1 is the mean F1 of all listed labels, from the counts over all answers. A label that
+    neither occurs nor is predicted has an F1 of 0, as in scikit-learn's
+    f1_score(labels=..., average="macro", zero_division=0). The report says which labels do not
+    occur, and the accuracy of always answering with the most common label. An answer without a
+    label is wrong, and is no false positive of any label.
     """
 
     VERSION = 2
@@ -31,9 +31,9 @@ class Classification(Scorer):
     labels: list[str] = Field(min_length=2)
     """The labels, as the references write them."""
     match: Literal["whole", "first"] = "whole"
-    """`whole`: the answer is the label. `first`: the label that stands first in the answer, as a
-    word of its own, counts (in scripts without spaces, wherever it stands); of two that begin
-    there, the longer."""
+    """`whole`: the whole answer must be the label. `first`: the first label in the answer counts,
+    as a separate word (in scripts without spaces, anywhere). If two labels begin at the same place,
+    the longer one counts."""
     ignore_case: bool = True
     """Compare in lower case."""
 
@@ -84,19 +84,19 @@ class Classification(Scorer):
                 f" {list(prediction.references)} is a label",
                 fix=f"labels: {', '.join(self.labels)}",
             )
-        given = self._whole(prediction.text) if self.match == "whole" else self._first(prediction)
-        # With several right labels, the one given is the one that counts.
-        gold = given if given in wanted else wanted[0]
-        row = {"accuracy": float(given == gold), "no_label": float(given is None)}
-        for label in self.labels:
-            row[f"tp {label}"] = float(label == gold == given)
-            row[f"fp {label}"] = float(label == given != gold)
-            row[f"fn {label}"] = float(label == gold != given)
+        label = self._whole(prediction.text) if self.match == "whole" else self._first(prediction)
+        # If several labels are right, the one that was answered counts.
+        gold = label if label in wanted else wanted[0]
+        row = {"accuracy": float(label == gold), "no_label": float(label is None)}
+        for listed in self.labels:
+            row[f"tp {listed}"] = float(listed == gold == label)
+            row[f"fp {listed}"] = float(listed == label != gold)
+            row[f"fn {listed}"] = float(listed == gold != label)
         return row
 
     def _wanted(self, prediction: Prediction) -> list[str]:
-        found = map(self._whole, prediction.references)
-        return [label for label in found if label is not None]
+        labels = map(self._whole, prediction.references)
+        return [label for label in labels if label is not None]
 
     def _form(self, text: str) -> str:
         text = " ".join(text.split())
@@ -107,11 +107,11 @@ class Classification(Scorer):
 
     def _first(self, prediction: Prediction) -> str | None:
         longest_first = sorted(map(self._form, self.labels), key=len, reverse=True)
-        found = re.search("|".join(map(_word, longest_first)), self._form(prediction.text))
-        return self._whole(found.group(0)) if found else None
+        match = re.search("|".join(map(_word, longest_first)), self._form(prediction.text))
+        return self._whole(match.group(0)) if match else None
 
 
 def _word(label: str) -> str:
-    """The label as a word of its own; where words stand without spaces, anywhere."""
+    """A regular expression of the label as a separate word; in scripts without spaces, anywhere."""
     before, behind = (SPACELESS.isdisjoint(scripts_of(label[k])) for k in (0, -1))
     return ("(?<!\\w)" if before else "") + re.escape(label) + ("(?!\\w)" if behind else "")

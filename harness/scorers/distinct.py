@@ -13,24 +13,26 @@ from harness.scorers.base import Metric, Prediction
 
 
 class Distinct(TokenizedScorer):
-    """distinct-n: different word n-grams over all n-grams of the outputs together (Li et al., 2016,
-    arXiv:1510.03055). Fine-tuning narrows answers, and this is where it shows.
+    """distinct-n: the number of different word n-grams divided by the number of all n-grams, over
+    all outputs together (Li et al., 2016, arXiv:1510.03055). Fine-tuning makes answers less
+    diverse, and this metric shows it.
 
-    The number falls as a set grows: compare it only between outputs for the same prompts. An n-gram
-    said c times gives 1/c to each example that says it, so that the examples' sums are the corpus
-    figure; its interval holds these shares fixed. In the tables by family, an n-gram that another
-    family says too counts in part, so that a family alone would have a higher figure. Self-BLEU
-    needs several samples of one prompt, and is not made of greedy outputs.
+    The value falls as the number of outputs grows: compare it only between outputs to the same
+    prompts. An n-gram that occurs c times adds 1/c to each example for each time, so that the sums
+    over the examples give the value of the corpus; the interval treats these shares as fixed. In
+    tables by family, an n-gram that occurs in other families too counts in part only, so that a
+    family alone would have a higher value.
     """
 
     VERSION = 1
 
     orders: list[int] = Field([1, 2], min_length=1)
-    """Lengths n of the n-grams, one metric each."""
+    """Lengths n of the n-grams; there is one metric for each."""
     lowercase: bool = True
     """Count words in lower case."""
     over: Literal["outputs", "samples"] = "outputs"
-    """`samples`: within the samples of each prompt (`generate: {samples: 4}`)."""
+    """`outputs`: over the greedy answers to all prompts. `samples`: over the samples of each prompt
+    (`generate: {samples: 4}`)."""
 
     @field_validator("orders")
     @classmethod
@@ -58,37 +60,38 @@ class Distinct(TokenizedScorer):
         }
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
-        """As declared; over samples every prompt is a corpus of its own."""
+        """A row for each prompt. With `over: samples` each prompt is a corpus of its own."""
         predictions = list(predictions)
         self.look(predictions)
         if self.over == "samples":
-            return self._told([self._within(prediction.samples) for prediction in predictions])
+            return self._noted([self._within(prediction.samples) for prediction in predictions])
         texts = [self._cut(p.text) for p in predictions]
         rows: list[dict[str, float]] = [{} for _ in texts]
         for n in self.orders:
-            grams = [_grams(own, n) for own in texts]
-            said = Counter(gram for own in grams for gram in own)
-            for row, own in zip(rows, grams, strict=True):
-                row[f"{self._name(n)}_new"] = sum(1 / said[gram] for gram in own)
-                row[f"{self._name(n)}_all"] = float(len(own))
-        return self._told(rows)
+            texts_grams = [_grams(words, n) for words in texts]
+            counts = Counter(gram for grams in texts_grams for gram in grams)
+            for row, grams in zip(rows, texts_grams, strict=True):
+                row[f"{self._name(n)}_new"] = sum(1 / counts[gram] for gram in grams)
+                row[f"{self._name(n)}_all"] = float(len(grams))
+        return self._noted(rows)
 
-    def _told(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
-        """The rows; remember where answers are too short for an n-gram: a 0 is then no collapse."""
+    def _noted(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        """The same rows. A note is kept if all answers are too short for an n-gram: a value of 0
+        then does not mean that the answers are alike."""
         none = [n for n in self.orders if not any(row[f"{self._name(n)}_all"] for row in rows)]
         if none:
             names = ", ".join(map(self._name, none))
-            told = (
+            note = (
                 f"no answer is long enough for {names} (tokenize: {self.tokenize}): 0 says nothing"
                 " of diversity there"
             )
-            self._seen["answer_notes"] = [*self._seen.get("answer_notes", ()), told]
+            self._seen["answer_notes"] = [*self._seen.get("answer_notes", ()), note]
         return rows
 
     def _within(self, samples: Iterable[str]) -> dict[str, float]:
         texts, row = [self._cut(sample) for sample in samples], {}
         for n in self.orders:
-            grams = [gram for own in texts for gram in _grams(own, n)]
+            grams = [gram for words in texts for gram in _grams(words, n)]
             row[f"{self._name(n)}_new"] = float(len(set(grams)))
             row[f"{self._name(n)}_all"] = float(len(grams))
         return row

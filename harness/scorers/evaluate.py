@@ -19,9 +19,9 @@ class Evaluate(Scorer):
     """A metric module of Hugging Face evaluate, by its name on the hub or its folder: METEOR
     (`{metric: meteor, values: [meteor]}`) and other word metrics that have no scorer of their own.
 
-    Where the module gives a list with a value for each example, these are the scores. Where it
-    gives one value for a whole set, it is asked once for each example and the mean is reported,
-    which for most metrics is not the value of the set; the record holds both, and says so.
+    If the module returns a list with a value for each example, these are the scores. If it returns
+    one value for a whole set, it is called once for each example, and the report shows the mean.
+    For most metrics that is not the value of the whole set; the record has both, and says so.
     """
 
     VERSION = 1
@@ -31,25 +31,28 @@ class Evaluate(Scorer):
     metric: str
     """Name on the hub, or a folder with the module."""
     values: list[str] = Field(min_length=1)
-    """Entries of the module's result that become metrics."""
+    """Keys of the module's result that become metrics."""
     higher_is_better: bool = True
-    """Which way these values are better."""
+    """Whether higher values are better."""
     config_name: str | None = None
-    """Configuration of the module."""
+    """Configuration of the module, such as a task of glue."""
     options: dict[str, Any] = {}
     """Arguments of the module's compute(), such as `{lang: en}`."""
     references: Literal["all", "first"] = "all"
-    """`all` hands over a list of references for each example, `first` one text."""
+    """`all` passes a list of references for each example, `first` one text."""
     one_by_one: bool = True
-    """Ask example by example where the module has one value for a whole set; false refuses it."""
+    """Call the module once for each example if it returns one value for a whole set; false: fail
+    instead."""
     revision: str | None = None
-    """Commit of a module on the hub; give it, for a branch moves."""
+    """Commit of a module on the hub. Give it, since a branch may change."""
     trust_remote_code: bool = False
-    """A metric module is Python code that runs here; it is loaded only where this is true."""
+    """A metric module is Python code that runs on this machine; it is only loaded if this is
+    true."""
     digest: str | None = None
-    """sha256 of the module's files where it is a folder; filled in, and another is refused."""
+    """sha256 of the module's files where it is a folder. The harness fills it in, and refuses other
+    files later."""
 
-    _made: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _record: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _trusted(self) -> Evaluate:
@@ -83,11 +86,11 @@ class Evaluate(Scorer):
         module = self._load()
         whole = self._ask(module, predictions)
         each = {name: whole[name] for name in self.values if isinstance(whole[name], list)}
-        for name, found in each.items():
-            if len(found) != len(predictions):
+        for name, values in each.items():
+            if len(values) != len(predictions):
                 raise StageFailed(
                     "metric",
-                    f"{self.metric} gave {len(found)} values of {name} for {len(predictions)}"
+                    f"{self.metric} gave {len(values)} values of {name} for {len(predictions)}"
                     " examples",
                 )
         single = [name for name in self.values if name not in each]
@@ -100,8 +103,8 @@ class Evaluate(Scorer):
                 )
             rows = [self._ask(module, [prediction]) for prediction in predictions]
             each |= {name: [row[name] for row in rows] for name in single}
-            self._made["whole_set"] = {name: float(whole[name]) for name in single}
-            self._made["note"] = (
+            self._record["whole_set"] = {name: float(whole[name]) for name in single}
+            self._record["note"] = (
                 f"{', '.join(single)}: the module gives one value for a whole set; the metric is"
                 " the mean of its values for each example alone"
             )
@@ -112,17 +115,17 @@ class Evaluate(Scorer):
     def _ask(self, module: Any, predictions: list[Prediction]) -> Mapping[str, Any]:
         references: list[Any] = [list(p.references) for p in predictions]
         if self.references == "first":
-            references = [own[0] for own in references]
-        found: Mapping[str, Any] = module.compute(
+            references = [texts[0] for texts in references]
+        result: Mapping[str, Any] = module.compute(
             predictions=[p.text for p in predictions], references=references, **self.options
         )
-        missing = [name for name in self.values if name not in found]
+        missing = [name for name in self.values if name not in result]
         if missing:
             raise StageFailed(
-                "metric", f"{self.metric} gives no {missing[0]}; it gives {', '.join(found)}"
+                "metric", f"{self.metric} gives no {missing[0]}; it gives {', '.join(result)}"
             )
         # Arrays and numbers of numpy, and tuples, are lists and numbers too.
-        plain = {n: v.tolist() if hasattr(v, "tolist") else v for n, v in found.items()}
+        plain = {n: v.tolist() if hasattr(v, "tolist") else v for n, v in result.items()}
         return {n: list(v) if isinstance(v, tuple) else v for n, v in plain.items()}
 
     def _load(self) -> Any:
@@ -145,4 +148,4 @@ class Evaluate(Scorer):
             raise StageFailed("metric", f"{self.metric} needs more packages: {error}") from error
 
     def provenance(self) -> dict[str, Any]:
-        return {"metric": self.metric, "revision": self.revision, **self._made}
+        return {"metric": self.metric, "revision": self.revision, **self._record}

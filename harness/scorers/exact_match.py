@@ -12,21 +12,21 @@ from harness.scorers._normalise import bare, extract, normalise
 from harness.scorers.base import Metric, Prediction, Scorer
 
 GSM8K = r"(?s)\A.*?####\s*(\S+)"
-"""What stands after the first `####`, up to white space."""
+"""The text after the first `####`, up to white space."""
 _NUMBER = re.compile(r"-?[0-9.,]+")
 
 
 class ExactMatch(Scorer):
     r"""1 where the answer equals one of the references, else 0.
 
-    Where `answer_pattern` matches in a reference, only what it captures is compared, so that worked
-    solutions with `#### n` are judged by n, as the code of GSM8K does (Cobbe et al., 2021,
-    arXiv:2110.14168; github.com/openai/grade-school-math): by what follows the first `####`, a
-    number without its commas and what clings to its end (18% is 18). An answer without the pattern
-    is then wrong.
+    If `answer_pattern` matches in a reference, only the captured text is compared. So worked
+    solutions that end in `#### n` are compared by n, as the code of GSM8K does (Cobbe et al., 2021,
+    arXiv:2110.14168; github.com/openai/grade-school-math): by the text after the first `####`; of a
+    number, commas and characters directly after it are left out (18% is 18). An answer in which the
+    pattern does not match is then wrong.
 
-    Numbers are compared as they are written: 18.0 is not 18, nor are $18 and 36/2. Where a
-    reference is no number, such as 3/4, all of what is captured counts.
+    Numbers are compared as they are written: 18.0 is not 18, nor are $18 and 36/2. If a reference
+    is not a number, such as 3/4, the whole captured text counts.
     """
 
     VERSION = 3
@@ -34,21 +34,22 @@ class ExactMatch(Scorer):
     metrics = {"exact_match": Metric()}
 
     answer_pattern: str | None = GSM8K
-    """Regular expression of the final answer; its last match counts, and of that the first group
-    where there is one. null compares whole answers."""
+    """Regular expression of the final answer. Its last match counts, or the first group of that
+    match if there are groups. null compares whole answers."""
     ignore_case: bool = True
     """Compare in lower case."""
     normalise: bool = False
-    """Also drop punctuation and articles, as SQuAD does, from answers without `answer_pattern`."""
+    """Also remove punctuation and articles, as SQuAD does, where `answer_pattern` does not
+    match."""
 
     @field_validator("answer_pattern")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
         try:
-            found = re.compile(value or "").search("")
+            matches_empty = re.compile(value or "").search("")
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
-        if value is not None and found:
+        if value is not None and matches_empty:
             # Its last match is the empty end of any text, and all answers would be equal.
             raise ValueError("it is found in the empty text; null compares whole answers")
         return value
@@ -58,9 +59,9 @@ class ExactMatch(Scorer):
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
         predictions = list(predictions)
         if self.normalise and (
-            told := bare([r for p in predictions for r in p.references if not self._ends(r)])
+            notes := bare([r for p in predictions for r in p.references if not self._ends(r)])
         ):
-            self._seen["notes"] = told
+            self._seen["notes"] = notes
         return super().score_all(predictions)
 
     def provenance(self) -> dict[str, Any]:

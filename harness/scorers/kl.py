@@ -1,4 +1,4 @@
-"""Divergence from the base model, or from the checkpoint that the last stage began from."""
+"""Divergence from the base model, or from the checkpoint that the last stage started from."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from harness.scorers.base import Asked, Metric, ScoreJob, Subject
 
 
 class Kl(WindowScorer):
-    """Kullback-Leibler divergence (Kullback & Leibler, 1951, doi:10.1214/aoms/1177729694) of the
-    next token's distributions, of the variant's and its base's (`to: base`) or its start's, the
-    checkpoint that its last stage went on from (`to: start`), in nats a token.
+    """Kullback-Leibler divergence (Kullback & Leibler, 1951, doi:10.1214/aoms/1177729694) between
+    the next-token distributions of the variant and of its base (`to: base`) or its start, which is
+    the checkpoint that its last stage started from (`to: start`), in nats per token.
 
     Direction: `from_base`, the default, is KL(base || variant): at each token the sum over the
-    whole vocabulary of p(v) * (log p(v) - log q(v)), p being the base's and q the variant's
-    distribution, at temperature 1 (it goes with forgetting in Shenfield et al., 2025,
-    arXiv:2509.04259). `to_base` is KL(variant || base), p being the variant's (the direction of
-    reinforcement learning's penalty, whose tokens are the policy's own).
+    whole vocabulary of p(v) * (log p(v) - log q(v)), where p is the distribution of the base and q
+    that of the variant, at temperature 1 (it correlates with forgetting in Shenfield et al., 2025,
+    arXiv:2509.04259). `to_base` is KL(variant || base), where p is the variant's distribution (the
+    penalty of reinforcement learning has this direction, on the policy's own tokens).
 
     Text: both models read the rows as the data has them, teacher-forced: each token is predicted
-    from those of the row before it, and nothing is sampled. So it says how far the variant went
-    where the data goes, not where its own answers do.
+    from the tokens of the row before it, and nothing is sampled. So the metric says how far the
+    variant moved on the text of the data, not on its own answers.
 
-    Tokens: of rows with an answer (of a preference the chosen one, of a ranking the best) those of
-    the answer and what ends it, given the prompt; of rows of text all but the first. Long rows are
-    cut into windows as in perplexity, each token counted once. The metric is the sum over the
-    tokens of all rows by their number: long rows weigh more.
+    Tokens: in rows with an answer (the chosen one of a preference, the best one of a ranking), the
+    tokens of the answer and its end, given the prompt; in rows of text, all but the first token.
+    Long rows are cut into windows as in perplexity, and each token counts once. The metric is the
+    sum over the tokens of all rows divided by their number, so that long rows have more weight.
 
-    The base itself has 0. It is loaded beside the variant, as its folder has it and never
-    quantised; a start as it was trained. What starts from the base (sft) has one divergence,
-    measured once. Of a checkpoint trained elsewhere no start is known, and none is measured.
+    The base itself has a divergence of 0. It is loaded beside the variant, never quantised; a start
+    is loaded as it was trained. A variant that starts from the base (sft) is not measured against a
+    start; nor is a checkpoint that was trained elsewhere, since its start is unknown.
     """
 
     VERSION = 4
     metrics = {"kl": Metric("per_token", False, {"total": "kl", "tokens": "tokens"})}
 
     to: Annotated[Literal["base", "start"], NotHashed] = "base"
-    """`base`: the untrained model; `start`: what the last stage began from. Names the metric:
-    `kl_to_base` or `kl_to_start`."""
+    """`base`: the untrained model; `start`: the checkpoint that the last stage started from. The
+    metric is named after it: `kl_to_base` or `kl_to_start`."""
     direction: Literal["from_base", "to_base"] = "from_base"
-    """`from_base` is KL(base || variant), `to_base` is KL(variant || base), wherever `to` points:
-    with `to: start`, the start stands in the base's place."""
+    """`from_base` is KL(base || variant), `to_base` is KL(variant || base). With `to: start` the
+    start takes the place of the base in both."""
     batch_tokens: int = Field(4096, gt=0)
-    """Tokens of a batch, padding included; two models' logits are held for them."""
+    """Tokens of a batch, padding included. The logits of two models are held for them."""
 
     @model_validator(mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
-        # Two of them stand side by side in most suites: the tables must tell them apart.
+        # Most suites have two of them, and the tables must tell them apart.
         if isinstance(value, Mapping) and value.get("label") is None:
             return {**value, "label": f"kl_to_{value.get('to', 'base')}"}
         return value

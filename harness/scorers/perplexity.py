@@ -10,13 +10,13 @@ from harness.scorers.base import Metric, ScoreJob
 
 
 class Perplexity(WindowScorer):
-    """exp of the mean negative log-likelihood a token (nats), weighted by tokens.
+    """exp of the mean negative log-likelihood per token (in nats), over all tokens of all rows.
 
-    Rows with an answer are scored on the answer given the prompt, as they are trained on; rows of
-    text on every token, long ones in windows of `max_length` that move by `stride`, each token
-    scored once with at least max_length - stride tokens before it
-    (huggingface.co/docs/transformers/perplexity). Compare it only between models of one tokenizer:
-    `bits_per_byte` compares those of several.
+    In rows with an answer, the tokens of the answer are scored, given the prompt, as they are
+    trained on; in rows of text, every token. Long rows are read in windows of `max_length` that
+    move by `stride`: each token is scored once, with at least max_length - stride tokens before it
+    (huggingface.co/docs/transformers/perplexity). Compare perplexities only between models with the
+    same tokenizer; `bits_per_byte` compares models with different ones.
     """
 
     VERSION = 4

@@ -1,4 +1,4 @@
-"""How often a policy finds the better answer likelier."""
+"""How often the better of two answers is the more likely one to a policy."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Row = Mapping[str, Any]
 
 
 class PreferenceAccuracy(Scorer):
-    """Share of held-out preferences in which the better answer gets the higher log-probability from
-    the model itself, half for equal ones; and by how many nats (a token, where `per_token`).
+    """Share of held-out preferences in which the model itself gives the better answer a higher
+    log-probability (half for equal ones); and by how many nats (per token, with `per_token`).
 
-    Reads pairs (`preference`) and rankings (`ranked`: each pair without a tie, a row's together as
-    one). Where a pair names its dimension, that is its group in the tables. It needs no reference:
-    for the implicit reward of DPO's paper, compare it with the start's own. Equal answers are equal
-    whatever their likelihoods' last digits. Of a pair that is longer than the model's context, the
-    answers have half a context of the prompt's end before them.
+    It reads pairs (`preference`) and rankings (`ranked`: the mean over the pairs of a row that are
+    no tie). If a pair names its dimension, that is its group in the tables. No reference model is
+    used: for the implicit reward of DPO's paper, compare the variant with its start. Two equal
+    answers count as equal, whatever the last digits of their likelihoods. If a pair is longer than
+    the model's context, each answer is read after half a context of the prompt's end.
     """
 
     VERSION = 2
@@ -34,9 +34,10 @@ class PreferenceAccuracy(Scorer):
     }
 
     per_token: bool = True
-    """Divide log-probabilities by the answers' tokens, so that the longer is not the unlikelier."""
+    """Divide log-probabilities by the number of the answer's tokens, so that longer answers are not
+    less likely for their length."""
     batch_tokens: int = Field(8192, gt=0)
-    """Tokens of a batch, padding included; fewer where their logits would take over 1 GiB."""
+    """Tokens of a batch, padding included; fewer if their logits would take more than 1 GiB."""
 
     def asks(self, of: Subject) -> Mapping[str, Asked]:
         return {"model": of.model(), "rows": of.rows()}
@@ -69,10 +70,14 @@ class PreferenceAccuracy(Scorer):
         ]
 
     def _held(self, answers: list[tuple[Any, float, dict[str, Any]]]) -> dict[str, float]:
-        """Means over the pairs of one row that are no tie."""
+        """Means over the pairs of one row that are no tie.
+
+        Args:
+            answers: each with how good it is, and its `nll` (nats) and `tokens`.
+        """
         likely = [
-            (said, good, -found["nll"] / (max(1.0, found["tokens"]) if self.per_token else 1))
-            for said, good, found in answers
+            (said, good, -sums["nll"] / (max(1.0, sums["tokens"]) if self.per_token else 1))
+            for said, good, sums in answers
         ]
         margins = [
             0.0 if said == other_said else (one - other) * (1 if good > less else -1)
@@ -87,7 +92,7 @@ class PreferenceAccuracy(Scorer):
 
 
 def _answers(row: Row) -> Iterator[tuple[Any, float]]:
-    """Answers with how good they are: higher is better.
+    """The answers of a row with a number for each: the higher, the better.
 
     Raises:
         DataError: the row prefers no answer to another.

@@ -1,4 +1,4 @@
-"""What the suite's reward model says of the answers."""
+"""The rewards of answers by the suite's reward model."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from harness.scorers.base import Asked, Metric, Prediction, ScoreJob, Scorer, Su
 
 
 class Reward(Scorer):
-    """Mean reward of the greedy answers by the suite's reward model (`reward_model:`), the training
-    stage that serves the policies too; where none needs it, it is trained for this scorer.
+    """Mean reward of the greedy answers by the suite's reward model (`reward_model:`). It is the
+    one that the policies are trained with; if no policy needs one, it is trained for this scorer.
 
-    The model reads prompt and answer as it was trained on them; an answer that was cut at the
-    length limit stands without its end. Where the two are longer than the reward model's context,
-    the oldest tokens of the prompt are left out, and the report says of how many answers. A policy
-    can learn to please this model and nobody else (Gao et al., 2023, arXiv:2210.10760): hold the
-    reward against win_rate, and measure both on prompts that nothing was trained on. Rewards have
-    no scale of their own, and those of two reward models are not compared.
+    The model reads prompt and answer in the form that it was trained on. An answer that was cut at
+    the length limit is read without an end-of-sequence token. If the two are longer than the reward
+    model's context, the first tokens of the prompt are left out, and the report says for how many
+    answers. A policy can learn to please this model and nobody else (Gao et al., 2023,
+    arXiv:2210.10760): compare the reward with win_rate, and measure both on prompts that nothing
+    was trained on. Rewards have no unit, and those of two reward models are not compared.
     """
 
     VERSION = 4
@@ -34,7 +34,7 @@ class Reward(Scorer):
     """Tokens of a batch, padding included."""
 
     _cut: tuple[int, int, int | None] = PrivateAttr(default=(0, 0, None))
-    """Answers that were cut with their prompts, of how many, and the room."""
+    """How many answers were cut with their prompts, of how many, and the context's tokens."""
 
     def shows(self) -> str:
         return "reward"
@@ -73,7 +73,8 @@ class Reward(Scorer):
 
 
 def _written(tokenizer: Any, row: Mapping[str, Any], prediction: Prediction) -> str:
-    """The answer in the form of its prompt: what follows plain text begins where that ends."""
+    """The answer as the reward model reads it: after a prompt of plain text with the spaces that it
+    begins with."""
     asked = prompt_row(row)["prompt"]
     if not isinstance(asked, str):
         return prediction.text

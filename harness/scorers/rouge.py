@@ -15,12 +15,13 @@ TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 class Rouge(WordScorer):
-    """ROUGE-1, -2, -L and -Lsum F1 (Lin, 2004, aclanthology.org/W04-1013), equal to the last bit
-    to those of the rouge-score package.
+    """ROUGE-1, -2, -L and -Lsum F1 (Lin, 2004, aclanthology.org/W04-1013), equal to the last bit to
+    those of the rouge-score package.
 
-    With several references each type takes its best one by F1, as rouge-score's score_multi does.
-    rougeLsum splits sentences at newlines. The work is done by rouge-score-rs, compiled code that
-    tests hold to rouge-score (tests/benchmarks/rouge_speed.py measures both).
+    With several references, each type takes the one with the best F1, as rouge-score's score_multi
+    does. rougeLsum splits sentences at newlines. The package rouge-score-rs, which is compiled
+    code, computes the scores; tests compare it with rouge-score (tests/benchmarks/rouge_speed.py
+    measures both).
     """
 
     VERSION = 1
@@ -28,13 +29,14 @@ class Rouge(WordScorer):
     metrics = {name: Metric(bounds=SHARE) for name in TYPES}
 
     use_stemmer: bool = True
-    """Porter stemming, as in most published summarisation figures; of the default tokenizer."""
+    """Porter stemming, as in most published scores of summaries; only with the default
+    tokenizer."""
     tokenizer: Annotated[Literal["default", "unicode", "character"], AddedLater] = "default"
-    """`default`: words of a to z and 0 to 9, as rouge-score makes them, so that answers in Hindi,
-    Chinese or Russian score 0, equal ones too, and Vietnamese or Czech words that differ in their
-    marks alone are equal (the report then says so). `unicode`: words of any
-    script by UAX #29, of Chinese and Japanese each ideograph. `character`: every letter and digit,
-    for scripts without spaces, such as Thai. Both fold case and form (NFKC) and stem nothing."""
+    """`default`: words of a to z and 0 to 9, as in rouge-score. Answers in Hindi, Chinese or
+    Russian then score 0, even equal ones, and Vietnamese or Czech words that only differ in their
+    marks are equal (the report says so). `unicode`: words of any script by UAX #29; in Chinese and
+    Japanese each ideograph is one. `character`: every letter and digit, for scripts without spaces,
+    such as Thai. The last two fold case and form (NFKC), and do not stem."""
 
     def words(self) -> Mapping[str, Words]:
         return named("tokenizer", self.tokenizer, "unicode", "character")
@@ -43,9 +45,9 @@ class Rouge(WordScorer):
     def _scorer(self) -> Any:
         from rouge_score_rs import RougeScorer, tokenizers
 
-        own = {"unicode": tokenizers.UnicodeTokenizer, "character": tokenizers.CharacterTokenizer}
-        made = own[self.tokenizer]() if self.tokenizer in own else None
-        return RougeScorer(list(TYPES), use_stemmer=self.use_stemmer, tokenizer=made)
+        kinds = {"unicode": tokenizers.UnicodeTokenizer, "character": tokenizers.CharacterTokenizer}
+        tokenizer = kinds[self.tokenizer]() if self.tokenizer in kinds else None
+        return RougeScorer(list(TYPES), use_stemmer=self.use_stemmer, tokenizer=tokenizer)
 
     def score(self, prediction: Prediction) -> dict[str, float]:
         return self.score_all([prediction])[0]
@@ -55,13 +57,13 @@ class Rouge(WordScorer):
         self.look(predictions)
         # Equal pairs are common (short answers), and a score is a function of the pair.
         pairs = dict.fromkeys((r, p.text) for p in predictions for r in p.references)
-        made = self._scorer.score_batch([r for r, _ in pairs], [text for _, text in pairs])
+        batch = self._scorer.score_batch([r for r, _ in pairs], [text for _, text in pairs])
         known = {
-            pair: {name: found[name].fmeasure for name in TYPES}
-            for pair, found in zip(pairs, made, strict=True)
+            pair: {name: rouge[name].fmeasure for name in TYPES}
+            for pair, rouge in zip(pairs, batch, strict=True)
         }
         scores = []
         for prediction in predictions:
-            own = [known[reference, prediction.text] for reference in prediction.references]
-            scores.append({name: max(found[name] for found in own) for name in TYPES})
+            each = [known[reference, prediction.text] for reference in prediction.references]
+            scores.append({name: max(rouge[name] for rouge in each) for name in TYPES})
         return scores

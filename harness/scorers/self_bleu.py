@@ -1,4 +1,4 @@
-"""Likeness of the samples of one prompt."""
+"""How alike the samples of one prompt are."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from harness.scorers.base import Metric, Prediction
 
 class SelfBleu(WordScorer):
     """Self-BLEU (Zhu et al., 2018, arXiv:1802.01886) over the samples of each prompt: the mean BLEU
-    of each sample with the other samples of its prompt as references, 0 to 100. The higher, the
-    more alike they are: fine-tuning narrows answers, and this is where it shows.
+    of each sample with the other samples of its prompt as references, from 0 to 100. The higher it
+    is, the more alike the samples are. Fine-tuning makes answers less diverse, and this shows it.
 
-    BLEU is sacrebleu's sentence score (effective order, exponential smoothing). It needs
-    `generate: {samples: 4}`, and rises with the number of samples: compare like with like. Two
+    BLEU is sacrebleu's sentence score (effective order, exponential smoothing). The metric needs
+    `generate: {samples: 4}`, and rises with the number of samples: compare only equal numbers. Two
     empty samples are alike (100).
     """
 

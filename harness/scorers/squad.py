@@ -11,11 +11,11 @@ from harness.scorers.base import SHARE, Metric, Prediction
 
 class Squad(TokenizedScorer):
     """Exact match and word F1 after SQuAD's normalisation (lower case, no punctuation or articles),
-    each against its best reference, as shares of 1 (Rajpurkar et al., 2016, arXiv:1606.05250).
+    each with the best reference, as shares of 1 (Rajpurkar et al., 2016, arXiv:1606.05250).
 
-    Where an answer normalises to nothing, both are 1 if the reference does too and else 0, as in
-    the script of SQuAD 2.0 (arXiv:1806.03822); that of 1.1 differs in this alone (its F1 is 0
-    then). Questions without an answer carry an empty reference.
+    If nothing is left of an answer after normalisation, both are 1 if nothing is left of the
+    reference either, else 0, as in the script of SQuAD 2.0 (arXiv:1806.03822). The script of 1.1
+    only differs here: its F1 is then 0. Questions without an answer have an empty reference.
     """
 
     VERSION = 1
@@ -25,8 +25,8 @@ class Squad(TokenizedScorer):
     def look(self, predictions: Iterable[Prediction]) -> None:
         predictions = list(predictions)
         super().look(predictions)
-        if told := bare([reference for p in predictions for reference in p.references]):
-            self._seen["notes"] = [*self._seen.get("notes", ()), *told]
+        if notes := bare([reference for p in predictions for reference in p.references]):
+            self._seen["notes"] = [*self._seen.get("notes", ()), *notes]
 
     def score(self, prediction: Prediction) -> dict[str, float]:
         answer = normalise(prediction.text)

@@ -13,10 +13,10 @@ from harness.scorers.base import Metric, Prediction
 
 
 class Ter(WordScorer):
-    """Edits (shifts among them) to the nearest reference for each 100 reference words (Snover et
-    al., 2006, aclanthology.org/2006.amta-papers.25), by sacrebleu, whose signature the record
-    holds. Its search for shifts is slow: a minute for two texts of 1,000 words that have little in
-    common; of long answers ask chrf."""
+    """Edits, shifts included, that turn the answer into the nearest reference, per 100 reference
+    words (Snover et al., 2006, aclanthology.org/2006.amta-papers.25). sacrebleu computes it, and
+    the record has its signature. The search for shifts is slow: it takes a minute for two texts of
+    1,000 words that have little in common. Use chrf for long answers."""
 
     VERSION = 1
     needs_references = True
@@ -25,13 +25,14 @@ class Ter(WordScorer):
     }
 
     normalized: bool = False
-    """Split punctuation off, as Tercom does when asked."""
+    """Make punctuation separate words, as Tercom's option does."""
     no_punct: bool = False
-    """Drop punctuation."""
+    """Remove punctuation."""
     asian_support: bool = False
-    """With `normalized` or `no_punct`: split or drop Chinese and Japanese characters too."""
+    """With `normalized`, make each Chinese or Japanese character a word; with `no_punct`, remove
+    their punctuation too."""
     case_sensitive: bool = False
-    """Keep upper case."""
+    """Do not turn words into lower case."""
 
     @cached_property
     def _metric(self) -> Any:

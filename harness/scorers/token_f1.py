@@ -20,8 +20,8 @@ class TokenF1(TokenizedScorer):
     def look(self, predictions: Iterable[Prediction]) -> None:
         predictions = list(predictions)
         super().look(predictions)
-        if told := bare([reference for p in predictions for reference in p.references]):
-            self._seen["notes"] = [*self._seen.get("notes", ()), *told]
+        if notes := bare([reference for p in predictions for reference in p.references]):
+            self._seen["notes"] = [*self._seen.get("notes", ()), *notes]
 
     def score(self, prediction: Prediction) -> dict[str, float]:
         answer, references = prediction.text, prediction.references

@@ -1,4 +1,4 @@
-"""How often an answer is better than that of the start, by a rule that knows."""
+"""How often an answer is better than the one of the variant's start, by a rule."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from harness.scorers.base import SHARE, Asked, Metric, ScoreJob, Scorer, Subject
 
 
 class WinRate(Scorer):
-    """Share of the prompts to which a variant's answer is better than that of its start (the
-    checkpoint its last stage went on from), half for a tie: 0.5 is no change. A rule decides, such
-    as one that knows what is true.
+    """Share of the prompts to which the variant's answer is better than the answer of its start
+    (the checkpoint that its last stage started from), half for a tie: 0.5 means no change. A rule
+    of the suite decides, such as one that knows which answers are true.
 
-    Variants that start from the base, or were trained elsewhere, have no start to be held against.
+    Variants that start from the base, or were trained elsewhere, have no start and no win rate.
     """
 
     VERSION = 2
     metrics = {"win_rate": Metric(bounds=SHARE)}
 
     rule: str = Field(pattern=NAMED)
-    """`FILE.py:FUNCTION` of a rule, the file beside the suite, in the working folder or in the
-    package (`pocket/truth.py:better`): FUNCTION(row, one, other) is above 0 where the first answer
-    is better, below 0 for the other, 0 for a tie. It is Python that runs. The score is made anew
-    when the file or one beside it that it imports changes; a data file that it reads is not looked
-    at, so change the rule with it."""
+    """`FILE.py:FUNCTION` of a rule. The file lies beside the suite, in the working folder or in the
+    package (`pocket/truth.py:better`). FUNCTION(row, one, other) returns a number above 0 if the
+    first answer is better, below 0 if the other one is, and 0 for a tie. It is Python code that
+    runs. The score is computed again when the file changes, or a file beside it that it imports;
+    a data file that it reads is not checked, so change the rule together with it."""
 
     _counts: dict[str, int] = PrivateAttr(default_factory=dict)
 
