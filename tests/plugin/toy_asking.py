@@ -30,9 +30,9 @@ class Everything(Scorer):
         "base_length": Metric(),
     }  # fmt: skip
 
-    rule: str
+    rule: str = "pocket/truth.py:better"
     """A rule that compares with the baseline's answers."""
-    judge: Any = "longest"
+    judge: str | dict[str, Any] = "longest"
     """A labeller that compares with the start's answers."""
 
     def asks(self, of: Subject) -> Mapping[str, Asked]:
