@@ -1,4 +1,5 @@
-"""Members of the axes: their declarations, the lazy registry, and entry points from outside."""
+"""Components, the members of the axes: their base class, and their registry of files and entry
+points."""
 
 from __future__ import annotations
 
@@ -21,26 +22,28 @@ AXES = ("method", "objective", "scorer", "executor", "labeller")
 
 
 class NotHashed:
-    """Marks a field that is no part of a component's identity: `label: Annotated[str, NotHashed]`.
+    """Marks a field that is not part of a component's identity: `label: Annotated[str, NotHashed]`.
 
-    For what changes no result (how a service is reached, what people call a column), and for what
-    the stage hashes already (a model or rows that are an input of it).
+    Use it for fields that do not change results (the address of a service, the name of a column in
+    the report), and for values that the stage hashes already (a model or rows that are its input).
     """
 
 
 class AddedLater:
-    """Marks a field that is part of the identity once it differs from its default: an option that
-    came later, whose default does what was done before. Stages that were cached then stay valid."""
+    """Marks a field that is part of the identity only if it differs from its default: an option
+    that was added later, with the behaviour from before as its default. Cached stages then stay
+    valid."""
 
 
 _NUMBERS = (int, float, int | None, float | None)
 
 
 class Component(BaseModel):
-    """A member of an axis. Its fields are its YAML; its docstring is its page in the docs.
+    """A member of an axis. Its fields are the keys of its YAML, and its docstring is its help text.
 
     A subclass lives in `harness/<axis>s/<name>.py`, or anywhere behind an entry point of the group
-    `harness.<axis>s`. It must import nothing heavy at module level: the control half reads it.
+    `harness.<axis>s`. Its module must not import torch or other heavy packages, since planning
+    imports it.
     """
 
     model_config = ConfigDict(
@@ -51,16 +54,16 @@ class Component(BaseModel):
     axis: ClassVar[str] = ""
     name: ClassVar[str] = ""
     VERSION: ClassVar[int] = 1
-    """Raise it when the same fields would give other results: cached stages then run again."""
+    """Raise it if the same fields would give other results. Cached stages then run again."""
     impl: ClassVar[str | None] = None
-    """`module:attribute` of the working part, where that must subclass torch's or TRL's classes."""
+    """`module:attribute` of the working part, if that must subclass classes of torch or TRL."""
     requires: ClassVar[tuple[str, ...]] = ()
-    """Importable packages it needs beyond the default install."""
+    """Importable packages that it needs besides the default install."""
 
     @model_validator(mode="before")
     @classmethod
     def _numbers_are_numbers(cls, values: Any) -> Any:
-        """`learning_rate: yes` would be read as 1."""
+        """Refuse booleans for numbers: `learning_rate: yes` would be read as 1."""
         for name, value in values.items() if isinstance(values, Mapping) else ():
             known = cls.model_fields.get(name)
             if isinstance(value, bool) and known and known.annotation in _NUMBERS:
@@ -68,29 +71,31 @@ class Component(BaseModel):
         return values
 
     def identity(self) -> dict[str, Any]:
-        """What of it is hashed: its name, VERSION and fields, but for those that are marked
-        `NotHashed`, and those marked `AddedLater` that have their default."""
+        """The part that is hashed: its name, VERSION and fields, without fields marked `NotHashed`,
+        and without fields marked `AddedLater` that have their default."""
         fields = self.model_dump(mode="json", exclude=unhashed(self))
         return {"name": self.name, "version": self.VERSION, **fields}
 
     def runs(self) -> tuple[str, ...]:
-        """What of the suite's own it runs or asks, for whoever plans a stranger's suite: Python in
-        files, code from a hub, addresses."""
+        """The code that it runs and the servers that it asks because the suite says so: Python
+        files, code from a hub, addresses. The plan shows them, for people who run a suite of
+        others."""
         return ()
 
     @classmethod
     def source_digest(cls) -> str:
-        """Digest of the source that does its work, with all that this imports of our own package
-        and of its own; a change without a new VERSION is warned of."""
+        """Digest of its source files, with all that they import from this package and from its own
+        package. A change without a new VERSION causes a warning."""
         return digest_of(*cls.modules())
 
     @classmethod
     def modules(cls) -> tuple[str, ...]:
-        """Where its work is written: the module that declares it, and the one that `impl` names."""
+        """The modules with its code: the one that declares it, and the one that `impl` names."""
         return cls.__module__, (cls.impl or cls.__module__).partition(":")[0]
 
     def working_part(self) -> Any:
-        """The object that does the work: itself, or what `impl` names (work half only)."""
+        """The object that does the work: the component itself, or the object that `impl` names.
+        Only workers call this."""
         if self.impl is None:
             return self
         module, _, attribute = self.impl.partition(":")
@@ -98,15 +103,15 @@ class Component(BaseModel):
 
 
 def unhashed(model: BaseModel) -> set[str]:
-    """The fields that are no part of a model's identity, as their marks say."""
+    """The fields that are not part of a model's identity, by their marks."""
     never, later = _marked(type(model))
     return {*never, *(name for name, default in later.items() if getattr(model, name) == default)}
 
 
 @cache
 def _marked(model: type[BaseModel]) -> tuple[frozenset[str], Mapping[str, Any]]:
-    """The fields that are never hashed, and the default of each that was added later. A subclass
-    that declares such a field again, for another default, keeps its mark."""
+    """The fields that are never hashed, and the default of each field that was added later. If a
+    subclass declares such a field again, with another default, it keeps its mark."""
     marks: dict[str, list[Any]] = {}
     for ancestor in model.__mro__:
         declared = ancestor.model_fields if issubclass(ancestor, BaseModel) else {}
@@ -126,7 +131,7 @@ def _entry_points(axis: str) -> Mapping[str, EntryPoint]:
 
 
 def brought_by(declared: type[Component]) -> str:
-    """The installed package that a member comes from; empty for one of ours."""
+    """The installed package that brings a member; empty for a member of this package."""
     point = _entry_points(declared.axis).get(declared.name)
     if point is None or point.value.startswith("harness."):
         return ""
@@ -134,7 +139,7 @@ def brought_by(declared: type[Component]) -> str:
 
 
 def names(axis: str) -> list[str]:
-    """Every known member of an axis, ours first; nothing but file names is read."""
+    """The names of all members of an axis, first those of this package. No module is imported."""
     ours = _ours(axis)
     return [*ours, *sorted(set(_entry_points(axis)) - set(ours))]
 
@@ -142,38 +147,42 @@ def names(axis: str) -> list[str]:
 @cache
 def _ours(axis: str) -> tuple[str, ...]:
     package = importlib.import_module(f"harness.{axis}s")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return tuple(name for name in found if not name.startswith("_") and name != "base")
+    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(name for name in modules if not name.startswith("_") and name != "base")
 
 
 def from_elsewhere(axis: str) -> dict[str, str]:
-    """The members that other packages bring: name -> module; none of them is loaded."""
+    """Name -> module of the members that other packages bring. None of them is imported."""
     return {name: point.module for name, point in sorted(_entry_points(axis).items())}
 
 
 def find(axis: str, name: str, where: str = "") -> type[Component]:
-    """The declaration called `name`.
+    """The class of the member `name` of an axis.
 
     Raises:
-        SuiteError: unknown name (with the nearest).
+        SuiteError: the name is unknown; the message has the nearest one.
     """
     if name not in names(axis):
         message = unknown(axis, name, names(axis), hint=f"harness list {axis}s")
         raise SuiteError(message, where=where)
     point = _entry_points(axis).get(name)
-    found = point.load() if point else _member(importlib.import_module(f"harness.{axis}s.{name}"))
-    if not (inspect.isclass(found) and issubclass(found, Component) and found.axis == axis):
-        raise SuiteError(f"entry point {name!r} is no {axis}: {found!r}", where=where)
-    if "name" not in vars(found):
-        found.name = name
-    return found
+    declared = (
+        point.load() if point else _member(importlib.import_module(f"harness.{axis}s.{name}"))
+    )
+    if not (
+        inspect.isclass(declared) and issubclass(declared, Component) and declared.axis == axis
+    ):
+        raise SuiteError(f"entry point {name!r} is no {axis}: {declared!r}", where=where)
+    if "name" not in vars(declared):
+        declared.name = name
+    return declared
 
 
 def name_of(declared: type[Component]) -> str:
-    """The name by which a member is found, also before anybody has looked for it.
+    """The name of a member, even if `find` was not called for it before.
 
     Raises:
-        HarnessError: it is registered nowhere.
+        HarnessError: it is not registered.
     """
     if "name" not in vars(declared):
         package, _, module = declared.__module__.rpartition(".")
@@ -193,24 +202,24 @@ def name_of(declared: type[Component]) -> str:
 
 
 def _member(module: Any) -> type[Component]:
-    """The one Component a module of ours defines."""
-    own = [
+    """The one Component that a module of this package defines."""
+    declared = [
         value
         for value in vars(module).values()
         if inspect.isclass(value)
         and issubclass(value, Component)
         and value.__module__ == module.__name__
     ]
-    if len(own) != 1:
-        raise HarnessError(f"{module.__name__} must define one component, not {len(own)}")
-    return own[0]
+    if len(declared) != 1:
+        raise HarnessError(f"{module.__name__} must define one component, not {len(declared)}")
+    return declared[0]
 
 
 def build(axis: str, spec: Any, where: str) -> Component:
     """A component from its YAML: `rouge`, or `{rouge: {use_stemmer: false}}`.
 
     Raises:
-        SuiteError: naming the value, the place and the choices; or a package that is missing.
+        SuiteError: the YAML is wrong, or a package that the component needs is not installed.
     """
     name, fields = split_spec(spec, axis, where)
     declared = find(axis, name, where)
@@ -249,10 +258,10 @@ def build_fields(
 
     Args:
         where: the component's place in the suite.
-        places: field -> where its value stands, for those that stand elsewhere.
+        places: field -> place of its value, for fields whose values are elsewhere in the suite.
 
     Raises:
-        SuiteError: a field that cannot be meant, or a package it requires is missing.
+        SuiteError: a field is wrong, or a package that the component needs is not installed.
     """
     missing = [name for name in declared.requires if importlib.util.find_spec(name) is None]
     if missing:
@@ -277,16 +286,18 @@ def explain(
     """Pydantic's errors as sentences: place, value, choices.
 
     Args:
-        places: field -> where its value stands, for those that do not stand at `where`.
+        model: the class with the wrong fields.
+        where: its place in the suite.
+        places: field -> place of its value, for fields whose values are not at `where`.
     """
     lines = []
     for item in error.errors():
         parts = [f"[{p}]" if isinstance(p, int) else f".{shortened(p)}"
                  for p in item["loc"] if p != "[key]"]  # fmt: skip
         elsewhere = (places or {}).get(str(item["loc"][0])) if parts else None
-        if not parts:  # of several fields together: the one that was set elsewhere is to blame
-            told = re.findall(r"\w+", item["msg"])
-            named = (place for field, place in (places or {}).items() if field in told)
+        if not parts:  # an error of several fields: blame the one that is set elsewhere
+            words = re.findall(r"\w+", item["msg"])
+            named = (place for field, place in (places or {}).items() if field in words)
             elsewhere = next((place.rpartition(".")[0] for place in named), None)
         place = "".join(parts[1:] if elsewhere else parts)
         whole = (elsewhere or where) + place
@@ -302,22 +313,23 @@ def explain(
             message = item["msg"].removeprefix("Value error, ")
             if item["type"] == "string_type" and (misread := _misread(item["input"])):
                 message = misread
-            # Validators of our own name the value themselves, where it may be shown: one may be a
+            # Our own validators name the value themselves, if it may be shown: it could be a secret
             # key that was pasted.
-            own = item["type"] in ("value_error", "assertion_error")
-            given = f" (given: {_short(item['input'])})" if item["loc"] and not own else ""
-            lines.append(f"{whole}: {message[0].lower()}{message[1:]}{given}")
+            ours = item["type"] in ("value_error", "assertion_error")
+            shown = f" (given: {_short(item['input'])})" if item["loc"] and not ours else ""
+            lines.append(f"{whole}: {message[0].lower()}{message[1:]}{shown}")
     lines = list(dict.fromkeys(lines))
     more = [f"  and {len(lines) - _MOST} more of such"] if len(lines) > _MOST else []
     return "\n".join(lines[:_MOST] + more)
 
 
 _MOST = 10
-"""Mistakes told at once."""
+"""The most mistakes in one message."""
 
 
 def _misread(value: Any) -> str:
-    """What YAML made of a text that was not quoted; empty where it is none."""
+    """A message that YAML read an unquoted text as another type; empty if the value is of no such
+    type."""
     if isinstance(value, bool):
         return (
             "text is meant, and YAML reads on, off, yes, no, true and false as truth values;"
@@ -333,7 +345,7 @@ def _misread(value: Any) -> str:
 
 
 def _owner(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
-    """The pydantic model in which a wrong key stands, as far as its annotations tell."""
+    """The pydantic model that has a wrong key, as far as the annotations show."""
     for part in loc:
         field = model.model_fields.get(str(part))
         if field is None:
@@ -351,7 +363,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _short(value: Any) -> str:
-    """A value as YAML has it, as far as a message can hold it."""
+    """A value as in YAML, cut to a length that fits a message."""
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
     return shortened(repr(value), 60)

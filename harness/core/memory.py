@@ -1,4 +1,4 @@
-"""Amounts of memory: as people write them, and as this machine has them."""
+"""Amounts of memory: reads them from text, and measures this machine's memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT])(?:iB|B)?")
 _POWERS = {"K": 10, "M": 20, "G": 30, "T": 40}
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux tells what a container may use: cgroups of version 2, and of version 1."""
+"""Files in which Linux gives the memory limit of a container: cgroups of version 2 and of version
+1."""
 
 
 def amount(text: str) -> int:
-    """Bytes of an amount such as `32G` or `500M`, in powers of 1024, as Slurm counts them.
+    """The bytes of an amount such as `32G` or `500M`, in powers of 1024, as in Slurm.
 
     Raises:
-        ValueError: the text is no such amount.
+        ValueError: the text is not such an amount.
     """
     match = _AMOUNT.fullmatch(text)
     if match is None:
@@ -26,7 +27,8 @@ def amount(text: str) -> int:
 
 
 def of_this_machine() -> int:
-    """Bytes of memory that this machine has, or that the container around this process may use."""
+    """The bytes of memory of this machine, or the limit of the container of this process if it is
+    lower."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for file in _LIMITS:
         with contextlib.suppress(OSError, ValueError):  # no such limit, or the word `max`

@@ -1,6 +1,6 @@
-"""Which source files a piece of work rests on, read from their import statements, and their digest.
+"""Lists the source files on which a module depends, by their import statements, and their digest.
 
-Nothing is imported for it: the control half asks of code that would load torch.
+The modules are not imported, since planning asks about code that would load torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _DIGITS = 16
 
 @cache
 def digest_of(*modules: str) -> str:
-    """Digest of the files that these modules rest on (see `source_files`), by name and content."""
+    """Digest of the names and contents of the files on which these modules depend (see
+    `source_files`)."""
     whole = hashlib.sha256()
     for name, path in sorted(source_files(*modules).items()):
         whole.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -27,12 +28,12 @@ def digest_of(*modules: str) -> str:
 
 
 def source_files(*modules: str) -> dict[str, Path]:
-    """Name -> file of the modules, of what they import, and so on: of this package, and of the
-    packages and distributions that the modules themselves stand in. Other libraries are left out:
-    their versions are recorded.
+    """Name -> file of these modules and of all modules that they import, directly or indirectly,
+    from this package and from the packages and distributions of the modules themselves. Other
+    libraries are left out, since records hold their versions.
 
-    Imports inside functions count, those for type checkers alone do not. What a module imports by a
-    name that it computes cannot be seen.
+    Imports inside functions count; imports only for type checkers do not. Imports by a computed
+    name are not detected.
     """
     roots = {OWN}.union(*(_installed_with(name.split(".")[0]) for name in modules))
     files: dict[str, Path] = {}
@@ -52,7 +53,8 @@ def source_files(*modules: str) -> dict[str, Path]:
 
 @cache
 def _installed_with(package: str) -> frozenset[str]:
-    """The packages that the same distribution installed, such as a plugin of several modules."""
+    """The packages of the distribution that installed a package, such as a plugin of several
+    packages."""
     if package == OWN:
         return frozenset({OWN})
     installed = packages_distributions()
@@ -62,7 +64,7 @@ def _installed_with(package: str) -> frozenset[str]:
 
 @cache
 def _public() -> dict[str, str]:
-    """`harness.NAME` -> the module that defines it, for the names that this package passes on."""
+    """`harness.NAME` -> the module that defines it, for the public names of this package."""
     tree = ast.parse(Path(__file__).parents[1].joinpath("__init__.py").read_bytes())
     return {
         f"{OWN}.{alias.name}": node.module
@@ -74,7 +76,8 @@ def _public() -> dict[str, str]:
 
 @cache
 def _file(module: str) -> Path | None:
-    """The file of a module; None where there is none, as of a name that a module defines."""
+    """The file of a module; None if there is none, for example if the name is a function in a
+    module."""
     first, *rest = module.split(".")
     spec = importlib.util.find_spec(first)
     if spec is None or spec.origin is None:
@@ -91,16 +94,16 @@ def _file(module: str) -> Path | None:
 
 @cache
 def _imported(module: str, path: Path) -> tuple[str, ...]:
-    """The modules that one imports, and the packages that it and they stand in."""
+    """The modules that a module imports, with the packages of all of them and its own package."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    # What a compiled module imports cannot be seen.
+    # The imports of a compiled module cannot be read.
     tree = ast.parse(path.read_bytes() if path.suffix == ".py" else b"")
     named = [package, *_named(tree, package)]
     return tuple(dict.fromkeys(whole for name in named for whole in _with_packages(name)))
 
 
 def _named(tree: ast.Module, package: str) -> Iterator[str]:
-    """What import statements name: modules, and names in them that may be modules too."""
+    """The names in import statements: modules, and names in modules that may be modules too."""
     waiting: list[ast.AST] = list(tree.body)
     imports = [alias for node in ast.walk(tree) if isinstance(node, ast.Import)
                for alias in node.names]  # fmt: skip
@@ -129,7 +132,7 @@ def _with_packages(name: str) -> Iterable[str]:
 
 
 def package_digest(package: Path = Path(__file__).parents[1]) -> str:
-    """Digest of every file of this package, whatever its kind."""
+    """Digest of all files of this package."""
     whole = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":

@@ -1,7 +1,9 @@
-"""The code behind a record: kept in its provenance, and held against the code there is now.
+"""The code that made a record. Its digests are in the record's provenance, and are compared with
+the current code.
 
-A VERSION, raised by whoever changes results, makes another key. The digest of the source does not,
-as most changes of code change no result: it tells where a VERSION may have been forgotten.
+A developer who changes results raises a VERSION, which changes the stage's key. The digest of the
+source does not change the key, since most changes of code do not change results. It only shows
+where a new VERSION may have been forgotten.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from harness.core.sources import digest_of
 from harness.store.stage import Record
 
 CODE = "code"
-"""In a record's provenance: part of the work -> digest of the source files that it rests on."""
+"""Key in a record's provenance: part of the work -> digest of the source files that it uses."""
 
 
 def code_behind(kind: str, config: Mapping[str, Any]) -> dict[str, str]:
-    """Part of a stage's work -> digest of its source files: of the stage itself, and of each
-    component that its config names. A component that is gone is left out."""
+    """Part of a stage's work -> digest of its source files. The parts are the stage itself and each
+    component that its config names. Components that no longer exist are left out."""
     module = component.from_elsewhere("stage").get(kind, f"harness.stages.{kind}")
     digests = {f"stage {kind}": digest_of("harness.worker", module)}
     for axis, name in _components(config):
@@ -37,7 +39,8 @@ def _components(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def changed_since(records: Iterable[Record]) -> str | None:
-    """A warning of records that were made by other code than there is now; None where none were."""
+    """A warning about records that were made by other code than the current one; None if there are
+    none."""
     stale, stages = Counter[str](), 0
     for record in records:
         known, current = record.provenance.get(CODE, {}), {}
@@ -55,7 +58,8 @@ def changed_since(records: Iterable[Record]) -> str | None:
 
 
 def mixed(records: Iterable[Record]) -> str | None:
-    """A sentence on parts that several versions of the code have done; None where none was."""
+    """A sentence about parts of which the records were made by several versions of the code; None
+    if there are none."""
     known: dict[str, set[str]] = {}
     for record in records:
         for part, digest in record.provenance.get(CODE, {}).items() if record.ok else ():
