@@ -270,19 +270,20 @@ def head(runs: int) -> list[str]:
     noise = 100 * 1.96 * np.sqrt(0.05 * 0.95 / runs)
     return [
         "# Coverage and false alarms\n",
-        f"Made by `python tests/benchmarks/coverage.py --runs {runs}`, whose page says what"
-        f" each case is. Figures are percent, before → now; at 95% or 5% they stray by {noise:.1f}"
-        " by chance. The estimate and the difference should hold the truth in 95% of experiments"
-        " or a little more, and false alarms be 5% or less.\n",
-        "- *Seeds*: `between` is the standard deviation between seeds, `examples` that of the"
-        " examples' own difference; what seed and example make together has 0.2. Where examples"
-        " have none of their own, S runs are S numbers, and Student's t over them is 1.9 times as"
-        " wide for three and 5 for two as for who knows that seeds do not differ: what is narrower"
-        " (as before) cries wolf when they do.\n"
-        "- *Skewed* examples of fewer than 20 still hold less than they should: what their tail"
-        " hides, no few of them can show.\n"
-        "- *1 seed against 3*: read as what it is, about this checkpoint, it holds; read as about"
-        " the method it cannot.\n",
+        f"`python tests/benchmarks/coverage.py --runs {runs}` made these tables; the file explains"
+        " each case. Numbers are percentages, before → now; those near 95% or 5% vary by"
+        f" {noise:.1f} by chance. The intervals of the estimate and of the difference should"
+        " contain the truth in 95% of the experiments or a little more, and false alarms should be"
+        " 5% or less.\n",
+        "- *Seeds*: `between` is the standard deviation between seeds, and `examples` that of the"
+        " differences between examples; the interaction of seed and example has 0.2. If examples"
+        " do not differ, S runs are only S numbers. The interval of Student's t over them is 1.9"
+        " times as wide for three runs, and 5 times for two, as if one knew that seeds do not"
+        " differ. A narrower interval (as before) raises false alarms when they do differ.\n"
+        "- *Skewed*: with fewer than 20 examples, the intervals still contain the truth too"
+        " seldom. So few examples do not show how long the tail is.\n"
+        "- *1 seed against 3*: the interval is valid for this checkpoint; it cannot be valid for"
+        " the method.\n",
     ]
 
 
