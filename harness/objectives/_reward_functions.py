@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-Row = Mapping[str, Any]
+from harness.data.row import Row
+
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 

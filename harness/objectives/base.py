@@ -11,11 +11,11 @@ from pydantic import Field, field_validator, model_validator
 
 from harness.core.component import Component, NotHashed
 from harness.core.fields import Steps
+from harness.data.row import Row
 from harness.objectives._recipe import Recipe
 from harness.objectives._trl.arguments import require_fields, require_optimizer
 from harness.objectives._trl.permitted import require_permitted
 
-Row = Mapping[str, Any]
 BASE = "base"
 """The start of what starts from no other training: the model as it is."""
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial")

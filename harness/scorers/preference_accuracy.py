@@ -9,11 +9,10 @@ from typing import Any
 from pydantic import Field
 
 from harness.core.errors import DataError
+from harness.data.row import Row
 from harness.inference.context import context_of
 from harness.inference.likelihood import log_likelihoods
 from harness.scorers.base import SHARE, Asked, Metric, ScoreJob, Scorer, Subject
-
-Row = Mapping[str, Any]
 
 
 class PreferenceAccuracy(Scorer):

@@ -7,15 +7,15 @@ in a token that ends a turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.data.chat import marked, render
 from harness.data.chat_style import end_of_turn_ids, style_of
 from harness.data.encode import bare_ids
 from harness.data.render import asked_ids, template_kwargs_of
+from harness.data.row import Row
 
-Row = Mapping[str, Any]
 _WORDS = 8
 """Letters at an answer's end that its run must hold: templates cut or trim what stands before."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from harness.data.chat import render
 from harness.data.encode import bare_ids
 from harness.data.render import asked_ids, encoded, template_kwargs_of, turns_of
+from harness.data.row import Row
 from harness.objectives.base import Evidence
 from harness.stages._audit_answers import answers_fault
 
@@ -22,7 +23,6 @@ REJOINED = (
 _TAIL = 12
 
 Check = dict[str, str]
-Row = Mapping[str, Any]
 
 
 class RowIndex:

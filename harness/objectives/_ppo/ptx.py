@@ -12,10 +12,11 @@ from torch.nn.functional import cross_entropy
 from harness.core.errors import StageFailed
 from harness.data.encode import ended
 from harness.data.render import encoded
+from harness.data.row import Row
 from harness.inference.batches import budget_batches, padded, within_logits
 from harness.objectives._ppo.models import autocast, full
 from harness.objectives._ppo.rollout import derived_seed
-from harness.objectives.base import Row, TrainJob
+from harness.objectives.base import TrainJob
 from harness.objectives.ppo_ptx import PpoPtx
 
 

@@ -15,10 +15,11 @@ from trl import SFTConfig, pack_dataset
 from harness.core.errors import DataError, StageFailed
 from harness.data.encode import ended
 from harness.data.render import encoded, require_template
+from harness.data.row import Row
 from harness.objectives._trl.loss import LabelledTrainer
 from harness.objectives._trl.packed import apart, leaking
 from harness.objectives._trl.trainer import run
-from harness.objectives.base import Row, TrainJob, TrainResult
+from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.cpt import Cpt
 
 _IGNORED = -100

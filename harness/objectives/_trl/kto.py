@@ -17,12 +17,13 @@ from trl.trainer.utils import use_adapter
 from harness.core.errors import DataError
 from harness.data.cells import content
 from harness.data.render import TEMPLATE_COLUMNS
+from harness.data.row import Row
 from harness.objectives._trl.accumulation import WholeBatch
 from harness.objectives._trl.shown import sequences
 from harness.objectives._trl.start_as_reference import as_it_is, forget_reference, reference_model
 from harness.objectives._trl.tokens import Tokenised, answered, unlearnt_places, with_room
 from harness.objectives._trl.trainer import arguments, run
-from harness.objectives.base import Row, TrainJob, TrainResult
+from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.kto import Kto
 
 _COLUMNS = ("prompt", "completion", "label")

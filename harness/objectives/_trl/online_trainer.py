@@ -15,6 +15,7 @@ from trl.trainer import grpo_trainer, rloo_trainer
 
 from harness.core.errors import DataError, StageFailed
 from harness.data.render import asked_ids
+from harness.data.row import Row
 from harness.inference.decoding import suite_alone
 from harness.objectives._online import Online
 from harness.objectives._ppo.models import answer_ends, reward_room, scorer
@@ -26,7 +27,7 @@ from harness.objectives._trl.start_as_reference import (
     start_as_reference,
 )
 from harness.objectives._trl.trainer import run
-from harness.objectives.base import Row, TrainJob, TrainResult
+from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.grpo import Grpo
 
 _SCORED_TOKENS = 16384

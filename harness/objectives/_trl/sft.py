@@ -13,11 +13,12 @@ from trl import SFTConfig, pack_dataset
 
 from harness.core.errors import DataError
 from harness.data.render import encoded, layout_of
+from harness.data.row import Row
 from harness.objectives._trl.loss import IGNORED, LabelledTrainer
 from harness.objectives._trl.packed import apart, leaking
 from harness.objectives._trl.tokens import labelled
 from harness.objectives._trl.trainer import arguments, run
-from harness.objectives.base import Row, TrainJob, TrainResult
+from harness.objectives.base import TrainJob, TrainResult
 from harness.objectives.sft import Sft
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from harness.core.errors import DataError
 from harness.data.pairs import OnUnusable, Pair, pairs_of
 from harness.data.render import asked_ids
-from harness.objectives.base import Objective, Row, TrainJob
+from harness.data.row import Row
+from harness.objectives.base import Objective, TrainJob
 
 
 def pairs_by_row(rows: Sequence[Row], unusable: OnUnusable) -> list[tuple[int, Pair]]:

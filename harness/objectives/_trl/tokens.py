@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from harness.data.encode import Encoded
 from harness.data.pairs import Pair
 from harness.data.render import TEMPLATE_COLUMNS, encoded
-from harness.objectives.base import Row
+from harness.data.row import Row
 
 IGNORED = -100
 """The label of a token that is not in the loss."""
