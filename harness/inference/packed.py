@@ -1,0 +1,212 @@
+"""A tree of rows read by a model in packed passes: each token once, whoever shares it.
+
+Attention is computed by the model's own function, block by block, over the keys that a block's
+tokens really have before them. That needs a model whose attention goes through transformers'
+AttentionInterface, and whose layers have no other memory: `harness.inference.sharing` finds out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from harness.inference.positions import logits_at
+from harness.inference.trie import Interval, Pass, Trie
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+NAME = "harness_packed"
+"""Under which transformers knows the attention function of packed passes."""
+
+Attend = Callable[[Any, "Tensor", "Tensor", "Tensor", dict[str, Any]], "Tensor"]
+"""(attention module, queries, keys, values, its other arguments) -> (1, tokens, heads, size)."""
+
+_ATTEND: ContextVar[tuple[Attend, dict[int, str | None]]] = ContextVar("attend")
+"""And the attention that each config (by `id`) names outside of packed passes."""
+
+
+class CannotShare(Exception):
+    """A model's attention is given something that has no meaning in a packed pass."""
+
+
+def read_packed(
+    model: Any,
+    trie: Trie,
+    budget: int,
+    reads: np.ndarray,
+    use: Callable[[np.ndarray, Tensor], None],
+    costs: np.ndarray | None = None,
+    keys: Keys | None = None,
+) -> None:
+    """Read a tree, and use the logits of some of its places.
+
+    Args:
+        budget, costs: of a pass; see `Trie.passes`.
+        reads: (size of the tree,) booleans: the places whose logits are used.
+        use: gets places and their logits, (places, vocabulary).
+        keys: where keys and values are kept, and what is known of them at the start.
+
+    Raises:
+        CannotShare: the model is none that packed passes can read.
+    """
+    import torch
+
+    keys = Keys() if keys is None else keys
+    with torch.inference_mode(), attending(model, keys.attend):
+        for each in trie.passes(budget, costs, keys.known):
+            keys.begin(each, model.device, model.dtype)
+            chosen = reads[each.place : each.place + len(each.ids)]
+            logits = logits_at(
+                model,
+                torch.from_numpy(chosen).to(model.device).unsqueeze(0),
+                input_ids=torch.from_numpy(each.ids).to(model.device).unsqueeze(0),
+                position_ids=torch.from_numpy(each.positions).to(model.device).unsqueeze(0),
+            )
+            if len(logits):
+                use(each.place + chosen.nonzero()[0], logits)
+
+
+Layers = Mapping[Any, tuple["Tensor", "Tensor"]]
+"""Keys and values, (1, heads, tokens, size) each, of every attention module."""
+
+
+class Keys:
+    """Keys and values of the pass at hand and of what it carries, layer by layer.
+
+    Args:
+        layers: of the first tokens of all rows, where they are known. known: how many those are.
+        save: is given each pass's attention module, the pass, and keys and values of its tokens.
+    """
+
+    def __init__(
+        self,
+        layers: Layers | None = None,
+        known: int = 0,
+        save: Callable[[Any, Pass, Tensor, Tensor], None] | None = None,
+    ) -> None:
+        self.known = known
+        self._layers: dict[Any, tuple[Tensor, Tensor]] = dict(layers or {})
+        self._save = save
+        self._pass: Pass | None = None
+        self._blocks: list[tuple[int, int, tuple[Interval, ...], Tensor | None]] = []
+
+    def begin(self, each: Pass, device: Any, dtype: Any) -> None:
+        """Take a pass, which is the next one."""
+        import torch
+
+        self._pass = each
+        self._blocks = []
+        for block in each.blocks:
+            bias = None
+            if block.mask is not None:
+                bias = as_bias(torch.from_numpy(block.mask).to(device), dtype)
+            own = (each.carried + block.start, each.carried + block.stop)
+            self._blocks.append((block.start, block.stop, (*block.context, own), bias))
+
+    def attend(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, rest: dict[str, Any]
+    ) -> Tensor:
+        import torch
+
+        inner, takes_none = own_attention(module)
+        assert self._pass is not None
+        if self._save is not None:
+            self._save(module, self._pass, key, value)
+        if self._pass.keep:
+            kept = self._layers[module]
+            key = torch.cat([*_parts(kept[0], self._pass.keep), key], dim=2)
+            value = torch.cat([*_parts(kept[1], self._pass.keep), value], dim=2)
+        self._layers[module] = (key, value)
+        outputs = []
+        for start, stop, context, bias in self._blocks:
+            if bias is None and not takes_none:
+                causal = torch.ones((stop - start,) * 2, dtype=torch.bool, device=query.device)
+                bias = as_bias(causal.tril_(), query.dtype)
+            outputs.append(inner(
+                module, query[:, :, start:stop], _taken(key, context), _taken(value, context),
+                bias, **rest,
+            )[0])  # fmt: skip
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+
+def as_bias(allowed: Tensor, dtype: Any) -> Tensor:
+    """What is added to the scores of attention, (1, 1, queries, keys), for booleans of two axes."""
+    import torch
+
+    bias = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return bias.masked_fill_(~allowed, torch.finfo(dtype).min)[None, None]
+
+
+def _parts(states: Tensor, intervals: Sequence[Interval]) -> list[Tensor]:
+    return [states[:, :, start:stop] for start, stop in intervals]
+
+
+def _taken(states: Tensor, intervals: Sequence[Interval]) -> Tensor:
+    """Keys or values of some places; neighbouring intervals are one view, without a copy."""
+    import torch
+
+    first, last = intervals[0][0], intervals[-1][1]
+    if sum(stop - start for start, stop in intervals) == last - first:
+        return states[:, :, first:last]
+    return torch.cat(_parts(states, intervals), dim=2)
+
+
+@contextmanager
+def attending(model: Any, attend: Attend) -> Iterator[None]:
+    """Within it the model's attention is computed by `attend`."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, _dispatch)
+    configs: dict[int, Any] = {}
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if hasattr(config, "_attn_implementation_internal"):
+            configs[id(config)] = config
+    names = {key: config._attn_implementation_internal for key, config in configs.items()}
+    token = _ATTEND.set((attend, names))
+    try:
+        for config in configs.values():
+            config._attn_implementation_internal = NAME
+        yield
+    finally:
+        _ATTEND.reset(token)
+        for key, config in configs.items():
+            config._attn_implementation_internal = names[key]
+
+
+def own_attention(module: Any) -> tuple[Callable[..., tuple[Tensor, Any]], bool]:
+    """The function that computes a module's attention outside of packed passes, and whether it
+    takes a causal sequence without a mask.
+
+    Kernels that take no mask (flash attention) are replaced by PyTorch's SDPA.
+    """
+    from transformers import AttentionInterface
+
+    _, names = _ATTEND.get()
+    if names[id(module.config)] not in (None, "eager"):
+        return AttentionInterface()["sdpa"], True
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if eager is None:
+        raise CannotShare(f"{type(module).__name__} names no function of eager attention")
+    return eager, False
+
+
+def _dispatch(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **rest: Any,
+) -> tuple[Tensor, None]:
+    if attention_mask is not None:
+        raise CannotShare("the model builds a mask of its own")
+    for name, argument in rest.items():
+        if getattr(argument, "ndim", 0) > 1 and name != "position_ids":
+            raise CannotShare(f"attention is given {name}, of the whole row")
+    return _ATTEND.get()[0](module, query, key, value, rest), None

@@ -1,0 +1,140 @@
+"""Whether a model can read a packed tree of rows as it reads the rows one by one.
+
+No family is named: a few rows of random tokens are read both ways when a model is loaded. What has
+a memory besides attention (recurrent layers), positions of its own (a soft prompt) or attention of
+its own making differs there, or raises, and reads its rows padded.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.inference.context import context_of
+from harness.inference.packed import read_packed
+from harness.inference.padded import Flat, read_padded
+from harness.inference.trie import Trie
+
+_EXACT = 1e-4
+"""Nats by which two exact ways of reading in float32 may differ."""
+_ROUNDING = 4.0
+"""In lower precision: how many times the difference that padding alone makes."""
+
+
+_WINDOWS = ("window", "window_size", "chunk_size")
+"""How the names of config fields end that bound what a token attends to."""
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What was found.
+
+    Attributes:
+        shares: rows of up to `span` tokens may share their prefixes.
+        span: None: rows of any length.
+        why: the reason where nothing is shared.
+        difference: the largest one seen between both ways, in nats; NaN where one failed.
+    """
+
+    shares: bool
+    span: int | None = None
+    why: str = ""
+    difference: float = math.nan
+
+    def allows(self, tokens: int) -> bool:
+        """Whether a row of so many tokens may be read in a packed tree."""
+        return self.shares and (self.span is None or tokens <= self.span)
+
+
+def find_sharing(model: Any) -> Sharing:
+    """Read a few rows both ways."""
+    import torch
+
+    text = model.config.get_text_config()
+    span = span_of(text.to_dict())
+    limits = [n for n in (span, context_of(model), 40) if n is not None]
+    rows = list(_rows(int(text.vocab_size), min(limits)))
+    if not rows:
+        return Sharing(False, why="its context is too short to share any of it")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = torch.cat([_padded(model, [row]) for row in rows])
+        allowed = _EXACT
+        if model.dtype != torch.float32:
+            allowed = max(allowed, _ROUNDING * _distance(_padded(model, rows), alone))
+        try:
+            # A budget that cuts the tree in the middle: what is carried over is tried too.
+            differences = [_distance(_packed(model, rows, n), alone) for n in (4096, 19)]
+        except Exception as error:
+            # Whatever a model raises at what it was not made for, it is only refused here.
+            return Sharing(False, why=f"{type(error).__name__}: {error}")
+    difference = max(differences)
+    if not difference <= allowed:  # NaN is no small difference
+        why = f"its log-probabilities differ by {difference:.1e} nats from those of rows read alone"
+        return Sharing(False, why=why, difference=difference)
+    return Sharing(True, span, difference=difference)
+
+
+def span_of(config: Mapping[str, Any]) -> int | None:
+    """Tokens up to which a row's attention is plain, whatever a config says of longer ones.
+
+    Windows and chunks of attention bound it, and positions that are scaled by a row's length.
+    """
+    found = [
+        int(value)
+        for name, value in config.items()
+        if name.endswith(_WINDOWS) and type(value) is int
+    ]
+    rope = config.get("rope_parameters") or {}
+    for scaling in [rope, *(each for each in rope.values() if isinstance(each, Mapping))]:
+        if scaling.get("rope_type") in ("dynamic", "longrope"):
+            original = scaling.get("original_max_position_embeddings")
+            found.append(int(original or config["max_position_embeddings"]))
+    return min(found, default=None)
+
+
+def _rows(vocabulary: int, longest: int) -> Iterator[list[int]]:
+    """Rows that share much, little and nothing; one is the beginning of another."""
+    if longest < 4:
+        return
+    draw = random.Random(0)
+    row = [draw.randrange(vocabulary) for _ in range(longest)]
+    yield row
+    for shared in (longest * 3 // 4, longest * 3 // 4 - 1, longest // 3, 0):
+        yield [*row[:shared], *(draw.randrange(vocabulary) for _ in range(longest - shared))]
+    yield row[: longest // 2]
+
+
+def _padded(model: Any, rows: list[list[int]]) -> Any:
+    flat = Flat(rows)
+    return _read(rows, flat, lambda reads, use: read_padded(model, flat, 0, 4096, reads, use))
+
+
+def _packed(model: Any, rows: list[list[int]], budget: int) -> Any:
+    trie = Trie(rows)
+    return _read(rows, trie, lambda reads, use: read_packed(model, trie, budget, reads, use))
+
+
+def _read(rows: list[list[int]], layout: Flat | Trie, read: Any) -> Any:
+    """Log-probabilities of every token after the last three of each row, (rows * 3, vocabulary)."""
+    import numpy as np
+    import torch
+
+    places = [layout.places(i, max(0, len(row) - 3)) for i, row in enumerate(rows)]
+    reads = np.zeros(layout.size, dtype=bool)
+    reads[np.concatenate(places)] = True
+    found: dict[int, Any] = {}
+
+    def use(at: np.ndarray, logits: Any) -> None:
+        found.update(zip(at.tolist(), logits.float().log_softmax(-1).cpu(), strict=True))
+
+    read(reads, use)
+    return torch.stack([found[place] for row in places for place in row.tolist()])
+
+
+def _distance(one: Any, other: Any) -> float:
+    return float((one - other).abs().max())

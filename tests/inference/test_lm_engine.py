@@ -1,0 +1,355 @@
+"""Our engine gives lm-eval what lm-eval's own model gives it: the same tokens, scores and texts."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import lm_eval
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from harness.core.errors import ModelError, StageFailed
+from harness.inference import HarnessLM, continuous
+from harness.inference.sharing import Sharing, find_sharing
+from harness.inference.token_scores import Asked, score_tokens
+from tests import lm_tasks
+from tests.families import FAMILIES, make
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own, of what tiny models lack
+
+CLOSE = 1e-4
+OWN_WAY = {"falcon", "gptj", "gpt_neo", "mamba"}
+"""Families of attention, or of a memory, that no packed pass can read: the plain path serves."""
+EVERYDAY = ["llama", "gpt2", "gemma2", "gpt_oss", "deepseek_v3", "falcon", "mamba"]
+Loaded = tuple[Any, Any]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Loaded]:
+    root = tmp_path_factory.mktemp("families")
+
+    @cache
+    def load(name: str) -> Loaded:
+        folder = make(name, root / name)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+        return model, AutoTokenizer.from_pretrained(folder)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def llama(family: Callable[[str], Loaded]) -> Loaded:
+    return family("llama")
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = lm_tasks.write(tmp_path_factory.mktemp("tasks"))
+    return TaskManager(include_path=str(folder), include_defaults=False)
+
+
+def asked_rows(vocabulary: int = 200) -> list[Asked]:
+    """Documents with choices after a shared beginning, documents without, a text, a letter."""
+    draw = random.Random(0)
+
+    def tokens(count: int) -> list[int]:
+        return [draw.randrange(4, vocabulary) for _ in range(count)]
+
+    begin, rows = tokens(40), []
+    for document in range(4):
+        context = begin + tokens(10 + 40 * document)
+        rows += [Asked(context + tokens(1 + 3 * choice), 1 + 3 * choice) for choice in range(3)]
+    rows += [Asked([*begin[:10], 7, 8], 2), Asked(tokens(101), 100), Asked([5, 6], 1)]
+    return rows
+
+
+def read_alone(model: Any, rows: Sequence[Asked]) -> list[tuple[float, bool]]:
+    """What plain transformers says of each row alone."""
+    found = []
+    for row in rows:
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([list(row.ids[:-1])])).logits[0, -row.count :]
+        likely = logits.float().log_softmax(-1)
+        targets = torch.tensor(list(row.ids[-row.count :]))
+        greedy = bool((likely.argmax(-1) == targets).all())
+        found.append((float(likely.gather(1, targets.unsqueeze(1)).double().sum()), greedy))
+    return found
+
+
+def request(*arguments: Any) -> Instance:
+    return Instance("loglikelihood", {}, arguments, 0)
+
+
+def families() -> list[Any]:
+    slow = pytest.mark.slow
+    return [name if name in EVERYDAY else pytest.param(name, marks=slow) for name in FAMILIES]
+
+
+@pytest.mark.parametrize("name", families())
+def test_each_family_is_read_as_transformers_reads_it(
+    name: str, family: Callable[[str], Loaded]
+) -> None:
+    model, _ = family(name)
+    sharing = find_sharing(model)
+    assert sharing.shares is (name not in OWN_WAY), sharing.why
+    rows = asked_rows()
+    expected = read_alone(model, rows)
+    for shares in (True, False):
+        chosen = [i for i, row in enumerate(rows) if sharing.allows(len(row.ids)) is shares]
+        for budget in (4096, 50):
+            scores = score_tokens(model, [rows[i] for i in chosen], budget, 1, share=shares)
+            for i, score in zip(chosen, scores, strict=True):
+                assert score.log_prob == pytest.approx(expected[i][0], abs=CLOSE)
+                assert score.greedy is expected[i][1]
+
+
+def test_shared_beginnings_are_computed_once(llama: Loaded) -> None:
+    lm = HarnessLM(*llama)
+    rows = [(None, list(range(10, 60)), [100 + i]) for i in range(30)]
+    lm._loglikelihood_tokens(rows, disable_tqdm=True)
+    assert (lm.work.rows, lm.work.tokens, lm.work.positions) == (30, 50, 1)
+
+
+def tables(lm: Any, manager: Any, names: Sequence[str], **options: Any) -> Any:
+    return lm_eval.simple_evaluate(
+        model=lm, tasks=list(names), task_manager=manager, bootstrap_iters=0, **options
+    )
+
+
+def assert_equal_tables(ours: Any, theirs: Any) -> None:
+    """Equal accuracies, equal texts, equal prompts; sums of log-probabilities to rounding."""
+    assert ours["results"].keys() == theirs["results"].keys()
+    for task, row in theirs["results"].items():
+        for metric, value in row.items():
+            name = metric.partition(",")[0]
+            close = name.endswith(("perplexity", "bits_per_byte"))
+            expected = pytest.approx(value, rel=1e-5) if close else value
+            assert ours["results"][task][metric] == expected, (task, metric)
+    assert ours["samples"].keys() == theirs["samples"].keys()
+    for task, samples in theirs["samples"].items():
+        for own, other in zip(ours["samples"][task], samples, strict=True):
+            assert own["prompt_hash"] == other["prompt_hash"]
+            for mine, its in zip(own["resps"], other["resps"], strict=True):
+                if isinstance(its[0], str):
+                    assert mine == its
+                elif isinstance(its[0], tuple):
+                    assert mine[0][0] == pytest.approx(its[0][0], abs=CLOSE)
+                    assert mine[0][1] == its[0][1]
+                else:
+                    assert mine[0] == pytest.approx(its[0], abs=CLOSE * 30)
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("gpt_oss", "mamba", "opt")]
+
+
+@pytest.mark.parametrize("name", ["llama", *SLOW])
+def test_every_kind_of_task_has_the_table_of_lm_evals_own_model(
+    name: str, family: Callable[[str], Loaded], manager: Any
+) -> None:
+    model, tokenizer = family(name)
+    assert len(lm_tasks.TASKS) >= 12
+    theirs = tables(HFLM(pretrained=model, tokenizer=tokenizer), manager, lm_tasks.names())
+    ours = tables(HarnessLM(model, tokenizer), manager, lm_tasks.names())
+    assert_equal_tables(ours, theirs)
+
+
+def test_chats_of_several_turns_have_the_same_tables(llama: Loaded, manager: Any) -> None:
+    model, tokenizer = llama
+    options: dict[str, Any] = {
+        "apply_chat_template": True, "fewshot_as_multiturn": True, "num_fewshot": 2,
+        "system_instruction": None,
+    }  # fmt: skip
+    names = ["letters", "written_fewshot"]
+    theirs = tables(HFLM(pretrained=model, tokenizer=tokenizer), manager, names, **options)
+    ours = tables(HarnessLM(model, tokenizer), manager, names, **options)
+    assert_equal_tables(ours, theirs)
+
+
+TEXT = st.text(st.sampled_from("ab \n\té漢<|end>"), max_size=12)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(TEXT, st.one_of(TEXT.filter(len), st.just("<|end|>x"))), max_size=5),
+    st.sampled_from([None, True, False]),
+    st.booleans(),
+)
+def test_tokens_are_lm_evals_byte_for_byte(
+    llama: Loaded, requests: list[tuple[str, str]], add_bos: bool | None, begins: bool
+) -> None:
+    tokenizer = beginning(llama[1]) if begins else llama[1]
+    theirs = HFLM(pretrained=llama[0], tokenizer=tokenizer, add_bos_token=add_bos)
+    ours = HarnessLM(llama[0], tokenizer, add_bos_token=add_bos, sharing=Sharing(False))
+    kept: list[Any] = []
+    theirs._loglikelihood_tokens = lambda rows, **_: kept.extend(rows) or []
+    ours._loglikelihood_tokens = lambda rows, **_: kept.extend(rows) or []  # type: ignore[method-assign]
+    asked = [request(*each) for each in requests]
+    try:
+        theirs.loglikelihood(asked, disable_tqdm=True)
+    except IndexError:
+        return  # lm-eval's way to say that a request has no token
+    split, kept = [tuple(row) for row in kept], []
+    if any(not before or not after for _, before, after in split):
+        with pytest.raises(ModelError, match="no token is left"):
+            ours.loglikelihood(asked, disable_tqdm=True)
+        return
+    ours.loglikelihood(asked, disable_tqdm=True)
+    assert [tuple(row) for row in kept] == split
+    contexts = [context for context, _ in requests if context]
+    for text, ids in ours._encoder.contexts(contexts).items():
+        assert ids == theirs.tok_batch_encode([text])[0][0].tolist()
+
+
+@cache
+def _beginning(path: str) -> Any:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer.add_special_tokens({"bos_token": "<|user|>"})
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|user|> $A", special_tokens=[("<|user|>", tokenizer.bos_token_id)]
+    )
+    return tokenizer
+
+
+def beginning(tokenizer: Any) -> Any:
+    """The tokenizer with a token that begins every text."""
+    return _beginning(tokenizer.name_or_path)
+
+
+def test_a_text_that_begins_with_bos_gets_no_second_one(llama: Loaded) -> None:
+    tokenizer = beginning(llama[1])
+    lm = HarnessLM(llama[0], tokenizer)
+    bos = tokenizer.bos_token_id
+    assert lm.tok_encode("ab").count(bos) == lm.tok_encode("<|user|>ab").count(bos) == 1
+
+
+def test_a_tokenizer_without_a_pad_token_serves(llama: Loaded) -> None:
+    model, tokenizer = llama[0], copy.deepcopy(llama[1])
+    tokenizer.pad_token = None
+    asked = [request("abc", "d"), request("ab", " longer"), request("", "x")]
+    for sharing in (None, Sharing(False)):
+        found = HarnessLM(model, tokenizer, sharing=sharing).loglikelihood(asked)
+        expected = HarnessLM(*llama).loglikelihood(asked)
+        assert [each[0] for each in found] == pytest.approx([e[0] for e in expected], abs=CLOSE)
+    assert tokenizer.pad_token is None
+
+
+def test_what_does_not_fit_is_cut_as_lm_eval_cuts_it_and_counted(llama: Loaded) -> None:
+    asked = [request("a" * 300, "bc"), request("a" * 250 + "é", "b" * 20), request("short", "x")]
+    lm = HarnessLM(*llama)
+    theirs = HFLM(pretrained=llama[0], tokenizer=llama[1]).loglikelihood(asked)
+    ours = lm.loglikelihood(asked)
+    assert lm.truncated == 2
+    assert [each[0] for each in ours] == pytest.approx([each[0] for each in theirs], abs=CLOSE)
+    with pytest.raises(ModelError, match="longer than the model's context of 256"):
+        lm.loglikelihood([request("a", "b" * 300)])
+
+
+def test_logits_that_are_not_numbers_are_no_scores(llama: Loaded) -> None:
+    model = copy.deepcopy(llama[0])
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    lm = HarnessLM(model, llama[1], sharing=Sharing(True))
+    with pytest.raises(StageFailed, match="not a number"):
+        lm.loglikelihood([request("ab", "c")])
+    with pytest.raises(StageFailed, match="not numbers"):
+        answered(lm, ["ab"], until=["x"], max_gen_toks=4)
+
+
+def answered(lm: Any, contexts: Sequence[str], **options: Any) -> list[str]:
+    return list(lm.generate_until([request(text, options) for text in contexts]))
+
+
+CONTEXTS = ["a" * n + "?" for n in (1, 5, 30, 2)] + [f"The beginning of all of them {n}" for n in
+                                                     range(9)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "mamba"])
+@pytest.mark.parametrize("cache_tokens", [100, 32768])
+def test_greedy_texts_are_lm_evals_whatever_shares_the_batch(
+    name: str, cache_tokens: int, family: Callable[[str], Loaded]
+) -> None:
+    model, tokenizer = family(name)
+    lm = HarnessLM(model, tokenizer, cache_tokens=cache_tokens)
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer)
+    for contexts in (CONTEXTS, CONTEXTS[4:]):
+        options = {"until": ["\n", "q", "7"], "max_gen_toks": 24}
+        expected = answered(theirs, contexts, **options)
+        assert answered(lm, contexts, **options) == expected
+        assert len(set(expected)) > 2
+
+
+def test_a_finished_row_makes_room_at_once(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = HarnessLM(*llama, cache_tokens=100)
+    admitted: list[int] = []
+    admit = continuous._Engine.admit
+
+    def counted(self: Any, rows: Any) -> None:
+        admitted.append(len(rows))
+        admit(self, rows)
+
+    monkeypatch.setattr(continuous._Engine, "admit", counted)
+    answered(lm, CONTEXTS[4:], until=["q"], max_gen_toks=12)
+    assert sum(admitted) == 9
+    assert len(admitted) > 2
+
+
+def test_requests_of_several_kinds_are_answered_together(llama: Loaded) -> None:
+    lm, theirs = HarnessLM(*llama), HFLM(pretrained=llama[0], tokenizer=llama[1])
+    options: list[dict[str, Any]] = [
+        {"until": ["q"], "max_gen_toks": 5}, {"until": "x", "max_tokens": 9},
+        {"until": [], "max_gen_toks": 3, "num_beams": 2}, {"max_gen_toks": 7, "do_sample": False},
+        {"until": [""], "max_gen_toks": 7},
+    ]  # fmt: skip
+    asked = [request(CONTEXTS[i], each) for i, each in enumerate(options)]
+    assert lm.generate_until(asked) == theirs.generate_until(asked)
+    sampled = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 5}
+    assert len(lm.generate_until([request("abc", sampled)] * 2)) == 2
+
+
+def test_what_a_models_own_config_asks_of_generation_is_kept(llama: Loaded) -> None:
+    model = copy.deepcopy(llama[0])
+    model.generation_config.repetition_penalty = 1.7
+    lm, theirs = HarnessLM(model, llama[1]), HFLM(pretrained=model, tokenizer=llama[1])
+    found = answered(lm, CONTEXTS[:4], max_gen_toks=12)
+    assert found == answered(theirs, CONTEXTS[:4], max_gen_toks=12)
+    assert found != answered(HarnessLM(*llama), CONTEXTS[:4], max_gen_toks=12)
+
+
+def test_an_answer_that_leaves_no_room_for_its_context_is_refused(llama: Loaded) -> None:
+    with pytest.raises(ModelError, match="leaves no room for its context"):
+        answered(HarnessLM(*llama), ["a"], max_gen_toks=256)
+
+
+def test_nothing_asked_is_nothing_answered(llama: Loaded) -> None:
+    lm = HarnessLM(*llama)
+    assert lm.loglikelihood([]) == lm.loglikelihood_rolling([]) == lm.generate_until([]) == []
+    assert lm.loglikelihood_rolling([request("")]) == [0]
+
+
+def test_the_model_is_left_as_it_was(llama: Loaded) -> None:
+    model, tokenizer = llama
+    before = model.config._attn_implementation
+    lm = HarnessLM(model, tokenizer)
+    lm.loglikelihood([request("ab", "c")])
+    answered(lm, ["ab"], max_gen_toks=3)
+    assert model.config._attn_implementation == before
