@@ -162,7 +162,7 @@ class Adapters:
         return MixedPrompts(self.base, prompts), keys, before
 
     def _require_mixable(self, names: Sequence[str]) -> None:
-        fix = "answer these rows apart from the others, after use(name)"
+        fix = "answer these rows in a call of their own, after use(name)"
         for name in names:
             reason = self._methods[name].refusal("mixed_batch")
             if reason is not None:
@@ -172,7 +172,7 @@ class Adapters:
         if len(kinds) > 1:
             adapters = " and ".join(f"'{n}' ({self._methods[n].name})" for n in kinds.values())
             raise ModelError(
-                f"{adapters} cannot share a batch: they change different places of the base",
+                f"{adapters} cannot share a batch: they change different parts of the base",
                 fix=fix,
             )
 
@@ -216,7 +216,7 @@ def load_several(
         method_name, fields = adapter_method(config, (override, {}) if override else None, where)
         method = component.build_fields(component.find("method", method_name, where), fields, where)
         if not isinstance(method, PeftMethod) or (reason := method.refusal("swap")):
-            reason = reason if isinstance(method, PeftMethod) else "it is no adapter of PEFT's"
+            reason = reason if isinstance(method, PeftMethod) else "it is not a PEFT adapter"
             raise ModelError(
                 f"a {method_name} checkpoint cannot share a base: {reason}", where=where
             )
@@ -225,9 +225,9 @@ def load_several(
     for name, method in loaded.items():
         if type(method).load is not type(loaded[first]).load:
             raise ModelError(
-                f"'{first}' ({loaded[first].name}) and '{name}' ({method.name}) need other bases:"
-                " one in 4 bits, one whole",
-                fix="load them apart, or say in `methods` that both are qlora",
+                f"'{first}' ({loaded[first].name}) and '{name}' ({method.name}) need different"
+                " bases: one in 4 bits, one unquantised",
+                fix="load them separately, or set both to qlora in `methods`",
             )
         if head_of(folders[name]) != head_of(folders[first]):
             raise ModelError(f"'{first}' and '{name}' were trained with different heads")

@@ -246,11 +246,11 @@ def _reply(body: bytes) -> Reply:
         usage = fields.get("usage") or {}
         counts = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise _Passing(f"a body that is no answer ({type(error).__name__})") from None
+        raise _Passing(f"a body without an answer ({type(error).__name__})") from None
     if text is None:
         return Reply("", *counts)
     if not isinstance(text, str):
-        raise _Passing("an answer that is no text")
+        raise _Passing("an answer that is not text")
     return Reply(text, *counts)
 
 

@@ -77,7 +77,7 @@ def _asked(tokenizer: Any, text: str) -> tuple[list[int], list[list[int]]]:
     shared = common_prefix(*wholes)
     if shared in map(len, wholes):
         raise StageFailed(
-            "judge", "the judge's tokenizer does not tell A from B", fix="use another"
+            "judge", "the judge's tokenizer gives A and B the same tokens", fix="use another model"
         )
     return wholes[0][:shared], [whole[shared:] for whole in wholes]
 

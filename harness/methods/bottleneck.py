@@ -67,7 +67,7 @@ class Bottleneck(PeftMethod):
     _readable = field_validator("target_modules")(readable)
 
     def lacks(self) -> dict[str, str]:
-        return {"merge": "with an activation inside it an adapter is no sum of weights"}
+        return {"merge": "an adapter with an activation inside cannot be added to the weights"}
 
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
         config: PeftConfig = self.working_part().config_class(
@@ -103,8 +103,8 @@ class Bottleneck(PeftMethod):
         layers, names = info.layers(), self.target_modules
         if layers and names is None and attention_heads(info.config) is None:
             return (
-                "its blocks are no attention with a feed-forward; name projections whose output is"
-                " added to the residual stream in target_modules"
+                "its blocks do not consist of attention and a feed-forward; name projections whose"
+                " output is added to the residual stream in target_modules"
             )
         mixes = any(n.endswith(".A_log") and len(s) > 1 for n, s in info.shapes.items())
         kind = info.config.get("model_type")

@@ -58,7 +58,7 @@ class Ia3(PeftMethod):
         return self
 
     def lacks(self) -> dict[str, str]:
-        return {"mixed_batch": "PEFT ignores adapter_names for (IA)3 without a word"}
+        return {"mixed_batch": "PEFT silently ignores adapter_names for (IA)3"}
 
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:
         from peft import IA3Config

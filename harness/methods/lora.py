@@ -85,8 +85,8 @@ class Lora(PeftMethod):
             )
         if value == "eva":
             raise ValueError(
-                "'eva' needs a pass over the data that is not made here; PEFT would start as plain"
-                " LoRA without a word; choose true, gaussian, pissa or olora"
+                "'eva' needs a pass over the data, which does not happen here, so PEFT would"
+                " silently start as plain LoRA; choose true, gaussian, pissa or olora"
             )
         return value
 
@@ -141,8 +141,8 @@ class Lora(PeftMethod):
         kind = info.config.get("model_type")
         if kind in STATE_SPACE and any(targeted(name, ["out_proj"]) for name in targets or ()):
             return (
-                f"PEFT puts nothing on the out_proj of '{kind}', whose kernels read its weights"
-                " past the layer; set exclude_modules: [out_proj]"
+                f"PEFT puts no adapter on the out_proj of '{kind}', as its kernels read the weights"
+                " of this layer directly; set exclude_modules: [out_proj]"
             )
         tensors = [*info.shapes, *(f"{layer}.weight" for layer in layers)]
         for name in self.modules_to_save or ():

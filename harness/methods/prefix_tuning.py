@@ -39,19 +39,19 @@ class PrefixTuning(SoftPrompt):
     """`zero` starts with keys and values of zero, which still receive attention."""
 
     def lacks(self) -> dict[str, str]:
-        reason = "PEFT passes the prefix as a cache, which gradient checkpointing throws away"
+        reason = "PEFT passes the prefix as a cache, which gradient checkpointing discards"
         return {**super().lacks(), "gradient_checkpointing": reason}
 
     def refuse_model(self, info: ModelInfo) -> str | None:
         config = text_config(info.config)
         if config.get("kv_lora_rank"):
-            return "its attention keeps no keys and values but a latent that they are made from"
+            return "its attention caches a latent vector in place of keys and values"
         if config.get("multi_query") and not config.get("new_decoder_architecture"):
             return "its heads share one key and value, and PEFT makes a prefix for each head"
         kinds = {*(config.get("layer_types") or ()), *(config.get("block_types") or ())}
         mixed = any(name.startswith("mamba_") for name in config)
         if mixed or {"linear_attention", "conv", "mamba", "recurrent"} & kinds:
-            return "some of its layers have no attention, and so no keys and values to put before"
+            return "some of its layers have no attention, and so no keys and values to extend"
         return super().refuse_model(info)
 
     def _repaired(self, model: Any) -> Any:

@@ -35,7 +35,7 @@ class PromptTuning(SoftPrompt):
     @model_validator(mode="after")
     def _text(self) -> PromptTuning:
         if (self.init == "text") != (self.init_text is not None):
-            raise ValueError("init_text goes with `init: text`, and with nothing else")
+            raise ValueError("init_text is needed with `init: text`, and refused without it")
         return self
 
     def config(self, base: PreTrainedModel, also_train: tuple[str, ...]) -> PeftConfig:

@@ -71,11 +71,11 @@ class Qlora(Lora):
         if info.config.get("model_type") in _OWN_LINEAR:
             kind = info.config["model_type"]
             return (
-                f"the linear layers of '{kind}' are of a class of their own, which bitsandbytes"
-                " leaves whole; use lora"
+                f"the linear layers of '{kind}' are of a special class, which bitsandbytes does not"
+                " quantise; use lora"
             )
         if info.config.get("model_type") in STATE_SPACE:
-            return "its state space reads the weights of its layers past them, and cannot in 4 bits"
+            return "its state-space layers read weights directly, which fails in 4 bits"
         return super().refuse_model(info)
 
     def remarks(self, info: ModelInfo) -> tuple[str, ...]:

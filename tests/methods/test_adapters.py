@@ -175,9 +175,9 @@ def test_the_base_is_in_memory_once(loaded: Adapters) -> None:
 
 REFUSALS = [
     (["dora", "lora", BASE, BASE], r"'dora' \(dora\) cannot share a batch: PEFT cannot mix DoRA"),
-    (["ia3", BASE, BASE, BASE], r"'ia3' \(ia3\) cannot share a batch: PEFT ignores"),
+    (["ia3", BASE, BASE, BASE], r"'ia3' \(ia3\) cannot share a batch: PEFT silently ignores"),
     (["lora", "prompt", BASE, BASE], r"'lora' \(lora\) and 'prompt' \(prompt_tuning\) cannot"),
-    (["prefix", "prompt", BASE, BASE], "change different places"),
+    (["prefix", "prompt", BASE, BASE], "change different parts"),
     (["lora", "lroa", BASE, BASE], "did you mean 'lora'"),
     (["lora"], "1 adapter_names for 4 prompts"),
 ]
@@ -211,7 +211,7 @@ def test_what_cannot_share_a_base_is_refused(
     (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
     with pytest.raises(ModelError, match=r"holds no adapter_model\.safetensors"):
         load_several(ref, {"x": pickled})
-    with pytest.raises(ModelError, match="one in 4 bits, one whole"):
+    with pytest.raises(ModelError, match="one in 4 bits, one unquantised"):
         load_several(ref, {"a": folders["lora"], "b": folders["rslora"]}, {"b": "qlora"})
 
 

@@ -422,7 +422,7 @@ def test_projections_that_are_named_are_adapted_and_others_refused() -> None:
     assert count == told.count_trainable(info_of(tiny("opt", **sizes))) == 4 * (2 * 32 * 2 + 34)
     with pytest.raises(ModelError, match=r"fc1' gives 48 numbers, the residual stream has 32"):
         Bottleneck(target_modules=["fc1"]).attach(tiny("opt", **sizes))
-    with pytest.raises(ModelError, match=r"Embedding, no projection"):
+    with pytest.raises(ModelError, match=r"Embedding, not a projection"):
         Bottleneck(target_modules=["embed_tokens"]).attach(tiny())
     with pytest.raises(ModelError, match=r"'no_proj' matches no layer.*down_proj"):
         Bottleneck(target_modules=["no_proj"]).attach(tiny())

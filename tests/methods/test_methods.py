@@ -336,7 +336,7 @@ def test_mixed_batch_gives_what_each_adapter_gives_alone(ref: ModelRef, tmp_path
     ("method", "options", "words"),
     [
         ("lora", {"init_lora_weights": "pissa_niter_4"}, "randomised SVD"),
-        ("lora", {"init_lora_weights": "eva"}, "plain LoRA without a word"),
+        ("lora", {"init_lora_weights": "eva"}, "silently start as plain LoRA"),
         ("dora", {"use_dora": False}, "use_dora"),
         ("prompt_tuning", {"init": "text"}, "init_text"),
         ("ia3", {"target_modules": ["k_proj"]}, "together"),
@@ -354,12 +354,12 @@ def test_options_that_cannot_be_meant_are_refused(
 def test_a_base_with_an_adapter_takes_no_second(ref: ModelRef, tmp_path: Path, case: str) -> None:
     model = attach(of(case), ref)
     of(case).save(model, tmp_path)
-    with pytest.raises(ModelError, match="carries an adapter already"):
+    with pytest.raises(ModelError, match="already carries an adapter"):
         of(case).attach(model)
-    with pytest.raises(ModelError, match="carries an adapter already"):
+    with pytest.raises(ModelError, match="already carries an adapter"):
         of(case).resume(model, tmp_path)
     if case != "prompt_tuning":  # its base is untouched
-        with pytest.raises(ModelError, match="carries an adapter already"):
+        with pytest.raises(ModelError, match="already carries an adapter"):
             of("pissa").attach(model.get_base_model())
 
 

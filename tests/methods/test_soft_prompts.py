@@ -196,7 +196,7 @@ def test_killed_stage_goes_on_to_the_same_prompt(
         ("prompt_tuning", "packing", "share one prompt"),
         ("p_tuning", "packing", "share one prompt"),
         ("prefix_tuning", "packing", "share one prompt"),
-        ("prefix_tuning", "gradient_checkpointing", "throws away"),
+        ("prefix_tuning", "gradient_checkpointing", "discards"),
     ],
 )
 def test_plan_refuses_what_cannot_work_with_the_reason(

@@ -305,7 +305,7 @@ def test_rewards_that_cannot_be_meant_are_refused(tiny_model: Path, tmp_path: Pa
         job_of(job.model, tiny_model, tmp_path, asked(7)),
         Grpo(**{**SAMPLED, "per_device_train_batch_size": 16}),
     )
-    with pytest.raises(DataError, match="are less than the 8"):
+    with pytest.raises(DataError, match="are fewer than the 8"):
         _online_trainer.train(many, few)
     with pytest.raises(DataError, match="8 of 8 prompts leave no room"):
         _online_trainer.train(Grpo(**{**SAMPLED, "max_length": 8, "overlong": "error"}), job)

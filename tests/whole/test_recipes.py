@@ -185,7 +185,7 @@ def test_what_cannot_be_planned_says_why(
         ({"model": ["tiny"]}, "unknown model"),
         ({"seed": "one"}, "a seed is a whole number"),
         ({"method": "lorra"}, "did you mean 'lora'?"),
-        ({"method": "prompt_tuning"}, "a learned prompt goes on under the head"),
+        ({"method": "prompt_tuning"}, "a learned prompt works only with the head"),
         ({"method": "bottleneck"}, "trains a plain copy of the reward model"),
     ],
 )

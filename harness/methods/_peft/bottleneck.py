@@ -77,7 +77,7 @@ class BottleneckModel(BaseTuner):
             raise ModelError(f"'{key}' carries a {type(target).__name__} already", fix="unload it")
         width, expected = output_width(target), residual_width(self.get_model_config(self.model))
         if width is None and (expected is None or not mixes_experts(target)):
-            raise ModelError(f"'{key}' is a {type(target).__name__}, no projection", fix=fix)
+            raise ModelError(f"'{key}' is a {type(target).__name__}, not a projection", fix=fix)
         if width is not None and expected is not None and width != expected:
             raise ModelError(
                 f"'{key}' gives {width} numbers, the residual stream has {expected}", fix=fix

@@ -73,7 +73,7 @@ class PeftMethod(Method):
             if _other_rows(model.get_base_model(), checkpoint) is not None:
                 raise ModelError(
                     f"{checkpoint} brings another vocabulary, and cannot share a base",
-                    fix="load it apart from the others",
+                    fix="load it separately",
                 )
             model.load_adapter(str(checkpoint), name, torch_device=str(model.device))
             return model.eval()
@@ -156,7 +156,7 @@ def require_bare(base: Any, name: str) -> None:
     )
     if carries:
         raise ModelError(
-            f"the base that '{name}' is to be attached to carries an adapter already",
+            f"the base for method '{name}' already carries an adapter",
             fix="load the base again, or merge the first adapter into it",
         )
 

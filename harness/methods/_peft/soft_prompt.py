@@ -39,8 +39,8 @@ class SoftPrompt(PeftMethod):
     def lacks(self) -> dict[str, str]:
         return {
             "packing": "documents packed into one row would share one prompt and see each other",
-            "merge": "a learned prompt is no part of the weights",
-            "new_head": "a learned prompt goes on under the head it was trained with",
+            "merge": "a learned prompt is not a part of the weights",
+            "new_head": "a learned prompt works only with the head it was trained with",
             "copy": "a second prompt in one model takes the first one's place",
         }
 
@@ -73,7 +73,7 @@ class SoftPrompt(PeftMethod):
         if self.has_encoder() and not (checkpoint / STATE).is_file():
             raise ModelError(
                 f"{checkpoint} holds the prompt but not the encoder that made it ({STATE}), so"
-                f" {self.name} cannot go on training from it",
+                f" {self.name} cannot continue training from it",
                 fix="score it, or start from a checkpoint that was trained here",
             )
         config = PeftConfig.from_pretrained(checkpoint)

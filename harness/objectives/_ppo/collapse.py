@@ -24,7 +24,7 @@ def sign(objective: Ppo, figures: Mapping[str, float], answers: Sequence[list[in
     if figures["entropy"] < objective.collapse_entropy:
         return (
             f"the entropy is {figures['entropy']:.2g} nats a token, under collapse_entropy"
-            f" {objective.collapse_entropy:g}: one answer is left"
+            f" {objective.collapse_entropy:g}: the policy gives one answer only"
         )
     if len(answers) > 1 and figures["eos_rate"] == 1 and max(map(len, answers)) == 1:
         return f"all {len(answers)} answers are empty"

@@ -134,7 +134,7 @@ def document_ids(tokenizer: Any, rows: Sequence[Row]) -> list[list[int]]:
     if tokenizer.eos_token_id is None:
         raise StageFailed(
             "tokenizer",
-            "the tokenizer has no end-of-sequence token to set documents apart",
+            "the tokenizer has no end-of-sequence token to separate documents",
             fix="name one as `eos_token` in the model's tokenizer_config.json",
         )
     require_template(tokenizer, rows)

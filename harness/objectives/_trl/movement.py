@@ -240,7 +240,7 @@ def elements(
                 shares[tensor] = right / asked
     detail = f"{done / max(total, 1):.1%} of {int(total):,} elements moved"
     if not wanted:
-        reason = "no step was seen that surely moves any, or its optimizer's cannot be told"
+        reason = "no watched step surely moves any, or the optimizer's step size is unknown"
         return {"check": name, "status": "skipped", "detail": f"{detail}; {reason}"}
     detail += f"; {hits / wanted:.1%} of those that a float32 step moves"
     least = min(shares, key=lambda tensor: shares[tensor], default=None)

@@ -126,8 +126,8 @@ def _prompts(objective: Online, job: TrainJob) -> tuple[list[Row], int]:
         )
     if len(kept) < objective.prompts_a_batch:
         raise DataError(
-            f"{len(kept)} prompts ({dropped} left no room for an answer) are less than the"
-            f" {objective.prompts_a_batch} of one batch of answers",
+            f"{len(kept)} prompts ({dropped} left no room for an answer) are fewer than the"
+            f" {objective.prompts_a_batch} that one batch of answers needs",
             fix="lower per_device_train_batch_size or max_new_tokens, or give more rows",
         )
     return kept, dropped

@@ -51,9 +51,9 @@ def _require_whole(pairs: Sequence[Pair]) -> None:
                  for turn in part]  # fmt: skip
         if any(turn["role"] == "assistant" and turn.get("weight") == 0 for turn in turns):
             raise DataError(
-                f"row {pair.row} has a turn of `weight: 0`, and orpo's likelihood is of the whole"
+                f"row {pair.row} has a turn of `weight: 0`, but orpo's likelihood covers the whole"
                 " row, prompt and better answer",
-                fix="leave such rows out (`where:`), or the weights; or train by dpo",
+                fix="leave out such rows (`where:`) or the weights, or train with dpo",
             )
 
 

@@ -48,17 +48,17 @@ ELSEWHERE = {
     "auto_find_batch_size": "`per_device_train_batch_size`, beside `args`",
 }
 """Argument -> the place where a suite sets it instead."""
-_NETWORK = "it sends to the network, or asks there, what a suite should not"
+_NETWORK = "it would send data to the network or fetch data from there"
 _REASONS = {
     r"push_to_hub|hub_.*|.*hub_repo|trackio_.*|project": _NETWORK,
     r"use_vllm|vllm_.*": "it hands the sampling to a server or an engine outside the harness",
     r"output_dir|logging_dir|run_name|.*_dir": "the harness decides where a stage writes",
     r"resume_from_checkpoint|restore_.*|ignore_data_skip|save_.*|enable_jit_checkpoint"
     r"|load_best_model_at_end|metric_for_best_model|greater_is_better":
-        "the harness keeps the checkpoints, and goes on from its own alone",
+        "the harness saves the checkpoints, and resumes only from its own",
     r"deepspeed|fsdp.*|ddp_.*|local_rank|parallelism_config|accelerator_config|ds3_.*"
     r"|dataloader_multiprocessing_context":
-        "a stage is one process, and such a file or setting would be read past its identity",
+        "a stage is one process, and such a file or setting would not be part of its identity",
     r"model_init_kwargs": "the harness loads the model",
     r"eval_.*|do_.*|batch_eval_metrics|include_for_metrics|prediction_loss_only"
     r"|generate_during_eval": "the harness decides what is evaluated, and when",
@@ -68,7 +68,7 @@ _REASONS = {
     r"|is_encoder_decoder": "the harness makes the tokens and the columns itself",
 }  # fmt: skip
 """Pattern of argument names that no suite may set -> the reason."""
-_UNKNOWN = "what it reads, writes or sends is not known here"
+_UNKNOWN = "the harness does not know what it reads, writes or sends"
 _INSIDE = frozenset(["custom_generate", "trust_remote_code", "assistant_model", "tokenizer"])
 """Keys inside a permitted argument's value that load or run other code or models."""
 _SECRET = re.compile(r".*(api_?key|secret|password|credential|authorization).*|.*token", re.I)
@@ -87,7 +87,7 @@ def require_permitted(args: Mapping[str, Any], *, known: bool) -> None:
     """
     for name in sorted(args):
         if name in ELSEWHERE:
-            raise ValueError(f"{name} has a place of its own; remove it, and set {ELSEWHERE[name]}")
+            raise ValueError(f"{name} is set elsewhere; remove it, and set {ELSEWHERE[name]}")
         if name not in PERMITTED and (known or reason_of(name) != _UNKNOWN):
             raise ValueError(f"{name} is decided by the harness: {reason_of(name)}; remove it")
         for inner in _names(args[name]):
