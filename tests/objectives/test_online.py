@@ -228,8 +228,8 @@ def test_soft_prompts_are_refused_where_a_copy_is_needed() -> None:
     from harness.methods.p_tuning import PTuning
     from harness.planning.pairs import refusal_of
 
-    assert "a second prompt in one model" in str(refusal_of(PTuning(), Grpo()))
-    assert refusal_of(PTuning(), Orpo()) is None
+    assert "a second prompt in one model" in str(refusal_of(PTuning(), Grpo(), "sft"))
+    assert refusal_of(PTuning(), Orpo(), None) is None
 
 
 # --- rewards -------------------------------------------------------------------------------------
