@@ -25,7 +25,7 @@ from harness.core.determinism import set_deterministic
 from harness.core.errors import HarnessError, boundary
 from harness.core.files import digest_file
 from harness.core.measure import freed_at_the_end, machine
-from harness.stages.base import WORK, Job, bare_run
+from harness.stages.base import WORK, Job
 from harness.store.lock import HOLDER, LOCK, locked
 from harness.store.made_by import CODE, code_behind
 from harness.store.stage import RECORD, SPEC, Output, Record, read_record, write_record
@@ -62,13 +62,12 @@ def _run(folder: Path, emit: Any) -> Record:
     _clear(folder)
     job = Job(folder, emit)
     started, clock = time.time(), time.monotonic()
-    set_deterministic(bool(job.resources.get("deterministic")))
+    set_deterministic(job.resources.deterministic)
     error: dict[str, str] | None = None
     metrics: dict[str, Any] = {}
     try:
-        run = bare_run(job.spec["kind"])
         with boundary(f"{job.spec['kind']} {job.spec['label']}".strip()):
-            metrics = run(job) if run is not None else job.config.run(job)
+            metrics = job.config.run(job)
             with job.ledger.phase("commit"):
                 outputs = _digests(folder)
     except HarnessError as failure:

@@ -21,11 +21,10 @@ from harness.planning.graph import trained_by
 from harness.planning.planner import plan
 from harness.scheduling.progress import ConsoleReporter
 from harness.scheduling.schedule import Reporter, execute
+from harness.stages.preview import Preview
+from harness.stages.train import Train
 from harness.store.stage import Record, Stage
 
-VERSION = 3
-_OWN = ("model", "method", "objective", "seed", "data_seed")
-"""The parts of a training's config that its rows are prepared by."""
 _EXCERPT = 160
 _PACKED = (
     "documents are packed only if the model keeps them apart, which each training tests before it"
@@ -133,12 +132,17 @@ def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
         if str(kind) in seen or entry not in (None, _entry(train)):
             continue
         seen.add(str(kind))
-        preparation = {name: train.config[name] for name in _OWN}
-        preview = Stage(
-            "preview",
-            {"version": VERSION, "rows": rows, **preparation},
-            inputs={r: s for r, s in train.inputs.items() if s.kind == "data"},
-            locators=train.locators,
+        training = Train.of(train)
+        preview = Preview(
+            rows=rows,
+            model=training.model,
+            method=training.method,
+            objective=training.objective,
+            seed=training.seed,
+            data_seed=training.data_seed,
+            place=training.place,
+        ).stage(
+            {r: s for r, s in train.inputs.items() if s.kind == "data"},
             resources=train.resources,
             label=f"{_entry(train)} for {train.label}",
         )
@@ -161,7 +165,7 @@ def _lines(view: View, opened: Opened, *, color: bool) -> Iterator[str]:
     record, data = (_record(stage, opened) for stage in (view.preview, view.data))
     shown = json.loads(_file(view.preview, "preview.json", opened))
     objective = view.train.config["objective"]["name"]
-    model = Path(view.train.locators["model"]).name
+    model = Path(Train.of(view.train).place.source).name
     yield line(
         f"data.{view.entry}.train as {objective} trains on it"
         f" (variant {view.train.label}, model {model})"

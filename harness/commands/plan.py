@@ -13,7 +13,7 @@ from harness.planning.code import executes
 from harness.planning.planner import Plan
 from harness.scheduling.schedule import pending
 from harness.store.rows_used import all_rows_used, sentences
-from harness.store.stage import LONG, Stage
+from harness.store.stage import Stage, kind_of
 from harness.store.store import Store
 
 if TYPE_CHECKING:  # the command need not wait for it
@@ -88,7 +88,7 @@ class _Planned:
     @property
     def seconds_unknown(self) -> bool:
         """Whether the stage may take long, and no stage like it was measured."""
-        return self.stage.kind in LONG and self.stage.expected_seconds is None
+        return kind_of(self.stage.kind).long and self.stage.expected_seconds is None
 
     def line(self) -> str:
         """The stage's line in the table."""

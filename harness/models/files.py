@@ -169,6 +169,8 @@ class ModelPlace(BaseModel):
     """Run the Python that came with the model."""
     chat_template: str | None = None
     """The text of a template in the place of the tokenizer's own."""
+    checkpoint: str | None = None
+    """The folder of a checkpoint on it that was trained elsewhere."""
 
 
 @dataclass(frozen=True)

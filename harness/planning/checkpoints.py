@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 from harness.core import component
@@ -11,8 +10,9 @@ from harness.core.errors import SuiteError
 from harness.core.locate import locate
 from harness.methods.base import Method
 from harness.models.checkpoint import CheckpointInfo, resolve_checkpoint
-from harness.planning.graph import STAGE_VERSIONS
+from harness.models.files import ModelPlace
 from harness.planning.sources import Sources
+from harness.stages.checkpoint import Checkpoint
 from harness.store.stage import Stage
 from harness.variants.variant import Variant
 
@@ -46,35 +46,28 @@ class Checkpoints:
         if variant.method is None:
             raise AssertionError("described() tells the method")
         info, sources = self._resolved(variant), self.sources
-        return Stage(
-            "checkpoint",
-            {
-                "version": STAGE_VERSIONS["checkpoint"],
-                "model": sources.model_config(variant.model),
-                "device": sources.executor.device(),
-                "method": variant.method.identity(),
-                **info.identity,
-            },
-            locators=self.locators(variant),
-            resources=sources.suite.resources,
-            label=variant.merged_from or variant.id,
+        checkpoint = Checkpoint(
+            model=sources.model_config(variant.model),
+            device=sources.executor.device(),
+            method=variant.method,
+            content=info.identity["content"],
+            place=self.place(variant),
+        )
+        return checkpoint.stage(
+            resources=sources.suite.resources, label=variant.merged_from or variant.id
         )
 
-    def own_tokenizer(self, variant: Variant) -> Path | None:
-        """The checkpoint's folder where a tokenizer came with it; else the base's is used."""
-        folder = self._resolved(variant).folder
-        return folder if (folder / "tokenizer_config.json").is_file() else None
+    def own_tokenizer(self, variant: Variant) -> bool:
+        """Whether a tokenizer came with the checkpoint; else the base's is used."""
+        return (self._resolved(variant).folder / "tokenizer_config.json").is_file()
 
-    def folder(self, variant: Variant) -> Path:
-        """The checkpoint's folder."""
-        return self._resolved(variant).folder
-
-    def locators(self, variant: Variant) -> dict[str, str]:
+    def place(self, variant: Variant) -> ModelPlace:
         """Where a worker finds the model and, if the variant has one, the checkpoint."""
-        found = self.sources.model_locators(variant.model)
-        if variant.checkpoint:
-            found["checkpoint"] = str(self._resolved(variant).folder)
-        return found
+        place = self.sources.place(variant.model)
+        if not variant.checkpoint:
+            return place
+        folder = str(self._resolved(variant).folder)
+        return place.model_copy(update={"checkpoint": folder})
 
     def warnings(self) -> tuple[str, ...]:
         """What may be wrong with the checkpoints found, and cannot be known."""

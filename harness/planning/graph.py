@@ -15,12 +15,6 @@ from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.variant import Variant
 
-STAGE_VERSIONS = {
-    "contamination": 3, "train": 5, "checkpoint": 1, "generate": 6,
-    "select": 1, "label": 3, "check": 1, "truth": 1, "reference": 2, "lengths": 4,
-}  # fmt: skip
-"""Raise one where the stage itself would give other results: cached ones then run again."""
-
 
 @dataclass(frozen=True)
 class Scored:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 from harness.core.errors import SuiteError, unknown
 from harness.data.preference_rule import find_rule
 from harness.executors.base import Executor
-from harness.labellers.base import Labeller
-from harness.models.files import ModelInfo
-from harness.planning.graph import STAGE_VERSIONS, parts
+from harness.planning.graph import parts
 from harness.planning.sources import Sources
-from harness.stages._cost import predict_label
+from harness.stages.base import Known
+from harness.stages.check import Check
+from harness.stages.label import Label, LabelOptions
 from harness.stages.sample import Sample, Sampling
+from harness.stages.truth import Truth
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.names import place_of
@@ -31,16 +31,15 @@ class _Reader:
     """A labeller in a plan: what its stages are alike in.
 
     Attributes:
-        config: the device, the labeller, and the untrained model that it reads.
+        fields: of harness.stages._labelling.Labelling.
         judges: the trained models that it reads, by role.
-        info: the model that it reads; None where it reads none.
+        model: entry of `models:` that it reads, or that a judge was trained on; None for none.
+        dtype: the format that it is read in.
     """
 
-    labeller: Labeller
-    config: Mapping[str, Any]
+    fields: Mapping[str, Any]
     judges: Mapping[str, Stage]
-    locators: Mapping[str, str]
-    info: ModelInfo | None
+    model: str | None
     dtype: str
 
 
@@ -91,12 +90,13 @@ class Labels:
         Raises:
             SuiteError: a model or a file that the suite does not have.
         """
-        reader, asked = self._reader(variant, step, judges), step.samples.options
-        label = self._read(
-            reader, "label", {"label": dict(step.options)}, {"samples": samples},
-            samples.inputs["data"], asked["samples"], asked,
-            f"{samples.label} by {step.labeller.name}",
-        )  # fmt: skip
+        reader = self._reader(variant, step, judges)
+        label = Label(label=LabelOptions(**step.options), **reader.fields).stage(
+            {"samples": samples, **judges},
+            label=f"{samples.label} by {step.labeller.name}",
+            resources=self.suite.resources,
+            known=self._known(reader, samples.inputs["data"]),
+        )
         checks = (*self._checked(step, reader), *self._held_against_truth(step, label))
         self.checks[label.key] = tuple(dict.fromkeys((*self.checks.get(label.key, ()), *checks)))
         return label
@@ -108,26 +108,26 @@ class Labels:
         return self.sources.rows(step.entry, "train", f"{variant.id} answers its prompts")
 
     def _reader(self, variant: Variant, step: Labelled, judges: Mapping[str, Stage]) -> _Reader:
-        sources, labeller = self.sources, step.labeller
-        config: dict[str, Any] = {
-            "device": self.executor.device(),
-            "labeller": labeller.identity(),
-        }
-        # A worker needs every field; those that change no label are not hashed.
-        locators = {"labeller": json.dumps(labeller.model_dump(mode="json"))}
-        info, dtype = None, self.executor.dtype()
+        sources, name, dtype = self.sources, None, self.executor.dtype()
+        fields: dict[str, Any] = {
+            "device": self.executor.device(), "labeller": step.labeller, "beside": {},
+        }  # fmt: skip
         for role in judges:
             name = variant.models[role].model
-            info = sources.model(name)
-            places = sources.model_locators(name)
-            locators |= {f"{role}.{key}": place for key, place in places.items()}
-        if labeller.reads_model:
+            sources.model(name)
+            fields["beside"][role] = sources.place(name)
+        if step.labeller.reads_model:
             name = self._model(variant, step)
-            info = sources.model(name)
-            config["model"] = sources.model_config(name)
-            locators |= sources.model_locators(name)
-            dtype = config["model"]["dtype"]
-        return _Reader(labeller, config, judges, locators, info, dtype)
+            sources.model(name)
+            fields |= {"model": sources.model_config(name), "place": sources.place(name)}
+            dtype = fields["model"]["dtype"]
+        return _Reader(fields, judges, name, dtype)
+
+    def _known(self, reader: _Reader, rows: Stage) -> Known:
+        """What the cost of reading the answers to these rows is expected by."""
+        sources, name = self.sources, reader.model
+        model = None if name is None else sources.model(name)
+        return Known(sources.rates, model, reader.dtype, sources.counts(rows))
 
     def _model(self, variant: Variant, step: Labelled) -> str:
         """The entry of `models:` that judges; the cell's own where none is named."""
@@ -138,30 +138,6 @@ class Labels:
             raise SuiteError(message, where=place)
         return str(name)
 
-    def _read(
-        self, reader: _Reader, kind: str, config: Mapping[str, Any], inputs: Mapping[str, Stage],
-        rows: Stage, answers: int, options: Mapping[str, Any], label: str,
-    ) -> Stage:  # fmt: skip
-        """A stage in which the labeller reads answers.
-
-        Args:
-            rows: whose prompts are answered. answers: so many to each.
-            options: of the sampling, by which its cost is expected.
-        """
-        predicted = predict_label(
-            reader.info, reader.labeller.sequences(answers), options, reader.dtype,
-            self.sources.counts(rows), self.sources.rates, reader.labeller.calls_at_once(),
-        )  # fmt: skip
-        return Stage(
-            kind,
-            {"version": STAGE_VERSIONS[kind], **reader.config, **config},
-            {**inputs, **reader.judges},
-            reader.locators,
-            self.suite.resources,
-            label=label,
-            predicted=predicted,
-        )
-
     def _checked(self, step: Labelled, reader: _Reader) -> Iterator[Stage]:
         """The labeller on preferences that rows hold: validation rows, where there are any."""
         entry = step.samples.entry
@@ -171,25 +147,24 @@ class Labels:
             return
         trained_on = [s.inputs["train"] for s in reader.judges.values() if "train" in s.inputs]
         seen = any(parts(own) & parts(rows) for own in trained_on)
-        yield self._read(
-            reader, "check", {"check": step.check, "tie": step.options["tie"], "seen": seen},
-            {"data": rows}, rows, 2, {"prompts": step.check, "max_new_tokens": 0},
-            f"{rows.label} by {step.labeller.name}",
-        )  # fmt: skip
+        check = Check(check=step.check, tie=step.options["tie"], seen=seen, **reader.fields)
+        yield check.stage(
+            {"data": rows, **reader.judges},
+            label=f"{rows.label} by {step.labeller.name}",
+            resources=self.suite.resources,
+            known=self._known(reader, rows),
+        )
 
     def _held_against_truth(self, step: Labelled, label: Stage) -> Iterator[Stage]:
         """The labels and a rule of the suite that knows."""
         if step.truth is None:
             return
         digest, place = self.sources.store.file_digest, self._place(step, "truth")
-        path, rule = find_rule(step.truth, self.sources.file, digest, place)
-        yield Stage(
-            "truth",
-            {"version": STAGE_VERSIONS["truth"], "truth": rule},
+        file, rule = find_rule(step.truth, self.sources.file, digest, place)
+        yield Truth(truth=rule, file=file).stage(
             {"labels": label, "samples": label.inputs["samples"]},
-            {"truth": path},
-            self.suite.resources,
             label=label.label,
+            resources=self.suite.resources,
         )
 
     def _place(self, step: Sampled | Labelled, field: str) -> str:

@@ -10,9 +10,9 @@ from harness.data.lengths import Beyond, Overlong, Refused, RowLength, Unfit, re
 from harness.models.checks import embedding_rows
 from harness.models.files import ModelInfo
 from harness.planning.checkpoints import Checkpoints
-from harness.planning.graph import STAGE_VERSIONS
 from harness.planning.recipe import Training, trainings
 from harness.planning.sources import Sources
+from harness.stages.lengths import Lengths
 from harness.store.stage import Stage
 from harness.variants.variant import Variant
 
@@ -100,7 +100,7 @@ class Fitting:
             if rows is not None and highest and highest["number"] >= rows:
                 label = stage.inputs["data"].label
                 yield Beyond(
-                    stage.locators["where"], label, highest["row"], highest["number"], rows
+                    Lengths.of(stage).where, label, highest["row"], highest["number"], rows
                 )
 
     def trained(self, variants: Sequence[Variant]) -> list[Overlong | Refused]:
@@ -199,21 +199,23 @@ class Fitting:
         self.sources.model(variant.model)
         config = self.sources.model_config(variant.model)
         model = {k: v for k, v in config.items() if k not in _NOT_OF_TOKENIZERS}
-        locators = dict(self.sources.model_locators(variant.model))
-        own: dict[str, Any] = {}
-        if variant.checkpoint and (folder := self.checkpoints.own_tokenizer(variant)):
-            own = {"checkpoint": self.checkpoints.stage(variant).config["content"]}
-            locators["checkpoint"] = str(folder)
-        locators["where"] = f"{self.sources.file}: models.{variant.model}"
-        stage = Stage(
-            "lengths",
-            {"version": STAGE_VERSIONS["lengths"], "model": model, "measure": measure, **own},
-            inputs={"data": rows},
-            locators=locators,
+        place, content = self.sources.place(variant.model), None
+        if variant.checkpoint and self.checkpoints.own_tokenizer(variant):
+            place = self.checkpoints.place(variant)
+            content = self.checkpoints.stage(variant).config["content"]
+        lengths = Lengths(
+            model=model,
+            measure=dict(measure),
+            checkpoint=content,
+            place=place,
+            where=f"{self.sources.file}: models.{variant.model}",
+        )
+        stage = lengths.stage(
+            {"data": rows},
             resources=self.sources.suite.resources,
             label=f"{rows.label} for {variant.model}",
         )
-        if not own:
+        if content is None:
             self._models[stage.key] = self.sources.models[variant.model]
         return self.stages.setdefault(stage.key, stage)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from harness.core import component
 from harness.core.errors import SuiteError
 from harness.executors.base import Executor
 from harness.planning.checkpoints import Checkpoints, refuse_merge
 from harness.planning.graph import (
-    STAGE_VERSIONS,
     Plan,
     Scored,
     Tuning,
@@ -29,14 +28,15 @@ from harness.planning.scoring import NotAsked, Scoring, start_of
 from harness.planning.sources import Sources
 from harness.planning.tuning import judge_of, plan_tuning, tuned, winner
 from harness.scorers.base import Scorer, Subject
-from harness.stages._cost import predict_generate
+from harness.stages.contamination import Contamination
+from harness.stages.generate import Generate
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
 from harness.suite.suite import Loaded
 from harness.variants.expand import baselines_of, expand, refuse_samples, shared_baseline
 from harness.variants.variant import Variant
 
-__all__ = ["STAGE_VERSIONS", "Plan", "Scored", "VariantPath", "plan"]
+__all__ = ["Plan", "Scored", "VariantPath", "plan"]
 
 CONTAMINATION_N = 8
 
@@ -250,7 +250,7 @@ class _Planner:
                     fix="tune by another metric, or leave the cell out (`exclude:`)",
                 ) from None
 
-        return plan_tuning(tune, judge, variant, entry, score, self._record)
+        return plan_tuning(tune, judge, variant, entry, score, self._record, self.suite.resources)
 
     def _record(self, stage: Stage) -> Record | None:
         found = self.known.get(stage.key) or self.store.record(stage)
@@ -294,22 +294,24 @@ class _Planner:
         inputs = {"data": self.sources.rows(entry, split)}
         if variant.generate.num_fewshot:
             inputs["shots"] = self.sources.rows(entry, "train")
-        stage = self._on_model("generate", variant, train, inputs)
-        config = {**stage.config, "generate": variant.generate.identity()}
-        rows = self.sources.counts(inputs["data"]).get("rows")
+        if train is not None:
+            inputs["checkpoint"] = train
         unfit = self.fitting.decide(self._asked(entry, split), entry, split)
-        if unfit.left_out:
-            config["left_out"] = unfit.left_out
-            rows = None if rows is None else rows - len(unfit.left_out)
-        if variant.model in unfit.cut:
-            config["truncate_left"] = unfit.cut[variant.model]
-        predicted = predict_generate(
-            self.sources.models[variant.model],
-            variant.generate.max_new_tokens * (1 + variant.generate.samples),
-            rows,
-            self.sources.rates,
+        answers = Generate(
+            device=self.executor.device(),
+            model=None if train is not None else self.sources.model_config(variant.model),
+            merged=bool(variant.merged_from),
+            place=self.checkpoints.place(variant),
+            generate=variant.generate,
+            left_out=unfit.left_out,
+            truncate_left=unfit.cut.get(variant.model),
         )
-        return replace(stage, config=config, predicted=predicted)
+        return answers.stage(
+            inputs,
+            resources=self.suite.resources,
+            label=variant.id,
+            known=self.sources.known(variant.model, inputs["data"]),
+        )
 
     def _asked(self, entry: str, split: str) -> list[Variant]:
         """The variants that answer a split's rows: one list for all of them."""
@@ -328,27 +330,6 @@ class _Planner:
         compared = any(s.reads(Subject().baseline().answers()) for s in self.scorers)
         return compared and variant.group in self.baselines.values()
 
-    def _on_model(
-        self, kind: str, variant: Variant, train: Stage | None, inputs: Mapping[str, Stage]
-    ) -> Stage:
-        """A stage that loads a checkpoint, or the untrained model."""
-        config: dict[str, Any] = {"version": STAGE_VERSIONS[kind], "device": self.executor.device()}
-        inputs = dict(inputs)
-        if variant.merged_from:
-            config["merged"] = True
-        if train is not None:
-            inputs["checkpoint"] = train
-        else:
-            config["model"] = self.sources.model_config(variant.model)
-        return Stage(
-            kind,
-            config,
-            inputs=inputs,
-            locators=self.checkpoints.locators(variant),
-            resources=self.suite.resources,
-            label=variant.id if train is not None or kind == "generate" else variant.model,
-        )
-
     def _checks(self, paths: tuple[VariantPath, ...]) -> dict[str, tuple[Stage, ...]]:
         """Of the labels that the paths rest on; those of trials alone are not checked."""
         used = {stage.key for path in paths for stage in path.stages()}
@@ -365,10 +346,9 @@ class _Planner:
                 test = self.sources.rows(entry, "test")
                 if (rows.key, test.key) not in seen:
                     seen.add((rows.key, test.key))
-                    yield Stage(
-                        "contamination",
-                        {"version": STAGE_VERSIONS["contamination"], "n": CONTAMINATION_N},
-                        inputs={"train": rows, "test": test},
+                    yield Contamination(n=CONTAMINATION_N).stage(
+                        {"train": rows, "test": test},
+                        resources=self.suite.resources,
                         label=f"{rows.label} in {test.label}",
                     )
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import SuiteError, unknown
 from harness.executors.base import Executor
 from harness.methods.base import Method
 from harness.objectives.base import Objective
-from harness.planning.graph import STAGE_VERSIONS
 from harness.planning.labels import Labels
 from harness.planning.pairs import lacking, refusal_of
 from harness.planning.precision import refuse_dtype
-from harness.planning.reference import REFERENCE, reference_of
 from harness.planning.sources import Sources
-from harness.stages._cost import predict_train
+from harness.stages._reference import REFERENCE
+from harness.stages.reference import Reference
+from harness.stages.train import Train
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.names import place_of
@@ -171,42 +171,65 @@ class Recipes:
         elif step.rows is not None:
             labels = made[id(step.rows)]
         inputs = self._rows(step, label, labels)
-        locators = dict(self.sources.model_locators(variant.model))
         start = None if step.start is None else made[id(step.start)]
         if start is not None:
             inputs[START] = start
-        config: dict[str, Any] = {
-            "version": STAGE_VERSIONS["train"],
-            "model": self.sources.model_config(variant.model),
-            "device": self.executor.device(),
-            "method": method.identity(),
-            "objective": objective.identity(),
-            "seed": variant.seed,
-            "data_seed": variant.seed,
-        }
-        refuse_dtype(
-            method, objective, config["model"]["dtype"], config["device"],
-            f"{self.sources.file}: models.{variant.model}",
-        )  # fmt: skip
-        if step.reference is not None:
-            inputs[REFERENCE] = reference_of(
-                method, step, config, inputs["train"], start, locators,
-                self.suite, self.sources, variant.model,
-            )  # fmt: skip
-        for role, beside in step.models.items():
-            cell = variant.models[beside.objective]
+        beside = {}
+        for role, model in step.models.items():
+            cell = variant.models[model.objective]
             self._require_vocabulary(variant, cell, role)
-            inputs[role] = self.train(cell, None if beside.rows is None else made[id(beside.rows)])
-            places = self.sources.model_locators(cell.model)
-            locators |= {f"{role}.{name}": place for name, place in places.items()}
-        stage = Stage(
-            "train", config, inputs, locators, resources=self.suite.resources, label=label
+            inputs[role] = self.train(cell, None if model.rows is None else made[id(model.rows)])
+            beside[role] = self.sources.place(cell.model)
+        train = Train(
+            model=self.sources.model_config(variant.model),
+            device=self.executor.device(),
+            method=method,
+            objective=objective,
+            seed=variant.seed,
+            data_seed=variant.seed,
+            place=self.sources.place(variant.model),
+            beside=beside,
         )
-        predicted = predict_train(
-            self.sources.models[variant.model], method, objective,
-            self.sources.counts(inputs["train"]), self.sources.rates, config["model"]["dtype"],
-        )  # fmt: skip
-        return replace(stage, predicted=predicted)
+        place = f"{self.sources.file}: models.{variant.model}"
+        refuse_dtype(method, objective, train.model["dtype"], train.device, place)
+        if step.reference is not None:
+            inputs[REFERENCE] = self._reference(step.reference, train, inputs, variant.model)
+        return train.stage(
+            inputs,
+            label=label,
+            resources=self.suite.resources,
+            known=self.sources.known(variant.model, inputs["train"]),
+        )
+
+    def _reference(
+        self, fields: Mapping[str, Any], train: Train, inputs: Mapping[str, Stage], model: str
+    ) -> Stage:
+        """The stage that computes a reference's log-probabilities once, for all that starts there.
+
+        Its config has what the figures depend on. A learning rate, a loss or a number of epochs is
+        not among it, nor is a seed, but where a fresh adapter changes the output before it is
+        trained.
+
+        Args:
+            fields: those of the objective that the figures depend on.
+            inputs: of the training. model: the entry of `models:` that it trains.
+        """
+        rows, start, objective = inputs["train"], inputs.get(START), train.objective
+        seeded = start is None and "starts_at_base" in train.method.exceptions()
+        reference = Reference(
+            model=train.model,
+            device=train.device,
+            method=train.method,
+            objective={"name": objective.name, "version": objective.VERSION, **fields},
+            seed=train.seed if seeded else None,
+            place=train.place,
+        )
+        return reference.stage(
+            {"train": rows, **({START: start} if start is not None else {})},
+            label=f"{model if start is None else start.label} on {rows.label}",
+            resources=self.suite.resources,
+            known=self.sources.known(model, rows),
+        )
 
     def _rows(self, step: Trained, label: str, labels: Stage | None) -> dict[str, Stage]:
         """Training rows, those the objective names beside them, and validation rows if it reads

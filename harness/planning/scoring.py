@@ -11,6 +11,7 @@ from harness.core.errors import HarnessError, SuiteError, unknown
 from harness.data.preference_rule import find_rule
 from harness.executors.base import Executor
 from harness.labellers.base import Labeller
+from harness.models.files import ModelPlace
 from harness.planning.checkpoints import Checkpoints
 from harness.planning.graph import Scored, VariantPath
 from harness.planning.recipe import Recipes, name_of, refuse_pairs
@@ -230,13 +231,11 @@ class Scoring:
             draft.fields |= which
         elif which:
             draft.add("others", role, which)
-        self._place(draft, role, policy.variant.model)
-        if policy.variant.checkpoint:
-            draft.add("elsewhere", role, str(self.checkpoints.folder(policy.variant)))
+        self._place(draft, role, self.checkpoints.place(policy.variant))
 
-    def _place(self, draft: _Draft, role: str, model: str) -> None:
+    def _place(self, draft: _Draft, role: str, place: ModelPlace) -> None:
         """Where a model lies, which the stage loads under a role."""
-        draft.add("places", role, self.sources.place(model))
+        draft.add("places", role, place)
         draft.fields["device"] = self.executor.device()
 
     def _rule(self, asked: NamedRule, where: str) -> tuple[str, dict[str, str]]:
@@ -257,7 +256,7 @@ class Scoring:
         stage = self.recipes.train(judge)
         self.judges.setdefault(stage.key, judge)
         draft.inputs[role] = stage
-        self._place(draft, role, judge.model)
+        self._place(draft, role, self.sources.place(judge.model))
 
     def _labeller(self, draft: _Draft, name: str, spec: str | Mapping[str, Any]) -> None:
         """A labeller with the models that it reads: the suite's reward model, or an untrained one.
@@ -268,7 +267,8 @@ class Scoring:
         where = f"{draft.where}.{name}"
         labeller = cast(Labeller, component.build("labeller", spec, where))
         draft.add("scorer", name, labeller.identity())
-        draft.add("labellers", name, {labeller.name: labeller.model_dump(mode="json")})
+        fields = labeller.model_dump(mode="json")
+        draft.add("labellers", name, {"name": labeller.name, **fields})
         for role in labeller.beside:
             if role != REWARD:
                 raise SuiteError(f"a scorer has no {role} model for {labeller.name}", where=where)
@@ -277,7 +277,7 @@ class Scoring:
             model = self._judging_model(labeller, f"{where}.{labeller.name}.model")
             self.sources.model(model)
             draft.add("others", name, {"model": self.sources.model_config(model)})
-            self._place(draft, name, model)
+            self._place(draft, name, self.sources.place(model))
 
     def _judging_model(self, labeller: Labeller, where: str) -> str:
         """The entry of `models:` that judges: one for all variants."""

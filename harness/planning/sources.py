@@ -72,16 +72,6 @@ class Sources:
             **({"chat_template_kwargs": given} if (given := spec.chat_template_kwargs) else {}),
         }
 
-    def model_locators(self, name: str) -> dict[str, str]:
-        """Where a worker finds the model."""
-        info, spec = self.models[name], self.suite.models[name]
-        found = {"model": info.source, "revision": info.revision or ""}
-        if spec.trust_remote_code:
-            found["trust_remote_code"] = "true"
-        if self.templates[name]:
-            found["chat_template"] = str(self.templates[name])
-        return found
-
     def place(self, name: str) -> ModelPlace:
         """Where a worker finds the model."""
         info, spec = self.models[name], self.suite.models[name]
@@ -156,8 +146,9 @@ class Sources:
             rows: the stage whose rows it reads.
             dtype: the format of the model's weights; default: as the suite has it.
         """
-        dtype = dtype or self.model_config(model)["dtype"]
-        return Known(self.rates, self.model(model), dtype, self.counts(rows))
+        info = self.model(model)
+        dtype = dtype or self.suite.models[model].dtype or self.executor.dtype()
+        return Known(self.rates, info, dtype, self.counts(rows))
 
     def warnings(self) -> tuple[str, ...]:
         """What may change under the suite's feet, and what of a model's files is not used."""

@@ -12,9 +12,10 @@ from typing import Any
 
 from harness.core.errors import SuiteError, unknown
 from harness.core.files import digest_json
-from harness.planning.graph import STAGE_VERSIONS, Trial, Tuning
+from harness.planning.graph import Trial, Tuning
 from harness.scorers.base import Scorer
-from harness.store.stage import Record, Stage
+from harness.stages.select import Select, Tried
+from harness.store.stage import Record, Resources, Stage
 from harness.suite.tune import Range, Settings, Tune, propose
 from harness.variants.settings import with_settings
 from harness.variants.variant import Variant
@@ -92,6 +93,7 @@ def plan_tuning(
     evaluation: str,
     score: Callable[[Variant], Stage],
     record: Callable[[Stage], Record | None],
+    resources: Resources,
 ) -> Tuning:
     """A cell's trials as far as they are known, and their selection once all are.
 
@@ -128,7 +130,7 @@ def plan_tuning(
         higher_is_better=judge.higher_is_better,
         total=tune.trials,
         trials=tuple(trials),
-        select=_select(tune, judge, variant, trials, evaluation) if complete else None,
+        select=_select(tune, judge, variant, trials, resources) if complete else None,
         logarithmic=tuple(k for k, c in space.items() if isinstance(c, Range) and c.log),
     )
 
@@ -154,7 +156,11 @@ def _trial(
 
 
 def _select(
-    tune: Tune, judge: Judge, variant: Variant, trials: Sequence[Trial], evaluation: str
+    tune: Tune,
+    judge: Judge,
+    variant: Variant,
+    trials: Sequence[Trial],
+    resources: Resources,
 ) -> Stage:
     tried = []
     for trial in trials:
@@ -163,22 +169,21 @@ def _select(
             raise AssertionError("a trial trains")
         objective = made.recipe.objective
         config = {"method": made.method.identity(), "objective": objective.identity()}
-        tried.append({"set": dict(trial.settings), "config": config})
-    return Stage(
-        "select",
+        tried.append(Tried(set=dict(trial.settings), config=config))
+    select = Select(
+        metric=judge.metric,
+        higher_is_better=judge.higher_is_better,
+        seeds=list(tune.seeds),
+        trials=tried,
+    )
+    return select.stage(
         {
-            "version": STAGE_VERSIONS["select"],
-            "metric": judge.metric,
-            "higher_is_better": judge.higher_is_better,
-            "seeds": list(tune.seeds),
-            "trials": tried,
-        },
-        inputs={
             f"trial-{trial.number}-seed-{seed}": stage
             for trial in trials
             for seed, stage in zip(tune.seeds, trial.scores, strict=True)
         },
         label=variant.group,
+        resources=resources,
     )
 
 

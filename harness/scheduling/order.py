@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.store.stage import Stage
+from harness.store.stage import Stage, kind_of
 
 _SOME_RATE = 5e10
 
@@ -17,14 +17,14 @@ _SOME_RATE = 5e10
 def longest_path_first(stages: Sequence[Stage]) -> list[Stage]:
     """Stages by the expected seconds of the longest path through them; of like ones, as given.
 
-    A training, or labels, whose seconds cannot be told count as the longest stage that can.
+    A stage of a long kind whose seconds cannot be told counts as the longest one that can.
 
     Args:
         stages: each after its inputs.
     """
     known = {s.key: seconds for s in stages if (seconds := _seconds(s)) is not None}
-    unknown = dict.fromkeys(("train", "label"), max(known.values(), default=0.0))
-    own = {s.key: known.get(s.key, unknown.get(s.kind, 0.0)) for s in stages}
+    longest = max(known.values(), default=0.0)
+    own = {s.key: known.get(s.key, longest if kind_of(s.kind).long else 0.0) for s in stages}
     before, after = dict(own), dict(own)
     for stage in stages:
         ends = [before[s.key] for s in stage.inputs.values() if s.key in own]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from statistics import median
-from typing import Any, TextIO
+from typing import TextIO
 
 from harness.core import text as safe
 from harness.store.rows_used import rows_used
-from harness.store.stage import LONG, Record, Stage, kind_of
+from harness.store.stage import Record, Stage, kind_of
 
 PLAIN_SECONDS = 60.0
 """Where there is no terminal, a stage under way writes a line as often as this."""
@@ -86,7 +86,7 @@ class ConsoleReporter:
         count = self._count()
         if record.ok:
             seconds = _time(record.cost.get("seconds", 0.0))
-            told = "; ".join(filter(None, (_headline(record), _rows(record))))
+            told = "; ".join(filter(None, (kind_of(record.kind).headline(record), _rows(record))))
             self._line(f"{count} {stage.kind:<13} {stage.label:<28} {told}  {seconds}")
             return
         error = record.error or {}
@@ -114,7 +114,7 @@ class ConsoleReporter:
             took = self._took.get(stage.kind)
             expected = stage.expected_seconds or (median(took) if took else None)
             seconds += expected or 0.0
-            unknown += expected is None and stage.kind in LONG
+            unknown += expected is None and kind_of(stage.kind).long
         if unknown:
             return f"all: {unknown} stages' time unknown until measured"
         return f"all: about {_time(seconds)} left"
@@ -131,47 +131,6 @@ def _rows(record: Record) -> str:
     used = rows_used(record)
     missing = used is not None and (used.used < used.given or used.cut)
     return used.told() if used is not None and missing else ""
-
-
-def _headline(record: Record) -> str:
-    """The one number worth a line."""
-    metrics = record.metrics
-    if record.kind in ("data", "sample", "score"):  # the kinds that are classes by now
-        return kind_of(record.kind).headline(record)
-    if record.kind == "lengths":
-        tokens = metrics.get("tokens")
-        return f"{tokens['mean']:.0f} tokens a row, the longest {tokens['max']}" if tokens else ""
-    if record.kind == "contamination":
-        return f"{metrics['exact']} exact, {metrics['overlap']} near copies in the training rows"
-    if record.kind == "checkpoint":
-        passed = sum(check["status"] == "passed" for check in metrics["audit"])
-        return f"{passed} checks passed"
-    if record.kind == "train":
-        return f"loss {metrics['first_loss']:.2f} -> {metrics['final_loss']:.2f}"
-    if record.kind == "select":
-        won = metrics["winner"]
-        chosen = ", ".join(f"{name} {value}" for name, value in won["set"].items())
-        return f"trial {won['number']} of {len(metrics['trials'])}: {chosen}"
-    if record.kind == "generate":
-        speed = record.cost.get("tokens_per_second", 0.0)
-        return f"{metrics['rows']} answers, {speed:.0f} tokens/s"
-    if record.kind == "reference":
-        return f"{metrics['pairs']} pairs, {metrics['tokens']} tokens"
-    if record.kind == "label":
-        return f"{metrics['pairs']} pairs, {metrics['ties']} ties"
-    if record.kind in ("check", "truth"):
-        return f"{metrics['pairs']} labels{agreements(metrics)}"
-    return ""
-
-
-def agreements(metrics: Mapping[str, Any]) -> str:
-    """How far AI labels agree with what is known, each with its 95% interval."""
-    against = {"truth": "the truth", "rows": "the rows' own preferences"}
-    return "".join(
-        f"; agree with {against[name]} on {found['share']:.0%} ({found['low']:.0%} to"
-        f" {found['high']:.0%}) of {found['n']}"
-        for name, found in metrics["agreement"].items()
-    )
 
 
 def _time(seconds: float) -> str:

@@ -13,7 +13,7 @@ from harness.core.errors import HarnessError, StoreError
 from harness.core.files import write_atomic
 from harness.executors.base import Executor, Finished, Handle, Note, Progress, Session
 from harness.scheduling.order import longest_path_first
-from harness.store.stage import FAILED, SPEC, Record, Stage
+from harness.store.stage import FAILED, SPEC, Record, Stage, kind_of
 from harness.store.store import Store
 
 _POLL_SECONDS = 0.2
@@ -22,8 +22,6 @@ _NO_ROOM = {
     "message": "the executor has no room for what the stage needs, although nothing else runs; see"
     " `resources` and `executor` in the suite",
 }
-_TOLERANT = ("select",)
-"""Kinds that run although some of their inputs failed: they are told which, and why."""
 
 
 class Reporter(Protocol):
@@ -170,7 +168,7 @@ def _loop(
         for stage in list(waiting):
             blocked = [s for s in stage.inputs.values() if s.key in keys]
             failed = _failed_inputs(stage, outcome.records)
-            if failed and stage.kind not in _TOLERANT:
+            if failed and not kind_of(stage.kind).tolerant:
                 waiting.remove(stage)
                 _end(stage, _skipped(stage, failed), outcome, reporter)
             elif any(s.key not in outcome.records for s in blocked):
@@ -211,7 +209,7 @@ def _told(stage: Stage, failed: Mapping[str, Record]) -> Stage:
     if not failed:
         return stage
     reasons = {role: (record.error or {}).get("message", "") for role, record in failed.items()}
-    return replace(stage, locators={**stage.locators, FAILED: json.dumps(reasons)})
+    return replace(stage, locators={**stage.locators, FAILED: reasons})
 
 
 def _prepare(stage: Stage, store: Store) -> Path:
@@ -264,7 +262,7 @@ def with_skipped(stages: Iterable[Stage], records: Mapping[str, Record]) -> dict
     found = dict(records)
     for stage in stages:
         own, failed = found.get(stage.key), _failed_inputs(stage, found)
-        if failed and stage.kind not in _TOLERANT and (own is None or not own.ok):
+        if failed and not kind_of(stage.kind).tolerant and (own is None or not own.ok):
             found[stage.key] = _skipped(stage, failed)
     return found
 

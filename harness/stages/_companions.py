@@ -110,7 +110,7 @@ def given(job: Job, method: Method, objective: Objective, model: Any) -> Given:
 
 
 def _reward(job: Job, found: Given) -> None:
-    method, ref, checkpoint = model_beside(job, REWARD)
+    method, ref, checkpoint = model_beside(job, REWARD, job.config.beside[REWARD])
     found.reward_model = method.load_trained(ref, checkpoint).eval().requires_grad_(False)
     found.reward_tokenizer = ref.tokenizer()
     whole = replace(ref, dtype="float32")  # it trains

@@ -14,17 +14,23 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
+from harness.core import component
 from harness.methods.base import BYTES, Method
 from harness.models.files import ModelInfo
 from harness.objectives.base import Objective
 from harness.stages._cost_memory import Batch, activation_bytes, peak_bytes
+from harness.store.stage import kind_of
 from harness.store.store import Store
 
 BYTES_A_TOKEN = 3.5
 """Of English text, for lengths before anything is tokenised."""
 _NEAR = 3.0
 """A rate holds for models of up to so many times more or fewer parameters."""
-_RATED = ("train", "reference", "generate", "sample", "label")
+
+
+def _rated() -> list[str]:
+    """The kinds of stage that take long: their rates are worth asking for."""
+    return [name for name in component.names("stage") if kind_of(name).long]
 
 
 class Rates:
@@ -40,7 +46,7 @@ class Rates:
 
     @cached_property
     def _costs(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        return self._store.costs(_RATED, self._device)
+        return self._store.costs(_rated(), self._device)
 
     def flops(self, kind: str, parameters: int) -> float | None:
         """Floating-point operations a second, the median of a kind's stages with such models."""
@@ -139,15 +145,6 @@ def predict_train(
         found |= {"tokens": tokens * done} if done is not None else {}
         found["seconds"] = float(given)
     return found
-
-
-def predict_generate(
-    info: ModelInfo, max_new_tokens: int, rows: int | None, rates: Rates
-) -> dict[str, float]:
-    """Expected tokens and seconds when every answer takes half of what it may."""
-    if rows is None:
-        return {}
-    return answers_cost(info, rows * max_new_tokens / 2, ("generate",), rates)
 
 
 def weights_bytes(info: ModelInfo, dtype: str) -> dict[str, float]:

@@ -130,3 +130,13 @@ def agreement(pairs: Iterable[tuple[Outcome, Outcome]]) -> dict[str, Any] | None
         "high": float(high),
         **{name: counts[name] for name in ("n", "tied_by_label", "tied_by_truth", "unknown")},
     }
+
+
+def agreements(metrics: Mapping[str, Any]) -> str:
+    """How far AI labels agree with what is known, each with its 95% interval."""
+    against = {"truth": "the truth", "rows": "the rows' own preferences"}
+    return "".join(
+        f"; agree with {against[name]} on {agreed['share']:.0%} ({agreed['low']:.0%} to"
+        f" {agreed['high']:.0%}) of {agreed['n']}"
+        for name, agreed in metrics["agreement"].items()
+    )

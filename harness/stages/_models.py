@@ -6,26 +6,38 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any
 
-from harness.core import component
 from harness.core.errors import StageFailed
 from harness.methods.base import Method
 from harness.models.files import ModelPlace, ModelRef
 from harness.models.folder import held
-from harness.stages.base import Job, StageKind
+from harness.stages.base import AddedLater, Job, NotHashed, StageKind, member_of
 from harness.store.stage import SPEC
 
 CHECKPOINT = "checkpoint"
 _IDENTITY = ("content", "hub", "revision", "gguf", "converter")
 
 
-def model_ref(
-    config: Mapping[str, Any], device: str, place: ModelPlace | Mapping[str, str]
-) -> ModelRef:
-    """A stage's model as the methods load it."""
-    if not isinstance(place, ModelPlace):
-        place = _flat(place)
+class OnModel(StageKind):
+    """A kind whose stages work on one model: a checkpoint, or an untrained model."""
+
+    device: str
+    """`cpu` or `cuda`."""
+    model: Annotated[dict[str, Any] | None, AddedLater] = None
+    """Identity of the untrained model; None where the stage reads a checkpoint."""
+    merged: Annotated[bool, AddedLater] = False
+    """True if the checkpoint's adapter is merged into its base."""
+    place: Annotated[ModelPlace, NotHashed]
+    """Where the model lies, or the checkpoint's base."""
+
+
+def model_ref(config: Mapping[str, Any], device: str, place: ModelPlace) -> ModelRef:
+    """A stage's model as the methods load it.
+
+    Args:
+        config: the model's identity.
+    """
     return ModelRef(
         source=place.source,
         revision=place.revision,
@@ -39,39 +51,14 @@ def model_ref(
     )
 
 
-def _flat(locators: Mapping[str, str]) -> ModelPlace:
-    """The place of a model in a stage whose kind is no class yet."""
-    return ModelPlace(
-        source=locators["model"],
-        revision=locators.get("revision") or None,
-        trust_remote_code=locators.get("trust_remote_code") == "true",
-        chat_template=locators.get("chat_template"),
-    )
-
-
-def _of(job: Job, name: str) -> Any:
-    """A field of the job's config, whether its kind is a class or not yet."""
-    if isinstance(job.config, StageKind):
-        return getattr(job.config, name, None)
-    return job.locators if name == "place" else job.config.get(name)
-
-
-def method_of(config: Mapping[str, Any]) -> Method:
-    """The method that a training stage's config names."""
-    fields = {k: v for k, v in config["method"].items() if k not in ("name", "version")}
-    name = config["method"]["name"]
-    declared = cast(type[Method], component.find("method", name))
-    return component.build_fields(declared, fields, f"method {name}")
-
-
 @contextlib.contextmanager
-def checkpoint_of(folder: Path, spec: Mapping[str, Any], elsewhere: str) -> Iterator[Path]:
+def checkpoint_of(folder: Path, spec: Mapping[str, Any], place: ModelPlace) -> Iterator[Path]:
     """The checkpoint's folder, to read inside: in the training stage's, or where it was trained
     elsewhere.
 
     Args:
         folder: of the stage that left the checkpoint, or checks it. spec: that stage's.
-        elsewhere: the folder of a checkpoint that was trained elsewhere.
+        place: of its base, with the folder of a checkpoint that was trained elsewhere.
 
     Raises:
         StageFailed: no weights there, or not those that were planned.
@@ -80,7 +67,7 @@ def checkpoint_of(folder: Path, spec: Mapping[str, Any], elsewhere: str) -> Iter
         require_files(folder / CHECKPOINT)
         yield folder / CHECKPOINT
         return
-    checkpoint = Path(elsewhere)
+    checkpoint = Path(place.checkpoint or "")
     require_files(checkpoint)
     with held(str(checkpoint), {"content": spec["config"]["content"]}):
         yield checkpoint
@@ -96,19 +83,15 @@ def own_tokenizer(ref: ModelRef, checkpoint: Path) -> Any:
     return tokenizer
 
 
-def load_subject(job: Job) -> tuple[Any, Any, Mapping[str, Any] | None]:
+def load_subject(job: Job[OnModel]) -> tuple[Any, Any, Mapping[str, Any] | None]:
     """The model that a stage works on, its tokenizer, and the training stage's metrics (None when
     untrained)."""
-    which = {name: _of(job, name) for name in ("model", "merged")}
-    return load_model(job, CHECKPOINT, which, _of(job, "place"), job.locators.get("checkpoint", ""))
+    which = {"model": job.config.model, "merged": job.config.merged}
+    return load_model(job, CHECKPOINT, which, job.config.place)
 
 
 def load_model(
-    job: Job,
-    role: str,
-    which: Mapping[str, Any],
-    place: ModelPlace | Mapping[str, str],
-    elsewhere: str = "",
+    job: Job, role: str, which: Mapping[str, Any], place: ModelPlace
 ) -> tuple[Any, Any, Mapping[str, Any] | None]:
     """A model in evaluation mode, its tokenizer, and the training stage's metrics (None when
     untrained).
@@ -116,19 +99,19 @@ def load_model(
     Args:
         role: of the input that left the checkpoint; without such an input the model is untrained.
         which: `model`, the identity of an untrained one; `merged`, whether an adapter is merged.
-        place: of the untrained model. elsewhere: folder of a checkpoint that was trained elsewhere.
+        place: of the untrained model, or of the checkpoint's base.
     """
-    device = _of(job, "device")
+    device = job.config.device
     if not job.has(role):
         ref = model_ref(which["model"], device, place)
         return ref.load("lm"), ref.tokenizer(), None
     folder, trained = job.input(role), _spec(job, role)
     ref = model_ref(trained["config"]["model"], device, place)
-    method = method_of(trained["config"])
+    method: Method = member_of("method", trained["config"]["method"])
     load = method.merged if which.get("merged") else method.load_trained
-    own = trained["kind"] == "checkpoint"
-    with checkpoint_of(folder, trained, elsewhere) as checkpoint:
-        tokenizer = own_tokenizer(ref, checkpoint) if own else ref.tokenizer()
+    elsewhere = trained["kind"] == "checkpoint"
+    with checkpoint_of(folder, trained, place) as checkpoint:
+        tokenizer = own_tokenizer(ref, checkpoint) if elsewhere else ref.tokenizer()
         model = load(ref, checkpoint).eval()
     return model, tokenizer, job.input_record(role).metrics
 
@@ -136,26 +119,19 @@ def load_model(
 def load_base(job: Job, place: ModelPlace) -> tuple[Any, Any]:
     """The untrained model under the variant's checkpoint, and its tokenizer: as its folder or hub
     has it, never quantised, nothing attached."""
-    ref = model_ref(_spec(job, CHECKPOINT)["config"]["model"], _of(job, "device"), place)
+    ref = model_ref(_spec(job, CHECKPOINT)["config"]["model"], job.config.device, place)
     return ref.load("lm"), ref.tokenizer()
 
 
-def model_beside(
-    job: Job, role: str, place: ModelPlace | None = None
-) -> tuple[Method, ModelRef, Path]:
+def model_beside(job: Job, role: str, place: ModelPlace) -> tuple[Method, ModelRef, Path]:
     """The method, the base and the checkpoint of another training stage that the stage reads."""
     trained, checkpoint = _spec(job, role)["config"], job.input(role) / CHECKPOINT
-    flat = {
-        name.removeprefix(f"{role}."): where
-        for name, where in job.locators.items()
-        if name.startswith(f"{role}.")
-    }
     require_files(checkpoint)
-    ref = model_ref(trained["model"], _of(job, "device"), place or flat)
-    return method_of(trained), ref, checkpoint
+    ref = model_ref(trained["model"], job.config.device, place)
+    return member_of("method", trained["method"]), ref, checkpoint
 
 
-def load_beside(job: Job, role: str, place: ModelPlace | None = None) -> tuple[Any, Any]:
+def load_beside(job: Job, role: str, place: ModelPlace) -> tuple[Any, Any]:
     """That training stage's model in evaluation mode, and its base's tokenizer."""
     method, ref, checkpoint = model_beside(job, role, place)
     return method.load_trained(ref, checkpoint).eval(), ref.tokenizer()

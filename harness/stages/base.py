@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import time
 from collections.abc import Mapping
@@ -30,7 +28,7 @@ __all__ = ["WORK", "AddedLater", "Job", "Known", "Member", "NotHashed", "StageKi
 WORK = "work"
 """Folder of a stage's own checkpoints; gone when the stage is done."""
 _PROGRESS_SECONDS = 0.5
-K = TypeVar("K", bound="StageKind", default=Any)
+K = TypeVar("K", bound="StageKind", covariant=True, default=Any)
 
 
 @dataclass(frozen=True)
@@ -71,11 +69,18 @@ class Member:
         )
 
     def _built(self, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        fields = {name: v for name, v in value.items() if name not in ("name", "version")}
-        declared = component.find(self.axis, value["name"])
-        return component.build_fields(declared, fields, f"{self.axis} {value['name']}")
+        return member_of(self.axis, value) if isinstance(value, Mapping) else value
+
+
+def member_of(axis: str, identity: Mapping[str, Any]) -> Any:
+    """A member of an axis from its identity, or from its name and fields.
+
+    Raises:
+        SuiteError: nothing is called so, or it has no such field.
+    """
+    name = identity["name"]
+    fields = {field: v for field, v in identity.items() if field not in ("name", "version")}
+    return component.build_fields(component.find(axis, name), fields, f"{axis} {name}")
 
 
 class StageKind(Component):
@@ -109,7 +114,12 @@ class StageKind(Component):
     def from_spec(cls, config: Mapping[str, Any], unhashed: Mapping[str, Any]) -> Self:
         """The stage as it was planned, from its stage.json."""
         fields = {name: value for name, value in config.items() if name != "version"}
-        return cls(**fields | dict(unhashed))
+        return cls(**{**fields, **unhashed})
+
+    @classmethod
+    def of(cls, stage: Stage) -> Self:
+        """The typed fields of a stage in a plan."""
+        return cls.from_spec(stage.config, stage.locators)
 
     def stage(
         self,
@@ -179,8 +189,7 @@ class Job(Generic[K]):
     def __init__(self, folder: Path, emit: Any) -> None:
         spec = json.loads((folder / SPEC).read_text(encoding="utf-8"))
         self.folder, self.spec, self._emit = folder, spec, emit
-        self.locators: dict[str, Any] = spec["locators"]
-        self.resources: dict[str, Any] = spec["resources"]
+        self.resources = Resources(**spec["resources"])
         self.ledger = Ledger()
         self.cost: dict[str, Any] = {}
         self.provenance: dict[str, Any] = {}
@@ -189,7 +198,8 @@ class Job(Generic[K]):
     @cached_property
     def config(self) -> K:
         """The stage as it was planned: its fields."""
-        return cast(K, _planned(self.spec))
+        declared = cast(type[StageKind], component.find("stage", self.spec["kind"]))
+        return cast(K, declared.from_spec(self.spec["config"], self.spec["locators"]))
 
     @property
     def work(self) -> Path:
@@ -229,19 +239,3 @@ class Job(Generic[K]):
 def folder_of(root: Path, kind: str, key: str) -> Path:
     """The folder of a stage below a store's root."""
     return root / kind / key[:FOLDER_NAME]
-
-
-def _planned(spec: Mapping[str, Any]) -> Any:
-    """The stage that a stage.json describes; the bare config of a kind that is no class yet."""
-    kind = spec["kind"]
-    if bare_run(kind) is not None:
-        return spec["config"]
-    declared = cast(type[StageKind], component.find("stage", kind))
-    return declared.from_spec(spec["config"], spec["locators"])
-
-
-def bare_run(kind: str) -> Any:
-    """The function that does the work of a kind that is no class yet."""
-    module = f"harness.stages.{kind}"
-    found = importlib.util.find_spec(module) and importlib.import_module(module)
-    return getattr(found, "run", None)

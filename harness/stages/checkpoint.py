@@ -7,34 +7,55 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 from harness.core.errors import StageFailed
 from harness.core.measure import free_leftovers, number_count
 from harness.data.render import template_digest
 from harness.methods._layers import loaded_layers
 from harness.methods.base import Method
-from harness.models.files import ModelRef, tensor_shapes
+from harness.models.files import ModelPlace, ModelRef, tensor_shapes
 from harness.models.layers import vocabulary_rows
 from harness.stages import _audit, _audit_movement
-from harness.stages._models import checkpoint_of, method_of, model_ref, own_tokenizer
-from harness.stages.base import Job
-from harness.store.stage import SPEC
+from harness.stages._models import checkpoint_of, model_ref, own_tokenizer
+from harness.stages.base import Job, Member, NotHashed, StageKind
+from harness.store.stage import SPEC, Record
 
 _ROWS, _TOKENS = 4, 32
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Load it onto its base and audit it; metrics: the audit's findings, its chat template."""
-    spec = json.loads((job.folder / SPEC).read_text(encoding="utf-8"))
-    with checkpoint_of(job.folder, spec, job.locators["checkpoint"]) as checkpoint:
-        return _audited(job, checkpoint)
+class Checkpoint(StageKind):
+    """A checkpoint that was trained elsewhere, checked before anything is scored with it."""
+
+    VERSION = 1
+
+    model: dict[str, Any]
+    """Identity of its base."""
+    device: str
+    """`cpu` or `cuda`."""
+    method: Annotated[Method, Member("method")]
+    """What it was trained with."""
+    content: str
+    """Digest of its files."""
+    place: Annotated[ModelPlace, NotHashed]
+    """Where it and its base lie."""
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        passed = sum(check["status"] == "passed" for check in record.metrics["audit"])
+        return f"{passed} checks passed"
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Load it onto its base and audit it; metrics: the audit's findings, its chat template."""
+        spec = json.loads((job.folder / SPEC).read_text(encoding="utf-8"))
+        with checkpoint_of(job.folder, spec, self.place) as checkpoint:
+            return _audited(job, checkpoint)
 
 
-def _audited(job: Job, checkpoint: Path) -> dict[str, Any]:
+def _audited(job: Job[Checkpoint], checkpoint: Path) -> dict[str, Any]:
     config = job.config
-    method = method_of(config)
-    ref = model_ref(config["model"], config["device"], job.locators)
+    method = config.method
+    ref = model_ref(config.model, config.device, config.place)
     with job.ledger.phase("load"):
         base = method.load(ref)
     with job.ledger.phase("audit"):

@@ -70,7 +70,7 @@ class Data(StageKind):
         return cls(sha256=config.get("sha256"), **unhashed)
 
     def resources(self, asked: Resources) -> Resources:
-        return asked.model_copy(update={"gpus": 0})
+        return asked.without_gpu()
 
     @classmethod
     def headline(cls, record: Record) -> str:

@@ -7,10 +7,12 @@ import json
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 from jinja2.exceptions import TemplateError
+from pydantic import PlainSerializer
 
 from harness.core.errors import StageFailed
 from harness.core.measure import number_count
@@ -29,71 +31,123 @@ from harness.inference.generate import generate
 from harness.inference.reading import THINK, Answer
 from harness.inference.sampling import seed_of
 from harness.scorers.base import Prediction
-from harness.stages._models import load_subject
-from harness.stages.base import Job
+from harness.stages._cost import answers_cost
+from harness.stages._models import OnModel, load_subject
+from harness.stages.base import AddedLater, Job, Known
 from harness.stages.data import read_rows
+from harness.store.stage import Record, Stage
+from harness.suite.suite import Generate as Options
 
 PREDICTIONS = "predictions.jsonl"
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Answer every test row; metrics are rates of how answers ended, lengths and speed."""
-    options = {"thinking": "auto", **job.config["generate"]}
-    with job.ledger.phase("load"):
-        model, tokenizer, trained = load_subject(job)
-        given = read_rows(job.input("data"))
-        rows = asked_rows(given, job.config)
-        shots = read_rows(job.input("shots")) if job.has("shots") else []
-    if options["apply_chat_template"]:
-        require_template(tokenizer, rows)
-        shots = [shot for shot in shots if unrenderable(tokenizer, shot) is None]
-    if trained is not None and trained["chat_template"] is not None:
-        _same_template(tokenizer, trained["chat_template"])
-    with job.ledger.phase("prompt"):
-        room = context_of(model)
-        limit = None if room is None else room - options["max_new_tokens"]
-        prompts, used = [], []
-        most, cut = job.config.get("truncate_left"), 0
+@dataclass
+class _Prompts:
+    """Tokens of each prompt, the number of its shots, and how many prompts were cut."""
+
+    ids: list[list[int]] = field(default_factory=list)
+    shots: list[int] = field(default_factory=list)
+    cut: int = 0
+
+
+class Generate(OnModel):
+    """Answers of a model to the rows of a split."""
+
+    VERSION = 6
+    reads = {"data": "data", "shots": "data", "checkpoint": "train, checkpoint"}
+    long = True
+
+    generate: Annotated[Options, PlainSerializer(lambda options: options.identity())]
+    """How answers are generated."""
+    left_out: Annotated[list[int], AddedLater] = []
+    """Numbers of the rows that are not asked, as some variant's model cannot be."""
+    truncate_left: Annotated[int | None, AddedLater] = None
+    """Tokens that a longer prompt is cut to: its oldest tokens go."""
+
+    def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
+        """Tokens and seconds when every answer takes half of what it may."""
+        if known.model is None or "rows" not in known.rows:
+            return {}
+        answers = (known.rows["rows"] - len(self.left_out)) * (1 + self.generate.samples)
+        tokens = answers * self.generate.max_new_tokens / 2
+        return answers_cost(known.model, tokens, ("generate",), known.rates)
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        speed = record.cost.get("tokens_per_second", 0.0)
+        return f"{record.metrics['rows']} answers, {speed:.0f} tokens/s"
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Answer every test row; metrics are rates of how answers ended, lengths and speed."""
+        options = self.generate.model_dump()
+        with job.ledger.phase("load"):
+            model, tokenizer, trained = load_subject(job)
+            given = read_rows(job.input("data"))
+            rows = asked_rows(given, self.identity())
+            shots = read_rows(job.input("shots")) if job.has("shots") else []
+        if options["apply_chat_template"]:
+            require_template(tokenizer, rows)
+            shots = [shot for shot in shots if unrenderable(tokenizer, shot) is None]
+        if trained is not None and trained["chat_template"] is not None:
+            _same_template(tokenizer, trained["chat_template"])
+        with job.ledger.phase("prompt"):
+            asked = self._prompts(tokenizer, rows, shots, context_of(model))
+        start = time.monotonic()
+        with job.ledger.phase("generate"):
+            chats = options["apply_chat_template"] and turns_of(rows[0]) is not None
+            answers = generate(model, tokenizer, asked.ids, options, job.progress, chats=chats)
+            samples = _samples(model, tokenizer, rows, asked.ids, options, job, chats=chats)
+        seconds = time.monotonic() - start
+        with (
+            job.ledger.phase("write"),
+            (job.folder / PREDICTIONS).open("w", encoding="utf-8") as out,
+        ):
+            for row, answer, drawn in zip(rows, answers, samples, strict=True):
+                out.write(json.dumps(_line(row, answer, drawn), ensure_ascii=False) + "\n")
+        tokens = sum(answer.tokens for answer in answers)
+        drawn_tokens = sum(answer.tokens for drawn in samples for answer in drawn)
+        made = tokens + drawn_tokens
+        thought = sum(bool(answer.generated) for answer in answers)
+        left_in = 0 if options["thinking"] == "keep" else _thinking_left_in(answers)
+        asks = getattr(model, "generation_asks", {})
+        size = number_count(model.parameters())
+        job.cost.update({"tokens": made, "tokens_per_second": made / seconds, "parameters": size})
+        return {
+            "rows": len(rows),
+            **({"left_out": len(given) - len(rows)} if len(rows) < len(given) else {}),
+            **({"cut_left": asked.cut} if asked.cut else {}),
+            "eos_rate": _share(answers, "eos"),
+            "stop_rate": _share(answers, "stop"),
+            "truncation_rate": _share(answers, "length"),
+            "mean_tokens": tokens / len(answers),
+            "mean_shots": sum(asked.shots) / len(asked.shots),
+            **({"thinking_rate": thought / len(answers)} if thought else {}),
+            **({"unread_thinking_rate": left_in / len(answers)} if left_in else {}),
+            **({"generation_config_left_out": asks} if asks else {}),
+            "chat_template": template_digest(tokenizer) if options["apply_chat_template"] else None,
+        }
+
+    def _prompts(
+        self,
+        tokenizer: Any,
+        rows: list[dict[str, Any]],
+        shots: list[dict[str, Any]],
+        context: int | None,
+    ) -> _Prompts:
+        """The rows' prompts, with as many shots as the context holds beside an answer."""
+        options, most, prompts = self.generate.model_dump(), self.truncate_left, _Prompts()
+        room = None if context is None else context - options["max_new_tokens"]
         for row in rows:
             chosen = _shots(row, shots, options["num_fewshot"])
-            ids, kept = _prompt(tokenizer, row, chosen, options, limit)
+            ids, kept = _prompt(tokenizer, row, chosen, options, room)
             if most is not None:
                 alone = prompt_ids(tokenizer, row, [], options)
                 if len(alone) > most:
-                    ids, kept, cut = cut_left(tokenizer, alone, most), 0, cut + 1
-            prompts.append(ids)
-            used.append(kept)
-    start = time.monotonic()
-    with job.ledger.phase("generate"):
-        chats = options["apply_chat_template"] and turns_of(rows[0]) is not None
-        answers = generate(model, tokenizer, prompts, options, job.progress, chats=chats)
-        samples = _samples(model, tokenizer, rows, prompts, options, job, chats=chats)
-    seconds = time.monotonic() - start
-    with job.ledger.phase("write"), (job.folder / PREDICTIONS).open("w", encoding="utf-8") as out:
-        for row, answer, drawn in zip(rows, answers, samples, strict=True):
-            out.write(json.dumps(_line(row, answer, drawn), ensure_ascii=False) + "\n")
-    tokens = sum(answer.tokens for answer in answers)
-    drawn_tokens = sum(answer.tokens for drawn in samples for answer in drawn)
-    made = tokens + drawn_tokens
-    thought = sum(bool(answer.generated) for answer in answers)
-    left_in = 0 if options["thinking"] == "keep" else _thinking_left_in(answers)
-    asks = getattr(model, "generation_asks", {})
-    size = number_count(model.parameters())
-    job.cost.update({"tokens": made, "tokens_per_second": made / seconds, "parameters": size})
-    return {
-        "rows": len(rows),
-        **({"left_out": len(given) - len(rows)} if len(rows) < len(given) else {}),
-        **({"cut_left": cut} if cut else {}),
-        "eos_rate": _share(answers, "eos"),
-        "stop_rate": _share(answers, "stop"),
-        "truncation_rate": _share(answers, "length"),
-        "mean_tokens": tokens / len(answers),
-        "mean_shots": sum(used) / len(used),
-        **({"thinking_rate": thought / len(answers)} if thought else {}),
-        **({"unread_thinking_rate": left_in / len(answers)} if left_in else {}),
-        **({"generation_config_left_out": asks} if asks else {}),
-        "chat_template": template_digest(tokenizer) if options["apply_chat_template"] else None,
-    }
+                    ids, kept = cut_left(tokenizer, alone, most), 0
+                    prompts.cut += 1
+            prompts.ids.append(ids)
+            prompts.shots.append(kept)
+        return prompts
 
 
 def asked_rows(rows: list[dict[str, Any]], config: Mapping[str, Any]) -> list[dict[str, Any]]:

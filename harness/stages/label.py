@@ -8,17 +8,21 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
 
 from harness.core.errors import DataError
 from harness.data.cells import content
 from harness.data.statistics import content_bytes
 from harness.labellers.base import Contest, LabelJob, Verdict
-from harness.stages._labelling import labeller_of, labellers_model
+from harness.stages._cost import predict_label
+from harness.stages._labelling import Labelling, labellers_model
 from harness.stages._labels import Outcome, Row, outcome_of, ranked_rows, usable
-from harness.stages.base import Job
+from harness.stages.base import Job, Known
 from harness.stages.data import ROWS
 from harness.stages.sample import read_samples
+from harness.store.stage import Record, Stage
 
 VERDICTS = "verdicts.jsonl"
 """Each comparison of two sampled answers, with what the labeller says of it."""
@@ -26,56 +30,87 @@ Contested = tuple[int, int, int]
 """Place of a prompt, and of two of its answers."""
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Compare every two answers to each prompt; metrics are counts, and what was left out and why.
+class LabelOptions(BaseModel):
+    """What becomes of answers and verdicts."""
 
-    What is known of the answers has no part in it: the stages check and truth hold labels against
-    it, so that no label is asked for again when more is known."""
-    options = job.config["label"]
-    labeller = labeller_of(job)
-    dropped: Counter[str] = Counter()
-    with job.ledger.phase("load"):
-        model, tokenizer = labellers_model(job, labeller)
-        sampled = read_samples(job.input("samples"))
-        asked = [_prompt(row) for row in sampled]
-        answers = [
-            [_shaped(row, text) for text in usable(row["answers"], options["unfinished"], dropped)]
-            for row in sampled
-        ]
-        places: list[Contested] = [
-            (row, i, j)
-            for row, own in enumerate(answers)
-            for i, j in itertools.combinations(range(len(own)), 2)
-        ]
-    contests = [Contest(asked[r]["prompt"], answers[r][i], answers[r][j]) for r, i, j in places]
-    with job.ledger.phase("label"):
-        work = LabelJob(contests, job.progress, job.work, model, tokenizer)
-        verdicts = labeller.label(work)
-    outcomes = [outcome_of(verdict, options["tie"]) for verdict in verdicts]
-    with job.ledger.phase("write"):
-        _write_verdicts(job.folder / VERDICTS, asked, places, contests, verdicts)
-        rows, prompts = _rows(asked, answers, places, outcomes)
-        unlabelled = Counter(v for v in verdicts if isinstance(v, str))
-        if not rows:
-            raise DataError(_nothing_left(answers=dropped, prompts=prompts, pairs=unlabelled))
-        digest = _write_rows(job.folder / ROWS, rows)
-    job.cost.update(work.cost)
-    sizes = [content_bytes(row) for row in rows]
-    return {
-        "rows": len(rows),
-        "layout": "ranked",
-        "conversational": not isinstance(rows[0]["prompt"], str),
-        "dropped": dict(prompts),
-        "answers_dropped": dict(dropped),
-        "pairs": sum(outcome is not None for outcome in outcomes),
-        "ties": outcomes.count(0),
-        "unlabelled": dict(unlabelled),
-        "labeller": dict(work.figures),
-        "digest": digest,
-        "groups": sorted({row["group"] for row in rows if row["group"]}),
-        "longest_bytes": max(sizes),
-        "mean_bytes": sum(sizes) / len(sizes),
-    }
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    unfinished: str
+    """`drop`: answers that were cut are compared with no other; `keep`."""
+    tie: float
+    """A preference of at most so much from one half is a tie."""
+
+
+class Label(Labelling):
+    """Verdicts of an AI labeller on a policy's answers, as rows to train on."""
+
+    VERSION = 3
+    reads = {"samples": "sample", "*": "train"}
+
+    label: LabelOptions
+
+    def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
+        """Of the calls, or of the forward passes over a prompt and two answers."""
+        sample = inputs["samples"].config["sample"]
+        return predict_label(
+            known.model, self.labeller.sequences(sample["samples"]), sample, known.dtype,
+            known.rows, known.rates, self.labeller.calls_at_once(),
+        )  # fmt: skip
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        return f"{record.metrics['pairs']} pairs, {record.metrics['ties']} ties"
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Compare every two answers to each prompt; metrics are counts, what was left out, and
+        why.
+
+        What is known of the answers has no part in it: the stages check and truth hold labels
+        against it, so that no label is asked for again when more is known."""
+        options = self.label
+        dropped: Counter[str] = Counter()
+        with job.ledger.phase("load"):
+            model, tokenizer = labellers_model(job)
+            sampled = read_samples(job.input("samples"))
+            asked = [_prompt(row) for row in sampled]
+            answers = [
+                [_shaped(row, text) for text in usable(row["answers"], options.unfinished, dropped)]
+                for row in sampled
+            ]
+            places: list[Contested] = [
+                (row, i, j)
+                for row, own in enumerate(answers)
+                for i, j in itertools.combinations(range(len(own)), 2)
+            ]
+        contests = [Contest(asked[r]["prompt"], answers[r][i], answers[r][j]) for r, i, j in places]
+        with job.ledger.phase("label"):
+            work = LabelJob(contests, job.progress, job.work, model, tokenizer)
+            verdicts = self.labeller.label(work)
+        outcomes = [outcome_of(verdict, options.tie) for verdict in verdicts]
+        with job.ledger.phase("write"):
+            _write_verdicts(job.folder / VERDICTS, asked, places, contests, verdicts)
+            rows, prompts = _rows(asked, answers, places, outcomes)
+            unlabelled = Counter(v for v in verdicts if isinstance(v, str))
+            if not rows:
+                raise DataError(_nothing_left(answers=dropped, prompts=prompts, pairs=unlabelled))
+            digest = _write_rows(job.folder / ROWS, rows)
+        job.cost.update(work.cost)
+        sizes = [content_bytes(row) for row in rows]
+        return {
+            "rows": len(rows),
+            "layout": "ranked",
+            "conversational": not isinstance(rows[0]["prompt"], str),
+            "dropped": dict(prompts),
+            "answers_dropped": dict(dropped),
+            "pairs": sum(outcome is not None for outcome in outcomes),
+            "ties": outcomes.count(0),
+            "unlabelled": dict(unlabelled),
+            "labeller": dict(work.figures),
+            "digest": digest,
+            "groups": sorted({row["group"] for row in rows if row["group"]}),
+            "longest_bytes": max(sizes),
+            "mean_bytes": sum(sizes) / len(sizes),
+        }
 
 
 def _prompt(row: Mapping[str, Any]) -> Row:

@@ -9,53 +9,80 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 from harness.core.errors import ModelError, StageFailed
 from harness.data.lengths import RowLength, write_lengths
 from harness.data.render import asked_ids, prompt_ids, prompt_row, turns_of
 from harness.data.statistics import lengths as length_figures
 from harness.data.usable import trained, unrenderable
+from harness.models.files import ModelPlace
 from harness.models.folder import held
 from harness.stages._models import model_ref, own_tokenizer
-from harness.stages.base import Job
+from harness.stages.base import AddedLater, Job, NotHashed, StageKind
 from harness.stages.data import read_rows
+from harness.store.stage import Record, Resources
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Measure every row; metrics are figures of the lengths, and the largest token number."""
-    with job.ledger.phase("load"):
-        tokenizer = _tokenizer(job)
-        rows = read_rows(job.input("data"))
-    measure = job.config["measure"]
-    if not tokenizer.chat_template and _chats(rows, measure):
-        write_lengths(job.folder, [])  # which is refused by name, with the model's place
-        return {"rows": len(rows), "no_template": True}
-    found, highest = [], (-1, "")
-    with job.ledger.phase("measure"):
-        for number, row in enumerate(rows):
-            length, largest = _measured(tokenizer, row, measure)
-            found.append(length)
-            highest = max(highest, (largest, row["id"]), key=lambda told: told[0])
-            job.progress(number + 1, len(rows), "rows measured")
-    with job.ledger.phase("write"):
-        write_lengths(job.folder, found)
-    tokens = [length.tokens for length in found if not length.refused]
-    return {
-        "rows": len(rows),
-        "tokens": length_figures(tokens) if tokens else {},
-        "refused": dict(Counter(length.refused for length in found if length.refused)),
-        "highest_token": {"number": highest[0], "row": highest[1]},
-    }
+class Lengths(StageKind):
+    """How long the rows of a split are with a model's tokenizer."""
+
+    VERSION = 4
+    reads = {"data": "data"}
+
+    model: dict[str, Any]
+    """Identity of the model, as far as its tokenizer depends on it."""
+    measure: dict[str, Any]
+    """What is measured: `{}` a row as it is trained on, `{prompts: true}` its prompt as a policy is
+    asked it, `{generate: ...}` its prompt as an evaluation with such options asks it."""
+    checkpoint: Annotated[str | None, AddedLater] = None
+    """Digest of a checkpoint that came with a tokenizer of its own; None: the model's is used."""
+    place: Annotated[ModelPlace, NotHashed]
+    """Where the model and that checkpoint lie."""
+    where: Annotated[str, NotHashed]
+    """The model's place in the suite, for messages."""
+
+    def resources(self, asked: Resources) -> Resources:
+        return asked.without_gpu()
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        tokens = record.metrics.get("tokens")
+        return f"{tokens['mean']:.0f} tokens a row, the longest {tokens['max']}" if tokens else ""
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Measure every row; metrics are figures of the lengths, and the largest token number."""
+        with job.ledger.phase("load"):
+            tokenizer = _tokenizer(self)
+            rows = read_rows(job.input("data"))
+        measure = self.measure
+        if not tokenizer.chat_template and _chats(rows, measure):
+            write_lengths(job.folder, [])  # which is refused by name, with the model's place
+            return {"rows": len(rows), "no_template": True}
+        found, highest = [], (-1, "")
+        with job.ledger.phase("measure"):
+            for number, row in enumerate(rows):
+                length, largest = _measured(tokenizer, row, measure)
+                found.append(length)
+                highest = max(highest, (largest, row["id"]), key=lambda told: told[0])
+                job.progress(number + 1, len(rows), "rows measured")
+        with job.ledger.phase("write"):
+            write_lengths(job.folder, found)
+        tokens = [length.tokens for length in found if not length.refused]
+        return {
+            "rows": len(rows),
+            "tokens": length_figures(tokens) if tokens else {},
+            "refused": dict(Counter(length.refused for length in found if length.refused)),
+            "highest_token": {"number": highest[0], "row": highest[1]},
+        }
 
 
-def _tokenizer(job: Job) -> Any:
-    config = {"dtype": "float32", "attn_implementation": "eager", **job.config["model"]}
-    ref = model_ref(config, "cpu", job.locators)
+def _tokenizer(asked: Lengths) -> Any:
+    config = {"dtype": "float32", "attn_implementation": "eager", **asked.model}
+    ref, checkpoint = model_ref(config, "cpu", asked.place), asked.place.checkpoint
     try:
-        if "checkpoint" in job.config:
-            checkpoint = job.locators["checkpoint"]
-            with held(checkpoint, {"content": job.config["checkpoint"]}):
+        if asked.checkpoint is not None and checkpoint is not None:
+            with held(checkpoint, {"content": asked.checkpoint}):
                 return own_tokenizer(ref, Path(checkpoint))
         return ref.tokenizer()
     except StageFailed:
@@ -63,7 +90,7 @@ def _tokenizer(job: Job) -> Any:
     except Exception as error:
         raise ModelError(
             f"its tokenizer cannot be loaded: {type(error).__name__}: {error}",
-            where=job.locators["where"],
+            where=asked.where,
             fix="save it again: AutoTokenizer.from_pretrained(X).save_pretrained(Y)",
         ) from error
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Annotated, Any, Self, cast
 
 from harness.core.errors import StageFailed
 from harness.data.render import answer, encoded, question, template_digest, trained_length
+from harness.methods.base import Method
+from harness.models.files import ModelPlace
 from harness.objectives.base import Objective, TrainJob
 from harness.stages._fitting import fitting, usable
-from harness.stages._models import method_of, model_ref
+from harness.stages._models import model_ref
 from harness.stages._room import within
-from harness.stages.base import Job
+from harness.stages.base import Job, Member, NotHashed, StageKind
 from harness.stages.data import read_rows
-from harness.stages.train import objective_of, rows_of
+from harness.stages.train import rows_of
+from harness.store.stage import Resources
 
 PREVIEW = "preview.json"
 """Sentences of the data stay in this file; the record has counts alone."""
@@ -24,32 +27,49 @@ _EXCERPT = 300
 Row = dict[str, Any]
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Write the first rows as trained on; metrics are the counts over all rows."""
-    config = job.config
-    objective = objective_of(config)
-    ref = model_ref(config["model"], "cpu", job.locators)
-    tokenizer = ref.tokenizer()
-    objective, room = within(objective, method_of(config), ref.config())
-    with job.ledger.phase("data"):
-        rows = rows_of(job, "train", objective)
-        refusal = objective.refuse_layout(job.input_record("train").metrics["layout"])
-        if refusal:
-            raise StageFailed("data", refusal)
-        kept, counts, _ = fitting(rows, tokenizer, objective, room)
-    with job.ledger.phase("prepare"):
-        shown = kept[: config["rows"]]
-        found = _batches(job, objective, tokenizer, shown)
-    named = _named(shown, found)
-    sequences = [_described(tokenizer, batch) for batch in found]
-    over = None
-    if counts["over_length"]:
-        over = _over_length(usable(rows, tokenizer)[0], tokenizer, objective)
-    rejoined = [row["id"] for row in shown if encoded(tokenizer, row).rejoined]
-    preview = {"sequences": sequences, "ids": named, "over_length": over, "rejoined": rejoined}
-    text = json.dumps(preview)
-    (job.folder / PREVIEW).write_text(text, encoding="utf-8")
-    return {"rows": counts, "chat_template": template_digest(tokenizer)}
+class Preview(StageKind):
+    """Rows as an objective's own trainer prepares and collates them."""
+
+    VERSION = 3
+    reads = {"train": "data", "validation": "data", "*": "data"}
+
+    rows: int
+    """How many are shown."""
+    model: dict[str, Any]
+    method: Annotated[Method, Member("method")]
+    objective: Annotated[Objective, Member("objective")]
+    seed: int
+    data_seed: int
+    place: Annotated[ModelPlace, NotHashed]
+    """Where the model lies."""
+
+    def resources(self, asked: Resources) -> Resources:
+        return asked.without_gpu()
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Write the first rows as trained on; metrics are the counts over all rows."""
+        ref = model_ref(self.model, "cpu", self.place)
+        tokenizer = ref.tokenizer()
+        objective, room = within(self.objective, self.method, ref.config())
+        with job.ledger.phase("data"):
+            rows = rows_of(job, "train", objective)
+            refusal = objective.refuse_layout(job.input_record("train").metrics["layout"])
+            if refusal:
+                raise StageFailed("data", refusal)
+            kept, counts, _ = fitting(rows, tokenizer, objective, room)
+        with job.ledger.phase("prepare"):
+            shown = kept[: self.rows]
+            found = _batches(job, objective, tokenizer, shown)
+        named = _named(shown, found)
+        sequences = [_described(tokenizer, batch) for batch in found]
+        over = None
+        if counts["over_length"]:
+            over = _over_length(usable(rows, tokenizer)[0], tokenizer, objective)
+        rejoined = [row["id"] for row in shown if encoded(tokenizer, row).rejoined]
+        preview = {"sequences": sequences, "ids": named, "over_length": over, "rejoined": rejoined}
+        text = json.dumps(preview)
+        (job.folder / PREVIEW).write_text(text, encoding="utf-8")
+        return {"rows": counts, "chat_template": template_digest(tokenizer)}
 
 
 def _named(rows: Sequence[Row], found: Sequence[Mapping[str, Any]]) -> list[str] | None:
@@ -61,7 +81,7 @@ def _named(rows: Sequence[Row], found: Sequence[Mapping[str, Any]]) -> list[str]
 
 
 def _batches(
-    job: Job, objective: Objective, tokenizer: Any, rows: list[Row]
+    job: Job[Preview], objective: Objective, tokenizer: Any, rows: list[Row]
 ) -> list[dict[str, Any]]:
     if objective.batches is None:
         raise StageFailed("preview", f"{objective.name} has no way to show the rows it trains on")
@@ -73,8 +93,8 @@ def _batches(
         validation=[],
         checkpoints=job.work,
         step_log=job.work / "steps.jsonl",
-        seed=job.config["seed"],
-        data_seed=job.config["data_seed"],
+        seed=job.config.seed,
+        data_seed=job.config.data_seed,
         dtype="float32",
         device="cpu",
         checkpoint_seconds=60.0,

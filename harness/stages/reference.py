@@ -3,88 +3,138 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, cast
 
 from harness.core.errors import StageFailed
 from harness.core.measure import number_count, tensor_bytes
 from harness.data.render import template_digest
-from harness.objectives.base import TrainJob
-from harness.stages import _audit
+from harness.methods.base import Method
+from harness.models.files import ModelPlace, ModelRef
+from harness.objectives.base import Objective, TrainJob
+from harness.stages import _audit, _audit_movement
 from harness.stages import _companions as _start
+from harness.stages._cost import predict_reference
 from harness.stages._fitting import fitting
-from harness.stages._models import method_of, model_ref
+from harness.stages._models import model_ref
 from harness.stages._reference import LOGPS
 from harness.stages._room import within
-from harness.stages.base import Job
+from harness.stages.base import AddedLater, Job, Known, Member, NotHashed, StageKind, member_of
 from harness.stages.train import (
     import_libraries,
-    objective_of,
     require,
     reset,
     rows_of,
 )
+from harness.store.stage import Record, Stage
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Write the log-probabilities; metrics are counts of rows, pairs and tokens, and the audit.
+class Reference(StageKind):
+    """Log-probabilities of a starting checkpoint over the pairs that trainings from it read."""
 
-    The model is made as the training stage makes its own, resumed and not merged, so that both
-    begin as the same numbers in the same formats.
+    VERSION = 2
+    reads = {"train": "data, label", "start": "train"}
+    long = True
+
+    model: dict[str, Any]
+    device: str
+    """`cpu` or `cuda`."""
+    method: Annotated[Method, Member("method")]
+    objective: dict[str, Any]
+    """Name and version of the objective, and those of its fields that the figures depend on."""
+    seed: Annotated[int | None, AddedLater] = None
+    """Where a fresh adapter changes the output before it is trained; None: it does not."""
+    place: Annotated[ModelPlace, NotHashed]
+    """Where the model lies."""
+
+    def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
+        """Seconds of one forward pass (2 N D) over both answers of each pair, and the weights'
+        bytes. How many pairs a ranking makes is unknown until it is read."""
+        if known.model is None:
+            return {}
+        limit = int(self.objective.get("max_length", 1024))
+        return predict_reference(known.model, limit, known.dtype, known.rows, known.rates)
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        return f"{record.metrics['pairs']} pairs, {record.metrics['tokens']} tokens"
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Write the log-probabilities; metrics are counts of rows, pairs and tokens, and the audit.
+
+        The model is made as the training stage makes its own, resumed and not merged, so that both
+        begin as the same numbers in the same formats.
+        """
+        with job.ledger.phase("import"):
+            import_libraries()
+        objective: Objective = member_of("objective", self.objective)
+        if objective.reference is None:
+            raise StageFailed("reference", f"{objective.name} computes no reference of its own")
+        ref = model_ref(self.model, self.device, self.place)
+        with job.ledger.phase("data"):
+            tokenizer = ref.tokenizer()
+            objective, room = within(objective, self.method, ref.config())
+            rows, lengths, _ = fitting(rows_of(job, "train", objective), tokenizer, objective, room)
+        model, audit = _started(job, objective, ref, _audit.probe(tokenizer, rows, self.device))
+        module, _, name = str(objective.reference).partition(":")
+        write = getattr(importlib.import_module(module), name)
+        with job.ledger.phase("reference"):
+            counts = write(objective, self._work(job, model, tokenizer, rows), job.folder / LOGPS)
+        parameters = number_count(model.parameters())
+        flops = 2.0 * parameters * counts["tokens"]
+        job.cost.update(
+            tokens=counts["tokens"],
+            flops=flops,
+            flops_per_second=flops / job.ledger.phases["reference"],
+            parameters=parameters,
+            state_bytes=tensor_bytes(model.parameters()),
+        )
+        template = template_digest(tokenizer)
+        return {**counts, "audit": audit, "rows": lengths, "chat_template": template}
+
+    def _work(
+        self, job: Job[Self], model: Any, tokenizer: Any, rows: list[dict[str, Any]]
+    ) -> TrainJob:
+        """What a training stage would hand to its trainer."""
+        return TrainJob(
+            model=model,
+            tokenizer=tokenizer,
+            rows=cast(Any, rows),
+            validation=[],
+            checkpoints=job.work,
+            step_log=job.work / "steps.jsonl",
+            seed=self.seed or 0,
+            data_seed=self.seed or 0,
+            dtype=self.model["dtype"],
+            device=self.device,
+            checkpoint_seconds=job.resources.checkpoint_seconds,
+            report_to=[],
+            label=job.spec["label"],
+            progress=job.progress,
+        )
+
+
+def _started(
+    job: Job[Reference], objective: Objective, ref: ModelRef, probe: Any
+) -> tuple[Any, list[_audit_movement.Check]]:
+    """The model as its training begins, and the check that it computes what its start does.
+
+    Args:
+        probe: token ids to see a change with.
     """
-    with job.ledger.phase("import"):
-        import_libraries()
-    config = job.config
-    seed = config.get("seed", 0)
-    method, objective = method_of(config), objective_of(config)
-    if objective.reference is None:
-        raise StageFailed("reference", f"{objective.name} computes no reference of its own")
-    module, _, name = objective.reference.partition(":")
-    ref = model_ref(config["model"], config["device"], job.locators)
-    with job.ledger.phase("data"):
-        tokenizer = ref.tokenizer()
-        objective, room = within(objective, method, ref.config())
-        rows, lengths, _ = fitting(rows_of(job, "train", objective), tokenizer, objective, room)
-    start = _start.starting_point(job)
+    asked, method, start = job.config, job.config.method, _start.starting_point(job)
     with job.ledger.phase("audit"):
-        probe = _audit.probe(tokenizer, rows, config["device"])
         promise = _start.promised(method, ref, start, probe, objective.head)
     with job.ledger.phase("load"):
         base = method.load(ref, objective.head)
-        reset(seed)
+        reset(asked.seed or 0)
     with job.ledger.phase("attach"):
         model, masters = _start.trainable(method, objective, base, start)
-    audit = []
-    if start is not None:
-        with job.ledger.phase("audit"):
-            with masters.as_loaded():
-                begun = _audit.logits(model, probe)
-            audit = [_start.starts_there(method, promise, begun)]
-            require(audit)
-    given = TrainJob(
-        model=model,
-        tokenizer=tokenizer,
-        rows=cast(Any, rows),
-        validation=[],
-        checkpoints=job.work,
-        step_log=job.work / "steps.jsonl",
-        seed=seed,
-        data_seed=seed,
-        dtype=config["model"]["dtype"],
-        device=config["device"],
-        checkpoint_seconds=job.resources["checkpoint_seconds"],
-        report_to=[],
-        label=job.spec["label"],
-        progress=job.progress,
-    )
-    write = getattr(importlib.import_module(module), name)
-    with job.ledger.phase("reference"):
-        found = write(objective, given, job.folder / LOGPS)
-    flops = 2.0 * number_count(model.parameters()) * found["tokens"]
-    job.cost.update(
-        tokens=found["tokens"],
-        flops=flops,
-        flops_per_second=flops / job.ledger.phases["reference"],
-        parameters=number_count(model.parameters()),
-        state_bytes=tensor_bytes(model.parameters()),
-    )
-    return {**found, "audit": audit, "rows": lengths, "chat_template": template_digest(tokenizer)}
+    if start is None:
+        return model, []
+    with job.ledger.phase("audit"):
+        with masters.as_loaded():
+            begun = _audit.logits(model, probe)
+        audit = [_start.starts_there(method, promise, begun)]
+        require(audit)
+    return model, audit

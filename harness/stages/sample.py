@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,10 +19,9 @@ from harness.inference.context import context_of
 from harness.inference.generate import generate
 from harness.inference.reading import Answer
 from harness.inference.sampling import seed_of
-from harness.models.files import ModelPlace
 from harness.stages._cost import answers_cost, weights_bytes
-from harness.stages._models import load_subject
-from harness.stages.base import Job, Known, NotHashed, StageKind
+from harness.stages._models import OnModel, load_subject
+from harness.stages.base import Job, Known
 from harness.stages.data import read_rows
 from harness.store.stage import Record, Stage
 
@@ -50,19 +49,15 @@ class Sampling(BaseModel):
     """Each answer has a seed of its own, made of this one, the row's id and its number."""
 
 
-class Sample(StageKind):
+class Sample(OnModel):
     """Several answers of a policy to each prompt, for a labeller to compare."""
 
     VERSION = 3
     reads = {"data": "data", "checkpoint": "train"}
     long = True
 
-    device: str
-    """`cpu` or `cuda`."""
     sample: Sampling
     """How answers are sampled."""
-    place: Annotated[ModelPlace, NotHashed]
-    """Where the checkpoint's base lies."""
 
     def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
         """Seconds when every answer takes half of what it may, and the weights' bytes."""

@@ -24,10 +24,9 @@ from harness.scorers._asks import (
 )
 from harness.scorers.base import LoadedModel, Prediction, ScoreJob, Scorer, Verdict, scorer_of
 from harness.stages._fitting import usable
-from harness.stages._labelling import build_labeller
 from harness.stages._metrics import aggregate, require_figures, require_finite
 from harness.stages._models import CHECKPOINT, load_base, load_beside, load_model
-from harness.stages.base import Job, StageKind
+from harness.stages.base import Job, StageKind, member_of
 from harness.stages.data import read_rows
 from harness.stages.generate import asked_rows, read_predictions
 from harness.store.score_table import write_scores
@@ -86,12 +85,10 @@ class Score(StageKind):
     """Every field of the scorer."""
     places: Annotated[dict[str, ModelPlace], NotHashed] = {}
     """Role of a model -> where it, or the base of its checkpoint, lies."""
-    elsewhere: Annotated[dict[str, str], NotHashed] = {}
-    """Role of a model -> the folder of its checkpoint, where that was trained elsewhere."""
     rules: Annotated[dict[str, str], NotHashed] = {}
     """Name of a rule that is asked for -> its file."""
     labellers: Annotated[dict[str, dict[str, Any]], NotHashed] = {}
-    """Name of a labeller that is asked for -> its own name -> its fields."""
+    """Name of a labeller that is asked for -> its own name, and every field of it."""
 
     def built(self) -> Scorer:
         """The scorer.
@@ -142,7 +139,7 @@ class Score(StageKind):
 
 def planned_scorer(stage: Stage) -> Scorer:
     """The scorer of a score stage in a plan."""
-    return Score.from_spec(stage.config, stage.locators).built()
+    return Score.of(stage).built()
 
 
 class _Reader:
@@ -194,8 +191,7 @@ class _Reader:
         return self._loaded(role, self.config.others.get(role, {}))
 
     def _loaded(self, role: str, which: Mapping[str, Any]) -> LoadedModel:
-        place, elsewhere = self.config.places[role], self.config.elsewhere.get(role, "")
-        return LoadedModel(*load_model(self.job, role, which, place, elsewhere)[:2])
+        return LoadedModel(*load_model(self.job, role, which, self.config.places[role])[:2])
 
     def _asks_model(self) -> bool:
         return Subject().model() in self.asks.values()
@@ -215,8 +211,7 @@ class _Reader:
 
     def _labeller(self, name: str) -> Callable[[Sequence[tuple[Any, Any, Any]]], list[Verdict]]:
         job = self.job
-        ((labeller_name, fields),) = self.config.labellers[name].items()
-        labeller = build_labeller(labeller_name, fields)
+        labeller: Labeller = member_of("labeller", self.config.labellers[name])
         model, tokenizer = self._labellers_model(labeller, name)
 
         def label(contests: Sequence[tuple[Any, Any, Any]]) -> list[Verdict]:

@@ -7,55 +7,87 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict
 
 from harness.core.errors import StageFailed
-from harness.stages.base import Job, folder_of
-from harness.store.stage import FAILED, SPEC, Record, read_record
+from harness.stages.base import Job, NotHashed, StageKind, folder_of
+from harness.store.stage import SPEC, Record, Resources, read_record
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Compare the trials; metrics hold each of them, and the winner's literal configuration.
+class Tried(BaseModel):
+    """A trial: the settings that were searched over, and the components that they make."""
 
-    A failed trial keeps its reason and cannot win; of equal trials the first one wins.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    Raises:
-        StageFailed: every trial failed.
-    """
-    reasons = json.loads(job.locators.get(FAILED, "{}"))
-    with job.ledger.phase("select"):
-        trials = [
-            _trial(job, number, tried, reasons)
-            for number, tried in enumerate(job.config["trials"], 1)
-        ]
-    good = [trial for trial in trials if trial["status"] == "ok"]
-    if not good:
-        told = "\n".join(f"trial {trial['number']}: {trial['error']}" for trial in trials)
-        raise StageFailed("no trial succeeded", f"all {len(trials)} trials failed\n{told}")
-    sign = -1.0 if job.config["higher_is_better"] else 1.0
-    best = min(good, key=lambda trial: (sign * trial["value"], trial["number"]))
-    config = job.config["trials"][best["number"] - 1]["config"]
-    return {
-        "metric": job.config["metric"],
-        "higher_is_better": job.config["higher_is_better"],
-        "seeds": job.config["seeds"],
-        "trials": trials,
-        "winner": {**best, "config": config},
-    }
+    set: dict[str, Any]
+    """`component.field` -> value."""
+    config: dict[str, Any]
+    """Identity of the method and of the objective."""
 
 
-def _trial(job: Job, number: int, tried: dict[str, Any], reasons: dict[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {"number": number, "set": tried["set"], "status": "ok"}
-    values, cost = [], {"seconds": 0.0, "tokens": 0.0, "steps": 0.0}
-    for seed in job.config["seeds"]:
-        role = f"trial-{number}-seed-{seed}"
-        if role in reasons:
-            return {**found, "status": "failed", "error": reasons[role].split("\n")[0]}
-        record = job.input_record(role)
-        values.append(float(record.metrics["metrics"][job.config["metric"]]["value"]))
-        for name, amount in _cost(job.folder.parents[1], record).items():
-            cost[name] += amount
-    return {**found, "value": sum(values) / len(values), "values": values, "cost": cost}
+class Select(StageKind):
+    """The best of a cell's trials, by their scores on validation rows."""
+
+    VERSION = 1
+    reads = {"trial-*": "score"}
+    tolerant = True
+
+    metric: str
+    higher_is_better: bool
+    seeds: list[int]
+    """Of each trial; its value is the mean over them."""
+    trials: list[Tried]
+    failed: Annotated[dict[str, str], NotHashed] = {}
+    """Role of an input that failed -> the reason."""
+
+    def resources(self, asked: Resources) -> Resources:
+        return asked.without_gpu()
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        winner, trials = record.metrics["winner"], record.metrics["trials"]
+        chosen = ", ".join(f"{name} {value}" for name, value in winner["set"].items())
+        return f"trial {winner['number']} of {len(trials)}: {chosen}"
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Compare the trials; metrics hold each of them, and the winner's literal configuration.
+
+        A failed trial keeps its reason and cannot win; of equal trials the first one wins.
+
+        Raises:
+            StageFailed: every trial failed.
+        """
+        with job.ledger.phase("select"):
+            trials = [self._trial(job, i, tried) for i, tried in enumerate(self.trials, 1)]
+        good = [trial for trial in trials if trial["status"] == "ok"]
+        if not good:
+            reasons = "\n".join(f"trial {trial['number']}: {trial['error']}" for trial in trials)
+            raise StageFailed("no trial succeeded", f"all {len(trials)} trials failed\n{reasons}")
+        sign = -1.0 if self.higher_is_better else 1.0
+        best = min(good, key=lambda trial: (sign * trial["value"], trial["number"]))
+        return {
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "seeds": self.seeds,
+            "trials": trials,
+            "winner": {**best, "config": self.trials[best["number"] - 1].config},
+        }
+
+    def _trial(self, job: Job[Self], number: int, tried: Tried) -> dict[str, Any]:
+        outcome: dict[str, Any] = {"number": number, "set": tried.set, "status": "ok"}
+        values, cost = [], {"seconds": 0.0, "tokens": 0.0, "steps": 0.0}
+        for seed in self.seeds:
+            role = f"trial-{number}-seed-{seed}"
+            if role in self.failed:
+                reason = self.failed[role].split("\n")[0]
+                return {**outcome, "status": "failed", "error": reason}
+            record = job.input_record(role)
+            values.append(float(record.metrics["metrics"][self.metric]["value"]))
+            for name, amount in _cost(job.folder.parents[1], record).items():
+                cost[name] += amount
+        return {**outcome, "value": sum(values) / len(values), "values": values, "cost": cost}
 
 
 def _cost(root: Path, record: Record) -> dict[str, float]:

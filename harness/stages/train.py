@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Self, cast
 
 from harness.core import component
 from harness.core.device import matmul_rate
@@ -16,20 +16,22 @@ from harness.core.errors import StageFailed
 from harness.core.measure import free_leftovers
 from harness.data.render import layout_of, prompt_row, template_digest
 from harness.methods.base import Method
-from harness.models.files import ModelRef
+from harness.models.files import ModelPlace, ModelRef
 from harness.objectives._trl import movement as _movement
 from harness.objectives.base import Objective, TrainJob, TrainResult
 from harness.stages import _audit, _audit_movement
 from harness.stages import _companions as _start
 from harness.stages._audit_loss import RowIndex, audit_loss, audit_prompts
+from harness.stages._cost import predict_train
 from harness.stages._fitting import fitting, usable
-from harness.stages._models import CHECKPOINT, method_of, model_ref
+from harness.stages._models import CHECKPOINT, model_ref
 from harness.stages._own_config import own_config
 from harness.stages._reference import reference_file
 from harness.stages._room import within
 from harness.stages._training_cost import training_cost
-from harness.stages.base import Job
+from harness.stages.base import Job, Known, Member, NotHashed, StageKind
 from harness.stages.data import read_rows
+from harness.store.stage import Record, Stage
 
 STEP_LOG = "steps.jsonl"
 
@@ -59,39 +61,76 @@ class _Prepared:
     promise: Any
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Train, keep the checkpoint, audit it. Metrics: losses, counts, the audit's findings.
+class Train(StageKind):
+    """A training: a method and an objective meet, and prove that they did."""
 
-    At no time is there more than one model of the stage's own: what another one must be asked is
-    asked before the training, or when its model is gone.
-    """
-    with job.ledger.phase("import"):
-        import_libraries()
-        rate = matmul_rate(job.config["device"], job.config["model"]["dtype"])
-    reset(job.config["seed"])
-    ready = _prepared(job)
-    result, audit, after = _trained(job, ready, rate)
-    free_leftovers()
-    with job.ledger.phase("reload"):
-        checkpoint = job.folder / CHECKPOINT
-        audit.append(_audit.reloads(ready.method, ready.ref, checkpoint, ready.probe, after))
-    require(audit)
-    return {
-        **result.metrics,
-        "steps": result.steps,
-        "rows": ready.lengths,
-        "arguments": dict(result.arguments),
-        "chat_template": template_digest(ready.tokenizer),
-        "audit": audit,
-        **({"notes": notes} if (notes := [*_left_out(ready.lengths), *result.notes]) else {}),
-    }
+    VERSION = 5
+    reads = {
+        "train": "data, label", "validation": "data", "start": "train", "reference": "reference",
+        "reward": "train", "*": "data",
+    }  # fmt: skip
+    long = True
+
+    model: dict[str, Any]
+    """Identity of the base."""
+    device: str
+    """`cpu` or `cuda`."""
+    method: Annotated[Method, Member("method")]
+    objective: Annotated[Objective, Member("objective")]
+    seed: int
+    data_seed: int
+    """Of the order of the rows."""
+    place: Annotated[ModelPlace, NotHashed]
+    """Where the base lies."""
+    beside: Annotated[dict[str, ModelPlace], NotHashed] = {}
+    """Role of a model that the objective reads -> where that one's base lies."""
+
+    def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
+        """Seconds, tokens, and bytes of state and checkpoint."""
+        if known.model is None:
+            return {}
+        return predict_train(
+            known.model, self.method, self.objective, known.rows, known.rates, known.dtype
+        )
+
+    @classmethod
+    def headline(cls, record: Record) -> str:
+        first, last = record.metrics["first_loss"], record.metrics["final_loss"]
+        return f"loss {first:.2f} -> {last:.2f}"
+
+    def run(self, job: Job[Self]) -> dict[str, Any]:
+        """Train, keep the checkpoint, audit it. Metrics: losses, counts, the audit's findings.
+
+        At no time is there more than one model of the stage's own: what another one must be asked
+        is asked before the training, or when its model is gone.
+        """
+        with job.ledger.phase("import"):
+            import_libraries()
+            rate = matmul_rate(self.device, self.model["dtype"])
+        reset(self.seed)
+        ready = _prepared(job)
+        result, audit, after = _trained(job, ready, rate)
+        free_leftovers()
+        with job.ledger.phase("reload"):
+            checkpoint = job.folder / CHECKPOINT
+            audit.append(_audit.reloads(ready.method, ready.ref, checkpoint, ready.probe, after))
+        require(audit)
+        return {
+            **result.metrics,
+            "steps": result.steps,
+            "rows": ready.lengths,
+            "arguments": dict(result.arguments),
+            "chat_template": template_digest(ready.tokenizer),
+            "audit": audit,
+            **({"notes": notes} if (notes := [*_left_out(ready.lengths), *result.notes]) else {}),
+        }
 
 
-def _prepared(job: Job) -> _Prepared:
+def _prepared(job: Job[Train]) -> _Prepared:
     """Rows that fit, and what the starting checkpoint computes."""
     config = job.config
-    method, objective = method_of(config), objective_of(config)
-    ref = model_ref(config["model"], config["device"], job.locators)
+    method, objective = config.method, config.objective
+    ref = model_ref(config.model, config.device, config.place)
     with job.ledger.phase("data"):
         tokenizer = ref.tokenizer()
         objective, room = within(objective, method, ref.config())
@@ -108,7 +147,7 @@ def _prepared(job: Job) -> _Prepared:
             if unusable:
                 lengths[role] = {"given": len(given), "unusable": unusable}
     with job.ledger.phase("audit"):
-        probe = _audit.probe(tokenizer, rows, config["device"])
+        probe = _audit.probe(tokenizer, rows, config.device)
         origin = _start.starting_point(job)
         promise = _start.promised(method, ref, origin, probe, objective.head)
     return _Prepared(
@@ -117,7 +156,7 @@ def _prepared(job: Job) -> _Prepared:
 
 
 def _trained(
-    job: Job, ready: _Prepared, rate: float | None
+    job: Job[Train], ready: _Prepared, rate: float | None
 ) -> tuple[TrainResult, list[_audit_movement.Check], Any]:
     """Load, attach, train, save: what training says of itself, the audit of the model, and its
     logits on the probe. The model is gone afterwards."""
@@ -125,7 +164,7 @@ def _trained(
     with job.ledger.phase("load"):
         base = method.load(ready.ref, objective.head)
         # Loading may draw numbers; attaching must not depend on that.
-        reset(job.config["seed"])
+        reset(job.config.seed)
     with job.ledger.phase("audit"):
         before = _audit.logits(base, ready.probe)
         expected = _audit.expected_trainable(method, base, objective.also_train)
@@ -172,7 +211,7 @@ def _trained(
     return result, first[1:] + audit, after
 
 
-def _train(job: Job, ready: _Prepared, model: Any, beside: _start.Given) -> TrainResult:
+def _train(job: Job[Train], ready: _Prepared, model: Any, beside: _start.Given) -> TrainResult:
     objective, tokenizer = ready.objective, ready.tokenizer
     train = TrainJob(
         model=model,
@@ -181,12 +220,12 @@ def _train(job: Job, ready: _Prepared, model: Any, beside: _start.Given) -> Trai
         validation=cast(Any, ready.validation),
         checkpoints=job.work,
         step_log=job.folder / STEP_LOG,
-        seed=job.config["seed"],
-        data_seed=job.config["data_seed"],
-        dtype=job.config["model"]["dtype"],
-        device=job.config["device"],
-        checkpoint_seconds=job.resources["checkpoint_seconds"],
-        report_to=job.resources["report_to"],
+        seed=job.config.seed,
+        data_seed=job.config.data_seed,
+        dtype=job.config.model["dtype"],
+        device=job.config.device,
+        checkpoint_seconds=job.resources.checkpoint_seconds,
+        report_to=job.resources.report_to,
         label=job.spec["label"],
         progress=job.progress,
         note=job.note,

@@ -18,10 +18,8 @@ from harness.core.files import canonical, digest_json, write_atomic
 from harness.core.memory import amount
 
 SPEC, RECORD = "stage.json", "record.json"
-LONG = frozenset(["train", "generate", "sample", "label", "reference"])
-"""Kinds of stages whose time is expected by formula, once one like it was measured."""
 FAILED = "failed"
-"""Locator of a stage that runs although inputs failed: JSON of role -> reason."""
+"""Field of a stage that runs although inputs failed: role -> reason."""
 FOLDER_NAME = 24
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 """Hex digits of the key that name a stage's folder."""
@@ -52,6 +50,10 @@ class Resources(BaseModel):
     """A killed training stage loses at most this much work, plus the step under way."""
     report_to: list[str] = []
     """Trackers of training, as in transformers: `tensorboard`, `wandb`, `mlflow` ..."""
+
+    def without_gpu(self) -> Resources:
+        """The same for a stage that computes on the CPU."""
+        return self.model_copy(update={"gpus": 0})
 
     @field_validator("memory")
     @classmethod

@@ -359,6 +359,7 @@ def test_a_tokenizer_with_several_templates_uses_the_one_for_tools_where_there_a
 
 def test_what_a_template_is_given_is_part_of_a_models_identity(workspace: Workspace) -> None:
     from harness.stages._models import model_ref
+    from harness.stages.train import Train
 
     def trained() -> Any:
         stages = [path.train for path in workspace.open().plan.paths if path.train is not None]
@@ -371,7 +372,8 @@ def test_what_a_template_is_given_is_part_of_a_models_identity(workspace: Worksp
     workspace.write(models={"tiny": {"path": path, "chat_template_kwargs": given}})
     after = trained()
     assert after.key != before.key
-    tokenizer = model_ref(after.config["model"], "cpu", after.locators).tokenizer()
+    training = Train.of(after)
+    tokenizer = model_ref(training.model, "cpu", training.place).tokenizer()
     assert tokenizer.chat_template_kwargs == given
 
 

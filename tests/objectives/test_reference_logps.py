@@ -22,9 +22,9 @@ from harness.objectives._trl.logps import Logps
 from harness.objectives.base import TrainJob
 from harness.objectives.dpo import Dpo, Loss
 from harness.planning.pairs import pairs
-from harness.scheduling.progress import _headline
 from harness.stages._reference import LOGPS, reference_file
 from harness.stages.base import Job
+from harness.stages.reference import Reference
 from harness.store.stage import Stage
 from tests.conftest import DPO, SFT, Workspace
 from tests.objectives.test_preference import PAIRS, QUICK, Killed, job_of, losses_of
@@ -351,7 +351,7 @@ def test_trainings_of_a_grid_read_one_file_and_refuse_an_altered_one(aligned: Wo
         assert checks["the reference is its start"] == "passed"
         assert checks["it starts as its starting checkpoint"] == "passed"
     assert [check["status"] for check in reference.metrics["audit"]] == ["passed"]
-    assert _headline(reference) == f"24 pairs, {reference.metrics['tokens']} tokens"
+    assert Reference.headline(reference) == f"24 pairs, {reference.metrics['tokens']} tokens"
     assert min(reference.cost[name] for name in ("flops_per_second", "state_bytes")) > 0
     opened = aligned.open(*settings)
     (stage,) = [s for s in opened.plan.stages() if s.kind == "reference"]

@@ -9,7 +9,7 @@ from harness.store.stage import Stage
 
 
 def stage() -> Stage:
-    return Stage(kind="train", label="lora-sft", config={}, inputs={}, locators={})
+    return Stage(kind="train", label="lora-sft", config={}, inputs={})
 
 
 def test_without_a_terminal_a_long_stage_writes_a_line_a_minute() -> None:

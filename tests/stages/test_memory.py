@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.models.files import ModelRef
-from harness.stages import train
+from harness.stages.train import Train
 from tests.conftest import DPO, SFT, Workspace, chat_rows, write_jsonl
 
 
@@ -41,7 +41,7 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Models of the same training stage that are still there whenever one is loaded."""
     found: list[int] = []
     seen: list[weakref.ref[Any]] = []
-    load, run = ModelRef.load, train.run
+    load, run = ModelRef.load, Train.run
 
     def loading(self: ModelRef, *arguments: Any, **options: Any) -> Any:
         found.append(sum(model() is not None for model in seen))
@@ -49,12 +49,12 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(weakref.ref(model))
         return model
 
-    def training(job: Any) -> Any:
+    def training(self: Train, job: Any) -> Any:
         with monkeypatch.context() as patched:
             patched.setattr(ModelRef, "load", loading)
-            return run(job)
+            return run(self, job)
 
-    monkeypatch.setattr(train, "run", training)
+    monkeypatch.setattr(Train, "run", training)
     return found
 
 

@@ -11,8 +11,8 @@ from harness import comparison as comparing
 from harness.commands import report as reports
 from harness.comparison import Comparison
 from harness.report import render, terminal_table
-from harness.stages import generate
-from harness.stages.train import objective_of
+from harness.stages.generate import Generate
+from harness.stages.train import Train
 from tests.conftest import SFT, Workspace
 
 
@@ -29,14 +29,14 @@ def small(workspace: Workspace) -> Workspace:
 
 
 def fail_generating(monkeypatch: pytest.MonkeyPatch, *labels: str) -> None:
-    run = generate.run
+    run = Generate.run
 
-    def failing(job: Any) -> Any:
+    def failing(self: Generate, job: Any) -> Any:
         if not labels or job.spec["label"] in labels:
             raise MemoryError
-        return run(job)
+        return run(self, job)
 
-    monkeypatch.setattr(generate, "run", failing)
+    monkeypatch.setattr(Generate, "run", failing)
 
 
 def test_perplexities_are_shown_where_every_generation_failed(
@@ -71,14 +71,14 @@ def test_variant_that_generates_is_compared_where_the_baseline_did(
 def test_seeds_that_ended_are_shown_beside_one_that_failed(
     small: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.stages import train
+    run = Train.run
 
-    def failing(config: dict[str, Any]) -> Any:
-        if config["seed"] == 1:
+    def failing(self: Train, job: Any) -> Any:
+        if self.seed == 1:
             raise MemoryError
-        return objective_of(config)
+        return run(self, job)
 
-    monkeypatch.setattr(train, "objective_of", failing)
+    monkeypatch.setattr(Train, "run", failing)
     small.write(seeds=[0, 1, 2])
     found = compared(small)
     (variant,) = [v for v in found.variants if v.trained]
@@ -92,9 +92,7 @@ def test_seeds_that_ended_are_shown_beside_one_that_failed(
 def test_variant_without_any_score_has_no_row(
     small: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.stages import train
-
-    monkeypatch.setattr(train, "objective_of", lambda config: 1 / 0)
+    monkeypatch.setattr(Train, "run", lambda self, job: 1 / 0)
     found = compared(small)
     assert {v.group: v.status for v in found.variants} == {"zero-shot": "ok", "lora-sft": "failed"}
     assert {row.group for row in found.rows} == {"zero-shot"}

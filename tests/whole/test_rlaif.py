@@ -21,21 +21,21 @@ from harness.commands import report as reports
 from harness.commands.list import members
 from harness.commands.plan import describe_plan
 from harness.comparison.provenance import notes
+from harness.core.component import name_of
 from harness.core.errors import StageFailed, SuiteError
 from harness.core.locate import package_suites
 from harness.data.pairs import pairs_of
 from harness.data.preference_rule import digest_rule, load_rule
 from harness.inference.endpoint import ChatEndpoint, key_from
 from harness.labellers._orders import PROMPT, averaged, both_orders, filled
-from harness.labellers.base import Contest, LabelJob
+from harness.labellers.base import Contest, LabelJob, Labeller
 from harness.labellers.endpoint import REPLIES, UNREADABLE, Endpoint, letter_of
-from harness.scheduling.progress import _headline
-from harness.stages import check as check_stage
-from harness.stages import label as label_stage
-from harness.stages import truth as truth_stage
 from harness.stages._labels import agreement, outcome_of, ranked_rows, usable
-from harness.stages.base import Job
+from harness.stages.base import Job, StageKind, member_of
+from harness.stages.check import Check
 from harness.stages.data import read_rows
+from harness.stages.label import Label, LabelOptions
+from harness.stages.truth import Truth
 from harness.store.stage import Record, Stage, write_record
 from tests.conftest import DPO, PPO, REWARD, SFT, Workspace, preferences, write_jsonl
 
@@ -313,21 +313,24 @@ def label_job(folder: Path) -> Job:
     lines = [{**row, "answers": own} for row, own in zip(asked, answers, strict=True)]
     (folder / "sample" / SAMPLE[:24]).mkdir(parents=True)
     write_jsonl(folder / "sample" / SAMPLE[:24] / "samples.jsonl", lines)
-    config = {"labeller": {"name": "longest"}, "label": {"unfinished": "drop", "tie": 0.0}}
-    return job_of(folder, "label", config, {"samples": ("sample", SAMPLE)}, {"labeller": "{}"})
+    label = Label(device="cpu", labeller=longest(), label=LabelOptions(unfinished="drop", tie=0.0))
+    return job_of(folder, label, {"samples": ("sample", SAMPLE)})
+
+
+def longest() -> Labeller:
+    labeller: Labeller = member_of("labeller", {"name": "longest"})
+    return labeller
 
 
 SAMPLE, LABEL = "5" * 64, "7" * 64
 
 
-def job_of(
-    folder: Path, kind: str, config: dict[str, Any], inputs: dict[str, tuple[str, str]],
-    locators: dict[str, str],
-) -> Job:  # fmt: skip
+def job_of(folder: Path, asked: StageKind, inputs: dict[str, tuple[str, str]]) -> Job:
+    kind = name_of(type(asked))
     spec = {
-        "kind": kind, "key": LABEL, "label": "l", "config": config, "resources": {},
+        "kind": kind, "key": LABEL, "label": "l", "config": asked.identity(), "resources": {},
         "inputs": {role: {"kind": kind, "key": key} for role, (kind, key) in inputs.items()},
-        "locators": locators,
+        "locators": asked.unhashed(),
     }  # fmt: skip
     own = folder / kind / LABEL[:24]
     own.mkdir(parents=True)
@@ -335,29 +338,35 @@ def job_of(
     return Job(own, lambda _: None)
 
 
+def ran(job: Job) -> dict[str, Any]:
+    """The metrics of its stage."""
+    metrics: dict[str, Any] = job.config.run(job)
+    return metrics
+
+
 def check_jobs(folder: Path) -> tuple[Job, Job]:
     """The stages that hold the labels of `label_job` against a truth, and against three rows."""
-    rows = folder / "data" / ("6" * 24)
-    rows.mkdir(parents=True)
-    write_jsonl(rows / "rows.jsonl", preferences(4))
+    data = folder / "data" / ("6" * 24)
+    data.mkdir(parents=True)
+    write_jsonl(data / "rows.jsonl", preferences(4))
     labelled = label_job(folder)
-    made = label_stage.run(labelled)
-    record = Record(
-        key=LABEL, kind="label", status="ok", config=labelled.config, inputs={}, metrics=made
-    )
+    made = ran(labelled)
+    config = labelled.config.identity()
+    record = Record(key=LABEL, kind="label", status="ok", config=config, metrics=made)
     write_record(labelled.folder, record)
     truth = folder / "truth.py"
     truth.write_text(TRUTH.replace("wanted)", "wanted) and row['id'] in 'xyzw'"))
     (folder / "letters.py").write_text("wanted = '?'\n")
     identity = {"sha256": digest_rule(truth), "function": "longer"}
     inputs = {"labels": ("label", LABEL), "samples": ("sample", SAMPLE)}
-    first = job_of(folder, "truth", {"truth": identity}, inputs, {"truth": str(truth)})
-    config = {"labeller": {"name": "longest"}, "tie": 0.0, "check": 3, "seen": False}
-    return first, job_of(folder, "check", config, {"data": ("data", "6" * 64)}, {"labeller": "{}"})
+    known = Truth(truth=identity, file=str(truth))
+    check = Check(device="cpu", labeller=longest(), tie=0.0, check=3, seen=False)
+    rows = {"data": ("data", "6" * 64)}
+    return job_of(folder, known, inputs), job_of(folder, check, rows)
 
 
 def test_what_a_label_stage_leaves_out_is_counted(tmp_path: Path) -> None:
-    found = label_stage.run(label_job(tmp_path))
+    found = ran(label_job(tmp_path))
     assert found["answers_dropped"] == {"equal to another": 1, "empty": 3}
     assert found["dropped"] == {"no answer is better": 1, "fewer than two answers": 1}
     assert found["unlabelled"] == {"a question": 2}
@@ -370,9 +379,9 @@ def test_what_a_label_stage_leaves_out_is_counted(tmp_path: Path) -> None:
 def test_labels_are_held_against_the_truth_and_the_rows(tmp_path: Path) -> None:
     by_truth, by_rows = check_jobs(tmp_path)
     # The toy labeller and the toy truth say the same: both prefer an answer in three pairs.
-    found = truth_stage.run(by_truth)["agreement"]["truth"]
+    found = ran(by_truth)["agreement"]["truth"]
     assert (found["share"], found["n"], found["unknown"]) == (1.0, 3, 2)
-    checked = check_stage.run(by_rows)["agreement"]["rows"]
+    checked = ran(by_rows)["agreement"]["rows"]
     assert checked["n"] + checked["tied_by_label"] == 3
 
 
@@ -414,7 +423,7 @@ def test_a_truth_is_the_file_that_was_planned(tmp_path: Path) -> None:
     truth = tmp_path / "truth.py"
     truth.write_text(truth.read_text() + "# changed\n")
     with pytest.raises(StageFailed, match="has changed since it was planned"):
-        truth_stage.run(job)
+        ran(job)
     with pytest.raises(StageFailed, match="has no function 'nothing'"):
         load_rule(truth, {"sha256": digest_rule(truth), "function": "nothing"})
     truth.write_text("from .nowhere import x\n")
@@ -777,7 +786,7 @@ def test_labels_of_a_reward_model_train_dpo_and_agree_as_recorded(fed: Workspace
     )  # fmt: skip
     checked = records["check", "preferences/validation by reward"].metrics["agreement"]["rows"]
     assert (checked["n"] + checked["tied_by_label"], checked["seen"]) == (6, False)
-    assert f"agree with the truth on {found['share']:.0%}" in _headline(truth)
+    assert f"agree with the truth on {found['share']:.0%}" in Truth.headline(truth)
     for kind in ("sample", "label"):
         expected = next(r for (k, _), r in records.items() if k == kind).cost["predicted"]
         assert min(expected["flops"], expected["state_bytes"]) > 0
