@@ -209,7 +209,7 @@ def _told(stage: Stage, failed: Mapping[str, Record]) -> Stage:
     if not failed:
         return stage
     reasons = {role: (record.error or {}).get("message", "") for role, record in failed.items()}
-    return replace(stage, locators={**stage.locators, FAILED: reasons})
+    return replace(stage, unhashed={**stage.unhashed, FAILED: reasons})
 
 
 def _prepare(stage: Stage, store: Store) -> Path:

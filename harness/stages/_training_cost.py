@@ -1,14 +1,86 @@
-"""What a training cost: operations, time, and memory by what takes it."""
+"""What a training is expected to cost, and what it cost: operations, time, memory."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from harness.core.measure import number_count, tensor_bytes
-from harness.objectives.base import TrainResult
-from harness.stages._cost import training_flops
+from harness.methods.base import BYTES, Method
+from harness.models.files import ModelInfo
+from harness.objectives.base import Objective, TrainResult
+from harness.stages._cost import BYTES_A_TOKEN, Rates, training_flops
+from harness.stages._cost_memory import Batch, activation_bytes, peak_bytes
 from harness.stages._models import CHECKPOINT
 from harness.stages.base import Job
+
+
+def expected_training(
+    info: ModelInfo,
+    method: Method,
+    objective: Objective,
+    data: Mapping[str, Any],
+    rates: Rates,
+    dtype: str,
+) -> dict[str, float]:
+    """Expected seconds, tokens, bytes of state and checkpoint; what is not known is left out.
+
+    Memory: weights, gradients and AdamW's two moments by the method's own formula, and the
+    activations that autograd keeps. Time: 6 N D floating-point operations for D tokens on N
+    parameters (Kaplan et al., 2020, arXiv:2001.08361, section 2.1), 4 N D where the base's weights
+    take no gradient.
+
+    Args:
+        data: metrics of the training rows.
+        dtype: the format of the model's weights.
+    """
+    cost: dict[str, float] = {}
+    total, trainable = info.parameters, method.count_trainable(info)
+    parts = method.state_bytes(info, dtype)
+    if total is None or trainable is None or parts is None:
+        return cost
+    if objective.head == "lm":
+        cost["trainable_parameters"] = float(trainable)
+        cost["checkpoint_bytes"] = float(parts["gradients"])  # what trains, in its format
+    if not objective.predictable:  # references, pairs, rollouts: unknown rather than wrong
+        return cost
+    size, state = BYTES[dtype], sum(parts.values())
+    batch = int(getattr(objective, "per_device_train_batch_size", 1))
+    limit = int(getattr(objective, "max_length", 1024))
+    if "longest_bytes" not in data:
+        return {**cost, "state_bytes": float(state)}
+    longest = min(limit, data["longest_bytes"] / BYTES_A_TOKEN)
+    accumulate = int(getattr(objective, "gradient_accumulation_steps", 1))
+    one_pass = Batch(
+        tokens=batch * (int(longest) + method.added_tokens()),
+        size=size,
+        whole=not method.adapts,
+        checkpointed=bool(getattr(objective, "gradient_checkpointing", False)),
+        several=accumulate > 1,
+    )
+    # What autocast makes of float32 weights stands until the backward pass has used it.
+    copies = size * trainable if size < 4 and method.keeps_float32() else 0
+    cost["state_bytes"] = float(state + copies + (activation_bytes(info.config, one_pass) or 0))
+    peak = peak_bytes(parts, info.config, one_pass)
+    if peak is not None:
+        cost["peak_bytes"] = float(peak + copies)
+    steps = objective.steps(data["rows"])
+    mean = min(limit, data["mean_bytes"] / BYTES_A_TOKEN)
+    tokens = getattr(objective, "max_tokens", None) or int(steps * batch * accumulate * mean)
+    cost["tokens"] = float(tokens)
+    rate = rates.flops("train", total)
+    computed = tokens * (1 + method.added_tokens() / mean)
+    cost["flops"] = training_flops(total, trainable, computed)
+    if rate is not None:
+        cost["seconds"] = cost["flops"] / rate
+        cost |= rates.beside("train", total)
+    if given := getattr(objective, "max_seconds", None):
+        # As many tokens as the rate gives in that time; loading and audits come on top.
+        done = given / cost["seconds"] if "seconds" in cost else None
+        cost = {k: v for k, v in cost.items() if k not in ("tokens", "flops")}
+        cost |= {"tokens": tokens * done} if done is not None else {}
+        cost["seconds"] = float(given)
+    return cost
 
 
 def training_cost(job: Job, model: Any, result: TrainResult, rate: float | None) -> dict[str, Any]:

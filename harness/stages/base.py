@@ -119,7 +119,7 @@ class StageKind(Component):
     @classmethod
     def of(cls, stage: Stage) -> Self:
         """The typed fields of a stage in a plan."""
-        return cls.from_spec(stage.config, stage.locators)
+        return cls.from_spec(stage.config, stage.unhashed)
 
     def stage(
         self,
@@ -145,7 +145,7 @@ class StageKind(Component):
             kind,
             self.identity(),
             inputs=inputs,
-            locators=self.unhashed(),
+            unhashed=self.unhashed(),
             resources=self.resources(resources or Resources()),
             label=label,
             predicted=self.expected(known, inputs) if known is not None else {},
@@ -199,7 +199,7 @@ class Job(Generic[K]):
     def config(self) -> K:
         """The stage as it was planned: its fields."""
         declared = cast(type[StageKind], component.find("stage", self.spec["kind"]))
-        return cast(K, declared.from_spec(self.spec["config"], self.spec["locators"]))
+        return cast(K, declared.from_spec(self.spec["config"], self.spec["unhashed"]))
 
     @property
     def work(self) -> Path:

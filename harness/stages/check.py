@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from harness.labellers.base import Contest, LabelJob
-from harness.stages._cost import predict_label
 from harness.stages._labelling import Labelling, labellers_model
 from harness.stages._labels import agreement, agreements, outcome_of, reference_pairs
 from harness.stages.base import Job, Known
@@ -32,11 +31,7 @@ class Check(Labelling):
 
     def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
         """Of the calls, or of the forward passes over a prompt and two answers."""
-        options = {"prompts": self.check, "max_new_tokens": 0}
-        return predict_label(
-            known.model, self.labeller.sequences(2), options, known.dtype,
-            known.rows, known.rates, self.labeller.calls_at_once(),
-        )  # fmt: skip
+        return self.reading(known, 2, self.check, 0)
 
     @classmethod
     def headline(cls, record: Record) -> str:

@@ -16,12 +16,11 @@ from harness.core.errors import DataError
 from harness.data.cells import content
 from harness.data.statistics import content_bytes
 from harness.labellers.base import Contest, LabelJob, Verdict
-from harness.stages._cost import predict_label
 from harness.stages._labelling import Labelling, labellers_model
 from harness.stages._labels import Outcome, Row, outcome_of, ranked_rows, usable
 from harness.stages.base import Job, Known
 from harness.stages.data import ROWS
-from harness.stages.sample import read_samples
+from harness.stages.sample import Sample, read_samples
 from harness.store.stage import Record, Stage
 
 VERDICTS = "verdicts.jsonl"
@@ -51,11 +50,8 @@ class Label(Labelling):
 
     def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
         """Of the calls, or of the forward passes over a prompt and two answers."""
-        sample = inputs["samples"].config["sample"]
-        return predict_label(
-            known.model, self.labeller.sequences(sample["samples"]), sample, known.dtype,
-            known.rows, known.rates, self.labeller.calls_at_once(),
-        )  # fmt: skip
+        sample = Sample.of(inputs["samples"]).sample
+        return self.reading(known, sample.samples, sample.prompts, sample.max_new_tokens)
 
     @classmethod
     def headline(cls, record: Record) -> str:

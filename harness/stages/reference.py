@@ -14,7 +14,7 @@ from harness.models.files import ModelPlace, ModelRef
 from harness.objectives.base import Objective, TrainJob
 from harness.stages import _audit, _audit_movement
 from harness.stages import _companions as _start
-from harness.stages._cost import predict_reference
+from harness.stages._cost import BYTES_A_TOKEN, weights_bytes
 from harness.stages._fitting import fitting
 from harness.stages._models import model_ref
 from harness.stages._reference import LOGPS
@@ -50,10 +50,21 @@ class Reference(StageKind):
     def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
         """Seconds of one forward pass (2 N D) over both answers of each pair, and the weights'
         bytes. How many pairs a ranking makes is unknown until it is read."""
-        if known.model is None:
+        info, rows = known.model, known.rows
+        if info is None or info.parameters is None:
             return {}
-        limit = int(self.objective.get("max_length", 1024))
-        return predict_reference(known.model, limit, known.dtype, known.rows, known.rates)
+        cost = weights_bytes(info, known.dtype)
+        if rows.get("layout") != "preference":
+            return cost
+        # A row's bytes hold its prompt once, and each of its two sequences has it: some 4/3.
+        limit = 2.0 * int(self.objective.get("max_length", 1024))
+        tokens = rows["rows"] * min(limit, rows["mean_bytes"] / BYTES_A_TOKEN * 4 / 3)
+        cost["flops"] = tokens * 2.0 * info.parameters
+        for kind in ("reference", "train"):
+            if rate := known.rates.flops(kind, info.parameters):
+                beside = known.rates.beside("reference", info.parameters)
+                return {**cost, "seconds": cost["flops"] / rate, **beside}
+        return cost
 
     @classmethod
     def headline(cls, record: Record) -> str:

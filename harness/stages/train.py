@@ -22,13 +22,12 @@ from harness.objectives.base import Objective, TrainJob, TrainResult
 from harness.stages import _audit, _audit_movement
 from harness.stages import _companions as _start
 from harness.stages._audit_loss import RowIndex, audit_loss, audit_prompts
-from harness.stages._cost import predict_train
 from harness.stages._fitting import fitting, usable
 from harness.stages._models import CHECKPOINT, model_ref
 from harness.stages._own_config import own_config
 from harness.stages._reference import reference_file
 from harness.stages._room import within
-from harness.stages._training_cost import training_cost
+from harness.stages._training_cost import expected_training, training_cost
 from harness.stages.base import Job, Known, Member, NotHashed, StageKind
 from harness.stages.data import read_rows
 from harness.store.stage import Record, Stage
@@ -89,7 +88,7 @@ class Train(StageKind):
         """Seconds, tokens, and bytes of state and checkpoint."""
         if known.model is None:
             return {}
-        return predict_train(
+        return expected_training(
             known.model, self.method, self.objective, known.rows, known.rates, known.dtype
         )
 

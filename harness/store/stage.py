@@ -75,7 +75,7 @@ class Stage:
     kind: str
     config: Mapping[str, Any]
     inputs: Mapping[str, Stage] = field(default_factory=dict)
-    locators: Mapping[str, Any] = field(default_factory=dict)
+    unhashed: Mapping[str, Any] = field(default_factory=dict)
     """The kind's fields that are never hashed: where content named in `config` lies on this
     machine, how a service is reached, why inputs failed."""
     resources: Resources = field(default_factory=Resources)
@@ -114,7 +114,7 @@ class Stage:
             "label": self.label,
             "config": canonical(self.config),
             "inputs": {r: {"kind": s.kind, "key": s.key} for r, s in self.inputs.items()},
-            "locators": canonical(self.locators, "locators"),
+            "unhashed": canonical(self.unhashed, "unhashed"),
             "resources": self.resources.model_dump(),
             "predicted": dict(self.predicted),
         }

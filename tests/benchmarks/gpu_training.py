@@ -227,14 +227,15 @@ SIDES = {"harness": through_harness, "trl": plain_trl}
 
 def _predicted(method: Any, objective: Any, base: Any, case: Training) -> int | None:
     """What `harness plan` would say of the training's memory, in bytes."""
-    from harness.stages._cost import BYTES_A_TOKEN, Rates, predict_train
+    from harness.stages._cost import BYTES_A_TOKEN, Rates
+    from harness.stages._training_cost import expected_training
     from harness.store.store import Store
 
     length = case.length * BYTES_A_TOKEN
     data = {"rows": case.steps * case.batch, "mean_bytes": length, "longest_bytes": length}
     with tempfile.TemporaryDirectory() as folder:
         rates = Rates(Store(Path(folder)), "cuda")  # of a store in which nothing has run
-        found = predict_train(method.describe(base), method, objective, data, rates, "bfloat16")
+        found = expected_training(method.describe(base), method, objective, data, rates, "bfloat16")
     told = found.get("peak_bytes")
     return None if told is None else int(told)
 

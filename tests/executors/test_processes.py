@@ -63,7 +63,16 @@ KINDS = {
             os._exit(3)
     """,
 }
-"""Kinds of stages that import nothing heavy."""
+"""Work of stages that import nothing heavy."""
+AS_A_KIND = """
+from harness.stages.base import StageKind
+
+class Kind(StageKind):
+    called: str
+
+    def run(self, job):
+        return run(job)
+"""
 
 
 @pytest.fixture
@@ -78,7 +87,7 @@ def kinds_in(folder: Path, kinds: Mapping[str, str]) -> dict[str, str]:
 
     folder.mkdir()
     for name, code in kinds.items():
-        (folder / f"{name}.py").write_text(textwrap.dedent(code))
+        (folder / f"{name}.py").write_text(textwrap.dedent(code) + AS_A_KIND)
     (folder / "sitecustomize.py").write_text(
         f"import harness.stages\nharness.stages.__path__.append({str(folder)!r})\n"
     )
@@ -86,7 +95,7 @@ def kinds_in(folder: Path, kinds: Mapping[str, str]) -> dict[str, str]:
 
 
 def folder_of(root: Path, kind: str, name: str = "") -> Path:
-    stage = Stage(kind=kind, label=name or kind, config={"name": name})
+    stage = Stage(kind=kind, label=name or kind, config={"called": name})
     folder = stage.path(root / "store")
     folder.mkdir(parents=True)
     (folder / "stage.json").write_text(json.dumps(stage.spec()))

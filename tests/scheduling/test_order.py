@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from harness.labellers.endpoint import Endpoint
 from harness.scheduling.order import longest_path_first
-from harness.stages._cost import Rates, predict_label
+from harness.stages._cost import Rates
+from harness.stages.base import Known
+from harness.stages.check import Check
 from harness.store.stage import Record, Stage, write_record
 from harness.store.store import Store
 
@@ -57,19 +59,19 @@ def test_labels_that_an_endpoint_gives_are_expected_to_take_their_calls_time(
     tmp_path: Path,
 ) -> None:
     store = Store(tmp_path)
-    data, options = {"rows": 100, "mean_bytes": 50.0}, {"prompts": 80, "max_new_tokens": 4}
-    expected = predict_label(
-        None, 12, options, "float32", data, Rates(store, "cpu"), calls_at_once=4
-    )
-    assert expected == {"calls": 960.0}  # unknown until measured
+    endpoint = Endpoint(base_url="http://localhost/v1", model="m", concurrency=7)
+    check = Check(device="cpu", labeller=endpoint, check=80, tie=0.0, seen=False)
+    rows = {"rows": 100, "mean_bytes": 50.0}
+    expected = check.expected(Known(Rates(store, "cpu"), rows=rows), {})
+    assert expected == {"calls": 160.0}  # unknown until measured
     asked = Stage("label", {"by": "endpoint"})
     cost = {"calls": 50, "phases": {"label": 5.0}}
     asked.path(store.root).mkdir(parents=True)
     made = Record(key=asked.key, kind="label", status="ok", config={}, cost=cost)
     write_record(asked.path(store.root), made)
-    known = predict_label(None, 12, options, "float32", data, Rates(store, "cpu"), calls_at_once=4)
-    assert known["seconds"] == pytest.approx(96.0)  # ten a second, as this store measured
-    assert Endpoint(base_url="http://localhost/v1", model="m", concurrency=7).calls_at_once() == 7
+    known = check.expected(Known(Rates(store, "cpu"), rows=rows), {})
+    assert known["seconds"] == pytest.approx(16.0)  # ten a second, as this store measured
+    assert endpoint.calls_at_once() == 7
     label = replace(stage("labels", None, kind="label"), predicted={"seconds": 240.0})
     train, other = stage("dpo", 10.0, label), stage("sft", 200.0)
     assert labels(longest_path_first([other, label, train])) == ["labels", "dpo", "sft"]

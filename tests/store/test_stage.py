@@ -70,7 +70,7 @@ def test_what_a_stage_does_is_its_identity(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"locators": {"path": "/elsewhere"}},
+        {"unhashed": {"path": "/elsewhere"}},
         {"label": "another name"},
         {"predicted": {"seconds": 9.0}},
         {"resources": Resources(gpus=2, deterministic=True)},
@@ -112,11 +112,11 @@ def test_nothing_is_asked_for_by_default() -> None:
 
 
 def test_spec_tells_a_worker_all() -> None:
-    made = replace(TRAIN, locators={"a": "/b"}, label="full", predicted={"seconds": 2.0})
+    made = replace(TRAIN, unhashed={"a": "/b"}, label="full", predicted={"seconds": 2.0})
     assert made.spec() == {
         "kind": "train", "key": TRAIN.key, "label": "full",
         "config": {"layers": [1, 2], "rate": 0.1},
-        "inputs": {"rows": {"kind": "data", "key": DATA.key}}, "locators": {"a": "/b"},
+        "inputs": {"rows": {"kind": "data", "key": DATA.key}}, "unhashed": {"a": "/b"},
         "resources": Resources().model_dump(), "predicted": {"seconds": 2.0},
     }  # fmt: skip
 

@@ -330,7 +330,7 @@ def job_of(folder: Path, asked: StageKind, inputs: dict[str, tuple[str, str]]) -
     spec = {
         "kind": kind, "key": LABEL, "label": "l", "config": asked.identity(), "resources": {},
         "inputs": {role: {"kind": kind, "key": key} for role, (kind, key) in inputs.items()},
-        "locators": asked.unhashed(),
+        "unhashed": asked.unhashed(),
     }  # fmt: skip
     own = folder / kind / LABEL[:24]
     own.mkdir(parents=True)
