@@ -347,7 +347,7 @@ def _due(case: Case, error: DataError) -> None:
             broken = case.at % len(case.rows) + 1
             assert f"line {broken}" in error.message or len(case.rows) == 1
         return
-    if "stands on" in error.message:
+    if "have the id" in error.message:
         ids = [str(row["id"]) for row in case.rows if row["id"] not in (None, "")]
         assert len(set(ids)) < len(ids)
         return

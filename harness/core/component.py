@@ -332,15 +332,17 @@ def _misread(value: Any) -> str:
     type."""
     if isinstance(value, bool):
         return (
-            "text is meant, and YAML reads on, off, yes, no, true and false as truth values;"
+            "a text is needed, but YAML reads on, off, yes, no, true and false as booleans;"
             " quote it, such as 'off'"
         )
     if isinstance(value, int | float):
         return (
-            f"text is meant, and YAML reads a number; quote it as you write it, such as '{value}'"
+            f"a text is needed, but YAML reads a number; quote it as you write it, as in '{value}'"
         )
     if value is None:
-        return "text is meant, and YAML reads nothing, null and ~ as no value; quote it, such as ''"
+        return (
+            "a text is needed, but YAML reads nothing, null and ~ as no value; quote it, such as ''"
+        )
     return ""
 
 

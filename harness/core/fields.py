@@ -28,12 +28,12 @@ _LONGEST_NAME = 80
 def _plain_name(value: str) -> str:
     if len(value) > _LONGEST_NAME:
         raise ValueError(
-            f"a name of {len(value):,} characters is over the {_LONGEST_NAME} it may have"
+            f"a name may have {_LONGEST_NAME} characters, and this one has {len(value):,}"
         )
     if not _NAME.fullmatch(value):
         raise ValueError(
-            f"{value!r} is no name: it begins with a letter or a digit, and has letters, digits,"
-            " spaces and . _ - + = @ alone, as it stands in names of files and folders"
+            f"{value!r} is not a valid name: names begin with a letter or a digit, and contain only"
+            " letters, digits, spaces and . _ - + = @, as they become names of files and folders"
         )
     return value
 

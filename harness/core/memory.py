@@ -22,7 +22,7 @@ def amount(text: str) -> int:
     """
     match = _AMOUNT.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no amount of memory; write it as 500M, 32G or 1T")
+        raise ValueError(f"{text!r} is not an amount of memory; write it as 500M, 32G or 1T")
     return int(float(match[1]) * 2 ** _POWERS[match[2]])
 
 

@@ -19,8 +19,8 @@ _LOGIN = re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@", re.I)
 _VARIABLE = re.compile(r"token|key|secret|passw|credential|auth", re.I)
 """Parts of the names of environment variables that hold secrets."""
 _FIX = (
-    "take it out, and give it to the library that needs it in the environment (`export HF_TOKEN=`"
-    " and the like); what stands in a suite is written to disk, into the store and the report."
+    "remove it, and give it to the library that needs it in the environment (`export HF_TOKEN=`"
+    " and the like); the content of a suite is written to disk, into the store and the report."
     " If it was shared, revoke it"
 )
 

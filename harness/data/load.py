@@ -253,7 +253,7 @@ def refuse_doubles(rows: Sequence[RowDict], source: str, where: str) -> None:
     double, times = counts.most_common(1)[0]
     if times > 1:
         raise DataError(
-            f"id '{double}' stands on {times} rows of {source}; comparisons pair rows by id",
+            f"{times} rows of {source} have the id '{double}'; comparisons pair rows by id",
             where=where,
             fix="make the ids unique, or leave the column out (rows are then numbered)",
         )

@@ -82,7 +82,7 @@ def templates(
             raise DataError(
                 no_column(template, columns, source),
                 where=f"{where}.map.{column}",
-                fix="name a column; where this very text is meant in every row, write"
+                fix="name a column; to put exactly this text into every row, write"
                 f" \"{{'{template}'}}\"",
             )
     return parsed

@@ -41,7 +41,7 @@ def open_bytes(path: Path) -> IO[bytes]:
     with path.open("rb") as handle:
         packed = handle.read(len(_GZIP)) == _GZIP
     if path.suffix.lower() == ".gz" and not packed and path.stat().st_size:
-        raise Broken("its name ends in .gz and it is not packed by gzip", "rename it")
+        raise Broken("its name ends in .gz, but it is not compressed with gzip", "rename it")
     return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
 
 
@@ -77,7 +77,7 @@ def numbered_lines(handle: TextIO) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(handle, 1):
         if "\0" in line:
             raise Broken(
-                f"line {number} holds a zero character: the file is damaged, or no text",
+                f"line {number} holds a zero character: the file is damaged, or is not a text file",
                 "write it again as UTF-8; UTF-16 needs its mark (BOM) in front",
             )
         yield number, line.removeprefix(_MARK)

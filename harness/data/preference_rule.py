@@ -53,7 +53,7 @@ def find_rule(
         )
     if "." in path.stem:
         raise SuiteError(
-            f"'{path.name}' cannot be imported: a dot parts the names of Python's modules",
+            f"'{path.name}' cannot be imported: in Python, a dot separates the names of modules",
             where=where,
             fix=f"rename it, such as {path.stem.replace('.', '_')}.py",
         )
@@ -186,8 +186,8 @@ def sound(function: Callable[[Mapping[str, Any], str, str], Any], name: str) -> 
         if first != (None if second is None else -second):
             raise StageFailed(
                 "rule",
-                f"{name} prefers by place, not by answer: of row {row['id']} it says {first} for"
-                f" one order and {second} for the other",
+                f"{name} depends on the order of the answers: for row {row['id']} it gives {first}"
+                f" in one order and {second} in the other",
                 fix="mend the rule",
             )
         return first
@@ -201,7 +201,7 @@ def _sign(value: Any, name: str, row: Mapping[str, Any]) -> int | None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or math.isnan(value):
         raise StageFailed(
-            "rule", f"{name} gave {value!r} for row {row['id']}, which is no number",
-            fix="return a number above 0, 0, one below 0, or None where it does not know",
+            "rule", f"{name} gave {value!r} for row {row['id']}, which is not a number",
+            fix="return a number above 0, 0, a number below 0, or None if it does not know",
         )  # fmt: skip
     return int(value > 0) - int(value < 0)

@@ -47,7 +47,7 @@ def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[RowDict
     kind = config["format"] or _BY_SUFFIX.get(_suffix(path))
     if kind is None:
         raise DataError(
-            f"cannot tell the format of {path.name}",
+            f"the format of {path.name} is not known",
             where=where,
             fix=f"set `format:` to one of {', '.join(_READERS)}",
         )
@@ -72,7 +72,7 @@ def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[RowDict
         raise DataError(
             f"{path} cannot be read: {error}",
             where=where,
-            fix="fetch or pack the file again, and check who may read it",
+            fix="fetch or compress the file again, and check its permissions",
         ) from None
 
 
@@ -136,14 +136,14 @@ def _from_hub(config: Mapping[str, Any], source: str, where: str) -> Iterator[Ro
         first = str(error).strip().split("\n")[0]
         if folder is not None:
             raise DataError(
-                f"'{source}' lies in the hub's cache ({folder}), and {_asked(config)} cannot be"
+                f"'{source}' is in the hub's cache ({folder}), but {_asked(config)} cannot be"
                 f" read from it: {first}",
                 where=where,
                 fix="check `split` and `name`, or download the missing files too",
             ) from error
         raise DataError(
-            f"'{source}' is no file here, is not in the hub's cache, and the hub gave no data set"
-            f" ({first})",
+            f"'{source}' is not a file here, is not in the hub's cache, and the hub gave no data"
+            f" set ({first})",
             where=where,
             fix=_where_to_put(source, config),
         ) from error

@@ -11,7 +11,7 @@ from typing import Any
 from harness.data.opened import Broken, numbered_lines, open_text
 from harness.data.row import RowDict
 
-_LINE = "each line is one JSON object, whole and without a comma after it; mend or remove this one"
+_LINE = "each line must be one complete JSON object, without a comma after it; mend or remove it"
 _LIST = (
     "a file is a list of objects, `[{...}, {...}]`, an object with one such list, or one object a"
     ' line (of pandas: df.to_json(path, orient="records", lines=True))'
@@ -130,13 +130,13 @@ def _once(pairs: list[tuple[str, Any]]) -> RowDict:
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
         double = next(key for key in row if keys.count(key) > 1)
-        raise ValueError(f"the key {double!r} stands twice in one object")
+        raise ValueError(f"the key {double!r} occurs twice in one object")
     return row
 
 
 def _object(value: Any, place: str) -> RowDict:
     if not isinstance(value, dict):
-        raise Broken(f"{place} is no object", _LIST)
+        raise Broken(f"{place} is not an object", _LIST)
     return value
 
 

@@ -73,7 +73,7 @@ def _require_header(header: Sequence[str], delimiter: str) -> None:
 def _require_once(names: Any) -> None:
     for name, times in Counter(names).items():
         if times > 1:
-            raise Broken(f"the column {name!r} stands {times} times", "name each column once")
+            raise Broken(f"the column {name!r} occurs {times} times", "name each column once")
 
 
 def read_parquet(path: Path) -> Iterator[RowDict]:

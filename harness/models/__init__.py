@@ -1,1 +1,1 @@
-"""Models: model and checkpoint files, and what they tell without being loaded."""
+"""Models: the files of models and checkpoints, described without loading them."""

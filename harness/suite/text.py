@@ -21,7 +21,7 @@ with more has a mistake, or is an attack on the memory."""
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "null"))
 _MERGE = f"{_TAG}merge"
-_TRUTHS = "YAML reads on, off, yes, no, true and false as truth values"
+_TRUTHS = "YAML reads on, off, yes, no, true and false as booleans"
 
 
 class _Loader(yaml.SafeLoader):
@@ -63,7 +63,7 @@ def read_yaml(text: str) -> Any:
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise SuiteError(
-            f"line {line}: no suite holds the character {chr(int(error.character))!a}",
+            f"line {line}: a suite cannot hold the character {chr(int(error.character))!a}",
             fix="leave it out; a suite is saved as UTF-8 text",
         ) from None
     except yaml.MarkedYAMLError as error:
@@ -71,7 +71,7 @@ def read_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         raise SuiteError(f"not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        message = f"not YAML for a suite: values stand inside one another over {DEPTH} levels deep"
+        message = f"not YAML for a suite: values are nested over {DEPTH} levels deep"
         raise SuiteError(message) from None
 
 
@@ -98,7 +98,7 @@ class _Reader:
         if self.left < 0:
             raise _refused(node, f"the suite has more than {VALUES:,} values")
         if len(self.above) >= DEPTH:
-            raise _refused(node, f"values stand inside one another over {DEPTH} levels deep")
+            raise _refused(node, f"values are nested over {DEPTH} levels deep")
         if any(node is outer for outer in self.above):
             raise _refused(node, "an alias is inside the value that it repeats")
         self.above.append(node)
@@ -129,7 +129,7 @@ class _Reader:
                 continue
             key = self._key(key_node)
             if key in values:
-                raise _refused(key_node, f"key {key!r} is given twice")
+                raise _refused(key_node, f"key {key!r} occurs twice")
             values[key] = self.value(value_node)
         return {**merged, **values}
 
@@ -137,7 +137,7 @@ class _Reader:
         merged = self.value(node)
         for other in merged if isinstance(merged, list) else [merged]:
             if not isinstance(other, dict):
-                raise _refused(node, "`<<` takes the keys of a mapping, and this is none",
+                raise _refused(node, "`<<` takes the keys of a mapping, and this is not a mapping",
                                "write `<<: *name` of a mapping with `&name`")  # fmt: skip
             yield other
 
@@ -149,7 +149,7 @@ class _Reader:
             return key
         fix = f"quote it: '{node.value}'"
         if isinstance(key, bool):
-            raise _refused(node, f"key {node.value} is no name: {_TRUTHS}", fix)
+            raise _refused(node, f"key {node.value} is not a name: {_TRUTHS}", fix)
         if re.fullmatch(r"\d*(\.\d*)?([eE][-+]?\d+)?", node.value):
             fix += "; of a number such as 1,5 write 1.5, as a comma parts entries"
         shown = node.value or "nothing"
@@ -160,7 +160,7 @@ class _Reader:
         text = str(node.value)
         if node.tag not in _SCALARS:
             tag = node.tag.replace(_TAG, "!!")
-            raise _refused(node, f"the tag {tag[:60]} makes nothing that a suite has",
+            raise _refused(node, f"the tag {tag[:60]} makes a value that a suite cannot have",
                            "remove it, or quote the text")  # fmt: skip
         try:
             if node.tag == f"{_TAG}int":
@@ -179,11 +179,11 @@ class _Reader:
             raise _refused(
                 node,
                 f"{text[:60]} is a number to base 8 in YAML 1.1 and to base 10 in YAML 1.2",
-                f"write {digits.lstrip('0')[:60] or '0'}, or quote it where text is meant",
+                f"write {digits.lstrip('0')[:60] or '0'}, or quote it if it is a text",
             )
         number = int(text.replace("_", ""), 0) if len(digits) < 40 else 2**64
         if not -(2**63) <= number < 2**63:
-            raise _refused(node, f"{text[:60]} is too large a number", "quote it where it is text")
+            raise _refused(node, f"{text[:60]} is too large a number", "quote it if it is a text")
         return number
 
 

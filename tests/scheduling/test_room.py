@@ -171,7 +171,7 @@ def test_memory_that_is_no_amount_is_refused_where_it_stands(
     workspace: Workspace, text: str
 ) -> None:
     workspace.write(resources={"memory": text})
-    with pytest.raises(SuiteError, match=r"suite.yaml: resources\.memory: .* is no amount"):
+    with pytest.raises(SuiteError, match=r"suite.yaml: resources\.memory: .* is not an amount"):
         workspace.open()
 
 

@@ -44,7 +44,7 @@ def refusal(workspace: Workspace, *settings: str, **changes: object) -> str:
         ("executor=slrum", ["executor: unknown executor"]),
         ("executor={local: {device_class: cuda}}", ["executor: ", "GPU"]),
         ("models.other=no/such/folder", ["models.other", "no/such/folder"]),
-        ("name=off", ["name: ", "truth value", "quote it"]),
+        ("name=off", ["name: ", "booleans", "quote it"]),
         ("generate={max_new_tokens: 1,0}", ["a key must be a name, not 0"]),
         ("generate", ["is not key=value"]),
         ("generate=[", ["not YAML"]),

@@ -37,11 +37,11 @@ def test_values_are_what_they_look_like(text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: 1\noff: 2", ["line 2", "key off", "truth value", "quote it: 'off'"]),
+        ("a: 1\noff: 2", ["line 2", "key off", "booleans", "quote it: 'off'"]),
         ("a: 1\n1.10: 2", ["line 2", "not 1.10", "quote it"]),
         ("{a: 1,0e-3}", ["line 1", "0e-3", "comma", "1.5"]),
         ("[a]: 1", ["a key must be a name, not a list"]),
-        ("a: 1\na: 2", ["line 2", "'a' is given twice"]),
+        ("a: 1\na: 2", ["line 2", "'a' occurs twice"]),
         ("x: 017", ["017", "base 8", "write 17, or quote it"]),
         ("x: " + "9" * 5000, ["too large"]),
         ("x: 0x" + "f" * 5000, ["too large"]),
@@ -51,7 +51,7 @@ def test_values_are_what_they_look_like(text: str, value: Any) -> None:
         ("x: !!set {a, b}", ["!!set"]),
         ("x: !!map a", ["!!map"]),
         ("&a [*a]", ["alias", "inside the value that it repeats"]),
-        ("{<<: 3}", ["`<<`", "none"]),
+        ("{<<: 3}", ["`<<`", "not a mapping"]),
         ("[" * 100 + "]" * 100, ["64 levels"]),
         ("[" * 5000 + "]" * 5000, ["64 levels"]),
         ('"\\0"', ["character '\\x00'"]),
@@ -93,9 +93,9 @@ def test_what_a_dumper_writes_is_read_again(tree: Any) -> None:
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ("off", ["name: ", "truth value", "quote it"]),
-        ("no", ["truth value"]),
-        ("1.10", ["text is meant", "a number", "quote it"]),
+        ("off", ["name: ", "booleans", "quote it"]),
+        ("no", ["booleans"]),
+        ("1.10", ["a text is needed", "a number", "quote it"]),
         ("7", ["quote it as you write it"]),
         ("~", ["no value"]),
     ],

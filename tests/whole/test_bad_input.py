@@ -58,7 +58,7 @@ def test_key_given_twice_is_refused(workspace: Workspace) -> None:
     workspace.path.write_text(workspace.path.read_text() + "\nname: again\n")
     from harness.suite.suite import load_suite
 
-    with pytest.raises(HarnessError, match="given twice"):
+    with pytest.raises(HarnessError, match="occurs twice"):
         load_suite(str(workspace.path))
 
 
@@ -94,7 +94,7 @@ def test_bad_rows_are_named_with_file_and_line(workspace: Workspace) -> None:
     assert "did you mean 'text'" in message
     assert "unknown column" in data_error(workspace, b'{"text": "a"}\n', where={"kind": "b"})
     double = json.dumps(chat_rows(0, 1)[0]).encode() + b"\n"
-    assert "stands on 2 rows" in data_error(workspace, double * 2)
+    assert "2 rows of" in data_error(workspace, double * 2)
 
 
 def test_missing_file_says_where_it_was_looked_for(workspace: Workspace) -> None:
@@ -233,7 +233,7 @@ def test_gc_leaves_a_store_that_a_run_works_in(workspace: Workspace) -> None:
 
     workspace.run()
     store = Store(workspace.store)
-    with store.in_use(), pytest.raises(HarnessError, match="runs are working"):
+    with store.in_use(), pytest.raises(HarnessError, match="runs are using"):
         collect([], workspace.store, 0.0, checkpoints=False, dry_run=False)
     assert store.runs() == 0
     assert "stages removed" in collect([], workspace.store, 0.0, checkpoints=False, dry_run=False)
