@@ -1,1 +1,1 @@
-"""What is built on PEFT: adapters of our own, and repairs of its models."""
+"""Adapters built on PEFT, and repairs of PEFT's models."""
