@@ -119,7 +119,7 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
 @click.option("--why", is_flag=True, help="For each stage to run, what differs from a cached one.")
 def plan(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
          why: bool) -> None:  # fmt: skip
-    """List the stages with their state (cached or to run) and expected cost."""
+    """List the stages, whether they are cached, and their expected cost."""
     from harness.commands.plan import describe_plan
     from harness.commands.session import open_suite
 
@@ -135,10 +135,11 @@ def plan(suite: str, store: Path, limit: int | None, only: str | None, settings:
 )
 def data(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
          entry: str | None, rows: int) -> None:  # fmt: skip
-    """Show the first rows exactly as they are trained on, and count the dropped ones by reason.
+    """Show the first rows exactly as they are trained on.
 
-    The chat template is applied, tokens in the loss are marked, and special tokens are visible. The
-    trainer that would train on the rows prepares them; nothing is trained.
+    Dropped rows are counted by reason. The chat template is applied, tokens in the loss are marked,
+    and special tokens are visible. The trainer that would train on the rows prepares them; nothing
+    is trained.
     """
     from harness.commands import data as data_view
     from harness.commands.session import open_suite
@@ -155,7 +156,7 @@ def data(suite: str, store: Path, limit: int | None, only: str | None, settings:
 @records_file
 def report(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
            report_dir: Path | None, no_examples: bool, records: Path | None) -> None:  # fmt: skip
-    """Compare and report the results in the store, without running anything.
+    """Make the report from the store, without running anything.
 
     The exit status is that of `harness run`: 5 if a variant failed (the report says why).
     """
@@ -179,9 +180,10 @@ def report(suite: str, store: Path, limit: int | None, only: str | None, setting
 @click.argument("b", metavar="SUITE:BASELINE")
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 def compare(a: str, b: str, store: Path) -> None:
-    """Compare a variant with another one, the BASELINE, on the same examples.
+    """Compare two variants on the same examples.
 
-    They may be of one suite or of two. The exit status is 5 if one of them failed.
+    The second one is the baseline. They may be of one suite or of two. The exit status is 5 if one
+    of them failed.
     """
     from harness.commands import compare as comparing
 
@@ -210,10 +212,10 @@ def compare(a: str, b: str, store: Path) -> None:
 @records_file
 def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, report_dir: Path | None,
             records: Path | None) -> None:  # fmt: skip
-    """Report another tool's published results with the same statistics as our own.
+    """Report another tool's published results.
 
-    FOLDER is PEFT's method_comparison/MetaMathQA, or one like it. The report says what such results
-    lack (rows, seeds).
+    The statistics are those of our own reports. FOLDER is PEFT's method_comparison/MetaMathQA, or
+    one like it. The report says what such results lack (rows, seeds).
     """
     from harness import importers
 
@@ -231,7 +233,7 @@ def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, repor
 @click.option("--text", default="", help="stages: label or configuration contains this.")
 def list_(what: str, name: str | None, store: Path, kind: str | None, status: str | None,
           text: str) -> None:  # fmt: skip
-    """List the members of an axis, suites, stages in the store, or the keys of a suite.
+    """List components, suites, stages or keys.
 
     NAME shows one member with its options, or one section of the keys. `pairs` shows which methods
     and objectives can be combined.
@@ -254,7 +256,10 @@ def list_(what: str, name: str | None, store: Path, kind: str | None, status: st
 
 @main.command()
 def schema() -> None:
-    """Print the JSON Schema of a suite, for editors (`# yaml-language-server: $schema=FILE`)."""
+    """Print the JSON Schema of a suite.
+
+    Editors use it by the line `# yaml-language-server: $schema=FILE` in a suite.
+    """
     from harness.commands import keys
 
     click.echo(json.dumps(keys.schema(), indent=1))
@@ -263,7 +268,10 @@ def schema() -> None:
 @main.command()
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 def doctor(store: Path) -> None:
-    """Check the machine, the libraries and the store; the exit status is 4 if one is not fit."""
+    """Check the machine, the libraries and the store.
+
+    The exit status is 4 if one of them is not fit.
+    """
     from harness.commands import doctor as checks
 
     text, good = checks.examine(store)

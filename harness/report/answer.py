@@ -36,19 +36,18 @@ def sentences(comparison: Comparison) -> list[str]:
     scored = [row for row in every if row.verdict != "incomparable"] or every
     best = _best(scored, headline)
     others = [row for row in scored if row is not best]
-    alone = all(row.estimate.meets(best.estimate) is False for row in others)
-    first = " ".join(
-        (*_silent(comparison, every), _quality(comparison, headline, best, others, alone=alone))
-    )
-    chosen, second = _cost(others, best, comparison, headline)
-    kept = _kept(comparison, chosen, best)
+    no_overlap = all(row.estimate.meets(best.estimate) is False for row in others)
+    best_in_words = _best_in_words(comparison, headline, best, others, no_overlap=no_overlap)
+    first = " ".join((*_without_result(comparison, every), best_in_words))
+    chosen, second = _as_good_for_less(others, best, comparison, headline)
+    kept = _forgotten(comparison, chosen, best)
     aligned = tax.kept(comparison)
-    elsewhere = _elsewhere(comparison, headline, chosen)
-    apart = _apart([row for row in every if row not in scored])
+    elsewhere = _on_other_rows(comparison, headline, chosen)
+    apart = _not_compared([row for row in every if row not in scored])
     return [first, f"{second}{kept}.", *apart, *elsewhere, *([aligned] if aligned else [])]
 
 
-def _silent(comparison: Comparison, every: list[Row]) -> list[str]:
+def _without_result(comparison: Comparison, every: list[Row]) -> list[str]:
     """A sentence that names the trained variants, if none of them has a result."""
     trained = [variant.group for variant in comparison.variants if variant.trained]
     if not trained or {row.group for row in every} & set(trained):
@@ -57,7 +56,7 @@ def _silent(comparison: Comparison, every: list[Row]) -> list[str]:
     return [f"Nothing can be said of {named}: no result."]
 
 
-def _apart(rows: list[Row]) -> list[str]:
+def _not_compared(rows: list[Row]) -> list[str]:
     """One sentence on the variants that cannot be compared, and why."""
     if not rows:
         return []
@@ -75,19 +74,19 @@ def _best(scored: list[Row], headline: Column) -> Row:
     return pick(numbered, key=lambda row: row.estimate.value)
 
 
-def _quality(
-    comparison: Comparison, headline: Column, best: Row, others: list[Row], *, alone: bool
+def _best_in_words(
+    comparison: Comparison, headline: Column, best: Row, others: list[Row], *, no_overlap: bool
 ) -> str:
     """The sentence on the best variant.
 
     Args:
-        alone: no other variant's interval overlaps with the best one's.
+        no_overlap: no other variant's interval overlaps with the best one's.
     """
     base = label(comparison.against(best.group))
     unit = f" {headline.unit}" if headline.unit else ""
     where = f"{headline.name} ({'higher' if headline.up else 'lower'} is better)"
     trained = next(v.trained for v in comparison.variants if v.group == best.group)
-    sure = f"95% intervals, {_sure(best, trained=trained)}"
+    sure = f"95% intervals, {_sample_size(best, trained=trained)}"
     name, estimate = label(best.group), f"{numbers.both(best.estimate)}{unit}"
     if best.group == comparison.baseline:
         if not others:
@@ -102,7 +101,7 @@ def _quality(
             )
         return f"No variant beats the baseline {base} on {where}: it has {estimate} ({sure})."
     # If other intervals overlap with its own, or may overlap, it only has the best estimate.
-    does = "does best" if alone else "has the best estimate"
+    does = "does best" if no_overlap else "has the best estimate"
     head = f"{name} {does} on {where}: {estimate}"
     if comparison.is_baseline(best.group):  # one baseline for each model
         return f"{head}, a baseline itself ({sure})."
@@ -113,10 +112,10 @@ def _quality(
         "better": f"better than the baseline {base} by {change}",
         "worse": f"yet worse than the baseline {base}, by {change}",
     }
-    return f"{head}, {words.get(best.verdict, _open(best, base, change))} ({sure})."
+    return f"{head}, {words.get(best.verdict, _no_verdict(best, base, change))} ({sure})."
 
 
-def _open(best: Row, base: str, change: str) -> str:
+def _no_verdict(best: Row, base: str, change: str) -> str:
     """The words for a best variant without a verdict: either Holm's adjustment undid the difference
     from the baseline, or none is shown, with the size that would have been detected."""
     if best.shown_alone:
@@ -132,7 +131,7 @@ def _open(best: Row, base: str, change: str) -> str:
     return f"but no difference from the baseline {base} is shown ({change}{seen})"
 
 
-def _sure(row: Row, *, trained: bool) -> str:
+def _sample_size(row: Row, *, trained: bool) -> str:
     examples = f"n\u00a0=\u00a0{row.n:,}"
     if row.clusters != row.n:
         examples += f" in {row.clusters:,} clusters"
@@ -143,7 +142,7 @@ def _sure(row: Row, *, trained: bool) -> str:
     return f"{examples}, {row.seeds} seeds"
 
 
-def _cost(
+def _as_good_for_less(
     others: list[Row], best: Row, comparison: Comparison, headline: Column
 ) -> tuple[Row, str]:
     """Find the variant that is as good as the best one and costs less.
@@ -160,7 +159,7 @@ def _cost(
     A variant costs less if it needs less in some respect (parameters, memory, tokens, time) and
     more in none.
     """
-    reaching = [row for row in others if _reaches(row, best)]
+    reaching = [row for row in others if _overlaps(row, best)]
     near = [
         row
         for row in reaching
@@ -170,18 +169,18 @@ def _cost(
     ]
     variants = {variant.group: variant for variant in comparison.variants}
     top = variants[best.group]
-    compared = {row.group: cheaper.against(variants[row.group], top) for row in near}
-    below = [row for row in near if cheaper.less(compared[row.group])]
+    compared = {row.group: cheaper.compare_costs(variants[row.group], top) for row in near}
+    below = [row for row in near if cheaper.is_cheaper(compared[row.group])]
     front = [
         row
         for row in below
-        if not any(cheaper.less(cheaper.against(variants[o.group], variants[row.group]))
+        if not any(cheaper.is_cheaper(cheaper.compare_costs(variants[o.group], variants[row.group]))
                    for o in below)
     ]  # fmt: skip
     mixed = [row for row in near if -1 in compared[row.group].values() and row not in below]
     if not front and not mixed:
-        return best, f"{_nobody(others, reaching, near, best)}{_spent(top)}"
-    row = min(front or mixed, key=lambda row: _weight(variants[row.group]))
+        return best, f"{_none_as_good(others, reaching, near, best)}{_training_cost(top)}"
+    row = min(front or mixed, key=lambda row: _trained_size(variants[row.group]))
     estimate = f"{label(row.group)} ({headline.name} {numbers.both(row.estimate)})"
     differences = _differences(variants[row.group], top, compared[row.group])
     by = "interval" if row.estimate.meets(best.estimate) else "estimate"
@@ -191,12 +190,12 @@ def _cost(
     return row, f"As good by its {by}, for other costs, is {estimate}: it {differences}"
 
 
-def _reaches(row: Row, best: Row) -> bool:
+def _overlaps(row: Row, best: Row) -> bool:
     meets = row.estimate.meets(best.estimate)
     return row.estimate.value == best.estimate.value if meets is None else meets
 
 
-def _nobody(others: list[Row], reaching: list[Row], near: list[Row], best: Row) -> str:
+def _none_as_good(others: list[Row], reaching: list[Row], near: list[Row], best: Row) -> str:
     """The first half of the second sentence if no variant is as good for less: why none is."""
     unknown = any(row.estimate.meets(best.estimate) is None for row in others)
     by = "interval" if any(row.estimate.meets(best.estimate) for row in reaching) else "estimate"
@@ -211,25 +210,25 @@ def _nobody(others: list[Row], reaching: list[Row], near: list[Row], best: Row) 
     return "No other interval reaches it; it " if others else "It "
 
 
-def _weight(variant: VariantResult) -> tuple[bool, float]:
-    amount = cheaper.of("trainable_parameters").amount(variant)
+def _trained_size(variant: VariantResult) -> tuple[bool, float]:
+    amount = cheaper.column_of("trainable_parameters").amount(variant)
     return variant.trained, math.inf if amount is None else amount
 
 
 def _differences(one: VariantResult, best: VariantResult, compared: Mapping[str, int]) -> str:
     """The costs in which a variant differs from the best, each with both amounts."""
     if not one.trained:
-        return f"needs no training, while the best {_spent(best)}"
+        return f"needs no training, while the best {_training_cost(best)}"
     parts = []
     for sign, word in ((-1, "less"), (1, "more")):
         costs = [
             f"{cost.text(one)} against {cost.text(best)} of {cost.name}"
             for key, way in compared.items()
-            if way == sign and (cost := cheaper.of(key))
+            if way == sign and (cost := cheaper.column_of(key))
         ]
         parts += [f"takes {word} ({', '.join(costs)})"] if costs else []
     if compared.get("train_seconds") == 0:
-        same = cheaper.alike(one.timed, best.timed)
+        same = cheaper.comparable(one.timed, best.timed)
         parts.append(
             "in training time no difference beyond its noise is shown" if same else
             "training times are not compared, as machine, threads or load differ"
@@ -237,7 +236,7 @@ def _differences(one: VariantResult, best: VariantResult, compared: Mapping[str,
     return "; ".join(parts)
 
 
-def _spent(variant: VariantResult) -> str:
+def _training_cost(variant: VariantResult) -> str:
     if not variant.trained:
         return "needs no training"
     if variant.elsewhere:
@@ -247,28 +246,28 @@ def _spent(variant: VariantResult) -> str:
     return f"trained{what} in {'a time not measured' if time is None else numbers.seconds(time)}"
 
 
-def _kept(comparison: Comparison, chosen: Row, best: Row) -> str:
+def _forgotten(comparison: Comparison, chosen: Row, best: Row) -> str:
     """How much the chosen variant and the best one forgot, if a metric measures that."""
     rows, parts = table(comparison), []
     for column in forgetting(comparison):
         row, other = (rows.get((r.group, *column.key)) for r in (chosen, best))
         if row is None or row.difference is None:
             continue
-        sentence = f"its {column.name} {column.arrow} moves by {_moved(row)}"
+        sentence = f"its {column.name} {column.arrow} moves by {_change(row)}"
         if chosen is not best and other is not None and other.difference is not None:
-            sentence += f", that of the best by {_moved(other)}"
+            sentence += f", that of the best by {_change(other)}"
         parts.append(sentence)
     return "; " + "; ".join(parts) if parts else ""
 
 
-def _moved(row: Row) -> str:
+def _change(row: Row) -> str:
     """A difference with its verdict."""
     words = "no change is shown" if row.verdict == "no difference shown" else row.verdict
     change = numbers.both(row.difference, signed=True) if row.difference else numbers.MISSING
     return f"{change} ({words})"
 
 
-def _elsewhere(comparison: Comparison, headline: Column, chosen: Row) -> list[str]:
+def _on_other_rows(comparison: Comparison, headline: Column, chosen: Row) -> list[str]:
     """One sentence on how the chosen variant changed on rows that it was not trained for."""
     variant = next(v for v in comparison.variants if v.group == chosen.group)
     if not variant.trained or variant.elsewhere:  # there are no training rows, or unknown ones
@@ -280,7 +279,7 @@ def _elsewhere(comparison: Comparison, headline: Column, chosen: Row) -> list[st
         row = rows.get((chosen.group, *column.key))
         if variant.trained_on(column.evaluation) or row is None or not row.difference:
             continue
-        parts.append(f"on {label(column.evaluation)} by {_moved(row)}")
+        parts.append(f"on {label(column.evaluation)} by {_change(row)}")
     if not parts or len(others) < 2:
         return []
     listed = ", ".join(parts)

@@ -28,12 +28,12 @@ UNLIKE_NOTE = (
 )
 
 
-def of(key: str) -> Cost:
+def column_of(key: str) -> Cost:
     """The cost column of a key."""
     return next(cost for cost in COSTS if cost.key == key)
 
 
-def against(one: VariantResult, other: VariantResult) -> dict[str, int]:
+def compare_costs(one: VariantResult, other: VariantResult) -> dict[str, int]:
     """Compare two variants in each respect that is known for both.
 
     Returns:
@@ -41,7 +41,7 @@ def against(one: VariantResult, other: VariantResult) -> dict[str, int]:
     """
     compared = {}
     for key in RESPECTS:
-        ours, theirs = of(key).amount(one), of(key).amount(other)
+        ours, theirs = column_of(key).amount(one), column_of(key).amount(other)
         if ours is None or theirs is None or one.elsewhere or other.elsewhere:
             continue
         clear = _clear(key, one, other) if one.trained and other.trained else ours != theirs
@@ -57,20 +57,20 @@ def _clear(key: str, one: VariantResult, other: VariantResult) -> bool:
         return False
     factor = _SAME
     if key in TIMES:
-        if not alike(one.timed, other.timed):
+        if not comparable(one.timed, other.timed):
             return False
         lone = min(len(one.seeds), len(other.seeds)) == 1
         factor = _LONE_TIME if lone else _SAME_TIME
     return max(ours, theirs) > factor * min(ours, theirs)
 
 
-def alike(one: Sequence[Conditions], other: Sequence[Conditions]) -> bool:
+def comparable(one: Sequence[Conditions], other: Sequence[Conditions]) -> bool:
     """Whether times that were measured under these conditions can be compared."""
     both = {*one, *other}
     return len(both) <= 1 and not any(condition.busy for condition in both)
 
 
-def less(compared: Mapping[str, int]) -> bool:
+def is_cheaper(compared: Mapping[str, int]) -> bool:
     """Whether a variant is cheaper in at least one respect and dearer in none.
 
     Args:
@@ -79,14 +79,14 @@ def less(compared: Mapping[str, int]) -> bool:
     return -1 in compared.values() and 1 not in compared.values()
 
 
-def text(cost: Cost, variant: VariantResult, marked: Marked) -> str:
+def in_words(cost: Cost, variant: VariantResult, marked: Marked) -> str:
     """A cost with its unit, and with a mark if it is a time that cannot be compared."""
     written = cost.text(variant)
     known = cost.amount(variant) is not None
     return f"{written} {UNLIKE}" if known and (variant.group, cost.key) in marked else written
 
 
-def between(cost: Cost, variant: VariantResult) -> str:
+def range_over_seeds(cost: Cost, variant: VariantResult) -> str:
     """The least and the greatest cost over the seeds; empty if both are written the same way."""
     ends = variant.spread.get(cost.key)
     if ends is None or cost.amount(variant) is None:
@@ -95,7 +95,7 @@ def between(cost: Cost, variant: VariantResult) -> str:
     return "" if low == high else f"{low} to {high}"
 
 
-def unlike(comparison: Comparison) -> Marked:
+def not_comparable(comparison: Comparison) -> Marked:
     """The times and speeds that were measured under other conditions than most."""
     good = [variant for variant in comparison.variants if variant.has_result]
     trained = {v.group: v.timed for v in good if v.trained and v.timed}
@@ -110,6 +110,6 @@ def unlike(comparison: Comparison) -> Marked:
 
 def _apart(by_group: Mapping[str, tuple[Conditions, ...]]) -> list[str]:
     """The variants whose conditions are not those of most variants."""
-    quiet = Counter(taken for taken in by_group.values() if alike(taken, taken))
+    quiet = Counter(taken for taken in by_group.values() if comparable(taken, taken))
     most = quiet.most_common(1)[0][0] if quiet else ()
-    return [group for group, taken in by_group.items() if not alike(taken, most)]
+    return [group for group, taken in by_group.items() if not comparable(taken, most)]

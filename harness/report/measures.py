@@ -60,7 +60,7 @@ def measures(comparison: Comparison, variants: list[VariantResult]) -> list[Meas
                 tuple(numbers.both(e) if e else numbers.MISSING for e in estimates),
             )
         )
-    marked = cheaper.unlike(comparison)
+    marked = cheaper.not_comparable(comparison)
     result += [_cost(cost, variants, marked) for cost in COSTS]
     return [m for m in result if sum(value is not None for value in m.values) > 1]
 
@@ -73,7 +73,7 @@ def _cost(cost: Cost, variants: list[VariantResult], marked: cheaper.Marked) -> 
         for variant in variants
     )
     texts = tuple(
-        "none" if amount == 0 and not variant.trained else cheaper.text(cost, variant, marked)
+        "none" if amount == 0 and not variant.trained else cheaper.in_words(cost, variant, marked)
         for amount, variant in zip(amounts, variants, strict=True)
     )
     name = f"{cost.name} {'↑' if up else '↓'}"

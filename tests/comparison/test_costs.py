@@ -62,8 +62,8 @@ def told(*variants: VariantResult, verdict: str = "better", value: float = 0.4) 
 def test_time_is_compared_beyond_its_noise_and_under_equal_conditions(
     one: VariantResult, other: VariantResult, way: int
 ) -> None:
-    assert cheaper.against(one, other)["train_seconds"] == way
-    assert cheaper.against(other, one)["train_seconds"] == -way
+    assert cheaper.compare_costs(one, other)["train_seconds"] == way
+    assert cheaper.compare_costs(other, one)["train_seconds"] == -way
 
 
 def test_sixth_of_the_parameters_is_cheaper_whatever_the_clock_says() -> None:

@@ -62,10 +62,10 @@ def _columns(
         (_against(comparison), [_change(row) for row in first]),
         ("verdict", [words(row) if row else numbers.MISSING for row in first]),
     ]
-    marked = cheaper.unlike(comparison)
+    marked = cheaper.not_comparable(comparison)
     for cost in MAIN_COSTS:
         name = {"trainable_parameters": "trainable"}.get(cost.key, cost.name)
-        shown.append((name, [cheaper.text(cost, variant, marked) for variant in good]))
+        shown.append((name, [cheaper.in_words(cost, variant, marked) for variant in good]))
     for column in metrics[1:]:
         metric_rows = [rows.get((variant.group, *column.key)) for variant in good]
         cells = [f"{_estimate(row)}  {words(row) if row else ''}" for row in metric_rows]

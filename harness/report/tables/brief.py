@@ -28,7 +28,7 @@ def brief(comparison: Comparison) -> Sheet:
     metrics = main(comparison, METRICS)
     if not metrics:
         return Sheet("brief", "Results", (), ())
-    marked = cheaper.unlike(comparison)
+    marked = cheaper.not_comparable(comparison)
     lines = [row for v in comparison.variants for row in _lines(comparison, v, metrics, marked)]
     base = f"against {label(comparison.baseline)}"
     heads = ("verdict", head(metrics[0]), base, *map(head, metrics[1:]))
@@ -49,7 +49,7 @@ def _lines(
     name, rows = name_cell(variant.group), table(comparison)
     metric_rows = [rows.get((variant.group, *column.key)) for column in metrics]
     if variant.has_result:
-        paid = (Cell(cheaper.text(cost, variant, marked)) for cost in MAIN_COSTS)
+        paid = (Cell(cheaper.in_words(cost, variant, marked)) for cost in MAIN_COSTS)
         yield Line((name, *_headline(metric_rows[0]), *map(_other, metric_rows[1:]), *paid))
     if variant.status != "ok":
         reason = "; ".join(line(reason) for reason in variant.reasons) or "no reason is known"

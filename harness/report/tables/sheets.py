@@ -89,7 +89,7 @@ def results(comparison: Comparison) -> Sheet:
     """The table of results: variants by metrics and costs."""
     metrics, priced, rows = columns(comparison), costs(comparison), table(comparison)
     heads = [head(column) for column in metrics]
-    lines, axes, marked = [], grouping(comparison), cheaper.unlike(comparison)
+    lines, axes, marked = [], grouping(comparison), cheaper.not_comparable(comparison)
     for number, variant in enumerate(comparison.variants, 1):
         first = (figure(str(number), number), _named(variant))
         if variant.has_result:
@@ -117,8 +117,8 @@ def results(comparison: Comparison) -> Sheet:
 def _paid(cost: Cost, variant: VariantResult, marked: cheaper.Marked) -> Cell:
     """A cost with its range over the seeds."""
     return Cell(
-        cheaper.text(cost, variant, marked),
-        below=cheaper.between(cost, variant),
+        cheaper.in_words(cost, variant, marked),
+        below=cheaper.range_over_seeds(cost, variant),
         sort=_finite(cost.amount(variant)),
     )
 
