@@ -9,9 +9,9 @@ from typing import Any
 
 from harness.data.cells import content
 from harness.data.preferences import best
+from harness.data.row import RowDict
 from harness.labellers.base import Verdict
 
-Row = dict[str, Any]
 Outcome = int | None
 """1: the first answer is better; -1: the other; 0: a tie; None: not known."""
 _CONFIDENCE = 0.95
@@ -45,7 +45,7 @@ def usable(
 
 def ranked_rows(
     row: Mapping[str, Any], answers: Sequence[Any], outcomes: Mapping[tuple[int, int], Outcome]
-) -> list[Row]:
+) -> list[RowDict]:
     """Rows of the layout `ranked` that say of each two answers just what the outcomes say.
 
     One row with a rank for each answer where the outcomes make a ranking with ties; where they go
@@ -76,7 +76,7 @@ def _sign(value: int) -> int:
     return (value > 0) - (value < 0)
 
 
-def _row(row: Mapping[str, Any], mark: str, answers: Sequence[Any], ranks: list[int]) -> Row:
+def _row(row: Mapping[str, Any], mark: str, answers: Sequence[Any], ranks: list[int]) -> RowDict:
     made = {**row, "id": f"{row['id']}{mark}", "responses": list(answers), "ranks": ranks}
     return {**made, "references": [content(answer) for answer in best(made)]}
 

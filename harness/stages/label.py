@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.core.errors import DataError
 from harness.data.cells import content
+from harness.data.row import RowDict
 from harness.data.statistics import content_bytes
 from harness.labellers.base import Contest, LabelJob, Verdict
 from harness.stages._labelling import Labelling, labellers_model
-from harness.stages._labels import Outcome, Row, outcome_of, ranked_rows, usable
+from harness.stages._labels import Outcome, outcome_of, ranked_rows, usable
 from harness.stages.base import Job, Known
 from harness.stages.data import ROWS
 from harness.stages.sample import Sample, read_samples
@@ -109,7 +110,7 @@ class Label(Labelling):
         }
 
 
-def _prompt(row: Mapping[str, Any]) -> Row:
+def _prompt(row: Mapping[str, Any]) -> RowDict:
     return {name: value for name, value in row.items() if name != "answers"}
 
 
@@ -119,16 +120,16 @@ def _shaped(row: Mapping[str, Any], text: str) -> Any:
 
 
 def _rows(
-    asked: Sequence[Row],
+    asked: Sequence[RowDict],
     answers: Sequence[Sequence[Any]],
     places: Sequence[Contested],
     outcomes: Sequence[Outcome],
-) -> tuple[list[Row], Counter[str]]:
+) -> tuple[list[RowDict], Counter[str]]:
     """Rows to train on, and reason -> prompts that give none."""
     by_prompt: dict[int, dict[tuple[int, int], Outcome]] = {}
     for (prompt, i, j), outcome in zip(places, outcomes, strict=True):
         by_prompt.setdefault(prompt, {})[i, j] = outcome
-    made, dropped = list[Row](), Counter[str]()
+    made, dropped = list[RowDict](), Counter[str]()
     for number, row in enumerate(asked):
         own = by_prompt.get(number, {})
         found = ranked_rows(row, answers[number], own) if own else []
@@ -143,7 +144,7 @@ def _rows(
 
 def _write_verdicts(
     path: Path,
-    asked: Sequence[Row],
+    asked: Sequence[RowDict],
     places: Sequence[Contested],
     contests: Sequence[Contest],
     verdicts: Sequence[Verdict],
@@ -155,7 +156,7 @@ def _write_verdicts(
             handle.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _write_rows(path: Path, rows: Sequence[Row]) -> str:
+def _write_rows(path: Path, rows: Sequence[RowDict]) -> str:
     digest = hashlib.sha256()
     with path.open("w", encoding="utf-8") as handle:
         for row in rows:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self, cast
 
 from harness.core.errors import StageFailed
 from harness.data.render import answer, encoded, question, template_digest, trained_length
+from harness.data.row import RowDict
 from harness.methods.base import Method
 from harness.models.files import ModelPlace
 from harness.objectives.base import Objective, TrainJob
@@ -23,8 +24,6 @@ from harness.store.stage import Resources
 PREVIEW = "preview.json"
 """Sentences of the data stay in this file; the record has counts alone."""
 _EXCERPT = 300
-
-Row = dict[str, Any]
 
 
 class Preview(StageKind):
@@ -72,7 +71,7 @@ class Preview(StageKind):
         return {"rows": counts, "chat_template": template_digest(tokenizer)}
 
 
-def _named(rows: Sequence[Row], found: Sequence[Mapping[str, Any]]) -> list[str] | None:
+def _named(rows: Sequence[RowDict], found: Sequence[Mapping[str, Any]]) -> list[str] | None:
     """What each sequence is called; None where documents are packed into one."""
     if all("row" in batch for batch in found):
         return [f"{rows[batch['row']]['id']}, {batch['part']}" for batch in found]
@@ -81,7 +80,7 @@ def _named(rows: Sequence[Row], found: Sequence[Mapping[str, Any]]) -> list[str]
 
 
 def _batches(
-    job: Job[Preview], objective: Objective, tokenizer: Any, rows: list[Row]
+    job: Job[Preview], objective: Objective, tokenizer: Any, rows: list[RowDict]
 ) -> list[dict[str, Any]]:
     if objective.batches is None:
         raise StageFailed("preview", f"{objective.name} has no way to show the rows it trains on")
@@ -153,7 +152,7 @@ def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _over_length(rows: list[Row], tokenizer: Any, objective: Objective) -> dict[str, Any]:
+def _over_length(rows: list[RowDict], tokenizer: Any, objective: Objective) -> dict[str, Any]:
     """The first row over max_length."""
     limit = int(getattr(objective, "max_length", 0))
     row = next(row for row in rows if trained_length(tokenizer, row) > limit)

@@ -1,4 +1,4 @@
-"""A stage: one cached unit of work. Identity, record, and the atomic commit."""
+"""A stage, one cached unit of work: its identity, its record, and the atomic commit."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SPEC, RECORD = "stage.json", "record.json"
 FAILED = "failed"
 """Field of a stage that runs although inputs failed: role -> reason."""
 FOLDER_NAME = 24
+"""The number of the key's hexadecimal digits in the name of a stage's folder."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-"""Hex digits of the key that name a stage's folder."""
 
 
 class Resources(BaseModel):
-    """What a stage may use. Never part of its identity."""
+    """The resources of a stage. They are never part of its identity."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -35,8 +35,8 @@ class Resources(BaseModel):
     gpus: int = Field(0, ge=0)
     """GPUs the stage needs; an executor without them refuses the stage."""
     memory: str | None = None
-    """Memory the stage needs, such as `32G`: stages that together need more than the machine has do
-    not run at once, and a cluster is asked for it."""
+    """Memory that the stage needs, such as `32G`. Stages that together need more than the machine
+    has do not run at the same time, and a cluster is asked for this amount."""
     time: str | None = None
     """Wall time to ask a cluster for, such as `2:00:00`."""
     partition: str | None = None
@@ -44,10 +44,11 @@ class Resources(BaseModel):
     env: dict[str, str] = {}
     """Environment variables set for the worker. Never put a secret here: it is written to disk."""
     deterministic: bool = False
-    """Equal outputs, bit for bit, from one run to the next on a GPU too; slower. On a CPU they are
-    equal anyway."""
+    """Outputs that are equal bit for bit in every run, also on a GPU; slower. On a CPU they are
+    always equal."""
     checkpoint_seconds: float = Field(60.0, ge=0)
-    """A killed training stage loses at most this much work, plus the step under way."""
+    """Seconds between checkpoints: a killed training stage loses at most this much work and one
+    step."""
     report_to: list[str] = []
     """Trackers of training, as in transformers: `tensorboard`, `wandb`, `mlflow` ..."""
 
@@ -64,13 +65,14 @@ class Resources(BaseModel):
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of `memory`; 0 where it is not set."""
+        """`memory` in bytes; 0 if it is not set."""
         return 0 if self.memory is None else amount(self.memory)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A node of the plan. `config` and `inputs` are its identity; the rest is not."""
+    """A node of the plan. Its kind, `config` and `inputs` are its identity; the other fields are
+    not."""
 
     kind: str
     config: Mapping[str, Any]
@@ -80,10 +82,10 @@ class Stage:
     machine, how a service is reached, why inputs failed."""
     resources: Resources = field(default_factory=Resources)
     label: str = ""
-    """What a person calls it in progress lines."""
+    """The stage's name in progress lines."""
     predicted: Mapping[str, float] = field(default_factory=dict)
-    """Seconds and bytes expected of it; the record holds them beside the measured ones. `seconds`
-    are those of its work, `beside` those of loading, auditing and saving."""
+    """The expected seconds and bytes; the record holds them beside the measured ones. `seconds` is
+    the time of its work, `beside` the time for loading, auditing and saving."""
 
     @cached_property
     def key(self) -> str:
@@ -98,7 +100,7 @@ class Stage:
 
     @property
     def expected_seconds(self) -> float | None:
-        """Of the whole stage; None while nothing like it was measured."""
+        """The expected seconds of the whole stage; None if no similar stage was measured."""
         seconds = self.predicted.get("seconds")
         return None if seconds is None else seconds + self.predicted.get("beside", 0.0)
 
@@ -107,7 +109,7 @@ class Stage:
         return root / self.kind / self.key[:FOLDER_NAME]
 
     def spec(self) -> dict[str, Any]:
-        """What stage.json says: all that a worker needs to know."""
+        """The content of stage.json: all that a worker needs to know."""
         return {
             "kind": self.kind,
             "key": self.key,
@@ -154,7 +156,8 @@ class Output(BaseModel):
 
 
 class Record(BaseModel):
-    """What a finished stage leaves behind; written last, never changed but by gc."""
+    """The record of a finished stage. It is written last, and only `harness gc` changes it
+    later."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -172,32 +175,37 @@ class Record(BaseModel):
 
     @property
     def ok(self) -> bool:
-        """Whether the stage finished; a failed one keeps its reason in `error`."""
+        """True if the stage finished without failure; else the reason is in `error`."""
         return self.status == "ok"
 
     @property
     def lost(self) -> bool:
-        """Whether it failed without a record of its own, as a killed worker does: another run may
-        well finish it."""
+        """True if the worker ended without writing a record, for example because it was killed.
+        Another run may finish the stage."""
         return bool(self.provenance.get("lost"))
 
     @property
     def bytes(self) -> int:
-        """Bytes its outputs take on disk."""
+        """The bytes of its outputs on disk."""
         return sum(output.bytes for output in self.outputs.values() if not output.released)
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Commit: from here on the stage is done. The record carries a digest of itself."""
+    """Write the record with a digest of itself. This commits the stage: from now on it is
+    finished."""
     body = record.model_dump(mode="json")
     sealed = {**body, "sha256": digest_json(body)}
     text = json.dumps(sealed, indent=1, ensure_ascii=False) + "\n"
-    # Half a surrogate pair, which a message may quote, stands in a file as JSON's escape alone.
+    # A message may quote a lone surrogate, which a file can only hold as JSON's escape.
     write_atomic(folder / RECORD, _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text))
 
 
 def read_record(folder: Path) -> Record | None:
-    """The folder's record; None when there is none, or when it is damaged (then it is redone)."""
+    """The record in a folder; None if there is none or it is damaged. The stage then runs again.
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
     try:
         sealed = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         seal = sealed.pop("sha256", None)
