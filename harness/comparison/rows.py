@@ -76,6 +76,8 @@ def _cell_rows(
             row = row.noted(f"{lost} of {len(scores[name])} seeds have no result here")
         if name == (base := against[name]):
             yield row
+        elif base not in groups and group.first.even is not None:
+            yield _from_constant(row, group, group.first.even)
         elif base not in groups:
             yield _incomparable(row, "the baseline has no result here")
         else:
@@ -228,7 +230,11 @@ def against_constant(
         constant: known without doubt, such as the one half of a preference.
     """
     group = Group.of(scores)
-    row = _alone(name, column, ALL, group)
+    return _from_constant(_alone(name, column, ALL, group), group, constant)
+
+
+def _from_constant(row: Row, group: Group, constant: float) -> Row:
+    """The row with its difference from a constant."""
     if group.binary is not None:
         rows = _rows(group, infer(group.runs, group.independent))
         return _with_difference(

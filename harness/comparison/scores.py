@@ -83,6 +83,8 @@ class Scores:
             prompts; the same model with two templates reads different prompts. Empty for rows
             that are not chats.
         bounds: the least and the greatest value that the metric can have.
+        even: the value that means no difference from the baseline, for a metric that compares with
+            the baseline itself; None for others.
     """
 
     keys: Keys
@@ -98,6 +100,7 @@ class Scores:
     model: str = ""
     template: str = ""
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    even: float | None = None
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -147,6 +150,7 @@ class Reader:
                     metric["unit"], version, rows_of_stage(scored.stage).key,
                     " ".join(judge.key for judge in judges), self._forgetting(scored),
                     scored.stage.key, path.train is not None, model, template, _bounds(metric),
+                    metric.get("even"),
                 )  # fmt: skip
         return scores
 

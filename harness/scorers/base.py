@@ -60,6 +60,8 @@ class Metric:
             column is then called like the metric.
         bounds: the least and the greatest value that an example can have, if it is a mean and they
             are known.
+        even: for a metric that compares with the baseline itself, its value if neither is better.
+            The report compares the metric with this number, since the baseline has no value.
     """
 
     aggregate: str = "mean"
@@ -67,6 +69,7 @@ class Metric:
     columns: Mapping[str, str] = field(default_factory=dict)
     unit: str = ""
     bounds: tuple[float, float] | None = None
+    even: float | None = None
 
     def declare(self, name: str) -> dict[str, Any]:
         """The metric as a record has it, so that a comparison needs no scorer."""
@@ -80,6 +83,7 @@ class Metric:
             "columns": columns,
             "unit": self.unit,
             **({} if self.bounds is None else {"bounds": list(self.bounds)}),
+            **({} if self.even is None else {"even": self.even}),
         }
 
 

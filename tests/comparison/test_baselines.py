@@ -158,6 +158,9 @@ def test_scores_against_another_models_answers_are_what_they_say(two_models: Wor
                 value = outcome.records[scored.stage.key].metrics["metrics"]["longer"]["value"]
                 assert value == pytest.approx(sum(0.5 + s / 2 for s in signs) / len(signs))
     found = compare.compare(opened.plan, outcome.records, opened.store)
+    row = found.row("brief@one", "longer")
+    assert row.difference is not None
+    assert row.difference.value == pytest.approx(row.estimate.value - 0.5)
     assert "longer" not in {row.metric for row in found.rows if row.group == "zero-shot@two"}
     assert any("scorers[1].longer does not score zero-shot@two" in note for note in found.notes)
 

@@ -320,3 +320,28 @@ def test_rows_say_what_they_are_of_and_seeds_of_their_own_are_not_paired() -> No
     assert same.difference is not None
     assert other.difference is not None
     assert same.difference.value == pytest.approx(other.difference.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "even", "verdict"),
+    [(0.8, 0.5, "better"), (0.2, 0.5, "worse"), (0.5, 0.5, "no difference shown"),
+     (0.8, None, "incomparable")],
+)  # fmt: skip
+def test_a_metric_that_compares_with_the_baseline_itself_is_held_against_its_even_value(
+    value: float, even: float | None, verdict: str
+) -> None:
+    """The baseline has no value there: it is not compared with itself."""
+    examples = keys(200)
+    values = (np.arange(200) % 10 < 10 * value).astype(float)
+    preferred = scores(examples, values, even=even)
+    other = scores(examples, np.linspace(0, 1, 200))
+    both: AllScores = {
+        "base": {0: {("other", "tasks"): other}},
+        "tuned": {0: {COLUMN: preferred, ("other", "tasks"): other}},
+    }
+    (row,) = (row for row in adjusted(rows_of(both, "base")) if row.metric == "score")
+    assert row.group == "tuned"
+    assert row.verdict == verdict
+    if even is not None:
+        assert row.difference is not None
+        assert row.difference.value == pytest.approx(value - even, abs=0.02)

@@ -11,7 +11,7 @@ from harness.scorers.base import SHARE, Asked, LoadedModel, Metric, ScoreJob, Sc
 class Longer(Scorer):
     """Share of the prompts to which the answer is longer than the baseline's, half for a tie."""
 
-    metrics = {"longer": Metric(bounds=SHARE)}
+    metrics = {"longer": Metric(bounds=SHARE, even=0.5)}
 
     def asks(self, of: Subject) -> Mapping[str, Asked]:
         return {"answers": of.answers(), "baseline": of.baseline().answers()}
