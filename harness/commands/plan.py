@@ -12,8 +12,9 @@ from harness.planning.checks import Misses, length_notes, require_lengths, scrip
 from harness.planning.code import executes
 from harness.planning.planner import Plan
 from harness.scheduling.schedule import pending
+from harness.store.kind import kind_of
 from harness.store.rows_used import all_rows_used, sentences
-from harness.store.stage import Stage, kind_of
+from harness.store.stage import Stage
 from harness.store.store import Store
 
 if TYPE_CHECKING:  # the command need not wait for it

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.store.stage import Stage, kind_of
+from harness.store.kind import kind_of
+from harness.store.stage import Stage
 
 _SOME_RATE = 5e10
 

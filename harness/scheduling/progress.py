@@ -9,8 +9,9 @@ from statistics import median
 from typing import TextIO
 
 from harness.core import text as safe
+from harness.store.kind import kind_of
 from harness.store.rows_used import rows_used
-from harness.store.stage import Record, Stage, kind_of
+from harness.store.stage import Record, Stage
 
 PLAIN_SECONDS = 60.0
 """Where there is no terminal, a stage under way writes a line as often as this."""

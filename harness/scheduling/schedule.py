@@ -13,7 +13,8 @@ from harness.core.errors import HarnessError, StoreError
 from harness.core.files import write_atomic
 from harness.executors.base import Executor, Finished, Handle, Note, Progress, Session
 from harness.scheduling.order import longest_path_first
-from harness.store.stage import FAILED, SPEC, Record, Stage, kind_of
+from harness.store.kind import kind_of
+from harness.store.stage import FAILED, SPEC, Record, Stage
 from harness.store.store import Store
 
 _POLL_SECONDS = 0.2

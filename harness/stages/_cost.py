@@ -15,7 +15,7 @@ from typing import Any
 from harness.core import component
 from harness.methods.base import BYTES
 from harness.models.files import ModelInfo
-from harness.store.stage import kind_of
+from harness.store.kind import kind_of
 from harness.store.store import Store
 
 BYTES_A_TOKEN = 3.5

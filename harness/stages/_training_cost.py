@@ -44,43 +44,77 @@ def expected_training(
         cost["checkpoint_bytes"] = float(parts["gradients"])  # what trains, in its format
     if not objective.predictable:  # references, pairs, rollouts: unknown rather than wrong
         return cost
-    size, state = BYTES[dtype], sum(parts.values())
-    batch = int(getattr(objective, "per_device_train_batch_size", 1))
-    limit = int(getattr(objective, "max_length", 1024))
     if "longest_bytes" not in data:
-        return {**cost, "state_bytes": float(state)}
-    longest = min(limit, data["longest_bytes"] / BYTES_A_TOKEN)
-    accumulate = int(getattr(objective, "gradient_accumulation_steps", 1))
+        return {**cost, "state_bytes": float(sum(parts.values()))}
+    memory = _expected_memory(info, method, objective, data["longest_bytes"], dtype, parts)
+    return {**cost, **memory, **_expected_time(total, trainable, method, objective, data, rates)}
+
+
+def _expected_memory(
+    info: ModelInfo,
+    method: Method,
+    objective: Objective,
+    longest_bytes: float,
+    dtype: str,
+    parts: Mapping[str, int],
+) -> dict[str, float]:
+    """Bytes of state, and the most that stand at once.
+
+    Args:
+        longest_bytes: of the longest training row.
+        parts: bytes of `weights`, `gradients` and `optimizer`.
+    """
+    size, tokens = BYTES[dtype], min(_max_length(objective), longest_bytes / BYTES_A_TOKEN)
     one_pass = Batch(
-        tokens=batch * (int(longest) + method.added_tokens()),
+        tokens=_batch(objective) * (int(tokens) + method.added_tokens()),
         size=size,
         whole=not method.adapts,
         checkpointed=bool(getattr(objective, "gradient_checkpointing", False)),
-        several=accumulate > 1,
+        several=_accumulated(objective) > 1,
     )
     # What autocast makes of float32 weights stands until the backward pass has used it.
-    copies = size * trainable if size < 4 and method.keeps_float32() else 0
-    cost["state_bytes"] = float(state + copies + (activation_bytes(info.config, one_pass) or 0))
+    autocast = size < 4 and method.keeps_float32()
+    copies = size * (method.count_trainable(info) or 0) if autocast else 0
+    state = sum(parts.values()) + copies + (activation_bytes(info.config, one_pass) or 0)
     peak = peak_bytes(parts, info.config, one_pass)
-    if peak is not None:
-        cost["peak_bytes"] = float(peak + copies)
+    most = {} if peak is None else {"peak_bytes": float(peak + copies)}
+    return {"state_bytes": float(state), **most}
+
+
+def _expected_time(
+    parameters: int,
+    trainable: int,
+    method: Method,
+    objective: Objective,
+    data: Mapping[str, Any],
+    rates: Rates,
+) -> dict[str, float]:
+    """Tokens, operations and seconds; of a training that ends by the clock, its seconds, and the
+    tokens that the rate gives in that time."""
+    mean = min(_max_length(objective), data["mean_bytes"] / BYTES_A_TOKEN)
+    batch = _batch(objective) * _accumulated(objective)
     steps = objective.steps(data["rows"])
-    mean = min(limit, data["mean_bytes"] / BYTES_A_TOKEN)
-    tokens = getattr(objective, "max_tokens", None) or int(steps * batch * accumulate * mean)
-    cost["tokens"] = float(tokens)
-    rate = rates.flops("train", total)
+    tokens = getattr(objective, "max_tokens", None) or int(steps * batch * mean)
     computed = tokens * (1 + method.added_tokens() / mean)
-    cost["flops"] = training_flops(total, trainable, computed)
-    if rate is not None:
-        cost["seconds"] = cost["flops"] / rate
-        cost |= rates.beside("train", total)
-    if given := getattr(objective, "max_seconds", None):
-        # As many tokens as the rate gives in that time; loading and audits come on top.
-        done = given / cost["seconds"] if "seconds" in cost else None
-        cost = {k: v for k, v in cost.items() if k not in ("tokens", "flops")}
-        cost |= {"tokens": tokens * done} if done is not None else {}
-        cost["seconds"] = float(given)
-    return cost
+    flops, rate = training_flops(parameters, trainable, computed), rates.flops("train", parameters)
+    timed = {} if rate is None else {"seconds": flops / rate, **rates.beside("train", parameters)}
+    if limit := getattr(objective, "max_seconds", None):
+        # Loading and audits come on top.
+        done = {"tokens": tokens * limit / timed["seconds"]} if timed else {}
+        return {**done, **timed, "seconds": float(limit)}
+    return {"tokens": float(tokens), "flops": flops, **timed}
+
+
+def _batch(objective: Objective) -> int:
+    return int(getattr(objective, "per_device_train_batch_size", 1))
+
+
+def _accumulated(objective: Objective) -> int:
+    return int(getattr(objective, "gradient_accumulation_steps", 1))
+
+
+def _max_length(objective: Objective) -> int:
+    return int(getattr(objective, "max_length", 1024))
 
 
 def training_cost(job: Job, model: Any, result: TrainResult, rate: float | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from harness.core.errors import StageFailed
 from harness.core.measure import Ledger
 from harness.models.files import ModelInfo
 from harness.stages._cost import Rates
+from harness.store.kind import RowCounts
 from harness.store.stage import FOLDER_NAME, SPEC, Record, Resources, Stage, read_record
 
 __all__ = ["WORK", "AddedLater", "Job", "Known", "Member", "NotHashed", "StageKind", "folder_of"]
@@ -100,6 +101,8 @@ class StageKind(Component):
     unknown, and such a stage starts early."""
     tolerant: ClassVar[bool] = False
     """True if it runs although inputs failed; it then reads their reasons in `failed`."""
+    purpose: ClassVar[str] = ""
+    """What it uses rows for: `read`, `training`, `sampling` or `evaluation`."""
 
     def identity(self) -> dict[str, Any]:
         """The stage's config: its VERSION and hashed fields. The key has the kind's name beside."""
@@ -168,6 +171,11 @@ class StageKind(Component):
     def headline(cls, record: Record) -> str:
         """The numbers of a finished stage that are worth a line; empty for none."""
         return ""
+
+    @classmethod
+    def row_counts(cls, metrics: Mapping[str, Any]) -> RowCounts | None:
+        """How a finished stage used the rows that it was given; None if it leaves none out."""
+        return None
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Do the work: write outputs into `job.folder`, return the record's metrics.

@@ -16,6 +16,7 @@ from harness.data.render import layout_of, turns_of
 from harness.data.scripts import count_scripts
 from harness.data.statistics import content_bytes, row_statistics
 from harness.stages.base import Job, NotHashed, StageKind
+from harness.store.kind import RowCounts
 from harness.store.rows_used import rows_used
 from harness.store.stage import Record, Resources
 from harness.suite.data import Split
@@ -34,6 +35,7 @@ class Data(StageKind):
     """Rows of a file, of a data set on the hub, or of a mixture, in one layout."""
 
     VERSION = 5
+    purpose = "read"
     reads = {"*": "data"}
 
     split: Split
@@ -77,6 +79,11 @@ class Data(StageKind):
         rows, used = record.metrics["rows"], rows_used(record)
         said = used is not None and used.used == rows < used.given  # `55 of 100 rows`, by itself
         return "" if said else f"{rows} rows"
+
+    @classmethod
+    def row_counts(cls, metrics: Mapping[str, Any]) -> RowCounts:
+        used = metrics.get("gathered") or metrics.get("conversations") or metrics["rows"]
+        return RowCounts(used, dict(metrics["dropped"]))
 
     def run(self, job: Job[Data]) -> dict[str, Any]:
         """Read or mix the rows and write them; metrics are counts, lengths, and the digest."""

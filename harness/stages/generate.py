@@ -35,6 +35,7 @@ from harness.stages._cost import answers_cost
 from harness.stages._models import OnModel, load_subject
 from harness.stages.base import AddedLater, Job, Known
 from harness.stages.data import read_rows
+from harness.store.kind import RowCounts
 from harness.store.stage import Record, Stage
 from harness.suite.suite import Generate as Options
 
@@ -54,6 +55,7 @@ class Generate(OnModel):
     """Answers of a model to the rows of a split."""
 
     VERSION = 6
+    purpose = "evaluation"
     reads = {"data": "data", "shots": "data", "checkpoint": "train, checkpoint"}
     long = True
 
@@ -76,6 +78,12 @@ class Generate(OnModel):
     def headline(cls, record: Record) -> str:
         speed = record.cost.get("tokens_per_second", 0.0)
         return f"{record.metrics['rows']} answers, {speed:.0f} tokens/s"
+
+    @classmethod
+    def row_counts(cls, metrics: Mapping[str, Any]) -> RowCounts:
+        why = "over-long, or refused by a chat template, for some variant"
+        left_out = {why: metrics.get("left_out", 0)}
+        return RowCounts(metrics["rows"], left_out, metrics.get("cut_left", 0))
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Answer every test row; metrics are rates of how answers ended, lengths and speed."""

@@ -23,6 +23,7 @@ from harness.stages._cost import answers_cost, weights_bytes
 from harness.stages._models import OnModel, load_subject
 from harness.stages.base import Job, Known
 from harness.stages.data import read_rows
+from harness.store.kind import RowCounts
 from harness.store.stage import Record, Stage
 
 SAMPLES = "samples.jsonl"
@@ -53,6 +54,7 @@ class Sample(OnModel):
     """Several answers of a policy to each prompt, for a labeller to compare."""
 
     VERSION = 3
+    purpose = "sampling"
     reads = {"data": "data", "checkpoint": "train"}
     long = True
 
@@ -75,6 +77,14 @@ class Sample(OnModel):
     def headline(cls, record: Record) -> str:
         metrics, speed = record.metrics, record.cost.get("tokens_per_second", 0.0)
         return f"{metrics['answers']} answers to {metrics['rows']} prompts, {speed:.0f} tokens/s"
+
+    @classmethod
+    def row_counts(cls, metrics: Mapping[str, Any]) -> RowCounts:
+        left_out = {
+            "over-long": metrics.get("prompts_too_long", 0),
+            "refused by the chat template": metrics.get("prompts_unusable", 0),
+        }
+        return RowCounts(metrics["rows"], left_out)
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Sample; metrics are counts, lengths, and how answers end."""

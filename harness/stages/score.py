@@ -29,6 +29,7 @@ from harness.stages._models import CHECKPOINT, load_base, load_beside, load_mode
 from harness.stages.base import Job, StageKind, member_of
 from harness.stages.data import read_rows
 from harness.stages.generate import asked_rows, read_predictions
+from harness.store.kind import RowCounts
 from harness.store.score_table import write_scores
 from harness.store.stage import Record, Stage
 
@@ -66,6 +67,7 @@ class Score(StageKind):
     """Statistics of each example by one scorer, and the metrics made of them."""
 
     VERSION = 1
+    purpose = "evaluation"
     reads = {DATA: "data", PREDICTIONS: "generate", CHECKPOINT: "train", "*": "*"}
 
     device: Annotated[str | None, AddedLater] = None
@@ -102,6 +104,12 @@ class Score(StageKind):
     def headline(cls, record: Record) -> str:
         metrics = list(record.metrics["metrics"].items())[:_SHOWN]
         return ", ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics)
+
+    @classmethod
+    def row_counts(cls, metrics: Mapping[str, Any]) -> RowCounts | None:
+        if "unusable" not in metrics:
+            return None
+        return RowCounts(metrics["rows"], dict(metrics["unusable"]))
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Score, write one row an example, and aggregate; metrics carry their own declaration."""

@@ -30,6 +30,7 @@ from harness.stages._room import within
 from harness.stages._training_cost import expected_training, training_cost
 from harness.stages.base import Job, Known, Member, NotHashed, StageKind
 from harness.stages.data import read_rows
+from harness.store.kind import RowCounts
 from harness.store.stage import Record, Stage
 
 STEP_LOG = "steps.jsonl"
@@ -64,6 +65,7 @@ class Train(StageKind):
     """A training: a method and an objective meet, and prove that they did."""
 
     VERSION = 5
+    purpose = "training"
     reads = {
         "train": "data, label", "validation": "data", "start": "train", "reference": "reference",
         "reward": "train", "*": "data",
@@ -96,6 +98,19 @@ class Train(StageKind):
     def headline(cls, record: Record) -> str:
         first, last = record.metrics["first_loss"], record.metrics["final_loss"]
         return f"loss {first:.2f} -> {last:.2f}"
+
+    @classmethod
+    def row_counts(cls, metrics: Mapping[str, Any]) -> RowCounts | None:
+        counts = metrics.get("rows")
+        if not isinstance(counts, Mapping) or "trained_on" not in counts:
+            return None
+        over, drops = counts["over_length"], counts["overlong"] == "drop"
+        left_out = {
+            **counts.get("unusable", {}),
+            "over-long": over if drops else 0,
+            "without a token in the loss": counts.get("without_loss", 0),
+        }
+        return RowCounts(counts["trained_on"], left_out, counts.get("cut", 0 if drops else over))
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Train, keep the checkpoint, audit it. Metrics: losses, counts, the audit's findings.

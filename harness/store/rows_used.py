@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.store.kind import kind_of
 from harness.store.stage import Record, Stage
 
 _ASKED_FOR = ("outside `rows`", "not `where`", "not `min_chars`", "not `max_chars`", "over `limit`")
 """Reasons for which the suite itself leaves rows out."""
-_PURPOSES = {"data": "read", "train": "training", "sample": "sampling", "generate": "evaluation",
-             "score": "evaluation"}  # fmt: skip
 _NAMED = 3
 
 
@@ -65,57 +64,13 @@ def rows_used(record: Record, rows: str = "", by: str = "") -> RowsUsed | None:
         rows: the split's name.
         by: the stage's name; default: the record's label.
     """
-    counts = _COUNTS.get(record.kind, lambda metrics: None)(record.metrics) if record.ok else None
+    kind = kind_of(record.kind)
+    counts = kind.row_counts(record.metrics) if record.ok else None
     if counts is None:
         return None
-    used, left_out, cut = counts
-    total = used + sum(left_out.values())
-    purpose = _PURPOSES[record.kind]
-    return RowsUsed(rows, purpose, total, used, left_out, cut, (by or record.label,))
-
-
-_Counts = tuple[int, dict[str, int], int]
-
-
-def _data(metrics: Mapping[str, Any]) -> _Counts:
-    used = metrics.get("gathered") or metrics.get("conversations") or metrics["rows"]
-    return used, dict(metrics["dropped"]), 0
-
-
-def _trained(metrics: Mapping[str, Any]) -> _Counts | None:
-    counts = metrics.get("rows")
-    if not isinstance(counts, Mapping) or "trained_on" not in counts:
-        return None
-    over, drops = counts["over_length"], counts["overlong"] == "drop"
-    left_out = {
-        **counts.get("unusable", {}),
-        "over-long": over if drops else 0,
-        "without a token in the loss": counts.get("without_loss", 0),
-    }
-    return counts["trained_on"], left_out, counts.get("cut", 0 if drops else over)
-
-
-def _answered(metrics: Mapping[str, Any]) -> _Counts:
-    why = "over-long, or refused by a chat template, for some variant"
-    return metrics["rows"], {why: metrics.get("left_out", 0)}, metrics.get("cut_left", 0)
-
-
-def _sampled(metrics: Mapping[str, Any]) -> _Counts:
-    refused = "refused by the chat template"
-    left_out = {
-        "over-long": metrics.get("prompts_too_long", 0),
-        refused: metrics.get("prompts_unusable", 0),
-    }
-    return metrics["rows"], left_out, 0
-
-
-def _scored(metrics: Mapping[str, Any]) -> _Counts | None:
-    return (metrics["rows"], dict(metrics["unusable"]), 0) if "unusable" in metrics else None
-
-
-_COUNTS: Mapping[str, Any] = {
-    "data": _data, "train": _trained, "generate": _answered, "sample": _sampled, "score": _scored,
-}  # fmt: skip
+    total = counts.used + sum(counts.left_out.values())
+    names = (by or record.label,)
+    return RowsUsed(rows, kind.purpose, total, counts.used, counts.left_out, counts.cut, names)
 
 
 def all_rows_used(stages: Iterable[Stage], records: Mapping[str, Record]) -> list[RowsUsed]:

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from harness.core import component
 from harness.core.errors import StoreError
 from harness.core.files import canonical, digest_json, write_atomic
 from harness.core.memory import amount
@@ -126,25 +125,6 @@ class Stage:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stage) and other.key == self.key
-
-
-class Kind(Protocol):
-    """What is read of a kind's declaration here and by the scheduler: harness.stages.base has the
-    whole of it."""
-
-    long: bool
-    tolerant: bool
-
-    def headline(self, record: Record) -> str: ...
-
-
-def kind_of(name: str) -> Kind:
-    """The declaration of a kind of stage.
-
-    Raises:
-        SuiteError: no kind is called so; the package that brings it may be gone.
-    """
-    return cast(Kind, component.find("stage", name))
 
 
 class Output(BaseModel):
