@@ -39,8 +39,8 @@ Generate = Callable[[Variant, str, Stage | None, str], Stage]
 """(variant, data entry, its checkpoint, split) -> the stage of its answers."""
 LeftOut = Callable[[str, str], list[int]]
 """(data entry, split) -> numbers of the rows that no variant's model is scored on."""
-Baseline = Callable[[VariantPath, str], VariantPath]
-"""(path, data entry) -> the path of the variant that the suite compares it with; NotAsked."""
+Baseline = Callable[[VariantPath], VariantPath]
+"""path -> the path of the variant that the suite compares it with, else NotAsked."""
 Asks = Mapping[str, Asked]
 
 
@@ -178,6 +178,9 @@ class Scoring:
         match asked:
             case AnswersOf(whose):
                 policy = self._policy(draft, whose)
+                if split == "test" and entry not in policy.variant.evaluations:
+                    lack = f"{policy.variant.group} does not answer the rows of {entry}"
+                    raise NotAsked(lack, told=True)
                 draft.inputs[role] = self.generate(policy.variant, entry, policy.train, split)
             case ModelOf(whose):
                 self._model(draft, role, whose, asks)
@@ -214,7 +217,7 @@ class Scoring:
             case "base":
                 return path if path.train is None else _base_of(path)
             case "baseline":
-                return self.baseline(path, draft.entry)
+                return self.baseline(path)
             case _:
                 assert_never(whose)
 

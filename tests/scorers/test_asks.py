@@ -140,3 +140,20 @@ def test_names_that_a_stage_has_of_its_own_are_refused(
     workspace.write(scorers=["exact_match", "length"])
     with pytest.raises(HarnessError, match=told):
         workspace.open()
+
+
+def test_the_baselines_model_can_be_asked_for_on_rows_that_nobody_answers(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toy_scorer import Length
+
+    of = Subject()
+    asks = {"model": of.model(), "rows": of.rows(), "baseline": of.baseline().model()}
+    monkeypatch.setattr(Length, "asks", lambda self, of: asks)
+    workspace.write(scorers=["exact_match", {"length": {"data": "general"}}], baseline="lora-sft")
+    planned = workspace.open().plan
+    trained = {path.variant.id: path.train for path in planned.paths}
+    for variant in ("zero-shot", "full-sft"):
+        (scored,) = scores(planned, variant, "length")
+        assert scored.inputs["baseline"] == trained["lora-sft"]
+    assert scores(planned, "lora-sft", "length") == []
