@@ -12,7 +12,7 @@ from typing import Any
 from harness.planning.planner import Scored, VariantPath
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell, Variant
 
 ROWS = Stage("data", {"path": "test.jsonl"})
 _count = itertools.count()
@@ -32,13 +32,16 @@ def failed(of: Stage, message: str = "lost", **told: str) -> Record:
     return record(of, status="failed", error={"message": message, **told})
 
 
-def variant(name: str = "lora", seed: int = 0, **changes: Any) -> Variant:
+def variant(
+    name: str = "lora", seed: int = 0, kind: type[Variant] = Cell, **changes: Any
+) -> Variant:
     fields: dict[str, Any] = {
-        "id": f"{name}-{seed}", "group": name, "model": "m", "data": "tasks", "method": object(),
-        "seed": seed, "generate": None, "evaluations": ("tasks",),
-        "labels": {"method": name, "seed": str(seed)},
+        "id": f"{name}-{seed}", "group": name, "model": "m", "seed": seed, "generate": None,
+        "evaluations": ("tasks",), "labels": {"method": name, "seed": str(seed)},
     }  # fmt: skip
-    return Variant(**{**fields, **changes})
+    if kind is Cell:
+        fields |= {"data": "tasks", "method": object(), "recipe": SimpleNamespace(entry="tasks")}
+    return kind(**{**fields, **changes})
 
 
 def path(name: str = "lora", seed: int = 0, **changes: Any) -> VariantPath:

@@ -118,8 +118,8 @@ def _chosen(
     Reward, preference and diversity are shown on the prompts that the variant was aligned on, and
     the main metric of its answers on the other evaluations.
     """
-    recipe = path.variant.recipe
-    aligned_on = path.variant.data if recipe is None else recipe.entry
+    cell = path.variant.cell
+    aligned_on = None if cell is None else cell.recipe.entry
     chosen: dict[Column, str] = {}
     for kind in KINDS:
         columns = [column for column, column_kind in kinds.items() if column_kind == kind]

@@ -19,6 +19,7 @@ from harness.planning.planner import Plan, VariantPath
 from harness.store.rows_used import all_rows_used
 from harness.store.stage import Record
 from harness.store.store import Store
+from harness.variants.variant import Merged
 
 
 def compare(
@@ -77,7 +78,8 @@ def _merged(planned: Plan, scores: AllScores) -> list[Row]:
 
     Holm's adjustment counts these rows as a family of their own.
     """
-    pairs = {p.variant.group: p.variant.merged_from for p in planned.paths if p.variant.merged_from}
+    variants = [path.variant for path in planned.paths]
+    pairs = {v.group: v.of.group for v in variants if isinstance(v, Merged)}
     rows = [
         row
         for merged, unmerged in pairs.items()

@@ -13,6 +13,7 @@ from harness.planning.planner import VariantPath
 from harness.stages.score import reward_models
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
+from harness.variants.variant import Merged, Untrained
 
 
 def result_of(
@@ -32,6 +33,7 @@ def result_of(
                 of = path.variant.id if stage in _stages(path) else stage.label
                 reasons.append(f"{stage.kind} of {of}: {error['message']}")
     first = paths[0].variant
+    elsewhere = first.elsewhere is not None
     trained = [records[p.train.key] for p in paths if p.train is not None]
     trained = [record for record in trained if record.ok]
     failed = any(not records[s.key].ok for p in paths for s in _stages(p))
@@ -40,19 +42,19 @@ def result_of(
         group=group,
         ids=tuple(p.variant.id for p in paths),
         labels={k: v for k, v in first.labels.items() if k != "seed"},
-        trained=first.method is not None,
-        merged_from=first.merged_from,
-        elsewhere=bool(first.checkpoint),
+        trained=not isinstance(first, Untrained),
+        merged_from=first.of.group if isinstance(first, Merged) else "",
+        elsewhere=elsewhere,
         seeds=tuple(p.variant.seed for p in paths),
         status=_status(paths, records) if failed else "ok",
         reasons=tuple(dict.fromkeys(reasons)) or (("an input failed",) if failed else ()),
-        cost=_without_training(cost) if first.checkpoint else cost,
+        cost=_without_training(cost) if elsewhere else cost,
         predicted=_means(
             [r.cost.get("predicted", {}) for r in trained], ("seconds", "state_bytes", "tokens")
         ),
         generation=_generation(paths, records),
         audit=tuple(check for r in trained for check in r.metrics.get("audit", [])),
-        spread={} if first.checkpoint else _spread(paths, records),
+        spread={} if elsewhere else _spread(paths, records),
         timed=tuple(dict.fromkeys(conditions(records[s.key]) for s in _timed(paths, records))),
         answering=tuple(
             dict.fromkeys(

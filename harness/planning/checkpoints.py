@@ -14,7 +14,7 @@ from harness.models.files import ModelPlace
 from harness.planning.sources import Sources
 from harness.stages.checkpoint import Checkpoint
 from harness.store.stage import Stage
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell, Elsewhere, Merged, Variant
 
 
 class Checkpoints:
@@ -25,56 +25,79 @@ class Checkpoints:
         self._found: dict[str, CheckpointInfo] = {}
 
     def described(self, variant: Variant) -> Variant:
-        """The variant with the method that its checkpoint's files tell; others as they are.
+        """The variant, its labels with the method that a checkpoint's files tell.
 
         Raises:
             SuiteError, ModelError: files that are missing, unsafe, of another method or base.
         """
-        if not variant.checkpoint:
+        if variant.elsewhere is None:
             return variant
-        info = self._resolved(variant)
-        where = f"{self.sources.file}: checkpoints.{variant.checkpoint}.method"
-        declared = component.find("method", info.method, where)
-        method = cast(
-            Method, component.build_fields(declared, info.fields, f"{where} {info.method}")
-        )
-        labels = {**variant.labels, "method": info.method}
-        return replace(variant, method=method, labels=labels)
+        labels = {**variant.labels, "method": self.method(variant.elsewhere).name}
+        return replace(variant, labels=labels)
 
-    def stage(self, variant: Variant) -> Stage:
+    def method(self, variant: Cell | Elsewhere) -> Method:
+        """A variant's method; of one trained elsewhere, with its options, as its files tell it.
+
+        Raises:
+            SuiteError, ModelError: files that are missing, unsafe, of another method or base.
+        """
+        if isinstance(variant, Cell):
+            return variant.method
+        info = self._resolved(variant)
+        where = f"{self.sources.file}: checkpoints.{variant.group}.method"
+        declared = component.find("method", info.method, where)
+        fields = component.build_fields(declared, info.fields, f"{where} {info.method}")
+        return cast(Method, fields)
+
+    def stage(self, variant: Elsewhere) -> Stage:
         """The stage that checks the checkpoint, and stands where a training stage would."""
-        if variant.method is None:
-            raise AssertionError("described() tells the method")
         info, sources = self._resolved(variant), self.sources
         checkpoint = Checkpoint(
             model=sources.model_config(variant.model),
             device=sources.executor.device(),
-            method=variant.method,
+            method=self.method(variant),
             content=info.identity["content"],
             place=self.place(variant),
         )
-        return checkpoint.stage(
-            resources=sources.suite.resources, label=variant.merged_from or variant.id
-        )
+        return checkpoint.stage(resources=sources.suite.resources, label=variant.id)
 
-    def own_tokenizer(self, variant: Variant) -> bool:
+    def own_tokenizer(self, variant: Elsewhere) -> bool:
         """Whether a tokenizer came with the checkpoint; else the base's is used."""
         return (self._resolved(variant).folder / "tokenizer_config.json").is_file()
 
     def place(self, variant: Variant) -> ModelPlace:
         """Where a worker finds the model and, if the variant has one, the checkpoint."""
         place = self.sources.place(variant.model)
-        if not variant.checkpoint:
+        if variant.elsewhere is None:
             return place
-        folder = str(self._resolved(variant).folder)
+        folder = str(self._resolved(variant.elsewhere).folder)
         return place.model_copy(update={"checkpoint": folder})
+
+    def refuse_merge(self, variant: Variant) -> None:
+        """A method whose adapter cannot be merged is refused, with the reason.
+
+        Raises:
+            SuiteError: `evaluate_merged` asks for what cannot be.
+        """
+        if not isinstance(variant, Merged):
+            return
+        method = self.method(variant.of)
+        reason = method.refusal("merge")
+        if not method.adapts:
+            reason = "it has no adapter, so there is nothing to merge"
+        if reason is not None:
+            raise SuiteError(
+                f"{variant.of.group} cannot be merged: {reason}",
+                where="evaluate_merged",
+                fix="leave it out of the patterns",
+            )
 
     def warnings(self) -> tuple[str, ...]:
         """What may be wrong with the checkpoints found, and cannot be known."""
         return tuple(text for info in self._found.values() for text in info.warnings)
 
-    def _resolved(self, variant: Variant) -> CheckpointInfo:
-        name = variant.checkpoint
+    def _resolved(self, variant: Elsewhere) -> CheckpointInfo:
+        name = variant.group
         if name not in self._found:
             spec, where = self.sources.suite.checkpoints[name], f"checkpoints.{name}"
             place = f"{self.sources.file}: {where}"
@@ -93,22 +116,3 @@ class Checkpoints:
             base, digest = self.sources.model(variant.model), self.sources.store.file_digest
             self._found[name] = resolve_checkpoint(folder, base, given, digest, place)
         return self._found[name]
-
-
-def refuse_merge(variant: Variant) -> None:
-    """A method whose adapter cannot be merged is refused, with the reason.
-
-    Raises:
-        SuiteError: `evaluate_merged` asks for what cannot be.
-    """
-    if not variant.merged_from or variant.method is None:
-        return
-    reason = variant.method.refusal("merge")
-    if not variant.method.adapts:
-        reason = "it has no adapter, so there is nothing to merge"
-    if reason is not None:
-        raise SuiteError(
-            f"{variant.merged_from} cannot be merged: {reason}",
-            where="evaluate_merged",
-            fix="leave it out of the patterns",
-        )

@@ -28,7 +28,7 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
     for path in (path.draft or path for path in planned.paths):
         for made in trainings(path.variant):
             if not made.labelled:  # its rows are made on the way
-                _fits(planned, made.variant, made.objective, made.entry, records)
+                _fits(planned, made.cell, made.objective, made.entry, records)
         for labels in labellings(path.variant):
             _fits(planned, path.variant, labels.asked_by, labels.samples.entry, records)
         for entry, generate in path.generate.items():
@@ -43,7 +43,7 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
             _asks_sense(planned, scored, records)
     for judge in planned.judges:
         for made in trainings(judge):
-            _fits(planned, made.variant, made.objective, made.entry, records)
+            _fits(planned, made.cell, made.objective, made.entry, records)
     require_lengths(planned)
 
 

@@ -13,7 +13,7 @@ from harness.executors.base import Executor
 from harness.models.files import ModelInfo
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell, Merged, Variant
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Plan:
     models: Mapping[str, ModelInfo] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     """What may be wrong, and cannot be known."""
-    judges: tuple[Variant, ...] = ()
+    judges: tuple[Cell, ...] = ()
     """Reward models that score answers, each with its recipe."""
     lengths: tuple[Stage, ...] = ()
     """Stages that measure rows, with the data stages: what the rest of the plan is checked by."""
@@ -225,7 +225,7 @@ def named_starts(paths: Sequence[VariantPath]) -> tuple[VariantPath, ...]:
 def _trained(paths: Iterable[VariantPath]) -> Iterator[tuple[str, VariantPath]]:
     """The variants that a suite trains, each by the key of its training."""
     for path in paths:
-        if path.train is not None and not path.variant.merged_from:
+        if path.train is not None and not isinstance(path.variant, Merged):
             yield path.train.key, path
 
 

@@ -20,7 +20,7 @@ from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.names import place_of
 from harness.variants.steps import Labelled, Sampled
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell
 
 _HOLD = ("preference", "ranked")
 """Layouts of rows that hold preferences, which a labeller can be checked by."""
@@ -57,8 +57,8 @@ class Labels:
     executor: Executor
     checks: dict[str, tuple[Stage, ...]] = field(default_factory=dict)
 
-    def sampled(self, variant: Variant, step: Sampled, policy: Stage) -> Stage:
-        """The stage of a variant's answers.
+    def sampled(self, cell: Cell, step: Sampled, policy: Stage) -> Stage:
+        """The stage of a cell's answers.
 
         Args:
             policy: the training whose checkpoint answers.
@@ -66,23 +66,23 @@ class Labels:
         Raises:
             SuiteError: rows that the suite does not have.
         """
-        rows = self._prompts(variant, step)
+        rows = self._prompts(cell, step)
         sample = Sample(
             device=self.executor.device(),
-            sample=Sampling(**step.options, seed=variant.seed),
-            place=self.sources.place(variant.model),
+            sample=Sampling(**step.options, seed=cell.seed),
+            place=self.sources.place(cell.model),
         )
         return sample.stage(
             {"data": rows, "checkpoint": policy},
             label=policy.label,
             resources=self.suite.resources,
-            known=self.sources.known(variant.model, rows),
+            known=self.sources.known(cell.model, rows),
         )
 
     def labelled(
-        self, variant: Variant, step: Labelled, samples: Stage, judges: Mapping[str, Stage]
+        self, cell: Cell, step: Labelled, samples: Stage, judges: Mapping[str, Stage]
     ) -> Stage:
-        """The stage of a variant's labels; those that check them go to `checks`.
+        """The stage of a cell's labels; those that check them go to `checks`.
 
         Args:
             judges: the trainings of the models that the labeller reads, by role.
@@ -90,7 +90,7 @@ class Labels:
         Raises:
             SuiteError: a model or a file that the suite does not have.
         """
-        reader = self._reader(variant, step, judges)
+        reader = self._reader(cell, step, judges)
         label = Label(label=LabelOptions(**step.options), **reader.fields).stage(
             {"samples": samples, **judges},
             label=f"{samples.label} by {step.labeller.name}",
@@ -101,23 +101,23 @@ class Labels:
         self.checks[label.key] = tuple(dict.fromkeys((*self.checks.get(label.key, ()), *checks)))
         return label
 
-    def _prompts(self, variant: Variant, step: Sampled) -> Stage:
+    def _prompts(self, cell: Cell, step: Sampled) -> Stage:
         if step.entry not in self.suite.data:
             message = unknown("data", step.entry, self.suite.data, hint="the keys of `data:`")
             raise SuiteError(message, where=self._place(step, "data"))
-        return self.sources.rows(step.entry, "train", f"{variant.id} answers its prompts")
+        return self.sources.rows(step.entry, "train", f"{cell.id} answers its prompts")
 
-    def _reader(self, variant: Variant, step: Labelled, judges: Mapping[str, Stage]) -> _Reader:
+    def _reader(self, cell: Cell, step: Labelled, judges: Mapping[str, Stage]) -> _Reader:
         sources, name, dtype = self.sources, None, self.executor.dtype()
         fields: dict[str, Any] = {
             "device": self.executor.device(), "labeller": step.labeller, "beside": {},
         }  # fmt: skip
         for role in judges:
-            name = variant.models[role].model
+            name = cell.models[role].model
             sources.model(name)
             fields["beside"][role] = sources.place(name)
         if step.labeller.reads_model:
-            name = self._model(variant, step)
+            name = self._model(cell, step)
             sources.model(name)
             fields |= {"model": sources.model_config(name), "place": sources.place(name)}
             dtype = fields["model"]["dtype"]
@@ -129,9 +129,9 @@ class Labels:
         model = None if name is None else sources.model(name)
         return Known(sources.rates, model, reader.dtype, sources.counts(rows))
 
-    def _model(self, variant: Variant, step: Labelled) -> str:
+    def _model(self, cell: Cell, step: Labelled) -> str:
         """The entry of `models:` that judges; the cell's own where none is named."""
-        name = getattr(step.labeller, "model", None) or variant.model
+        name = getattr(step.labeller, "model", None) or cell.model
         if name not in self.suite.models:
             message = unknown("model", name, self.suite.models, hint="the keys of `models:`")
             place = f"{self._place(step, 'labeller')}.{step.labeller.name}.model"

@@ -14,7 +14,7 @@ from harness.planning.recipe import Training, trainings
 from harness.planning.sources import Sources
 from harness.stages.lengths import Lengths
 from harness.store.stage import Stage
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell, Elsewhere, Variant
 
 _NOT_OF_PROMPTS = frozenset(
     ["max_new_tokens", "until", "num_fewshot", "batch_tokens", "samples", "temperature", "top_p",
@@ -112,7 +112,7 @@ class Fitting:
                     continue  # its rows are made on the way
                 measure = {"prompts": True} if made.objective.reads_prompts else {}
                 rows = self.sources.rows(made.entry, "train")
-                lengths = self._lengths(self._stage(made.variant, rows, measure)) or []
+                lengths = self._lengths(self._stage(made.cell, rows, measure)) or []
                 place = f"{self.sources.file}: data.{made.entry}.train"
                 if (refused := self._refused(made, lengths, place)) is not None:
                     found.setdefault((place, refused.model), refused)
@@ -168,21 +168,21 @@ class Fitting:
         spec = self.sources.suite.data[made.entry].train
         unusable = "drop" if spec is None else spec.unusable
         reasons = tuple(dict.fromkeys(row.refused for row in refused))
-        model = made.variant.model
+        model = made.cell.model
         return Refused(place, model, len(lengths), len(refused), reasons, unusable, refused[0].name)
 
     def _overlong(
         self, made: Training, lengths: Sequence[RowLength], place: str
     ) -> Overlong | None:
-        objective, context = made.objective, self._context(made.variant)
+        objective, context = made.objective, self._context(made.cell)
         limit = getattr(objective, "max_length", None)
         if limit is None:
             return None
-        places, new = self._places(made.variant), int(getattr(objective, "max_new_tokens", 0))
+        places, new = self._places(made.cell), int(getattr(objective, "max_new_tokens", 0))
         whys = [f"{objective.name}.max_length {limit}"]
         if context is not None and context - places < limit:
             limit = context - places
-            whys = [f"the context of {context} of {made.variant.model}"]
+            whys = [f"the context of {context} of {made.cell.model}"]
             whys += [f"less {places} of a learned prompt"] if places else []
         whys += [f"less max_new_tokens {new}"] if new else []
         tokens = [row.tokens for row in lengths]
@@ -200,9 +200,10 @@ class Fitting:
         config = self.sources.model_config(variant.model)
         model = {k: v for k, v in config.items() if k not in _NOT_OF_TOKENIZERS}
         place, content = self.sources.place(variant.model), None
-        if variant.checkpoint and self.checkpoints.own_tokenizer(variant):
-            place = self.checkpoints.place(variant)
-            content = self.checkpoints.stage(variant).config["content"]
+        elsewhere = variant.elsewhere
+        if elsewhere is not None and self.checkpoints.own_tokenizer(elsewhere):
+            place = self.checkpoints.place(elsewhere)
+            content = self.checkpoints.stage(elsewhere).config["content"]
         lengths = Lengths(
             model=model,
             measure=dict(measure),
@@ -224,12 +225,13 @@ class Fitting:
 
     def _places(self, variant: Variant) -> int:
         """Those of the longest prompt that it may learn, so that a tuning changes no rows."""
-        if variant.method is None:
+        unmerged, tune = variant.unmerged, self.sources.suite.tune
+        if not isinstance(unmerged, Cell | Elsewhere):
             return 0
-        tune = self.sources.suite.tune
-        tuned = tune.space.get(f"{variant.method.name}.num_virtual_tokens") if tune else None
-        if tuned is None or not variant.trained:
-            return variant.method.places()
+        method = self.checkpoints.method(unmerged)
+        tuned = tune.space.get(f"{method.name}.num_virtual_tokens") if tune else None
+        if tuned is None or isinstance(unmerged, Elsewhere):
+            return method.places()
         return max(map(int, tuned)) if isinstance(tuned, list) else int(tuned.high)
 
     def _lengths(self, stage: Stage) -> list[RowLength] | None:

@@ -34,7 +34,7 @@ def require_trainable(variant: Variant, sources: Sources) -> None:
         ModelError: for the variant's own recipe, or for a model beside it.
     """
     for made in trainings(variant):
-        name = made.variant.model
+        name = made.cell.model
         reason = made.method.refuse_model(sources.model(name))
         if not made.objective.trains_adapted_head and made.method.adapts_head(sources.model(name)):
             reason = (
@@ -44,7 +44,7 @@ def require_trainable(variant: Variant, sources: Sources) -> None:
         if reason is not None:
             raise ModelError(
                 f"method '{made.method.name}' cannot train model '{name}': {reason}",
-                where=f"variant {made.variant.id}",
+                where=f"variant {made.cell.id}",
                 fix="change the method's options, or leave the cell out with `exclude:`",
             )
 
@@ -53,8 +53,8 @@ def remarks(variants: Iterable[Variant], sources: Sources) -> tuple[str, ...]:
     """What a user should know of methods on models, each said once."""
     made = (made for variant in variants for made in trainings(variant))
     found = (
-        f"method '{m.method.name}' on model '{m.variant.model}': {remark}"
+        f"method '{m.method.name}' on model '{m.cell.model}': {remark}"
         for m in made
-        for remark in m.method.remarks(sources.model(m.variant.model))
+        for remark in m.method.remarks(sources.model(m.cell.model))
     )
     return tuple(dict.fromkeys(found))

@@ -10,7 +10,7 @@ from typing import cast
 from harness.core import component
 from harness.core.errors import SuiteError
 from harness.executors.base import Executor
-from harness.planning.checkpoints import Checkpoints, refuse_merge
+from harness.planning.checkpoints import Checkpoints
 from harness.planning.graph import (
     Plan,
     Scored,
@@ -23,7 +23,7 @@ from harness.planning.lengths import Fitting
 from harness.planning.models import remarks, require_language_model, require_trainable
 from harness.planning.only import everyone
 from harness.planning.precision import coarse_trainings
-from harness.planning.recipe import START, Recipes, refuse_pairs
+from harness.planning.recipe import Recipes, refuse_pairs
 from harness.planning.scoring import NotAsked, Scoring, start_of
 from harness.planning.sources import Sources
 from harness.planning.tuning import judge_of, plan_tuning, tuned, winner
@@ -33,8 +33,9 @@ from harness.stages.generate import Generate
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
 from harness.suite.suite import Loaded
+from harness.suite.tune import Tune
 from harness.variants.expand import baselines_of, expand, refuse_samples, shared_baseline
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell, Merged, Variant
 
 __all__ = ["Plan", "Scored", "VariantPath", "plan"]
 
@@ -98,10 +99,11 @@ class _Planner:
             self.variants, self.unheard = everyone(self.suite, variants, self._readable)
         for variant in variants:
             refuse_pairs(variant)
-            refuse_merge(variant)
+            self.checkpoints.refuse_merge(variant)
             refuse_samples(variant, self.scorers)
-            for made in (variant, *variant.models.values()):
-                require_language_model(self.sources.model(made.model), made.model, self.file)
+            models = () if variant.cell is None else variant.cell.models.values()
+            for used in (variant, *models):
+                require_language_model(self.sources.model(used.model), used.model, self.file)
             require_trainable(variant, self.sources)
         self._require_distinct_metrics(variants)
         self.scoring.require_rules(self.scorers)
@@ -162,14 +164,14 @@ class _Planner:
         return own
 
     def _unscored(self, entry: str, split: str) -> list[int]:
-        asked = self.variants if split == "test" else [v for v in self.variants if v.trained]
+        asked = self.variants if split == "test" else [v for v in self.variants if v.cell]
         return self.fitting.unwritten(asked, entry, split).left_out
 
     def _coarse(self, variants: Sequence[Variant]) -> tuple[str, ...]:
         return coarse_trainings(
-            (made.group, made.method, str(self.sources.model_config(made.model)["dtype"]))
-            for made in variants
-            if made.method is not None and made.trained
+            (v.group, v.cell.method, str(self.sources.model_config(v.model)["dtype"]))
+            for v in variants
+            if v.cell is not None
         )
 
     def _tuned_path(self, variant: Variant) -> VariantPath:
@@ -182,14 +184,19 @@ class _Planner:
     def _settled(self, variant: Variant) -> tuple[Variant | None, Tuning | None]:
         """The variant with its winner's settings, None until they are known; and its tuning, None
         where the suite gives the settings."""
-        if self.suite.tune is None or not variant.trained:
+        cell = variant.cell
+        if self.suite.tune is None or cell is None:
             return variant, None
-        group = variant.merged_from or variant.group  # the same training, tuned once
-        if group not in self.tunings:
-            self.tunings[group] = self._tuning(replace(variant, group=group, merged_from=""))
-        tuning = self.tunings[group]
+        if cell.group not in self.tunings:
+            self.tunings[cell.group] = self._tuning(self.suite.tune, cell)
+        tuning = self.tunings[cell.group]
         settings = winner(tuning, self._record)
-        return (None if settings is None else tuned(variant, settings)), tuning
+        if settings is None:
+            return None, tuning
+        settled = tuned(cell, settings)
+        if isinstance(variant, Merged):
+            return replace(variant, of=settled), tuning
+        return settled, tuning
 
     def _baseline(self, path: VariantPath) -> VariantPath:
         """The path of what the suite compares a variant with, as far as its answers: of the same
@@ -213,18 +220,16 @@ class _Planner:
             self._awaited = True
             raise NotAsked(f"the settings of {group}, the baseline, are not chosen yet")
         train = self._trained(settled)
-        if train is not None and train == path.train and settled.merged_from == variant.merged_from:
+        kinds = {isinstance(settled, Merged), isinstance(variant, Merged)}
+        if train is not None and train == path.train and len(kinds) == 1:
             raise same
         return VariantPath(settled, train, {}, ())
 
-    def _tuning(self, variant: Variant) -> Tuning:
-        tune = self.suite.tune
-        if tune is None or variant.data is None:
-            raise AssertionError("nothing to tune")
+    def _tuning(self, tune: Tune, cell: Cell) -> Tuning:
         judge = judge_of(tune, self.scorers, self.suite.data)
-        entry = judge.data or variant.data
+        entry = judge.data or cell.data
         rows = self.sources.rows(entry, "validation", "trials are judged on it")
-        for tested in {*variant.evaluations, entry}:
+        for tested in {*cell.evaluations, entry}:
             given = self.suite.data[tested].test
             if given is not None and self.sources.rows(tested, "test").key == rows.key:
                 raise SuiteError(
@@ -233,11 +238,11 @@ class _Planner:
                     fix="tune on rows that nothing is reported on",
                 )
 
-        def score(trial: Variant) -> Stage:
+        def score(trial: Cell) -> Stage:
             refuse_pairs(trial)
             require_trainable(trial, self.sources)
             train, scorer = self.recipes.train(trial), self.scorers[judge.scorer]
-            path = VariantPath(trial, train, {}, (), start=self._start(trial, train, scored=False))
+            path = VariantPath(trial, train, {}, (), start=self._start(trial, scored=False))
             where = f"scorers[{judge.scorer}]"
             try:
                 return self.scoring.stage(scorer, where, path, entry, "validation")
@@ -248,7 +253,7 @@ class _Planner:
                     fix="tune by another metric, or leave the cell out (`exclude:`)",
                 ) from None
 
-        return plan_tuning(tune, judge, variant, entry, score, self._record, self.suite.resources)
+        return plan_tuning(tune, judge, cell, entry, score, self._record, self.suite.resources)
 
     def _record(self, stage: Stage) -> Record | None:
         found = self.known.get(stage.key) or self.store.record(stage)
@@ -261,30 +266,23 @@ class _Planner:
         for entry in variant.evaluations:
             if asked & {None, entry}:
                 generate[entry] = self._generate(variant, entry, train)
-        path = VariantPath(variant, train, generate, (), start=self._start(variant, train))
+        path = VariantPath(variant, train, generate, (), start=self._start(variant))
         for index, scorer in enumerate(self.scorers):
             scores += self.scoring.of(scorer, f"scorers[{index}]", path)
         return replace(path, scores=tuple(scores))
 
     def _trained(self, variant: Variant) -> Stage | None:
         """The stage that left the variant's checkpoint; None where it is untrained."""
-        if variant.trained:
-            return self.recipes.train(variant)
-        return self.checkpoints.stage(variant) if variant.checkpoint else None
+        if variant.cell is not None:
+            return self.recipes.train(variant.cell)
+        return None if variant.elsewhere is None else self.checkpoints.stage(variant.elsewhere)
 
-    def _start(
-        self, variant: Variant, train: Stage | None, *, scored: bool = True
-    ) -> VariantPath | None:
+    def _start(self, variant: Variant, *, scored: bool = True) -> VariantPath | None:
         """The path of what an aligned variant goes on from: its differences are from there."""
         start = start_of(variant)
-        if start is None or train is None:
+        if start is None:
             return None
-        path = (
-            self._path(start) if scored else VariantPath(start, self.recipes.train(start), {}, ())
-        )
-        if path.train != train.inputs[START]:
-            raise AssertionError(f"{variant.id} does not start from {start.id}")
-        return path
+        return self._path(start) if scored else VariantPath(start, self._trained(start), {}, ())
 
     def _generate(
         self, variant: Variant, entry: str, train: Stage | None, split: str = "test"
@@ -298,7 +296,7 @@ class _Planner:
         answers = Generate(
             device=self.executor.device(),
             model=None if train is not None else self.sources.model_config(variant.model),
-            merged=bool(variant.merged_from),
+            merged=isinstance(variant, Merged),
             place=self.checkpoints.place(variant),
             generate=variant.generate,
             left_out=unfit.left_out,
@@ -323,7 +321,7 @@ class _Planner:
 
     def _tried(self, variant: Variant) -> bool:
         """Whether it answers validation rows: it is trained, or trials are compared with it."""
-        if variant.trained:
+        if variant.cell is not None:
             return True
         compared = any(s.reads(Subject().baseline().answers()) for s in self.scorers)
         return compared and variant.group in self.baselines.values()

@@ -20,8 +20,8 @@ from harness.stages.train import Train
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.names import place_of
-from harness.variants.steps import Labelled, Sampled, Step, Trained, in_order
-from harness.variants.variant import Variant
+from harness.variants.steps import Labelled, Sampled, Trained, in_order
+from harness.variants.variant import Cell, Variant
 
 START = "start"
 """Role of the checkpoint that a stage goes on from."""
@@ -32,15 +32,17 @@ class Training:
     """A training of a variant's recipe, or of a model beside it.
 
     Attributes:
-        variant: the cell that it is of.
-        method: the variant's.
         labelled: it reads labels, and not the suite's rows.
     """
 
-    variant: Variant
-    method: Method
+    cell: Cell
     step: Trained
     labelled: bool
+
+    @property
+    def method(self) -> Method:
+        """The cell's."""
+        return self.cell.method
 
     @property
     def objective(self) -> Objective:
@@ -55,15 +57,15 @@ class Training:
     @property
     def label(self) -> str:
         """What people call it."""
-        return name_of(self.variant, self.step)
+        return name_of(self.cell, self.step)
 
 
-def name_of(variant: Variant, step: Trained) -> str:
-    """What people call a training of a variant: the last one as the variant."""
-    if step is variant.recipe:
-        return variant.id
-    seed = f"#{variant.seed}"
-    return step.group + (seed if variant.id.endswith(seed) else "")
+def name_of(cell: Cell, step: Trained) -> str:
+    """What people call a training of a cell: the last one as the cell."""
+    if step is cell.recipe:
+        return cell.id
+    seed = f"#{cell.seed}"
+    return step.group + (seed if cell.id.endswith(seed) else "")
 
 
 def trainings(variant: Variant, *, on_labels: bool = False) -> Iterator[Training]:
@@ -73,25 +75,25 @@ def trainings(variant: Variant, *, on_labels: bool = False) -> Iterator[Training
     Args:
         on_labels: the last one reads labels that another variant's recipe gives it.
     """
-    for step in _steps(variant):
+    cell = variant.cell
+    if cell is None:
+        return
+    for step in in_order(cell.recipe):
         if isinstance(step, Labelled):
             for objective in step.labeller.beside:
-                yield from trainings(variant.models[objective])
-        if isinstance(step, Trained) and variant.method is not None:
+                yield from trainings(cell.models[objective])
+        if isinstance(step, Trained):
             for beside in step.models.values():
-                cell = variant.models[beside.objective]
-                yield from trainings(cell, on_labels=beside.rows is not None)
-            labelled = step.rows is not None or (on_labels and step is variant.recipe)
-            yield Training(variant, variant.method, step, labelled)
+                other = cell.models[beside.objective]
+                yield from trainings(other, on_labels=beside.rows is not None)
+            labelled = step.rows is not None or (on_labels and step is cell.recipe)
+            yield Training(cell, step, labelled)
 
 
 def labellings(variant: Variant) -> list[Labelled]:
     """The steps of a variant's recipe that make rows by a labeller."""
-    return [step for step in _steps(variant) if isinstance(step, Labelled)]
-
-
-def _steps(variant: Variant) -> list[Step]:
-    return [] if variant.recipe is None else in_order(variant.recipe)
+    steps = [] if variant.cell is None else in_order(variant.cell.recipe)
+    return [step for step in steps if isinstance(step, Labelled)]
 
 
 def refuse_pairs(variant: Variant) -> None:
@@ -112,9 +114,7 @@ def refuse_pairs(variant: Variant) -> None:
                 fix="change the option with `overrides:`, or leave the cell out with `exclude:`",
             )
         for role, beside in made.step.models.items():
-            method = made.variant.models[beside.objective].method
-            if method is None:
-                continue
+            method = made.cell.models[beside.objective].method
             refusal = lacking(method, made.objective.needs_beside(role))
             if refusal is not None:
                 raise SuiteError(
@@ -132,40 +132,38 @@ class Recipes:
         self.suite, self.sources, self.executor = suite, sources, executor
         self.labels = Labels(suite, sources, executor)
 
-    def train(self, variant: Variant, rows: Stage | None = None) -> Stage:
-        """The last stage of a variant's recipe; those before it are among its inputs.
+    def train(self, cell: Cell, rows: Stage | None = None) -> Stage:
+        """The last stage of a cell's recipe; those before it are among its inputs.
 
         Args:
-            rows: labels of another variant's recipe, for the last training to read.
+            rows: labels of another cell's recipe, for the last training to read.
 
         Raises:
             SuiteError: rows that the suite does not have, a model that reads other tokens.
         """
         made: dict[int, Stage] = {}
-        for step in _steps(variant):
+        for step in in_order(cell.recipe):
             if isinstance(step, Trained):
-                last = rows if step is variant.recipe else None
-                made[id(step)] = self._trained(variant, step, made, last)
+                last = rows if step is cell.recipe else None
+                made[id(step)] = self._trained(cell, step, made, last)
             elif isinstance(step, Sampled):
-                made[id(step)] = self.labels.sampled(variant, step, made[id(step.policy)])
+                made[id(step)] = self.labels.sampled(cell, step, made[id(step.policy)])
             else:
-                judges = {name: self.train(variant.models[name]) for name in step.labeller.beside}
+                judges = {name: self.train(cell.models[name]) for name in step.labeller.beside}
                 samples = made[id(step.samples)]
-                made[id(step)] = self.labels.labelled(variant, step, samples, judges)
-        return made[id(variant.recipe)]
+                made[id(step)] = self.labels.labelled(cell, step, samples, judges)
+        return made[id(cell.recipe)]
 
     def _trained(
-        self, variant: Variant, step: Trained, made: Mapping[int, Stage], labels: Stage | None
+        self, cell: Cell, step: Trained, made: Mapping[int, Stage], labels: Stage | None
     ) -> Stage:
         """One training.
 
         Args:
             made: the stages of the steps that it reads.
-            labels: of another variant's recipe, in the place of its rows.
+            labels: of another cell's recipe, in the place of its rows.
         """
-        objective, method, label = step.objective, variant.method, name_of(variant, step)
-        if method is None:
-            raise AssertionError("an untrained use has no steps")
+        objective, method, label = step.objective, cell.method, name_of(cell, step)
         if labels is not None:
             label = f"{label} on {labels.label}"
         elif step.rows is not None:
@@ -176,29 +174,29 @@ class Recipes:
             inputs[START] = start
         beside = {}
         for role, model in step.models.items():
-            cell = variant.models[model.objective]
-            self._require_vocabulary(variant, cell, role)
-            inputs[role] = self.train(cell, None if model.rows is None else made[id(model.rows)])
-            beside[role] = self.sources.place(cell.model)
+            other = cell.models[model.objective]
+            self._require_vocabulary(cell, other, role)
+            inputs[role] = self.train(other, None if model.rows is None else made[id(model.rows)])
+            beside[role] = self.sources.place(other.model)
         train = Train(
-            model=self.sources.model_config(variant.model),
+            model=self.sources.model_config(cell.model),
             device=self.executor.device(),
             method=method,
             objective=objective,
-            seed=variant.seed,
-            data_seed=variant.seed,
-            place=self.sources.place(variant.model),
+            seed=cell.seed,
+            data_seed=cell.seed,
+            place=self.sources.place(cell.model),
             beside=beside,
         )
-        place = f"{self.sources.file}: models.{variant.model}"
+        place = f"{self.sources.file}: models.{cell.model}"
         refuse_dtype(method, objective, train.model["dtype"], train.device, place)
         if step.reference is not None:
-            inputs[REFERENCE] = self._reference(step.reference, train, inputs, variant.model)
+            inputs[REFERENCE] = self._reference(step.reference, train, inputs, cell.model)
         return train.stage(
             inputs,
             label=label,
             resources=self.suite.resources,
-            known=self.sources.known(variant.model, inputs["train"]),
+            known=self.sources.known(cell.model, inputs["train"]),
         )
 
     def _reference(
@@ -261,11 +259,11 @@ class Recipes:
             message = unknown("data", entry, self.suite.data, hint="the keys of `data:`")
             raise SuiteError(message, where=place_of(self.suite, "objective", objective.name, role))
 
-    def _require_vocabulary(self, variant: Variant, other: Variant, role: str) -> None:
-        sizes = [_vocabulary(self.sources.model(v.model).config) for v in (variant, other)]
+    def _require_vocabulary(self, cell: Cell, other: Cell, role: str) -> None:
+        sizes = [_vocabulary(self.sources.model(v.model).config) for v in (cell, other)]
         if None not in sizes and sizes[0] != sizes[1]:
             raise SuiteError(
-                f"'{other.model}' has a vocabulary of {sizes[1]} tokens and '{variant.model}' one"
+                f"'{other.model}' has a vocabulary of {sizes[1]} tokens and '{cell.model}' one"
                 f" of {sizes[0]}: it cannot read what the policy writes",
                 where=f"{role}_model.model",
                 fix="name a model with the policy's tokenizer",

@@ -33,7 +33,7 @@ from harness.stages.score import DATA, PREDICTIONS, REWARD, Score, role_of
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.reward import scoring_reward
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell, Merged, Untrained, Variant
 
 Generate = Callable[[Variant, str, Stage | None, str], Stage]
 """(variant, data entry, its checkpoint, split) -> the stage of its answers."""
@@ -93,7 +93,7 @@ class Scoring:
     generate: Generate
     left_out: LeftOut
     baseline: Baseline
-    judges: dict[str, Variant] = field(default_factory=dict)
+    judges: dict[str, Cell] = field(default_factory=dict)
     _lacking: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
     """(place of a scorer, what is lacking) -> the variants that lack it."""
 
@@ -225,7 +225,7 @@ class Scoring:
         policy = self._policy(draft, whose)
         if whose == "base" and Subject().model() in asks.values():
             return  # the worker knows it by the variant's checkpoint
-        which: dict[str, Any] = {"merged": True} if policy.variant.merged_from else {}
+        which: dict[str, Any] = {"merged": True} if isinstance(policy.variant, Merged) else {}
         if policy.train is not None:
             draft.inputs[role] = policy.train
         else:
@@ -320,25 +320,24 @@ def _refuse_names(asks: Asks, where: str) -> None:
 def _base_of(path: VariantPath) -> VariantPath:
     """The untrained model under a variant, which answers with the variant's settings."""
     variant = path.variant
-    base = replace(
-        variant, id=variant.model, group=variant.model, method=None, recipe=None, models={},
-        checkpoint="", merged_from="",
+    base = Untrained(
+        id=variant.model, group=variant.model, model=variant.model, generate=variant.generate,
+        evaluations=variant.evaluations, labels=variant.labels, seed=variant.seed,
     )  # fmt: skip
     return VariantPath(base, None, {}, ())
 
 
-def start_of(variant: Variant) -> Variant | None:
-    """What a variant's last training stage goes on from, as a variant of its own: scored as it is,
+def start_of(variant: Variant) -> Cell | None:
+    """What a variant's last training stage goes on from, as a cell of its own: scored as it is,
     never merged. None where that is the base."""
-    recipe = variant.recipe
-    if recipe is None or recipe.start is None:
+    cell = variant.cell
+    if cell is None or cell.recipe.start is None:
         return None
-    group = recipe.start.group
+    start = cell.recipe.start
     return replace(
-        variant,
-        id=name_of(variant, recipe.start),
-        group=group,
-        recipe=recipe.start,
-        merged_from="",
-        labels={**variant.labels, "objective": recipe.start.objective.name},
+        cell,
+        id=name_of(cell, start),
+        group=start.group,
+        recipe=start,
+        labels={**cell.labels, "objective": start.objective.name},
     )

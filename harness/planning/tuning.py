@@ -18,7 +18,7 @@ from harness.stages.select import Select, Tried
 from harness.store.stage import Record, Resources, Stage
 from harness.suite.tune import Range, Settings, Tune, propose
 from harness.variants.settings import with_settings
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell
 
 
 @dataclass(frozen=True)
@@ -76,42 +76,37 @@ def judge_of(tune: Tune, scorers: Sequence[Scorer], entries: Mapping[str, Any]) 
     return found[0]
 
 
-def tuned(variant: Variant, settings: Settings) -> Variant:
-    """The variant with a trial's settings."""
-    if variant.method is None or variant.recipe is None:
-        raise AssertionError("an untrained use has nothing to tune")
-    method = with_settings(variant.method, settings, "tune.space")
-    objective = with_settings(variant.recipe.objective, settings, "tune.space")
-    recipe = replace(variant.recipe, objective=objective)
-    return replace(variant, method=method, recipe=recipe)
+def tuned(cell: Cell, settings: Settings) -> Cell:
+    """The cell with a trial's settings."""
+    method = with_settings(cell.method, settings, "tune.space")
+    objective = with_settings(cell.recipe.objective, settings, "tune.space")
+    return replace(cell, method=method, recipe=replace(cell.recipe, objective=objective))
 
 
 def plan_tuning(
     tune: Tune,
     judge: Judge,
-    variant: Variant,
+    cell: Cell,
     evaluation: str,
-    score: Callable[[Variant], Stage],
+    score: Callable[[Cell], Stage],
     record: Callable[[Stage], Record | None],
     resources: Resources,
 ) -> Tuning:
     """A cell's trials as far as they are known, and their selection once all are.
 
     Args:
-        variant: any seed of the cell.
+        cell: with any seed.
         score: makes the score stage of a trained variant on the validation rows.
         record: a stage's record, where it has ended.
 
     Raises:
         SuiteError: the space holds nothing for this cell, or too little.
     """
-    if variant.method is None or variant.recipe is None:
-        raise AssertionError("an untrained use has nothing to tune")
-    present = (variant.method.name, variant.recipe.objective.name)
+    present = (cell.method.name, cell.recipe.objective.name)
     space = {key: c for key, c in tune.space.items() if key.split(".")[0] in present}
     if not space:
         raise SuiteError(
-            f"nothing is tuned for {variant.group}: no entry names {' or '.join(present)}",
+            f"nothing is tuned for {cell.group}: no entry names {' or '.join(present)}",
             where="tune.space",
             fix=f"add one, such as {present[1]}.learning_rate, or leave the cell out (`exclude:`)",
         )
@@ -121,16 +116,16 @@ def plan_tuning(
         proposed = propose(tune, space, history, judge.higher_is_better)
         if len(proposed) == len(trials):
             break
-        trials = [_trial(tune, variant, i, s, score) for i, s in enumerate(proposed, 1)]
+        trials = [_trial(tune, cell, i, s, score) for i, s in enumerate(proposed, 1)]
     complete = len(trials) == tune.trials
     return Tuning(
-        group=variant.group,
+        group=cell.group,
         metric=judge.metric,
         evaluation=evaluation,
         higher_is_better=judge.higher_is_better,
         total=tune.trials,
         trials=tuple(trials),
-        select=_select(tune, judge, variant, trials, resources) if complete else None,
+        select=_select(tune, judge, cell, trials, resources) if complete else None,
         logarithmic=tuple(k for k, c in space.items() if isinstance(c, Range) and c.log),
     )
 
@@ -144,13 +139,13 @@ def winner(tuning: Tuning, record: Callable[[Stage], Record | None]) -> Settings
 
 
 def _trial(
-    tune: Tune, variant: Variant, number: int, settings: Settings, score: Callable[[Variant], Stage]
+    tune: Tune, cell: Cell, number: int, settings: Settings, score: Callable[[Cell], Stage]
 ) -> Trial:
-    made = tuned(variant, settings)
+    made = tuned(cell, settings)
     several = len(tune.seeds) > 1
     scores = []
     for seed in tune.seeds:
-        name = f"{variant.group} trial {number}" + (f"#{seed}" if several else "")
+        name = f"{cell.group} trial {number}" + (f"#{seed}" if several else "")
         scores.append(score(replace(made, id=name, seed=seed)))
     return Trial(number, settings, tuple(scores))
 
@@ -158,15 +153,13 @@ def _trial(
 def _select(
     tune: Tune,
     judge: Judge,
-    variant: Variant,
+    cell: Cell,
     trials: Sequence[Trial],
     resources: Resources,
 ) -> Stage:
     tried = []
     for trial in trials:
-        made = tuned(variant, dict(trial.settings))
-        if made.method is None or made.recipe is None:
-            raise AssertionError("a trial trains")
+        made = tuned(cell, dict(trial.settings))
         objective = made.recipe.objective
         config = {"method": made.method.identity(), "objective": objective.identity()}
         tried.append(Tried(set=dict(trial.settings), config=config))
@@ -182,7 +175,7 @@ def _select(
             for trial in trials
             for seed, stage in zip(tune.seeds, trial.scores, strict=True)
         },
-        label=variant.group,
+        label=cell.group,
         resources=resources,
     )
 

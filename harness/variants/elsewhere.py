@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
 
 from harness.core.errors import SuiteError, unknown
 from harness.suite.suite import Suite
+from harness.variants.variant import Cell, Elsewhere, Merged, Untrained, Variant
 
-V = TypeVar("V", bound=Any)
-"""A variant (of harness.variants.variant, which imports this module)."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*")
 
 
-def checkpoint_cells(suite: Suite, evaluations: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Fields of a variant for each checkpoint trained elsewhere that the suite names.
+def checkpoints_of(suite: Suite, evaluations: Sequence[str]) -> Iterator[Elsewhere]:
+    """A variant for each checkpoint trained elsewhere that the suite names.
 
     Raises:
         SuiteError: a name that cannot be a variant's, or a model that the suite does not have.
@@ -40,21 +37,18 @@ def checkpoint_cells(suite: Suite, evaluations: Sequence[str]) -> Iterator[dict[
         if model not in suite.models:
             message = unknown("model", model, suite.models, hint="the keys of `models:`")
             raise SuiteError(message, where=f"{where}.model")
-        yield {
-            "id": name,
-            "group": name,
-            "model": model,
-            "data": None,
-            "method": None,  # told by its files
-            "seed": 0,
-            "generate": suite.generate,
-            "evaluations": tuple(evaluations),
-            "labels": {"model": model, "objective": "trained elsewhere"},
-            "checkpoint": name,
-        }
+        yield Elsewhere(
+            id=name,
+            group=name,
+            model=model,
+            generate=suite.generate,
+            evaluations=tuple(evaluations),
+            # Its files tell the method.
+            labels={"model": model, "objective": "trained elsewhere"},
+        )
 
 
-def merged_siblings(patterns: Sequence[str], variants: Sequence[V]) -> list[V]:
+def merged_siblings(patterns: Sequence[str], variants: Sequence[Cell | Elsewhere]) -> list[Merged]:
     """A second variant for each one that a pattern means, to be scored with its adapter merged.
 
     Raises:
@@ -65,41 +59,43 @@ def merged_siblings(patterns: Sequence[str], variants: Sequence[V]) -> list[V]:
             message = unknown("variant", pattern, (v.group for v in variants))
             raise SuiteError(message, where=f"evaluate_merged[{index}]")
     return [
-        replace(
-            variant,
+        Merged(
             id=f"{variant.group}-merged{variant.id.removeprefix(variant.group)}",
             group=f"{variant.group}-merged",
+            model=variant.model,
+            generate=variant.generate,
+            evaluations=variant.evaluations,
             labels={**variant.labels, "merged": "true"},
-            merged_from=variant.group,
+            seed=variant.seed,
+            of=variant,
         )
         for variant in variants
         if any(matches(variant, pattern) for pattern in patterns)
     ]
 
 
-def is_sibling(merged: Any, variant: Any) -> bool:
-    """Whether `merged` is `variant` with its adapter merged."""
-    return (merged.merged_from, merged.seed) == (variant.group, variant.seed)
-
-
-def matches(variant: Any, pattern: str) -> bool:
+def matches(variant: Variant, pattern: str) -> bool:
     """Whether a pattern such as `lora*` means this variant, with or without its seed."""
     return fnmatchcase(variant.id, pattern) or fnmatchcase(variant.group, pattern)
 
 
 def require_own_names(
-    uses: Sequence[Any], cells: Sequence[Any], given: Sequence[Any], merged: Sequence[Any]
+    uses: Sequence[Untrained],
+    cells: Sequence[Cell],
+    checkpoints: Sequence[Elsewhere],
+    merged: Sequence[Merged],
 ) -> None:
     """Variants of different origins must not have one name.
 
     Raises:
         SuiteError: two of them would be one variant.
     """
-    for place, named in (("base", uses), ("checkpoints", given)):
-        others = {
-            v.group for kind in (uses, cells, given, merged) if kind is not named for v in kind
-        }
-        both = {variant.group for variant in named} & others
+    kinds: dict[str, Sequence[Variant]] = {
+        "base": uses, "checkpoints": checkpoints, "": [*cells, *merged],
+    }  # fmt: skip
+    for place in ("base", "checkpoints"):
+        others = {v.group for other, named in kinds.items() if other != place for v in named}
+        both = {variant.group for variant in kinds[place]} & others
         if both:
             raise SuiteError(
                 f"another variant is called '{min(both)}' too",

@@ -13,8 +13,7 @@ from harness.scorers.base import Scorer
 from harness.suite.suite import AXES, Suite
 from harness.variants.axes import check_axes, evaluations, trained_on
 from harness.variants.elsewhere import (
-    checkpoint_cells,
-    is_sibling,
+    checkpoints_of,
     matches,
     merged_siblings,
     require_own_names,
@@ -23,13 +22,11 @@ from harness.variants.names import in_recipes, last_stages, written
 from harness.variants.recipe import cell_of, refuse_scores
 from harness.variants.settings import check_hyper, holds
 from harness.variants.spec import Spec
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell, Untrained, Variant
 
 
 def expand(suite: Suite, only: str | None = None) -> list[Variant]:
     """The suite's variants, untrained uses first, without doubles and excluded cells.
-
-    A variant of a checkpoint has no method yet: its files tell.
 
     Args:
         only: a pattern such as `lora*`; the baseline stays, as there is no comparison without it.
@@ -39,19 +36,19 @@ def expand(suite: Suite, only: str | None = None) -> list[Variant]:
     """
     check_axes(suite)
     uses, cells = _uses(suite), _cells(suite)
-    given = [Variant(**fields) for fields in checkpoint_cells(suite, evaluations(suite))]
-    if not (uses or cells or given):
+    checkpoints = list(checkpoints_of(suite, evaluations(suite)))
+    if not (uses or cells or checkpoints):
         raise SuiteError(
             "nothing to run",
             where="matrix",
             fix="add method and objective, `base` or `checkpoints`",
         )
-    merged = merged_siblings(suite.evaluate_merged, [*cells, *given])
-    require_own_names(uses, cells, given, merged)
+    merged = merged_siblings(suite.evaluate_merged, [*cells, *checkpoints])
+    require_own_names(uses, cells, checkpoints, merged)
     # Each merged variant stands behind the one it is compared with.
-    variants = list(uses)
-    for variant in [*cells, *given]:
-        variants += [variant, *(m for m in merged if is_sibling(m, variant))]
+    variants: list[Variant] = list(uses)
+    for variant in [*cells, *checkpoints]:
+        variants += [variant, *(sibling for sibling in merged if sibling.of is variant)]
     baselines = baselines_of(suite, variants)
     if only is not None:
         chosen = [v for v in variants if matches(v, only)]
@@ -100,7 +97,7 @@ def _use(suite: Suite, groups: Iterable[str]) -> str:
     return next(use for use in suite.base if any(g.startswith(f"{use}@") for g in groups))
 
 
-def _uses(suite: Suite) -> list[Variant]:
+def _uses(suite: Suite) -> list[Untrained]:
     """The untrained models, at each use the suite names."""
     models = suite.matrix.get("model") or list(suite.models)
     several = len(models) > 1
@@ -116,11 +113,16 @@ def _uses(suite: Suite) -> list[Variant]:
                 )
         labels = {"model": model, "method": "none", "objective": use}
         scored = tuple(evaluations(suite))
-        found.append(Variant(name, name, model, None, None, 0, generate, scored, labels))
+        found.append(
+            Untrained(
+                id=name, group=name, model=model, generate=generate, evaluations=scored,
+                labels=labels,
+            )
+        )  # fmt: skip
     return found
 
 
-def _cells(suite: Suite) -> list[Variant]:
+def _cells(suite: Suite) -> list[Cell]:
     if not suite.matrix:
         for key in ("overrides", "exclude", "reward_model", "tune", "budget"):
             if getattr(suite, key):
@@ -136,31 +138,30 @@ def _cells(suite: Suite) -> list[Variant]:
     }
     hyper = {axis: values for axis, values in suite.matrix.items() if axis not in AXES}
     check_hyper(suite, hyper, trained_on(suite), in_recipes(suite), last_stages(suite))
-    found: dict[str, Variant] = {}
+    found: dict[str, Cell] = {}
     for indexes in itertools.product(*(range(len(values)) for values in axes.values())):
         cell = {axis: (axes[axis][i], i) for axis, i in zip(axes, indexes, strict=True)}
         for values in itertools.product(*hyper.values()):
-            for variant in _variants(suite, cell, dict(zip(hyper, values, strict=True)), axes):
-                _add(found, variant)
+            for seeded in _seeds_of(suite, cell, dict(zip(hyper, values, strict=True)), axes):
+                _add(found, seeded)
     if not found and not suite.base:
         raise SuiteError("every cell is excluded", where="exclude", fix="leave at least one")
     return list(found.values())
 
 
-def _add(found: dict[str, Variant], variant: Variant) -> None:
+def _add(found: dict[str, Cell], cell: Cell) -> None:
     """Doubles (a hyper-parameter of another method) are one cell; equal names are an error."""
-    known = found.setdefault(variant.id, variant)
-    if known != variant:
+    if found.setdefault(cell.id, cell) != cell:
         raise SuiteError(
-            f"two cells would both be called '{variant.id}'",
+            f"two cells would both be called '{cell.id}'",
             where="matrix",
             fix="give the differing field as an axis, such as `lora.r: [4, 16]`",
         )
 
 
-def _variants(
+def _seeds_of(
     suite: Suite, cell: dict[str, tuple[Any, int]], hyper: dict[str, Any], axes: Mapping[str, Any]
-) -> list[Variant]:
+) -> list[Cell]:
     """The seeds of one cell; none if it is excluded."""
     labels, fields = {"model": cell["model"][0], "data": cell["data"][0]}, {}
     where = {axis: f"matrix.{axis}[{cell[axis][1]}]" for axis in ("method", "objective")}
@@ -199,8 +200,8 @@ def refuse_samples(variant: Variant, scorers: Iterable[Scorer]) -> None:
     for index, scorer in enumerate(scorers):
         needed, drawn = scorer.samples_needed(), variant.generate.samples
         if drawn < needed:
-            answers = variant.trained or variant.checkpoint
-            place = "generate" if answers else f"base.{variant.labels['objective']}"
+            untrained = isinstance(variant, Untrained)
+            place = f"base.{variant.labels['objective']}" if untrained else "generate"
             raise SuiteError(
                 f"it compares {needed} or more samples of each prompt, and variant {variant.id}"
                 f" draws {drawn or 'none'}",

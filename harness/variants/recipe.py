@@ -15,7 +15,7 @@ from harness.suite.suite import Suite
 from harness.variants.names import adapter, place_of
 from harness.variants.spec import Spec, method_of, objective_of, within_budget
 from harness.variants.steps import Beside, Labelled, Sampled, Trained
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell
 
 REWARD = "reward"
 """The objective that trains the reward model, which `reward_model:` describes."""
@@ -163,8 +163,8 @@ def _require_start(suite: Suite, name: str, path: Sequence[str]) -> None:
         raise SuiteError(f"the recipe starts from itself: {told}", where=where)
 
 
-def cell_of(suite: Suite, spec: Spec, several: Sequence[str]) -> Variant:
-    """The variant of a cell, with the models beside it, which are cells of their own.
+def cell_of(suite: Suite, spec: Spec, several: Sequence[str]) -> Cell:
+    """The cell that is meant, with the models beside it, which are cells of their own.
 
     Args:
         several: axes of which a variant's name holds the value.
@@ -179,7 +179,7 @@ def cell_of(suite: Suite, spec: Spec, several: Sequence[str]) -> Variant:
     labels = {**spec.labels, **{key: str(value) for key, value in spec.hyper.items()}}
     if steps.moved:
         labels["start"] = steps.moved
-    return Variant(
+    return Cell(
         id=steps.last.group,
         group=steps.last.group,
         model=spec.labels["model"],
@@ -187,14 +187,13 @@ def cell_of(suite: Suite, spec: Spec, several: Sequence[str]) -> Variant:
         method=method,
         recipe=steps.last,
         models={name: cell_beside(suite, spec, name, several) for name in steps.models},
-        seed=0,
         generate=suite.generate,
         evaluations=(),
         labels=labels,
     )
 
 
-def cell_beside(suite: Suite, spec: Spec, objective: str, several: Sequence[str]) -> Variant:
+def cell_beside(suite: Suite, spec: Spec, objective: str, several: Sequence[str]) -> Cell:
     """A model beside a cell (the reward model), as a cell of its own.
 
     It is shared by all cells of one model and data entry: of the matrix's axes only those that

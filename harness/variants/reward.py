@@ -8,10 +8,10 @@ from harness.variants.axes import trained_on
 from harness.variants.names import written
 from harness.variants.recipe import REWARD, cell_beside
 from harness.variants.spec import Spec
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell, Variant
 
 
-def scoring_reward(suite: Suite, variant: Variant, where: str) -> Variant | None:
+def scoring_reward(suite: Suite, variant: Variant, where: str) -> Cell | None:
     """The reward model of a variant's model and data entry, as its policies have it; None for a
     variant that was trained on no entry, where the suite has several and so several reward models.
 
@@ -36,7 +36,8 @@ def scoring_reward(suite: Suite, variant: Variant, where: str) -> Variant | None
             fix=f"set the field in `{REWARD}_model:`, or leave the scorer out",
         )
     entries = trained_on(suite)
-    data = variant.data or (entries[0] if len(entries) == 1 else None)
+    cell = variant.cell
+    data = cell.data if cell is not None else (entries[0] if len(entries) == 1 else None)
     if data is None:
         return None
     # Nothing else of the variant: a rule on its method or its hyper-parameters is not about this.

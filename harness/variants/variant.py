@@ -1,4 +1,4 @@
-"""Variants: the cells of a suite's matrix, and what is compared with them."""
+"""What a suite compares: the cells of its matrix, and the variants beside them."""
 
 from __future__ import annotations
 
@@ -10,37 +10,77 @@ from harness.suite.suite import Generate
 from harness.variants.steps import Trained
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One cell of the matrix, or one use of an untrained model.
+    """One of four: `Cell`, `Untrained`, `Elsewhere` or `Merged`.
 
     Attributes:
         id: unique in the suite, and what people type: `lora-sft`, `zero-shot`, `lora-sft#1`.
         group: the id without the seed: what a claim about a method is about.
-        labels: axis or hyper-parameter -> what this cell has there.
+        model: entry of `models:`.
+        generate: how it answers.
         evaluations: data entries on whose test rows it is scored.
-        checkpoint: its name in the suite's `checkpoints`, when it was trained elsewhere.
-        merged_from: the group whose training it shares, when it is that with the adapter merged.
-        recipe: the training that ends its recipe, with all before it; None where nothing is
-            trained for it here.
-        models: the cells of the models beside it, by the objective that trains each.
+        labels: axis or hyper-parameter -> what this variant has there.
     """
 
     id: str
     group: str
     model: str
-    data: str | None
-    method: Method | None
-    seed: int
     generate: Generate
     evaluations: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
-    checkpoint: str = ""
-    merged_from: str = ""
-    recipe: Trained | None = None
-    models: Mapping[str, Variant] = field(default_factory=dict)
+    seed: int = 0
 
     @property
-    def trained(self) -> bool:
-        """Whether anything is trained for it here."""
-        return self.method is not None and not self.checkpoint
+    def unmerged(self) -> Variant:
+        """The variant whose checkpoint it is scored by: itself, but for a merged one."""
+        return self
+
+    @property
+    def cell(self) -> Cell | None:
+        """The cell whose training it is scored by; None where nothing is trained for it here."""
+        unmerged = self.unmerged
+        return unmerged if isinstance(unmerged, Cell) else None
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """The checkpoint trained elsewhere that it is scored by; None where there is none."""
+        unmerged = self.unmerged
+        return unmerged if isinstance(unmerged, Elsewhere) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untrained(Variant):
+    """A use of an untrained model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere(Variant):
+    """A checkpoint that was trained elsewhere; its group is its name in `checkpoints:`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(Variant):
+    """A cell of the matrix with one seed.
+
+    Attributes:
+        data: data entry that it trains on, where an objective names no other.
+        recipe: the training that ends its recipe, with all that it reads.
+        models: the cells of the models beside it, by the objective that trains each.
+    """
+
+    data: str
+    method: Method
+    recipe: Trained
+    models: Mapping[str, Cell] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged(Variant):
+    """Another variant with the adapter merged into the model's whole weights."""
+
+    of: Cell | Elsewhere
+
+    @property
+    def unmerged(self) -> Variant:
+        return self.of

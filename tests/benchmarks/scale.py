@@ -35,7 +35,7 @@ from harness.store.score_table import write_scores
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
 from harness.suite.suite import Generate
-from harness.variants.variant import Variant
+from harness.variants.variant import Cell, Untrained
 
 METRICS = ("exact_match", "rougeL")
 FAMILIES = ("arithmetic", "chat", "qa", "summarise", "translate")
@@ -99,8 +99,12 @@ def build(root: Path, variants: int, examples: int) -> tuple[Plan, dict[str, Rec
             records[stage.key] = _record(stage, {"metrics": {metric: about}})
             scored.append(Scored(stage, metric, "tasks", None))
         labels = {"method": "none" if number == 0 else "lora", "lora.r": str(number % 40)}
-        variant = Variant(name, name, "made-up", "tasks", cast(Any, number or None), 0,
-                          Generate(), ("tasks",), labels)  # fmt: skip
+        about: dict[str, Any] = {
+            "id": name, "group": name, "model": "made-up", "generate": Generate(),
+            "evaluations": ("tasks",), "labels": labels,
+        }  # fmt: skip
+        trained = {"data": "tasks", "method": None, "recipe": SimpleNamespace(entry="tasks")}
+        variant = Cell(**about, **trained) if number else Untrained(**about)
         paths.append(
             VariantPath(variant, train if number else None, {"tasks": predictions}, tuple(scored))
         )

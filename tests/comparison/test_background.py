@@ -12,6 +12,7 @@ from harness.comparison.costs import result_of
 from harness.planning.planner import Scored
 from harness.store.stage import Stage
 from harness.store.store import Store
+from harness.variants.variant import Untrained
 from tests.made_up import ROWS, failed, path, plan, record, records_of, stage, variant
 
 COPIES = {"exact": 3, "overlap": 2, "test_rows": 40, "n": 13}
@@ -76,7 +77,7 @@ def test_provenance_names_every_machine_version_and_stage() -> None:
     (answers,) = own.generate.values()
     asked = stage("generate", {"data": ROWS})
     base = path(
-        train=None, generate={"tasks": asked}, scores=(), variant=variant("base", method=None)
+        train=None, generate={"tasks": asked}, scores=(), variant=variant("base", kind=Untrained)
     )
     made = records_of(own, base, train={"provenance": {"platform": "A", "cores": 2}},
                       generate={"provenance": {"platform": "B", "versions": {"torch": "1"}}},

@@ -39,8 +39,8 @@ def aligned(on: str | None = "asked") -> tuple[VariantPath, dict[str, Any]]:
     names = [(metric, entry) for entry in ("asked", "tasks") for metric in COLUMN]
     own = tuple(scored(*name) for name in names)
     start = path("sft", scores=tuple(scored(*name) for name in names if name[0] != "win_rate"))
-    objective: Any = SimpleNamespace(data=on)
-    made = path("dpo", scores=own, start=start, variant=variant("dpo", objective=objective))
+    recipe: Any = SimpleNamespace(entry=on or "tasks")
+    made = path("dpo", scores=own, start=start, variant=variant("dpo", recipe=recipe))
     records = records_of(made, start, score={"metrics": {}})
     for one in (*made.scores, *start.scores):
         records[one.stage.key] = record(one.stage, metrics={"metrics": {one.scorer: {}}})

@@ -17,6 +17,7 @@ from harness.comparison.scores import Keys, Scores
 from harness.comparison.statistics import Sample
 from harness.planning.planner import Scored, VariantPath
 from harness.store.store import Store
+from harness.variants.variant import Elsewhere
 from tests.made_up import failed, path, plan, record, records_of, stage, variant, write_lines
 
 SAMPLE = {"mean_tokens": 4.0, "eos_rate": 0.5}
@@ -155,7 +156,7 @@ def test_reward_model_that_failed_is_a_reason(store: Store) -> None:
 
 
 def test_of_a_checkpoint_from_elsewhere_the_price_is_not_known(store: Store) -> None:
-    own = path(variant=variant(checkpoint="mine"))
+    own = path(variant=variant(kind=Elsewhere))
     made = records_of(own, train={"cost": {"seconds": 4.0, "parameters": 10}})
     found = result_of("lora", [own], made, store)
     assert found.elsewhere

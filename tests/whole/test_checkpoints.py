@@ -16,6 +16,7 @@ from harness.core.errors import HarnessError, ModelError
 from harness.models.checkpoint import adapter_method
 from harness.models.files import ModelRef
 from harness.report.formats import markdown
+from harness.variants.variant import Merged
 from tests.conftest import Workspace
 from tests.methods.test_methods import make
 from tests.whole.test_run import kinds, labels
@@ -396,7 +397,7 @@ def test_merged_variants_share_training_and_tuning(workspace: Workspace) -> None
     data["letters"]["validation"] = {"path": "train.jsonl", "limit": 4}
     plan = workspace.open("data=" + json.dumps(data), only="lora*").plan
     assert len(plan.tunings()) == 1
-    assert len([p for p in plan.open if p.variant.merged_from]) == 2
+    assert len([p for p in plan.open if isinstance(p.variant, Merged)]) == 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -88,7 +88,7 @@ def test_reward_model_is_trained_for_the_scorer_where_no_policy_needs_one(
     aligned.tree["matrix"] |= {"objective": [{"sft": SFT}, {"dpo": DPO}]}
     planned = aligned.open().plan
     assert scores(planned, "lora-dpo", "reward")[0].inputs["reward"] == whole
-    assert [judge.recipe.objective.name for judge in planned.judges if judge.recipe] == ["reward"]
+    assert [judge.recipe.objective.name for judge in planned.judges] == ["reward"]
     with pytest.raises(SuiteError, match="needs a reward model, and no scorer"):
         aligned.open("scorers=[exact_match]")
 
