@@ -119,7 +119,10 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
 @click.option("--why", is_flag=True, help="For each stage to run, what differs from a cached one.")
 def plan(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
          why: bool) -> None:  # fmt: skip
-    """List the stages, whether they are cached, and their expected cost."""
+    """List the stages and their expected cost.
+
+    A stage is cached or will run; --why says how it differs from a cached one.
+    """
     from harness.commands.plan import describe_plan
     from harness.commands.session import open_suite
 

@@ -39,12 +39,12 @@ def rows_of(scores: AllScores, baseline: str, baselines: Mapping[str, str] = {})
     return [
         row
         for column in columns
-        for part in _slices(scores, column)
+        for part in _slices_of(scores, column)
         for row in _cell_rows(scores, column, part, against)
     ]
 
 
-def _slices(scores: AllScores, column: Column) -> list[str]:
+def _slices_of(scores: AllScores, column: Column) -> list[str]:
     """All examples, then each group of examples where there are several groups."""
     names = {
         name
@@ -65,13 +65,13 @@ def _cell_rows(
         group: {
             seed: columns[column].slice(part)
             for seed, columns in seeds.items()
-            if column in columns and _has(columns[column], part)
+            if column in columns and _counts_any(columns[column], part)
         }
         for group, seeds in scores.items()
     }
     groups = {name: Group.of(seeds) for name, seeds in on_slice.items() if seeds}
     for name, group in groups.items():
-        row = _alone(name, column, part, group)
+        row = _without_difference(name, column, part, group)
         if lost := len(scores[name]) - len(group.scores):
             row = row.noted(f"{lost} of {len(scores[name])} seeds have no result here")
         if name == (base := against[name]):
@@ -81,17 +81,17 @@ def _cell_rows(
         elif base not in groups:
             yield _incomparable(row, "the baseline has no result here")
         else:
-            yield _against(row, group, groups[base])
+            yield _with_difference_from(row, group, groups[base])
 
 
-def _has(scores: Scores, part: str) -> bool:
+def _counts_any(scores: Scores, part: str) -> bool:
     """Whether the metric counts at least one example of the slice; it always has a value on ALL."""
     if part == ALL:
         return True
     return part in scores.keys.names and scores.sample.about(scores.keys.of(part)).size > 0
 
 
-def _alone(name: str, column: Column, part: str, group: Group) -> Row:
+def _without_difference(name: str, column: Column, part: str, group: Group) -> Row:
     """A variant's row without a difference, as the baseline has it."""
     first, (estimate, reason) = group.first, _estimate(group)
     return Row(
@@ -126,10 +126,10 @@ def _estimate(group: Group) -> tuple[Estimate, str]:
         reason = "no interval: every example is alike" if inference.alike else inference.reason
         inference = inference.within(*group.bounds)
         return Estimate(inference.value, inference.low, inference.high), reason
-    return binomial.share(inference.value * (rows := _rows(group, inference)), rows), ""
+    return binomial.share(inference.value * (rows := _effective_rows(group, inference)), rows), ""
 
 
-def _rows(group: Group, inference: Inference) -> float:
+def _effective_rows(group: Group, inference: Inference) -> float:
     """The effective sample size: how many independent rows would give an interval as wide as these
     clusters and seeds do."""
     if group.plain:
@@ -141,19 +141,19 @@ def _rows(group: Group, inference: Inference) -> float:
     return binomial.effective_rows(inference.value, half, group.first.sample.n - 1, rows)
 
 
-def _against(row: Row, group: Group, base: Group) -> Row:
+def _with_difference_from(row: Row, group: Group, base: Group) -> Row:
     """The row with its difference from the baseline.
 
     Seed k is compared with the baseline's seed k where both have several seeds, and with the mean
     over the baseline's seeds otherwise.
     """
     runs = (*group.scores.values(), *base.scores.values())
-    if reason := next(filter(None, (_unlike(run, base.first) for run in runs)), ""):
+    if reason := next(filter(None, (_why_incomparable(run, base.first) for run in runs)), ""):
         return _incomparable(row, reason)
     measured = {run.measured for run in runs}
     if len(measured) == 1 and "" not in measured:
         return replace(row, verdict="same measurement", note="same model, same rows")
-    if group.plain and base.plain and (moved := _changes(group, base)) is not None:
+    if group.plain and base.plain and (moved := _changed_rows(group, base)) is not None:
         return _with_difference(row, binomial.paired(*moved, group.first.sample.n))
     paired = group.runs.several and group.scores.keys() <= base.scores.keys()
     if paired and len(group.scores) < len(base.scores):
@@ -164,16 +164,16 @@ def _against(row: Row, group: Group, base: Group) -> Row:
         inference = infer(group.runs - other.runs, group.independent)
     else:
         inference = infer(group.runs, group.independent, base.runs)
-    if inference.alike and (way := _one_way(group, other, paired=paired)) is not None:
+    if inference.alike and (way := _common_change(group, other, paired=paired)) is not None:
         # The test counts each cluster once, whatever its number of examples and runs.
         up, down = ((way == sign) * group.independent for sign in (1, -1))
         inference = binomial.paired(up, down, group.independent)
     least, most = group.bounds
     inference = inference.within(least - most, most - least)
-    return _claimed(_with_difference(row, inference), group, base)
+    return _with_seed_notes(_with_difference(row, inference), group, base)
 
 
-def _one_way(group: Group, base: Group, *, paired: bool) -> int | None:
+def _common_change(group: Group, base: Group, *, paired: bool) -> int | None:
     """Returns which way all examples changed, if all of them changed alike.
 
     Args:
@@ -192,7 +192,7 @@ def _one_way(group: Group, base: Group, *, paired: bool) -> int | None:
     return ways.pop() if len(ways) == 1 else None
 
 
-def _changes(group: Group, base: Group) -> tuple[int, int] | None:
+def _changed_rows(group: Group, base: Group) -> tuple[int, int] | None:
     """Counts the rows that changed between one run and the baseline's one run.
 
     Returns:
@@ -205,7 +205,7 @@ def _changes(group: Group, base: Group) -> tuple[int, int] | None:
     return int((ours[0] > theirs[0]).sum()), int((ours[0] < theirs[0]).sum())
 
 
-def _claimed(row: Row, group: Group, base: Group) -> Row:
+def _with_seed_notes(row: Row, group: Group, base: Group) -> Row:
     """Adds a note where the number of seeds limits what the difference says."""
     if 2 in (len(group.scores), len(base.scores)):
         row = row.noted("only 2 seeds")
@@ -230,13 +230,13 @@ def against_constant(
         constant: known without doubt, such as the one half of a preference.
     """
     group = Group.of(scores)
-    return _from_constant(_alone(name, column, ALL, group), group, constant)
+    return _from_constant(_without_difference(name, column, ALL, group), group, constant)
 
 
 def _from_constant(row: Row, group: Group, constant: float) -> Row:
     """The row with its difference from a constant."""
     if group.binary is not None:
-        rows = _rows(group, infer(group.runs, group.independent))
+        rows = _effective_rows(group, infer(group.runs, group.independent))
         return _with_difference(
             row, binomial.share_against(row.estimate.value * rows, rows, constant)
         )
@@ -261,7 +261,7 @@ def _incomparable(row: Row, note: str) -> Row:
     return replace(row, verdict="incomparable", note=note)
 
 
-def _unlike(first: Scores, other: Scores) -> str:
+def _why_incomparable(first: Scores, other: Scores) -> str:
     """Why two metrics cannot be compared; empty if they can."""
     if first.version != other.version:
         return "not the same scorer, or its version"
