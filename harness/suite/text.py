@@ -59,7 +59,7 @@ def read_yaml(text: str) -> Any:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        return None if node is None else _Reader(loader).value(node)
+        return None if node is None else _NodeReader(loader).value(node)
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise SuiteError(
@@ -82,7 +82,7 @@ def _told(error: yaml.MarkedYAMLError) -> str:
     return place + ", ".join(parts)
 
 
-class _Reader:
+class _NodeReader:
     """Converts YAML nodes into values, and counts them."""
 
     def __init__(self, loader: _Loader) -> None:
