@@ -111,7 +111,7 @@ def infer(runs: Runs, independent: int, base: Runs | None = None) -> Inference:
     sides = [runs] if base is None else [runs, base]
     value = float(runs.points.mean()) - (0.0 if base is None else float(base.points.mean()))
     if independent < 2:
-        what = "one independent example alone" if independent == 1 else "no example of its own"
+        what = "one independent example alone" if independent == 1 else "no independent example"
         return Inference(value, None, None, None, None, f"no interval: {what}")
     moves = runs.moves.mean(axis=0) - (0.0 if base is None else base.moves.mean(axis=0))
     if not np.isfinite(moves).all() or not math.isfinite(value):

@@ -118,7 +118,7 @@ def _labelled(label: str, metrics: Mapping[str, Any], checks: Iterable[Record]) 
             ]
         else:
             parts.append(f"not checked by {_KNOWN[_AGAINST[check.kind]]}: {_reason(check)}")
-    parts = parts or ["nothing is known of these answers that its labels could be held against"]
+    parts = parts or ["they were not checked, as no other preference is known of these answers"]
     if (same := metrics["labeller"].get("same_in_both_orders")) is not None:
         parts.append(f"{same:.1%} of its verdicts are the same in both orders of the answers")
     for name, what in (

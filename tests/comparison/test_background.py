@@ -194,8 +194,8 @@ def test_labels_are_held_against_what_is_known() -> None:
     planned = plan(own, checks={labelled.key: (truth, rows)})
     (alone,) = told(planned, made)
     assert alone == (
-        "AI labels, judge: 8 pairs, 1 of them ties; nothing is known of these answers that its"
-        " labels could be held against; 75.0% of its verdicts are the same in both orders of the"
+        "AI labels, judge: 8 pairs, 1 of them ties; they were not checked, as no other preference"
+        " is known of these answers; 75.0% of its verdicts are the same in both orders of the"
         " answers; answers left out: 2 empty; pairs left out: 3 tied, 1 unread."
     )
     made[truth.key] = record(truth, metrics={
