@@ -74,3 +74,14 @@ class Recipe(Protocol):
                 own: the objective's field `truth`.
             options: of the stage, and part of its identity: `unfinished`, `tie`.
         """
+
+    def stage(self, kind: str, *, reads: Mapping[str, Any] | None = None, **fields: Any) -> Any:
+        """Rows to train on, made by a stage of any other kind, such as one of a plugin.
+
+        Args:
+            kind: the name of the kind, under which it is installed.
+            reads: role -> the step of this recipe that it reads. A kind that has an input `data`
+                reads the cell's training rows there if the recipe names no other step.
+            fields: of the kind, and part of the stage's identity. Fields called `device`, `model`,
+                `place` and `seed` are filled in with the cell's.
+        """

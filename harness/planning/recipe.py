@@ -11,6 +11,7 @@ from harness.executors.base import Executor
 from harness.methods.base import Method
 from harness.objectives.base import Objective
 from harness.planning.labels import Labels
+from harness.planning.other_kinds import made_rows
 from harness.planning.pairs import lacking, refusal_of
 from harness.planning.precision import refuse_dtype
 from harness.planning.sources import Sources
@@ -20,7 +21,7 @@ from harness.stages.train import Train
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.names import place_of
-from harness.variants.steps import Labelled, Sampled, Trained, in_order
+from harness.variants.steps import Labelled, Made, Sampled, Trained, in_order
 from harness.variants.variant import Cell, Variant
 
 START = "start"
@@ -148,6 +149,11 @@ class Recipes:
                 made[id(step)] = self._trained(cell, step, made, last)
             elif isinstance(step, Sampled):
                 made[id(step)] = self.labels.sampled(cell, step, made[id(step.policy)])
+            elif isinstance(step, Made):
+                read = {role: made[id(earlier)] for role, earlier in step.inputs.items()}
+                made[id(step)] = made_rows(
+                    cell, step, read, self.suite, self.sources, self.executor.device()
+                )
             else:
                 judges = {name: self.train(cell.models[name]) for name in step.labeller.beside}
                 samples = made[id(step.samples)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,25 +93,13 @@ class Data(StageKind):
             else:
                 found, shares = self._read(), None
         with job.ledger.phase("write"):
-            digest = hashlib.sha256()
-            sizes = []
-            with (job.folder / ROWS).open("w", encoding="utf-8") as handle:
-                for row in found.rows:
-                    line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
-                    digest.update(line.encode())
-                    sizes.append(content_bytes(row))
-                    handle.write(line)
+            written = write_rows(job.folder, found.rows)
             _write_dropped(job.folder / DROPPED, found)
         metrics = {
-            "rows": len(found.rows),
+            **written,
             "layout": found.layout,
-            "conversational": turns_of(found.rows[0]) is not None,
             "dropped": dict(found.dropped),
-            "digest": digest.hexdigest(),
-            "groups": sorted({row["group"] for row in found.rows if row["group"]}),
             "ungrouped": sum(not row["group"] for row in found.rows),
-            "longest_bytes": max(sizes),
-            "mean_bytes": sum(sizes) / len(sizes),
             "without_reference": sum(not row.get("references") for row in found.rows),
             "references": sum(len(row.get("references", ())) for row in found.rows),
             "scripts": count_scripts(r for row in found.rows for r in row.get("references", ())),
@@ -147,6 +135,30 @@ def _write_dropped(path: Path, found: Rows) -> None:
             excerpt = json.dumps(row, ensure_ascii=True, default=str)[:_EXCERPT]
             line = {"reason": reason, "rows": count, "first": number, "excerpt": excerpt}
             handle.write(json.dumps(line) + "\n")
+
+
+def write_rows(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write the rows of a stage, for others to read by `read_rows`; returns what they are, for its
+    record: how many, their layout, groups, sizes in bytes, and the digest of the file.
+
+    Args:
+        rows: one or more, in one layout.
+    """
+    digest, sizes = hashlib.sha256(), [content_bytes(row) for row in rows]
+    with (folder / ROWS).open("w", encoding="utf-8") as handle:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
+            digest.update(line.encode())
+            handle.write(line)
+    return {
+        "rows": len(rows),
+        "layout": layout_of(list(rows[0])),
+        "conversational": turns_of(rows[0]) is not None,
+        "digest": digest.hexdigest(),
+        "groups": sorted({row["group"] for row in rows if row["group"]}),
+        "longest_bytes": max(sizes),
+        "mean_bytes": sum(sizes) / len(sizes),
+    }
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:

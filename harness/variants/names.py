@@ -21,7 +21,7 @@ class Names:
 
     Attributes:
         start: the objective that it starts from, or `base`.
-        stages: of the recipe, in order: objectives that train, `sample`, `label`.
+        stages: of the recipe, in order: objectives that train, and kinds of stages between them.
         models: objectives that train the models beside it, whatever their rows.
         shared: those of them that are trained on rows of the suite.
         labellers: as the suite names them.
@@ -50,6 +50,10 @@ class Names:
     def sample(self, policy: Any, **_: Any) -> str:
         self.stages.append("sample")
         return "sample"
+
+    def stage(self, kind: str, **_: Any) -> str:
+        self.stages.append(kind)
+        return kind
 
     def label(self, samples: Any, *, by: Any, **_: Any) -> str:
         self.stages.append("label")
@@ -148,7 +152,7 @@ def _objectives(suite: Suite) -> set[str]:
         name = waiting.pop()
         for names in _names_of(suite, name):
             others = {names.start_name, *names.stages, *names.models, *_beside(suite, name, names)}
-            others -= {BASE, "sample", "label", name, *objectives}
+            others -= {BASE, name, *component.names("stage"), *objectives}
             objectives |= others
             waiting += others
     return objectives

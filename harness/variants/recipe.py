@@ -14,7 +14,7 @@ from harness.objectives.base import BASE, Objective
 from harness.suite.suite import Suite
 from harness.variants.names import adapter, place_of
 from harness.variants.spec import Spec, method_of, objective_of, within_budget
-from harness.variants.steps import Beside, Labelled, Sampled, Trained
+from harness.variants.steps import Beside, Labelled, Made, Sampled, Step, Trained
 from harness.variants.variant import Cell
 
 REWARD = "reward"
@@ -28,7 +28,7 @@ class _Given:
     """What one recipe gives to that of another objective, in the place of what this would take."""
 
     start: Trained | None
-    rows: Labelled | None
+    rows: Labelled | Made | None
     models: Mapping[str, Beside]
 
 
@@ -92,7 +92,7 @@ class Steps:
         objective: Objective | str,
         *,
         start: Trained | None = None,
-        rows: Labelled | None = None,
+        rows: Labelled | Made | None = None,
         reference: Mapping[str, Any] | None = None,
         **models: Beside,
     ) -> Trained:
@@ -110,7 +110,7 @@ class Steps:
         group = self._group(objective.name)
         return Trained(objective, group, self._entry, start, rows, reference, models)
 
-    def model(self, objective: str, rows: Labelled | None = None) -> Beside:
+    def model(self, objective: str, rows: Labelled | Made | None = None) -> Beside:
         """As `Recipe.model`."""
         self.names.add(objective)
         self.models[objective] = None
@@ -129,6 +129,10 @@ class Steps:
         for objective in labeller.beside:
             self.model(objective)
         return Labelled(self._asked, samples, labeller, options, check, truth)
+
+    def stage(self, kind: str, *, reads: Mapping[str, Step] | None = None, **fields: Any) -> Made:
+        """As `Recipe.stage`."""
+        return Made(self._asked, kind, self._entry, reads or {}, fields)
 
     def _group(self, name: str) -> str:
         """What a training is called: the method and the name, and what else tells cells apart."""

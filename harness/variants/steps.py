@@ -52,6 +52,27 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Made:
+    """Rows that a stage of another kind makes, such as a kind of a plugin.
+
+    Attributes:
+        asked_by: the objective whose recipe asks for them.
+        entry: data entry whose training rows it reads, if its kind reads any.
+        inputs: role -> the step that it reads.
+    """
+
+    asked_by: Objective
+    kind: str
+    entry: str
+    inputs: Mapping[str, Step]
+    fields: Mapping[str, Any]
+
+    def reads(self) -> tuple[Step, ...]:
+        """The steps before it that it reads."""
+        return tuple(self.inputs.values())
+
+
+@dataclass(frozen=True)
 class Beside:
     """A model that a training reads beside its start.
 
@@ -61,7 +82,7 @@ class Beside:
     """
 
     objective: str
-    rows: Labelled | None = None
+    rows: Labelled | Made | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +102,7 @@ class Trained:
     group: str
     entry: str
     start: Trained | None = None
-    rows: Labelled | None = None
+    rows: Labelled | Made | None = None
     reference: Mapping[str, Any] | None = None
     models: Mapping[str, Beside] = field(default_factory=dict)
 
@@ -91,7 +112,7 @@ class Trained:
         return tuple(step for step in steps if step is not None)
 
 
-Step = Trained | Sampled | Labelled
+Step = Trained | Sampled | Labelled | Made
 
 
 def in_order(last: Step) -> list[Step]:

@@ -1,4 +1,4 @@
-"""Scorers from outside the package that ask for more than answers."""
+"""A scorer from outside the package that asks for all that can be asked for."""
 
 from __future__ import annotations
 
@@ -6,19 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.scorers.base import SHARE, Asked, LoadedModel, Metric, ScoreJob, Scorer, Subject
-
-
-class Longer(Scorer):
-    """Share of the prompts to which the answer is longer than the baseline's, half for a tie."""
-
-    metrics = {"longer": Metric(bounds=SHARE, even=0.5)}
-
-    def asks(self, of: Subject) -> Mapping[str, Asked]:
-        return {"answers": of.answers(), "baseline": of.baseline().answers()}
-
-    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
-        pairs = zip(job.answers(), job.answers("baseline"), strict=True)
-        return [{"longer": better(len(one.text), len(other.text))} for one, other in pairs]
 
 
 class Everything(Scorer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.methods.base import Method
+from harness import Method
 from harness.models.files import ModelInfo, ModelRef
 
 

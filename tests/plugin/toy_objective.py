@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from harness import Objective
 from harness.data.render import encode
-from harness.objectives.base import Objective, TrainJob, TrainResult
+from harness.objectives.base import TrainJob, TrainResult
 
 
 class PlainSft(Objective):

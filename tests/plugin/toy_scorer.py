@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness import Scorer
+from harness.scorers.base import Metric, Prediction
 
 
 class Length(Scorer):
