@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections import Counter
@@ -15,12 +14,11 @@ from pydantic import BaseModel, ConfigDict
 from harness.core.errors import DataError
 from harness.data.cells import content
 from harness.data.row import RowDict
-from harness.data.statistics import content_bytes
 from harness.labellers.base import Contest, LabelJob, Verdict
 from harness.stages._labelling import Labelling, labellers_model
 from harness.stages._labels import Outcome, outcome_of, ranked_rows, usable
 from harness.stages.base import Job, Known
-from harness.stages.data import ROWS
+from harness.stages.data import write_rows
 from harness.stages.sample import Sample, read_samples
 from harness.store.stage import Record, Stage
 
@@ -90,23 +88,16 @@ class Label(Labelling):
             unlabelled = Counter(v for v in verdicts if isinstance(v, str))
             if not rows:
                 raise DataError(_nothing_left(answers=dropped, prompts=prompts, pairs=unlabelled))
-            digest = _write_rows(job.folder / ROWS, rows)
+            written = write_rows(job.folder, rows)
         job.cost.update(work.cost)
-        sizes = [content_bytes(row) for row in rows]
         return {
-            "rows": len(rows),
-            "layout": "ranked",
-            "conversational": not isinstance(rows[0]["prompt"], str),
+            **written,
             "dropped": dict(prompts),
             "answers_dropped": dict(dropped),
             "pairs": sum(outcome is not None for outcome in outcomes),
             "ties": outcomes.count(0),
             "unlabelled": dict(unlabelled),
             "labeller": dict(work.figures),
-            "digest": digest,
-            "groups": sorted({row["group"] for row in rows if row["group"]}),
-            "longest_bytes": max(sizes),
-            "mean_bytes": sum(sizes) / len(sizes),
         }
 
 
@@ -154,16 +145,6 @@ def _write_verdicts(
             sides = {"one": content(contest.one), "other": content(contest.other)}
             line = {"id": asked[row]["id"], **sides, "verdict": verdict}
             handle.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def _write_rows(path: Path, rows: Sequence[RowDict]) -> str:
-    digest = hashlib.sha256()
-    with path.open("w", encoding="utf-8") as handle:
-        for row in rows:
-            line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
-            digest.update(line.encode())
-            handle.write(line)
-    return digest.hexdigest()
 
 
 def _nothing_left(**counts: Counter[str]) -> str:

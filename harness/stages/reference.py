@@ -33,7 +33,7 @@ class Reference(StageKind):
     """Log-probabilities of a starting checkpoint over the pairs that trainings from it read."""
 
     VERSION = 2
-    reads = {"train": "data, label", "start": "train"}
+    reads = {"train": "*", "start": "train"}
     long = True
 
     model: dict[str, Any]

@@ -67,7 +67,7 @@ class Train(StageKind):
     VERSION = 5
     purpose = "training"
     reads = {
-        "train": "data, label", "validation": "data", "start": "train", "reference": "reference",
+        "train": "*", "validation": "data", "start": "train", "reference": "reference",
         "reward": "train", "*": "data",
     }  # fmt: skip
     long = True

@@ -23,8 +23,9 @@ CODE = "code"
 def code_behind(kind: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Part of a stage's work -> digest of its source files. The parts are the stage itself and each
     component that its config names. Components that no longer exist are left out."""
-    module = component.from_elsewhere("stage").get(kind, f"harness.stages.{kind}")
-    digests = {f"stage {kind}": digest_of("harness.worker", module)}
+    known = kind in component.names("stage")
+    modules = component.find("stage", kind).modules() if known else ()
+    digests = {f"stage {kind}": digest_of("harness.worker", *modules)}
     for axis, name in _components(config):
         digests[f"{axis} {name}"] = component.find(axis, name).source_digest()
     return digests
