@@ -122,13 +122,15 @@ def _clear(folder: Path) -> None:
 
 def _digests(folder: Path) -> dict[str, Output]:
     """Digest every output; files of the folder that are not outputs are left out."""
-    found = {}
+    outputs = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        own = name in (SPEC, RECORD, LOCK, HOLDER) or name.startswith(WORK) or path.suffix == ".tmp"
-        if path.is_file() and not own:
-            found[name] = Output(sha256=digest_file(path), bytes=path.stat().st_size)
-    return found
+        internal = (
+            name in (SPEC, RECORD, LOCK, HOLDER) or name.startswith(WORK) or path.suffix == ".tmp"
+        )
+        if path.is_file() and not internal:
+            outputs[name] = Output(sha256=digest_file(path), bytes=path.stat().st_size)
+    return outputs
 
 
 @contextlib.contextmanager

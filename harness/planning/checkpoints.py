@@ -108,11 +108,11 @@ class Checkpoints:
                     where=f"{place}.path",
                     fix="a checkpoint is a folder on this machine; download it first",
                 )
-            given = (
+            method = (
                 component.split_spec(spec.method, "method", f"{place}.method")
                 if spec.method is not None
                 else None
             )
             base, digest = self.sources.model(variant.model), self.sources.store.file_digest
-            self._found[name] = resolve_checkpoint(folder, base, given, digest, place)
+            self._found[name] = resolve_checkpoint(folder, base, method, digest, place)
         return self._found[name]

@@ -26,9 +26,9 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
             that are too long where the suite wants none left out or none is left.
     """
     for path in (path.draft or path for path in planned.paths):
-        for made in trainings(path.variant):
-            if not made.labelled:  # its rows are made on the way
-                _fits(planned, made.cell, made.objective, made.entry, records)
+        for training in trainings(path.variant):
+            if not training.labelled:  # its rows are made on the way
+                _fits(planned, training.cell, training.objective, training.entry, records)
         for labels in labellings(path.variant):
             _fits(planned, path.variant, labels.asked_by, labels.samples.entry, records)
         for entry, generate in path.generate.items():
@@ -42,8 +42,8 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
         for scored in path.scores:
             _asks_sense(planned, scored, records)
     for judge in planned.judges:
-        for made in trainings(judge):
-            _fits(planned, made.cell, made.objective, made.entry, records)
+        for training in trainings(judge):
+            _fits(planned, training.cell, training.objective, training.entry, records)
     require_lengths(planned)
 
 
@@ -59,8 +59,8 @@ def require_lengths(planned: Plan) -> None:
 
 def length_notes(planned: Plan) -> list[str]:
     """What is known of rows that do not fit, for whoever plans."""
-    told = [note for unfit in planned.unfit.values() for note in unfit.notes(names=True)]
-    return [*dict.fromkeys(told), *(untrained.note() for untrained in planned.untrained)]
+    notes = [note for unfit in planned.unfit.values() for note in unfit.notes(names=True)]
+    return [*dict.fromkeys(notes), *(untrained.note() for untrained in planned.untrained)]
 
 
 def script_notes(planned: Plan, store: Store) -> list[str]:
@@ -70,17 +70,18 @@ def script_notes(planned: Plan, store: Store) -> list[str]:
         for path in planned.paths
         for scored in path.scores
     }
-    return list(dict.fromkeys(note for own in asked.values() for note in _of_scripts(own, store)))
+    notes = (note for scored in asked.values() for note in _of_scripts(scored, store))
+    return list(dict.fromkeys(notes))
 
 
 def _of_scripts(scored: Scored, store: Store) -> Iterator[str]:
     record = store.record(_rows_of(scored.stage))
     # Records made before scripts were counted do not tell; scoring then does.
-    found = record.metrics if record is not None and record.ok else {}
-    if set(found.get("scripts", ())) - {LATIN}:
+    metrics = record.metrics if record is not None and record.ok else {}
+    if set(metrics.get("scripts", ())) - {LATIN}:
         scorer = planned_scorer(scored.stage)
-        if told := scorer.unread(found["scripts"], found["references"]):
-            yield f"{scored.label or scored.scorer} on {scored.evaluation}: {told}"
+        if warning := scorer.unread(metrics["scripts"], metrics["references"]):
+            yield f"{scored.label or scored.scorer} on {scored.evaluation}: {warning}"
 
 
 def _rows_of(scoring: Stage) -> Stage:
@@ -89,15 +90,15 @@ def _rows_of(scoring: Stage) -> Stage:
 
 def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) -> None:
     """A scorer's own rows, for what it asks of their families."""
-    found = records[_rows_of(scored.stage).key].metrics
+    metrics = records[_rows_of(scored.stage).key].metrics
     # Records made before rows without a family were counted do not tell; scoring then does.
-    families = [*found["groups"], *([""] if found.get("ungrouped") else [])]
+    families = [*metrics["groups"], *([""] if metrics.get("ungrouped") else [])]
     scorer = planned_scorer(scored.stage)
     where = f"{planned.file}: data.{scored.evaluation}.test"
-    if scorer.needs_references and (bare := found.get("without_reference")):
+    if scorer.needs_references and (bare := metrics.get("without_reference")):
         raise SuiteError(
-            f"{bare} of {found['rows']} rows have no reference, which {scored.scorer} holds answers"
-            " against",
+            f"{bare} of {metrics['rows']} rows have no reference, which {scored.scorer} holds"
+            " answers against",
             where=where,
             fix="map `completion` or `references`, leave these rows out with `where:`, or name"
             f" another entry: `{scored.scorer}: {{data: NAME}}`",
@@ -114,17 +115,18 @@ def _fits(
     records: Mapping[str, Record],
 ) -> None:
     """The rows of one stage, for its objective and its model."""
-    found = records[planned.data[entry, "train"].key].metrics
+    metrics = records[planned.data[entry, "train"].key].metrics
     model = variant.model
-    refusal = objective.refuse_layout(found["layout"])
+    refusal = objective.refuse_layout(metrics["layout"])
     if refusal:
         raise SuiteError(
             refusal,
             where=f"{planned.file}: data.{entry}.train",
             fix=f"name an entry with such rows: `{objective.name}: {{data: NAME}}`",
         )
-    own, template = planned.suite.models[model].chat_template, planned.models[model].chat_template
-    if found["conversational"] and not own and template == "":
+    of_suite = planned.suite.models[model].chat_template
+    of_model = planned.models[model].chat_template
+    if metrics["conversational"] and not of_suite and of_model == "":
         raise SuiteError(
             f"data.{entry} holds chats, and model '{model}' has no chat template",
             where=f"{planned.file}: models.{model}",
@@ -146,29 +148,29 @@ class Misses:
     def explain(self, stage: Stage) -> list[str]:
         """What differs from the nearest finished stage of its kind."""
         inputs = {role: source.key[:12] for role, source in stage.inputs.items()}
-        own = _flat({**stage.config, "inputs": inputs})
+        fields = _flat({**stage.config, "inputs": inputs})
         finished = self._finished.get(stage.kind)
         if not finished:
             return [f"no finished {stage.kind} stage in the store"]
-        name, other = min(finished, key=lambda known: len(_differing(own, known[1])))
+        name, others = min(finished, key=lambda known: len(_differing(fields, known[1])))
         return [
             f"nearest: {name}",
             *(
-                f"{field}: {other.get(field, 'not set')} -> {own.get(field, 'not set')}"
-                for field in sorted(_differing(own, other))
+                f"{field}: {others.get(field, 'not set')} -> {fields.get(field, 'not set')}"
+                for field in sorted(_differing(fields, others))
             ),
         ]
 
 
-def _differing(own: Mapping[str, str], other: Mapping[str, str]) -> set[str]:
-    return {field for field, _ in own.items() ^ other.items()}
+def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> set[str]:
+    return {field for field, _ in one.items() ^ other.items()}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{key}.")
+            fields |= _flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = repr(value)
-    return found
+            fields[f"{prefix}{key}"] = repr(value)
+    return fields

@@ -172,13 +172,13 @@ class Plan:
     @property
     def starts(self) -> tuple[VariantPath, ...]:
         """What aligned variants go on from, as far as it is no variant of the suite itself."""
-        own = {key for key, _ in _trained(self.paths)}
-        return tuple(path for key, path in _starts(self.paths).items() if key not in own)
+        trained = {key for key, _ in _trained(self.paths)}
+        return tuple(path for key, path in _starts(self.paths).items() if key not in trained)
 
     def tunings(self) -> list[Tuning]:
         """Each cell's tuning once."""
-        found = {p.tuning.group: p.tuning for p in self.paths if p.tuning is not None}
-        return list(found.values())
+        by_group = {p.tuning.group: p.tuning for p in self.paths if p.tuning is not None}
+        return list(by_group.values())
 
     @property
     def open(self) -> list[VariantPath]:
@@ -199,7 +199,7 @@ def named_starts(paths: Sequence[VariantPath]) -> tuple[VariantPath, ...]:
     same name, as an override for one objective changed the stages before it, it says whose start it
     is: `full-sft (start of full-dpo)`.
     """
-    own = {key for key, _ in _trained(paths)}
+    trained = {key for key, _ in _trained(paths)}
     bearers: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for key, path in (*_starts(paths).items(), *_trained(paths)):
         bearers[path.variant.group][path.variant.id].add(key)
@@ -210,7 +210,7 @@ def named_starts(paths: Sequence[VariantPath]) -> tuple[VariantPath, ...]:
         start = path.start
         if start is None or start.train is None or start.variant.group not in shared:
             return path
-        if start.train.key in own:
+        if start.train.key in trained:
             return path
         whose = first.setdefault(start.train.key, path.variant.group)
         group = start.variant.group
@@ -237,13 +237,13 @@ def _starts(paths: Iterable[VariantPath]) -> dict[str, VariantPath]:
 def trained_by(stage: Stage) -> Iterator[Stage]:
     """The training stages that a training stage goes on from or reads a model of, each once, the
     first ones first and itself last."""
-    yield from (found for found in _closure([stage]) if found.kind == "train")
+    yield from (upstream for upstream in _closure([stage]) if upstream.kind == "train")
 
 
 def behind(stage: Stage) -> list[Stage]:
     """All that was made for a training stage, its rows aside, itself last: trainings, samples,
     labels."""
-    return [found for found in _closure([stage]) if found.kind != "data"]
+    return [upstream for upstream in _closure([stage]) if upstream.kind != "data"]
 
 
 def trained_rows(stage: Stage) -> dict[Stage, None]:
@@ -251,8 +251,8 @@ def trained_rows(stage: Stage) -> dict[Stage, None]:
     aside; of answers that were sampled on the way, those of their prompts."""
     return dict.fromkeys(
         rows
-        for made in behind(stage)
-        for role, rows in made.inputs.items()
+        for upstream in behind(stage)
+        for role, rows in upstream.inputs.items()
         if rows.kind == "data" and role != "validation"
     )
 
@@ -274,9 +274,9 @@ def learnt_by(planned: Plan, path: VariantPath) -> frozenset[str]:
     train = (path.draft or path).train
     rows = {
         part
-        for made in (behind(train) if train is not None else ())
-        if "train" in made.inputs
-        for part in parts(made.inputs["train"])
+        for upstream in (behind(train) if train is not None else ())
+        if "train" in upstream.inputs
+        for part in parts(upstream.inputs["train"])
     }
     return frozenset(entry for (entry, _), stage in planned.data.items() if stage in rows)
 

@@ -75,9 +75,9 @@ class Fitting:
             return Unfit("", 0)
         if key not in self.unfit:
             stages = {s.key: s for s in (self._stage(v, rows, {}) for v in variants)}
-            known = [found for s in stages.values() if (found := self._lengths(s))]
+            known = [lengths for s in stages.values() if (lengths := self._lengths(s))]
             refused: dict[int, str] = {}
-            for number, row in ((n, r) for found in known for n, r in enumerate(found)):
+            for number, row in ((n, r) for lengths in known for n, r in enumerate(lengths)):
                 if row.refused:
                     refused.setdefault(number, row.refused)
             refused = dict(sorted(refused.items()))
@@ -105,20 +105,20 @@ class Fitting:
 
     def trained(self, variants: Sequence[Variant]) -> list[Overlong | Refused]:
         """What is known of training rows that cannot be trained on as they are."""
-        found: dict[tuple[str, ...], Overlong | Refused] = {}
+        by_place: dict[tuple[str, ...], Overlong | Refused] = {}
         for variant in variants:
-            for made in trainings(variant):
-                if made.labelled:
+            for training in trainings(variant):
+                if training.labelled:
                     continue  # its rows are made on the way
-                measure = {"prompts": True} if made.objective.reads_prompts else {}
-                rows = self.sources.rows(made.entry, "train")
-                lengths = self._lengths(self._stage(made.cell, rows, measure)) or []
-                place = f"{self.sources.file}: data.{made.entry}.train"
-                if (refused := self._refused(made, lengths, place)) is not None:
-                    found.setdefault((place, refused.model), refused)
-                if (over := self._overlong(made, lengths, place)) is not None:
-                    found.setdefault((place, over.why, str(over.tokens)), over)
-        return list(found.values())
+                measure = {"prompts": True} if training.objective.reads_prompts else {}
+                rows = self.sources.rows(training.entry, "train")
+                lengths = self._lengths(self._stage(training.cell, rows, measure)) or []
+                place = f"{self.sources.file}: data.{training.entry}.train"
+                if (refused := self._refused(training, lengths, place)) is not None:
+                    by_place.setdefault((place, refused.model), refused)
+                if (over := self._overlong(training, lengths, place)) is not None:
+                    by_place.setdefault((place, over.why, str(over.tokens)), over)
+        return list(by_place.values())
 
     def _asked(self, variant: Variant, entry: str, split: str) -> Room:
         options = variant.generate.identity()
@@ -139,50 +139,52 @@ class Fitting:
         spec = getattr(self.sources.suite.data[entry], split)
         place = f"{self.sources.file}: data.{entry}.{split}"
         measured = [(room, self._lengths(room.lengths)) for room in rooms]
-        known = [(room, found) for room, found in measured if found]
+        known = [(room, lengths) for room, lengths in measured if lengths]
         if not known:
             return Unfit(place, 0)
         over: dict[int, str] = {}
         refused: dict[int, str] = {}
-        told = ""
-        for room, found in sorted(known, key=_least_room):
-            for number, row in enumerate(found):
+        why = ""
+        for room, lengths in sorted(known, key=_least_room):
+            for number, row in enumerate(lengths):
                 if row.refused:
                     refused.setdefault(number, row.refused)
                 elif room.tokens is not None and row.tokens > room.tokens:
                     over.setdefault(number, row.name)
-                    longest = max(row.tokens for row in found)
-                    told = told or f"up to {longest} tokens, and {room.why}"
+                    longest = max(row.tokens for row in lengths)
+                    why = why or f"up to {longest} tokens, and {room.why}"
         numbers, rows = sorted(over), known[0][1]
         first = (over[numbers[0]] if numbers else "", rows[min(refused)].name if refused else "")
         cut = _cut(known) if spec.overlong == "truncate_left" else {}
         return Unfit(
             place, len(rows), tuple(numbers),
-            dict(sorted(refused.items())), spec.overlong, spec.unusable, cut, told, first,
+            dict(sorted(refused.items())), spec.overlong, spec.unusable, cut, why, first,
         )  # fmt: skip
 
-    def _refused(self, made: Training, lengths: Sequence[RowLength], place: str) -> Refused | None:
+    def _refused(
+        self, training: Training, lengths: Sequence[RowLength], place: str
+    ) -> Refused | None:
         refused = [row for row in lengths if row.refused]
         if not refused:
             return None
-        spec = self.sources.suite.data[made.entry].train
+        spec = self.sources.suite.data[training.entry].train
         unusable = "drop" if spec is None else spec.unusable
         reasons = tuple(dict.fromkeys(row.refused for row in refused))
-        model = made.cell.model
+        model = training.cell.model
         return Refused(place, model, len(lengths), len(refused), reasons, unusable, refused[0].name)
 
     def _overlong(
-        self, made: Training, lengths: Sequence[RowLength], place: str
+        self, training: Training, lengths: Sequence[RowLength], place: str
     ) -> Overlong | None:
-        objective, context = made.objective, self._context(made.cell)
+        objective, context = training.objective, self._context(training.cell)
         limit = getattr(objective, "max_length", None)
         if limit is None:
             return None
-        places, new = self._places(made.cell), int(getattr(objective, "max_new_tokens", 0))
+        places, new = self._places(training.cell), int(getattr(objective, "max_new_tokens", 0))
         whys = [f"{objective.name}.max_length {limit}"]
         if context is not None and context - places < limit:
             limit = context - places
-            whys = [f"the context of {context} of {made.cell.model}"]
+            whys = [f"the context of {context} of {training.cell.model}"]
             whys += [f"less {places} of a learned prompt"] if places else []
         whys += [f"less max_new_tokens {new}"] if new else []
         tokens = [row.tokens for row in lengths]
@@ -191,7 +193,7 @@ class Fitting:
             return None
         policy = str(getattr(objective, "overlong", "drop"))
         return Overlong(
-            place, made.label, objective.name, len(tokens), over, policy, limit - new,
+            place, training.label, objective.name, len(tokens), over, policy, limit - new,
             max(tokens), ", ".join(whys),
         )  # fmt: skip
 
@@ -249,9 +251,9 @@ def _least_room(known: tuple[Room, Sequence[RowLength]]) -> float:
 def _cut(known: Sequence[tuple[Room, Sequence[RowLength]]]) -> dict[str, int]:
     """What the prompts of each model are cut to, where some are longer: as many tokens for every
     variant of it."""
-    found: dict[str, int] = {}
+    limit_of: dict[str, int] = {}
     for room, rows in known:
         limits = [r.tokens for r, _ in known if r.model == room.model and r.tokens is not None]
         if limits and any(row.tokens > min(limits) for row in rows):
-            found[room.model] = min(limits)
-    return found
+            limit_of[room.model] = min(limits)
+    return limit_of

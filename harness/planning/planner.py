@@ -159,9 +159,9 @@ class _Planner:
         return tuple(f"{place} {reason}" for place in idle)
 
     def _readable(self, variant: Variant) -> Variant:
-        own = self.checkpoints.described(variant)
-        self.sources.model(own.model)
-        return own
+        described = self.checkpoints.described(variant)
+        self.sources.model(described.model)
+        return described
 
     def _unscored(self, entry: str, split: str) -> list[int]:
         asked = self.variants if split == "test" else [v for v in self.variants if v.cell]
@@ -230,8 +230,8 @@ class _Planner:
         entry = judge.data or cell.data
         rows = self.sources.rows(entry, "validation", "trials are judged on it")
         for tested in {*cell.evaluations, entry}:
-            given = self.suite.data[tested].test
-            if given is not None and self.sources.rows(tested, "test").key == rows.key:
+            test = self.suite.data[tested].test
+            if test is not None and self.sources.rows(tested, "test").key == rows.key:
                 raise SuiteError(
                     f"the validation rows are the test rows of data.{tested}",
                     where=f"{self.file}: data.{entry}.validation",
@@ -256,8 +256,8 @@ class _Planner:
         return plan_tuning(tune, judge, cell, entry, score, self._record, self.suite.resources)
 
     def _record(self, stage: Stage) -> Record | None:
-        found = self.known.get(stage.key) or self.store.record(stage)
-        return None if found and found.lost and stage.key not in self.known else found
+        record = self.known.get(stage.key) or self.store.record(stage)
+        return None if record and record.lost and stage.key not in self.known else record
 
     def _path(self, variant: Variant) -> VariantPath:
         train = self._trained(variant)
@@ -329,7 +329,7 @@ class _Planner:
     def _checks(self, paths: tuple[VariantPath, ...]) -> dict[str, tuple[Stage, ...]]:
         """Of the labels that the paths rest on; those of trials alone are not checked."""
         used = {stage.key for path in paths for stage in path.stages()}
-        return {key: made for key, made in self.recipes.labels.checks.items() if key in used}
+        return {key: checks for key, checks in self.recipes.labels.checks.items() if key in used}
 
     def _contamination(self, paths: tuple[VariantPath, ...]) -> Iterator[Stage]:
         """For every training set and every test set it is judged on."""

@@ -58,22 +58,22 @@ def judge_of(tune: Tune, scorers: Sequence[Scorer], entries: Mapping[str, Any]) 
         raise SuiteError(message, where="tune.metric")
     if tune.data is not None and tune.data not in entries:
         raise SuiteError(unknown("data", tune.data, entries), where="tune.data")
-    found = known[tune.metric]
-    named = [judge for judge in found if scorers[judge.scorer].data == tune.data]
-    found = named if tune.data is not None and named else found
+    judges = known[tune.metric]
+    named = [judge for judge in judges if scorers[judge.scorer].data == tune.data]
+    judges = named if tune.data is not None and named else judges
     # Two that measure alike on the same rows are one judge.
-    asked = {(judge.data, digest_json(scorers[judge.scorer].identity())) for judge in found}
+    asked = {(judge.data, digest_json(scorers[judge.scorer].identity())) for judge in judges}
     if len(asked) > 1:
-        told = ", ".join(
+        places = ", ".join(
             f"scorers[{judge.scorer}] on {f'data.{judge.data}' if judge.data else 'the own rows'}"
-            for judge in found
+            for judge in judges
         )
         raise SuiteError(
-            f"'{tune.metric}' is the metric of several: {told}",
+            f"'{tune.metric}' is the metric of several: {places}",
             where="tune.metric",
             fix="say which rows judge (`tune.data`), or give one of the scorers a `label:`",
         )
-    return found[0]
+    return judges[0]
 
 
 def tuned(cell: Cell, settings: Settings) -> Cell:
@@ -132,21 +132,21 @@ def plan_tuning(
 
 def winner(tuning: Tuning, record: Callable[[Stage], Record | None]) -> Settings | None:
     """What the select stage chose; None until it has, or when no trial succeeded."""
-    found = record(tuning.select) if tuning.select is not None else None
-    if found is None or not found.ok:
+    chosen = record(tuning.select) if tuning.select is not None else None
+    if chosen is None or not chosen.ok:
         return None
-    return dict(found.metrics["winner"]["set"])
+    return dict(chosen.metrics["winner"]["set"])
 
 
 def _trial(
     tune: Tune, cell: Cell, number: int, settings: Settings, score: Callable[[Cell], Stage]
 ) -> Trial:
-    made = tuned(cell, settings)
+    settled = tuned(cell, settings)
     several = len(tune.seeds) > 1
     scores = []
     for seed in tune.seeds:
         name = f"{cell.group} trial {number}" + (f"#{seed}" if several else "")
-        scores.append(score(replace(made, id=name, seed=seed)))
+        scores.append(score(replace(settled, id=name, seed=seed)))
     return Trial(number, settings, tuple(scores))
 
 
@@ -159,9 +159,9 @@ def _select(
 ) -> Stage:
     tried = []
     for trial in trials:
-        made = tuned(cell, dict(trial.settings))
-        objective = made.recipe.objective
-        config = {"method": made.method.identity(), "objective": objective.identity()}
+        settled = tuned(cell, dict(trial.settings))
+        objective = settled.recipe.objective
+        config = {"method": settled.method.identity(), "objective": objective.identity()}
         tried.append(Tried(set=dict(trial.settings), config=config))
     select = Select(
         metric=judge.metric,
@@ -186,19 +186,19 @@ def _history(
     """Values of the trials that have ended, up to the first that has not; None for failed ones."""
     for trial in trials:
         ended = [_ended(stage, record) for stage in trial.scores]
-        if any(found is None for found in ended):
+        if any(score is None for score in ended):
             return
-        if not all(found is not None and found.ok for found in ended):
+        if not all(score is not None and score.ok for score in ended):
             yield None
             continue
-        values = [found.metrics["metrics"][metric]["value"] for found in ended if found is not None]
+        values = [score.metrics["metrics"][metric]["value"] for score in ended if score is not None]
         yield sum(values) / len(values)
 
 
 def _ended(stage: Stage, record: Callable[[Stage], Record | None]) -> Record | None:
     """The stage's record, or that of the failure before it which keeps it from running."""
-    found = record(stage)
-    if found is not None:
-        return found
+    own_record = record(stage)
+    if own_record is not None:
+        return own_record
     before = (_ended(source, record) for source in stage.inputs.values())
     return next((r for r in before if r is not None and not r.ok), None)

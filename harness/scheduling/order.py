@@ -25,16 +25,16 @@ def longest_path_first(stages: Sequence[Stage]) -> list[Stage]:
     """
     known = {s.key: seconds for s in stages if (seconds := _seconds(s)) is not None}
     longest = max(known.values(), default=0.0)
-    own = {s.key: known.get(s.key, longest if kind_of(s.kind).long else 0.0) for s in stages}
-    before, after = dict(own), dict(own)
+    expected = {s.key: known.get(s.key, longest if kind_of(s.kind).long else 0.0) for s in stages}
+    before, after = dict(expected), dict(expected)
     for stage in stages:
-        ends = [before[s.key] for s in stage.inputs.values() if s.key in own]
+        ends = [before[s.key] for s in stage.inputs.values() if s.key in expected]
         before[stage.key] += max(ends, default=0.0)
     for stage in reversed(stages):
         for source in stage.inputs.values():
-            if source.key in own:
-                after[source.key] = max(after[source.key], own[source.key] + after[stage.key])
-    return sorted(stages, key=lambda s: own[s.key] - before[s.key] - after[s.key])
+            if source.key in expected:
+                after[source.key] = max(after[source.key], expected[source.key] + after[stage.key])
+    return sorted(stages, key=lambda s: expected[s.key] - before[s.key] - after[s.key])
 
 
 def _seconds(stage: Stage) -> float | None:

@@ -260,18 +260,18 @@ def with_skipped(stages: Iterable[Stage], records: Mapping[str, Record]) -> dict
     Args:
         stages: each after its inputs.
     """
-    found = dict(records)
+    ended = dict(records)
     for stage in stages:
-        own, failed = found.get(stage.key), _failed_inputs(stage, found)
-        if failed and not kind_of(stage.kind).tolerant and (own is None or not own.ok):
-            found[stage.key] = _skipped(stage, failed)
-    return found
+        record, failed = ended.get(stage.key), _failed_inputs(stage, ended)
+        if failed and not kind_of(stage.kind).tolerant and (record is None or not record.ok):
+            ended[stage.key] = _skipped(stage, failed)
+    return ended
 
 
 def _failed_inputs(stage: Stage, records: Mapping[str, Record]) -> dict[str, Record]:
     """The records of a stage's inputs that ended without a result, by role."""
-    found = {role: records.get(source.key) for role, source in stage.inputs.items()}
-    return {role: record for role, record in found.items() if record is not None and not record.ok}
+    inputs = {role: records.get(source.key) for role, source in stage.inputs.items()}
+    return {role: record for role, record in inputs.items() if record is not None and not record.ok}
 
 
 def _skipped(stage: Stage, failed: Mapping[str, Record]) -> Record:

@@ -49,11 +49,11 @@ def logits(model: Any, ids: Any) -> Any:
     chosen = last.to(ids.device).expand(ids.shape)
     with torch.no_grad():
         if model.get_output_embeddings() is None:
-            found = model(input_ids=ids, use_cache=False).logits
+            output = model(input_ids=ids, use_cache=False).logits
         else:
-            found = logits_at(model, chosen, input_ids=ids)
+            output = logits_at(model, chosen, input_ids=ids)
     model.train(training)
-    return found.float()
+    return output.float()
 
 
 def fingerprint(state: Mapping[str, Any]) -> dict[str, str]:
@@ -182,23 +182,25 @@ def switched_off(method: Method, model: Any, ids: Any, before: Any) -> Check:
         reason = reason or f"{method.name} has no off switch"
         return {"check": name, "status": "skipped", "detail": reason}
     with context:
-        found = logits(model, ids)
-    width = min(found.shape[-1], before.shape[-1])  # one trained elsewhere may have other tokens
-    difference = float((found[..., :width] - before[..., :width]).abs().max())
+        off = logits(model, ids)
+    width = min(off.shape[-1], before.shape[-1])  # one trained elsewhere may have other tokens
+    difference = float((off[..., :width] - before[..., :width]).abs().max())
     return check(name, difference == 0, f"largest logit difference {difference:.3g}")
 
 
 def reloads(method: Method, ref: ModelRef, checkpoint: Path, ids: Any, after: Any) -> Check:
     """The checkpoint gives the trained model's logits again. To be asked for when that model is
     gone: two would need twice the memory."""
-    found = logits(method.load_trained(ref, checkpoint), ids)
-    return same("the checkpoint reloads", found, after.to(found.device), method.reload_tolerance)
+    reloaded = logits(method.load_trained(ref, checkpoint), ids)
+    return same(
+        "the checkpoint reloads", reloaded, after.to(reloaded.device), method.reload_tolerance
+    )
 
 
-def same(name: str, found: Any, wanted: Any, tolerance: float) -> Check:
+def same(name: str, computed: Any, wanted: Any, tolerance: float) -> Check:
     """Logits that differ by at most a share of the largest."""
     scale = max(float(wanted.abs().max()), 1e-12)
-    difference = float((found - wanted).abs().max()) / scale
+    difference = float((computed - wanted).abs().max()) / scale
     detail = f"relative logit difference {difference:.3g}, allowed {tolerance:g}"
     return check(name, difference <= tolerance, detail)
 

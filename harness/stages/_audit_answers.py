@@ -36,11 +36,11 @@ def answers_fault(
     markers = marked(tokenizer, row["messages"], template_kwargs_of(row))
     if markers is not None and len(markers) != len(said):
         text = render(tokenizer, row["messages"], template_kwargs=template_kwargs_of(row))
-        told = "".join(text[start:end] for start, end in markers)
+        enclosed = "".join(text[start:end] for start, end in markers)
         asked = asked_ids(tokenizer, row)
         if asked == list(ids[: len(asked)]) and len(asked) - 1 in trained:
             return f"tokens of the prompt in the loss, one at {len(asked) - 1}"
-        return _marked_fault(tokenizer, ids, runs, told, cut=cut)
+        return _marked_fault(tokenizer, ids, runs, enclosed, cut=cut)
     if len(runs) != len(turns) and not (cut and len(runs) < len(turns)):
         return f"{len(runs)} answers in the loss, of {len(turns)}"
     for (start, end), turn in zip(runs, turns, strict=False):
@@ -73,10 +73,10 @@ def _runs(places: set[int]) -> Iterator[tuple[int, int]]:
 
 
 def _marked_fault(
-    tokenizer: Any, ids: Sequence[int], runs: Sequence[tuple[int, int]], told: str, *, cut: bool
+    tokenizer: Any, ids: Sequence[int], runs: Sequence[tuple[int, int]], enclosed: str, *, cut: bool
 ) -> str | None:
-    """Of a template whose markers enclose something else than each turn: `told`, all of it."""
-    words = _letters(tokenizer.decode(bare_ids(tokenizer, told)))
+    """Of a template whose markers enclose something else than each turn: `enclosed`, all of it."""
+    words = _letters(tokenizer.decode(bare_ids(tokenizer, enclosed)))
     if not runs and words:
         return "no token in the loss"
     marks = _marks(tokenizer)

@@ -57,9 +57,9 @@ class RowIndex:
         sizes = [size for known in (ids, bare) for size in (len(known), *_heads(len(known))[-1:])]
         for size in dict.fromkeys(sizes):
             for row in self._rows.get(hash(tuple(ids[:size])), []):
-                own = encoded(tokenizer, row).ids
-                whole = own if own[-1:] == end else [*own, *end]
-                if list(ids) in (whole[: len(ids)], own[self.cut]):
+                rendered = encoded(tokenizer, row).ids
+                whole = rendered if rendered[-1:] == end else [*rendered, *end]
+                if list(ids) in (whole[: len(ids)], rendered[self.cut]):
                     return row
         return None
 
@@ -123,12 +123,12 @@ def _fault(
         return f"row {row.get('id')}: a label that is not its own token"
     fault = None
     if answers_only:
-        own = encoded(tokenizer, row)
+        rendered = encoded(tokenizer, row)
         # Where its beginning is cut off, that part never enters the model: it is as it should be.
-        start = range(len(own.ids))[index.cut].start
-        trained = {i for i in range(start) if own.trained[i]} | {i + start for i in trained}
-        whole = [*own.ids[:start], *ids]
-        cut = len(whole) < len(own.ids)
+        start = range(len(rendered.ids))[index.cut].start
+        trained = {i for i in range(start) if rendered.trained[i]} | {i + start for i in trained}
+        whole = [*rendered.ids[:start], *ids]
+        cut = len(whole) < len(rendered.ids)
         fault = answers_fault(tokenizer, row, whole, trained, cut=cut)
     elif len(trained) < len(ids):
         fault = f"{len(ids) - len(trained)} tokens out of the loss"
@@ -141,20 +141,20 @@ def audit_prompts(tokenizer: Any, rows: Sequence[Row]) -> Check:
     The chat template is asked by transformers itself, on the first rows.
     """
     name = "generation asks what stood before the answers"
-    told = [row for row in rows[:_ROWS] if "text" not in row]
-    if not told:
+    asking = [row for row in rows[:_ROWS] if "text" not in row]
+    if not asking:
         return _skipped(name, "the rows are texts, and ask nothing")
-    faults = [str(row.get("id")) for row in told if not _asked_alike(tokenizer, row)]
-    detail = f"{len(told)} rows" + (f"; not row {faults[0]}" if faults else "")
-    if rejoined := [str(row.get("id")) for row in told if encoded(tokenizer, row).rejoined]:
+    faults = [str(row.get("id")) for row in asking if not _asked_alike(tokenizer, row)]
+    detail = f"{len(asking)} rows" + (f"; not row {faults[0]}" if faults else "")
+    if rejoined := [str(row.get("id")) for row in asking if encoded(tokenizer, row).rejoined]:
         detail += f"; {len(rejoined)} of them (first: {rejoined[0]}) {REJOINED}"
     return _check(name, not faults, detail)
 
 
 def _asked_alike(tokenizer: Any, row: Row) -> bool:
-    found = encoded(tokenizer, row)
+    trained = encoded(tokenizer, row)
     asked = asked_ids(tokenizer, row)
-    if found.ids[: len(asked)] != asked or found.prompt != len(asked):
+    if trained.ids[: len(asked)] != asked or trained.prompt != len(asked):
         return False
     turns = turns_of(row)
     prompt = row["messages"][:-1] if "messages" in row else row["prompt"]

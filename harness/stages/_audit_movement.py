@@ -98,10 +98,10 @@ def unmoved(
 def excused(checks: Sequence[Check]) -> list[Check]:
     """Checks that something moved, skipped where no step carried a signal to move anything."""
     return [
-        {**found, "status": "skipped", "detail": f"no step carried a signal; {found['detail']}"}
-        if found["status"] == "failed" and found["check"] in _MOVEMENT
-        else found
-        for found in checks
+        {**finding, "status": "skipped", "detail": f"no step carried a signal; {finding['detail']}"}
+        if finding["status"] == "failed" and finding["check"] in _MOVEMENT
+        else finding
+        for finding in checks
     ]
 
 

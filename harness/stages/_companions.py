@@ -80,9 +80,9 @@ def promised(method: Method, ref: ModelRef, start: Path | None, ids: Any, head: 
     memory."""
     if start is None or head != "lm":
         return None
-    found = _audit.logits(method.load_trained(ref, start), ids).cpu()
+    logits = _audit.logits(method.load_trained(ref, start), ids).cpu()
     free_leftovers()
-    return found
+    return logits
 
 
 def starts_there(method: Method, promise: Any, begun: Any) -> _audit_movement.Check:
@@ -99,21 +99,21 @@ def starts_there(method: Method, promise: Any, begun: Any) -> _audit_movement.Ch
 
 def given(job: Job, method: Method, objective: Objective, model: Any) -> Given:
     """The starting policy, frozen, and the models beside it, as far as the objective wants them."""
-    found = Given()
+    companions = Given()
     if objective.keeps_reference:
         reference = method.add_reference(model)
-        found.reference_logits = reference.logits
-        found.keep("reference", reference.tensors)
+        companions.reference_logits = reference.logits
+        companions.keep("reference", reference.tensors)
     if job.has(REWARD):
-        _reward(job, found)
-    return found
+        _reward(job, companions)
+    return companions
 
 
-def _reward(job: Job, found: Given) -> None:
+def _reward(job: Job, companions: Given) -> None:
     method, ref, checkpoint = model_beside(job, REWARD, job.config.beside[REWARD])
-    found.reward_model = method.load_trained(ref, checkpoint).eval().requires_grad_(False)
-    found.reward_tokenizer = ref.tokenizer()
+    companions.reward_model = method.load_trained(ref, checkpoint).eval().requires_grad_(False)
+    companions.reward_tokenizer = ref.tokenizer()
     whole = replace(ref, dtype="float32")  # it trains
-    found.value_model = lambda: method.merged(whole, checkpoint)
-    state = {name: p.detach() for name, p in found.reward_model.named_parameters()}
-    found.keep("reward model", state)
+    companions.value_model = lambda: method.merged(whole, checkpoint)
+    state = {name: p.detach() for name, p in companions.reward_model.named_parameters()}
+    companions.keep("reward model", state)

@@ -50,8 +50,8 @@ class Rates:
 
     def tokens(self, kind: str, parameters: int) -> float | None:
         """Generated tokens a second; a model twice as large makes half as many."""
-        found = self._median(kind, "tokens_per_second", parameters)
-        return None if found is None else found / parameters
+        rate = self._median(kind, "tokens_per_second", parameters)
+        return None if rate is None else rate / parameters
 
     def beside(self, kind: str, parameters: int) -> dict[str, float]:
         """Seconds of such stages beside their work, as `beside`: loading, auditing, saving."""
@@ -98,11 +98,11 @@ def answers_cost(
     Args:
         kinds: stages whose rate holds here, the first one known.
     """
-    found = {"tokens": tokens}
+    cost = {"tokens": tokens}
     if info.parameters is None:
-        return found
-    found["flops"] = 2.0 * info.parameters * tokens
+        return cost
+    cost["flops"] = 2.0 * info.parameters * tokens
     for kind in kinds:
         if rate := rates.tokens(kind, info.parameters):
-            return {**found, "seconds": tokens / rate, **rates.beside(kind, info.parameters)}
-    return found
+            return {**cost, "seconds": tokens / rate, **rates.beside(kind, info.parameters)}
+    return cost

@@ -43,28 +43,28 @@ def fitting(
     """
     require_template(tokenizer, rows)
     limit, policy = room.tokens, getattr(objective, "overlong", "drop")
-    found, index = _measured(rows, tokenizer), RowIndex(objective.cut())
-    for row, tokens in zip(found.rows, found.tokens, strict=True):
+    measured, index = _measured(rows, tokenizer), RowIndex(objective.cut())
+    for row, tokens in zip(measured.rows, measured.tokens, strict=True):
         index.add(row, tokens.ids)
-    over = {i for i, length in enumerate(found.lengths) if limit and length > limit}
-    left = [i for i in range(len(found.rows)) if policy != "drop" or i not in over]
-    taught = [i for i in left if _taught(found.rows[i], found.tokens[i], objective)]
+    over = {i for i, length in enumerate(measured.lengths) if limit and length > limit}
+    left = [i for i in range(len(measured.rows)) if policy != "drop" or i not in over]
+    taught = [i for i in left if _taught(measured.rows[i], measured.tokens[i], objective)]
     counts = {
         "given": len(rows),
-        **({"unusable": found.unusable} if found.unusable else {}),
+        **({"unusable": measured.unusable} if measured.unusable else {}),
         "over_length": len(over),
         "overlong": policy,
         **({"context": limit, "max_length": room.asked} if room.asked else {}),
         **({"without_loss": len(left) - len(taught)} if len(taught) < len(left) else {}),
-        "longest": max(found.lengths),
-        "mean_length": sum(found.lengths) / len(found.lengths),
-        "tokens": length_figures(found.lengths),
-        "tokens_cut": sum(found.lengths[i] - limit for i in over)
+        "longest": max(measured.lengths),
+        "mean_length": sum(measured.lengths) / len(measured.lengths),
+        "tokens": length_figures(measured.lengths),
+        "tokens_cut": sum(measured.lengths[i] - limit for i in over)
         if limit and policy == "truncate"
         else 0,
     }
-    _require(found.rows, over, left, taught, policy, room)
-    kept = [found.rows[i] for i in taught]
+    _require(measured.rows, over, left, taught, policy, room)
+    kept = [measured.rows[i] for i in taught]
     return kept, {**counts, "trained_on": len(kept), "cut": len(over.intersection(taught))}, index
 
 
@@ -116,17 +116,17 @@ def _measured(rows: Sequence[dict[str, Any]], tokenizer: Any) -> _Measured:
     kept, lengths, unusable = list[dict[str, Any]](), list[int](), Counter[str]()
     tokens: list[Encoded] = []
     for row in rows:
-        found = trained(tokenizer, row)
-        if isinstance(found, str):
-            unusable[found] += 1
+        outcome = trained(tokenizer, row)
+        if isinstance(outcome, str):
+            unusable[outcome] += 1
             continue
         kept.append(row)
-        tokens.append(found[0])
-        lengths.append(found[1])
+        tokens.append(outcome[0])
+        lengths.append(outcome[1])
     if rows and not kept:
-        told = "; ".join(f"{count} {reason}" for reason, count in unusable.items())
+        reasons = "; ".join(f"{count} {reason}" for reason, count in unusable.items())
         raise DataError(
-            f"no row is left to train on: {told}",
+            f"no row is left to train on: {reasons}",
             fix="mend the rows, or set another `chat_template:` on the model",
         )
     return _Measured(kept, tokens, lengths, dict(unusable))
@@ -142,5 +142,5 @@ def usable(
     """
     if all(turns_of(row) is None for row in rows):
         return list(rows), {}  # text needs no template
-    found = _measured(rows, tokenizer)
-    return found.rows, found.unusable
+    measured = _measured(rows, tokenizer)
+    return measured.rows, measured.unusable

@@ -88,13 +88,13 @@ def reference_pairs(row: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     if "responses" not in row:
         return []
     goods = row["scores"] if row.get("scores") is not None else [-rank for rank in row["ranks"]]
-    found = []
+    pairs = []
     for (one, good), (other, less) in itertools.combinations(
         zip(row["responses"], goods, strict=True), 2
     ):
         if good != less:
-            found.append((one, other) if good > less else (other, one))
-    return found
+            pairs.append((one, other) if good > less else (other, one))
+    return pairs
 
 
 def agreement(pairs: Iterable[tuple[Outcome, Outcome]]) -> dict[str, Any] | None:

@@ -16,8 +16,9 @@ def own_config(model: Any) -> Iterator[None]:
     """
     from transformers import PreTrainedConfig
 
-    found = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
-    configs = [config for config in found.values() if isinstance(config, PreTrainedConfig)]
+    held = (getattr(module, "config", None) for module in model.modules())
+    by_identity = {id(config): config for config in held if isinstance(config, PreTrainedConfig)}
+    configs = list(by_identity.values())
     before = [dict(vars(config)) for config in configs]
     try:
         yield

@@ -78,15 +78,15 @@ def _audited(job: Job[Checkpoint], checkpoint: Path) -> dict[str, Any]:
                 for n, (good, told) in method.proofs(model).items()
             ),
         ]
-    own = files.keys() - set(method.brought(model, checkpoint))
+    names = files.keys() - set(method.brought(model, checkpoint))
     job.cost.update(
         {
             "parameters": parameters,
-            "trainable_parameters": sum(math.prod(files[name]) for name in own),
+            "trainable_parameters": sum(math.prod(files[name]) for name in names),
             "checkpoint_bytes": sum(p.stat().st_size for p in checkpoint.glob("*.safetensors")),
         }
     )
-    failed = [found for found in audit if found["status"] == "failed"]
+    failed = [check for check in audit if check["status"] == "failed"]
     if failed:
         raise StageFailed("audit", "; ".join(f"{f['check']}: {f['detail']}" for f in failed))
     tokenizer = own_tokenizer(ref, checkpoint)
@@ -110,21 +110,21 @@ def _off(
     method: Method, model: Any, ids: Any, before: Any, checkpoint: Path
 ) -> _audit_movement.Check:
     """Switched off it is its base, but for weights of the base that it brings itself."""
-    found = _audit.switched_off(method, model, ids, before)
+    check = _audit.switched_off(method, model, ids, before)
     brought = method.brought(model, checkpoint)
-    if found["status"] != "failed" or not brought:
-        return found
-    return {**found, "status": "skipped", "detail": f"it brings its own {brought[0]}"}
+    if check["status"] != "failed" or not brought:
+        return check
+    return {**check, "status": "skipped", "detail": f"it brings its own {brought[0]}"}
 
 
 def _whole(method: Method, model: Any, ref: ModelRef, checkpoint: Path) -> _audit_movement.Check:
     """Every tensor of the files found its place, and every place its tensor."""
     name = "its files load whole"
-    found = method.unmatched(model, ref, checkpoint)
-    if found is None:
+    unmatched = method.unmatched(model, ref, checkpoint)
+    if unmatched is None:
         return {"check": name, "status": "skipped", "detail": f"{method.name} cannot tell"}
-    missing, unexpected = found
-    told = [
+    missing, unexpected = unmatched
+    faults = [
         f"{len(names)} {what}, first {names[0]}"
         for what, names in (
             ("tensors are missing", missing),
@@ -133,5 +133,5 @@ def _whole(method: Method, model: Any, ref: ModelRef, checkpoint: Path) -> _audi
         if names
     ]
     return _audit_movement.check(
-        name, not told, "; ".join(told) or "no missing or unexpected tensor"
+        name, not faults, "; ".join(faults) or "no missing or unexpected tensor"
     )

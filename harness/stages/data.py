@@ -89,26 +89,26 @@ class Data(StageKind):
         """Read or mix the rows and write them; metrics are counts, lengths, and the digest."""
         with job.ledger.phase("read"):
             if self.split.mixture:
-                found, shares = _mixed(job, self.split)
+                loaded, shares = _mixed(job, self.split)
             else:
-                found, shares = self._read(), None
+                loaded, shares = self._read(), None
         with job.ledger.phase("write"):
-            written = write_rows(job.folder, found.rows)
-            _write_dropped(job.folder / DROPPED, found)
+            written = write_rows(job.folder, loaded.rows)
+            _write_dropped(job.folder / DROPPED, loaded)
         metrics = {
             **written,
-            "layout": found.layout,
-            "dropped": dict(found.dropped),
-            "ungrouped": sum(not row["group"] for row in found.rows),
-            "without_reference": sum(not row.get("references") for row in found.rows),
-            "references": sum(len(row.get("references", ())) for row in found.rows),
-            "scripts": count_scripts(r for row in found.rows for r in row.get("references", ())),
-            **row_statistics(found.rows),
+            "layout": loaded.layout,
+            "dropped": dict(loaded.dropped),
+            "ungrouped": sum(not row["group"] for row in loaded.rows),
+            "without_reference": sum(not row.get("references") for row in loaded.rows),
+            "references": sum(len(row.get("references", ())) for row in loaded.rows),
+            "scripts": count_scripts(r for row in loaded.rows for r in row.get("references", ())),
+            **row_statistics(loaded.rows),
         }
-        if found.gathered:
-            metrics["gathered"] = found.gathered
-        if found.conversations:
-            metrics["conversations"], metrics["silent_turns"] = found.conversations, found.silent
+        if loaded.gathered:
+            metrics["gathered"] = loaded.gathered
+        if loaded.conversations:
+            metrics["conversations"], metrics["silent_turns"] = loaded.conversations, loaded.silent
         return metrics if shares is None else {**metrics, "shares": shares}
 
     def _read(self) -> Rows:
@@ -128,10 +128,10 @@ def _mixed(job: Job[Data], split: Split) -> tuple[Rows, Mapping[str, Any]]:
     return Rows(rows, str(layout_of(list(rows[0])))), shares
 
 
-def _write_dropped(path: Path, found: Rows) -> None:
+def _write_dropped(path: Path, loaded: Rows) -> None:
     with path.open("w", encoding="utf-8") as handle:
-        for reason, count in found.dropped.items():
-            number, row = found.examples[reason]
+        for reason, count in loaded.dropped.items():
+            number, row = loaded.examples[reason]
             excerpt = json.dumps(row, ensure_ascii=True, default=str)[:_EXCERPT]
             line = {"reason": reason, "rows": count, "first": number, "excerpt": excerpt}
             handle.write(json.dumps(line) + "\n")

@@ -90,8 +90,8 @@ class Generate(OnModel):
         options = self.generate.model_dump()
         with job.ledger.phase("load"):
             model, tokenizer, trained = load_subject(job)
-            given = read_rows(job.input("data"))
-            rows = asked_rows(given, self.identity())
+            all_rows = read_rows(job.input("data"))
+            rows = asked_rows(all_rows, self.identity())
             shots = read_rows(job.input("shots")) if job.has("shots") else []
         if options["apply_chat_template"]:
             require_template(tokenizer, rows)
@@ -114,15 +114,17 @@ class Generate(OnModel):
                 out.write(json.dumps(_line(row, answer, drawn), ensure_ascii=False) + "\n")
         tokens = sum(answer.tokens for answer in answers)
         drawn_tokens = sum(answer.tokens for drawn in samples for answer in drawn)
-        made = tokens + drawn_tokens
+        generated = tokens + drawn_tokens
         thought = sum(bool(answer.generated) for answer in answers)
         left_in = 0 if options["thinking"] == "keep" else _thinking_left_in(answers)
         asks = getattr(model, "generation_asks", {})
         size = number_count(model.parameters())
-        job.cost.update({"tokens": made, "tokens_per_second": made / seconds, "parameters": size})
+        job.cost.update(
+            {"tokens": generated, "tokens_per_second": generated / seconds, "parameters": size}
+        )
         return {
             "rows": len(rows),
-            **({"left_out": len(given) - len(rows)} if len(rows) < len(given) else {}),
+            **({"left_out": len(all_rows) - len(rows)} if len(rows) < len(all_rows) else {}),
             **({"cut_left": asked.cut} if asked.cut else {}),
             "eos_rate": _share(answers, "eos"),
             "stop_rate": _share(answers, "stop"),
@@ -213,11 +215,11 @@ def _prompt(
 
 def _same_template(tokenizer: Any, trained: str) -> None:
     """An evaluation with another chat template measures the template, not the training."""
-    found = template_digest(tokenizer)
-    if found != trained:
+    digest = template_digest(tokenizer)
+    if digest != trained:
         raise StageFailed(
             "chat template",
-            f"the chat template ({found}) is not the one trained with ({trained})",
+            f"the chat template ({digest}) is not the one trained with ({trained})",
             fix="use the same `chat_template:` for training and generation",
         )
 
@@ -238,8 +240,8 @@ def _samples(
         return [[] for _ in rows]
     seeds = [seed_of(options["sample_seed"], row["id"], k) for row in rows for k in range(count)]
     repeated = [prompt for prompt in prompts for _ in range(count)]
-    found = generate(model, tokenizer, repeated, options, job.progress, seeds=seeds, chats=chats)
-    return [found[i * count : (i + 1) * count] for i in range(len(rows))]
+    drawn = generate(model, tokenizer, repeated, options, job.progress, seeds=seeds, chats=chats)
+    return [drawn[i * count : (i + 1) * count] for i in range(len(rows))]
 
 
 def _line(row: dict[str, Any], answer: Answer, drawn: list[Answer]) -> dict[str, Any]:

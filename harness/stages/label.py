@@ -74,8 +74,8 @@ class Label(Labelling):
             ]
             places: list[Contested] = [
                 (row, i, j)
-                for row, own in enumerate(answers)
-                for i, j in itertools.combinations(range(len(own)), 2)
+                for row, texts in enumerate(answers)
+                for i, j in itertools.combinations(range(len(texts)), 2)
             ]
         contests = [Contest(asked[r]["prompt"], answers[r][i], answers[r][j]) for r, i, j in places]
         with job.ledger.phase("label"):
@@ -120,17 +120,17 @@ def _rows(
     by_prompt: dict[int, dict[tuple[int, int], Outcome]] = {}
     for (prompt, i, j), outcome in zip(places, outcomes, strict=True):
         by_prompt.setdefault(prompt, {})[i, j] = outcome
-    made, dropped = list[RowDict](), Counter[str]()
+    rows, dropped = list[RowDict](), Counter[str]()
     for number, row in enumerate(asked):
-        own = by_prompt.get(number, {})
-        found = ranked_rows(row, answers[number], own) if own else []
-        made += found
-        if not own:
+        verdicts = by_prompt.get(number, {})
+        ranked = ranked_rows(row, answers[number], verdicts) if verdicts else []
+        rows += ranked
+        if not verdicts:
             dropped["fewer than two answers"] += 1
-        elif not found:
-            unknown = all(outcome is None for outcome in own.values())
+        elif not ranked:
+            unknown = all(outcome is None for outcome in verdicts.values())
             dropped["no label" if unknown else "no answer is better"] += 1
-    return made, dropped
+    return rows, dropped
 
 
 def _write_verdicts(
@@ -148,5 +148,7 @@ def _write_verdicts(
 
 
 def _nothing_left(**counts: Counter[str]) -> str:
-    told = [f"{n} {what}: {reason}" for what, own in counts.items() for reason, n in own.items()]
-    return f"no label is left to train on ({'; '.join(told)})"
+    reasons = [
+        f"{n} {what}: {reason}" for what, counted in counts.items() for reason, n in counted.items()
+    ]
+    return f"no label is left to train on ({'; '.join(reasons)})"

@@ -59,20 +59,20 @@ class Lengths(StageKind):
         if not tokenizer.chat_template and _chats(rows, measure):
             write_lengths(job.folder, [])  # which is refused by name, with the model's place
             return {"rows": len(rows), "no_template": True}
-        found, highest = [], (-1, "")
+        lengths, highest = [], (-1, "")
         with job.ledger.phase("measure"):
             for number, row in enumerate(rows):
                 length, largest = _measured(tokenizer, row, measure)
-                found.append(length)
-                highest = max(highest, (largest, row["id"]), key=lambda told: told[0])
+                lengths.append(length)
+                highest = max(highest, (largest, row["id"]), key=lambda pair: pair[0])
                 job.progress(number + 1, len(rows), "rows measured")
         with job.ledger.phase("write"):
-            write_lengths(job.folder, found)
-        tokens = [length.tokens for length in found if not length.refused]
+            write_lengths(job.folder, lengths)
+        tokens = [length.tokens for length in lengths if not length.refused]
         return {
             "rows": len(rows),
             "tokens": length_figures(tokens) if tokens else {},
-            "refused": dict(Counter(length.refused for length in found if length.refused)),
+            "refused": dict(Counter(length.refused for length in lengths if length.refused)),
             "highest_token": {"number": highest[0], "row": highest[1]},
         }
 
@@ -105,10 +105,10 @@ def _measured(
 ) -> tuple[RowLength, int]:
     """A row's length, and its largest token number."""
     if "text" in row or not measure.keys() & {"generate", "prompts"}:
-        found = trained(tokenizer, row)
-        if isinstance(found, str):
-            return RowLength(row["id"], 0, found), -1
-        return RowLength(row["id"], found[1]), max(found[0].ids, default=-1)
+        tokens = trained(tokenizer, row)
+        if isinstance(tokens, str):
+            return RowLength(row["id"], 0, tokens), -1
+        return RowLength(row["id"], tokens[1]), max(tokens[0].ids, default=-1)
     asked = measure.get("generate", {"apply_chat_template": True})
     reason = unrenderable(tokenizer, prompt_row(row)) if asked["apply_chat_template"] else None
     if reason is not None:

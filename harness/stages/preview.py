@@ -58,9 +58,9 @@ class Preview(StageKind):
             kept, counts, _ = fitting(rows, tokenizer, objective, room)
         with job.ledger.phase("prepare"):
             shown = kept[: self.rows]
-            found = _batches(job, objective, tokenizer, shown)
-        named = _named(shown, found)
-        sequences = [_described(tokenizer, batch) for batch in found]
+            batches = _batches(job, objective, tokenizer, shown)
+        named = _named(shown, batches)
+        sequences = [_described(tokenizer, batch) for batch in batches]
         over = None
         if counts["over_length"]:
             over = _over_length(usable(rows, tokenizer)[0], tokenizer, objective)
@@ -71,11 +71,11 @@ class Preview(StageKind):
         return {"rows": counts, "chat_template": template_digest(tokenizer)}
 
 
-def _named(rows: Sequence[RowDict], found: Sequence[Mapping[str, Any]]) -> list[str] | None:
+def _named(rows: Sequence[RowDict], batches: Sequence[Mapping[str, Any]]) -> list[str] | None:
     """What each sequence is called; None where documents are packed into one."""
-    if all("row" in batch for batch in found):
-        return [f"{rows[batch['row']]['id']}, {batch['part']}" for batch in found]
-    alone = len(found) == len(rows) and not any("position_ids" in batch for batch in found)
+    if all("row" in batch for batch in batches):
+        return [f"{rows[batch['row']]['id']}, {batch['part']}" for batch in batches]
+    alone = len(batches) == len(rows) and not any("position_ids" in batch for batch in batches)
     return [row["id"] for row in rows] if alone else None
 
 
@@ -102,8 +102,8 @@ def _batches(
         progress=job.progress,
         more_rows=cast(Any, {role: read_rows(job.input(role)) for role in objective.more_data()}),
     )
-    made = getattr(importlib.import_module(module), name)(objective, train)
-    return cast(list[dict[str, Any]], made)
+    batches = getattr(importlib.import_module(module), name)(objective, train)
+    return cast(list[dict[str, Any]], batches)
 
 
 def _stand_in() -> Any:

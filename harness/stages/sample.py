@@ -111,11 +111,11 @@ class Sample(OnModel):
         seconds = time.monotonic() - start
         with job.ledger.phase("write"), (job.folder / SAMPLES).open("w", encoding="utf-8") as out:
             for i, row in enumerate(kept):
-                own = [
+                texts = [
                     _written(tokenizer, row, answer)
                     for answer in answers[i * count : (i + 1) * count]
                 ]
-                out.write(json.dumps({**row, "answers": own}, ensure_ascii=False) + "\n")
+                out.write(json.dumps({**row, "answers": texts}, ensure_ascii=False) + "\n")
         tokens = sum(answer.tokens for answer in answers)
         size = number_count(model.parameters())
         job.cost.update(
@@ -145,8 +145,8 @@ def _fitting(
 ) -> tuple[list[dict[str, Any]], list[list[int]]]:
     """Rows whose prompts leave room for an answer in the model's context, and their tokens."""
     context = context_of(model)
-    found = [(row, asked_ids(tokenizer, row)) for row in rows]
-    kept = [(row, ids) for row, ids in found if ids and (not context or len(ids) + room <= context)]
+    asked = [(row, asked_ids(tokenizer, row)) for row in rows]
+    kept = [(row, ids) for row, ids in asked if ids and (not context or len(ids) + room <= context)]
     if not kept:
         raise DataError(
             f"none of {len(rows)} prompts leaves room for max_new_tokens {room} in the model's"
@@ -169,4 +169,4 @@ def _written(tokenizer: Any, row: dict[str, Any], answer: Answer) -> dict[str, A
 def _distinct(answers: list[Answer], count: int) -> float:
     """Different answers to a prompt, as a share of those sampled."""
     groups = [answers[i : i + count] for i in range(0, len(answers), count)]
-    return sum(len({answer.text for answer in own}) for own in groups) / len(answers)
+    return sum(len({answer.text for answer in group}) for group in groups) / len(answers)

@@ -148,18 +148,18 @@ def _prepared(job: Job[Train]) -> _Prepared:
     with job.ledger.phase("data"):
         tokenizer = ref.tokenizer()
         objective, room = within(objective, method, ref.config())
-        given = rows_of(job, "train", objective)
-        rows, lengths, index = fitting(given, tokenizer, objective, room)
+        suite_rows = rows_of(job, "train", objective)
+        rows, lengths, index = fitting(suite_rows, tokenizer, objective, room)
         validation: list[dict[str, Any]] = []
         if job.has("validation"):
-            given = rows_of(job, "validation", objective)
-            validation, lengths["validation"], _ = fitting(given, tokenizer, objective, room)
+            suite_rows = rows_of(job, "validation", objective)
+            validation, lengths["validation"], _ = fitting(suite_rows, tokenizer, objective, room)
         more = {}
         for role in objective.more_data():
-            given = read_rows(job.input(role))
-            more[role], unusable = usable(given, tokenizer)
+            suite_rows = read_rows(job.input(role))
+            more[role], unusable = usable(suite_rows, tokenizer)
             if unusable:
-                lengths[role] = {"given": len(given), "unusable": unusable}
+                lengths[role] = {"given": len(suite_rows), "unusable": unusable}
     with job.ledger.phase("audit"):
         probe = _audit.probe(tokenizer, rows, config.device)
         origin = _start.starting_point(job)
@@ -215,7 +215,7 @@ def _trained(
         audit.append(
             _audit_movement.unmoved(frozen, _audit.fingerprint(_audit.frozen_state(model)))
         )
-        audit += [*beside.audit(), *(dict(found) for found in result.checks)]
+        audit += [*beside.audit(), *(dict(check) for check in result.checks)]
         audit.append(_audit.gradients(result.evidence, objective.may_lack_signal))
         claim = objective.answers_only(str(layout_of(list(ready.rows[0]))))
         audit += audit_loss(ready.tokenizer, ready.index, result.evidence, claim)
@@ -271,12 +271,11 @@ def _left_out(counts: Mapping[str, Any]) -> Iterator[str]:
             f" tokens that the model has room for, where max_length is {counts['max_length']}"
             f" (overlong: {counts['overlong']})"
         )
-    for role, own in counts.items():
-        if isinstance(own, Mapping) and own.get("unusable") and role != "validation":
-            yield (
-                f"{sum(own['unusable'].values())} of {own['given']} rows of {role} are left out:"
-                f" {'; '.join(own['unusable'])}"
-            )
+    for role, other in counts.items():
+        unusable = other.get("unusable") if isinstance(other, Mapping) else None
+        if unusable and role != "validation":
+            lost = f"{sum(unusable.values())} of {other['given']} rows of {role} are left out"
+            yield f"{lost}: {'; '.join(unusable)}"
     if "without_loss" in counts:
         yield (
             f"{counts['without_loss']} of {counts['given']} rows have no token in the loss, and"

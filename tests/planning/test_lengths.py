@@ -263,7 +263,7 @@ def test_token_that_the_embedding_lacks_is_named_with_its_row(
     write_jsonl(small.folder / "train.jsonl", rows)
     told = refused(small)
     assert told.startswith(f"{small.path}: models.tiny: row row-2 of letters/train")
-    assert "number 260" in told
+    assert "the id 260," in told
     assert "resize_token_embeddings" in told
 
 
