@@ -212,7 +212,7 @@ class _Planner:
         )
         seeds = {v.seed: v for v in reversed(self.variants) if v.group == group}
         baseline = seeds.get(variant.seed) or list(seeds.values())[-1]
-        same = NotAsked(f"it compares with the baseline, which is {group} itself", told=True)
+        same = NotAsked(f"it compares with the baseline, which is {group} itself", noted=True)
         if group == variant.group:
             raise same
         settled, _ = self._settled(baseline)

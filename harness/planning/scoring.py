@@ -48,12 +48,12 @@ class NotAsked(Exception):
     """A variant lacks what a scorer asks for; the message says what.
 
     Attributes:
-        told: whether a reader is told, as the scorer's page does not tell it.
+        noted: True if the report says so; False where the page of the scorer does already.
     """
 
-    def __init__(self, reason: str, *, told: bool = False) -> None:
+    def __init__(self, reason: str, *, noted: bool = False) -> None:
         super().__init__(reason)
-        self.told = told
+        self.noted = noted
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Scoring:
             try:
                 stage = self.stage(scorer, where, path, entry, "test")
             except NotAsked as lack:
-                if lack.told:
+                if lack.noted:
                     who = self._lacking.setdefault((f"{where}.{scorer.name}", f"{lack}"), {})
                     who[path.variant.group] = None
                 continue
@@ -180,7 +180,7 @@ class Scoring:
                 policy = self._policy(draft, whose)
                 if split == "test" and entry not in policy.variant.evaluations:
                     lack = f"{policy.variant.group} does not answer the rows of {entry}"
-                    raise NotAsked(lack, told=True)
+                    raise NotAsked(lack, noted=True)
                 draft.inputs[role] = self.generate(policy.variant, entry, policy.train, split)
             case ModelOf(whose):
                 self._model(draft, role, whose, asks)
