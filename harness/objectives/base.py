@@ -112,7 +112,7 @@ class TrainResult:
 
     Attributes:
         tokens: tokens the model saw, padding excluded, over all epochs.
-        seconds_per_step: median wall time of a step, in seconds.
+        seconds_per_step: median wall time of a step, in seconds; 0 if it was not measured.
         saved_activation_bytes: bytes autograd kept at the first step, parameters excluded; None
             where they are not known.
         earlier_seconds: of the attempts that led to the checkpoint it went on from.
@@ -122,11 +122,11 @@ class TrainResult:
 
     steps: int
     tokens: int
-    seconds_per_step: float
-    saved_activation_bytes: int | None
-    optimizer_bytes: int | None
-    gradient_bytes: int | None
-    arguments: Mapping[str, Any]
+    seconds_per_step: float = 0.0
+    saved_activation_bytes: int | None = None
+    optimizer_bytes: int | None = None
+    gradient_bytes: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = None
     earlier_seconds: float = 0.0

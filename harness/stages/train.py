@@ -96,7 +96,9 @@ class Train(StageKind):
 
     @classmethod
     def headline(cls, record: Record) -> str:
-        first, last = record.metrics["first_loss"], record.metrics["final_loss"]
+        first, last = record.metrics.get("first_loss"), record.metrics.get("final_loss")
+        if first is None or last is None:  # an objective need not tell them
+            return f"{record.metrics['steps']} steps"
         return f"loss {first:.2f} -> {last:.2f}"
 
     @classmethod
