@@ -206,6 +206,17 @@ def _balanced_accuracy(sums: Sums) -> np.ndarray:
     return _over(total, np.sum([size > 0 for size in sizes], axis=0))
 
 
+def _mcc(sums: Sums) -> np.ndarray:
+    """Matthews' correlation of two classes (Matthews, 1975, doi.org/10.1016/0005-2795(75)90109-9)
+    from sums of tp, tn, fp and fn; 0 where a class is never right or never predicted, as
+    scikit-learn's matthews_corrcoef has it."""
+    import numpy as np
+
+    tp, tn, fp, fn = (np.asarray(sums[name], float) for name in ("tp", "tn", "fp", "fn"))
+    margins = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return _over(tp * tn - fp * fn, np.sqrt(margins))
+
+
 _SHARE, _PERCENT, _AMOUNT, _PERPLEXITY = (0.0, 1.0), (0.0, 100.0), (0.0, math.inf), (1.0, math.inf)
 
 
@@ -237,6 +248,7 @@ AGGREGATES: dict[str, Aggregate] = {
         Aggregate("ter", ("edits", "ref_length"), _ter, bounds=_AMOUNT),
         Aggregate("macro_f1", (), _macro_f1, bounds=_SHARE),
         Aggregate("share", ("hits", "of"), _share, of="of", bounds=_SHARE),
+        Aggregate("mcc", ("tp", "tn", "fp", "fn"), _mcc, bounds=(-1.0, 1.0)),
         Aggregate("balanced_accuracy", (), _balanced_accuracy, of="of", bounds=_SHARE),
     )
 }
