@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.core.errors import HarnessError, StageFailed
-from harness.core.files import digest_file
+from harness.core.files import digest_file, digest_json
 
 Digest = Callable[[Path], str]
 """A function from a file to its sha256."""
@@ -22,6 +22,16 @@ State = tuple[int, int, int, int]
 changed in any way (ctime, which no tool can set back)."""
 _TICK_NS = 2_000_000_000
 """At least the tick of any file system's clock (FAT: 2 s; ext4: some milliseconds)."""
+
+
+def tree_digest(folder: Path, digest: Digest) -> str:
+    """sha256 over the names and contents of all files below a folder, Python's caches aside."""
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.relative_to(folder).parts
+    )
+    return digest_json({path.relative_to(folder).as_posix(): digest(path) for path in files})
 
 
 def state_of(path: Path) -> State:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from harness.core.errors import StageFailed, SuiteError, unknown
 from harness.core.files import digest_file, digest_json
@@ -146,16 +146,25 @@ def load_rule(path: Path, identity: Mapping[str, str]) -> Rule:
     depends on the order of the answers.
 
     Raises:
+        StageFailed: as `load_function` does.
+    """
+    return sound(load_function(path, identity), f"{identity['function']} of {path}")
+
+
+def load_function(path: Path, identity: Mapping[str, str]) -> Callable[..., Any]:
+    """Load a function that was planned as a rule is: of any arguments.
+
+    Raises:
         StageFailed: the file changed since it was planned, cannot be imported, or has no such
             function.
     """
-    function, sha256 = identity["function"], identity["sha256"]
+    name, sha256 = identity["function"], identity["sha256"]
     with as_planned(path, sha256, lambda digest: digest_rule(path, digest)):
         module = _imported_rule(path, sha256)
-    rule = getattr(module, function, None)
-    if not callable(rule):
-        raise StageFailed("rule", f"{path} has no function '{function}'", fix="name another")
-    return sound(rule, f"{function} of {path}")
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise StageFailed("rule", f"{path} has no function '{name}'", fix="name another")
+    return cast(Callable[..., Any], function)
 
 
 def _imported_rule(path: Path, sha256: str) -> ModuleType:

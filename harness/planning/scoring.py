@@ -8,6 +8,8 @@ from typing import Any, assert_never, cast
 
 from harness.core import component
 from harness.core.errors import HarnessError, SuiteError, unknown
+from harness.core.locate import locate
+from harness.core.outside import tree_digest
 from harness.data.preference_rule import find_rule
 from harness.executors.base import Executor
 from harness.labellers.base import Labeller
@@ -20,6 +22,8 @@ from harness.scorers._asks import (
     AnswersOf,
     Asked,
     ModelOf,
+    NamedFolder,
+    NamedFunction,
     NamedLabeller,
     NamedRule,
     RewardModel,
@@ -116,9 +120,10 @@ class Scoring:
             SuiteError: rows that the suite does not have, or does not generate answers to.
         """
         scores = []
-        for entry in self._entries(scorer, where, path):
+        sets = scorer.sets()
+        for entry in sets or self._entries(scorer, where, path):
             try:
-                stage = self.stage(scorer, where, path, entry, "test")
+                stage = self.stage(sets.get(entry, scorer), where, path, entry, "test")
             except NotAsked as lack:
                 if lack.noted:
                     who = self._lacking.setdefault((f"{where}.{scorer.name}", f"{lack}"), {})
@@ -142,7 +147,7 @@ class Scoring:
         _refuse_names(asks, draft.where)
         for name, asked in asks.items():
             self._add(draft, name, asked, asks)
-        if DATA not in draft.inputs and PREDICTIONS not in draft.inputs:
+        if not scorer.sets() and DATA not in draft.inputs and PREDICTIONS not in draft.inputs:
             raise HarnessError(f"{draft.where} asks for no rows and for no answers to them")
         return Score(**draft.fields).stage(
             draft.inputs,
@@ -156,8 +161,7 @@ class Scoring:
             yield f"{where} does not score {', '.join(groups)}: {reason}"
 
     def _entries(self, scorer: Scorer, where: str, path: VariantPath) -> tuple[str, ...]:
-        """The data entries whose test rows are scored. A scorer of a benchmark's requests would
-        have its tasks here."""
+        """The data entries whose test rows are scored."""
         named = scorer.data
         if named is None:
             return path.variant.evaluations
@@ -193,6 +197,15 @@ class Scoring:
                 file, content = self._rule(asked, f"{draft.where}.{name}")
                 draft.add("rules", name, file)
                 draft.add("scorer", name, content)
+            case NamedFunction(named):
+                function = NamedRule(named)
+                file, content = self._rule(function, f"{draft.where}.{name}")
+                draft.add("rules", name, file)
+                draft.add("scorer", name, content)
+            case NamedFolder(named):
+                folder, sha256 = self._folder(named, f"{draft.where}.{name}")
+                draft.add("rules", name, folder)
+                draft.add("scorer", name, {"sha256": sha256})
             case RewardModel():
                 self._reward(draft, role)
             case NamedLabeller(spec):
@@ -244,6 +257,21 @@ class Scoring:
     def _rule(self, asked: NamedRule, where: str) -> tuple[str, dict[str, str]]:
         """Where the rule's file lies, and the rule's identity."""
         return find_rule(asked.named, self.sources.file, self.sources.store.file_digest, where)
+
+    def _folder(self, named: str, where: str) -> tuple[str, str]:
+        """Where a folder lies, and the digest of its content.
+
+        Raises:
+            SuiteError: there is no such folder.
+        """
+        folder = locate(named, self.sources.file, where)
+        if folder is None or not folder.is_dir():
+            raise SuiteError(
+                f"there is no folder '{named}'",
+                where=where,
+                fix="name one beside the suite, in the working folder or of the package's suites",
+            )
+        return str(folder), tree_digest(folder, self.sources.store.file_digest)
 
     def _reward(self, draft: _Draft, role: str) -> None:
         """The reward model as an input.

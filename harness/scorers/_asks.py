@@ -43,6 +43,26 @@ class NamedRule:
 
 
 @dataclass(frozen=True)
+class NamedFunction:
+    """A function, `FILE.py:FUNCTION`, found as a rule is: `ScoreJob.function`. The identity has the
+    content of its file under the name that it is asked for by."""
+
+    named: str
+
+
+@dataclass(frozen=True)
+class NamedFolder:
+    """A folder of files that the suite names, such as task files: `ScoreJob.path`. The identity has
+    the content of its files under the name that it is asked for by.
+
+    Attributes:
+        named: beside the suite, in the working folder or among the package's suites.
+    """
+
+    named: str
+
+
+@dataclass(frozen=True)
 class RewardModel:
     """The suite's reward model, a sequence classifier of one label: `ScoreJob.model`."""
 
@@ -61,8 +81,17 @@ class NamedLabeller:
     spec: str | Mapping[str, Any]
 
 
-Asked = AnswersOf | ModelOf | ScoredRows | NamedRule | RewardModel | NamedLabeller
-"""A further kind of thing, such as the requests of a benchmark, is a class here, a method of
+Asked = (
+    AnswersOf
+    | ModelOf
+    | ScoredRows
+    | NamedRule
+    | NamedFunction
+    | NamedFolder
+    | RewardModel
+    | NamedLabeller
+)
+"""A further kind of thing is a class here, a method of
 `Subject`, a case in `harness.planning.scoring` (which input is it?) and one in
 `harness.stages.score` (how is it read?)."""
 
@@ -110,6 +139,14 @@ class Subject(Policy):
     def rule(self, named: str) -> NamedRule:
         """A preference rule, `FILE.py:FUNCTION`, as `harness.data.preference_rule` finds it."""
         return NamedRule(named)
+
+    def function(self, named: str) -> NamedFunction:
+        """A function, `FILE.py:FUNCTION`, that is found and hashed as a rule is."""
+        return NamedFunction(named)
+
+    def folder(self, named: str) -> NamedFolder:
+        """A folder of files, whose content is hashed."""
+        return NamedFolder(named)
 
     def reward_model(self) -> RewardModel:
         """The reward model of the variant's model and data, which the suite's policies share. The

@@ -130,12 +130,13 @@ def scores_of(
 
 
 def _row(task: str, sample: Sample, *, several: bool) -> Row:
-    example = f"{task}/{sample['doc_id']}"
+    # Two models that are asked otherwise (by another chat template) are not asked the same example:
+    # their scores are then not compared.
+    example = f"{task}/{sample['doc_id']}-{sample['prompt_hash'][:8]}"
     return {
         "example_id": example,
         "cluster": task if several else example,
         "group": task if several else "",
-        "request": sample["prompt_hash"],
     }
 
 

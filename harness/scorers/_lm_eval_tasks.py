@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from harness.core.errors import StageFailed, unknown
+from harness.core.errors import HarnessError, StageFailed, unknown
 
 DataFunction = Callable[[str], Mapping[str, Sequence[Mapping[str, Any]]]]
 """Name of a configuration (a subject of MMLU) -> split -> rows."""
@@ -109,6 +110,33 @@ def _folders(names: tuple[str, ...]) -> tuple[Path, ...]:
         if folder not in found and defines.search(file.read_text(encoding="utf-8")):
             found[folder] = None
     return tuple(found)
+
+
+def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any) -> dict[str, Any]:
+    """`lm_eval.evaluate`, without its own intervals (ours are of the rows).
+
+    Raises:
+        StageFailed: the task's filters, metrics or functions fail. A fault of the model is raised
+            as it is.
+    """
+    import lm_eval
+
+    try:
+        results: dict[str, Any] = lm_eval.evaluate(
+            engine, loaded, bootstrap_iters=0, log_samples=True, **options
+        )
+    except HarnessError:
+        raise
+    except Exception as error:
+        frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if any(f"harness{os.sep}inference" in file for file in frames):
+            raise
+        raise StageFailed(
+            "task cannot be scored",
+            f"the task {name} cannot be scored: {_first_line(error)} (in {frames[-1]})",
+            fix="mend the task's file: its filters, its metrics or its functions",
+        ) from error
+    return results
 
 
 @contextlib.contextmanager

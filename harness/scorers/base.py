@@ -135,6 +135,14 @@ class ScoreJob:
         """The rule of `Subject.rule(...)`."""
         return cast(Rule, self._named(name))
 
+    def function(self, name: str) -> Callable[..., Any]:
+        """The function of `Subject.function(...)`."""
+        return cast(Callable[..., Any], self._named(name))
+
+    def path(self, name: str) -> Path:
+        """The folder of `Subject.folder(...)`, its content as it was planned."""
+        return cast(Path, self._named(name))
+
     def labeller(self, name: str) -> Callable[[Sequence[tuple[Any, Any, Any]]], list[Verdict]]:
         """The labeller of `Subject.labeller(...)`: a verdict for each (prompt, one answer, other
         answer), in their order. Prompts and answers are in the form of the rows: strings, or lists
@@ -188,6 +196,12 @@ class Scorer(Component):
             of: the variant that is scored, on the rows of one data entry.
         """
         return {"answers": of.answers()}
+
+    def sets(self) -> Mapping[str, Scorer]:
+        """Sets of examples that the scorer brings itself, such as a benchmark's tasks, in the place
+        of data entries: name of the set -> the scorer of this set alone. Each is a stage of its
+        own. Empty where the suite's data is scored."""
+        return {}
 
     def reads(self, asked: Asked) -> bool:
         """Whether this is among what it asks for."""

@@ -8,13 +8,16 @@ from typing import Annotated, Any, Self, assert_never
 
 from harness.core.component import AddedLater, NotHashed
 from harness.core.errors import StageFailed
-from harness.data.preference_rule import load_rule
+from harness.core.outside import Digest, as_planned, tree_digest
+from harness.data.preference_rule import load_function, load_rule
 from harness.labellers.base import Contest, LabelJob, Labeller
 from harness.models.files import ModelPlace
 from harness.scorers._asks import (
     AnswersOf,
     Asked,
     ModelOf,
+    NamedFolder,
+    NamedFunction,
     NamedLabeller,
     NamedRule,
     RewardModel,
@@ -88,7 +91,7 @@ class Score(StageKind):
     places: Annotated[dict[str, ModelPlace], NotHashed] = {}
     """Role of a model -> where it, or the base of its checkpoint, lies."""
     rules: Annotated[dict[str, str], NotHashed] = {}
-    """Name of a rule that is asked for -> its file."""
+    """Name of a rule, function or folder that is asked for -> where it lies."""
     labellers: Annotated[dict[str, dict[str, Any]], NotHashed] = {}
     """Name of a labeller that is asked for -> its own name, and every field of it."""
 
@@ -180,6 +183,12 @@ class _Reader:
                 return self._rows()
             case NamedRule():
                 return load_rule(Path(self.config.rules[name]), self.config.scorer[name])
+            case NamedFunction():
+                return load_function(Path(self.config.rules[name]), self.config.scorer[name])
+            case NamedFolder():
+                folder = Path(self.config.rules[name])
+                with as_planned(folder, self.config.scorer[name]["sha256"], _tree(folder)):
+                    return folder
             case RewardModel():
                 return LoadedModel(*load_beside(job, role, self.config.places[role]))
             case NamedLabeller():
@@ -240,6 +249,10 @@ class _Reader:
             loaded = self._loaded(name, self.config.others[name])
             return loaded.model, loaded.tokenizer
         return None, None
+
+
+def _tree(folder: Path) -> Callable[[Digest], str]:
+    return lambda digest: tree_digest(folder, digest)
 
 
 def _with_keys(

@@ -1,0 +1,160 @@
+"""The work of lm_eval: one task, group or tag on one model, and lm-eval's own result files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core.errors import StageFailed
+from harness.core.files import digest_json, write_atomic
+from harness.scorers._lm_eval_rows import Scores, scores_of
+from harness.scorers._lm_eval_tasks import DataFunction, load_tasks, run_tasks
+from harness.scorers.base import ScoreJob
+
+if TYPE_CHECKING:
+    from harness.scorers.lm_eval import LmEval
+
+RESULTS, SAMPLES = "results_{}.json", "samples_{}.jsonl"
+
+
+def evaluate(
+    scorer: LmEval, job: ScoreJob, folder: Path | None, local_data: Mapping[str, DataFunction]
+) -> tuple[Scores, dict[str, Any]]:
+    """The scores of the scorer's one task, and what the record should say of them.
+
+    Writes `results_TASK.json` and `samples_TASK.jsonl` into the stage's folder, as lm-eval does.
+
+    Raises:
+        StageFailed: the task cannot be loaded, or nothing of it can be compared.
+    """
+    (name,) = scorer.tasks
+    multiturn = scorer.fewshot_as_multiturn
+    with _quiet():
+        loaded = load_tasks([name], folder, local_data, allow_code=scorer.allow_code_execution)
+        _set(scorer, loaded["tasks"])
+        engine = _engine(scorer, job)
+        _refuse_template(scorer, engine)
+        results = run_tasks(
+            engine,
+            loaded,
+            name,
+            limit=scorer.limit,
+            system_instruction=scorer.system_instruction,
+            apply_chat_template=scorer.apply_chat_template,
+            fewshot_as_multiturn=scorer.apply_chat_template if multiturn is None else multiturn,
+            confirm_run_unsafe_code=scorer.allow_code_execution,
+        )
+    samples = results["samples"]
+    scores = scores_of(samples, loaded["tasks"], by_size=_by_size(loaded["groups"].get(name)))
+    if not scores.metrics:
+        reasons = "; ".join(f"{metric}: {reason}" for metric, reason in scores.left_out.items())
+        raise StageFailed(
+            "no metric", f"the task {name} has no metric of single examples ({reasons})"
+        )
+    _write(job.folder, name, results, samples)
+    return scores, _about(scorer, scores, samples, results, engine)
+
+
+def _engine(scorer: LmEval, job: ScoreJob) -> Any:
+    """Our inference engine over the variant's model."""
+    from harness.inference import HarnessLM
+
+    loaded = job.model()
+    return HarnessLM(loaded.model, loaded.tokenizer, batch_tokens=scorer.batch_tokens)
+
+
+def _set(scorer: LmEval, tasks: Mapping[str, Any]) -> None:
+    """Shots, seed and generation settings, as `lm_eval.simple_evaluate` sets them."""
+    for task in tasks.values():
+        own = task.get_config("num_fewshot")
+        if scorer.num_fewshot is not None and own != 0:
+            task.set_config(key="num_fewshot", value=scorer.num_fewshot)
+        elif own is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=scorer.fewshot_seed)
+        if scorer.gen_kwargs and task.get_config("output_type") == "generate_until":
+            task.set_config(key="generation_kwargs", value=scorer.gen_kwargs, update=True)
+
+
+def _refuse_template(scorer: LmEval, engine: Any) -> None:
+    if scorer.apply_chat_template and not getattr(engine.tokenizer, "chat_template", None):
+        raise StageFailed(
+            "no chat template",
+            "apply_chat_template is on, and the model's tokenizer has no chat template",
+            fix="set apply_chat_template: false, or give the model a `chat_template:`",
+        )
+
+
+def _by_size(group: Any) -> bool:
+    """Whether a group's mean is over examples (lm-eval's default) or over tasks."""
+    metrics = getattr(group, "aggregate_metric_list", None) or []
+    return all(getattr(metric, "weight_by_size", True) for metric in metrics)
+
+
+def _about(
+    scorer: LmEval,
+    scores: Scores,
+    samples: Mapping[str, Sequence[Mapping[str, Any]]],
+    results: Mapping[str, Any],
+    engine: Any,
+) -> dict[str, Any]:
+    import lm_eval
+
+    template = getattr(engine.tokenizer, "chat_template", None)
+    about: dict[str, Any] = {
+        "lm_eval": lm_eval.__version__,
+        "tasks": {name: results["versions"].get(name) for name in sorted(samples)},
+        "num_fewshot": {name: results["n-shot"].get(name) for name in sorted(samples)},
+        "requests_sha256": digest_json(
+            [[sample["prompt_hash"] for sample in samples[name]] for name in sorted(samples)]
+        ),
+        "chance": scores.chance,
+    }
+    if scorer.apply_chat_template:
+        about["chat_template_sha256"] = digest_json(template)
+    if scores.left_out:
+        about["without_interval"] = dict(scores.left_out)
+        about["notes"] = [
+            f"{scorer.tasks[0]}: {metric} stands in lm-eval's results alone: {reason}"
+            for metric, reason in scores.left_out.items()
+        ]
+    return about
+
+
+def _write(
+    folder: Path,
+    name: str,
+    results: Mapping[str, Any],
+    samples: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> None:
+    """Results and samples in lm-eval's own form, for its own tools."""
+    from lm_eval.utils import handle_non_serializable
+
+    def text(value: Any, indent: int | None = None) -> str:
+        return json.dumps(value, default=handle_non_serializable, ensure_ascii=False, indent=indent)
+
+    aggregated = {key: value for key, value in results.items() if key != "samples"}
+    write_atomic(folder / RESULTS.format(_safe(name)), text(aggregated, indent=2) + "\n")
+    for task, logged in samples.items():
+        lines = "".join(f"{text(sample)}\n" for sample in logged)
+        write_atomic(folder / SAMPLES.format(_safe(task)), lines)
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """lm-eval's warnings about what the suite asks for are no news; its errors are."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

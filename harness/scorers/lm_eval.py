@@ -1,0 +1,117 @@
+"""Benchmark tasks of lm-evaluation-harness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from harness.core.component import NotHashed
+from harness.data.preference_rule import NAMED
+from harness.scorers.base import Asked, Metric, ScoreJob, Scorer, Subject
+
+INCLUDE = "include_path"
+
+
+class LmEval(Scorer):
+    """Benchmark tasks of lm-evaluation-harness (Gao et al., github.com/EleutherAI/
+    lm-evaluation-harness): its task code, prompts, filters and metrics over our own inference
+    engine, for every variant alike.
+
+    Each task, group or tag is a set of its own beside the suite's data: a stage, and columns such
+    as `acc` on `arc_challenge`. A group's examples are clustered by its tasks (MMLU's subjects).
+    Metrics have lm-eval's names, with the filter where there are several
+    (`exact_match,strict-match`); each example's values are kept, so that intervals, paired
+    differences and `forgetting: true` work as on the suite's own data.
+
+    A task's YAML may name Python functions (`!function`), which run here: only those of lm-eval
+    itself and of the folder that `include_path` names.
+    """
+
+    VERSION = 1
+
+    tasks: list[str] = Field(min_length=1)
+    """Names of tasks, groups and tags, as `lm_eval --tasks` takes them (`lm_eval ls tasks`)."""
+    num_fewshot: int | None = Field(None, ge=0)
+    """Worked examples before each question; default: the task's own number. As in lm-eval, a task
+    that sets 0 itself keeps it."""
+    limit: int | None = Field(None, gt=0)
+    """Score the first so many examples of each task."""
+    apply_chat_template: bool = False
+    """Write each request as a user's turn by the model's chat template."""
+    fewshot_as_multiturn: bool | None = None
+    """Write worked examples as turns of a chat; default: where `apply_chat_template` is on."""
+    system_instruction: str | None = None
+    """A system prompt before each request."""
+    gen_kwargs: dict[str, Any] = {}
+    """Changes to a task's `generation_kwargs`, such as `{max_gen_toks: 64}`."""
+    fewshot_seed: int = Field(1234, ge=0)
+    """Seed by which worked examples are drawn; lm-eval's own default."""
+    include_path: Annotated[str | None, NotHashed] = None
+    """A folder of task YAMLs, searched before lm-eval's own; its content is part of the identity,
+    and its Python code is run."""
+    datasets: Annotated[dict[str, str], NotHashed] = {}
+    """Data set on the hub -> `FILE.py:FUNCTION`, a function that takes the name of a configuration
+    and returns its splits (name -> list of rows), in the place of the hub. Its code is run."""
+    allow_code_execution: bool = False
+    """Run the programs that the model writes, for tasks such as humaneval: inside bubblewrap,
+    without network, within limits of time and memory."""
+    batch_tokens: Annotated[int, NotHashed] = Field(4096, gt=0)
+    """Tokens of a batch; more is faster where there is memory for it."""
+
+    _scores: Any = PrivateAttr(None)
+    _about: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @field_validator("datasets")
+    @classmethod
+    def _functions(cls, value: dict[str, str]) -> dict[str, str]:
+        import re
+
+        for name, function in value.items():
+            if not re.fullmatch(NAMED, function):
+                raise ValueError(f"{name}: '{function}' is not FILE.py:FUNCTION")
+        return value
+
+    def identity(self) -> dict[str, Any]:
+        # What stands in the hub's place is told by its content, under the names it is asked for by.
+        local = sorted(self.datasets)
+        return {**super().identity(), **({"datasets": local} if local else {})}
+
+    def runs(self) -> tuple[str, ...]:
+        places = [f"tasks of {self.include_path}"] if self.include_path else []
+        places += [f"{function}, rows of {name}" for name, function in self.datasets.items()]
+        programs = ["programs that the model writes"] if self.allow_code_execution else []
+        return (*places, *programs)
+
+    def sets(self) -> Mapping[str, Scorer]:
+        return {task: self.model_copy(update={"tasks": [task]}) for task in self.tasks}
+
+    def asks(self, of: Subject) -> Mapping[str, Asked]:
+        asked: dict[str, Asked] = {"model": of.model()}
+        if self.include_path is not None:
+            asked[INCLUDE] = of.folder(self.include_path)
+        for number, name in enumerate(sorted(self.datasets)):
+            asked[f"data_{number}"] = of.function(self.datasets[name])
+        return asked
+
+    def shows(self) -> str:
+        return ""
+
+    def declared(self) -> Mapping[str, Metric]:
+        """Known once the task was scored."""
+        return {} if self._scores is None else self._scores.metrics
+
+    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        from harness.scorers._lm_eval import evaluate
+
+        local = {
+            name: job.function(f"data_{number}")
+            for number, name in enumerate(sorted(self.datasets))
+        }
+        folder = job.path(INCLUDE) if self.include_path is not None else None
+        self._scores, self._about = evaluate(self, job, folder, local)
+        return list(self._scores.rows)
+
+    def provenance(self) -> dict[str, Any]:
+        return self._about

@@ -1,0 +1,271 @@
+"""lm-eval's figures are those of our rows, and a task that cannot be loaded says why."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from lm_eval.api.model import LM
+
+from harness.core.aggregate import AGGREGATES
+from harness.core.errors import HarnessError, StageFailed
+from harness.scorers._lm_eval_rows import Scores, scores_of
+from harness.scorers._lm_eval_tasks import load_tasks, run_tasks
+
+WORDS = ["red", "green", "blue", "small", "large", "cat", "dog", "runs", "sleeps", "the", "and"]
+
+
+class Drawn(LM):
+    """A model that answers at random, the same each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._random = random.Random(0)
+
+    def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
+        return [(-self._random.uniform(1, 20), self._random.random() < 0.3) for _ in requests]
+
+    def loglikelihood_rolling(self, requests: Any) -> list[float]:
+        return [-self._random.uniform(10, 200) for _ in requests]
+
+    def generate_until(self, requests: Any) -> list[str]:
+        return [f"so #### {self._random.randint(1, 3)}" for _ in requests]
+
+
+TASKS: dict[str, dict[str, Any]] = {
+    "choices": {
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{answer}}",
+        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
+    },
+    "pairs": {
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": ["no", "yes"],
+        "doc_to_target": "{{label}}",
+        "metric_list": [{"metric": "f1"}, {"metric": "mcc"}, {"metric": "acc"}],
+    },
+    "worked": {
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["\n"]},
+        "metric_list": [{"metric": "exact_match"}],
+        "filter_list": [
+            {
+                "name": "strict-match",
+                "filter": [
+                    {"function": "regex", "regex_pattern": "#### ([0-9]+)"},
+                    {"function": "take_first"},
+                ],
+            },
+            {"name": "whole", "filter": [{"function": "take_first"}]},
+        ],
+    },
+    "text": {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{question}}",
+        "metric_list": [
+            {"metric": "word_perplexity"},
+            {"metric": "byte_perplexity"},
+            {"metric": "bits_per_byte"},
+        ],
+    },
+    "ends": {
+        "output_type": "loglikelihood",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": " end",
+        "metric_list": [{"metric": "perplexity"}, {"metric": "acc"}],
+    },
+    "translated": {
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{question}}",
+        "generation_kwargs": {"until": ["\n"]},
+        "metric_list": [{"metric": "bleu"}, {"metric": "exact_match"}],
+    },
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Task files over made-up rows, and two groups of tasks of unequal sizes."""
+    rng = random.Random(1)
+    for size, name in ((24, "rows"), (7, "few")):
+        rows = [
+            {
+                "question": " ".join(rng.choices(WORDS, k=6)),
+                "choices": rng.sample(WORDS, 3),
+                "answer": rng.randint(0, 2),
+                "label": rng.randint(0, 1),
+            }
+            for _ in range(size)
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    for name, task in TASKS.items():
+        write(tmp_path, name, task)
+    write(tmp_path, "few_choices", TASKS["choices"], rows="few")
+    for name, by_size in (("weighted", True), ("unweighted", False)):
+        group = {
+            "group": name,
+            "task": ["choices", "few_choices"],
+            "aggregate_metric_list": [{"metric": "acc", "weight_by_size": by_size}],
+        }
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
+    return tmp_path
+
+
+def write(folder: Path, name: str, task: Mapping[str, Any], rows: str = "rows") -> None:
+    data = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(folder / f"{rows}.jsonl")}},
+        "test_split": "test",
+        "num_fewshot": 0,
+        **task,
+    }
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+
+
+def scored(folder: Path, name: str, *, by_size: bool = True) -> tuple[Scores, dict[str, Any]]:
+    loaded = load_tasks([name], folder, {}, allow_code=False)
+    results = run_tasks(Drawn(), loaded, name)
+    figures = {**results["results"], **results.get("groups", {})}[name]
+    return scores_of(results["samples"], loaded["tasks"], by_size=by_size), figures
+
+
+def figure(scores: Scores, name: str) -> float:
+    """A metric of all rows, as the score stage makes it."""
+    metric = scores.metrics[name]
+    sums = {s: np.asarray(sum(r[c] for r in scores.rows)) for s, c in metric.columns.items()}
+    sums["n"] = np.asarray(len(scores.rows))
+    return float(AGGREGATES[metric.aggregate].compute(sums))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_figures_of_our_rows_are_those_of_lm_eval(folder: Path, name: str) -> None:
+    scores, expected = scored(folder, name)
+    assert len(scores.rows) == 24
+    assert scores.metrics
+    for metric in scores.metrics:
+        key = metric if "," in metric else f"{metric},none"
+        assert figure(scores, metric) == pytest.approx(expected[key], abs=1e-12)
+    assert set(scores.left_out) == ({"bleu"} if name == "translated" else set())
+    told = {key.removesuffix(",none") for key in expected if "," in key and "_stderr" not in key}
+    assert told == set(scores.metrics) | set(scores.left_out)
+
+
+@pytest.mark.parametrize(("name", "by_size"), [("weighted", True), ("unweighted", False)])
+def test_a_group_means_over_examples_or_over_tasks_as_it_says(
+    folder: Path, name: str, by_size: bool
+) -> None:
+    scores, expected = scored(folder, name, by_size=by_size)
+    assert figure(scores, "acc") == pytest.approx(expected["acc,none"], abs=1e-12)
+    assert {row["cluster"] for row in scores.rows} == {"choices", "few_choices"}
+    assert scores.chance == pytest.approx(1 / 3)
+
+
+def test_other_prompts_are_other_examples(folder: Path) -> None:
+    asked, _ = scored(folder, "choices")
+    write(folder, "choices", {**TASKS["choices"], "doc_to_text": "Q: {{question}}"})
+    from harness.scorers import _lm_eval_tasks
+
+    _lm_eval_tasks._manager.cache_clear()
+    otherwise, _ = scored(folder, "choices")
+    ids = [{row["example_id"] for row in scores.rows} for scores in (asked, otherwise)]
+    assert not ids[0] & ids[1]
+
+
+def test_an_unknown_task_is_answered_with_the_nearest(folder: Path) -> None:
+    with pytest.raises(StageFailed, match="did you mean 'choices'"):
+        load_tasks(["choises"], folder, {}, allow_code=False)
+
+
+def test_data_that_only_the_hub_has_is_named_with_ways_to_get_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    write(folder, "far", {**TASKS["choices"], "dataset_path": "nobody/nothing"})
+    task = yaml.safe_load((folder / "far.yaml").read_text(encoding="utf-8"))
+    (folder / "far.yaml").write_text(yaml.safe_dump(task | {"dataset_kwargs": {}}))
+    with pytest.raises(StageFailed) as failed:
+        load_tasks(["far"], folder, {}, allow_code=False)
+    for part in ("nobody/nothing", "HF_HOME", "FILE.py:FUNCTION"):
+        assert part in f"{failed.value} {failed.value.fix}"
+
+
+def test_rows_in_the_place_of_the_hub_are_the_task_s_rows(folder: Path) -> None:
+    write(folder, "far", {**TASKS["choices"], "dataset_path": "a/set", "dataset_name": "part"})
+    task = yaml.safe_load((folder / "far.yaml").read_text(encoding="utf-8"))
+    (folder / "far.yaml").write_text(yaml.safe_dump(task | {"dataset_kwargs": {}}))
+    asked: list[str] = []
+
+    def rows(name: str) -> dict[str, list[dict[str, Any]]]:
+        asked.append(name)
+        return {"test": [{"question": "x", "choices": ["a", "b"], "answer": 1}]}
+
+    loaded = load_tasks(["far"], folder, {"a/set": rows}, allow_code=False)
+    assert asked == ["part"]
+    assert [doc["question"] for doc in loaded["tasks"]["far"].test_docs()] == ["x"]
+
+
+def test_a_task_that_runs_code_is_refused_where_that_is_off(folder: Path) -> None:
+    write(folder, "coded", {**TASKS["worked"], "unsafe_code": True})
+    with pytest.raises(StageFailed, match="code") as failed:
+        load_tasks(["coded"], folder, {}, allow_code=False)
+    assert "allow_code_execution" in str(failed.value.fix)
+    assert load_tasks(["coded"], folder, {}, allow_code=True)["tasks"]
+
+
+MALFORMED: dict[str, Any] = {
+    "no text": {"doc_to_text": None},
+    "broken Jinja": {"doc_to_text": "{{question"},
+    "a field that no row has": {"doc_to_text": "{{nothing.at.all}}"},
+    "a filter that is none": {"doc_to_text": "{{question|nofilter}}"},
+    "an unknown metric": {"metric_list": [{"metric": "no_such_metric"}]},
+    "metrics that are no list": {"metric_list": "acc"},
+    "metrics without names": {"metric_list": [{"name": "acc"}]},
+    "an unknown output type": {"output_type": "multiple_answer"},
+    "an unknown filter": {
+        "filter_list": [{"name": "x", "filter": [{"function": "no_such_filter"}]}]
+    },
+    "a regular expression that is none": {
+        "output_type": "generate_until",
+        "filter_list": [{"name": "x", "filter": [{"function": "regex", "regex_pattern": "("}]}],
+    },
+    "no such split": {"test_split": "validation"},
+    "no split": {"test_split": None},
+    "choices that are a number": {"doc_to_choice": 3},
+    "an unknown field": {"doc_to_txt": "x"},
+    "shots without rows for them": {"num_fewshot": 2, "fewshot_split": "train"},
+    "shots that are a word": {"num_fewshot": "two"},
+    "no such file": {"dataset_kwargs": {"data_files": {"test": "/nowhere/at/all.jsonl"}}},
+    "no data at all": {"dataset_path": None, "dataset_kwargs": None},
+    "generation settings that are a list": {
+        "output_type": "generate_until",
+        "generation_kwargs": ["x"],
+    },
+    "an unknown aggregation": {"metric_list": [{"metric": "acc", "aggregation": "no_such"}]},
+}
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+def test_a_malformed_task_is_an_error_that_names_it(folder: Path, fault: str) -> None:
+    write(folder, "odd", {**TASKS["choices"], **MALFORMED[fault]})
+    try:
+        scores, _ = scored(folder, "odd")
+    except HarnessError as error:
+        message = str(error)
+    else:  # what is odd, and what lm-eval takes all the same
+        message = f"odd: {len(scores.rows)} rows"
+    assert "odd" in message
