@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.comparison.result import ALL, MAIN, Measured, Row, Tax, VariantResult
 from harness.comparison.rows import against_constant, rows_of
-from harness.comparison.scores import Column, Reader, Scores, columns_of, rows_of_stage
+from harness.comparison.scores import Column, Reader, Scores, columns_of, rows_key
 from harness.comparison.verdicts import adjusted
 from harness.planning.planner import Scored, VariantPath
 from harness.store.stage import Record
@@ -105,8 +105,8 @@ def _kinds(path: VariantPath, records: Mapping[str, Record]) -> dict[Column, str
 def _kind(scored: Scored, records: Mapping[str, Record]) -> str:
     """The kind that the scorer declares; `language` counts only on plain text, not on a task."""
     if scored.shows == "language":
-        rows = records[rows_of_stage(scored.stage).key]
-        return scored.shows if rows.metrics.get("layout") == "text" else ""
+        rows = records.get(rows_key(scored.stage))
+        return scored.shows if rows is not None and rows.metrics.get("layout") == "text" else ""
     return scored.shows if scored.shows in KINDS else ""
 
 

@@ -18,7 +18,7 @@ from harness.comparison.statistics import Clusters, Sample
 from harness.core.aggregate import AGGREGATES
 from harness.core.files import digest_json
 from harness.planning.planner import Scored, VariantPath
-from harness.stages.score import DATA, PREDICTIONS, reward_models
+from harness.stages.score import PREDICTIONS, reward_models, rows_of_stage
 from harness.store.score_table import KEYS, ScoreTable
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
@@ -147,7 +147,7 @@ class Reader:
                 }
                 scores[column] = Scores(
                     keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
-                    metric["unit"], version, rows_of_stage(scored.stage).key,
+                    metric["unit"], version, rows_key(scored.stage),
                     " ".join(judge.key for judge in judges), self._forgetting(scored),
                     scored.stage.key, path.train is not None, model, template, _bounds(metric),
                     metric.get("even"),
@@ -157,7 +157,7 @@ class Reader:
     def _written(self, stage: Stage) -> tuple[str, str]:
         """Digests of a score stage's model and chat template; empty if no template was used."""
         config = (stage.inputs.get(PREDICTIONS) or stage).config
-        record = self._records.get(rows_of_stage(stage).key)
+        record = self._records.get(rows_key(stage))
         chats = record is not None and record.metrics.get("conversational")
         asked = config.get("generate", {}).get("apply_chat_template", True)
         if "model" not in config or not (asked and chats):
@@ -171,8 +171,9 @@ class Reader:
             return scored.forgetting
         if scored.shows != "language":
             return scored.shows == "from_base"
-        rows = self._records[rows_of_stage(scored.stage).key]
-        return rows.metrics.get("layout") == "text" and scored.evaluation not in self._learnt
+        rows = self._records.get(rows_key(scored.stage))
+        text = rows is not None and rows.metrics.get("layout") == "text"
+        return text and scored.evaluation not in self._learnt
 
     def _keys(self, table: ScoreTable) -> Keys:
         digest = table.digest
@@ -203,9 +204,11 @@ def columns_of(scored: Scored, record: Record) -> list[Column]:
     return [(_title(name, scored.label, len(declared)), scored.evaluation) for name in declared]
 
 
-def rows_of_stage(stage: Stage) -> Stage:
-    """The data stage whose rows were scored: rows with equal ids may still differ."""
-    return (stage.inputs.get(PREDICTIONS) or stage).inputs[DATA]
+def rows_key(stage: Stage) -> str:
+    """The key of the data stage whose rows were scored: rows with equal ids may still differ. Empty
+    where the scorer brings its examples itself: their ids tell of their prompts."""
+    rows = rows_of_stage(stage)
+    return "" if rows is None else rows.key
 
 
 def _title(metric: str, label: str | None, metrics: int) -> str:

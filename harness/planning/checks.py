@@ -12,7 +12,7 @@ from harness.objectives.base import Objective
 from harness.planning.graph import Scored
 from harness.planning.planner import Plan
 from harness.planning.recipe import labellings, trainings
-from harness.stages.score import DATA, PREDICTIONS, planned_scorer
+from harness.stages.score import planned_scorer, rows_of_stage
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
 from harness.variants.variant import Variant
@@ -66,16 +66,18 @@ def length_notes(planned: Plan) -> list[str]:
 def script_notes(planned: Plan, store: Store) -> list[str]:
     """What scorers make of references in other scripts, as far as the rows are known."""
     asked = {  # once, however many variants there are
-        (_rows_of(scored.stage).key, json.dumps(scored.stage.config["scorer"])): scored
+        (rows.key, json.dumps(scored.stage.config["scorer"])): scored
         for path in planned.paths
         for scored in path.scores
+        if (rows := rows_of_stage(scored.stage)) is not None
     }
     notes = (note for scored in asked.values() for note in _of_scripts(scored, store))
     return list(dict.fromkeys(notes))
 
 
 def _of_scripts(scored: Scored, store: Store) -> Iterator[str]:
-    record = store.record(_rows_of(scored.stage))
+    rows = rows_of_stage(scored.stage)
+    record = None if rows is None else store.record(rows)
     # Records made before scripts were counted do not tell; scoring then does.
     metrics = record.metrics if record is not None and record.ok else {}
     if set(metrics.get("scripts", ())) - {LATIN}:
@@ -84,13 +86,12 @@ def _of_scripts(scored: Scored, store: Store) -> Iterator[str]:
             yield f"{scored.label or scored.scorer} on {scored.evaluation}: {warning}"
 
 
-def _rows_of(scoring: Stage) -> Stage:
-    return (scoring.inputs.get(PREDICTIONS) or scoring).inputs[DATA]
-
-
 def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) -> None:
     """A scorer's own rows, for what it asks of their families."""
-    metrics = records[_rows_of(scored.stage).key].metrics
+    rows = rows_of_stage(scored.stage)
+    if rows is None:
+        return
+    metrics = records[rows.key].metrics
     # Records made before rows without a family were counted do not tell; scoring then does.
     families = [*metrics["groups"], *([""] if metrics.get("ungrouped") else [])]
     scorer = planned_scorer(scored.stage)

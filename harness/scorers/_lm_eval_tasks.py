@@ -162,7 +162,7 @@ def _explained(name: str, manager: Any) -> Iterator[None]:
         raise StageFailed(
             "task cannot be loaded",
             f"the task {name} ({place}) cannot be loaded: {_first_line(error)}",
-            fix="mend the task's file",
+            fix="mend the task's file, or the function that gives its rows",
         ) from error
 
 

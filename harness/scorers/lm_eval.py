@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, field_validator
@@ -11,7 +13,7 @@ from harness.core.component import NotHashed
 from harness.data.preference_rule import NAMED
 from harness.scorers.base import Asked, Metric, ScoreJob, Scorer, Subject
 
-INCLUDE = "include_path"
+INCLUDE, DATA = "include_path", "datasets_path"
 
 
 class LmEval(Scorer):
@@ -52,8 +54,11 @@ class LmEval(Scorer):
     """A folder of task YAMLs, searched before lm-eval's own; its content is part of the identity,
     and its Python code is run."""
     datasets: Annotated[dict[str, str], NotHashed] = {}
-    """Data set on the hub -> `FILE.py:FUNCTION`, a function that takes the name of a configuration
-    and returns its splits (name -> list of rows), in the place of the hub. Its code is run."""
+    """Data set on the hub -> `FILE.py:FUNCTION`, which returns its splits (name -> list of
+    rows) in the place of the hub. It takes the folder that `datasets_path` names and the name of a
+    configuration (a subject of MMLU). Its code is run."""
+    datasets_path: Annotated[str | None, NotHashed] = None
+    """A folder of files for these functions; its content is part of the identity."""
     allow_code_execution: bool = False
     """Run the programs that the model writes, for tasks such as humaneval: inside bubblewrap,
     without network, within limits of time and memory."""
@@ -76,7 +81,7 @@ class LmEval(Scorer):
     def identity(self) -> dict[str, Any]:
         # What stands in the hub's place is told by its content, under the names it is asked for by.
         local = sorted(self.datasets)
-        return {**super().identity(), **({"datasets": local} if local else {})}
+        return {**super().identity(), **({"local_datasets": local} if local else {})}
 
     def runs(self) -> tuple[str, ...]:
         places = [f"tasks of {self.include_path}"] if self.include_path else []
@@ -91,6 +96,8 @@ class LmEval(Scorer):
         asked: dict[str, Asked] = {"model": of.model()}
         if self.include_path is not None:
             asked[INCLUDE] = of.folder(self.include_path)
+        if self.datasets_path is not None:
+            asked[DATA] = of.folder(self.datasets_path)
         for number, name in enumerate(sorted(self.datasets)):
             asked[f"data_{number}"] = of.function(self.datasets[name])
         return asked
@@ -105,8 +112,9 @@ class LmEval(Scorer):
     def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
         from harness.scorers._lm_eval import evaluate
 
+        place = job.path(DATA) if self.datasets_path is not None else Path()
         local = {
-            name: job.function(f"data_{number}")
+            name: partial(job.function(f"data_{number}"), place)
             for number, name in enumerate(sorted(self.datasets))
         }
         folder = job.path(INCLUDE) if self.include_path is not None else None

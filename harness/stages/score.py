@@ -60,6 +60,11 @@ def role_of(name: str, asked: Asked) -> str:
             return name
 
 
+def rows_of_stage(stage: Stage) -> Stage | None:
+    """The data stage whose rows were scored; None where the scorer brings its examples itself."""
+    return (stage.inputs.get(PREDICTIONS) or stage).inputs.get(DATA)
+
+
 def reward_models(stage: Stage) -> list[Stage]:
     """The training stages of the reward models that a score stage reads, a labeller's included."""
     roles = (role for role in stage.inputs if role.rpartition(".")[2] == REWARD)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,7 @@ from typing import Any
 Splits = dict[str, list[dict[str, Any]]]
 
 
-def folder() -> Path:
-    """Where the benchmark data lies.
-
-    Raises:
-        FileNotFoundError: HARNESS_REAL_DATA is not set, or has no folder `benchmarks`.
-    """
-    root = os.environ.get("HARNESS_REAL_DATA", "")
-    place = Path(root) / "benchmarks"
-    if not root or not place.is_dir():
-        raise FileNotFoundError(
-            "set HARNESS_REAL_DATA to a folder that has the benchmark files under `benchmarks/`"
-        )
-    return place
-
-
-def mmlu(subject: str) -> Splits:
+def mmlu(folder: Path, subject: str) -> Splits:
     """Hendrycks et al., 2021 (arXiv:2009.03300): question, four choices, index of the right one."""
     return {
         split: [
@@ -44,18 +28,18 @@ def mmlu(subject: str) -> Splits:
                 "choices": [row[f"choice{number}"] for number in range(4)],
                 "answer": int(row["answer"]),
             }
-            for row in _csv(folder() / "mmlu" / split / f"{subject}_{split}.csv")
+            for row in _csv(folder / "mmlu" / split / f"{subject}_{split}.csv")
         ]
         for split in ("dev", "test")
     }
 
 
-def gsm8k(name: str = "main") -> Splits:
+def gsm8k(folder: Path, name: str) -> Splits:
     """Cobbe et al., 2021 (arXiv:2110.14168): questions with worked answers."""
-    return {split: _jsonl(folder() / "gsm8k" / f"{split}.jsonl") for split in ("train", "test")}
+    return {split: _jsonl(folder / "gsm8k" / f"{split}.jsonl") for split in ("train", "test")}
 
 
-def arc(name: str = "ARC-Challenge") -> Splits:
+def arc(folder: Path, name: str) -> Splits:
     """Clark et al., 2018 (arXiv:1803.05457), the challenge set: 3 to 5 choices a question. Its
     training questions are not among the files; shots are drawn from the validation ones.
 
@@ -64,7 +48,7 @@ def arc(name: str = "ARC-Challenge") -> Splits:
     """
     if name != "ARC-Challenge":
         raise ValueError(f"only ARC-Challenge is here, not {name}")
-    place = folder() / "arc_challenge"
+    place = folder / "arc_challenge"
     files = {
         "train": f"{name}-Dev.jsonl",
         "validation": f"{name}-Dev.jsonl",
@@ -83,7 +67,7 @@ def _arc_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def truthfulqa(name: str = "multiple_choice") -> Splits:
+def truthfulqa(folder: Path, name: str) -> Splits:
     """Lin et al., 2022 (arXiv:2109.07958): one (mc1) or several (mc2) true answers a question.
 
     Raises:
@@ -91,7 +75,7 @@ def truthfulqa(name: str = "multiple_choice") -> Splits:
     """
     if name != "multiple_choice":
         raise ValueError(f"only multiple_choice is here, not {name}")
-    rows = json.loads((folder() / "truthfulqa" / "mc_task.json").read_text(encoding="utf-8"))
+    rows = json.loads((folder / "truthfulqa" / "mc_task.json").read_text(encoding="utf-8"))
     return {
         "validation": [
             {
@@ -110,15 +94,15 @@ def _targets(labels: Mapping[str, int]) -> dict[str, Any]:
     return {"choices": [text for text, _ in ordered], "labels": [label for _, label in ordered]}
 
 
-def bbh(task: str) -> Splits:
+def bbh(folder: Path, task: str) -> Splits:
     """Suzgun et al., 2022 (arXiv:2210.09261): input and target of one task."""
-    text = (folder() / "bbh" / f"{task}.json").read_text(encoding="utf-8")
+    text = (folder / "bbh" / f"{task}.json").read_text(encoding="utf-8")
     return {"test": json.loads(text)["examples"]}
 
 
-def humaneval(name: str = "openai_humaneval") -> Splits:
+def humaneval(folder: Path, name: str) -> Splits:
     """Chen et al., 2021 (arXiv:2107.03374): a function's head, its tests, its name."""
-    return {"test": _jsonl(folder() / "humaneval" / "HumanEval.jsonl")}
+    return {"test": _jsonl(folder / "humaneval" / "HumanEval.jsonl")}
 
 
 def _jsonl(path: Path) -> list[dict[str, Any]]:
