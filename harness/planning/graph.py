@@ -1,4 +1,4 @@
-"""What a plan is made of: variants' paths through stages, trials, and the whole graph."""
+"""The parts of a plan: the paths of variants through stages, the trials, and the whole graph."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Tuning:
     logarithmic: tuple[str, ...] = ()
 
     def targets(self) -> Iterator[Stage]:
-        """What has to end before more can be planned."""
+        """The stages that must end before more can be planned."""
         if self.select is not None:
             yield self.select
         else:
@@ -97,14 +97,14 @@ class VariantPath:
     start: VariantPath | None = None
 
     def results(self) -> Iterator[Stage]:
-        """What a report reads of it."""
+        """The stages that a report reads."""
         yield from self.generate.values()
         yield from (scored.stage for scored in self.scores)
         if self.train is not None:
             yield self.train
 
     def stages(self) -> list[Stage]:
-        """All that its results rest on, each once, shared stages included."""
+        """All stages that its results depend on, each once, including shared ones."""
         return list(_closure(self.results()))
 
     def work(self) -> list[Stage]:
@@ -128,24 +128,24 @@ class Plan:
     contamination: tuple[Stage, ...]
     models: Mapping[str, ModelInfo] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    """What may be wrong, and cannot be known."""
+    """Possible mistakes that cannot be checked."""
     judges: tuple[Cell, ...] = ()
     """Reward models that score answers, each with its recipe."""
     lengths: tuple[Stage, ...] = ()
-    """Stages that measure rows, with the data stages: what the rest of the plan is checked by."""
+    """Stages that measure rows. They run with the data stages, and the plan is checked by them."""
     unfit: Mapping[tuple[str, str], Unfit] = field(default_factory=dict)
-    """(data entry, split) -> rows that cannot be answered by all, once they are measured."""
+    """(data entry, split) -> rows that some variant cannot answer; known once they are measured."""
     beyond: tuple[Beyond, ...] = ()
-    """Models whose tokenizers make tokens of some rows that their embeddings lack."""
+    """Models whose tokenizers give some rows tokens that their embeddings do not have."""
     untrained: tuple[Overlong | Refused, ...] = ()
-    """Rows that cannot be trained on as they are, once they are measured."""
+    """Rows that cannot be trained on as they are; known once they are measured."""
     checks: Mapping[str, tuple[Stage, ...]] = field(default_factory=dict)
-    """Key of a label stage -> stages that hold its labels against what is known."""
+    """Key of a label stage -> the stages that compare its labels with known preferences."""
     baselines: Mapping[str, str] = field(default_factory=dict)
-    """Group -> the group it is compared with, where that is not `baseline` for all."""
+    """Group -> the group that it is compared with, if not all are compared with `baseline`."""
 
     def groundwork(self) -> list[Stage]:
-        """The stages that run before all others: rows, and how long they are."""
+        """The stages that run before all others: data, and the lengths of rows."""
         return list(_closure([*self.data.values(), *self.lengths]))
 
     def stages(self) -> list[Stage]:
@@ -159,7 +159,7 @@ class Plan:
         yield from self.results()
 
     def results(self) -> Iterator[Stage]:
-        """The stages whose records the comparison reads, those that choose aside."""
+        """The stages whose records the comparison reads, except those that choose among trials."""
         yield from self.data.values()
         yield from self.contamination
         for path in self.paths:
@@ -171,7 +171,7 @@ class Plan:
 
     @property
     def starts(self) -> tuple[VariantPath, ...]:
-        """What aligned variants go on from, as far as it is no variant of the suite itself."""
+        """The starts of aligned variants that are no variants of the suite themselves."""
         trained = {key for key, _ in _trained(self.paths)}
         return tuple(path for key, path in _starts(self.paths).items() if key not in trained)
 
@@ -186,18 +186,18 @@ class Plan:
         return [path for path in self.paths if path.draft is not None]
 
     def trial_keys(self) -> frozenset[str]:
-        """Keys of stages that serve trials alone: what fails there is a result of the tuning."""
+        """Keys of stages that only serve trials. If one fails, that is a result of the tuning."""
         trials = [s for t in self.tunings() for trial in t.trials for s in trial.scores]
         shared = {stage.key for stage in _closure(self.results())}
         return frozenset(stage.key for stage in _closure(trials)) - shared
 
 
 def named_starts(paths: Sequence[VariantPath]) -> tuple[VariantPath, ...]:
-    """The paths, their starts under names that tell them apart.
+    """The paths, with starts renamed where two different ones have the same name.
 
-    A start is told by its training stage. Where another, such as a variant of the suite, bears the
-    same name, as an override for one objective changed the stages before it, it says whose start it
-    is: `full-sft (start of full-dpo)`.
+    Two starts are the same if they have the same training stage. An override for one objective can
+    change the stages before it, so that its start differs from a variant of the same name. It is
+    then called `full-sft (start of full-dpo)`.
     """
     trained = {key for key, _ in _trained(paths)}
     bearers: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -235,20 +235,19 @@ def _starts(paths: Iterable[VariantPath]) -> dict[str, VariantPath]:
 
 
 def trained_by(stage: Stage) -> Iterator[Stage]:
-    """The training stages that a training stage goes on from or reads a model of, each once, the
-    first ones first and itself last."""
+    """All upstream training stages in topological order, this one last."""
     yield from (upstream for upstream in _closure([stage]) if upstream.kind == "train")
 
 
 def behind(stage: Stage) -> list[Stage]:
-    """All that was made for a training stage, its rows aside, itself last: trainings, samples,
-    labels."""
+    """All upstream stages in topological order, except data stages: trainings, samples, labels. The
+    stage itself is the last."""
     return [upstream for upstream in _closure([stage]) if upstream.kind != "data"]
 
 
 def trained_rows(stage: Stage) -> dict[Stage, None]:
-    """The data stages whose rows a training stage and all before it were made of, validation rows
-    aside; of answers that were sampled on the way, those of their prompts."""
+    """The data stages that a training stage and the stages before it read, except validation rows.
+    For sampled answers, these are the data stages of their prompts."""
     return dict.fromkeys(
         rows
         for upstream in behind(stage)
@@ -258,14 +257,14 @@ def trained_rows(stage: Stage) -> dict[Stage, None]:
 
 
 def parts(rows: Stage) -> frozenset[Stage]:
-    """A data stage with those that it mixes; of rows that were made on the way, none."""
+    """A data stage and those that it mixes; empty for rows that other kinds of stage made."""
     return frozenset(_closure([rows])) if rows.kind == "data" else frozenset()
 
 
 def learnt(planned: Plan) -> frozenset[str]:
-    """The data entries that variants are trained on, at whatever stage, parts of a mixture
-    included; not those whose rows serve beside a training's own, such as general text against
-    forgetting."""
+    """The data entries that variants are trained on in any step of their recipes, including the
+    parts of a mixture. Rows that an objective reads beside its training rows do not count, such as
+    general text against forgetting."""
     return frozenset().union(*(learnt_by(planned, path) for path in planned.paths))
 
 

@@ -1,4 +1,4 @@
-"""Rows that do not fit: told from the lengths of rows before anything is trained."""
+"""Finds the rows that are too long or cannot be rendered, before anything is trained."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NOT_OF_PROMPTS = frozenset(
 
 
 _NOT_OF_TOKENIZERS = frozenset(["dtype", "attn_implementation", "master_weights"])
-"""What a model's identity has beside its files and its template."""
+"""Parts of a model's identity that its tokenizer does not depend on."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """What one variant has room for.
+    """The longest prompt or row that one variant can read.
 
     Attributes:
         lengths: the stage that measures the rows with its tokenizer.
@@ -45,7 +45,7 @@ class Room:
 
 
 class Fitting:
-    """Which rows fit, decided once for all variants.
+    """Decides which rows fit, once for all variants.
 
     Attributes:
         stages: those that measure rows, each once.
@@ -56,20 +56,21 @@ class Fitting:
         self.sources, self.checkpoints = sources, checkpoints
         self.stages: dict[str, Stage] = {}
         self._models: dict[str, ModelInfo] = {}
-        """Of each stage, whose tokenizer it is; none where it came with a checkpoint."""
+        """Key of a stage -> the model whose tokenizer it uses; not for tokenizers of
+        checkpoints."""
         self.unfit: dict[tuple[str, str], Unfit] = {}
         self._known: dict[str, list[RowLength] | None] = {}
 
     def decide(self, variants: Sequence[Variant], entry: str, split: str) -> Unfit:
-        """The rows that some of these variants cannot be asked; none while it is not known."""
+        """The rows that some of these variants cannot be asked; empty until they are measured."""
         if (entry, split) not in self.unfit:
             rooms = [self._asked(variant, entry, split) for variant in variants]
             self.unfit[entry, split] = self._unfit(rooms, entry, split)
         return self.unfit[entry, split]
 
     def unwritten(self, variants: Sequence[Variant], entry: str, split: str) -> Unfit:
-        """The rows that some variant's chat template does not write with their answers, which no
-        variant is then scored on; none while it is not known. Texts need no template."""
+        """The rows that some variant's chat template cannot render with their answers. No variant
+        is scored on them. Empty until they are measured, and for texts, which need no template."""
         rows, key = self.sources.rows(entry, split), (entry, f"{split}, with answers")
         if not self.sources.counts(rows).get("conversational"):
             return Unfit("", 0)
@@ -90,7 +91,7 @@ class Fitting:
         return self.unfit[key]
 
     def beyond(self) -> Iterator[Beyond]:
-        """Rows with tokens that a model's embedding lacks, of each stage the first."""
+        """For each stage, the first row with a token that the model's embedding does not have."""
         for stage in self.stages.values():
             info, record = self._models.get(stage.key), self.sources.store.record(stage)
             if info is None or record is None or not record.ok:
@@ -104,7 +105,7 @@ class Fitting:
                 )
 
     def trained(self, variants: Sequence[Variant]) -> list[Overlong | Refused]:
-        """What is known of training rows that cannot be trained on as they are."""
+        """Training rows that are too long, or that a chat template refuses; as far as measured."""
         by_place: dict[tuple[str, ...], Overlong | Refused] = {}
         for variant in variants:
             for training in trainings(variant):
@@ -226,7 +227,8 @@ class Fitting:
         return self.sources.models[variant.model].context
 
     def _places(self, variant: Variant) -> int:
-        """Those of the longest prompt that it may learn, so that a tuning changes no rows."""
+        """The places of the longest prompt that the variant may learn: a tuning then does not
+        change which rows fit."""
         unmerged, tune = variant.unmerged, self.sources.suite.tune
         if not isinstance(unmerged, Cell | Elsewhere):
             return 0
@@ -249,8 +251,8 @@ def _least_room(known: tuple[Room, Sequence[RowLength]]) -> float:
 
 
 def _cut(known: Sequence[tuple[Room, Sequence[RowLength]]]) -> dict[str, int]:
-    """What the prompts of each model are cut to, where some are longer: as many tokens for every
-    variant of it."""
+    """Model -> the number of tokens that its prompts are cut to, if some are longer. It is the same
+    for all variants of a model."""
     limit_of: dict[str, int] = {}
     for room, rows in known:
         limits = [r.tokens for r, _ in known if r.model == room.model and r.tokens is not None]

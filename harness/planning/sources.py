@@ -1,4 +1,4 @@
-"""Where a plan's stages start: models and rows, found and identified once."""
+"""The models and rows of a suite: each is found and identified once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.suite.suite import Suite
 
 
 class Sources:
-    """A suite's models and data stages. `limit` keeps so many rows of every split."""
+    """A suite's models and data stages. `limit`: use only so many rows of every split."""
 
     def __init__(
         self, suite: Suite, file: Path, store: Store, executor: Executor, limit: int | None
@@ -62,14 +62,14 @@ class Sources:
             raise SuiteError(message, where=f"{where}.chat_template") from None
 
     def model_config(self, name: str) -> dict[str, Any]:
-        """The model as a stage's identity has it."""
+        """The identity of the model, as it stands in the config of a stage."""
         spec, template = self.suite.models[name], self.templates[name]
         return {
             **self.models[name].identity,
             "dtype": spec.dtype or self.executor.dtype(),
             "attn_implementation": spec.attn_implementation,
             "chat_template": template and hashlib.sha256(template.encode()).hexdigest(),
-            **({"chat_template_kwargs": given} if (given := spec.chat_template_kwargs) else {}),
+            **({"chat_template_kwargs": kwargs} if (kwargs := spec.chat_template_kwargs) else {}),
         }
 
     def place(self, name: str) -> ModelPlace:
@@ -86,7 +86,7 @@ class Sources:
         """The data stage of a split.
 
         Raises:
-            SuiteError: the split is not given; `needed_by` says who asks for it.
+            SuiteError: the suite does not have the split; `needed_by` says what needs it.
         """
         if (entry, split) not in self.data:
             spec: Split | None = getattr(self.suite.data[entry], split)
@@ -133,13 +133,13 @@ class Sources:
         )
 
     def _limited(self, spec: Split) -> dict[str, int]:
-        """The split's limit, where the run has a smaller one."""
+        """The limit to set in a split, if the run has one."""
         if self.limit is None:
             return {}
         return {"limit": min(self.limit, spec.limit or self.limit)}
 
     def known(self, model: str, rows: Stage, dtype: str = "") -> Known:
-        """What the cost of a stage is expected by.
+        """What is known about a stage, to estimate its cost.
 
         Args:
             model: the entry of `models:` that the stage loads.
@@ -151,7 +151,7 @@ class Sources:
         return Known(self.rates, info, dtype, self.counts(rows))
 
     def warnings(self) -> tuple[str, ...]:
-        """What may change under the suite's feet, and what of a model's files is not used."""
+        """Rows that may change between runs, and settings in a model's files that are not used."""
         unpinned = {
             entry: stage.config["hub"]
             for (entry, _), stage in self.data.items()
@@ -170,7 +170,7 @@ class Sources:
         )
 
     def counts(self, stage: Stage) -> Mapping[str, Any]:
-        """A data stage's counts, empty until it has run."""
+        """The metrics of a data stage; empty until it has run."""
         if stage.key not in self._counts:
             record = self.store.record(stage)
             self._counts[stage.key] = record.metrics if record is not None and record.ok else {}

@@ -1,1 +1,1 @@
-"""Scheduling: a graph of stages at work, and what a person sees of it."""
+"""Scheduling: runs the stages of a plan, and shows the progress."""

@@ -1,4 +1,4 @@
-"""The order in which stages are started: whatever the longest path waits for goes first.
+"""The order in which stages start: those on the longest path first.
 
 A long training that begins last leaves every other slot idle until it ends (Graham, 1969, "Bounds
 on multiprocessing timing anomalies"). All stages of a path rank together: a variant's scores follow
@@ -16,9 +16,10 @@ _SOME_RATE = 5e10
 
 
 def longest_path_first(stages: Sequence[Stage]) -> list[Stage]:
-    """Stages by the expected seconds of the longest path through them; of like ones, as given.
+    """The stages, sorted by the expected seconds of the longest path through each of them. Stages
+    with equal paths keep their order.
 
-    A stage of a long kind whose seconds cannot be told counts as the longest one that can.
+    If the time of a long kind of stage is unknown, it counts as much as the longest known one.
 
     Args:
         stages: each after its inputs.
@@ -38,8 +39,8 @@ def longest_path_first(stages: Sequence[Stage]) -> list[Stage]:
 
 
 def _seconds(stage: Stage) -> float | None:
-    """Expected seconds; while none was measured, its operations at some rate: only the order of the
-    stages comes of it."""
+    """Expected seconds. If none are known, they are estimated from the stage's operations at a
+    fixed rate, which is good enough to sort by."""
     if stage.expected_seconds is not None:
         return stage.expected_seconds
     work = stage.predicted.get("flops")

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: plain lines, and one live line on a terminal."""
+"""The progress of a run for a person: plain lines, and one live line on a terminal."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from harness.store.rows_used import rows_used
 from harness.store.stage import Record, Stage
 
 PLAIN_SECONDS = 60.0
-"""Where there is no terminal, a stage under way writes a line as often as this."""
+"""Without a terminal, a running stage writes a line every so many seconds."""
 
 
 class ConsoleReporter:
-    """One line a finished stage, with its headline number and cost. While a stage runs: a live line
-    on a terminal, a plain line a minute elsewhere.
+    """Writes one line for each finished stage, with its headline number and cost. While a stage
+    runs, it shows a live line on a terminal, or else writes a plain line every minute.
 
     Args:
-        clock: seconds that only grow; given by tests.
+        clock: a monotonic clock in seconds; tests pass their own.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ConsoleReporter:
         self._noted: dict[str, tuple[str, float]] = {}
 
     def begin(self, pending: list[Stage], cached: int) -> None:
-        """Say what is to be done before it is."""
+        """Say how many stages of each kind will run."""
         self.total, self.done = len(pending), 0
         self._pending = {s.key: s for s in pending}
         if not pending:
@@ -53,12 +53,12 @@ class ConsoleReporter:
         self._line(f"{len(pending)} stages to run: {parts}{reused}")
 
     def started(self, stage: Stage) -> None:
-        """A stage begins; shown on the live line only."""
+        """Show on the live line that a stage begins."""
         self._began[stage.key] = self._told[stage.key] = self._clock()
         self._live(f"{stage.kind} {stage.label}")
 
     def progress(self, stage: Stage, done: int, total: int, note: str) -> None:
-        """How far a stage is, and how long it and the run have left."""
+        """Show how far a stage is, and how much time it and the run have left."""
         share = done / total if total else 0.0
         now = self._clock()
         spent = now - self._began[stage.key]
@@ -71,15 +71,15 @@ class ConsoleReporter:
             self._line(f"{' ' * len(self._count())} {text}")
 
     def note(self, stage: Stage, text: str) -> None:
-        """Something to know of a stage under way: told at once, and again every minute that it is
-        still said."""
+        """Write a message of a running stage at once; if it is repeated, write it again at most
+        once a minute."""
         now, (known, when) = self._clock(), self._noted.get(stage.key, ("", 0.0))
         if text != known or now - when >= PLAIN_SECONDS:
             self._noted[stage.key] = text, now
             self._line(f"{' ' * len(self._count())} {stage.kind} {stage.label}: {text}")
 
     def finished(self, stage: Stage, record: Record) -> None:
-        """The line of a finished stage."""
+        """Write the line of a finished stage."""
         self.done += 1
         self._pending.pop(stage.key, None)
         if record.ok:
@@ -87,8 +87,9 @@ class ConsoleReporter:
         count = self._count()
         if record.ok:
             seconds = _time(record.cost.get("seconds", 0.0))
-            told = "; ".join(filter(None, (kind_of(record.kind).headline(record), _rows(record))))
-            self._line(f"{count} {stage.kind:<13} {stage.label:<28} {told}  {seconds}")
+            headline = (kind_of(record.kind).headline(record), _rows(record))
+            summary = "; ".join(filter(None, headline))
+            self._line(f"{count} {stage.kind:<13} {stage.label:<28} {summary}  {seconds}")
             return
         error = record.error or {}
         if error.get("skipped"):  # the failure itself was told where it happened
@@ -109,7 +110,8 @@ class ConsoleReporter:
             self.stream.flush()
 
     def _left(self) -> str:
-        """How long the run has left: by what was predicted, or what its like took in this run."""
+        """How much time the run has left, by the predictions, or else by the median of the stages
+        of the same kind that have finished in this run."""
         seconds, unknown = 0.0, 0
         for stage in self._pending.values():
             took = self._took.get(stage.kind)
@@ -128,7 +130,7 @@ class ConsoleReporter:
 
 
 def _rows(record: Record) -> str:
-    """How many of how many rows were used, and why not all, where some are missing."""
+    """How many rows were used and why the others were not; empty if all of them were used."""
     used = rows_used(record)
     missing = used is not None and (used.used < used.given or used.cut)
     return used.told() if used is not None and missing else ""

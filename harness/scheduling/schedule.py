@@ -1,4 +1,5 @@
-"""Run a plan's stages, longest path first; what is cached is skipped, a failure takes its cell."""
+"""Runs the stages of a plan, longest path first. Cached stages are skipped; if a stage fails, all
+stages that need it are skipped too."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ _NO_ROOM = {
 
 
 class Reporter(Protocol):
-    """Who is told what happens; see harness.scheduling.progress."""
+    """Receives a run's progress events; see harness.scheduling.progress."""
 
     def begin(self, pending: list[Stage], cached: int) -> None: ...
 
@@ -40,7 +41,7 @@ class Reporter(Protocol):
 
 
 class Starts(Protocol):
-    """What sessions come from: an executor, or one whose session is kept."""
+    """Starts sessions: an executor, or one that keeps its session."""
 
     def start(self, log: Path) -> Any: ...
 
@@ -48,7 +49,7 @@ class Starts(Protocol):
 
 
 class Kept:
-    """An executor with one session for several executions: a worker pays its imports once."""
+    """An executor with one session for several executions, so that a worker imports torch once."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -62,7 +63,7 @@ class Kept:
             self._session.close()
 
     def start(self, log: Path) -> _Lent:
-        """The session, begun where there is none yet."""
+        """The session; it is started if there is none yet."""
         if self._session is None:
             self._session = self._executor.start(log)
         return _Lent(self._session)
@@ -73,7 +74,7 @@ class Kept:
 
 
 class _Lent(Session):
-    """A session that is closed by whoever keeps it."""
+    """A session that its owner closes."""
 
     def __init__(self, session: Session) -> None:
         self.submit, self.wait = session.submit, session.wait  # type: ignore[method-assign]
@@ -84,23 +85,25 @@ class _Lent(Session):
 
 @dataclass
 class Outcome:
-    """Every stage's record, and which of them this run made."""
+    """The record of every stage, and the stages that this run ran."""
 
     records: dict[str, Record] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     trials: frozenset[str] = frozenset()
-    """Keys of stages that serve trials alone: a failed trial is a result of its tuning."""
+    """Keys of stages that only serve trials. A failed trial is a result of its tuning, and no
+    failure of the run."""
 
     @property
     def failed(self) -> list[Record]:
-        """Stages that ended without a result, skipped ones included, failed trials left out."""
+        """Records of stages that failed or were skipped, except those of failed trials."""
         return [r for key, r in self.records.items() if not r.ok and key not in self.trials]
 
 
 def pending(stages: Iterable[Stage], targets: Iterable[Stage], store: Store) -> list[Stage]:
-    """The stages that must run so that every target has a record, in the given order.
+    """The stages that must run so that every target has a record, in the order of `stages`.
 
-    A stage whose outputs gc released still counts as done, unless one that must run reads them.
+    A stage whose outputs were removed by gc still counts as done, unless a stage that must run
+    reads them.
     """
     needed: dict[str, Stage] = {}
     asked: set[tuple[str, bool]] = set()
@@ -131,7 +134,8 @@ def execute(
     """Run what must run and return every stage's record.
 
     Args:
-        earlier: what the same run did before; what failed in it is not tried again.
+        earlier: the outcome of an earlier part of the same run; its failed stages are not tried
+            again.
 
     Raises:
         StoreError: the store cannot be written.
@@ -206,7 +210,7 @@ def _end(stage: Stage, record: Record, outcome: Outcome, reporter: Reporter) -> 
 
 
 def _told(stage: Stage, failed: Mapping[str, Record]) -> Stage:
-    """The stage with the reasons of its failed inputs, which left it nothing to read."""
+    """The stage with the reasons why inputs failed, for a kind that runs nevertheless."""
     if not failed:
         return stage
     reasons = {role: (record.error or {}).get("message", "") for role, record in failed.items()}
@@ -214,7 +218,7 @@ def _told(stage: Stage, failed: Mapping[str, Record]) -> Stage:
 
 
 def _prepare(stage: Stage, store: Store) -> Path:
-    """Make the stage's folder with stage.json; an earlier failure's record goes."""
+    """Make the stage's folder and write stage.json into it."""
     folder = stage.path(store.root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -225,7 +229,7 @@ def _prepare(stage: Stage, store: Store) -> Path:
 
 
 def _collect(stage: Stage, event: Finished, store: Store) -> Record:
-    """The record the worker left, or one that says why there is none."""
+    """The record that the worker wrote, or one that says why there is none."""
     record = store.record(stage)
     if event.error is not None or record is None:
         error = event.error or {"reason": "no record", "message": "the worker left no record"}
@@ -234,8 +238,8 @@ def _collect(stage: Stage, event: Finished, store: Store) -> Record:
 
 
 def _kept(stage: Stage, error: Mapping[str, str], store: Store) -> Record:
-    """The record of a failure that the worker left none of; in the store too, for a report made
-    later."""
+    """The record of a failure for which the worker wrote none. It is also put into the store, for
+    later reports."""
     record = _failed(stage, error, finished=time.time(), lost=True)
     store.keep_failure(stage, record)
     return record
@@ -254,8 +258,7 @@ def _failed(stage: Stage, error: Mapping[str, str], **provenance: Any) -> Record
 
 
 def with_skipped(stages: Iterable[Stage], records: Mapping[str, Record]) -> dict[str, Record]:
-    """The records and, as a run would end with them, those of stages that an input's failure kept
-    from running, or from running again.
+    """The records, and those that a run would add for stages that it skips because an input failed.
 
     Args:
         stages: each after its inputs.
@@ -269,14 +272,14 @@ def with_skipped(stages: Iterable[Stage], records: Mapping[str, Record]) -> dict
 
 
 def _failed_inputs(stage: Stage, records: Mapping[str, Record]) -> dict[str, Record]:
-    """The records of a stage's inputs that ended without a result, by role."""
+    """Role -> record of each input that failed or was skipped."""
     inputs = {role: records.get(source.key) for role, source in stage.inputs.items()}
     return {role: record for role, record in inputs.items() if record is not None and not record.ok}
 
 
 def _skipped(stage: Stage, failed: Mapping[str, Record]) -> Record:
-    """The record of a stage that was not run. It names the failure at the root of it, however many
-    stages lie between."""
+    """The record of a stage that was skipped. It names the stage that failed first, even if there
+    are several stages in between."""
     cause = next(iter(failed.values()))
     error = cause.error or {}
     if error.get("skipped"):
