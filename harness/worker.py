@@ -35,7 +35,7 @@ def run_stage(folder: Path, emit: Any, run: int | None = None) -> Record:
     """Run the stage in `folder` under its lock, unless another run has just finished it.
 
     Args:
-        emit: told what happens, as JSON-like mappings.
+        emit: receives progress events, as JSON-like mappings.
         run: process id of the run that asked for it; default: this process.
     """
 

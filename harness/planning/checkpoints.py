@@ -1,4 +1,4 @@
-"""Checkpoints trained elsewhere in a plan: found, checked against their base, and made a stage."""
+"""Checkpoints that were trained elsewhere: finds their files, checks them, plans their stage."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Checkpoints:
         return cast(Method, fields)
 
     def stage(self, variant: Elsewhere) -> Stage:
-        """The stage that checks the checkpoint, and stands where a training stage would."""
+        """The stage that checks the checkpoint. Other stages read it in the place of a training."""
         info, sources = self._resolved(variant), self.sources
         checkpoint = Checkpoint(
             model=sources.model_config(variant.model),
@@ -62,7 +62,7 @@ class Checkpoints:
         return checkpoint.stage(resources=sources.suite.resources, label=variant.id)
 
     def own_tokenizer(self, variant: Elsewhere) -> bool:
-        """Whether a tokenizer came with the checkpoint; else the base's is used."""
+        """True if the checkpoint's folder has a tokenizer; if not, the base's is used."""
         return (self._resolved(variant).folder / "tokenizer_config.json").is_file()
 
     def place(self, variant: Variant) -> ModelPlace:
@@ -74,7 +74,7 @@ class Checkpoints:
         return place.model_copy(update={"checkpoint": folder})
 
     def refuse_merge(self, variant: Variant) -> None:
-        """A method whose adapter cannot be merged is refused, with the reason.
+        """Refuse to merge an adapter of a method that cannot be merged.
 
         Raises:
             SuiteError: `evaluate_merged` asks for what cannot be.
@@ -93,7 +93,7 @@ class Checkpoints:
             )
 
     def warnings(self) -> tuple[str, ...]:
-        """What may be wrong with the checkpoints found, and cannot be known."""
+        """Possible mistakes in the checkpoints that cannot be checked."""
         return tuple(text for info in self._found.values() for text in info.warnings)
 
     def _resolved(self, variant: Elsewhere) -> CheckpointInfo:

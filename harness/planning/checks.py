@@ -1,4 +1,4 @@
-"""Checks of a plan against records: rows that do not fit, and why a stage is not cached."""
+"""Checks a plan by records: rows that do not fit their use, and why a stage is not cached."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
 
 
 def require_lengths(planned: Plan) -> None:
-    """Raise SuiteError where rows are known to be too long for what the suite wants of them."""
+    """Raise SuiteError if rows are too long and the suite does not let them be left out."""
     for beyond in planned.beyond:
         beyond.require()
     for unfit in planned.unfit.values():
@@ -58,13 +58,13 @@ def require_lengths(planned: Plan) -> None:
 
 
 def length_notes(planned: Plan) -> list[str]:
-    """What is known of rows that do not fit, for whoever plans."""
+    """Notes for `harness plan` about rows that do not fit, as far as they are measured."""
     notes = [note for unfit in planned.unfit.values() for note in unfit.notes(names=True)]
     return [*dict.fromkeys(notes), *(untrained.note() for untrained in planned.untrained)]
 
 
 def script_notes(planned: Plan, store: Store) -> list[str]:
-    """What scorers make of references in other scripts, as far as the rows are known."""
+    """Notes about references in scripts that a scorer cannot read, as far as the rows are known."""
     asked = {  # once, however many variants there are
         (rows.key, json.dumps(scored.stage.config["scorer"])): scored
         for path in planned.paths
@@ -78,7 +78,7 @@ def script_notes(planned: Plan, store: Store) -> list[str]:
 def _of_scripts(scored: Scored, store: Store) -> Iterator[str]:
     rows = rows_of_stage(scored.stage)
     record = None if rows is None else store.record(rows)
-    # Records made before scripts were counted do not tell; scoring then does.
+    # Older records do not have counts of scripts; then only scoring shows the fault.
     metrics = record.metrics if record is not None and record.ok else {}
     if set(metrics.get("scripts", ())) - {LATIN}:
         scorer = planned_scorer(scored.stage)
@@ -87,12 +87,12 @@ def _of_scripts(scored: Scored, store: Store) -> Iterator[str]:
 
 
 def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) -> None:
-    """A scorer's own rows, for what it asks of their families."""
+    """Raise SuiteError if a scorer cannot score its rows."""
     rows = rows_of_stage(scored.stage)
     if rows is None:
         return
     metrics = records[rows.key].metrics
-    # Records made before rows without a family were counted do not tell; scoring then does.
+    # Older records do not count rows without a family; then only scoring shows the fault.
     families = [*metrics["groups"], *([""] if metrics.get("ungrouped") else [])]
     scorer = planned_scorer(scored.stage)
     where = f"{planned.file}: data.{scored.evaluation}.test"
@@ -115,7 +115,7 @@ def _fits(
     entry: str,
     records: Mapping[str, Record],
 ) -> None:
-    """The rows of one stage, for its objective and its model."""
+    """Raise SuiteError if an objective or a model cannot be trained on the rows."""
     metrics = records[planned.data[entry, "train"].key].metrics
     model = variant.model
     refusal = objective.refuse_layout(metrics["layout"])
@@ -136,7 +136,7 @@ def _fits(
 
 
 class Misses:
-    """Why stages are not cached; the store's records are read once for all of them."""
+    """Explains why stages are not cached. The store's records are read once for all stages."""
 
     def __init__(self, store: Store) -> None:
         self._finished: dict[str, list[tuple[str, dict[str, str]]]] = {}
@@ -147,7 +147,7 @@ class Misses:
             self._finished.setdefault(row["kind"], []).append((name, tree))
 
     def explain(self, stage: Stage) -> list[str]:
-        """What differs from the nearest finished stage of its kind."""
+        """The differences from the most similar finished stage of the same kind."""
         inputs = {role: source.key[:12] for role, source in stage.inputs.items()}
         fields = _flat({**stage.config, "inputs": inputs})
         finished = self._finished.get(stage.kind)

@@ -1,4 +1,4 @@
-"""From variants to a deduplicated graph of stages, and what refuses to be planned."""
+"""Makes a graph of stages from variants; equal stages are one. Refuses suites that cannot run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plan(
     limit: int | None = None,
     known: Mapping[str, Record] | None = None,
 ) -> Plan:
-    """The graph of a suite, as far as the records of its trials let it be known.
+    """The graph of a suite. What depends on trials is planned once these have ended.
 
     Args:
         only: pattern of variants to keep (the baseline stays).
@@ -81,7 +81,7 @@ class _Planner:
         self.fitting = Fitting(self.sources, self.checkpoints)
         self.baselines: Mapping[str, str] = {}
         self.variants: list[Variant] = []
-        """Those that decide which rows are asked: all of the suite."""
+        """All variants of the suite. They decide which rows are asked."""
         self._answering: dict[tuple[str, str], list[Variant]] = {}
         self.unheard: tuple[str, ...] = ()
         self.tunings: dict[str, Tuning] = {}
@@ -139,7 +139,7 @@ class _Planner:
         )
 
     def _idle_scorers(self, paths: Sequence[VariantPath]) -> tuple[str, ...]:
-        """What is said of scorers that no variant can be asked.
+        """Warnings about scorers that can score no variant.
 
         Raises:
             SuiteError: no scorer is left, and the report would have nothing to show.
@@ -175,15 +175,15 @@ class _Planner:
         )
 
     def _tuned_path(self, variant: Variant) -> VariantPath:
-        """The variant's path with its winner's settings; a draft until they are known."""
+        """The variant's path with the tuned settings; a draft until they are known."""
         settled, tuning = self._settled(variant)
         if settled is None:
             return VariantPath(variant, None, {}, (), tuning, self._path(variant))
         return replace(self._path(settled), tuning=tuning)
 
     def _settled(self, variant: Variant) -> tuple[Variant | None, Tuning | None]:
-        """The variant with its winner's settings, None until they are known; and its tuning, None
-        where the suite gives the settings."""
+        """The variant with the tuned settings, None until they are known; and its tuning, None if
+        the suite does not tune it."""
         cell = variant.cell
         if self.suite.tune is None or cell is None:
             return variant, None
@@ -272,13 +272,14 @@ class _Planner:
         return replace(path, scores=tuple(scores))
 
     def _trained(self, variant: Variant) -> Stage | None:
-        """The stage that left the variant's checkpoint; None where it is untrained."""
+        """The stage of the variant's checkpoint; None for an untrained use."""
         if variant.cell is not None:
             return self.recipes.train(variant.cell)
         return None if variant.elsewhere is None else self.checkpoints.stage(variant.elsewhere)
 
     def _start(self, variant: Variant, *, scored: bool = True) -> VariantPath | None:
-        """The path of what an aligned variant goes on from: its differences are from there."""
+        """The path of the checkpoint that an aligned variant starts from; it is compared with
+        it."""
         start = start_of(variant)
         if start is None:
             return None
@@ -327,12 +328,12 @@ class _Planner:
         return compared and variant.group in self.baselines.values()
 
     def _checks(self, paths: tuple[VariantPath, ...]) -> dict[str, tuple[Stage, ...]]:
-        """Of the labels that the paths rest on; those of trials alone are not checked."""
+        """The checks of all labels that the paths depend on, except labels that only trials use."""
         used = {stage.key for path in paths for stage in path.stages()}
         return {key: checks for key, checks in self.recipes.labels.checks.items() if key in used}
 
     def _contamination(self, paths: tuple[VariantPath, ...]) -> Iterator[Stage]:
-        """For every training set and every test set it is judged on."""
+        """One stage for each pair of a training set and a test set of the same variant."""
         seen = set()
         for path in (path.draft or path for path in paths):
             if path.train is None:
@@ -349,7 +350,7 @@ class _Planner:
                     )
 
     def _require_distinct_metrics(self, variants: Sequence[Variant]) -> None:
-        """Two scorers that would write into one column are told apart by a label."""
+        """Raise SuiteError if two scorers would write into the same column of a table."""
         evaluations = list(dict.fromkeys(e for v in variants for e in v.evaluations))
         seen: dict[tuple[str, str], int] = {}
         for index, scorer in enumerate(self.scorers):

@@ -1,4 +1,4 @@
-"""Tuning in a plan: a cell's trials on validation rows, and the stage that chooses among them.
+"""Plans the trials of a cell on validation rows, and the stage that selects the best of them.
 
 All that is read here are records of trials' score stages; their rows are validation rows, and a
 suite whose validation rows are also its test rows is refused.
@@ -28,7 +28,8 @@ class Judge:
     Attributes:
         scorer: position in the suite's scorers.
         metric: its name among that scorer's metrics.
-        data: data entry whose validation rows judge; None for the cell's own.
+        data: the data entry whose validation rows are scored; None: the entry that the cell trains
+            on.
     """
 
     scorer: int
@@ -38,7 +39,7 @@ class Judge:
 
 
 def judge_of(tune: Tune, scorers: Sequence[Scorer], entries: Mapping[str, Any]) -> Judge:
-    """The scorer behind `tune.metric`, by the name its column has in a report.
+    """The scorer of `tune.metric`. The metric is named as its column in a report.
 
     Raises:
         SuiteError: no scorer of the suite has such a metric, or no data entry is called so; several
@@ -92,7 +93,8 @@ def plan_tuning(
     record: Callable[[Stage], Record | None],
     resources: Resources,
 ) -> Tuning:
-    """A cell's trials as far as they are known, and their selection once all are.
+    """The trials of a cell that are known so far; and the stage that selects the best, once all
+    trials are known.
 
     Args:
         cell: with any seed.
@@ -131,7 +133,7 @@ def plan_tuning(
 
 
 def winner(tuning: Tuning, record: Callable[[Stage], Record | None]) -> Settings | None:
-    """What the select stage chose; None until it has, or when no trial succeeded."""
+    """The settings that the select stage chose; None until it has run, or if all trials failed."""
     chosen = record(tuning.select) if tuning.select is not None else None
     if chosen is None or not chosen.ok:
         return None
@@ -183,7 +185,8 @@ def _select(
 def _history(
     trials: Sequence[Trial], metric: str, record: Callable[[Stage], Record | None]
 ) -> Iterator[float | None]:
-    """Values of the trials that have ended, up to the first that has not; None for failed ones."""
+    """Values of the trials that have ended, up to the first that has not; None for a failed
+    trial."""
     for trial in trials:
         ended = [_ended(stage, record) for stage in trial.scores]
         if any(score is None for score in ended):
@@ -196,7 +199,7 @@ def _history(
 
 
 def _ended(stage: Stage, record: Callable[[Stage], Record | None]) -> Record | None:
-    """The stage's record, or that of the failure before it which keeps it from running."""
+    """The stage's record, or the record of a failed stage that it depends on."""
     own_record = record(stage)
     if own_record is not None:
         return own_record

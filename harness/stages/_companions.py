@@ -1,4 +1,4 @@
-"""What a training stage is given from other stages: its starting checkpoint, models beside it."""
+"""Loads what a training reads from other stages: its starting checkpoint, and other models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START, REWARD = "start", "reward"
 
 @dataclass
 class Given:
-    """Models beside the one that trains, and what they were before training.
+    """Models beside the one that trains, and fingerprints of them before training.
 
     Attributes:
         reference_logits, reward_model, reward_tokenizer, value_model: as in TrainJob.
@@ -40,7 +40,7 @@ class Given:
         self.tensors[name], self.before[name] = tensors, _audit.fingerprint(tensors)
 
     def audit(self) -> list[_audit_movement.Check]:
-        """Whether each is what it was."""
+        """Checks that training left each of them unchanged."""
         return [
             _audit_movement.unmoved(
                 before, _audit.fingerprint(self.tensors[name]), f"the {name} stayed"
@@ -50,7 +50,7 @@ class Given:
 
 
 def starting_point(job: Job) -> Path | None:
-    """The checkpoint that the stage goes on from; None where it starts from the base."""
+    """The checkpoint that the training starts from; None if it starts from the base."""
     if not job.has(START):
         return None
     checkpoint = job.input(START) / CHECKPOINT

@@ -1,5 +1,5 @@
-"""Rows that a training can take: written by the model's template as they are meant, within the
-length, and with something to learn."""
+"""Selects the rows that a training can use: the model's template can write them, they are within
+the length, and they have a token in the loss."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from harness.stages._room import Room
 
 @dataclass(frozen=True)
 class _Measured:
-    """Rows that the template writes, each with its tokens and how long it is as trained on."""
+    """Rows that the template can write, with the tokens and the length of each."""
 
     rows: list[dict[str, Any]]
     tokens: list[Encoded]
     lengths: list[int]
     unusable: dict[str, int]
-    """Why others cannot be trained on -> how many."""
+    """Reason -> the number of rows that cannot be trained on."""
 
 
 def fitting(
@@ -89,7 +89,7 @@ def _require(
     policy: str,
     room: Room,
 ) -> None:
-    """Raise where nothing is left to train on, or a row is too long and none may be."""
+    """Raise DataError if no row is left, or if a row is too long and the objective forbids it."""
     if over and policy == "error":
         raise DataError(
             f"{len(over)} of {len(rows)} rows are over {room.told} (first:"

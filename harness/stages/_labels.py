@@ -1,4 +1,4 @@
-"""From verdicts on pairs of answers to rows to train on, and their agreement with a known truth."""
+"""Makes training rows from verdicts on pairs of answers, and measures how often they are right."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def _sign(value: int) -> int:
 
 
 def _row(row: Mapping[str, Any], mark: str, answers: Sequence[Any], ranks: list[int]) -> RowDict:
-    made = {**row, "id": f"{row['id']}{mark}", "responses": list(answers), "ranks": ranks}
-    return {**made, "references": [content(answer) for answer in best(made)]}
+    ranked = {**row, "id": f"{row['id']}{mark}", "responses": list(answers), "ranks": ranks}
+    return {**ranked, "references": [content(answer) for answer in best(ranked)]}
 
 
 def reference_pairs(row: Mapping[str, Any]) -> list[tuple[Any, Any]]:
@@ -133,7 +133,7 @@ def agreement(pairs: Iterable[tuple[Outcome, Outcome]]) -> dict[str, Any] | None
 
 
 def agreements(metrics: Mapping[str, Any]) -> str:
-    """How far AI labels agree with what is known, each with its 95% interval."""
+    """The share of AI labels that agree with known preferences, with its 95% interval."""
     against = {"truth": "the truth", "rows": "the rows' own preferences"}
     return "".join(
         f"; agree with {against[name]} on {agreed['share']:.0%} ({agreed['low']:.0%} to"

@@ -1,4 +1,4 @@
-"""The model's own config, whatever a trainer sets in it."""
+"""Restores the model's config after a trainer has changed it."""
 
 from __future__ import annotations
 

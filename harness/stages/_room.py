@@ -1,4 +1,4 @@
-"""How long the rows of a training may be: as the objective asks, within the model's context."""
+"""The longest rows of a training: the objective's limit, or the model's context if shorter."""
 
 from __future__ import annotations
 

@@ -27,14 +27,14 @@ from harness.store.stage import FOLDER_NAME, SPEC, Record, Resources, Stage, rea
 __all__ = ["WORK", "AddedLater", "Job", "Known", "Member", "NotHashed", "StageKind", "folder_of"]
 
 WORK = "work"
-"""Folder of a stage's own checkpoints; gone when the stage is done."""
+"""Folder for intermediate checkpoints of a stage; it is removed when the stage is done."""
 _PROGRESS_SECONDS = 0.5
 K = TypeVar("K", bound="StageKind", covariant=True, default=Any)
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a plan knows when it asks what a stage will cost.
+    """What is known about a stage when its cost is estimated.
 
     Attributes:
         rates: measured rates of stages that have finished in the store.
@@ -85,7 +85,7 @@ def member_of(axis: str, identity: Mapping[str, Any]) -> Any:
 
 
 class StageKind(Component):
-    """A kind of stage: what identifies one, what it costs, and its work.
+    """A kind of stage: its config, its expected cost, and its work.
 
     A subclass lives in `harness/stages/<name>.py`, or anywhere behind an entry point of the group
     `harness.stages`. Its fields are a stage's config, which is hashed into the key; those marked
@@ -97,12 +97,12 @@ class StageKind(Component):
     reads: ClassVar[Mapping[str, str]] = {}
     """Role of an input (or a pattern such as `trial-*`) -> the kinds of stage that can fill it."""
     long: ClassVar[bool] = False
-    """True if its time is expected by formula once one like it was measured; until then it is
-    unknown, and such a stage starts early."""
+    """True if such stages can take long. Their time is estimated from stages of this kind that were
+    measured before; while there are none it is unknown, and the stages start early."""
     tolerant: ClassVar[bool] = False
-    """True if it runs although inputs failed; it then reads their reasons in `failed`."""
+    """True if it runs although inputs failed. The reasons are then in its field `failed`."""
     purpose: ClassVar[str] = ""
-    """What it uses rows for: `read`, `training`, `sampling` or `evaluation`."""
+    """What such stages use rows for: `read`, `training`, `sampling` or `evaluation`."""
 
     def identity(self) -> dict[str, Any]:
         """The stage's config: its VERSION and hashed fields. The key has the kind's name beside."""
@@ -136,9 +136,9 @@ class StageKind(Component):
 
         Args:
             inputs: role -> the stage that is read.
-            label: what people call it.
-            resources: what the suite allows; the kind takes what it needs of it.
-            known: what its cost is expected by; None: its cost stays unknown.
+            label: its name for people.
+            resources: what the suite asks for; `resources()` may reduce it.
+            known: what its cost is estimated from; None: the cost is unknown.
         """
         kind, inputs = component.name_of(type(self)), dict(inputs or {})
         for role in inputs:
@@ -155,8 +155,8 @@ class StageKind(Component):
         )
 
     def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
-        """Expected cost: `seconds` of its work and `beside` those of loading and saving, `tokens`,
-        `flops`, `state_bytes` ... What is not known is left out.
+        """The expected cost: `seconds` of the work, `beside` (seconds of loading and saving),
+        `tokens`, `flops`, `state_bytes` and others. Unknown figures are left out.
 
         Args:
             inputs: role -> the stage that is read.
@@ -169,12 +169,13 @@ class StageKind(Component):
 
     @classmethod
     def headline(cls, record: Record) -> str:
-        """The numbers of a finished stage that are worth a line; empty for none."""
+        """The most important numbers of a finished stage, for a progress line; may be empty."""
         return ""
 
     @classmethod
     def row_counts(cls, metrics: Mapping[str, Any]) -> RowCounts | None:
-        """How a finished stage used the rows that it was given; None if it leaves none out."""
+        """How many rows a finished stage used, left out or cut; None if it always uses all of
+        them."""
         return None
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
@@ -187,7 +188,7 @@ class StageKind(Component):
 
 
 class Job(Generic[K]):
-    """What a stage's code sees: its config, its inputs' folders, and a place for outputs.
+    """What a stage's code works with: its config, its inputs' folders, a folder for outputs.
 
     Attributes:
         folder: outputs are written here; everything but `work/` and the log is digested at the end.

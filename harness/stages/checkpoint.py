@@ -74,8 +74,8 @@ def _audited(job: Job[Checkpoint], checkpoint: Path) -> dict[str, Any]:
             _audit_movement.changed(before, _audit.logits(model, ids)),
             _off(method, model, ids, before, checkpoint),
             *(
-                _audit_movement.check(n, good, told)
-                for n, (good, told) in method.proofs(model).items()
+                _audit_movement.check(n, good, detail)
+                for n, (good, detail) in method.proofs(model).items()
             ),
         ]
     names = files.keys() - set(method.brought(model, checkpoint))
@@ -118,7 +118,7 @@ def _off(
 
 
 def _whole(method: Method, model: Any, ref: ModelRef, checkpoint: Path) -> _audit_movement.Check:
-    """Every tensor of the files found its place, and every place its tensor."""
+    """Checks that every tensor of the files has a place in the model, and every place a tensor."""
     name = "its files load whole"
     unmatched = method.unmatched(model, ref, checkpoint)
     if unmatched is None:

@@ -117,8 +117,8 @@ class Train(StageKind):
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Train, keep the checkpoint, audit it. Metrics: losses, counts, the audit's findings.
 
-        At no time is there more than one model of the stage's own: what another one must be asked
-        is asked before the training, or when its model is gone.
+        The stage never holds two of its own models in memory at the same time. Another model is
+        loaded before the training's own, or after that one is freed.
         """
         with job.ledger.phase("import"):
             import_libraries()
@@ -307,7 +307,7 @@ def objective_of(config: dict[str, Any]) -> Objective:
 
 
 def import_libraries() -> None:
-    """Pay the imports under their own name in the ledger; once a worker."""
+    """Import the libraries, so that their time has a phase of its own in the ledger."""
     import peft  # noqa: F401
     import trl  # noqa: F401
     from trl import SFTTrainer  # noqa: F401
