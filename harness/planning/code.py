@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from harness.core import component
 from harness.core.component import Component
 from harness.planning.graph import Plan
 from harness.planning.recipe import labellings, trainings
+from harness.scorers._asks import NamedLabeller
+from harness.scorers.base import Scorer, Subject
 from harness.suite.suite import Suite
 from harness.variants.variant import Variant
 
@@ -15,17 +18,19 @@ from harness.variants.variant import Variant
 def executes(planned: Plan) -> list[str]:
     """Code and addresses that a suite brings along; plugins that are installed here, and that it
     uses; each once. Nothing of a suite that is not listed runs code of its author's."""
-    found = [*_models(planned.suite)]
-    for made in _components(planned):
-        package = component.brought_by(type(made))
+    lines = [*_models(planned.suite)]
+    members = list(_components(planned))
+    kinds = dict.fromkeys(component.find("stage", s.kind) for s in planned.stages())
+    for declared in [*(type(made) for made in members), *kinds]:
+        package = component.brought_by(declared)
         if package:
-            found.append(f"{made.axis} {made.name}: the installed package {package}")
-        found += [f"{made.axis} {made.name}: {told}" for told in made.runs()]
+            lines.append(f"{declared.axis} {declared.name}: the installed package {package}")
+    lines += [f"{made.axis} {made.name}: {words}" for made in members for words in made.runs()]
     resources = planned.suite.resources
-    found += [f"resources.report_to: {name} is told figures and names" for name in
+    lines += [f"resources.report_to: {name} is told figures and names" for name in
               resources.report_to if name != "tensorboard"]  # fmt: skip
-    found += [f"resources.env: {name}={value}" for name, value in resources.env.items()]
-    return list(dict.fromkeys(found))
+    lines += [f"resources.env: {name}={value}" for name, value in resources.env.items()]
+    return list(dict.fromkeys(lines))
 
 
 def _models(suite: Suite) -> Iterator[str]:
@@ -39,7 +44,11 @@ def _models(suite: Suite) -> Iterator[str]:
 def _components(planned: Plan) -> Iterator[Component]:
     yield planned.executor
     for index, spec in enumerate(planned.suite.scorers):
-        yield component.build("scorer", spec, f"scorers[{index}]")
+        scorer = cast(Scorer, component.build("scorer", spec, f"scorers[{index}]"))
+        yield scorer
+        for asked in scorer.asks(Subject()).values():
+            if isinstance(asked, NamedLabeller):
+                yield component.build("labeller", asked.spec, f"scorers[{index}].{scorer.name}")
     for path in planned.paths:
         yield from _of_variant((path.draft or path).variant)
     for judge in planned.judges:

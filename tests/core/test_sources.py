@@ -198,7 +198,11 @@ def test_every_record_of_a_run_tells_the_code_that_made_it(workspace: Workspace)
         return reports.report(opened, outcome.records, folder, examples=True).comparison is not None
 
     assert [reported(), reported()] == [True, False]
-    for name, stand_in in (("package_digest", lambda: "b"), ("versions", lambda names: {"x": "1"})):
+    for name, stand_in in (
+        ("package_digest", lambda: "b"),
+        ("versions", lambda names: {"x": "1"}),
+        ("digest_of", lambda *modules: "b"),  # of what plugins bring
+    ):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reports, name, stand_in)
             assert [reported(), reported()] == [True, False]

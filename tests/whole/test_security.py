@@ -221,7 +221,7 @@ def test_plan_lists_what_of_a_suite_runs(workspace: Workspace) -> None:
     }
     told = planned(workspace).output
     for words in (
-        "read it before you run a stranger's suite",
+        "read it before you run a suite that you do not trust",
         "models.tiny: Python that came with",
         "scorer win_rate: rule.py:better, Python",
         "objective rlaif: rule.py:better, Python",
@@ -229,6 +229,17 @@ def test_plan_lists_what_of_a_suite_runs(workspace: Workspace) -> None:
         "method bitfit: the installed package toy-plugin",
     ):
         assert words in told, told
+
+
+def test_plan_lists_the_address_to_which_a_scorers_labeller_sends_answers(
+    aligned: Workspace,
+) -> None:
+    judge = {"endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m"}}
+    aligned.tree["data"]["preferences"]["test"] = "preferences.jsonl"
+    aligned.tree |= {"scorers": ["length", {"everything": {"judge": judge}}],
+                     "evaluate": ["preferences"]}  # fmt: skip
+    told = planned(aligned).output
+    assert "labeller endpoint: requests to http://127.0.0.1:9/v1" in told
 
 
 def test_suite_without_code_of_its_own_is_told_so(workspace: Workspace) -> None:
