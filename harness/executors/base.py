@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.core.component import Component
 from harness.store.stage import Resources, Stage
@@ -15,7 +14,7 @@ Handle = str
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a running stage is; `total` is 0 where it is not known."""
+    """How much of a running stage is done, out of `total`; 0 if the total is not known."""
 
     handle: Handle
     done: int
@@ -25,7 +24,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Note:
-    """What a person should know of a running stage at once: that it waits, where it goes on."""
+    """A message about a running stage for people to read at once: it waits, it continues a run."""
 
     handle: Handle
     text: str
@@ -33,7 +32,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Finished:
-    """A stage has ended. Its record tells how, unless `error` says why there is none."""
+    """A stage has ended. Its record says how; if there is no record, `error` says why."""
 
     handle: Handle
     error: Mapping[str, str] | None = None
@@ -43,16 +42,16 @@ Event = Progress | Note | Finished
 
 
 class Executor(Component):
-    """Where stages run: anything that can start `python -m harness.worker FOLDER`."""
+    """Where stages run. Anything that can start `python -m harness.worker FOLDER` can be one."""
 
     axis = "executor"
 
     def device(self) -> str:
-        """`cpu` or `cuda`: what stages will run on, told without torch, as it is hashed."""
+        """The device of the stages, `cpu` or `cuda`, known without torch; plans hash it."""
         return "cpu"
 
     def dtype(self) -> str:
-        """The dtype of models whose suite names none; hashed."""
+        """The dtype of models for which the suite names none. Plans hash it."""
         return "float32" if self.device() == "cpu" else "bfloat16"
 
     def capacity(self) -> int:
@@ -68,24 +67,28 @@ class Executor(Component):
         return len(running) < self.capacity()
 
     def refuse(self, resources: Resources) -> str | None:
-        """Why stages that need these can never run here; None when they can."""
+        """The reason why stages that need these can never run here; None if they can."""
         return None
 
-    def start(self, log: Path) -> Any:
-        """Begin a run; returns the session with `submit`, `wait` and `close`."""
+    def start(self, log: Path) -> Session:
+        """Begin a run.
+
+        Args:
+            log: the file for what the stages' processes print.
+        """
         raise NotImplementedError
 
 
 class Session:
-    """A run's hold on an executor."""
+    """An executor at work for one run."""
 
     def submit(self, folder: Path, resources: Resources) -> Handle:
-        """Begin a stage whose stage.json lies in `folder`."""
+        """Start the stage whose stage.json lies in `folder`; returns a name for its events."""
         raise NotImplementedError
 
     def wait(self, timeout: float) -> list[Event]:
-        """What happened since the last call, waiting at most `timeout` seconds for something."""
+        """The events since the last call; waits at most `timeout` seconds for the first."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """End what still runs and give everything back."""
+        """End the stages that still run, and release everything."""

@@ -25,8 +25,8 @@ from harness.store.stage import Resources, Stage
 
 
 class Local(Executor):
-    """This machine. Each slot (a GPU, or a share of the CPU) keeps one worker, so that torch is
-    imported once; a stage that fails takes its worker with it, and no other stage."""
+    """This machine. Each slot (a GPU, or a share of the CPU) keeps one worker process, so that
+    torch is imported once. A stage that fails ends its own worker, and no other stage."""
 
     device_class: Literal["cpu", "cuda"] | None = None
     """`cpu` or `cuda`; default: cuda where CUDA_VISIBLE_DEVICES shows a GPU of this machine."""
@@ -69,12 +69,13 @@ class Local(Executor):
 
 
 class LocalSession(Session):
-    """Workers over pipes: one line in is a stage's folder, each line out is an event."""
+    """Worker processes over pipes. A line in is a stage's folder; a line out is an event."""
 
     def __init__(self, slots: int, threads: int, gpus: list[str], log: Path) -> None:
         self.threads, self.log = threads, log
         self._alive = os.pipe()
-        """Workers read the first end, and end when ours is closed: when this process ends."""
+        """A pipe. Workers read its first end, and end when the second end is closed, as it is when
+        this process ends."""
         self.slots: list[_Slot] = []
         self.events: queue.Queue[Event] = queue.Queue()
         for index in range(slots):
@@ -88,7 +89,7 @@ class LocalSession(Session):
             self._stop(slot)
             self._spawn(slot, env)
         pipe = slot.worker.stdin if slot.worker is not None else None
-        # The slot forgets its handle when the stage has ended, which may be before we return.
+        # The stage may end before we return; the slot's handle is None again then.
         handle, slot.gpus = str(folder), resources.gpus
         slot.handle = handle
         try:
@@ -150,10 +151,10 @@ class LocalSession(Session):
         assert worker.stdout is not None
         with worker.stdout as lines:
             for line in lines:
-                self._told(slot, line)
+                self._pass_on(slot, line)
 
-    def _told(self, slot: _Slot, line: str) -> None:
-        """Pass an event of the slot's stage on."""
+    def _pass_on(self, slot: _Slot, line: str) -> None:
+        """Put an event of the slot's stage into the queue."""
         try:
             event = json.loads(line)
         except ValueError:
@@ -166,7 +167,7 @@ class LocalSession(Session):
         elif event["event"] == "note":
             self.events.put(Note(handle, event["text"]))
         else:
-            # What failed may have left memory in use, or a device that answers no more.
+            # A failed stage may have left memory in use, or a device that no longer answers.
             slot.worn, slot.handle = not event["ok"], None
             self.events.put(Finished(handle, event.get("error")))
 
@@ -182,16 +183,19 @@ class LocalSession(Session):
         self._bury(slot)
 
     def _bury(self, slot: _Slot) -> Handle | None:
-        """End the slot's worker, its guard and all that it started, if anything still runs; the
-        handle of the stage that it had not finished."""
+        """End the slot's worker with every process that it started.
+
+        Returns:
+            The handle of the stage that it had not finished; None if it had finished all.
+        """
         worker, slot.worker = slot.worker, None
         assert worker is not None
-        # The guard lives until now, so that the group's number cannot be another's.
+        # The worker's guard lives until now, so the number of its group is still its own.
         with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: only zombies left
             os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
         if slot.reader is not None:
-            slot.reader.join(timeout=1)  # what left the group may hold the pipe's other end open
+            slot.reader.join(timeout=1)  # a process that left the group may keep the pipe open
         if worker.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 worker.stdin.close()
@@ -209,11 +213,11 @@ class _Slot:
         """GPUs that its stage asked for."""
         self.env: dict[str, str] = {}
         self.worn = False
-        """Whether the next stage needs another worker."""
+        """True if the next stage needs another worker."""
 
 
 def _death(code: int) -> dict[str, str]:
-    """The reason a worker ended without a word, from its exit status."""
+    """The error of a worker that ended without a last event, from its exit status."""
     if code == -signal.SIGKILL:
         return {
             "reason": "worker killed",

@@ -21,11 +21,11 @@ def executes(planned: Plan) -> list[str]:
     lines = [*_models(planned.suite)]
     members = list(_components(planned))
     kinds = dict.fromkeys(component.find("stage", s.kind) for s in planned.stages())
-    for declared in [*(type(made) for made in members), *kinds]:
+    for declared in [*(type(member) for member in members), *kinds]:
         package = component.brought_by(declared)
         if package:
             lines.append(f"{declared.axis} {declared.name}: the installed package {package}")
-    lines += [f"{made.axis} {made.name}: {words}" for made in members for words in made.runs()]
+    lines += [f"{each.axis} {each.name}: {words}" for each in members for words in each.runs()]
     resources = planned.suite.resources
     lines += [f"resources.report_to: {name} is told figures and names" for name in
               resources.report_to if name != "tensorboard"]  # fmt: skip
