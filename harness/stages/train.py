@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
-from harness.core import component
 from harness.core.device import matmul_rate
 from harness.core.errors import StageFailed
 from harness.core.measure import free_leftovers
@@ -296,14 +295,6 @@ def require(audit: list[_audit_movement.Check]) -> None:
     failed = [check for check in audit if check["status"] == "failed"]
     if failed:
         raise StageFailed("audit", "; ".join(f"{c['check']}: {c['detail']}" for c in failed))
-
-
-def objective_of(config: dict[str, Any]) -> Objective:
-    """The objective that a stage's config names."""
-    fields = {k: v for k, v in config["objective"].items() if k not in ("name", "version")}
-    name = config["objective"]["name"]
-    declared = cast(type[Objective], component.find("objective", name))
-    return component.build_fields(declared, fields, f"objective {name}")
 
 
 def import_libraries() -> None:
