@@ -193,9 +193,15 @@ class _Engine:
         device = self._model.device
         lengths = torch.tensor([row.length for row in self.rows], device=device)
         longest = max(row.length for row in self.rows) + 1
-        seen = torch.arange(longest, device=device) <= lengths.unsqueeze(1)
-        bias = as_bias(seen, self._model.dtype)[0, 0, :, None, None]
+        back = lengths.unsqueeze(1) - torch.arange(longest, device=device)
         lines = torch.arange(len(self.rows), device=device)
+        biases: dict[int, Tensor] = {}
+
+        def bias(window: int) -> Tensor:
+            if window not in biases:
+                seen = (back >= 0) & (back < (window or longest))
+                biases[window] = as_bias(seen, self._model.dtype)[0, 0, :, None, None]
+            return biases[window]
 
         def attend(
             module: Any, query: Tensor, key: Tensor, value: Tensor, rest: dict[str, Any]
@@ -205,7 +211,7 @@ class _Engine:
             values[lines, :, lengths] = value[:, :, 0]
             inner, _ = own_attention(module)
             kept = (buffer[: len(lines), :, :longest] for buffer in (keys, values))
-            return inner(module, query, *kept, bias, **rest)[0]
+            return inner(module, query, *kept, bias(rest.get("sliding_window") or 0), **rest)[0]
 
         newest = torch.tensor([[row.answer[-1]] for row in self.rows], device=device)
         with attending(self._model, attend):

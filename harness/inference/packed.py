@@ -93,24 +93,18 @@ class Keys:
         self._layers: dict[Any, tuple[Tensor, Tensor]] = dict(layers or {})
         self._save = save
         self._pass: Pass | None = None
-        self._blocks: list[tuple[int, int, tuple[Interval, ...], Tensor | None]] = []
+        self._like: tuple[Any, Any] = (None, None)
+        self._biases: dict[tuple[int, int], Tensor] = {}
 
     def begin(self, each: Pass, device: Any, dtype: Any) -> None:
         """Take a pass, which is the next one."""
-        import torch
-
-        self._pass = each
-        self._blocks = []
-        for block in each.blocks:
-            bias = None
-            if block.mask is not None:
-                bias = as_bias(torch.from_numpy(block.mask).to(device), dtype)
-            own = (each.carried + block.start, each.carried + block.stop)
-            self._blocks.append((block.start, block.stop, (*block.context, own), bias))
+        self._pass, self._like = each, (device, dtype)
+        self._biases = {}
 
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, rest: dict[str, Any]
     ) -> Tensor:
+        """A module's attention in the pass at hand."""
         import torch
 
         inner, takes_none = own_attention(module)
@@ -122,16 +116,44 @@ class Keys:
             key = torch.cat([*_parts(kept[0], self._pass.keep), key], dim=2)
             value = torch.cat([*_parts(kept[1], self._pass.keep), value], dim=2)
         self._layers[module] = (key, value)
+        window = rest.get("sliding_window") or 0
         outputs = []
-        for start, stop, context, bias in self._blocks:
-            if bias is None and not takes_none:
-                causal = torch.ones((stop - start,) * 2, dtype=torch.bool, device=query.device)
-                bias = as_bias(causal.tril_(), query.dtype)
+        for number, block in enumerate(self._pass.blocks):
+            own = (self._pass.carried + block.start, self._pass.carried + block.stop)
+            places = (*block.context, own)
+            bias = self._bias(number, window, takes_none)
             outputs.append(inner(
-                module, query[:, :, start:stop], _taken(key, context), _taken(value, context),
-                bias, **rest,
+                module, query[:, :, block.start : block.stop], _taken(key, places),
+                _taken(value, places), bias, **rest,
             )[0])  # fmt: skip
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+    def _bias(self, number: int, window: int, takes_none: bool) -> Tensor | None:
+        """What is added to the scores of a block; None: it is causal, and the function knows it.
+
+        Args:
+            window: how far back a token sees, itself included; 0: to the beginning.
+        """
+        import numpy as np
+        import torch
+
+        assert self._pass is not None
+        block = self._pass.blocks[number]
+        lines = self._pass.positions[block.start : block.stop]
+        if lines.max() < window:
+            window = 0
+        if block.mask is None and takes_none and not window:
+            return None
+        if (number, window) not in self._biases:
+            allowed = np.tri(len(lines), dtype=bool) if block.mask is None else block.mask
+            if window:
+                # What stands above a block has the positions from 0 on.
+                above = np.arange(allowed.shape[1] - len(lines))
+                columns = np.concatenate([above, lines])
+                allowed = allowed & (lines[:, None] - columns < window)
+            device, dtype = self._like
+            self._biases[number, window] = as_bias(torch.from_numpy(allowed).to(device), dtype)
+        return self._biases[number, window]
 
 
 def as_bias(allowed: Tensor, dtype: Any) -> Tensor:

@@ -11,6 +11,7 @@ import math
 import random
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ _ROUNDING = 4.0
 """In lower precision: how many times the difference that padding alone makes."""
 
 
+_SMALL = 7
+"""A window that is shorter than the rows that are tried."""
 _WINDOWS = ("window", "window_size", "chunk_size")
 """How the names of config fields end that bound what a token attends to."""
 
@@ -51,13 +54,26 @@ class Sharing:
 
 
 def find_sharing(model: Any) -> Sharing:
-    """Read a few rows both ways."""
+    """Read a few rows both ways.
+
+    Windows of attention are tried too, made so small that these rows are longer than they are: a
+    model whose attention is told its window shares rows of any length, any other up to its window.
+    """
+    config = model.config.get_text_config().to_dict()
+    unmasked = span_of(config)
+    if any(_windowed(model)):
+        with _small_windows(model):
+            masked = _compare(model, span_of({**config, "sliding_window": None}))
+        if masked.shares:
+            return masked
+    return _compare(model, unmasked)
+
+
+def _compare(model: Any, span: int | None) -> Sharing:
     import torch
 
-    text = model.config.get_text_config()
-    span = span_of(text.to_dict())
     limits = [n for n in (span, context_of(model), 40) if n is not None]
-    rows = list(_rows(int(text.vocab_size), min(limits)))
+    rows = list(_rows(int(model.config.get_text_config().vocab_size), min(limits)))
     if not rows:
         return Sharing(False, why="its context is too short to share any of it")
     with warnings.catch_warnings():
@@ -85,9 +101,9 @@ def span_of(config: Mapping[str, Any]) -> int | None:
     Windows and chunks of attention bound it, and positions that are scaled by a row's length.
     """
     found = [
-        int(value)
+        value
         for name, value in config.items()
-        if name.endswith(_WINDOWS) and type(value) is int
+        if name.endswith(_WINDOWS) and type(value) is int and value > 0
     ]
     rope = config.get("rope_parameters") or {}
     for scaling in [rope, *(each for each in rope.values() if isinstance(each, Mapping))]:
@@ -95,6 +111,30 @@ def span_of(config: Mapping[str, Any]) -> int | None:
             original = scaling.get("original_max_position_embeddings")
             found.append(int(original or config["max_position_embeddings"]))
     return min(found, default=None)
+
+
+def _windowed(model: Any) -> Iterator[Any]:
+    """The modules and configs that have a window of attention."""
+    parts = {id(part): part for module in model.modules() for part in (
+        module, getattr(module, "config", None)
+    )}  # fmt: skip
+    for part in parts.values():
+        window = getattr(part, "sliding_window", None)
+        if type(window) is int and window > 0:
+            yield part
+
+
+@contextmanager
+def _small_windows(model: Any) -> Iterator[None]:
+    """Within it the model's windows are a few tokens."""
+    parts = [(part, part.sliding_window) for part in _windowed(model)]
+    try:
+        for part, _ in parts:
+            part.sliding_window = _SMALL
+        yield
+    finally:
+        for part, window in parts:
+            part.sliding_window = window
 
 
 def _rows(vocabulary: int, longest: int) -> Iterator[list[int]]:

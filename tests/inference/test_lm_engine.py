@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import lm_eval
@@ -21,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.core.errors import ModelError, StageFailed
 from harness.inference import HarnessLM, continuous
-from harness.inference.sharing import Sharing, find_sharing
+from harness.inference.sharing import Sharing, find_sharing, span_of
 from harness.inference.token_scores import Asked, score_tokens
 from tests import lm_tasks
 from tests.families import FAMILIES, make
@@ -112,6 +113,7 @@ def test_each_family_is_read_as_transformers_reads_it(
     assert sharing.shares is (name not in OWN_WAY), sharing.why
     rows = asked_rows()
     expected = read_alone(model, rows)
+    assert sharing.span is None  # a window is masked
     for shares in (True, False):
         chosen = [i for i, row in enumerate(rows) if sharing.allows(len(row.ids)) is shares]
         for budget in (4096, 50):
@@ -119,6 +121,40 @@ def test_each_family_is_read_as_transformers_reads_it(
             for i, score in zip(chosen, scores, strict=True):
                 assert score.log_prob == pytest.approx(expected[i][0], abs=CLOSE)
                 assert score.greedy is expected[i][1]
+
+
+@pytest.mark.parametrize(
+    "name", ["mistral", "gemma3_text", *(pytest.param(n, marks=pytest.mark.slow) for n in
+                                         ("gemma2", "gpt_oss", "phi3"))]
+)  # fmt: skip
+def test_a_window_that_is_shorter_than_the_rows_is_masked(name: str, tmp_path: Path) -> None:
+    folder = make(name, tmp_path / name, sliding_window=16)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+    whole = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", sliding_window=4096)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    lm, rows = HarnessLM(model, tokenizer), asked_rows()
+    assert lm.sharing.allows(10_000)
+    expected = [score for score, _ in read_alone(model, rows)]
+    assert expected != pytest.approx([s for s, _ in read_alone(whole.eval(), rows)], abs=CLOSE)
+    for budget in (4096, 50):
+        scores = score_tokens(model, rows, budget, 1, share=True)
+        assert [score.log_prob for score in scores] == pytest.approx(expected, abs=CLOSE)
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer)
+    options = {"until": ["q"], "max_gen_toks": 24}
+    assert answered(lm, CONTEXTS, **options) == answered(theirs, CONTEXTS, **options)
+
+
+def test_rows_beyond_a_bound_that_attention_is_not_told_are_read_padded(llama: Loaded) -> None:
+    assert span_of({"attention_chunk_size": 64, "max_window_layers": 2}) == 64
+    assert span_of({"sliding_window": None, "vocab_size": 3}) is None
+    long = {"rope_type": "longrope", "original_max_position_embeddings": 32}
+    assert span_of({"rope_parameters": {"full_attention": long}, "window_size": 99}) == 32
+    lm = HarnessLM(*llama, sharing=Sharing(True, span=20))
+    asked = [request("short", "er"), request("a row that is much longer", " than the bound")]
+    expected = HarnessLM(*llama).loglikelihood(asked)
+    assert [each[0] for each in lm.loglikelihood(asked)] == pytest.approx(
+        [each[0] for each in expected], abs=CLOSE
+    )
 
 
 def test_shared_beginnings_are_computed_once(llama: Loaded) -> None:
