@@ -26,6 +26,8 @@ _ROUNDING = 4.0
 """In lower precision: how many times the difference that padding alone makes."""
 
 
+_LONGEST = 24
+"""Tokens of the rows that are tried."""
 _SMALL = 7
 """A window that is shorter than the rows that are tried."""
 _WINDOWS = ("window", "window_size", "chunk_size")
@@ -72,19 +74,19 @@ def find_sharing(model: Any) -> Sharing:
 def _compare(model: Any, span: int | None) -> Sharing:
     import torch
 
-    limits = [n for n in (span, context_of(model), 40) if n is not None]
+    limits = [n for n in (span, context_of(model), _LONGEST) if n is not None]
     rows = list(_rows(int(model.config.get_text_config().vocab_size), min(limits)))
     if not rows:
         return Sharing(False, why="its context is too short to share any of it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        alone = torch.cat([_padded(model, [row]) for row in rows])
-        allowed = _EXACT
+        allowed, alone = _EXACT, _padded(model, rows)
         if model.dtype != torch.float32:
-            allowed = max(allowed, _ROUNDING * _distance(_padded(model, rows), alone))
+            single = torch.cat([_padded(model, [row]) for row in rows])
+            allowed = max(allowed, _ROUNDING * _distance(alone, single))
         try:
             # A budget that cuts the tree in the middle: what is carried over is tried too.
-            differences = [_distance(_packed(model, rows, n), alone) for n in (4096, 19)]
+            differences = [_distance(_packed(model, rows, n), alone) for n in (4096, 11)]
         except Exception as error:
             # Whatever a model raises at what it was not made for, it is only refused here.
             return Sharing(False, why=f"{type(error).__name__}: {error}")
