@@ -120,7 +120,8 @@ CASES: Mapping[str, Case] = {
     "mmlu-5": Case(LETTER, _mmlu, 5, 5.0, fixed=True),
     "sums-5": Case(SUMS, _sums, 5, 1.8, fixed=True),
 }
-"""By what they are like: ARC, HellaSwag, MMLU, GSM8K; how many examples; `fixed`: always the same."""
+"""By what they are like (ARC, HellaSwag, MMLU, GSM8K), and how many examples precede a document;
+`fixed`: the same ones for all of them."""
 
 
 def write_tasks(case: Case, count: int, folder: Path) -> list[str]:

@@ -5,11 +5,12 @@
 
 Both sides run `lm_eval.simple_evaluate` on the same loaded model, in turn; lm-eval's with the best
 of several batch sizes. A case that is finished is kept in the folder and not run again. Printed are
-the medians of the wall time, the time in the model, how many multiplications of weights each
-side counts, and beside them whether the results are the same: a figure is void, and the exit status
-1, where a request's text or tokens differ, a log-probability by more than 1e-4, an answer without
-being a near-tie, or a greedy text. In bfloat16, where lm-eval's side sums log-probabilities in
-float32, answers are compared with those of float32 instead, and counted.
+the medians of the wall time, the ratio of the time that cores computed (which a busy machine moves
+less), the time in the model, the ratio of the multiplications of weights that are counted, and
+beside them whether the results are the same. A figure is void, and the exit status 1, where a
+request's text or tokens differ, a log-probability by more than 1e-4, an answer without being a
+near-tie, or a greedy text. In bfloat16, where lm-eval's side sums log-probabilities in float32,
+answers are compared with those of float32 instead, and counted.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tests.benchmarks.lm_eval_cases import CASES, MODELS, model_folder, write_ta
 
 SIZES = (1, 2, 4, 8, 16, 32)
 """Batch sizes of lm-eval that are tried, on the first documents, until larger ones are slower."""
+SIDES = ("lm-eval", "harness")
 TRIED = 12
 CLOSE = 1e-4
 
@@ -91,7 +93,7 @@ def run(side: str, model: Any, tokenizer: Any, names: Sequence[str], folder: Pat
 
     meter = Meter(model)
     with meter.on():
-        start = time.perf_counter()
+        start, cores = time.perf_counter(), time.process_time()
         if side == "harness":
             lm: Any = HarnessLM(model, tokenizer)
         else:
@@ -102,7 +104,7 @@ def run(side: str, model: Any, tokenizer: Any, names: Sequence[str], folder: Pat
             model=lm, tasks=list(names), bootstrap_iters=0, limit=limit,
             task_manager=TaskManager(include_path=str(folder), include_defaults=False),
         )  # fmt: skip
-        wall = time.perf_counter() - start
+        wall, cores = time.perf_counter() - start, time.process_time() - cores
     samples = {
         f"{task} {sample['doc_id']}": {
             "asked": sample["prompt_hash"] + sample["target_hash"] + _digest(sample["arguments"]),
@@ -112,7 +114,8 @@ def run(side: str, model: Any, tokenizer: Any, names: Sequence[str], folder: Pat
         for task, rows in results["samples"].items() for sample in rows
     }  # fmt: skip
     return {
-        "wall": wall, "model": meter.seconds, "weights": meter.weights(), "samples": samples,
+        "wall": wall, "model": meter.seconds, "cores": cores, "weights": meter.weights(),
+        "samples": samples,
     }  # fmt: skip
 
 
@@ -182,6 +185,7 @@ def exactness(ours: Any, theirs: Any) -> dict[str, Any]:
 
 def changed(one: Any, other: Any) -> int:
     """How many documents have other metrics or another text."""
+
     def said(sample: Any) -> Any:
         texts = [each for each in sample["answers"] if isinstance(each, str)]
         return sample["metrics"], texts
@@ -210,7 +214,7 @@ def measure(name: str, options: Any, model_name: str, path: Path) -> dict[str, A
         number = len(kept["rounds"])
         found = {
             side: run(side, model, tokenizer, names, folder, kept["batch"])
-            for side in (("harness", "lm-eval"), ("lm-eval", "harness"))[number % 2]
+            for side in SIDES[:: 1 if number % 2 else -1]
         }
         samples = {side: each.pop("samples") for side, each in found.items()}
         if number == 0 and options.dtype != "float32":
@@ -231,9 +235,9 @@ def measure(name: str, options: Any, model_name: str, path: Path) -> dict[str, A
 def row_of(name: str, model_name: str, kept: Any, dtype: str) -> tuple[str, bool]:
     """A case's line of the table, and whether its figure holds."""
     ratios = [r["lm-eval"]["wall"] / r["harness"]["wall"] for r in kept["rounds"]]
-    walls, models = (
-        [statistics.median(r[side][what] for r in kept["rounds"]) for side in ("lm-eval", "harness")]
-        for what in ("wall", "model")
+    walls, models, cores = (
+        [statistics.median(r[side][what] for r in kept["rounds"]) for side in SIDES]
+        for what in ("wall", "model", "cores")
     )
     last = kept["rounds"][-1]
     counted = last["lm-eval"]["weights"] / last["harness"]["weights"]
@@ -250,14 +254,16 @@ def row_of(name: str, model_name: str, kept: Any, dtype: str) -> tuple[str, bool
     return (
         f"| {model_name} | {name} | {kept['documents']} | {kept['batch']} | {walls[0]:.1f} |"
         f" {walls[1]:.1f} | {'void' if void else f'{statistics.median(ratios):.2f}'} |"
-        f" {CASES[name].floor} | {models[0]:.1f} | {models[1]:.1f} | {counted:.2f} | {requests} |"
+        f" {CASES[name].floor} | {cores[0] / cores[1]:.2f} | {models[0]:.1f} | {models[1]:.1f} |"
+        f" {counted:.2f} | {requests} |"
         f" {kept['tokens']} | {exact} |"
     ), not void
 
 
 HEAD = (
     "| model | case | documents | lm-eval's batch | lm-eval s | ours s | times as fast | floor |"
-    " lm-eval's model s | our model s | weights counted | other requests | other tokens |"
+    " in seconds of cores | lm-eval's model s | our model s | weights counted | other requests |"
+    " other tokens |"
     " log-probabilities apart | other answers | near-ties | other texts |"
 )
 
