@@ -1,7 +1,8 @@
 """Decide how to fine-tune a language model: train, measure and compare in one matrix.
 
 What stands in `__all__` is the public surface: `run`, `plan`, `compare` and `load` do from Python
-what the commands do, and a plugin's classes derive from the six bases. Every other name may move.
+what the commands do, every mistake is raised as a `HarnessError`, and a plugin's classes derive
+from the six bases. Every other name may move.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from harness.commands.run import run
     from harness.comparison.frames import load
     from harness.comparison.result import Comparison
+    from harness.core.errors import HarnessError
     from harness.executors.base import Executor
     from harness.labellers.base import Labeller
     from harness.methods.base import Method
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Comparison", "Executor", "Labeller", "Method", "Objective", "Scorer", "StageKind",
-    "__version__", "compare", "load", "plan", "run",
+    "Comparison", "Executor", "HarnessError", "Labeller", "Method", "Objective", "Scorer",
+    "StageKind", "__version__", "compare", "load", "plan", "run",
 ]  # fmt: skip
 
 _MODULES = {
@@ -34,6 +36,7 @@ _MODULES = {
     "run": "harness.commands.run",
     "load": "harness.comparison.frames",
     "Comparison": "harness.comparison.result",
+    "HarnessError": "harness.core.errors",
     "Executor": "harness.executors.base",
     "Labeller": "harness.labellers.base",
     "Method": "harness.methods.base",

@@ -38,7 +38,9 @@ BASES = {
 
 
 def test_these_names_are_public_and_no_others() -> None:
-    assert set(harness.__all__) == {*FUNCTIONS, *BASES, "Comparison", "__version__"}
+    assert set(harness.__all__) == {
+        *FUNCTIONS, *BASES, "Comparison", "HarnessError", "__version__",
+    }  # fmt: skip
     assert set(harness.__all__) <= set(dir(harness))
     with pytest.raises(AttributeError, match="module 'harness' has no attribute 'Runner'"):
         harness.Runner  # noqa: B018
@@ -112,7 +114,7 @@ def test_readmes_example_does_what_the_commands_do(
     assert again.rows == comparison.rows
     assert len(harness.load("reports/mine")) == len(table)
     Path("reports/mine/comparison.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(HarnessError, match="cannot be read"):
+    with pytest.raises(harness.HarnessError, match="cannot be read"):
         harness.load("reports/mine")
 
 

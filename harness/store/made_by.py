@@ -32,11 +32,17 @@ def code_behind(kind: str, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _components(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(axis, name) of the members in a stage's config, and of the labellers that they ask."""
     for axis in component.AXES:
-        declared = config.get(axis)
-        name = declared.get("name") if isinstance(declared, Mapping) else None
-        if isinstance(name, str) and name in component.names(axis):
-            yield axis, name
+        identity = config.get(axis)
+        if not isinstance(identity, Mapping):
+            continue
+        if identity.get("name") in component.names(axis):
+            yield axis, identity["name"]
+        for field in identity.values():
+            asked = isinstance(field, Mapping) and "version" in field
+            if asked and field.get("name") in component.names("labeller"):
+                yield "labeller", field["name"]
 
 
 def changed_since(records: Iterable[Record]) -> str | None:

@@ -173,6 +173,12 @@ def test_record_made_by_other_code_is_told_by_its_parts() -> None:
     assert warning.startswith("4 cached stages were made by other code")
     for part in ("stage train (2)", "method lora (1)", "objective sft (1)", "VERSION"):
         assert part in warning
+    asking = {"scorer": {"name": "everything", "judge": {"name": "longest", "version": 1}}}
+    assert set(code_behind("score", asking)) == {
+        "stage score", "scorer everything", "labeller longest",
+    }  # fmt: skip
+    asking["scorer"]["judge"] = {"name": "that nobody has any more", "version": 1}
+    assert set(code_behind("score", asking)) == {"stage score", "scorer everything"}
     gone = {"scorer": {"name": "that nobody has any more"}}
     assert changed_since([record("score", code_behind("score", {}), **gone)]) is None
 
