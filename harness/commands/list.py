@@ -43,7 +43,7 @@ def members(axis: str, name: str | None) -> str:
 def facts(declared: type[Objective]) -> list[str]:
     """Lines on an objective: the rows it trains on, its recipe, and its paper."""
     recipe = " -> ".join(stages_of(declared))
-    beside = "".join(f", with a {name} model" for name in Names(declared).shared)
+    beside = "".join(f", with a {name} model" for name in Names(declared).beside)
     lines = [f"rows: {', '.join(declared.layouts)}", f"recipe: {recipe}{beside}"]
     return [*lines, f"paper: {declared.paper}"] if declared.paper else lines
 

@@ -57,6 +57,7 @@ class Recipe(Protocol):
         """Answers of a checkpoint to the prompts of the cell's training rows.
 
         Args:
+            policy: a start or a training; None: the model as it is.
             options: of the stage, and part of its identity: `samples` a prompt, `max_new_tokens`,
                 `temperature`, `top_p`, `prompts` (None: all of them), `batch_tokens`.
         """

@@ -11,10 +11,11 @@ from harness.data.scripts import LATIN
 from harness.objectives.base import Objective
 from harness.planning.graph import Scored
 from harness.planning.planner import Plan
-from harness.planning.recipe import labellings, trainings
+from harness.planning.recipe import steps_of, trainings
 from harness.stages.score import planned_scorer, rows_of_stage
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
+from harness.variants.steps import Sampled
 from harness.variants.variant import Variant
 
 
@@ -29,8 +30,9 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
         for training in trainings(path.variant):
             if not training.labelled:  # its rows are made on the way
                 _fits(planned, training.cell, training.objective, training.entry, records)
-        for labels in labellings(path.variant):
-            _fits(planned, path.variant, labels.asked_by, labels.samples.entry, records)
+        for step in steps_of(path.variant):
+            if isinstance(step, Sampled):
+                _fits(planned, path.variant, step.asked_by, step.entry, records)
         for entry, generate in path.generate.items():
             layout = records[generate.inputs["data"].key].metrics["layout"]
             if layout == "text":

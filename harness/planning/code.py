@@ -8,10 +8,11 @@ from typing import cast
 from harness.core import component
 from harness.core.component import Component
 from harness.planning.graph import Plan
-from harness.planning.recipe import labellings, trainings
+from harness.planning.recipe import steps_of, trainings
 from harness.scorers._asks import NamedLabeller
 from harness.scorers.base import Scorer, Subject
 from harness.suite.suite import Suite
+from harness.variants.steps import Labelled, Sampled
 from harness.variants.variant import Variant
 
 
@@ -59,6 +60,8 @@ def _of_variant(variant: Variant) -> Iterator[Component]:
     for training in trainings(variant):
         yield training.method
         yield training.objective
-    for labels in labellings(variant):
-        yield labels.asked_by
-        yield labels.labeller
+    for step in steps_of(variant):
+        if isinstance(step, Sampled):
+            yield step.asked_by
+        if isinstance(step, Labelled):
+            yield step.labeller

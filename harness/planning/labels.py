@@ -57,26 +57,27 @@ class Labels:
     executor: Executor
     checks: dict[str, tuple[Stage, ...]] = field(default_factory=dict)
 
-    def sampled(self, cell: Cell, step: Sampled, policy: Stage) -> Stage:
+    def sampled(self, cell: Cell, step: Sampled, policy: Stage | None) -> Stage:
         """The stage of a cell's answers.
 
         Args:
-            policy: the training whose checkpoint answers.
+            policy: the training whose checkpoint answers; None: the model as it is.
 
         Raises:
             SuiteError: rows that the suite does not have.
         """
-        rows = self._prompts(cell, step)
+        rows, sources = self._prompts(cell, step), self.sources
         sample = Sample(
             device=self.executor.device(),
+            model=sources.model_config(cell.model) if policy is None else None,
             sample=Sampling(**step.options, seed=cell.seed),
-            place=self.sources.place(cell.model),
+            place=sources.place(cell.model),
         )
         return sample.stage(
-            {"data": rows, "checkpoint": policy},
-            label=policy.label,
+            {"data": rows, **({} if policy is None else {"checkpoint": policy})},
+            label=cell.model if policy is None else policy.label,
             resources=self.suite.resources,
-            known=self.sources.known(cell.model, rows),
+            known=sources.known(cell.model, rows),
         )
 
     def labelled(

@@ -21,7 +21,7 @@ from harness.stages.train import Train
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.names import place_of
-from harness.variants.steps import Labelled, Made, Sampled, Trained, in_order
+from harness.variants.steps import Labelled, Made, Sampled, Step, Trained, in_order
 from harness.variants.variant import Cell, Variant
 
 START = "start"
@@ -91,10 +91,10 @@ def trainings(variant: Variant, *, on_labels: bool = False) -> Iterator[Training
             yield Training(cell, step, labelled)
 
 
-def labellings(variant: Variant) -> list[Labelled]:
-    """The steps of a variant's recipe that make rows by a labeller."""
-    steps = [] if variant.cell is None else in_order(variant.cell.recipe)
-    return [step for step in steps if isinstance(step, Labelled)]
+def steps_of(variant: Variant) -> list[Step]:
+    """The steps of a variant's recipe, each after all that it reads; none where nothing is trained
+    for it."""
+    return [] if variant.cell is None else in_order(variant.cell.recipe)
 
 
 def refuse_pairs(variant: Variant) -> None:
@@ -148,7 +148,8 @@ class Recipes:
                 last = rows if step is cell.recipe else None
                 made[id(step)] = self._trained(cell, step, made, last)
             elif isinstance(step, Sampled):
-                made[id(step)] = self.labels.sampled(cell, step, made[id(step.policy)])
+                policy = None if step.policy is None else made[id(step.policy)]
+                made[id(step)] = self.labels.sampled(cell, step, policy)
             elif isinstance(step, Made):
                 read = {role: made[id(earlier)] for role, earlier in step.inputs.items()}
                 made[id(step)] = made_rows(

@@ -17,48 +17,50 @@ from harness.suite.suite import Suite
 
 
 class Names:
-    """The names in one objective's recipe; the recipe before it, which it starts from, aside.
+    """Takes down the names in one objective's recipe, that of its start aside (`Recipe`).
 
     Attributes:
-        start: the objective that it starts from, or `base`.
-        stages: of the recipe, in order: objectives that train, and kinds of stages between them.
-        models: objectives that train the models beside it, whatever their rows.
-        shared: those of them that are trained on rows of the suite.
-        labellers: as the suite names them.
+        start_name: the objective that it starts from, or `base`.
+        objectives: those that the recipe trains, models beside it included.
+        stages: objectives and kinds of stages on its path, in order.
+        beside: objectives that train models beside it, on rows of the suite.
+        labellers: as the suite writes them.
     """
 
     def __init__(self, declared: type[Objective], fields: Mapping[str, Any] | None = None) -> None:
         self.start_name = BASE
+        self.objectives: list[str] = []
         self.stages: list[str] = []
-        self.models: list[str] = []
-        self.shared: list[str] = []
+        self.beside: list[str] = []
         self.labellers: list[Any] = []
         _as_far_as_valid(declared, fields or {}).recipe(self)
 
     def start(self, objective: Objective, default: str = BASE) -> None:
+        """As `Recipe.start`, as are the others."""
         self.start_name = objective.start or default
 
     def train(self, objective: Objective | str, **_: Any) -> str:
-        self.stages.append(objective if isinstance(objective, str) else objective.name)
-        return self.stages[-1]
+        name = objective if isinstance(objective, str) else objective.name
+        self.objectives.append(name)
+        return self.stage(name)
 
     def model(self, objective: str, rows: Any = None) -> str:
-        self.models.append(objective)
-        (self.shared if rows is None else self.stages).append(objective)
+        self.objectives.append(objective)
+        if rows is not None:
+            return self.stage(objective)
+        self.beside.append(objective)
         return objective
 
     def sample(self, policy: Any, **_: Any) -> str:
-        self.stages.append("sample")
-        return "sample"
+        return self.stage("sample")
+
+    def label(self, samples: Any, *, by: Any, **_: Any) -> str:
+        self.labellers.append(by)
+        return self.stage("label")
 
     def stage(self, kind: str, **_: Any) -> str:
         self.stages.append(kind)
         return kind
-
-    def label(self, samples: Any, *, by: Any, **_: Any) -> str:
-        self.stages.append("label")
-        self.labellers.append(by)
-        return "label"
 
 
 def _as_far_as_valid(declared: type[Objective], fields: Mapping[str, Any]) -> Objective:
@@ -77,10 +79,10 @@ def _as_far_as_valid(declared: type[Objective], fields: Mapping[str, Any]) -> Ob
 def stages_of(declared: type[Objective]) -> list[str]:
     """All stages of an objective's recipe with its default options, from `base` on."""
     names = Names(declared)
-    stages = names.stages
-    while names.start_name not in (BASE, *stages):
-        earlier = cast(type[Objective], component.find("objective", names.start_name))
-        names = Names(earlier)
+    stages, starts = names.stages, {BASE}
+    while names.start_name not in starts:  # a plugin's defaults may go round
+        starts.add(names.start_name)
+        names = Names(cast(type[Objective], component.find("objective", names.start_name)))
         stages = [*names.stages, *stages]
     return [BASE, *stages]
 
@@ -151,8 +153,8 @@ def _objectives(suite: Suite) -> set[str]:
     while waiting:
         name = waiting.pop()
         for names in _names_of(suite, name):
-            others = {names.start_name, *names.stages, *names.models, *_beside(suite, name, names)}
-            others -= {BASE, name, *component.names("stage"), *objectives}
+            others = {names.start_name, *names.objectives, *_beside(suite, name, names)}
+            others -= {BASE, name, *objectives}
             objectives |= others
             waiting += others
     return objectives

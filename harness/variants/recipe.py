@@ -116,7 +116,7 @@ class Steps:
         self.models[objective] = None
         return Beside(objective, rows)
 
-    def sample(self, policy: Trained, **options: Any) -> Sampled:
+    def sample(self, policy: Trained | None, **options: Any) -> Sampled:
         """As `Recipe.sample`."""
         return Sampled(self._asked, policy, self._entry, options)
 

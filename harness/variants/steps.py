@@ -16,17 +16,18 @@ class Sampled:
 
     Attributes:
         asked_by: the objective whose recipe asks for them.
+        policy: None for the model as it is.
         options: of the sample stage, but for its seed.
     """
 
     asked_by: Objective
-    policy: Trained
+    policy: Trained | None
     entry: str
     options: Mapping[str, Any]
 
     def reads(self) -> tuple[Step, ...]:
         """The steps before it that it reads."""
-        return (self.policy,)
+        return () if self.policy is None else (self.policy,)
 
 
 @dataclass(frozen=True)

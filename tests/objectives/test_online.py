@@ -309,8 +309,8 @@ def test_rewards_that_cannot_be_meant_are_refused(tiny_model: Path, tmp_path: Pa
         _online_trainer.train(many, few)
     with pytest.raises(DataError, match="8 of 8 prompts leave no room"):
         _online_trainer.train(Grpo(**{**SAMPLED, "max_length": 8, "overlong": "error"}), job)
-    assert Names(Grpo, {"reward_functions": ["brevity"]}).models == []
-    assert Names(Grpo).models == ["reward"]
+    assert Names(Grpo, {"reward_functions": ["brevity"]}).beside == []
+    assert Names(Grpo).beside == ["reward"]
 
 
 # --- whole batches -------------------------------------------------------------------------------
