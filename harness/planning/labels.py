@@ -147,7 +147,7 @@ class Labels:
         if not step.check or self.sources.counts(rows).get("layout", _HOLD[0]) not in _HOLD:
             return
         trained_on = [s.inputs["train"] for s in reader.judges.values() if "train" in s.inputs]
-        seen = any(parts(own) & parts(rows) for own in trained_on)
+        seen = any(parts(others) & parts(rows) for others in trained_on)
         check = Check(check=step.check, tie=step.options["tie"], seen=seen, **reader.fields)
         yield check.stage(
             {"data": rows, **reader.judges},

@@ -33,28 +33,28 @@ def require_trainable(variant: Variant, sources: Sources) -> None:
     Raises:
         ModelError: for the variant's own recipe, or for a model beside it.
     """
-    for made in trainings(variant):
-        name = made.cell.model
-        reason = made.method.refuse_model(sources.model(name))
-        if not made.objective.trains_adapted_head and made.method.adapts_head(sources.model(name)):
+    for training in trainings(variant):
+        name, method, objective = training.cell.model, training.method, training.objective
+        reason = method.refuse_model(sources.model(name))
+        if not objective.trains_adapted_head and method.adapts_head(sources.model(name)):
             reason = (
-                f"TRL's trainer of {made.objective.name} reads the head's weight past an adapter on"
+                f"TRL's trainer of {objective.name} reads the head's weight past an adapter on"
                 " it; leave the head out of target_modules, or train it whole with modules_to_save"
             )
         if reason is not None:
             raise ModelError(
-                f"method '{made.method.name}' cannot train model '{name}': {reason}",
-                where=f"variant {made.cell.id}",
+                f"method '{method.name}' cannot train model '{name}': {reason}",
+                where=f"variant {training.cell.id}",
                 fix="change the method's options, or leave the cell out with `exclude:`",
             )
 
 
 def remarks(variants: Iterable[Variant], sources: Sources) -> tuple[str, ...]:
     """What a user should know of methods on models, each said once."""
-    made = (made for variant in variants for made in trainings(variant))
-    found = (
-        f"method '{m.method.name}' on model '{m.cell.model}': {remark}"
-        for m in made
-        for remark in m.method.remarks(sources.model(m.cell.model))
+    texts = (
+        f"method '{training.method.name}' on model '{training.cell.model}': {remark}"
+        for variant in variants
+        for training in trainings(variant)
+        for remark in training.method.remarks(sources.model(training.cell.model))
     )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(texts))

@@ -22,13 +22,13 @@ def everyone(
         readable: a variant with what its model's files tell, or SuiteError or ModelError.
     """
     chosen, warnings = {variant.id: variant for variant in kept}, list[str]()
-    found: list[Variant] = []
+    variants: list[Variant] = []
     for variant in expand(suite):
         try:
-            found.append(chosen.get(variant.id) or readable(variant))
+            variants.append(chosen.get(variant.id) or readable(variant))
         except (SuiteError, ModelError) as error:
             warnings.append(
                 f"{variant.id}, which --only leaves out, has no say in which rows are asked:"
                 f" {error}"
             )
-    return found, tuple(warnings)
+    return variants, tuple(warnings)

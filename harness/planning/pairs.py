@@ -59,14 +59,14 @@ def pairs() -> Iterator[Pair]:
 
 def table() -> str:
     """The pairs as Markdown: `works`, or a number that the reasons below explain."""
-    found = list(pairs())
-    objectives = list(dict.fromkeys(pair.objective for pair in found))
-    reasons = list(dict.fromkeys(pair.refusal for pair in found if pair.refusal))
+    known = list(pairs())
+    objectives = list(dict.fromkeys(pair.objective for pair in known))
+    reasons = list(dict.fromkeys(pair.refusal for pair in known if pair.refusal))
     lines = [f"| method | {' | '.join(objectives)} |", "|---" * (len(objectives) + 1) + "|"]
-    for method in dict.fromkeys(pair.method for pair in found):
+    for method in dict.fromkeys(pair.method for pair in known):
         cells = [
             f"refused ({reasons.index(pair.refusal) + 1})" if pair.refusal else "works"
-            for pair in found
+            for pair in known
             if pair.method == method
         ]
         lines.append(f"| {method} | {' | '.join(cells)} |")

@@ -103,24 +103,24 @@ def refuse_pairs(variant: Variant) -> None:
     Raises:
         SuiteError: for the variant's own recipe, or for a model beside it.
     """
-    for made in trainings(variant):
-        start = made.step.start
+    for training in trainings(variant):
+        objective, start = training.objective, training.step.start
         origin = None if start is None else start.objective.name
-        refusal = refusal_of(made.method, made.objective, origin)
+        refusal = refusal_of(training.method, objective, origin)
         if refusal is not None:
             raise SuiteError(
-                f"method '{made.method.name}' cannot be trained with '{made.objective.name}'"
+                f"method '{training.method.name}' cannot be trained with '{objective.name}'"
                 f" as set: {refusal}",
                 where=f"variant {variant.id}",
                 fix="change the option with `overrides:`, or leave the cell out with `exclude:`",
             )
-        for role, beside in made.step.models.items():
-            method = made.cell.models[beside.objective].method
-            refusal = lacking(method, made.objective.needs_beside(role))
+        for role, beside in training.step.models.items():
+            method = training.cell.models[beside.objective].method
+            refusal = lacking(method, objective.needs_beside(role))
             if refusal is not None:
                 raise SuiteError(
                     f"a {role} model trained with '{method.name}' cannot serve"
-                    f" '{made.objective.name}' as set: {refusal}",
+                    f" '{objective.name}' as set: {refusal}",
                     where=f"variant {variant.id}",
                     fix=f"name another method in `{role}_model:`, or change the option",
                 )
@@ -142,48 +142,48 @@ class Recipes:
         Raises:
             SuiteError: rows that the suite does not have, a model that reads other tokens.
         """
-        made: dict[int, Stage] = {}
+        stages: dict[int, Stage] = {}
         for step in in_order(cell.recipe):
             if isinstance(step, Trained):
                 last = rows if step is cell.recipe else None
-                made[id(step)] = self._trained(cell, step, made, last)
+                stages[id(step)] = self._trained(cell, step, stages, last)
             elif isinstance(step, Sampled):
-                policy = None if step.policy is None else made[id(step.policy)]
-                made[id(step)] = self.labels.sampled(cell, step, policy)
+                policy = None if step.policy is None else stages[id(step.policy)]
+                stages[id(step)] = self.labels.sampled(cell, step, policy)
             elif isinstance(step, Made):
-                read = {role: made[id(earlier)] for role, earlier in step.inputs.items()}
-                made[id(step)] = made_rows(
+                read = {role: stages[id(earlier)] for role, earlier in step.inputs.items()}
+                stages[id(step)] = made_rows(
                     cell, step, read, self.suite, self.sources, self.executor.device()
                 )
             else:
                 judges = {name: self.train(cell.models[name]) for name in step.labeller.beside}
-                samples = made[id(step.samples)]
-                made[id(step)] = self.labels.labelled(cell, step, samples, judges)
-        return made[id(cell.recipe)]
+                samples = stages[id(step.samples)]
+                stages[id(step)] = self.labels.labelled(cell, step, samples, judges)
+        return stages[id(cell.recipe)]
 
     def _trained(
-        self, cell: Cell, step: Trained, made: Mapping[int, Stage], labels: Stage | None
+        self, cell: Cell, step: Trained, stages: Mapping[int, Stage], labels: Stage | None
     ) -> Stage:
         """One training.
 
         Args:
-            made: the stages of the steps that it reads.
+            stages: those of the steps that it reads, by the steps' ids.
             labels: of another cell's recipe, in the place of its rows.
         """
         objective, method, label = step.objective, cell.method, name_of(cell, step)
         if labels is not None:
             label = f"{label} on {labels.label}"
         elif step.rows is not None:
-            labels = made[id(step.rows)]
+            labels = stages[id(step.rows)]
         inputs = self._rows(step, label, labels)
-        start = None if step.start is None else made[id(step.start)]
+        start = None if step.start is None else stages[id(step.start)]
         if start is not None:
             inputs[START] = start
         beside = {}
         for role, model in step.models.items():
             other = cell.models[model.objective]
             self._require_vocabulary(cell, other, role)
-            inputs[role] = self.train(other, None if model.rows is None else made[id(model.rows)])
+            inputs[role] = self.train(other, None if model.rows is None else stages[id(model.rows)])
             beside[role] = self.sources.place(other.model)
         train = Train(
             model=self.sources.model_config(cell.model),

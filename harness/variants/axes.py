@@ -37,9 +37,9 @@ def check_axes(suite: Suite) -> None:
 
 
 def _check_names(
-    axis: str, given: Iterable[Any], known: Mapping[str, Any], table: str, where: str = ""
+    axis: str, named: Iterable[Any], known: Mapping[str, Any], table: str, where: str = ""
 ) -> None:
-    for index, name in enumerate(given):
+    for index, name in enumerate(named):
         if not isinstance(name, str) or name not in known:
             message = unknown(axis, str(name), known, hint=f"the keys of `{table}:`")
             raise SuiteError(message, where=where or f"matrix.{axis}[{index}]")
@@ -57,5 +57,5 @@ def evaluations(suite: Suite) -> list[str]:
     return (
         suite.evaluate
         or trained_on(suite)
-        or [name for name, given in suite.data.items() if given.test is not None]
+        or [name for name, entry in suite.data.items() if entry.test is not None]
     )

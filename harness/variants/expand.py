@@ -75,11 +75,11 @@ def baselines_of(suite: Suite, variants: Iterable[Variant]) -> dict[str, str]:
     uses = [use for use in suite.base if all(used(use, m) in models for m in models.values())]
     if named not in uses:
         raise SuiteError(unknown("variant", named, [*models, *uses]), where="baseline")
-    found = {group: used(named, model) for group, model in models.items()}
-    if suite.baseline is None and all(group == own for group, own in found.items()):
+    baselines = {group: used(named, model) for group, model in models.items()}
+    if suite.baseline is None and all(group == baseline for group, baseline in baselines.items()):
         # Untrained models alone: each beside itself would compare nothing.
         return dict.fromkeys(models, next(iter(models)))
-    return found
+    return baselines
 
 
 def used(use: str, model: str) -> str:
@@ -89,8 +89,8 @@ def used(use: str, model: str) -> str:
 
 def shared_baseline(suite: Suite, baselines: Mapping[str, str]) -> str:
     """What all are compared with, in words: one group, or a use of each one's own model."""
-    found = set(baselines.values())
-    return found.pop() if len(found) == 1 else f"{_use(suite, found)} of the same model"
+    groups = set(baselines.values())
+    return groups.pop() if len(groups) == 1 else f"{_use(suite, groups)} of the same model"
 
 
 def _use(suite: Suite, groups: Iterable[str]) -> str:
@@ -101,7 +101,7 @@ def _uses(suite: Suite) -> list[Untrained]:
     """The untrained models, at each use the suite names."""
     models = suite.matrix.get("model") or list(suite.models)
     several = len(models) > 1
-    found = []
+    uses = []
     for model, (use, generate) in itertools.product(models, suite.base.items()):
         name = used(use, model) if several else use
         for entry in evaluations(suite):
@@ -113,13 +113,13 @@ def _uses(suite: Suite) -> list[Untrained]:
                 )
         labels = {"model": model, "method": "none", "objective": use}
         scored = tuple(evaluations(suite))
-        found.append(
+        uses.append(
             Untrained(
                 id=name, group=name, model=model, generate=generate, evaluations=scored,
                 labels=labels,
             )
         )  # fmt: skip
-    return found
+    return uses
 
 
 def _cells(suite: Suite) -> list[Cell]:
@@ -138,20 +138,20 @@ def _cells(suite: Suite) -> list[Cell]:
     }
     hyper = {axis: values for axis, values in suite.matrix.items() if axis not in AXES}
     check_hyper(suite, hyper, trained_on(suite), in_recipes(suite), last_stages(suite))
-    found: dict[str, Cell] = {}
+    cells: dict[str, Cell] = {}
     for indexes in itertools.product(*(range(len(values)) for values in axes.values())):
-        cell = {axis: (axes[axis][i], i) for axis, i in zip(axes, indexes, strict=True)}
+        place = {axis: (axes[axis][i], i) for axis, i in zip(axes, indexes, strict=True)}
         for values in itertools.product(*hyper.values()):
-            for seeded in _seeds_of(suite, cell, dict(zip(hyper, values, strict=True)), axes):
-                _add(found, seeded)
-    if not found and not suite.base:
+            for seeded in _seeds_of(suite, place, dict(zip(hyper, values, strict=True)), axes):
+                _add(cells, seeded)
+    if not cells and not suite.base:
         raise SuiteError("every cell is excluded", where="exclude", fix="leave at least one")
-    return list(found.values())
+    return list(cells.values())
 
 
-def _add(found: dict[str, Cell], cell: Cell) -> None:
+def _add(cells: dict[str, Cell], cell: Cell) -> None:
     """Doubles (a hyper-parameter of another method) are one cell; equal names are an error."""
-    if found.setdefault(cell.id, cell) != cell:
+    if cells.setdefault(cell.id, cell) != cell:
         raise SuiteError(
             f"two cells would both be called '{cell.id}'",
             where="matrix",
@@ -160,32 +160,32 @@ def _add(found: dict[str, Cell], cell: Cell) -> None:
 
 
 def _seeds_of(
-    suite: Suite, cell: dict[str, tuple[Any, int]], hyper: dict[str, Any], axes: Mapping[str, Any]
+    suite: Suite, place: dict[str, tuple[Any, int]], hyper: dict[str, Any], axes: Mapping[str, Any]
 ) -> list[Cell]:
     """The seeds of one cell; none if it is excluded."""
-    labels, fields = {"model": cell["model"][0], "data": cell["data"][0]}, {}
-    where = {axis: f"matrix.{axis}[{cell[axis][1]}]" for axis in ("method", "objective")}
-    for axis, place in where.items():
-        labels[axis], given = component.split_spec(cell[axis][0], axis, place)
-        component.find(axis, labels[axis], place)
-        fields[labels[axis]] = given
+    labels, fields = {"model": place["model"][0], "data": place["data"][0]}, {}
+    where = {axis: f"matrix.{axis}[{place[axis][1]}]" for axis in ("method", "objective")}
+    for axis, written_at in where.items():
+        labels[axis], options = component.split_spec(place[axis][0], axis, written_at)
+        component.find(axis, labels[axis], written_at)
+        fields[labels[axis]] = options
     refuse_scores(labels["objective"], where["objective"])
     known = (labels["method"], labels["objective"])
-    own = {k: str(v) for k, v in hyper.items() if k.split(".")[0] in known}
-    if any(holds(rule, labels | own) for rule in suite.exclude):
+    applied = {k: str(v) for k, v in hyper.items() if k.split(".")[0] in known}
+    if any(holds(rule, labels | applied) for rule in suite.exclude):
         return []
     several = [axis for axis in ("model", "data") if len(axes[axis]) > 1]
-    made = cell_of(suite, Spec(labels, fields, written(suite), hyper, where), several)
-    if any(holds(rule, made.labels) for rule in suite.exclude):
+    cell = cell_of(suite, Spec(labels, fields, written(suite), hyper, where), several)
+    if any(holds(rule, cell.labels) for rule in suite.exclude):
         return []
     evaluations = tuple(suite.evaluate or [labels["data"]])
     return [
         replace(
-            made,
-            id=f"{made.group}#{seed}" if len(suite.seeds) > 1 else made.group,
+            cell,
+            id=f"{cell.group}#{seed}" if len(suite.seeds) > 1 else cell.group,
             seed=seed,
             evaluations=evaluations,
-            labels={**made.labels, "seed": str(seed)},
+            labels={**cell.labels, "seed": str(seed)},
         )
         for seed in suite.seeds
     ]

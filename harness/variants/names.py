@@ -89,11 +89,11 @@ def stages_of(declared: type[Objective]) -> list[str]:
 
 def written(suite: Suite) -> dict[str, dict[str, Any]]:
     """The fields of every objective in the matrix, as they stand there."""
-    found: dict[str, dict[str, Any]] = {}
+    fields_of: dict[str, dict[str, Any]] = {}
     for index, spec in enumerate(suite.matrix["objective"]):
         name, fields = component.split_spec(spec, "objective", f"matrix.objective[{index}]")
-        found.setdefault(name, fields)
-    return found
+        fields_of.setdefault(name, fields)
+    return fields_of
 
 
 def place_of(suite: Suite, axis: str, name: str, field: str) -> str:

@@ -163,8 +163,8 @@ def _require_start(suite: Suite, name: str, path: Sequence[str]) -> None:
             fix="start from base, cpt or sft",
         )
     if name in path:
-        told = " -> ".join([name, *path])
-        raise SuiteError(f"the recipe starts from itself: {told}", where=where)
+        names = " -> ".join([name, *path])
+        raise SuiteError(f"the recipe starts from itself: {names}", where=where)
 
 
 def cell_of(suite: Suite, spec: Spec, several: Sequence[str]) -> Cell:

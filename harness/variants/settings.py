@@ -72,7 +72,7 @@ def check_hyper(
         ]
         for index, name in enumerate(named[axis]):  # before a rule that spells it rightly is blamed
             component.find(axis, name, f"matrix.{axis}[{index}]")
-    own = {*named["method"], *last}
+    tunable = {*named["method"], *last}
     for index, rule in enumerate(suite.exclude):
         _check_rule(rule, named, hyper, f"exclude[{index}]")
     for axis, names in recipes.items():
@@ -88,7 +88,7 @@ def check_hyper(
                 where=f"overrides[{index}].set",
                 fix=f"remove it from one of the two (--set matrix.{key}=[...] sets the axis)",
             )
-    _check_space(suite, hyper, own)
+    _check_space(suite, hyper, tunable)
     keys += [(f"tune.space.{key}", key) for key in (suite.tune.space if suite.tune else ())]
     for where, key in keys:
         name, _, path = key.partition(".")
@@ -117,7 +117,7 @@ def _check_rule(
                 raise SuiteError(unknown(axis, str(value), named[axis]), where=f"{where}.{axis}")
 
 
-def _check_space(suite: Suite, hyper: Mapping[str, Any], own: Collection[str]) -> None:
+def _check_space(suite: Suite, hyper: Mapping[str, Any], tunable: Collection[str]) -> None:
     """What is tuned is set by nothing else, or two places would say one thing; and it belongs to a
     cell's own stage, as those before it are trained once for all cells."""
     for key in suite.tune.space if suite.tune else ():
@@ -128,8 +128,10 @@ def _check_space(suite: Suite, hyper: Mapping[str, Any], own: Collection[str]) -
                 where=f"tune.space.{key}",
                 fix=f"make it an axis of the matrix: `{key}: [...]`",
             )
-        if path and name not in own:
-            message = unknown("component", name, own, hint="methods and objectives in the matrix")
+        if path and name not in tunable:
+            message = unknown(
+                "component", name, tunable, hint="methods and objectives in the matrix"
+            )
             raise SuiteError(message, where=f"tune.space.{key}")
         if key in hyper:
             raise SuiteError(
@@ -158,10 +160,10 @@ def set_budget(parts: Fields, objective: str, budget: Budget) -> None:
             where="budget",
             fix="leave the objective or the budget out",
         )
-    given = [name for name in (*LIMITS, "num_train_epochs") if name in parts[objective]]
-    if given:
+    limits = [name for name in (*LIMITS, "num_train_epochs") if name in parts[objective]]
+    if limits:
         raise SuiteError(
-            f"{objective}.{given[0]} is set, and `budget:` ends every training alike",
+            f"{objective}.{limits[0]} is set, and `budget:` ends every training alike",
             where="budget",
             fix="keep it in one of the two places",
         )
@@ -176,9 +178,9 @@ def with_settings(declared: C, settings: Mapping[str, Any], where: str) -> C:
         SuiteError: a field it does not have, or a value that does not fit.
     """
     parts: Fields = {declared.name: declared.model_dump()}
-    own = {key: value for key, value in settings.items() if key.split(".")[0] == declared.name}
-    if not own:
+    values = {key: value for key, value in settings.items() if key.split(".")[0] == declared.name}
+    if not values:
         return declared
-    set_fields(parts, own, where)
+    set_fields(parts, values, where)
     place = f"{where}.{declared.name}"
     return component.build_fields(type(declared), parts[declared.name], place)

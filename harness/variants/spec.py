@@ -105,15 +105,15 @@ def _set(
     serves all; one that matches `objective: dpo` may also set fields of the stages before it.
     """
     parts: Fields = {name: dict(fields)}
-    own = {**spec.seen, "objective": stage}
+    of_stage = {**spec.seen, "objective": stage}
     places: dict[str, str] = {}
     values: list[tuple[str, Mapping[str, Any]]] = [
         (f"overrides[{index}].set", override.set)
         for index, override in enumerate(suite.overrides)
-        if holds(override.match, spec.seen) or holds(override.match, own)
+        if holds(override.match, spec.seen) or holds(override.match, of_stage)
     ]
-    for where, found in (*values, ("matrix", spec.hyper)):
-        set_fields(parts, found, where)
-        keys = [key.split(".") for key in found]
+    for where, settings in (*values, ("matrix", spec.hyper)):
+        set_fields(parts, settings, where)
+        keys = [key.split(".") for key in settings]
         places |= {key[1]: f"{where}.{name}.{key[1]}" for key in keys if key[0] == name}
     return parts[name], places
