@@ -75,8 +75,15 @@ def test_type_checkers_see_what_is_imported_when_it_is_used() -> None:
 
 def test_importing_the_package_loads_neither_torch_nor_pandas() -> None:
     code = "import harness, sys; print({'torch', 'pandas', 'pydantic'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    used = (
+        "from harness import plan, run, Method, Objective, Scorer, Labeller, Executor, StageKind;"
+        " import sys; print({'torch', 'pandas', 'scipy'} & set(sys.modules))"
+    )
+    for text in (code, used):
+        done = subprocess.run(
+            [sys.executable, "-c", text], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == "set()"
 
 
 def test_readmes_example_does_what_the_commands_do(
@@ -138,7 +145,17 @@ def test_a_variant_that_failed_stands_in_the_comparison_and_raises_nothing(
         ({"suite": "none.yaml"}, "no suite file 'none.yaml'"),
         ({"only": "nobody*"}, "nobody"),
         ({"limit": 0}, "limit is a number of rows, 1 or more, not 0"),
-        ({"settings": "seeds=[0,1]"}, r"settings is a list of strings.*\n.*settings=\['seeds"),
+        ({"limit": "8"}, "limit is a number of rows, 1 or more, not '8'"),
+        ({"only": ["lora*"]}, "only is a pattern"),
+        (
+            {"settings": "seeds=[0,1]"},
+            r"settings is a list of strings, and not this str\n.*settings=\[",
+        ),
+        ({"settings": {"seeds": [0]}}, "settings is a list of strings, and not this dict"),
+        (
+            {"settings": [{"seeds": [0]}]},
+            "settings is a list of strings, and not this list",
+        ),
         ({"settings": ["seed=1"]}, "seed"),
         ({"store": "suite.yaml"}, "suite.yaml"),
     ],

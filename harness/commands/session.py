@@ -64,7 +64,7 @@ def open_suite(
     Raises:
         HarnessError: the suite or an argument has a mistake, or this machine cannot run the suite.
     """
-    _refuse_arguments(settings, limit)
+    _refuse_arguments(settings, only, limit)
     loaded = load_suite(name, settings)
     opened_store = Store(store)
     planned = plan(loaded, opened_store, only, limit, opened_store.failures() if ended else None)
@@ -76,12 +76,19 @@ def open_suite(
     return Opened(loaded, opened_store, planned, only, limit, settings=tuple(settings))
 
 
-def _refuse_arguments(settings: Sequence[str], limit: int | None) -> None:
-    if isinstance(settings, str):
-        raise HarnessError(f"settings is a list of strings, not the string {settings!r}",
-                           fix=f"settings=[{settings!r}]")  # fmt: skip
-    if limit is not None and limit < 1:
-        raise HarnessError(f"limit is a number of rows, 1 or more, not {limit}")
+def _refuse_arguments(settings: object, only: object, limit: object) -> None:
+    """Refuse arguments of a wrong kind, as a script may have them. What settings say is not shown:
+    a secret may have been pasted there."""
+    strings = isinstance(settings, list | tuple) and all(isinstance(s, str) for s in settings)
+    if not strings:
+        raise HarnessError(
+            f"settings is a list of strings, and not this {type(settings).__name__}",
+            fix='settings=["sft.learning_rate=1e-3", "seeds=[0,1]"]',
+        )
+    if only is not None and not isinstance(only, str):
+        raise HarnessError(f"only is a pattern such as 'lora*', not {only!r}")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise HarnessError(f"limit is a number of rows, 1 or more, not {limit!r}")
 
 
 def _refuse_machine(planned: Plan) -> None:
