@@ -17,6 +17,7 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "classification": {"labels": ["a", "b"]},
     "evaluate": {"metric": "meteor", "values": ["meteor"], "trust_remote_code": True},
     "win_rate": {"rule": "pocket/truth.py:better"},
+    "lm_eval": {"tasks": ["arc_easy"]},
     "endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "m"},
 }
 MEMBERS = [(axis, name) for axis in AXES for name in component.names(axis)]
@@ -28,11 +29,13 @@ IDLE: Mapping[str, set[str]] = {
     "kl": {"to"},  # an input of the stage
     "bertscore": {"digest"},  # filled in from the folder
     "evaluate": {"trust_remote_code"},  # nothing is scored without it
+    "lm_eval": {"include_path", "datasets_path", "batch_tokens"},  # folders count by their content
 }
 OTHER: Mapping[str, Mapping[str, Any]] = {
     "bertscore": {"model_type": "roberta-large", "baseline": (0.1, 0.1, 0.1), "num_layers": 3},
     "classification": {"labels": ["a", "c"]},
     "distinct": {"orders": [1, 3]},
+    "lm_eval": {"tasks": ["mmlu"], "gen_kwargs": {"max_gen_toks": 9}, "datasets": {"a": "b.py:c"}},
     "evaluate": {"values": ["other"], "options": {"lang": "en"}, "metric": "other"},
     "refusal": {"refuse": ["violence"], "openings": ["never"]},
     "win_rate": {"rule": "pocket/truth.py:worse"},
@@ -79,7 +82,7 @@ def _another(value: Any, annotation: Any) -> Any:
             return next(choice for choice in get_args(kind) if choice != value)
     if isinstance(value, int):
         return value + 1
-    return "(another)"
+    return 1 if int in kinds else "(another)"
 
 
 class Described(Component):
