@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 
 from harness.cli import main
 from harness.core.component import find, names
-from harness.core.locate import package_suites
+from harness.core.locate import package_suites, packaged_suites
 from harness.models.files import ModelSpec
 from harness.store.stage import Resources
 from harness.suite.data import DataSpec, Split
@@ -87,14 +87,14 @@ class Finding:
 
 def suites() -> dict[str, dict[str, Any]]:
     """Every committed suite by name, its models replaced by one that is in the package."""
-    root, found = package_suites(), {}
-    for path in sorted(root.rglob("*.yaml")):
+    found = {}
+    for suite, path in packaged_suites().items():
         tree = load_suite(str(path)).suite.model_dump(mode="json", exclude_unset=True)
         for name, spec in tree["models"].items():
             kept = {key: spec[key] for key in spec if key not in ("package", "gguf", "path")}
             tree["models"][name] = {"path": "pocket/models/pocket-1m", **kept}
         tree.pop("executor", None)  # this machine's, whatever it has
-        found[path.relative_to(root).with_suffix("").as_posix()] = tree
+        found[suite] = tree
     return found
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
-from harness.core.locate import package_suites
+from harness.core.locate import package_suites, packaged_suites
 from harness.models.files import ModelInfo, ModelSpec, describe_folder
 from harness.planning import sources as plan_sources
 from harness.planning.planner import Plan, plan
@@ -32,12 +32,6 @@ _DIGITS = 16
 _ELSEWHERE = re.compile(r"\$\{HARNESS_REAL_DATA\}/([\w./-]+)")
 _ROUNDS = 5
 """Plans of one suite: a search that learns asks again."""
-
-
-def suites() -> dict[str, Path]:
-    """Name -> file of the suites that come with the package."""
-    root = package_suites()
-    return {p.relative_to(root).with_suffix("").as_posix(): p for p in sorted(root.rglob("*.yaml"))}
 
 
 def keys_of(file: Path) -> list[str]:
@@ -117,7 +111,7 @@ def write(found: Mapping[str, list[str]]) -> None:
 def main() -> None:
     """Write the list, and say what moved."""
     before = golden() if LIST.is_file() else {}
-    now = {name: keys_of(file) for name, file in suites().items()}
+    now = {name: keys_of(file) for name, file in packaged_suites().items()}
     write(now)
     for name in sorted(before.keys() | now.keys()):
         moved = set(now.get(name, ())) - set(before.get(name, ()))

@@ -15,7 +15,7 @@ from harness.core import component
 from harness.core.component import Component
 from harness.core.errors import HarnessError
 from harness.core.files import write_atomic
-from harness.core.locate import package_suites
+from harness.core.locate import packaged_suites
 from harness.objectives.base import Objective
 from harness.store.store import Store
 from harness.variants.names import Names, stages_of
@@ -59,12 +59,10 @@ def _page(declared: type[Component]) -> str:
 
 def suites() -> str:
     """The suites of the package, with their descriptions."""
-    root = package_suites()
     lines = []
-    for path in sorted(root.rglob("*.yaml")):
+    for name, path in packaged_suites().items():
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         about = tree.get("description", "") if isinstance(tree, dict) else ""
-        name = path.relative_to(root).with_suffix("").as_posix()
         lines.append(f"{name:<20} {textwrap.shorten(' '.join(about.split()), 90)}")
     return "\n".join([*lines, "", "run one: harness run NAME"])
 

@@ -57,6 +57,7 @@ class Row:
         by_seed: (seed, metric) of each training run.
         forgetting: its scorer declares that the metric shows what the variant still knows from
             before its training, not what it was trained for.
+        chance: the value that guessing reaches; None where it is not known.
     """
 
     group: str
@@ -78,6 +79,7 @@ class Row:
     note: str = ""
     by_seed: tuple[tuple[int, float], ...] = ()
     forgetting: bool = False
+    chance: float | None = None
 
     @property
     def shown_alone(self) -> bool:

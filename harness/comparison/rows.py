@@ -114,6 +114,7 @@ def _without_difference(name: str, column: Column, part: str, group: Group) -> R
         note=reason,
         by_seed=tuple(zip(group.scores, group.runs.points.tolist(), strict=True)),
         forgetting=first.forgetting,
+        chance=first.chance,
     )
 
 

@@ -85,6 +85,7 @@ class Scores:
         bounds: the least and the greatest value that the metric can have.
         even: the value that means no difference from the baseline, for a metric that compares with
             the baseline itself; None for others.
+        chance: the value that guessing reaches; None where it is not known.
     """
 
     keys: Keys
@@ -101,6 +102,7 @@ class Scores:
     template: str = ""
     bounds: tuple[float, float] = (-math.inf, math.inf)
     even: float | None = None
+    chance: float | None = None
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -140,7 +142,8 @@ class Reader:
             judges = reward_models(scored.stage)
             model, template = self._written(scored.stage)
             read = table.read([c for m in declared.values() for c in m["columns"].values()])
-            for metric, column in zip(declared.values(), columns_of(scored, record), strict=True):
+            named = columns_of(scored, record)
+            for (name, metric), column in zip(declared.items(), named, strict=True):
                 columns = {
                     statistic: read.column(column).to_numpy().astype(np.float64, copy=False)
                     for statistic, column in metric["columns"].items()
@@ -150,7 +153,7 @@ class Reader:
                     metric["unit"], version, rows_key(scored.stage),
                     " ".join(judge.key for judge in judges), self._forgetting(scored),
                     scored.stage.key, path.train is not None, model, template, _bounds(metric),
-                    metric.get("even"),
+                    metric.get("even"), _chance(record, name),
                 )  # fmt: skip
         return scores
 
@@ -190,6 +193,12 @@ class Reader:
         new_keys = Keys(*(tuple(table.column(name).to_pylist()) for name in KEYS))
         self._known.append((table, new_keys))
         return new_keys
+
+
+def _chance(record: Record, metric: str) -> float | None:
+    """Of benchmarks with choices, whose accuracies count the likeliest one."""
+    told: float | None = record.provenance.get("scorer", {}).get("chance")
+    return told if metric.startswith("acc") else None
 
 
 def _bounds(declared: Mapping[str, Any]) -> tuple[float, float]:

@@ -20,6 +20,17 @@ def package_suites() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[2] / "suites"
 
 
+def packaged_suites() -> dict[str, Path]:
+    """Name -> file of the suites that come with the package. Task files of benchmarks, which lie in
+    folders beside them, are none: a suite names its models."""
+    root = package_suites()
+    return {
+        path.relative_to(root).with_suffix("").as_posix(): path
+        for path in sorted(root.rglob("*.yaml"))
+        if _NAMES_MODELS.search(path.read_text(encoding="utf-8"))
+    }
+
+
 def find_suite(name: str) -> Path:
     """The file of a suite.
 
@@ -35,13 +46,14 @@ def find_suite(name: str) -> Path:
     packaged = package_suites() / f"{name.removesuffix('.yaml')}.yaml"
     if is_there(packaged) and packaged.is_file():
         return packaged
-    known = [str(p.relative_to(package_suites()))[:-5] for p in package_suites().rglob("*.yaml")]
+    known = ", ".join(packaged_suites())
     raise SuiteError(
         f"no suite file '{_short(name)}'",
-        fix=f"give a path to a YAML file, or one of: {', '.join(sorted(known))}  (harness init)",
+        fix=f"give a path to a YAML file, or one of: {known}  (harness init)",
     )
 
 
+_NAMES_MODELS = re.compile(r"^models:", re.MULTILINE)
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 _FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".yaml", ".jinja",
           ".safetensors", ".gguf")  # fmt: skip

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import benchmarks
 from .corpus import documents
 from .exercises import exercises
 from .preference import files
@@ -23,7 +24,7 @@ WHATS = ("data", "tokenizer", "model", "judgements", "digests")
 
 
 def build_data(out: Path) -> None:
-    """Write general/*.jsonl, instruct/*.jsonl and preference/*.jsonl."""
+    """Write general/*.jsonl, instruct/*.jsonl, preference/*.jsonl and exam/*.jsonl."""
     train, heldout = documents()
     for name, texts in (("train", train), ("heldout", heldout), ("exercises", exercises())):
         lines = [{"id": f"{name}-{i:05d}", "text": text} for i, text in enumerate(texts)]
@@ -33,6 +34,8 @@ def build_data(out: Path) -> None:
         _write(out / "instruct" / f"{split}.jsonl", lines)
     for name, lines in files().items():
         _write(out / "preference" / f"{name}.jsonl", lines)
+    for name, lines in benchmarks.files().items():
+        _write(out / "exam" / f"{name}.jsonl", lines)
 
 
 def _line(identifier: str, row: Row) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def _write(path: Path, lines: list[dict[str, Any]]) -> None:
 def digests(folder: Path) -> dict[str, str]:
     """sha256 of every data file and of the models' weights and tokenizers."""
     names = ("general/*.jsonl", "instruct/*.jsonl", "preference/*.jsonl",
-             "models/*/model.safetensors", "models/*/tokenizer.json")  # fmt: skip
+             "exam/*.jsonl", "models/*/model.safetensors", "models/*/tokenizer.json")  # fmt: skip
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for name in names

@@ -198,3 +198,11 @@ def test_metric_is_about_its_class_and_about_all_where_it_has_none() -> None:
 
     assert about(1, 0, 1).keys.ids == ("a", "c")
     assert about(0, 0, 0).keys is about(1, 1, 1).keys is keys
+
+
+def test_only_an_accuracy_has_the_chance_level_that_its_scorer_tells(store: Store) -> None:
+    rows = stage("data")
+    one, of = scored(store, rows, metrics={"acc": F1, "acc_norm": F1, "f1": F1}, label="exam")
+    of = of.model_copy(update={"provenance": {"scorer": {"chance": 0.25}}})
+    found = Reader({of.key: of}, store)(path(scores=(one,)))
+    assert [scores.chance for scores in found.values()] == [0.25, 0.25, None]

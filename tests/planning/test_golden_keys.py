@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests import golden_keys
-from tests.golden_keys import golden, keys_of, suites
+from tests.golden_keys import golden, keys_of, packaged_suites
 
 
-@pytest.mark.parametrize("name", suites())
+@pytest.mark.parametrize("name", packaged_suites())
 def test_stages_of_a_committed_suite_keep_their_keys(name: str) -> None:
     """Cached stages stay cached, and committed records stay those of their suites."""
     before = {key_of(line) for line in golden().get(name, ())}
-    now = keys_of(suites()[name])
+    now = keys_of(packaged_suites()[name])
     moved = [line for line in now if key_of(line) not in before]
     assert {key_of(line) for line in now} == before, (
         f"{len(moved)} of {len(now)} stages of {name} have another key, the first: {moved[:3]}."
@@ -31,15 +31,15 @@ def key_of(line: str) -> str:
 
 
 def test_the_list_has_no_suite_that_is_gone() -> None:
-    assert set(golden()) == set(suites())
+    assert set(golden()) == set(packaged_suites())
     assert all(golden().values())
 
 
 def test_keys_are_the_same_wherever_and_whenever_they_are_planned(tmp_path: Path) -> None:
     """In another process, with another hash seed, from another folder; without torch."""
     script = (
-        "import sys\nfrom golden_keys import keys_of, suites\n"
-        "print('\\n'.join(keys_of(suites()['pocket/rlaif'])))\n"
+        "import sys\nfrom golden_keys import keys_of, packaged_suites\n"
+        "print('\\n'.join(keys_of(packaged_suites()['pocket/rlaif'])))\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     root = Path(golden_keys.__file__).parent

@@ -196,3 +196,13 @@ def test_latex_compiles(tmp_path: Path) -> None:
     )
     command = ["pdflatex", "-halt-on-error", "t.tex"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+
+
+def test_a_metric_s_chance_level_stands_beside_its_name() -> None:
+    changed = {"metric": "acc", "unit": "", "chance": 1 / 3}
+    rows = tuple(replace(r, **changed) for r in comparison().rows if r.metric == "rougeL")
+    with_unit = tuple(replace(r, metric="loss", unit="nats") for r in rows)
+    page = markdown.report(replace(comparison(), rows=(*rows, *with_unit)))
+    assert "acc ↑ (chance 0.33)" in page
+    assert "loss ↑ (nats, chance 0.33)" in page
+    assert "chance 0" not in markdown.report(comparison())

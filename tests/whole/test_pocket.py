@@ -28,7 +28,7 @@ def test_building_the_data_again_is_bit_identical(tmp_path: Path) -> None:
     committed = json.loads((POCKET / "DIGESTS.json").read_text())
     made = digests(tmp_path)
     files = (POCKET / "preference").glob("*.jsonl")
-    assert len(made) == 6 + len([f for f in files if not f.stem.startswith("judgements")])
+    assert len(made) == 6 + 4 + len([f for f in files if not f.stem.startswith("judgements")])
     assert made == {name: committed[name] for name in made}
     assert digests(POCKET) == committed
 

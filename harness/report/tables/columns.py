@@ -35,6 +35,7 @@ class Column:
         name: the metric's name for people, with the evaluation if the metric has several.
         up: higher is better.
         forgetting: it shows what the variant still knows from before its training.
+        chance: the value that guessing reaches; None where it is not known.
     """
 
     metric: str
@@ -43,6 +44,7 @@ class Column:
     up: bool
     unit: str
     forgetting: bool = False
+    chance: float | None = None
 
     @property
     def arrow(self) -> str:
@@ -133,6 +135,7 @@ def columns(comparison: Comparison) -> list[Column]:
             first[metric, evaluation].higher_is_better,
             label(first[metric, evaluation].unit),
             first[metric, evaluation].forgetting,
+            first[metric, evaluation].chance,
         )
         for metric, evaluation in comparison.metrics()
     ]

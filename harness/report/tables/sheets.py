@@ -139,9 +139,10 @@ def place(variant: VariantResult, axes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def head(column: Column) -> str:
-    """A metric's name with its arrow and unit."""
-    unit = f" ({column.unit})" if column.unit else ""
-    return f"{column.name}\u00a0{column.arrow}{unit}"
+    """A metric's name with its arrow, and its unit and chance level where it has them."""
+    chance = "" if column.chance is None else f"chance {column.chance:.2g}"
+    more = ", ".join(word for word in (column.unit, chance) if word)
+    return f"{column.name}\u00a0{column.arrow}" + (f" ({more})" if more else "")
 
 
 def _named(variant: VariantResult) -> Cell:
