@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.core.errors import HarnessError, unknown
 from harness.store.rows_used import RowsUsed
 
 ALL = ""
@@ -295,13 +296,18 @@ class Comparison:
             evaluation: by default, the first evaluation that has this metric.
 
         Raises:
-            KeyError: there is no such row.
+            HarnessError: there is no such row.
         """
         for row in self.rows:
             same_cell = (row.group, row.metric, row.slice) == (group, metric, slice)
             if same_cell and evaluation in (None, row.evaluation):
                 return row
-        raise KeyError((group, metric, evaluation, slice))
+        metrics = {row.metric for row in self.rows if row.group == group}
+        if not metrics:
+            raise HarnessError(unknown("variant", group, {row.group for row in self.rows}))
+        if metric not in metrics:
+            raise HarnessError(unknown("metric", metric, metrics))
+        raise HarnessError(f"{group} has no {metric} on '{evaluation}' and slice '{slice}'")
 
     def metrics(self) -> list[tuple[str, str]]:
         """(metric, evaluation) pairs in the suite's order."""

@@ -60,8 +60,14 @@ def test_rows_are_looked_up_by_variant_metric_evaluation_and_slice() -> None:
     assert made.row("a", "f1", "other") is rows[1]
     assert made.row("a", "f1", slice="part") is rows[2]
     assert made.metrics() == [("f1", "tasks"), ("f1", "other"), ("bleu", "tasks")]
-    for wrong in (("b", "f1"), ("a", "f1", "none"), ("b", "bleu", "tasks", "part")):
-        with pytest.raises(KeyError):
+    for wrong, words in (
+        (("aa", "f1"), "unknown variant 'aa'"),
+        (("a", "f2"), "unknown metric 'f2'; did you mean 'f1'"),
+        (("b", "f1"), "unknown metric 'f1'"),
+        (("a", "f1", "none"), "a has no f1 on 'none'"),
+        (("b", "bleu", "tasks", "part"), "and slice 'part'"),
+    ):
+        with pytest.raises(HarnessError, match=words):
             made.row(*wrong)
 
 
