@@ -58,7 +58,7 @@ def answer_greedily(
     model: Any,
     prompts: Sequence[Prompt],
     budget: int,
-    cache_tokens: int,
+    cache_bytes: int,
     end_tokens: Collection[int],
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[list[int]]:
@@ -68,7 +68,7 @@ def answer_greedily(
 
     Args:
         budget: tokens of one forward pass over prompts.
-        cache_tokens: tokens whose keys and values are kept at once (those of one row at least).
+        cache_bytes: of keys and values that are kept at once (those of one row at least).
         end_tokens: tokens that end every answer.
         progress: is told how many more prompts have been answered.
     """
@@ -80,7 +80,7 @@ def answer_greedily(
     )
     if not waiting:
         return answers
-    engine = _Engine(model, prompts, budget, cache_tokens)
+    engine = _Engine(model, prompts, budget, cache_bytes)
     with torch.inference_mode():
         while waiting or engine.rows:
             free = engine.slots - len(engine.rows)
@@ -99,23 +99,24 @@ class _Engine:
     """The rows at hand, the first of the buffers' slots."""
 
     def __init__(
-        self, model: Any, prompts: Sequence[Prompt], budget: int, cache_tokens: int
+        self, model: Any, prompts: Sequence[Prompt], budget: int, cache_bytes: int
     ) -> None:
         self._model, self._budget = model, budget
         self.rows: list[_Row] = []
         self._capacity = max(len(prompt.ids) + prompt.room for prompt in prompts)
-        self.slots = max(1, min(MAX_ROWS, cache_tokens // self._capacity, len(prompts)))
         self._buffers: dict[Any, tuple[Tensor, Tensor]] = {}
-        self._shared: dict[Any, tuple[Tensor, Tensor]] = {}
         ids = [list(prompt.ids) for prompt in prompts]
         first, last = min(ids), max(ids)
         known = min(common_prefix(first, last), *(len(row) - 1 for row in ids))
         self._known = known if known >= _WORTH and len(prompts) > 1 else 0
-        if self._known:
-            self._read_shared(first[:known])
+        # Where nothing is shared, one token tells how much room a token's keys and values take.
+        shared = self._read(first[: self._known or 1])
+        size = sum(s.nbytes // s.shape[2] for states in shared.values() for s in states)
+        self.slots = max(1, min(MAX_ROWS, cache_bytes // (size * self._capacity), len(prompts)))
+        self._shared = shared if self._known else {}
 
-    def _read_shared(self, ids: Sequence[int]) -> None:
-        """Keep keys and values of what all prompts begin with."""
+    def _read(self, ids: Sequence[int]) -> dict[Any, tuple[Tensor, Tensor]]:
+        """Keys and values, (1, heads, tokens, size) each, of some tokens in every layer."""
         import numpy as np
         import torch
 
@@ -128,9 +129,10 @@ class _Engine:
         read_packed(
             self._model, Trie([ids]), self._budget, reads, lambda *_: None, keys=Keys(save=save)
         )
-        for module, each in parts.items():
-            keys, values = zip(*each, strict=True)
-            self._shared[module] = (torch.cat(keys, 2), torch.cat(values, 2))
+        return {
+            module: (torch.cat([key for key, _ in each], 2), torch.cat([v for _, v in each], 2))
+            for module, each in parts.items()
+        }
 
     def admit(self, rows: Sequence[_Row]) -> None:
         """Read prompts, and choose the first token of each answer."""
@@ -195,23 +197,25 @@ class _Engine:
         longest = max(row.length for row in self.rows) + 1
         back = lengths.unsqueeze(1) - torch.arange(longest, device=device)
         lines = torch.arange(len(self.rows), device=device)
-        biases: dict[int, Tensor] = {}
+        biases: dict[tuple[Any, ...], Tensor] = {}
 
-        def bias(window: int) -> Tensor:
-            if window not in biases:
+        def bias(window: int, like: Tensor) -> Tensor:
+            key = (window, like.dtype, like.device)
+            if key not in biases:
                 seen = (back >= 0) & (back < (window or longest))
-                biases[window] = as_bias(seen, self._model.dtype)[0, 0, :, None, None]
-            return biases[window]
+                biases[key] = as_bias(seen.to(like.device), like.dtype)[0, 0, :, None, None]
+            return biases[key]
 
         def attend(
             module: Any, query: Tensor, key: Tensor, value: Tensor, rest: dict[str, Any]
         ) -> Tensor:
             keys, values = self._buffers[module]
-            keys[lines, :, lengths] = key[:, :, 0]
-            values[lines, :, lengths] = value[:, :, 0]
+            at = (lines.to(key.device), slice(None), lengths.to(key.device))
+            keys[at], values[at] = key[:, :, 0], value[:, :, 0]
             inner, _ = own_attention(module)
             kept = (buffer[: len(lines), :, :longest] for buffer in (keys, values))
-            return inner(module, query, *kept, bias(rest.get("sliding_window") or 0), **rest)[0]
+            window = rest.get("sliding_window") or 0
+            return inner(module, query, *kept, bias(window, query), **rest)[0]
 
         newest = torch.tensor([[row.answer[-1]] for row in self.rows], device=device)
         with attending(self._model, attend):

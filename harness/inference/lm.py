@@ -38,7 +38,7 @@ class HarnessLM(TemplateLM):
         max_length: tokens of the context; None: what lm-eval takes from the model's config, less
             the places of a soft prompt.
         batch_tokens: tokens of one forward pass.
-        cache_tokens: tokens whose keys and values are kept while answers are generated.
+        cache_bytes: of keys and values that are kept while answers are generated.
         max_gen_toks: tokens of an answer where the task does not say.
         add_bos_token, prefix_token_id, chat_template_args, enable_thinking, think_end_token: as in
             lm-eval's `HFLM`.
@@ -56,7 +56,7 @@ class HarnessLM(TemplateLM):
         *,
         max_length: int | None = None,
         batch_tokens: int = 4096,
-        cache_tokens: int = 32768,
+        cache_bytes: int = 2 * 2**30,
         max_gen_toks: int = 256,
         add_bos_token: bool | None = None,
         prefix_token_id: int | None = None,
@@ -68,7 +68,7 @@ class HarnessLM(TemplateLM):
         super().__init__()
         self.model, self.tokenizer = _loaded(pretrained, tokenizer)
         self.model.eval()
-        self.batch_tokens, self.cache_tokens = batch_tokens, cache_tokens
+        self.batch_tokens, self.cache_bytes = batch_tokens, cache_bytes
         self.max_gen_toks = max_gen_toks
         self.chat_template_args = dict(chat_template_args or {})
         if enable_thinking is not None:

@@ -15,7 +15,7 @@ from lm_eval.models.utils import (
 
 from harness.core.errors import ModelError
 from harness.inference.batches import budget_batches, pad_token, padded
-from harness.inference.continuous import Prompt, answer_greedily
+from harness.inference.continuous import Prompt, answer_greedily, likeliest
 from harness.inference.sharing import Sharing
 from harness.models.generation_defaults import TOKEN_IDS
 
@@ -35,7 +35,7 @@ class Answering(Protocol):
     tokenizer: Any
     max_gen_toks: int
     batch_tokens: int
-    cache_tokens: int
+    cache_bytes: int
     sharing: Sharing
     think_end_token: str | int | None
     truncated: int
@@ -91,7 +91,7 @@ class Asks:
 def answers(lm: Answering, asked: Sequence[Asks], progress: Callable[[int], None]) -> list[str]:
     """The text that answers each request, without its stop string."""
     ends = _ends(lm)
-    plain = lm.sharing.shares and not _says_more(lm.model)
+    plain = lm.sharing.answers and not _says_more(lm.model)
     packed = [
         plain and each.greedy and lm.sharing.allows(len(each.ids) + each.room) for each in asked
     ]
@@ -100,7 +100,7 @@ def answers(lm: Answering, asked: Sequence[Asks], progress: Callable[[int], None
     prompts = [
         Prompt(asked[i].ids, asked[i].room, Stops(lm.tokenizer, asked[i].until)) for i in chosen
     ]
-    rows = answer_greedily(lm.model, prompts, lm.batch_tokens, lm.cache_tokens, ends, progress)
+    rows = answer_greedily(lm.model, prompts, lm.batch_tokens, lm.cache_bytes, ends, progress)
     tokens.update(zip(chosen, rows, strict=True))
     groups: dict[str, list[int]] = {}
     for i, each in enumerate(asked):
@@ -149,7 +149,17 @@ def _generate(
 ) -> dict[int, list[int]]:
     """Answers of transformers' own `generate`, to requests that differ in their contexts alone."""
     import torch
-    from transformers import StoppingCriteria, StoppingCriteriaList
+    from transformers import (
+        LogitsProcessor,
+        LogitsProcessorList,
+        StoppingCriteria,
+        StoppingCriteriaList,
+    )
+
+    class Numbers(LogitsProcessor):
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            likeliest(scores)
+            return scores
 
     first, pad = asked[alike[0]], pad_token(lm.tokenizer)
     options = {k: v for k, v in first.options.items() if k not in ("max_length", "use_cache")}
@@ -174,6 +184,7 @@ def _generate(
             whole = lm.model.generate(
                 input_ids=ids, attention_mask=mask, max_new_tokens=first.room, use_cache=True,
                 stopping_criteria=StoppingCriteriaList([StopStrings()]), pad_token_id=pad,
+                logits_processor=LogitsProcessorList([Numbers()]),
                 **options,
             )  # fmt: skip
         tokens.update(zip(chosen, whole[:, length:].tolist(), strict=True))

@@ -59,7 +59,7 @@ def read_packed(
     keys = Keys() if keys is None else keys
     with torch.inference_mode(), attending(model, keys.attend):
         for each in trie.passes(budget, costs, keys.known):
-            keys.begin(each, model.device, model.dtype)
+            keys.begin(each)
             chosen = reads[each.place : each.place + len(each.ids)]
             logits = logits_at(
                 model,
@@ -93,13 +93,11 @@ class Keys:
         self._layers: dict[Any, tuple[Tensor, Tensor]] = dict(layers or {})
         self._save = save
         self._pass: Pass | None = None
-        self._like: tuple[Any, Any] = (None, None)
-        self._biases: dict[tuple[int, int], Tensor] = {}
+        self._biases: dict[tuple[Any, ...], Tensor] = {}
 
-    def begin(self, each: Pass, device: Any, dtype: Any) -> None:
+    def begin(self, each: Pass) -> None:
         """Take a pass, which is the next one."""
-        self._pass, self._like = each, (device, dtype)
-        self._biases = {}
+        self._pass, self._biases = each, {}
 
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, rest: dict[str, Any]
@@ -121,18 +119,19 @@ class Keys:
         for number, block in enumerate(self._pass.blocks):
             own = (self._pass.carried + block.start, self._pass.carried + block.stop)
             places = (*block.context, own)
-            bias = self._bias(number, window, takes_none)
+            bias = self._bias(number, window, takes_none, query)
             outputs.append(inner(
                 module, query[:, :, block.start : block.stop], _taken(key, places),
                 _taken(value, places), bias, **rest,
             )[0])  # fmt: skip
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
-    def _bias(self, number: int, window: int, takes_none: bool) -> Tensor | None:
+    def _bias(self, number: int, window: int, takes_none: bool, like: Tensor) -> Tensor | None:
         """What is added to the scores of a block; None: it is causal, and the function knows it.
 
         Args:
             window: how far back a token sees, itself included; 0: to the beginning.
+            like: of its dtype and on its device.
         """
         import numpy as np
         import torch
@@ -144,16 +143,16 @@ class Keys:
             window = 0
         if block.mask is None and takes_none and not window:
             return None
-        if (number, window) not in self._biases:
+        key = (number, window, like.dtype, like.device)
+        if key not in self._biases:
             allowed = np.tri(len(lines), dtype=bool) if block.mask is None else block.mask
             if window:
                 # What stands above a block has the positions from 0 on.
                 above = np.arange(allowed.shape[1] - len(lines))
                 columns = np.concatenate([above, lines])
                 allowed = allowed & (lines[:, None] - columns < window)
-            device, dtype = self._like
-            self._biases[number, window] = as_bias(torch.from_numpy(allowed).to(device), dtype)
-        return self._biases[number, window]
+            self._biases[key] = as_bias(torch.from_numpy(allowed).to(like.device), like.dtype)
+        return self._biases[key]
 
 
 def as_bias(allowed: Tensor, dtype: Any) -> Tensor:

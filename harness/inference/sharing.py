@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.inference.context import context_of
+from harness.inference.continuous import Prompt, answer_greedily
 from harness.inference.packed import read_packed
 from harness.inference.padded import Flat, read_padded
 from harness.inference.trie import Trie
@@ -43,12 +44,14 @@ class Sharing:
         span: None: rows of any length.
         why: the reason where nothing is shared.
         difference: the largest one seen between both ways, in nats; NaN where one failed.
+        answers: tokens may be generated one after the other in the same way.
     """
 
     shares: bool
     span: int | None = None
     why: str = ""
     difference: float = math.nan
+    answers: bool = False
 
     def allows(self, tokens: int) -> bool:
         """Whether a row of so many tokens may be read in a packed tree."""
@@ -94,7 +97,27 @@ def _compare(model: Any, span: int | None) -> Sharing:
     if not difference <= allowed:  # NaN is no small difference
         why = f"its log-probabilities differ by {difference:.1e} nats from those of rows read alone"
         return Sharing(False, why=why, difference=difference)
-    return Sharing(True, span, difference=difference)
+    return Sharing(True, span, difference=difference, answers=_answers(model, rows, allowed))
+
+
+def _answers(model: Any, rows: list[list[int]], allowed: float) -> bool:
+    """Whether the tokens that continuous batching chooses are the likeliest ones, read padded."""
+    import torch
+
+    short = [row[: len(row) - 3 - number] for number, row in enumerate(rows[:2])]
+    prompts = [Prompt(row, 3, lambda _: False) for row in short if row]
+    if not prompts:
+        return False
+    try:
+        found = answer_greedily(model, prompts, 4096, 0, ())
+    except Exception:
+        return False  # as in `_compare`: the plain path serves
+    likely = _padded(model, [[*p.ids, *row] for p, row in zip(prompts, found, strict=True)], 4)
+    chosen = torch.tensor([token for row in found for token in row])
+    # The last of the four read places predicts what comes after the answer.
+    likely = likely.view(len(found), 4, -1)[:, :3].flatten(0, 1)
+    best, own = likely.max(-1).values, likely.gather(1, chosen.unsqueeze(1)).squeeze(1)
+    return bool((best - own <= allowed).all())
 
 
 def span_of(config: Mapping[str, Any]) -> int | None:
@@ -151,9 +174,9 @@ def _rows(vocabulary: int, longest: int) -> Iterator[list[int]]:
     yield row[: longest // 2]
 
 
-def _padded(model: Any, rows: list[list[int]]) -> Any:
+def _padded(model: Any, rows: list[list[int]], last: int = 3) -> Any:
     flat = Flat(rows)
-    return _read(rows, flat, lambda reads, use: read_padded(model, flat, 0, 4096, reads, use))
+    return _read(rows, flat, lambda reads, use: read_padded(model, flat, 0, 4096, reads, use), last)
 
 
 def _packed(model: Any, rows: list[list[int]], budget: int) -> Any:
@@ -161,12 +184,12 @@ def _packed(model: Any, rows: list[list[int]], budget: int) -> Any:
     return _read(rows, trie, lambda reads, use: read_packed(model, trie, budget, reads, use))
 
 
-def _read(rows: list[list[int]], layout: Flat | Trie, read: Any) -> Any:
-    """Log-probabilities of every token after the last three of each row, (rows * 3, vocabulary)."""
+def _read(rows: list[list[int]], layout: Flat | Trie, read: Any, last: int = 3) -> Any:
+    """Log-probabilities of every token after the last few of each row, (places, vocabulary)."""
     import numpy as np
     import torch
 
-    places = [layout.places(i, max(0, len(row) - 3)) for i, row in enumerate(rows)]
+    places = [layout.places(i, max(0, len(row) - last)) for i, row in enumerate(rows)]
     reads = np.zeros(layout.size, dtype=bool)
     reads[np.concatenate(places)] = True
     found: dict[int, Any] = {}

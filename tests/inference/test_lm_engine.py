@@ -99,18 +99,19 @@ def request(*arguments: Any) -> Instance:
     return Instance("loglikelihood", {}, arguments, 0)
 
 
-def families() -> list[Any]:
+def families(*everyday: str) -> list[Any]:
+    """All families, those slow that are not for every day."""
     slow = pytest.mark.slow
-    return [name if name in EVERYDAY else pytest.param(name, marks=slow) for name in FAMILIES]
+    return [name if name in everyday else pytest.param(name, marks=slow) for name in FAMILIES]
 
 
-@pytest.mark.parametrize("name", families())
+@pytest.mark.parametrize("name", families(*EVERYDAY))
 def test_each_family_is_read_as_transformers_reads_it(
     name: str, family: Callable[[str], Loaded]
 ) -> None:
     model, _ = family(name)
     sharing = find_sharing(model)
-    assert sharing.shares is (name not in OWN_WAY), sharing.why
+    assert sharing.shares is sharing.answers is (name not in OWN_WAY), sharing.why
     rows = asked_rows()
     expected = read_alone(model, rows)
     assert sharing.span is None  # a window is masked
@@ -304,11 +305,12 @@ def test_logits_that_are_not_numbers_are_no_scores(llama: Loaded) -> None:
     model = copy.deepcopy(llama[0])
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
-    lm = HarnessLM(model, llama[1], sharing=Sharing(True))
-    with pytest.raises(StageFailed, match="not a number"):
-        lm.loglikelihood([request("ab", "c")])
-    with pytest.raises(StageFailed, match="not numbers"):
-        answered(lm, ["ab"], until=["x"], max_gen_toks=4)
+    for sharing in (None, Sharing(False), Sharing(True, answers=True)):
+        lm = HarnessLM(model, llama[1], sharing=sharing)
+        with pytest.raises(StageFailed, match="not a number"):
+            lm.loglikelihood([request("ab", "c")])
+        with pytest.raises(StageFailed, match="not numbers"):
+            answered(lm, ["ab"], until=["x"], max_gen_toks=4)
 
 
 def answered(lm: Any, contexts: Sequence[str], **options: Any) -> list[str]:
@@ -319,13 +321,13 @@ CONTEXTS = ["a" * n + "?" for n in (1, 5, 30, 2)] + [f"The beginning of all of t
                                                      range(9)]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "mamba"])
-@pytest.mark.parametrize("cache_tokens", [100, 32768])
+@pytest.mark.parametrize("name", families("llama", "gemma2", "mamba"))
+@pytest.mark.parametrize("cache_bytes", [2**15, 2**30])
 def test_greedy_texts_are_lm_evals_whatever_shares_the_batch(
-    name: str, cache_tokens: int, family: Callable[[str], Loaded]
+    name: str, cache_bytes: int, family: Callable[[str], Loaded]
 ) -> None:
     model, tokenizer = family(name)
-    lm = HarnessLM(model, tokenizer, cache_tokens=cache_tokens)
+    lm = HarnessLM(model, tokenizer, cache_bytes=cache_bytes)
     theirs = HFLM(pretrained=model, tokenizer=tokenizer)
     for contexts in (CONTEXTS, CONTEXTS[4:]):
         options = {"until": ["\n", "q", "7"], "max_gen_toks": 24}
@@ -335,7 +337,7 @@ def test_greedy_texts_are_lm_evals_whatever_shares_the_batch(
 
 
 def test_a_finished_row_makes_room_at_once(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = HarnessLM(*llama, cache_tokens=100)
+    lm = HarnessLM(*llama, cache_bytes=2**15)
     admitted: list[int] = []
     admit = continuous._Engine.admit
 
