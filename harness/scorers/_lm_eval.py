@@ -70,10 +70,10 @@ def _engine(scorer: LmEval, job: ScoreJob) -> Any:
 def _set(scorer: LmEval, tasks: Mapping[str, Any]) -> None:
     """Shots, seed and generation settings, as `lm_eval.simple_evaluate` sets them."""
     for task in tasks.values():
-        own = task.get_config("num_fewshot")
-        if scorer.num_fewshot is not None and own != 0:
+        default = task.get_config("num_fewshot")
+        if scorer.num_fewshot is not None and default != 0:
             task.set_config(key="num_fewshot", value=scorer.num_fewshot)
-        elif own is None:
+        elif default is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=scorer.fewshot_seed)
         if scorer.gen_kwargs and task.get_config("output_type") == "generate_until":

@@ -220,9 +220,9 @@ def _by_task(name: str, metric: Metric, rows: list[Row], tasks: Sequence[str]) -
         for statistic in ("right", "of"):
             columns[f"{statistic}_{number}"] = f"{name}/{statistic}_{number}"
         for row in rows:
-            own = row["group"] == task
-            row[f"{name}/right_{number}"] = row[f"{name}/value"] if own else 0.0
-            row[f"{name}/of_{number}"] = float(own)
+            inside = row["group"] == task
+            row[f"{name}/right_{number}"] = row[f"{name}/value"] if inside else 0.0
+            row[f"{name}/of_{number}"] = float(inside)
     return Metric("balanced_accuracy", higher_is_better=metric.higher_is_better, columns=columns)
 
 

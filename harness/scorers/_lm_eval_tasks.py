@@ -68,11 +68,11 @@ def unknown_task(name: str, names: Sequence[str]) -> str:
 def _manager_of(names: tuple[str, ...], include_path: Path | None) -> Any:
     """An index of tasks that has these names, if there is one. lm-eval's own index reads 14,000
     files as YAML, some 10 s, so that the folders which seem to have the names are tried first."""
-    own = () if include_path is None else (include_path,)
-    manager = _manager((*_folders(names), *own), defaults=False)
+    named = () if include_path is None else (include_path,)
+    manager = _manager((*_folders(names), *named), defaults=False)
     if all(name in manager.all_tasks and _whole(name, manager.task_index) for name in names):
         return manager
-    return _manager(own, defaults=True)
+    return _manager(named, defaults=True)
 
 
 def _whole(name: str, index: Mapping[str, Any]) -> bool:
@@ -104,12 +104,12 @@ def _folders(names: tuple[str, ...]) -> tuple[Path, ...]:
         rf"""|^\s*-\s*["']?(?:{either})["']?\s*$""",
         re.MULTILINE,
     )
-    found: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
     for file in sorted(root.rglob("*.yaml")):
         folder = root / file.relative_to(root).parts[0]
-        if folder not in found and defines.search(file.read_text(encoding="utf-8")):
-            found[folder] = None
-    return tuple(found)
+        if folder not in folders and defines.search(file.read_text(encoding="utf-8")):
+            folders[folder] = None
+    return tuple(folders)
 
 
 def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""Benchmark tasks in a suite: scored as lm-eval scores the same model, each task a stage of its
+own, and a task that cannot be scored leaves the others alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import pytest
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from harness.store.score_table import ScoreTable
+from harness.store.stage import Record
+from tests import lm_tasks
+from tests.conftest import Workspace
+
+TASKS = ["weighted", "written_fewshot", "rolling"]
+
+
+@pytest.fixture
+def asked(workspace: Workspace) -> Workspace:
+    """The tiny suite with the tasks of a folder beside it."""
+    folder = workspace.folder / "tasks"
+    folder.mkdir()
+    lm_tasks.write(folder, 6)
+    workspace.tree["scorers"] = [{"lm_eval": {"tasks": TASKS, "include_path": "tasks"}}]
+    return workspace
+
+
+def scores(outcome: Any) -> dict[str, Record]:
+    """Label -> record of every score stage."""
+    return {r.label: r for r in outcome.records.values() if r.kind == "score"}
+
+
+def folder_of(workspace: Workspace, record: Record) -> Path:
+    return workspace.store / "score" / record.key[:24]
+
+
+def test_a_suite_scores_tasks_as_lm_eval_scores_the_same_model(
+    asked: Workspace, tiny_model: Path
+) -> None:
+    records = scores(asked.run())
+    assert not [label for label, record in records.items() if not record.ok]
+    assert len(records) == 3 * len(TASKS)  # the base, full and lora
+    manager = TaskManager(include_path=str(asked.folder / "tasks"), include_defaults=False)
+    model = HFLM(pretrained=str(tiny_model), dtype="float32", batch_size=2, device="cpu")
+    results = lm_eval.simple_evaluate(
+        model=model, tasks=TASKS, task_manager=manager, bootstrap_iters=0
+    )
+    assert results is not None
+    tables = {**results["results"], **results.get("groups", {})}
+    for task in TASKS:
+        metrics = records[f"tiny lm_eval {task}"].metrics["metrics"]
+        assert metrics
+        for name, metric in metrics.items():
+            expected = tables[task].get(name if "," in name else f"{name},none")
+            if expected is not None:  # a group's table has only what its file names
+                assert metric["value"] == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
+    group = records["tiny lm_eval weighted"]
+    keys = ScoreTable(folder_of(asked, group)).read(["example_id", "cluster"]).to_pydict()
+    assert set(keys["cluster"]) == {"letters", "endings"}
+    assert group.provenance["scorer"]["chance"] == 0.25
+
+
+def test_lm_evals_own_files_stand_beside_the_scores(asked: Workspace) -> None:
+    record = scores(asked.run(only="zero-shot"))["tiny lm_eval weighted"]
+    folder = folder_of(asked, record)
+    results = json.loads((folder / "results_weighted.json").read_text(encoding="utf-8"))
+    assert "acc,none" in results["results"]["letters"]
+    lines = (folder / "samples_letters.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {"doc_id", "arguments", "filtered_resps", "acc"} <= set(json.loads(lines[0]))
+    assert {"results_weighted.json", "samples_letters.jsonl"} <= set(record.outputs)
+
+
+def test_a_changed_task_file_or_limit_scores_that_task_alone_again(asked: Workspace) -> None:
+    first = asked.run(only="zero-shot")
+    assert len(asked.run(only="zero-shot").ran) == 0
+    scorers = [
+        {"lm_eval": {"tasks": TASKS[:2], "include_path": "tasks"}},
+        {"lm_eval": {"tasks": TASKS[2:], "include_path": "tasks", "limit": 3}},
+    ]
+    asked.tree["scorers"] = scorers
+    again = asked.run(only="zero-shot")
+    assert len(again.ran) == 1
+    assert scores(again)["tiny lm_eval rolling"].metrics["rows"] == 3
+    data = asked.folder / "tasks" / "test.jsonl"
+    data.write_text(data.read_text(encoding="utf-8").replace("Which", "What"), encoding="utf-8")
+    changed = asked.run(only="zero-shot")
+    assert set(scores(changed)) == set(scores(first))
+    assert len(changed.ran) == len(TASKS)
+
+
+def test_a_task_that_is_not_there_fails_alone(asked: Workspace) -> None:
+    lm = {"tasks": ["rolling", "roling"], "include_path": "tasks"}
+    asked.tree["scorers"] = [{"lm_eval": lm}, {"exact_match": {"data": "letters"}}]
+    records = scores(asked.run(only="zero-shot"))
+    assert records["tiny lm_eval rolling"].ok
+    failed = records["tiny lm_eval roling"]
+    assert failed.error is not None
+    assert "did you mean 'rolling'" in failed.error["message"]
+    assert records["zero-shot exact_match"].ok
+
+
+def test_reports_compare_tasks_with_intervals(asked: Workspace) -> None:
+    asked.write(executor={"local": {"slots": 1}})
+    ended = asked.command("run", "suite.yaml", "--store", "store", "--report-dir", "report")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    table = (asked.folder / "report" / "comparison.csv").read_text(encoding="utf-8")
+    assert "weighted" in table
+    assert "exact_match,strict-match" in table
+    text = (asked.folder / "report" / "report.md").read_text(encoding="utf-8")
+    assert "in 2 clusters" in text
+
+
+def test_a_folder_or_function_that_is_not_there_is_refused_by_plan(asked: Workspace) -> None:
+    for options in (
+        {"include_path": "no-folder"},
+        {"datasets": {"a/set": "no_file.py:rows"}},
+        {"datasets_path": "no-folder"},
+        {"datasets": {"a/set": "rows"}},
+    ):
+        asked.write(scorers=[{"lm_eval": {"tasks": ["rolling"], **options}}])
+        ended = asked.command("plan", "suite.yaml")
+        assert ended.returncode == 2, ended.stdout + ended.stderr
+        assert "scorers[0].lm_eval" in ended.stderr
