@@ -125,12 +125,23 @@ def test_readmes_example_does_what_the_commands_do(
         harness.load("reports/mine")
 
 
+def broken(self: Length, prediction: Prediction) -> dict[str, float]:
+    raise ValueError("no such thing as a length")
+
+
+def test_a_variant_without_any_result_is_told_with_its_reason(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Length, "score", broken)
+    workspace.write(scorers=["length"])
+    comparison = harness.run(workspace.path, only="zero-shot", store=workspace.store)
+    with pytest.raises(HarnessError, match=r"zero-shot has no results: .*no such thing"):
+        comparison.row("zero-shot", "length")
+
+
 def test_a_variant_that_failed_stands_in_the_comparison_and_raises_nothing(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Length, prediction: Prediction) -> dict[str, float]:
-        raise ValueError("no such thing as a length")
-
     monkeypatch.setattr(Length, "score", broken)
     workspace.write(scorers=["exact_match", "length"])
     comparison = harness.run(workspace.path, only="zero-shot", store=workspace.store)

@@ -303,6 +303,9 @@ class Comparison:
             if same_cell and evaluation in (None, row.evaluation):
                 return row
         metrics = {row.metric for row in self.rows if row.group == group}
+        for variant in self.failed:
+            if variant.group == group and not metrics:
+                raise HarnessError(f"{group} has no results: {'; '.join(variant.reasons)}")
         if not metrics:
             raise HarnessError(unknown("variant", group, {row.group for row in self.rows}))
         if metric not in metrics:
