@@ -185,6 +185,11 @@ class Objective(Component):
         """
         return r.train(self, start=r.start(self))
 
+    @classmethod
+    def modules(cls) -> tuple[str, ...]:
+        """Also the module of `reference`, which works in a stage of its own."""
+        return (*super().modules(), *([cls.reference.partition(":")[0]] if cls.reference else ()))
+
     def needs_beside(self, role: str) -> Mapping[str, str]:
         """Traits it asks of the method of a model beside it, each with the reason."""
         return {}

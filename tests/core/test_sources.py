@@ -14,6 +14,7 @@ import harness
 from harness.commands import report as reports
 from harness.core import component, sources
 from harness.core.sources import digest_of, package_digest, source_files
+from harness.objectives.base import Objective
 from harness.store.made_by import CODE, changed_since, code_behind, mixed
 from harness.store.stage import Record
 from tests.conftest import Workspace
@@ -84,6 +85,18 @@ def test_base_that_comes_by_its_public_name_counts(fresh: Path, text: str) -> No
     assert {"harness.scorers.base", "harness.core.component", "fresh"} <= set(files)
     assert "harness.methods.base" not in files
     assert not [name for name in files if name.startswith("harness.commands")]
+
+
+def test_every_module_that_a_member_names_for_its_work_counts(fresh: Path) -> None:
+    class Named(Objective):
+        impl = "fresh.beside:work"
+        reference = "fresh.shared.deep:reference"
+
+    again()
+    assert {"fresh.beside", "fresh.late", "fresh.shared.deep"} <= set(
+        source_files(*Named.modules())
+    )
+    assert Named.source_digest() == again(*Named.modules())
 
 
 def test_modules_that_one_plugin_installs_count_for_each_other(
