@@ -149,23 +149,11 @@ def _generate(
 ) -> dict[int, list[int]]:
     """Answers of transformers' own `generate`, to requests that differ in their contexts alone."""
     import torch
-    from transformers import (
-        LogitsProcessor,
-        LogitsProcessorList,
-        StoppingCriteria,
-        StoppingCriteriaList,
-    )
-
-    class Numbers(LogitsProcessor):
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            likeliest(scores)
-            return scores
 
     first, pad = asked[alike[0]], pad_token(lm.tokenizer)
     options = {k: v for k, v in first.options.items() if k not in ("max_length", "use_cache")}
     if not options.get("do_sample"):
         options.pop("temperature", None)
-    stops = Stops(lm.tokenizer, first.until)
     tokens: dict[int, list[int]] = {}
     for batch in budget_batches([len(asked[i].ids) + first.room for i in alike], lm.batch_tokens):
         chosen = [alike[k] for k in batch]
@@ -174,22 +162,45 @@ def _generate(
             for each in padded([asked[i].ids for i in chosen], pad, left=True)
         )
         length = ids.shape[1]
-
-        class StopStrings(StoppingCriteria):
-            def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-                done = [stops(row) for row in input_ids[:, length:].tolist()]  # noqa: B023
-                return torch.tensor(done, device=input_ids.device)
-
         with torch.inference_mode():
             whole = lm.model.generate(
                 input_ids=ids, attention_mask=mask, max_new_tokens=first.room, use_cache=True,
-                stopping_criteria=StoppingCriteriaList([StopStrings()]), pad_token_id=pad,
-                logits_processor=LogitsProcessorList([Numbers()]),
-                **options,
+                pad_token_id=pad, **_watched(Stops(lm.tokenizer, first.until), length), **options,
             )  # fmt: skip
         tokens.update(zip(chosen, whole[:, length:].tolist(), strict=True))
         progress(len(chosen))
     return tokens
+
+
+def _watched(stops: Stops, length: int) -> dict[str, Any]:
+    """What `generate` of transformers is given to end rows at stop strings, and to refuse logits
+    that are not numbers.
+
+    Args:
+        length: tokens of the padded contexts.
+    """
+    import torch
+    from transformers import (
+        LogitsProcessor,
+        LogitsProcessorList,
+        StoppingCriteria,
+        StoppingCriteriaList,
+    )
+
+    class StopStrings(StoppingCriteria):
+        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+            done = [stops(row) for row in input_ids[:, length:].tolist()]
+            return torch.tensor(done, device=input_ids.device)
+
+    class Numbers(LogitsProcessor):
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            likeliest(scores)
+            return scores
+
+    return {
+        "stopping_criteria": StoppingCriteriaList([StopStrings()]),
+        "logits_processor": LogitsProcessorList([Numbers()]),
+    }
 
 
 def _text(lm: Answering, tokens: list[int], until: list[str]) -> str:
@@ -200,6 +211,5 @@ def _text(lm: Answering, tokens: list[int], until: list[str]) -> str:
     text = lm.tokenizer.decode(tokens, skip_special_tokens=True)
     if isinstance(end, int):
         text = text.lstrip()
-    return str(postprocess_generated_text(
-        text, until, end if isinstance(end, str) else None
-    ))  # fmt: skip
+    mark = end if isinstance(end, str) else None
+    return str(postprocess_generated_text(text, until, mark))

@@ -24,7 +24,8 @@ from harness.inference.trie import Trie
 _EXACT = 1e-4
 """Nats by which two exact ways of reading in float32 may differ."""
 _ROUNDING = 4.0
-"""In lower precision: how many times the difference that padding alone makes."""
+"""In lower precision: how many times the difference that padding alone makes, or the smallest step
+of a log-probability as large as their spread."""
 
 
 _LONGEST = 24
@@ -86,7 +87,8 @@ def _compare(model: Any, span: int | None) -> Sharing:
         allowed, alone = _EXACT, _padded(model, rows)
         if model.dtype != torch.float32:
             single = torch.cat([_padded(model, [row]) for row in rows])
-            allowed = max(allowed, _ROUNDING * _distance(alone, single))
+            step = torch.finfo(model.dtype).eps * float(alone.std())
+            allowed = max(allowed, _ROUNDING * _distance(alone, single), _ROUNDING * step)
         try:
             # A budget that cuts the tree in the middle: what is carried over is tried too.
             differences = [_distance(_packed(model, rows, n), alone) for n in (4096, 11)]

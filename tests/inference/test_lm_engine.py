@@ -145,6 +145,16 @@ def test_a_window_that_is_shorter_than_the_rows_is_masked(name: str, tmp_path: P
     assert answered(lm, CONTEXTS, **options) == answered(theirs, CONTEXTS, **options)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_is_not_taken_for_another_way_to_read(
+    dtype: torch.dtype, family: Callable[[str], Loaded]
+) -> None:
+    for name in ("llama", "mamba"):
+        model = copy.deepcopy(family(name)[0]).to(dtype)
+        sharing = find_sharing(model)
+        assert sharing.shares is sharing.answers is (name not in OWN_WAY), sharing.why
+
+
 def test_rows_beyond_a_bound_that_attention_is_not_told_are_read_padded(llama: Loaded) -> None:
     assert span_of({"attention_chunk_size": 64, "max_window_layers": 2}) == 64
     assert span_of({"sliding_window": None, "vocab_size": 3}) is None
