@@ -21,7 +21,7 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.core.errors import ModelError, StageFailed
-from harness.inference import HarnessLM, continuous
+from harness.inference import HarnessLM, continuous, token_scores
 from harness.inference.sharing import Sharing, find_sharing, span_of
 from harness.inference.token_scores import Asked, score_tokens
 from tests import lm_tasks
@@ -386,6 +386,49 @@ def test_what_a_models_own_config_asks_of_generation_is_kept(llama: Loaded) -> N
 def test_an_answer_that_leaves_no_room_for_its_context_is_refused(llama: Loaded) -> None:
     with pytest.raises(ModelError, match="leaves no room for its context"):
         answered(HarnessLM(*llama), ["a"], max_gen_toks=256)
+
+
+@pytest.mark.parametrize("how", ["token", "text"])
+def test_thinking_is_taken_out_as_lm_eval_takes_it_out(how: str, llama: Loaded) -> None:
+    model, tokenizer = llama
+    options = {"max_gen_toks": 12}
+    said = answered(HarnessLM(model, tokenizer), CONTEXTS, **options)
+    # A sign that stands in the middle of some answer plays the mark.
+    mark = next(text[4] for text in said if len(text) > 8 and text[4].isascii())
+    end: Any = tokenizer(mark)["input_ids"][0] if how == "token" else mark
+    ours = HarnessLM(model, tokenizer, think_end_token=end)
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, think_end_token=end)
+    found = answered(ours, CONTEXTS, **options)
+    assert found == answered(theirs, CONTEXTS, **options) != said
+    with pytest.raises(ModelError, match="no think_end_token"):
+        HarnessLM(model, tokenizer, enable_thinking=True)
+    thinking = HarnessLM(model, tokenizer, enable_thinking=True, think_end_token="x")
+    with pytest.raises(ModelError, match="thinks before it answers"):
+        thinking.loglikelihood([request("a", "b")])
+
+
+def test_logits_that_are_used_are_held_to_their_room(
+    llama: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    use = token_scores._Sums.use
+
+    def counted(self: Any, places: Any, logits: Any) -> None:
+        sizes.append(len(logits))
+        use(self, places, logits)
+
+    monkeypatch.setattr(token_scores, "LOGITS_BYTES", 4 * 260 * 50)
+    monkeypatch.setattr(token_scores._Sums, "use", counted)
+    draw = random.Random(0)
+    rows = [Asked([draw.randrange(260) for _ in range(41)], 40) for _ in range(9)]
+    rows.append(Asked([draw.randrange(260) for _ in range(200)], 2))
+    expected = read_alone(llama[0], rows)
+    for share in (True, False):
+        sizes.clear()
+        scores = score_tokens(llama[0], rows, 4096, 1, share=share)
+        assert [s.log_prob for s in scores] == pytest.approx([e for e, _ in expected], abs=CLOSE)
+        assert max(sizes) <= 50
+        assert sum(sizes) == 9 * 40 + 2
 
 
 def test_nothing_asked_is_nothing_answered(llama: Loaded) -> None:
