@@ -33,7 +33,8 @@ class HarnessLM(TemplateLM):
     padded batches.
 
     Args:
-        pretrained: a loaded model, or the name or path of one.
+        pretrained: a loaded model, or the name or path of one, which is loaded in the precision of
+            its files, onto the first GPU where there is one.
         tokenizer: its tokenizer; None: the one at `pretrained`.
         max_length: tokens of the context; None: what lm-eval takes from the model's config, less
             the places of a soft prompt.
@@ -47,6 +48,9 @@ class HarnessLM(TemplateLM):
     Attributes:
         work: what was computed so far.
         truncated: requests that were longer than the context and lost their beginning.
+
+    Raises:
+        ModelError: the model is not causal; thinking is enabled without a token that ends it.
     """
 
     def __init__(
@@ -67,6 +71,11 @@ class HarnessLM(TemplateLM):
     ) -> None:
         super().__init__()
         self.model, self.tokenizer = _loaded(pretrained, tokenizer)
+        if getattr(self.model.config, "is_encoder_decoder", False):
+            raise ModelError(
+                f"{type(self.model).__name__} has an encoder, and only causal models are read here",
+                fix="use lm_eval.models.huggingface.HFLM for it",
+            )
         self.model.eval()
         self.batch_tokens, self.cache_bytes = batch_tokens, cache_bytes
         self.max_gen_toks = max_gen_toks
@@ -237,6 +246,7 @@ class HarnessLM(TemplateLM):
 
 def _loaded(pretrained: Any, tokenizer: Any) -> tuple[Any, Any]:
     """A model and its tokenizer, loaded where they are names."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if tokenizer is None:
@@ -244,5 +254,6 @@ def _loaded(pretrained: Any, tokenizer: Any) -> tuple[Any, Any]:
     if isinstance(tokenizer, str):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     if isinstance(pretrained, str):
-        pretrained = AutoModelForCausalLM.from_pretrained(pretrained, dtype="auto")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        pretrained = AutoModelForCausalLM.from_pretrained(pretrained, dtype="auto").to(device)
     return pretrained, tokenizer

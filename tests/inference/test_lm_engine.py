@@ -431,6 +431,34 @@ def test_logits_that_are_used_are_held_to_their_room(
         assert sum(sizes) == 9 * 40 + 2
 
 
+def test_a_model_may_be_named_by_its_folder(llama: Loaded) -> None:
+    asked = [request("abc", "d")]
+    named = HarnessLM(llama[0].name_or_path)
+    assert named.loglikelihood(asked)[0][0] == pytest.approx(
+        HarnessLM(*llama).loglikelihood(asked)[0][0], abs=CLOSE
+    )
+    assert named.get_model_info()["model_num_parameters"] == llama[0].num_parameters()
+
+
+def test_a_model_with_an_encoder_is_refused(llama: Loaded) -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    model = T5ForConditionalGeneration(T5Config(
+        vocab_size=260, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2
+    ))  # fmt: skip
+    with pytest.raises(ModelError, match="only causal models"):
+        HarnessLM(model, llama[1])
+
+
+def test_a_failure_leaves_the_models_attention_as_it_was(llama: Loaded) -> None:
+    model = copy.deepcopy(llama[0])
+    before = model.config._attn_implementation
+    model.model.layers[1].mlp.register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score_tokens(model, asked_rows(), 4096, 1, share=True)
+    assert model.config._attn_implementation == before
+
+
 def test_nothing_asked_is_nothing_answered(llama: Loaded) -> None:
     lm = HarnessLM(*llama)
     assert lm.loglikelihood([]) == lm.loglikelihood_rolling([]) == lm.generate_until([]) == []
