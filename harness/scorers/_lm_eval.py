@@ -49,7 +49,8 @@ def evaluate(
             confirm_run_unsafe_code=scorer.allow_code_execution,
         )
     samples = results["samples"]
-    scores = scores_of(samples, loaded["tasks"], by_size=_by_size(loaded["groups"].get(name)))
+    by_task = _by_task(loaded["groups"].get(name))
+    scores = scores_of(samples, loaded["tasks"], results["results"], name, by_task=by_task)
     if not scores.metrics:
         reasons = "; ".join(f"{metric}: {reason}" for metric, reason in scores.left_out.items())
         raise StageFailed(
@@ -89,10 +90,10 @@ def _refuse_template(scorer: LmEval, engine: Any) -> None:
         )
 
 
-def _by_size(group: Any) -> bool:
-    """Whether a group's mean is over examples (lm-eval's default) or over tasks."""
+def _by_task(group: Any) -> list[str]:
+    """Metrics of a group that are means over tasks, and not over examples (lm-eval's default)."""
     metrics = getattr(group, "aggregate_metric_list", None) or []
-    return all(getattr(metric, "weight_by_size", True) for metric in metrics)
+    return [each.metric for each in metrics if not each.weight_by_size]
 
 
 def _about(

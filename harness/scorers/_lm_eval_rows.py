@@ -6,69 +6,15 @@ So each of its figures has an interval, and is compared example by example.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.scorers._lm_eval_kinds import KINDS, Kind, equal, figure, name_of, sums, value_of
 from harness.scorers.base import SHARE, Metric
 
 Row = dict[str, Any]
 Sample = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How the value that lm-eval keeps of an example becomes statistics that sum.
-
-    Attributes:
-        aggregate: the name in harness.core.aggregate that makes the figure of their sums.
-        statistics: an example's value -> statistic -> number.
-    """
-
-    aggregate: str
-    statistics: Callable[[Any], dict[str, float]]
-
-
-def _mean(value: Any) -> dict[str, float]:
-    return {"value": float(value)}
-
-
-def _log_likelihood(value: Any) -> dict[str, float]:
-    return {"nll": -float(value), "tokens": 1.0}
-
-
-def _weighted(size: str) -> Callable[[Any], dict[str, float]]:
-    """A log-likelihood (nats) with the number of words or bytes that it is of."""
-    return lambda pair: {"nll": -float(pair[0]), size: float(pair[1])}
-
-
-def _confusion(pair: Any) -> dict[str, float]:
-    gold, predicted = (int(value) for value in pair)
-    return {
-        "tp": float(gold == 1 and predicted == 1),
-        "tn": float(gold == 0 and predicted == 0),
-        "fp": float(gold == 0 and predicted == 1),
-        "fn": float(gold == 1 and predicted == 0),
-    }
-
-
-def _f1(pair: Any) -> dict[str, float]:
-    """F1 of the class 1: 2 tp / (2 tp + fp + fn)."""
-    counts = _confusion(pair)
-    hits = 2 * counts["tp"]
-    return {"numerator": hits, "denominator": hits + counts["fp"] + counts["fn"]}
-
-
-KINDS: dict[str, Kind] = {
-    "mean": Kind("mean", _mean),
-    "nanmean": Kind("mean", _mean),
-    "perplexity": Kind("perplexity", _log_likelihood),
-    "weighted_perplexity": Kind("perplexity", _weighted("tokens")),
-    "bits_per_byte": Kind("bits_per_byte", _weighted("bytes")),
-    "f1": Kind("ratio", _f1),
-    "matthews_corrcoef": Kind("mcc", _confusion),
-}
-"""lm-eval's aggregations -> ours. Another one's figure is kept without an interval."""
 
 
 @dataclass(frozen=True)
@@ -89,27 +35,36 @@ class Scores:
 
 
 def scores_of(
-    samples: Mapping[str, Sequence[Sample]], tasks: Mapping[str, Any], *, by_size: bool = True
+    samples: Mapping[str, Sequence[Sample]],
+    tasks: Mapping[str, Any],
+    figures: Mapping[str, Mapping[str, Any]],
+    of: str,
+    *,
+    by_task: Collection[str] = (),
 ) -> Scores:
-    """Rows and metrics of one task, or of all tasks of a group.
+    """Rows and metrics of one task, or of all tasks of a group or tag.
 
     A metric has lm-eval's name (`acc`), with its filter where there are several
     (`exact_match,strict-match`). The examples of one task of a group are one cluster, as MMLU's
-    subjects are.
+    subjects are. What the rows make of a metric is lm-eval's own figure, else it is left out.
 
     Args:
         samples: task -> its samples, as `lm_eval.evaluate` logs them.
         tasks: task -> lm-eval's task.
-        by_size: whether each example weighs the same, or each task (`weight_by_size` of a group).
+        figures: task or group -> lm-eval's own figures of it (`results`).
+        of: the task, group or tag.
+        by_task: metrics of which each task weighs the same (`weight_by_size: false` of a group),
+            and not each example.
     """
     several = len(samples) > 1
     names = sorted(samples)
     rows: dict[tuple[str, int], Row] = {}
     kinds: dict[str, tuple[Kind, bool]] = {}
+    mixed: set[str] = set()
     left_out: dict[str, str] = {}
     filters = {sample["filter"] for task in names for sample in samples[task]}
     for task in names:
-        kept = _kept(tasks[task], samples[task], left_out)
+        kept = _kept(tasks[task], samples[task], figures[task], left_out)
         for sample in samples[task]:
             key = (task, int(sample["doc_id"]))
             row = rows.setdefault(key, _row(task, sample, several=several))
@@ -117,16 +72,28 @@ def scores_of(
                 if metric not in kept:
                     continue
                 name = metric if len(filters) == 1 else f"{metric},{sample['filter']}"
-                kinds[name] = kept[metric]
+                if kinds.setdefault(name, kept[metric]) != kept[metric]:
+                    mixed.add(name)
                 for statistic, value in kept[metric][0].statistics(sample[metric]).items():
                     row[f"{name}/{statistic}"] = value
-    complete = _in_every_row(kinds, rows.values(), left_out)
-    metrics = {name: _metric(name, *kinds[name]) for name in complete}
-    if several and not by_size:
-        metrics = {
-            name: _by_task(name, metrics[name], list(rows.values()), names) for name in metrics
-        }
-    return Scores(list(rows.values()), metrics, left_out, _chance(samples, tasks))
+    table = list(rows.values())
+    metrics: dict[str, Metric] = {}
+    for name, (kind, higher) in kinds.items():
+        tasks_alike = names if several and name.split(",")[0] in by_task else []
+        made = (
+            "its tasks make it in different ways"
+            if name in mixed
+            else _made(name, kind, table, higher, tasks_alike)
+        )
+        if isinstance(made, Metric):
+            key = name if "," in name else f"{name},{next(iter(filters))}"
+            made = _as_lm_evals(made, table, figures.get(of, {}).get(key))
+        if isinstance(made, Metric):
+            metrics[name] = made
+        else:
+            left_out[name] = made
+            _drop(name, table)
+    return Scores(table, metrics, left_out, _chance(samples, tasks, by_task=by_task))
 
 
 def _row(task: str, sample: Sample, *, several: bool) -> Row:
@@ -141,57 +108,69 @@ def _row(task: str, sample: Sample, *, several: bool) -> Row:
 
 
 def _kept(
-    task: Any, samples: Sequence[Sample], left_out: dict[str, str]
+    task: Any, samples: Sequence[Sample], figures: Mapping[str, Any], left_out: dict[str, str]
 ) -> dict[str, tuple[Kind, bool]]:
     """Metric -> its kind, and whether higher is better; those of other aggregations are told."""
     aggregations, better = task.aggregation(), task.higher_is_better()
+    values: dict[str, dict[str, list[Any]]] = {}
+    for sample in samples:
+        for metric in sample["metrics"]:
+            filtered = values.setdefault(metric, {})
+            filtered.setdefault(sample["filter"], []).append(sample[metric])
     kept: dict[str, tuple[Kind, bool]] = {}
-    for metric in dict.fromkeys(name for sample in samples for name in sample["metrics"]):
+    for metric, filtered in values.items():
         # lm-eval takes the mean of what a task's own function returns beside its metrics.
         function = aggregations.get(metric)
-        name = "mean" if function is None else _name_of(function)
+        name = "mean" if function is None else name_of(function)
         if name not in KINDS:
             left_out[metric] = f"lm-eval's aggregation '{name}' is of a whole set at once"
-        elif _sums(KINDS[name], [sample[metric] for sample in samples if metric in sample]):
-            kept[metric] = (KINDS[name], better.get(metric, True) is not False)
-        else:
+        elif not all(sums(KINDS[name], each) for each in filtered.values()):
             left_out[metric] = "its values of single examples are no numbers"
+        elif not all(
+            equal(figure(KINDS[name], each), figures.get(f"{metric},{filter_name}"))
+            for filter_name, each in filtered.items()
+        ):
+            left_out[metric] = f"its examples do not come to lm-eval's own figure by '{name}'"
+        else:
+            kept[metric] = (KINDS[name], better.get(metric, True) is not False)
     return kept
 
 
-def _name_of(function: Any) -> str:
-    """lm-eval's name of an aggregation."""
-    from lm_eval.api import registry
-
-    for name in KINDS:
-        if registry.get_aggregation(name) is function:
-            return name
-    return str(getattr(function, "__name__", function))
-
-
-def _sums(kind: Kind, values: Iterable[Any]) -> bool:
-    try:
-        return all(
-            math.isfinite(number) for value in values for number in kind.statistics(value).values()
-        )
-    except (TypeError, ValueError, IndexError):
-        return False
+def _as_lm_evals(metric: Metric, rows: Sequence[Row], theirs: Any) -> Metric | str:
+    """The metric where it is lm-eval's figure, or where lm-eval has none; else why it is not."""
+    if theirs is None:
+        return metric
+    columns = {name: [row[column] for row in rows] for name, column in metric.columns.items()}
+    ours = value_of(metric.aggregate, columns)
+    if equal(ours, theirs):
+        return metric
+    return f"lm-eval's figure of the group, {theirs}, is not that of all its examples, {ours:.6g}"
 
 
-def _in_every_row(kinds: Iterable[str], rows: Iterable[Row], left_out: dict[str, str]) -> list[str]:
-    """Metrics that every example has; those of some tasks of a group are told, and left out."""
-    rows = list(rows)
-    complete = []
-    for name in kinds:
-        having = [row for row in rows if any(key.startswith(f"{name}/") for key in row)]
+def _made(
+    name: str, kind: Kind, rows: Sequence[Row], higher: bool, tasks: Sequence[str]
+) -> Metric | str:
+    """A metric of the rows that have its columns, which all rows then have; or why there is none.
+
+    Args:
+        tasks: those that weigh the same; none where each example does.
+    """
+    metric = _metric(name, kind, higher)
+    having = [row for row in rows if any(key.startswith(f"{name}/") for key in row)]
+    if len(having) == len(rows) and not tasks:
+        return metric
+    shares = all(0.0 <= row.get(f"{name}/value", math.inf) <= 1.0 for row in having)
+    if metric.aggregate != "mean" or not shares:
         if len(having) == len(rows):
-            complete.append(name)
-        else:
-            left_out[name] = f"only {len(having)} of {len(rows)} examples have it"
-            for row in having:
-                for key in [key for key in row if key.startswith(f"{name}/")]:
-                    del row[key]
-    return complete
+            return "its mean over tasks is of no shares"
+        return f"only {len(having)} of {len(rows)} examples have it"
+    return _by_part(name, metric, rows, tasks)
+
+
+def _drop(name: str, rows: Iterable[Row]) -> None:
+    for row in rows:
+        for key in [key for key in row if key.startswith(f"{name}/")]:
+            del row[key]
 
 
 def _metric(name: str, kind: Kind, higher: bool) -> Metric:
@@ -211,28 +190,47 @@ _STATISTICS = {
 _SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "em")
 
 
-def _by_task(name: str, metric: Metric, rows: list[Row], tasks: Sequence[str]) -> Metric:
-    """The mean over tasks of a mean over examples, each task weighing the same."""
-    if metric.aggregate != "mean":
-        return metric
+def _by_part(name: str, metric: Metric, rows: Sequence[Row], tasks: Sequence[str]) -> Metric:
+    """The mean over tasks of a mean over the examples that have it, each task weighing the same;
+    without tasks, the mean over all examples that have it."""
     columns = {}
-    for number, task in enumerate(tasks, start=1):
+    value = f"{name}/value"
+    for number, task in enumerate(tasks or [None], start=1):
         for statistic in ("right", "of"):
             columns[f"{statistic}_{number}"] = f"{name}/{statistic}_{number}"
         for row in rows:
-            inside = row["group"] == task
-            row[f"{name}/right_{number}"] = row[f"{name}/value"] if inside else 0.0
+            inside = value in row and task in (None, row["group"])
+            row[f"{name}/right_{number}"] = row[value] if inside else 0.0
             row[f"{name}/of_{number}"] = float(inside)
+    for row in rows:
+        row.pop(value, None)
     return Metric("balanced_accuracy", higher_is_better=metric.higher_is_better, columns=columns)
 
 
-def _chance(samples: Mapping[str, Sequence[Sample]], tasks: Mapping[str, Any]) -> float | None:
-    """The mean over examples of one over the number of choices, where all tasks are multiple choice
-    and count the likeliest one."""
-    shares = []
+def _chance(
+    samples: Mapping[str, Sequence[Sample]],
+    tasks: Mapping[str, Any],
+    *,
+    by_task: Collection[str],
+) -> float | None:
+    """The mean of the share of choices that are right, over examples, or over tasks where `acc`
+    is; None where not all tasks are multiple choice and count the likeliest one."""
+    shares: dict[str, list[float]] = {}
     for name, logged in samples.items():
-        config = tasks[name].config
-        if config.output_type != "multiple_choice" or config.process_results is not None:
+        task = tasks[name]
+        if task.config.output_type != "multiple_choice" or task.config.process_results is not None:
             return None
-        shares += [1.0 / len(sample["filtered_resps"]) for sample in logged]
-    return math.fsum(shares) / len(shares) if shares else None
+        shares[name] = [
+            len(_right(sample["target"])) / len(task.doc_to_choice(sample["doc"]))
+            for sample in logged
+        ]
+    if "acc" in by_task:
+        parts = [math.fsum(each) / len(each) for each in shares.values()]
+    else:
+        parts = [share for each in shares.values() for share in each]
+    return math.fsum(parts) / len(parts) if parts else None
+
+
+def _right(target: Any) -> Collection[Any]:
+    """The right choices; most tasks have one."""
+    return set(target) if isinstance(target, list) else (target,)

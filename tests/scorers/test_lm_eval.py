@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +137,13 @@ def write(folder: Path, name: str, task: Mapping[str, Any], rows: str = "rows") 
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
 
 
-def scored(folder: Path, name: str, *, by_size: bool = True) -> tuple[Scores, dict[str, Any]]:
+def scored(folder: Path, name: str, by_task: Collection[str] = ()) -> tuple[Scores, dict[str, Any]]:
     loaded = load_tasks([name], folder, {}, allow_code=False)
     results = run_tasks(Drawn(), loaded, name)
-    figures = {**results["results"], **results.get("groups", {})}[name]
-    return scores_of(results["samples"], loaded["tasks"], by_size=by_size), figures
+    scores = scores_of(
+        results["samples"], loaded["tasks"], results["results"], name, by_task=by_task
+    )
+    return scores, results["results"].get(name, {})
 
 
 def figure(scores: Scores, name: str) -> float:
@@ -165,14 +167,96 @@ def test_figures_of_our_rows_are_those_of_lm_eval(folder: Path, name: str) -> No
     assert told == set(scores.metrics) | set(scores.left_out)
 
 
-@pytest.mark.parametrize(("name", "by_size"), [("weighted", True), ("unweighted", False)])
+@pytest.mark.parametrize(("name", "by_task"), [("weighted", []), ("unweighted", ["acc"])])
 def test_a_group_means_over_examples_or_over_tasks_as_it_says(
-    folder: Path, name: str, by_size: bool
+    folder: Path, name: str, by_task: list[str]
 ) -> None:
-    scores, expected = scored(folder, name, by_size=by_size)
+    scores, expected = scored(folder, name, by_task)
     assert figure(scores, "acc") == pytest.approx(expected["acc,none"], abs=1e-12)
     assert {row["cluster"] for row in scores.rows} == {"choices", "few_choices"}
     assert scores.chance == pytest.approx(1 / 3)
+
+
+GROUPS: dict[str, list[dict[str, Any]]] = {
+    "each its own": [{"metric": "acc", "weight_by_size": False}, {"metric": "acc_norm"}],
+    "one of them listed": [{"metric": "acc_norm", "weight_by_size": False}],
+    "of perplexities": [{"metric": "perplexity"}],
+    "of F1": [{"metric": "f1"}, {"metric": "acc"}],
+    "in other ways": [{"metric": "acc"}],
+}
+MEMBERS: dict[str, list[str]] = {
+    "each its own": ["choices", "few_choices"],
+    "one of them listed": ["choices", "few_choices"],
+    "of perplexities": ["ends", "few_ends"],
+    "of F1": ["pairs", "few_pairs", "choices"],
+    "in other ways": ["pairs", "few_own_f1"],
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_has_lm_evals_figures_or_none(folder: Path, name: str) -> None:
+    write(folder, "few_ends", TASKS["ends"], rows="few")
+    write(folder, "few_pairs", TASKS["pairs"], rows="few")
+    own = [{"metric": "acc"}, {"metric": "f1", "aggregation": "mean"}]
+    (folder / "own.py").write_text(
+        "def values(doc, results):\n    return {'acc': 1.0, 'f1': 0.25}\n", encoding="utf-8"
+    )
+    write(folder, "few_own_f1", {**TASKS["pairs"], "metric_list": own}, rows="few")
+    task = (folder / "few_own_f1.yaml").read_text(encoding="utf-8")
+    (folder / "few_own_f1.yaml").write_text(task + "process_results: !function own.values\n")
+    lists = {"aggregate_metric_list": GROUPS[name]}
+    group = {"group": "a_group", "task": MEMBERS[name], **lists}
+    (folder / "a_group.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
+    by_task = [m["metric"] for m in GROUPS[name] if not m.get("weight_by_size", True)]
+    scores, expected = scored(folder, "a_group", by_task)
+    told = {key.split(",")[0] for key in expected if "," in key and "_stderr" not in key}
+    assert told <= set(scores.metrics) | set(scores.left_out)
+    for metric in scores.metrics:
+        theirs = expected.get(f"{metric},none")
+        if theirs is not None:
+            assert figure(scores, metric) == pytest.approx(theirs, rel=1e-6)
+    assert len({frozenset(row) for row in scores.rows}) == 1  # a table
+
+
+def test_a_metric_of_some_tasks_is_a_mean_of_their_examples(folder: Path) -> None:
+    write(folder, "few_ends", TASKS["ends"], rows="few")
+    group = {"group": "mixed", "task": ["worked", "few_ends", "choices"]}
+    group["aggregate_metric_list"] = [{"metric": "acc"}]
+    (folder / "mixed.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
+    scores, expected = scored(folder, "mixed")
+    assert figure(scores, "acc,none") == pytest.approx(expected["acc,none"], abs=1e-12)
+
+
+def test_figures_of_three_classes_and_of_own_functions_are_lm_evals_or_none(folder: Path) -> None:
+    three = {**TASKS["choices"], "metric_list": [{"metric": "mcc"}, {"metric": "acc"}]}
+    write(folder, "three", three)
+    scores, expected = scored(folder, "three")
+    assert "mcc" in scores.left_out
+    assert set(scores.metrics) == {"acc"}
+    (folder / "own.py").write_text("def mean(items):\n    return max(items)\n", encoding="utf-8")
+    write(folder, "own_mean", TASKS["choices"])
+    text = (folder / "own_mean.yaml").read_text(encoding="utf-8")
+    assert "- metric: acc\n" in text
+    (folder / "own_mean.yaml").write_text(
+        text.replace("- metric: acc\n", "- metric: acc\n  aggregation: !function own.mean\n"),
+        encoding="utf-8",
+    )
+    scores, expected = scored(folder, "own_mean")
+    assert expected["acc,none"] == 1.0
+    assert "acc" in scores.left_out
+    assert set(scores.metrics) == {"acc_norm"}
+
+
+def test_chance_is_of_the_choices_alone_and_of_all_right_ones(folder: Path) -> None:
+    mutual = [{"metric": "acc"}, {"metric": "acc_mutual_info"}]
+    write(folder, "mutual", {**TASKS["choices"], "metric_list": mutual})
+    scores, expected = scored(folder, "mutual")
+    assert scores.chance == pytest.approx(1 / 3)
+    assert figure(scores, "acc_mutual_info") == expected["acc_mutual_info,none"]
+    write(folder, "two_right", {**TASKS["choices"], "doc_to_target": "{{[0, 2]}}"})
+    scores, expected = scored(folder, "two_right")
+    assert scores.chance == pytest.approx(2 / 3)
+    assert figure(scores, "acc") == pytest.approx(expected["acc,none"])
 
 
 def test_other_prompts_are_other_examples(folder: Path) -> None:
