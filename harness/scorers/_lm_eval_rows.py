@@ -86,8 +86,8 @@ def scores_of(
             else _made(name, kind, table, higher, tasks_alike)
         )
         if isinstance(made, Metric):
-            key = name if "," in name else f"{name},{next(iter(filters))}"
-            made = _as_lm_evals(made, table, figures.get(of, {}).get(key))
+            full_name = name if "," in name else f"{name},{next(iter(filters))}"
+            made = _as_lm_evals(made, table, figures.get(of, {}).get(full_name))
         if isinstance(made, Metric):
             metrics[name] = made
         else:

@@ -56,7 +56,33 @@ def load_tasks(
                 f"the task {name} runs the programs that a model writes",
                 fix="set allow_code_execution: true; they then run inside bubblewrap",
             )
+        if getattr(task, "UNSAFE_CODE", False) and not any(_code_evals(task)):
+            raise StageFailed(
+                "code outside the sandbox",
+                f"the task {name} runs the programs that a model writes in a way of its own, and"
+                " not by evaluate's code_eval, in whose place the sandbox stands",
+                fix="leave the task out; run it with lm-eval itself on a machine that may be lost",
+            )
+        for code_eval in _code_evals(task):
+            code_eval.imported, code_eval.allowed = True, allow_code
     return loaded
+
+
+def _code_evals(task: Any) -> Iterator[CodeEval]:
+    """What stands in the place of code_eval in the modules of a task's own functions."""
+    functions = [*getattr(task, "_metric_fn_list", {}).values(), task.config.process_results]
+    for function in functions:
+        # lm-eval keeps the call of a function, and evaluate's metrics as a method.
+        for layer in (
+            function,
+            getattr(function, "func", None),
+            getattr(function, "__self__", None),
+        ):
+            if isinstance(layer, CodeEval):
+                yield layer
+            for value in getattr(layer, "__globals__", {}).values():
+                if isinstance(value, CodeEval):
+                    yield value
 
 
 def unknown_task(name: str, names: Sequence[str]) -> str:
@@ -70,19 +96,23 @@ def _manager_of(names: tuple[str, ...], include_path: Path | None) -> Any:
     files as YAML, some 10 s, so that the folders which seem to have the names are tried first."""
     named = () if include_path is None else (include_path,)
     manager = _manager((*_folders(names), *named), defaults=False)
-    if all(name in manager.all_tasks and _whole(name, manager.task_index) for name in names):
+    if all(_whole(name, manager.task_index) for name in names):
         return manager
     return _manager(named, defaults=True)
 
 
 def _whole(name: str, index: Mapping[str, Any]) -> bool:
-    """Whether all that a group names is in the index too."""
-    children = index[name].cfg.get("task", ()) if index[name].cfg else ()
+    """Whether all tasks of a group or tag are in the index too."""
+    if name not in index:
+        return False
+    config = index[name].cfg
+    if config is None:  # a tag; of those in several folders an index of these keeps one
+        return len(_folders((name,))) <= 1
+    children = config.get("task", ())
     if not isinstance(children, list):
         return True
-    return all(
-        child in index and _whole(child, index) for child in children if isinstance(child, str)
-    )
+    named = (child.get("task") if isinstance(child, dict) else child for child in children)
+    return all(isinstance(child, str) and _whole(child, index) for child in named)
 
 
 @cache
@@ -95,21 +125,26 @@ def _manager(paths: tuple[Path, ...], *, defaults: bool) -> Any:
 @cache
 def _folders(names: tuple[str, ...]) -> tuple[Path, ...]:
     """lm-eval's folders with a file that defines a task, group or tag of one of these names."""
+    either = "|".join(map(re.escape, names))
+    defines = re.compile(
+        rf"""^\s*(?:(?:task|group|tag)\s*:|-)\s*["']?(?:{either})["']?\s*(?:\#.*)?$"""
+        rf"""|^\s*tag\s*:\s*\[(?:[^\]\n]*[\s,])?["']?(?:{either})["']?\s*[,\]]""",
+        re.MULTILINE,
+    )
+    return tuple(folder for folder, text in _texts().items() if defines.search(text))
+
+
+@cache
+def _texts() -> Mapping[Path, str]:
+    """The text of all task files in each of lm-eval's folders; some have no suffix."""
     import lm_eval
 
     root = Path(lm_eval.__file__).parent / "tasks"
-    either = "|".join(map(re.escape, names))
-    defines = re.compile(
-        rf"""^\s*["']?(?:task|group|tag)["']?\s*:\s*["']?(?:{either})["']?\s*$"""
-        rf"""|^\s*-\s*["']?(?:{either})["']?\s*$""",
-        re.MULTILINE,
-    )
-    folders: dict[Path, None] = {}
-    for file in sorted(root.rglob("*.yaml")):
+    texts: dict[Path, list[str]] = {}
+    for file in sorted(root.rglob("*yaml")):
         folder = root / file.relative_to(root).parts[0]
-        if folder not in folders and defines.search(file.read_text(encoding="utf-8")):
-            folders[folder] = None
-    return tuple(folders)
+        texts.setdefault(folder, []).append(file.read_text(encoding="utf-8"))
+    return {folder: "\n".join(parts) for folder, parts in texts.items()}
 
 
 def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any) -> dict[str, Any]:
@@ -219,11 +254,14 @@ class CodeEval:
     """evaluate's `code_eval`, its programs run in a sandbox.
 
     Args:
-        allowed: whether anything is run; a task's try at import is answered all the same.
+        allowed: whether anything is run.
+
+    Attributes:
+        imported: whether the task is loaded; what it tries as it is imported is not run.
     """
 
     def __init__(self, allowed: bool) -> None:
-        self.allowed = allowed
+        self.allowed, self.imported = allowed, False
 
     def compute(
         self,
@@ -238,12 +276,18 @@ class CodeEval:
             references: a test for each problem. predictions: programs for each problem.
 
         Raises:
-            StageFailed: there is no sandbox on this machine.
+            StageFailed: code execution is off, or there is no sandbox on this machine.
         """
         from harness.scorers._sandbox import pass_at_k, refusal, run_programs
 
-        if not self.allowed:  # the try that a task makes as it is imported
+        if not self.imported and not self.allowed:
             return {f"pass@{number}": 0.0 for number in k}, {}
+        if not self.allowed:
+            raise StageFailed(
+                "code execution is off",
+                "the task runs the programs that a model writes",
+                fix="set allow_code_execution: true; they then run inside bubblewrap",
+            )
         reason = refusal()
         if reason is not None:
             raise StageFailed("no sandbox", reason)

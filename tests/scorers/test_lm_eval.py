@@ -15,6 +15,7 @@ from lm_eval.api.model import LM
 
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import HarnessError, StageFailed
+from harness.scorers import _lm_eval_tasks
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import load_tasks, run_tasks
 
@@ -220,8 +221,11 @@ def test_a_group_has_lm_evals_figures_or_none(folder: Path, name: str) -> None:
 
 def test_a_metric_of_some_tasks_is_a_mean_of_their_examples(folder: Path) -> None:
     write(folder, "few_ends", TASKS["ends"], rows="few")
-    group = {"group": "mixed", "task": ["worked", "few_ends", "choices"]}
-    group["aggregate_metric_list"] = [{"metric": "acc"}]
+    group = {
+        "group": "mixed",
+        "task": ["worked", "few_ends", "choices"],
+        "aggregate_metric_list": [{"metric": "acc"}],
+    }
     (folder / "mixed.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
     scores, expected = scored(folder, "mixed")
     assert figure(scores, "acc,none") == pytest.approx(expected["acc,none"], abs=1e-12)
@@ -262,8 +266,6 @@ def test_chance_is_of_the_choices_alone_and_of_all_right_ones(folder: Path) -> N
 def test_other_prompts_are_other_examples(folder: Path) -> None:
     asked, _ = scored(folder, "choices")
     write(folder, "choices", {**TASKS["choices"], "doc_to_text": "Q: {{question}}"})
-    from harness.scorers import _lm_eval_tasks
-
     _lm_eval_tasks._manager.cache_clear()
     otherwise, _ = scored(folder, "choices")
     ids = [{row["example_id"] for row in scores.rows} for scores in (asked, otherwise)]
@@ -303,12 +305,70 @@ def test_rows_in_the_place_of_the_hub_are_the_task_s_rows(folder: Path) -> None:
     assert [doc["question"] for doc in loaded["tasks"]["far"].test_docs()] == ["x"]
 
 
+CODED = """
+import evaluate
+code = evaluate.load("code_eval")
+code.compute(references=["assert f() == 1"], predictions=[["def f(): return 2"]], k=[1])
+
+def passed(references, predictions):
+    return code.compute(references=["assert True"], predictions=[["x = 1"]], k=[1])[0]["pass@1"]
+
+def by_itself(references, predictions):
+    exec("x = 1")
+    return 1.0
+"""
+
+
+def write_coded(folder: Path, function: str, *, unsafe: bool) -> None:
+    (folder / "own.py").write_text(CODED, encoding="utf-8")
+    write(folder, "coded", {**TASKS["worked"], "unsafe_code": unsafe})
+    text = (folder / "coded.yaml").read_text(encoding="utf-8")
+    text = text.replace(
+        "metric: exact_match",
+        f"metric: !function own.{function}\n  aggregation: mean\n  higher_is_better: true",
+    )
+    (folder / "coded.yaml").write_text(text, encoding="utf-8")
+
+
 def test_a_task_that_runs_code_is_refused_where_that_is_off(folder: Path) -> None:
-    write(folder, "coded", {**TASKS["worked"], "unsafe_code": True})
+    write_coded(folder, "passed", unsafe=True)
     with pytest.raises(StageFailed, match="code") as failed:
         load_tasks(["coded"], folder, {}, allow_code=False)
     assert "allow_code_execution" in str(failed.value.fix)
     assert load_tasks(["coded"], folder, {}, allow_code=True)["tasks"]
+
+
+def test_a_task_that_runs_code_in_a_way_of_its_own_is_refused(folder: Path) -> None:
+    write_coded(folder, "by_itself", unsafe=True)
+    (folder / "own.py").write_text("def by_itself(references, predictions):\n    exec('x = 1')\n")
+    with pytest.raises(StageFailed, match="not by evaluate's code_eval"):
+        load_tasks(["coded"], folder, {}, allow_code=True)
+
+
+def test_code_that_a_task_does_not_tell_of_is_not_run_and_not_scored(folder: Path) -> None:
+    write_coded(folder, "passed", unsafe=False)
+    with pytest.raises(StageFailed, match="runs the programs") as failed:
+        scored(folder, "coded")
+    assert "allow_code_execution" in str(failed.value.fix)
+
+
+def test_a_tag_or_group_over_several_of_lm_evals_folders_is_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_of_them = object()
+    build = _lm_eval_tasks._manager
+
+    def manager(paths: tuple[Path, ...], *, defaults: bool) -> Any:
+        return all_of_them if defaults else build(paths, defaults=defaults)
+
+    monkeypatch.setattr(_lm_eval_tasks, "_manager", manager)
+    # Tasks of gsm8k and of gsm8k_platinum.
+    assert _lm_eval_tasks._manager_of(("self_consistency",), None) is all_of_them
+    group = {"group": "other_shots", "task": [{"task": "arc_easy", "num_fewshot": 2}]}
+    (folder / "other_shots.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
+    assert _lm_eval_tasks._manager_of(("other_shots",), folder) is all_of_them
+    whole = _lm_eval_tasks._manager_of(("arc_challenge",), folder)
+    assert "arc_easy" in whole.all_tasks
 
 
 MALFORMED: dict[str, Any] = {
