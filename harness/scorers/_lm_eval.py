@@ -123,6 +123,13 @@ def _about(
             f"{scorer.tasks[0]}: {metric} stands in lm-eval's results alone: {reason}"
             for metric, reason in scores.left_out.items()
         ]
+    if engine.truncated:
+        about["truncated"] = engine.truncated
+        about["answer_notes"] = [
+            f"{engine.truncated} requests were longer than the model's context of"
+            f" {engine.max_length} tokens, with room for the answer, and lost their beginning, as"
+            " in lm-eval"
+        ]
     return about
 
 

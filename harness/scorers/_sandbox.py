@@ -20,6 +20,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ _PYTHON = "/python"
 its owner can enter."""
 _STARTUP_SECONDS = 60.0
 """How long bubblewrap and Python may take to start on a busy machine."""
+_SAID = 4096
+"""Bytes of what comes out of the sandbox that are read: a program can find the way out and flood
+it."""
 
 # The first process inside. It is root there only where the harness runs as root, and then becomes
 # nobody before the program begins: the kernel limits no processes of root.
@@ -58,7 +62,7 @@ for name, limit in (("AS", memory), ("NPROC", processes), ("FSIZE", size), ("CPU
 del sys.argv[1:]
 os.write(out, b"!")
 try:
-    exec(compile(program, "program.py", "exec"), {"__name__": "__main__"})
+    exec(compile(program, "program.py", "exec"), {})  # as code_eval does: it is no main program
 except BaseException as error:
     said = type(error).__name__ + ": " + str(error)[:200]
 else:
@@ -131,16 +135,16 @@ def run_program(program: str, limits: Limits | None = None) -> Outcome:
     try:
         _send(process, f"{token}\n{program}".encode("utf-8", "surrogatepass"))
         if not _began(process):
-            return Outcome(False, _silence(process, limits))
-        answer, _ = process.communicate(timeout=limits.seconds)
-    except subprocess.TimeoutExpired:
-        return Outcome(False, f"it ran longer than {limits.seconds:g} s")
+            return Outcome(False, _no_start(process, limits))
+        answer = _answer(process, limits.seconds)
     finally:
         _end(process)
+    if answer is None:
+        return Outcome(False, f"it ran longer than {limits.seconds:g} s")
     message = answer.decode("utf-8", "replace")
     if message == token:
         return Outcome(True)
-    return Outcome(False, message or _silence(process, limits))
+    return Outcome(False, message[:_SAID] or _silence(process, limits))
 
 
 def run_programs(
@@ -177,6 +181,31 @@ def _began(process: subprocess.Popen[bytes]) -> bool:
     stdout = cast(IO[bytes], process.stdout)
     ready, _, _ = select.select([stdout], [], [], _STARTUP_SECONDS)
     return bool(ready) and os.read(stdout.fileno(), 1) == b"!"
+
+
+def _answer(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
+    """What came out until the end, or as much as is read; None where the time is over before."""
+    out = cast(IO[bytes], process.stdout).fileno()
+    end = time.monotonic() + seconds
+    said = b""
+    while len(said) < _SAID:
+        ready, _, _ = select.select([out], [], [], max(0.0, end - time.monotonic()))
+        if not ready:
+            return None
+        part = os.read(out, _SAID - len(said))
+        if not part:
+            break
+        said += part
+    return said
+
+
+def _no_start(process: subprocess.Popen[bytes], limits: Limits) -> str:
+    """Why a program never began."""
+    out = cast(IO[bytes], process.stdout)
+    if process.poll() is None and not select.select([out], [], [], 0)[0]:
+        _end(process)
+        return f"bubblewrap did not start it within {_STARTUP_SECONDS:g} s"
+    return _silence(process, limits)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -217,7 +246,7 @@ def _command(limits: Limits) -> list[str]:
         shutil.which(BWRAP) or BWRAP,
         "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
         "--unshare-cgroup-try", *rights, "--die-with-parent", "--new-session", "--clearenv",
-        *folders, "--proc", "/proc", "--dev", "/dev",
+        *folders, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev",
         "--perms", "1777", "--size", str(limits.file_bytes), "--tmpfs", "/tmp",
         "--remount-ro", "/", "--chdir", "/tmp", "--setenv", "HOME", "/tmp",
         python, "-I", "-S", "-c", _RUNNER,

@@ -58,6 +58,12 @@ HOSTILE = {
         "assert libc.mount(b'none', b'/usr', b'tmpfs', 0, None) == 0"
     ),
     "says that it passed": "import os\nos.write(1, b'passed')\nos._exit(0)",
+    "floods the way out": (
+        "import os\nfor way in range(3, 16):\n    try:\n"
+        "        while os.write(way, b'x' * 10**6):\n            pass\n"
+        "    except OSError:\n        pass"
+    ),
+    "fills the devices' folder": "open('/dev/x', 'w').write('y')",
     "ends before its test": "raise SystemExit(0)\nassert False",
 }
 
@@ -120,6 +126,8 @@ def test_what_a_program_starts_ends_with_it() -> None:
         ("\0", False),
         ("raise ValueError('\\udcff')", False),
         ("", True),
+        # code_eval runs none of these parts either
+        ("if __name__ == '__main__':\n    raise SystemExit(input())", True),
     ],
 )
 def test_a_program_passes_where_it_reaches_its_end(program: str, passes: bool) -> None:
@@ -133,6 +141,30 @@ def test_outcomes_come_in_the_programs_order() -> None:
     programs = [f"assert {n} % 3 == 0" for n in range(12)]
     passed = [outcome.passed for outcome in run_programs(programs, LIMITS)]
     assert passed == [n % 3 == 0 for n in range(12)]
+
+
+@needs_bubblewrap
+def test_what_comes_out_is_read_to_a_limit() -> None:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    outcome = run_program(HOSTILE["floods the way out"], Limits(seconds=20))
+    assert not outcome.passed
+    assert len(outcome.reason) <= 4096
+    assert time.monotonic() - started < 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_a_sandbox_that_does_not_start_is_told_and_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_sandbox, "_STARTUP_SECONDS", 0.1)
+    monkeypatch.setattr(_sandbox, "_command", lambda limits: ["sleep", "1000"])
+    assert "did not start" in run_program("pass", LIMITS).reason
+    monkeypatch.setattr(_sandbox, "_STARTUP_SECONDS", 30.0)
+    monkeypatch.setattr(_sandbox, "_command", lambda limits: ["sh", "-c", "echo no >&2; exit 3"])
+    assert "status 3 (no)" in run_program("pass", LIMITS).reason
 
 
 def test_without_bubblewrap_the_refusal_says_how_to_install_it(

@@ -126,3 +126,12 @@ def test_a_folder_or_function_that_is_not_there_is_refused_by_plan(asked: Worksp
         ended = asked.command("plan", "suite.yaml")
         assert ended.returncode == 2, ended.stdout + ended.stderr
         assert "scorers[0].lm_eval" in ended.stderr
+
+
+def test_requests_that_lost_their_beginning_are_counted_and_told(asked: Workspace) -> None:
+    asked.tree["scorers"] = [{"lm_eval": {"tasks": ["letters"], "include_path": "tasks"}}]
+    record = scores(asked.run(only="zero-shot"))["tiny lm_eval letters"]
+    about = record.provenance["scorer"]
+    assert about["truncated"] == 24  # 6 questions of 4 choices, in a context of 256 bytes
+    (note,) = about["answer_notes"]
+    assert "24 requests were longer than the model's context of 256 tokens" in note
