@@ -28,7 +28,7 @@ _ROUNDING = 4.0
 of a log-probability as large as their spread."""
 
 
-_LONGEST = 24
+_LONGEST = 16
 """Tokens of the rows that are tried."""
 _SMALL = 7
 """A window that is shorter than the rows that are tried."""
@@ -91,7 +91,7 @@ def _compare(model: Any, span: int | None) -> Sharing:
             allowed = max(allowed, _ROUNDING * _distance(alone, single), _ROUNDING * step)
         try:
             # A budget that cuts the tree in the middle: what is carried over is tried too.
-            differences = [_distance(_packed(model, rows, n), alone) for n in (4096, 11)]
+            differences = [_distance(_packed(model, rows, n), alone) for n in (4096, 7)]
         except Exception as error:
             # Whatever a model raises at what it was not made for, it is only refused here.
             return Sharing(False, why=f"{type(error).__name__}: {error}")
@@ -171,8 +171,8 @@ def _rows(vocabulary: int, longest: int) -> Iterator[list[int]]:
     draw = random.Random(0)
     row = [draw.randrange(vocabulary) for _ in range(longest)]
     yield row
-    for shared in (longest * 3 // 4, longest * 3 // 4 - 1, longest // 3, 0):
-        yield [*row[:shared], *(draw.randrange(vocabulary) for _ in range(longest - shared))]
+    for shared, more in ((longest * 3 // 4, 4), (longest * 3 // 4 - 1, 3), (0, longest // 3)):
+        yield [*row[:shared], *(draw.randrange(vocabulary) for _ in range(more))][:longest]
     yield row[: longest // 2]
 
 
