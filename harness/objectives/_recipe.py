@@ -81,8 +81,9 @@ class Recipe(Protocol):
 
         Args:
             kind: the name of the kind, under which it is installed.
-            reads: role -> the step of this recipe that it reads. A kind that has an input `data`
-                reads the cell's training rows there if the recipe names no other step.
+            reads: role -> the step of this recipe that it reads, but for models beside the cell's
+                own; None, the model as it is, is no input. A kind that has an input `data` reads
+                the cell's training rows there if the recipe names no other step.
             fields: of the kind, and part of the stage's identity. Fields called `device`, `model`,
                 `place` and `seed` are filled in with the cell's.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import cast
 
 from harness.core import component
@@ -30,11 +31,14 @@ def made_rows(
         inputs: role -> stage, of the steps that it reads.
 
     Raises:
-        SuiteError: no such kind, a field that it does not take, or rows that are not there.
+        SuiteError: no such kind, a field or an input that it does not take, or rows that are not
+            there.
     """
     objective, inputs = step.asked_by.name, dict(inputs)
     where = f"the recipe of {objective}"
     kind = cast(type[StageKind], component.find("stage", step.kind, where))
+    for role, source in inputs.items():
+        _require_input(kind, role, source, f"{where}.{step.kind}")
     if "data" in kind.reads and "data" not in inputs:
         if step.entry not in suite.data:
             message = unknown("data", step.entry, suite.data, hint="the keys of `data:`")
@@ -55,3 +59,17 @@ def made_rows(
         resources=suite.resources,
         known=None if rows is None else sources.known(cell.model, rows),
     )
+
+
+def _require_input(kind: type[StageKind], role: str, source: Stage, where: str) -> None:
+    """Raise SuiteError where a kind of stage does not read such an input."""
+    kinds = [names for pattern, names in kind.reads.items() if fnmatchcase(role, pattern)]
+    if not kinds:
+        message = unknown("input", role, kind.reads, hint=f"`reads` of {kind.__name__}")
+        raise SuiteError(message, where=where)
+    if not any(name in (source.kind, "*") for names in kinds for name in names.split(", ")):
+        raise SuiteError(
+            f"its input '{role}' is made by a stage of kind {' or '.join(kinds)}, not by one of"
+            f" kind {source.kind}",
+            where=where,
+        )

@@ -106,7 +106,7 @@ class _Planner:
                 require_language_model(self.sources.model(used.model), used.model, self.file)
             require_trainable(variant, self.sources)
         self._require_distinct_metrics(variants)
-        self.scoring.require_rules(self.scorers)
+        self.scoring.require_named(self.scorers)
         self.baselines = baselines = baselines_of(self.suite, variants)
         paths = named_starts([self._tuned_path(variant) for variant in variants])
         idle = self._idle_scorers(paths)

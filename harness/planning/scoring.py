@@ -101,13 +101,16 @@ class Scoring:
     _lacking: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
     """(place of a scorer, what is lacking) -> the variants that lack it."""
 
-    def require_rules(self, scorers: Sequence[Scorer]) -> None:
-        """Raise SuiteError where a rule that a scorer names is no file or function, whether any
-        variant is scored by it or not."""
+    def require_named(self, scorers: Sequence[Scorer]) -> None:
+        """Raise SuiteError where a scorer names a rule, a function or a folder that is not there,
+        whether any variant is scored by it or not."""
         for index, scorer in enumerate(scorers):
             for name, asked in scorer.asks(Subject()).items():
-                if isinstance(asked, NamedRule):
-                    self._rule(asked, f"scorers[{index}].{scorer.name}.{name}")
+                place = f"scorers[{index}].{scorer.name}.{name}"
+                if isinstance(asked, NamedRule | NamedFunction):
+                    self._rule(asked, place)
+                elif isinstance(asked, NamedFolder):
+                    self._folder(asked.named, place)
 
     def of(self, scorer: Scorer, where: str, path: VariantPath) -> list[Scored]:
         """A scorer's stages for a variant on its test rows; none where the variant lacks what the
@@ -193,13 +196,8 @@ class Scoring:
                 # Beside answers the rows are those that were answered.
                 if not _answers(asks) and (left_out := self.left_out(entry, split)):
                     draft.fields["left_out"] = left_out
-            case NamedRule():
+            case NamedRule() | NamedFunction():
                 file, content = self._rule(asked, f"{draft.where}.{name}")
-                draft.add("rules", name, file)
-                draft.add("scorer", name, content)
-            case NamedFunction(named):
-                function = NamedRule(named)
-                file, content = self._rule(function, f"{draft.where}.{name}")
                 draft.add("rules", name, file)
                 draft.add("scorer", name, content)
             case NamedFolder(named):
@@ -254,8 +252,8 @@ class Scoring:
         draft.add("places", role, place)
         draft.fields["device"] = self.executor.device()
 
-    def _rule(self, asked: NamedRule, where: str) -> tuple[str, dict[str, str]]:
-        """Where the rule's file lies, and the rule's identity."""
+    def _rule(self, asked: NamedRule | NamedFunction, where: str) -> tuple[str, dict[str, str]]:
+        """Where the file of a rule or function lies, and its identity."""
         return find_rule(asked.named, self.sources.file, self.sources.store.file_digest, where)
 
     def _folder(self, named: str, where: str) -> tuple[str, str]:

@@ -28,12 +28,6 @@ class Labelling(StageKind):
     beside: Annotated[dict[str, ModelPlace], NotHashed] = {}
     """Role of a trained model that the labeller reads -> where its base lies."""
 
-    def unhashed(self) -> dict[str, Any]:
-        """With every field of the labeller: those that change no label are no part of the stage's
-        identity, and a worker needs them."""
-        fields = self.labeller.model_dump(mode="json")
-        return {**super().unhashed(), "labeller": {"name": self.labeller.name, **fields}}
-
     def resources(self, asked: Resources) -> Resources:
         reads = self.labeller.reads_model or self.labeller.beside
         return asked if reads else asked.without_gpu()

@@ -12,7 +12,7 @@ from harness.core.errors import StageFailed
 from harness.methods.base import Method
 from harness.models.files import ModelPlace, ModelRef
 from harness.models.folder import held
-from harness.stages.base import AddedLater, Job, NotHashed, StageKind, member_of
+from harness.stages.base import AddedLater, Job, NotHashed, StageKind, member_in
 from harness.store.stage import SPEC
 
 CHECKPOINT = "checkpoint"
@@ -107,7 +107,7 @@ def load_model(
         return ref.load("lm"), ref.tokenizer(), None
     folder, trained = job.input(role), _spec(job, role)
     ref = model_ref(trained["config"]["model"], device, place)
-    method: Method = member_of("method", trained["config"]["method"])
+    method: Method = member_in(trained, "method")
     load = method.merged if which.get("merged") else method.load_trained
     elsewhere = trained["kind"] == "checkpoint"
     with checkpoint_of(folder, trained, place) as checkpoint:
@@ -125,10 +125,10 @@ def load_base(job: Job, place: ModelPlace) -> tuple[Any, Any]:
 
 def model_beside(job: Job, role: str, place: ModelPlace) -> tuple[Method, ModelRef, Path]:
     """The method, the base and the checkpoint of another training stage that the stage reads."""
-    trained, checkpoint = _spec(job, role)["config"], job.input(role) / CHECKPOINT
+    trained, checkpoint = _spec(job, role), job.input(role) / CHECKPOINT
     require_files(checkpoint)
-    ref = model_ref(trained["model"], job.config.device, place)
-    return member_of("method", trained["method"]), ref, checkpoint
+    ref = model_ref(trained["config"]["model"], job.config.device, place)
+    return member_in(trained, "method"), ref, checkpoint
 
 
 def load_beside(job: Job, role: str, place: ModelPlace) -> tuple[Any, Any]:

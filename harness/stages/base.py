@@ -53,7 +53,8 @@ class Known:
 class Member:
     """Marks a field that is a member of an axis: `Annotated[Method, Member("method")]`.
 
-    In a stage's config it stands as its identity, and is built from it again.
+    In a stage's config it stands as its identity. A worker builds it again from that, and from
+    those of its fields that the identity does not tell, which are among the unhashed ones.
     """
 
     axis: str
@@ -84,6 +85,12 @@ def member_of(axis: str, identity: Mapping[str, Any]) -> Any:
     return component.build_fields(component.find(axis, name), fields, f"{axis} {name}")
 
 
+def member_in(spec: Mapping[str, Any], axis: str) -> Any:
+    """A member of an axis as a stage.json has it, under the name of the axis."""
+    # The stage.json of an earlier version has no `unhashed`.
+    return member_of(axis, {**spec["config"][axis], **spec.get("unhashed", {}).get(axis, {})})
+
+
 class StageKind(Component):
     """A kind of stage: its config, its expected cost, and its work.
 
@@ -109,15 +116,28 @@ class StageKind(Component):
         return {field: value for field, value in super().identity().items() if field != "name"}
 
     def unhashed(self) -> dict[str, Any]:
-        """The fields that are not hashed, as JSON, but for those that have their default."""
-        names = component.unhashed(self)
-        return self.model_dump(mode="json", include=names, exclude_defaults=True)
+        """The fields that are not hashed, as JSON, but for those that have their default; under the
+        name of a member of an axis, those of its fields that its identity does not tell."""
+        fields = component.unhashed(self)
+        members = {name: _untold(getattr(self, name)) for name in self._members()}
+        return {
+            **self.model_dump(mode="json", include=fields, exclude_defaults=True),
+            **{name: values for name, values in members.items() if values},
+        }
+
+    @classmethod
+    def _members(cls) -> list[str]:
+        """The fields that are members of an axis."""
+        fields = cls.model_fields.items()
+        return [n for n, field in fields if any(isinstance(m, Member) for m in field.metadata)]
 
     @classmethod
     def from_spec(cls, config: Mapping[str, Any], unhashed: Mapping[str, Any]) -> Self:
         """The stage as it was planned, from its stage.json."""
-        fields = {name: value for name, value in config.items() if name != "version"}
-        return cls(**{**fields, **unhashed})
+        fields = {name: value for name, value in {**config, **unhashed}.items()
+                  if name != "version"}  # fmt: skip
+        members = {n: {**config[n], **unhashed[n]} for n in cls._members() if n in unhashed}
+        return cls(**{**fields, **members})
 
     @classmethod
     def of(cls, stage: Stage) -> Self:
@@ -185,6 +205,17 @@ class StageKind(Component):
             HarnessError: the stage failed; its reason goes into the record.
         """
         raise NotImplementedError
+
+
+def _untold(member: Component) -> dict[str, Any]:
+    """The fields of a member that its identity does not tell as they are, as JSON: those that are
+    not hashed, unless they have their default, and those that stand for something in its place."""
+    identity, changed = member.identity(), member.model_dump(mode="json", exclude_defaults=True)
+    hashed = {n: value for n, value in member.model_dump(mode="json").items() if n in identity}
+    return {
+        **{name: value for name, value in changed.items() if name not in identity},
+        **{name: value for name, value in hashed.items() if value != identity[name]},
+    }
 
 
 class Job(Generic[K]):

@@ -22,6 +22,11 @@ REWARD = "reward"
 _BESIDE = ("method", "model", "seed")
 """Keys of `reward_model:` that are no fields of the objective."""
 
+_TOLD_BY: Mapping[type, str] = {
+    Trained: "train", Beside: "model", Sampled: "sample", Labelled: "label", Made: "stage",
+}  # fmt: skip
+"""Kind of step -> the method of a recipe that gives it."""
+
 
 @dataclass(frozen=True)
 class _Given:
@@ -97,6 +102,10 @@ class Steps:
         **models: Beside,
     ) -> Trained:
         """As `Recipe.train`."""
+        self._require("goes on from", start, Trained)
+        self._require("trains on", rows, Labelled, Made)
+        for model in models.values():
+            self._require("reads, as a model beside a training,", model, Beside)
         if isinstance(objective, str):
             self.names.add(objective)
             within = copy(self)
@@ -112,18 +121,21 @@ class Steps:
 
     def model(self, objective: str, rows: Labelled | Made | None = None) -> Beside:
         """As `Recipe.model`."""
+        self._require("trains a model on", rows, Labelled, Made)
         self.names.add(objective)
         self.models[objective] = None
         return Beside(objective, rows)
 
     def sample(self, policy: Trained | None, **options: Any) -> Sampled:
         """As `Recipe.sample`."""
+        self._require("samples", policy, Trained)
         return Sampled(self._asked, policy, self._entry, options)
 
     def label(
         self, samples: Sampled, *, by: Any, check: int = 0, truth: str | None = None, **options: Any
     ) -> Labelled:
         """As `Recipe.label`."""
+        self._require("labels", samples, Sampled)
         where = place_of(self._suite, "objective", self._asked.name, "labeller")
         labeller = cast(Labeller, component.build("labeller", by, where))
         for objective in labeller.beside:
@@ -132,7 +144,23 @@ class Steps:
 
     def stage(self, kind: str, *, reads: Mapping[str, Step] | None = None, **fields: Any) -> Made:
         """As `Recipe.stage`."""
-        return Made(self._asked, kind, self._entry, reads or {}, fields)
+        inputs = {role: step for role, step in (reads or {}).items() if step is not None}
+        for step in inputs.values():
+            self._require(
+                f"has a stage of kind '{kind}' read", step, Trained, Sampled, Labelled, Made
+            )
+        return Made(self._asked, kind, self._entry, inputs, fields)
+
+    def _require(self, verb: str, step: object, *kinds: type) -> None:
+        """Raise SuiteError where a recipe names another kind of step than it can mean."""
+        if step is not None and not isinstance(step, kinds):
+            means = " or ".join(f"`{_TOLD_BY[kind]}`" for kind in kinds)
+            given = f"`{_TOLD_BY[type(step)]}`" if type(step) in _TOLD_BY else repr(step)
+            raise SuiteError(
+                f"it {verb} what {given} gave",
+                where=f"the recipe of {self._asked.name}",
+                fix=f"pass on what {means} gave",
+            )
 
     def _group(self, name: str) -> str:
         """What a training is called: the method and the name, and what else tells cells apart."""

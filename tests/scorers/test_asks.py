@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from toy_asking import Everything
 
 from harness.core.errors import HarnessError, StageFailed, SuiteError
 from harness.planning.graph import Plan
@@ -157,3 +158,19 @@ def test_the_baselines_model_can_be_asked_for_on_rows_that_nobody_answers(
         (scored,) = scores(planned, variant, "length")
         assert scored.inputs["baseline"] == trained["lora-sft"]
     assert scores(planned, "lora-sft", "length") == []
+
+
+@pytest.mark.parametrize("kind", ["rule", "function", "folder"])
+def test_a_file_that_a_scorer_names_must_be_there_though_no_variant_is_scored(
+    asking: Workspace, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    named = "nowhere" if kind == "folder" else "nowhere.py:better"
+
+    def asks(self: Everything, of: Subject) -> dict[str, Asked]:
+        return {"before": of.start().answers(), "named": getattr(of, kind)(named)}
+
+    monkeypatch.setattr(Everything, "asks", asks)
+    asking.tree["matrix"]["objective"] = [{"sft": SFT}]  # which has no start
+    asking.tree.pop("reward_model")
+    with pytest.raises(SuiteError, match=r"suite.yaml: scorers\[1\].everything.named: .*nowhere"):
+        asking.open()

@@ -13,8 +13,11 @@ from typing import Annotated, Any, Self
 import pytest
 
 from harness.core import component
+from harness.methods.base import Method
+from harness.models.files import ModelPlace
 from harness.scheduling.schedule import pending
-from harness.stages.base import AddedLater, Job, Known, NotHashed, StageKind
+from harness.stages.base import AddedLater, Job, Known, NotHashed, StageKind, member_in
+from harness.stages.checkpoint import Checkpoint
 from harness.stages.contamination import Contamination
 from harness.stages.data import Data
 from harness.stages.select import Select
@@ -130,6 +133,54 @@ def test_what_is_not_hashed_reaches_the_worker_and_no_key(tmp_path: Path) -> Non
     assert one.key == other.key
     assert Data.of(one).place == "here"
     assert Data.of(other).place == "there"
+
+
+class Threaded(Method):
+    """A method with a field that changes no result, and one whose identity is its content."""
+
+    threads: Annotated[int, NotHashed] = 1
+    file: str = "weights.bin"
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "file": "sha256"}
+
+
+@pytest.fixture
+def threaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registered as an entry point would register it."""
+    from importlib.metadata import EntryPoint
+
+    points = component._entry_points
+    point = EntryPoint("threaded", f"{__name__}:Threaded", "harness.methods")
+    added = {"method": {"threaded": point}}
+    monkeypatch.setattr(
+        component, "_entry_points", lambda axis: {**points(axis), **added.get(axis, {})}
+    )
+
+
+@pytest.mark.usefixtures("threaded")
+def test_every_field_of_a_member_reaches_the_worker(tmp_path: Path) -> None:
+    """Those that are not hashed too, in the stage itself and in those that read its checkpoint."""
+    component.find("method", "threaded")
+    stages = [
+        Checkpoint(
+            model={}, device="cpu", method=method, content="x", place=ModelPlace(source="m")
+        ).stage(label="x")
+        for method in (Threaded(), Threaded(threads=4), Threaded(threads=4, file="other.bin"))
+    ]  # fmt: skip
+    assert len({stage.key for stage in stages}) == 1
+    for stage, threads, file in zip(
+        stages, (1, 4, 4), ("weights.bin", "weights.bin", "other.bin"), strict=True
+    ):
+        spec = json.loads(json.dumps(stage.spec()))
+        rebuilt = Checkpoint.from_spec(spec["config"], spec["unhashed"])
+        for method in (rebuilt.method, member_in(spec, "method")):
+            assert (method.threads, method.file) == (threads, file)
+
+
+def test_members_are_read_from_a_stage_json_of_an_earlier_version() -> None:
+    spec = {"config": {"method": {"name": "lora", "version": 1, "r": 3}}, "locators": {}}
+    assert member_in(spec, "method").r == 3
 
 
 def test_failed_inputs_reach_a_tolerant_kind_by_role() -> None:
