@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.comparison.result import ALL
 from harness.comparison.statistics import Clusters, Sample
 from harness.core.aggregate import AGGREGATES
+from harness.core.errors import HarnessError
 from harness.core.files import digest_json
 from harness.planning.planner import Scored, VariantPath
 from harness.stages.score import PREDICTIONS, reward_models, rows_of_stage
@@ -148,6 +149,12 @@ class Reader:
                     statistic: read.column(column).to_numpy().astype(np.float64, copy=False)
                     for statistic, column in metric["columns"].items()
                 }
+                if column in scores:
+                    raise HarnessError(
+                        f"two scorers have a metric '{column[0]}' on '{column[1]}': one is of a"
+                        " benchmark's task, one of a data entry of that name",
+                        fix="give one of the scorers a `label:`; no score is computed again",
+                    )
                 scores[column] = Scores(
                     keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
                     metric["unit"], version, rows_key(scored.stage),

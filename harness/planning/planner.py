@@ -91,6 +91,8 @@ class _Planner:
             cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
             for i, spec in enumerate(self.suite.scorers)
         ]
+        if limit is not None:
+            self.scorers = [scorer.limited(limit) for scorer in self.scorers]
 
     def plan(self, only: str | None) -> Plan:
         variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
@@ -360,6 +362,16 @@ class _Planner:
                 if other != index:
                     raise SuiteError(
                         f"'{title}' is a metric of scorers[{other}] too, on '{entry}'",
+                        where=f"scorers[{index}].{scorer.name}",
+                        fix="give one of them a `label:`",
+                    )
+        brought: dict[tuple[str | None, str], int] = {}
+        for index, scorer in enumerate(self.scorers):
+            for entry in scorer.sets():
+                other = brought.setdefault((scorer.label, entry), index)
+                if other != index:
+                    raise SuiteError(
+                        f"scorers[{other}] scores '{entry}' too, into the same columns",
                         where=f"scorers[{index}].{scorer.name}",
                         fix="give one of them a `label:`",
                     )

@@ -55,7 +55,10 @@ def judge_of(tune: Tune, scorers: Sequence[Scorer], entries: Mapping[str, Any]) 
             judge = Judge(index, name, entry, metric.higher_is_better)
             known.setdefault(title or f"{label} {name}", []).append(judge)
     if tune.metric not in known:
-        message = unknown("metric", tune.metric, known, hint="metrics of the suite's `scorers:`")
+        hint = "metrics of the suite's `scorers:`"
+        if any(scorer.sets() for scorer in scorers):
+            hint += "; benchmarks judge no trials, as they have no validation rows"
+        message = unknown("metric", tune.metric, known, hint=hint)
         raise SuiteError(message, where="tune.metric")
     if tune.data is not None and tune.data not in entries:
         raise SuiteError(unknown("data", tune.data, entries), where="tune.data")

@@ -203,6 +203,11 @@ class Scorer(Component):
         own. Empty where the suite's data is scored."""
         return {}
 
+    def limited(self, rows: int) -> Scorer:
+        """The scorer that scores at most so many examples of each of the sets that it brings
+        itself, for a run that keeps so many rows of every split."""
+        return self
+
     def reads(self, asked: Asked) -> bool:
         """Whether this is among what it asks for."""
         return asked in self.asks(Subject()).values()

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from harness.core.component import NotHashed
 from harness.data.preference_rule import NAMED
@@ -78,6 +78,14 @@ class LmEval(Scorer):
                 raise ValueError(f"{name}: '{function}' is not FILE.py:FUNCTION")
         return value
 
+    @model_validator(mode="after")
+    def _goes_together(self) -> LmEval:
+        if self.data is not None:
+            raise ValueError("data: its tasks bring their own examples; leave `data` out")
+        if self.fewshot_as_multiturn and not self.apply_chat_template:
+            raise ValueError("fewshot_as_multiturn: true needs apply_chat_template: true")
+        return self
+
     def identity(self) -> dict[str, Any]:
         # What stands in the hub's place is told by its content, under the names it is asked for by.
         local = sorted(self.datasets)
@@ -91,6 +99,9 @@ class LmEval(Scorer):
 
     def sets(self) -> Mapping[str, Scorer]:
         return {task: self.model_copy(update={"tasks": [task]}) for task in self.tasks}
+
+    def limited(self, rows: int) -> Scorer:
+        return self.model_copy(update={"limit": min(rows, self.limit or rows)})
 
     def asks(self, of: Subject) -> Mapping[str, Asked]:
         asked: dict[str, Asked] = {"model": of.model()}

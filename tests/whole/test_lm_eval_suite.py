@@ -9,9 +9,12 @@ from typing import Any
 
 import lm_eval
 import pytest
+import yaml
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from harness.commands.session import open_suite
+from harness.core.errors import SuiteError
 from harness.store.score_table import ScoreTable
 from harness.store.stage import Record
 from tests import lm_tasks
@@ -126,6 +129,68 @@ def test_a_folder_or_function_that_is_not_there_is_refused_by_plan(asked: Worksp
         ended = asked.command("plan", "suite.yaml")
         assert ended.returncode == 2, ended.stdout + ended.stderr
         assert "scorers[0].lm_eval" in ended.stderr
+
+
+def test_two_scorers_of_one_task_are_told_apart_by_a_label(asked: Workspace) -> None:
+    short = {"tasks": ["letters"], "include_path": "tasks", "limit": 2, "num_fewshot": 0}
+    scorers: list[Any] = [{"lm_eval": short}, {"lm_eval": {**short, "limit": 3}}]
+    asked.write(scorers=scorers)
+    with pytest.raises(SuiteError, match=r"scorers\[0\] scores 'letters' too[^`]*`label:`"):
+        asked.open(only="zero-shot")
+    scorers[1]["lm_eval"]["label"] = "longer"
+    asked.tree["scorers"] = scorers
+    outcome = asked.run(only="zero-shot")
+    assert sorted(r.metrics["rows"] for r in outcome.records.values() if r.kind == "score") == [
+        2,
+        3,
+    ]
+
+
+def test_a_task_with_the_name_and_metric_of_a_data_entry_asks_for_a_label(
+    asked: Workspace,
+) -> None:
+    file = asked.folder / "tasks" / "letters.yaml"
+    task = yaml.safe_load((asked.folder / "tasks" / "many_stops.yaml").read_text(encoding="utf-8"))
+    file.write_text(yaml.safe_dump({**task, "task": "letters"}), encoding="utf-8")
+    lm = {"tasks": ["letters"], "include_path": "tasks"}
+    asked.tree["scorers"] = ["exact_match", {"lm_eval": lm}]
+    run = ("run", "suite.yaml", "--only", "zero-shot", "--store", "store")
+    asked.write()
+    ended = asked.command(*run)
+    assert ended.returncode == 2, ended.stderr
+    assert "two scorers have a metric 'exact_match' on 'letters'" in ended.stderr
+    asked.write(scorers=["exact_match", {"lm_eval": {**lm, "label": "written"}}])
+    assert asked.command(*run).returncode == 0
+
+
+def test_a_limit_of_the_run_limits_benchmarks_too(asked: Workspace) -> None:
+    settings = {"include_path": "tasks"}
+    asked.write(scorers=[
+        {"lm_eval": {**settings, "tasks": ["letters"]}},
+        {"lm_eval": {**settings, "tasks": ["endings"], "limit": 2}},
+    ])  # fmt: skip
+    limits = [
+        stage.config["scorer"]["limit"]
+        for rows in (None, 4)
+        for stage in open_suite(str(asked.path), (), asked.store, "zero-shot", rows).plan.stages()
+        if stage.kind == "score"
+    ]
+    assert limits == [None, 2, 4, 2]
+
+
+def test_what_a_benchmark_cannot_mean_is_refused_by_plan(asked: Workspace) -> None:
+    for option, message in (
+        ({"data": "letters"}, "bring their own examples"),
+        ({"fewshot_as_multiturn": True}, "needs apply_chat_template"),
+    ):
+        asked.write(scorers=[{"lm_eval": {"tasks": ["letters"], **option}}])
+        with pytest.raises(SuiteError, match=message):
+            asked.open(only="zero-shot")
+    tune = {"metric": "acc", "trials": 2, "space": {"sft.learning_rate": [0.1, 0.2]}}
+    lm = {"lm_eval": {"tasks": ["letters"], "include_path": "tasks"}}
+    asked.write(scorers=[lm, "rouge"], tune=tune)
+    with pytest.raises(SuiteError, match="benchmarks judge no trials"):
+        asked.open()
 
 
 def test_requests_that_lost_their_beginning_are_counted_and_told(asked: Workspace) -> None:
