@@ -21,13 +21,10 @@ from harness.inference.packed import read_packed
 from harness.inference.padded import Flat, read_padded
 from harness.inference.trie import Trie
 
-_EXACT = 1e-4
-"""Nats by which two exact ways of reading in float32 may differ."""
 _ROUNDING = 4.0
-"""In lower precision: how many times the difference that padding alone makes, or the smallest step
-of a log-probability as large as their spread."""
-
-
+"""How many times the difference that padding alone makes two ways of reading may differ."""
+_STEP = 4e-5
+"""And by how much at least, of the spread of log-probabilities; in lower precision some steps."""
 _LONGEST = 16
 """Tokens of the rows that are tried."""
 _SMALL = 7
@@ -84,11 +81,10 @@ def _compare(model: Any, span: int | None) -> Sharing:
         return Sharing(False, why="its context is too short to share any of it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        allowed, alone = _EXACT, _padded(model, rows)
-        if model.dtype != torch.float32:
-            single = torch.cat([_padded(model, [row]) for row in rows])
-            step = torch.finfo(model.dtype).eps * float(alone.std())
-            allowed = max(allowed, _ROUNDING * _distance(alone, single), _ROUNDING * step)
+        alone = _padded(model, rows)
+        single = torch.cat([_padded(model, [row]) for row in rows])
+        step = max(_STEP, _ROUNDING * torch.finfo(model.dtype).eps)
+        allowed = max(step * float(alone.std()), _ROUNDING * _distance(alone, single))
         try:
             # A budget that cuts the tree in the middle: what is carried over is tried too.
             differences = [_distance(_packed(model, rows, n), alone) for n in (4096, 7)]

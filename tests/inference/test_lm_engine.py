@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from harness.core.errors import ModelError, StageFailed
 from harness.inference import HarnessLM, continuous, token_scores
 from harness.inference.sharing import Sharing, find_sharing, span_of
 from harness.inference.token_scores import Asked, score_tokens
 from tests import lm_tasks
-from tests.families import FAMILIES, make
+from tests.families import FAMILIES, LLAMA, make
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own, of what tiny models lack
 
@@ -143,6 +143,27 @@ def test_a_window_that_is_shorter_than_the_rows_is_masked(name: str, tmp_path: P
     theirs = HFLM(pretrained=model, tokenizer=tokenizer)
     options = {"until": ["q"], "max_gen_toks": 24}
     assert answered(lm, CONTEXTS, **options) == answered(theirs, CONTEXTS, **options)
+
+
+HYBRIDS = {
+    "lfm2": {"full_attn_idxs": [1, 3]},
+    "qwen3_next": {
+        "head_dim": 8, "num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8,
+        "shared_expert_intermediate_size": 8, "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_a_memory_beside_attention_is_noticed(name: str) -> None:
+    torch.manual_seed(0)
+    sizes = {**LLAMA, "num_hidden_layers": 4, "vocab_size": 260, "pad_token_id": 1}
+    config = AutoConfig.for_model(name, **{**sizes, **HYBRIDS[name]})
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    sharing = find_sharing(model)
+    assert not sharing.shares
+    assert "differ" in sharing.why
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
