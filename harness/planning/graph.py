@@ -257,8 +257,10 @@ def trained_rows(stage: Stage) -> dict[Stage, None]:
 
 
 def parts(rows: Stage) -> frozenset[Stage]:
-    """A data stage and those that it mixes; empty for rows that other kinds of stage made."""
-    return frozenset(_closure([rows])) if rows.kind == "data" else frozenset()
+    """A data stage and those that it mixes. For rows that a stage of another kind made, these are
+    the parts of the rows that it read itself; labels of sampled answers have none."""
+    read = [rows] if rows.kind == "data" else rows.inputs.values()
+    return frozenset(_closure(source for source in read if source.kind == "data"))
 
 
 def learnt(planned: Plan) -> frozenset[str]:

@@ -11,6 +11,7 @@ from toy_weighted import Weighted
 from harness.core import component
 from harness.core.errors import SuiteError
 from harness.models.files import ModelPlace
+from harness.planning.graph import learnt
 from harness.stages.base import Job, NotHashed, StageKind
 from tests.conftest import SFT, Workspace
 
@@ -62,6 +63,17 @@ def test_a_stage_after_the_model_as_it_is_has_no_checkpoint_to_read(
         if path.variant.id == "full-weighted":
             assert path.train is not None
             assert set(path.train.inputs["train"].inputs) == {"data"}
+
+
+def test_rows_that_a_stage_made_of_an_entry_are_learnt_as_the_entry(
+    suite: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the likelihood of the entry's own texts would be taken for what is forgotten."""
+    monkeypatch.setattr(Weighted, "recipe", lambda _, r: r.train("sft", rows=r.stage("capitals")))
+    suite.tree["matrix"]["objective"] = ["weighted"]
+    suite.tree.pop("reward_model")
+    suite.write(scorers=["length"])
+    assert learnt(suite.open().plan) == {"letters"}
 
 
 WRONG_STEPS: dict[str, tuple[Any, str]] = {
