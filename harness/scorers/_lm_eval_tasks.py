@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import random
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from harness.core.errors import HarnessError, StageFailed, unknown
+from harness.scorers._lm_eval_code import code_evals, without_code
 
 DataFunction = Callable[[str], Mapping[str, Sequence[Mapping[str, Any]]]]
 """Name of a configuration (a subject of MMLU) -> split -> rows."""
@@ -45,7 +47,12 @@ def load_tasks(
     for name in names:
         if name not in manager.all_tasks:
             raise StageFailed("unknown task", unknown_task(name, manager.all_tasks))
-        with _explained(name, manager), _in_place_of_the_hub(local_data), _without_code(allow_code):
+        with (
+            _explained(name, manager),
+            _in_place_of_the_hub(local_data),
+            without_code(allow_code),
+            seeded(),
+        ):
             parts = manager.load([name])
         loaded["tasks"] |= parts["tasks"]
         loaded["groups"] |= parts["groups"]
@@ -56,33 +63,16 @@ def load_tasks(
                 f"the task {name} runs the programs that a model writes",
                 fix="set allow_code_execution: true; they then run inside bubblewrap",
             )
-        if getattr(task, "UNSAFE_CODE", False) and not any(_code_evals(task)):
+        if getattr(task, "UNSAFE_CODE", False) and not any(code_evals(task)):
             raise StageFailed(
                 "code outside the sandbox",
                 f"the task {name} runs the programs that a model writes in a way of its own, and"
                 " not by evaluate's code_eval, in whose place the sandbox stands",
                 fix="leave the task out; run it with lm-eval itself on a machine that may be lost",
             )
-        for code_eval in _code_evals(task):
+        for code_eval in code_evals(task):
             code_eval.imported, code_eval.allowed = True, allow_code
     return loaded
-
-
-def _code_evals(task: Any) -> Iterator[CodeEval]:
-    """What stands in the place of code_eval in the modules of a task's own functions."""
-    functions = [*getattr(task, "_metric_fn_list", {}).values(), task.config.process_results]
-    for function in functions:
-        # lm-eval keeps the call of a function, and evaluate's metrics as a method.
-        for layer in (
-            function,
-            getattr(function, "func", None),
-            getattr(function, "__self__", None),
-        ):
-            if isinstance(layer, CodeEval):
-                yield layer
-            for value in getattr(layer, "__globals__", {}).values():
-                if isinstance(value, CodeEval):
-                    yield value
 
 
 def unknown_task(name: str, names: Sequence[str]) -> str:
@@ -95,10 +85,18 @@ def _manager_of(names: tuple[str, ...], include_path: Path | None) -> Any:
     """An index of tasks that has these names, if there is one. lm-eval's own index reads 14,000
     files as YAML, some 10 s, so that the folders which seem to have the names are tried first."""
     named = () if include_path is None else (include_path,)
-    manager = _manager((*_folders(names), *named), defaults=False)
+    content = _stamps(include_path)
+    manager = _manager((*_folders(names), *named), content, defaults=False)
     if all(_whole(name, manager.task_index) for name in names):
         return manager
-    return _manager(named, defaults=True)
+    return _manager(named, content, defaults=True)
+
+
+def _stamps(folder: Path | None) -> tuple[tuple[str, int, int], ...]:
+    """What tells that a file of a folder was changed, added or removed."""
+    files = () if folder is None else sorted(folder.rglob("*yaml"))
+    stats = ((str(file), file.stat()) for file in files)
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
 
 def _whole(name: str, index: Mapping[str, Any]) -> bool:
@@ -116,7 +114,10 @@ def _whole(name: str, index: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _manager(paths: tuple[Path, ...], *, defaults: bool) -> Any:
+def _manager(
+    paths: tuple[Path, ...], content: tuple[tuple[str, int, int], ...], *, defaults: bool
+) -> Any:
+    """An index of folders; `content` tells it from one that was made before they were changed."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager(include_path=[str(path) for path in paths], include_defaults=defaults)
@@ -147,6 +148,25 @@ def _texts() -> Mapping[Path, str]:
     return {folder: "\n".join(parts) for folder, parts in texts.items()}
 
 
+@contextlib.contextmanager
+def seeded() -> Iterator[None]:
+    """Random numbers as `lm_eval.simple_evaluate` begins them: some tasks draw from them, such as
+    IFEval where a row leaves an instruction open."""
+    import numpy as np
+    import torch
+
+    before, before_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            random.seed(0)
+            np.random.seed(1234)
+            torch.manual_seed(1234)
+            yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(before_numpy)
+
+
 def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any) -> dict[str, Any]:
     """`lm_eval.evaluate`, without its own intervals (ours are of the rows).
 
@@ -157,9 +177,10 @@ def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any)
     import lm_eval
 
     try:
-        results: dict[str, Any] = lm_eval.evaluate(
-            engine, loaded, bootstrap_iters=0, log_samples=True, **options
-        )
+        with seeded():
+            results: dict[str, Any] = lm_eval.evaluate(
+                engine, loaded, bootstrap_iters=0, log_samples=True, **options
+            )
     except HarnessError:
         raise
     except Exception as error:
@@ -233,83 +254,3 @@ def _in_place_of_the_hub(local_data: Mapping[str, DataFunction]) -> Iterator[Non
 
     with mock.patch.object(lm_eval_task.datasets, "load_dataset", load_dataset):
         yield
-
-
-@contextlib.contextmanager
-def _without_code(allowed: bool) -> Iterator[None]:
-    """Tasks of code load evaluate's `code_eval` from the hub and try it as they are imported. In
-    its place stands our own, which runs programs in a sandbox, or refuses to."""
-    import evaluate
-
-    load = evaluate.load
-
-    def loaded(path: str, *arguments: Any, **options: Any) -> Any:
-        return CodeEval(allowed) if path == "code_eval" else load(path, *arguments, **options)
-
-    with mock.patch.object(evaluate, "load", loaded):
-        yield
-
-
-class CodeEval:
-    """evaluate's `code_eval`, its programs run in a sandbox.
-
-    Args:
-        allowed: whether anything is run.
-
-    Attributes:
-        imported: whether the task is loaded; what it tries as it is imported is not run.
-    """
-
-    def __init__(self, allowed: bool) -> None:
-        self.allowed, self.imported = allowed, False
-
-    def compute(
-        self,
-        references: Sequence[str],
-        predictions: Sequence[Sequence[str]],
-        k: Sequence[int] = (1, 10, 100),
-        **_: Any,
-    ) -> tuple[dict[str, float], dict[int, list[tuple[int, dict[str, Any]]]]]:
-        """pass@k, the mean over problems, and each program's outcome.
-
-        Args:
-            references: a test for each problem. predictions: programs for each problem.
-
-        Raises:
-            StageFailed: code execution is off, or there is no sandbox on this machine.
-        """
-        from harness.scorers._sandbox import pass_at_k, refusal, run_programs
-
-        if not self.imported and not self.allowed:
-            return {f"pass@{number}": 0.0 for number in k}, {}
-        if not self.allowed:
-            raise StageFailed(
-                "code execution is off",
-                "the task runs the programs that a model writes",
-                fix="set allow_code_execution: true; they then run inside bubblewrap",
-            )
-        reason = refusal()
-        if reason is not None:
-            raise StageFailed("no sandbox", reason)
-        programs = [
-            f"{program}\n{test}"
-            for test, candidates in zip(references, predictions, strict=True)
-            for program in candidates
-        ]
-        outcomes = iter(run_programs(programs))
-        counts: list[tuple[int, int]] = []
-        details: dict[int, list[tuple[int, dict[str, Any]]]] = {}
-        for problem, candidates in enumerate(predictions):
-            results = [next(outcomes) for _ in candidates]
-            counts.append((len(results), sum(result.passed for result in results)))
-            details[problem] = [
-                (number, {"task_id": problem, "completion_id": number, "passed": result.passed,
-                          "result": result.reason or "passed"})
-                for number, result in enumerate(results)
-            ]  # fmt: skip
-        shares = {
-            f"pass@{number}": sum(pass_at_k(n, c, number) for n, c in counts) / len(counts)
-            for number in k
-            if all(n >= number for n, _ in counts)
-        }
-        return shares, details

@@ -266,10 +266,34 @@ def test_chance_is_of_the_choices_alone_and_of_all_right_ones(folder: Path) -> N
 def test_other_prompts_are_other_examples(folder: Path) -> None:
     asked, _ = scored(folder, "choices")
     write(folder, "choices", {**TASKS["choices"], "doc_to_text": "Q: {{question}}"})
-    _lm_eval_tasks._manager.cache_clear()
     otherwise, _ = scored(folder, "choices")
     ids = [{row["example_id"] for row in scores.rows} for scores in (asked, otherwise)]
     assert not ids[0] & ids[1]
+
+
+def test_a_changed_folder_is_read_again(folder: Path) -> None:
+    group = {"group": "grows", "task": ["choices"]}
+    (folder / "grows.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
+    assert set(load_tasks(["grows"], folder, {}, allow_code=False)["tasks"]) == {"choices"}
+    write(folder, "added", TASKS["choices"])
+    group["task"] = ["choices", "added"]
+    (folder / "grows.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
+    assert len(load_tasks(["grows"], folder, {}, allow_code=False)["tasks"]) == 2
+
+
+def test_a_task_that_draws_at_random_draws_the_same_for_every_model(folder: Path) -> None:
+    (folder / "own.py").write_text(
+        "import random\n\ndef drawn(doc, results):\n    return {'acc': random.random()}\n",
+        encoding="utf-8",
+    )
+    write(folder, "drawn", TASKS["choices"])
+    text = (folder / "drawn.yaml").read_text(encoding="utf-8")
+    (folder / "drawn.yaml").write_text(text + "process_results: !function own.drawn\n")
+    first, _ = scored(folder, "drawn")
+    state = random.getstate()
+    again, _ = scored(folder, "drawn")
+    assert random.getstate() == state
+    assert figure(first, "acc") == figure(again, "acc")
 
 
 def test_an_unknown_task_is_answered_with_the_nearest(folder: Path) -> None:
@@ -358,8 +382,8 @@ def test_a_tag_or_group_over_several_of_lm_evals_folders_is_whole(
     all_of_them = object()
     build = _lm_eval_tasks._manager
 
-    def manager(paths: tuple[Path, ...], *, defaults: bool) -> Any:
-        return all_of_them if defaults else build(paths, defaults=defaults)
+    def manager(paths: tuple[Path, ...], content: Any, *, defaults: bool) -> Any:
+        return all_of_them if defaults else build(paths, content, defaults=defaults)
 
     monkeypatch.setattr(_lm_eval_tasks, "_manager", manager)
     # Tasks of gsm8k and of gsm8k_platinum.
