@@ -160,14 +160,17 @@ def find(axis: str, name: str, where: str = "") -> type[Component]:
     """The class of the member `name` of an axis.
 
     Raises:
-        SuiteError: the name is unknown; the message has the nearest one.
+        SuiteError: the name is unknown, and the message has the nearest one; or the package that
+            brings it cannot be imported.
     """
     if name not in names(axis):
         message = unknown(axis, name, names(axis), hint=f"harness list {axis}s")
         raise SuiteError(message, where=where)
     point = _entry_points(axis).get(name)
     declared = (
-        point.load() if point else _member(importlib.import_module(f"harness.{axis}s.{name}"))
+        _loaded(point, axis, where)
+        if point
+        else _member(importlib.import_module(f"harness.{axis}s.{name}"))
     )
     if not (
         inspect.isclass(declared) and issubclass(declared, Component) and declared.axis == axis
@@ -176,6 +179,19 @@ def find(axis: str, name: str, where: str = "") -> type[Component]:
     if "name" not in vars(declared):
         declared.name = name
     return declared
+
+
+def _loaded(point: EntryPoint, axis: str, where: str) -> Any:
+    """What an entry point names."""
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        package = point.dist.name if point.dist is not None else point.module
+        raise SuiteError(
+            f"{axis} '{point.name}' of the package {package} cannot be imported: {error}",
+            where=where,
+            fix=f"repair the package, whose entry point is {point.value}, or do without it",
+        ) from error
 
 
 def name_of(declared: type[Component]) -> str:
