@@ -60,7 +60,7 @@ def results(model: LM, name: str, shots: int | None = None) -> tuple[dict[str, A
             task.set_config(key="num_fewshot", value=shots)
         task.set_fewshot_seed(seed=1234)
     found = run_tasks(model, loaded, name)
-    return found, scores_of(found["samples"], loaded["tasks"])
+    return found, scores_of(found["samples"], loaded["tasks"], found["results"], name)
 
 
 def test_every_subject_has_its_questions_with_four_different_answers() -> None:
