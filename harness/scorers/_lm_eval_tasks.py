@@ -17,6 +17,7 @@ from unittest import mock
 
 from harness.core.errors import HarnessError, StageFailed, unknown
 from harness.scorers._lm_eval_code import code_evals, without_code
+from harness.scorers._lm_eval_faults import explained, field, first_line
 
 DataFunction = Callable[[str], Mapping[str, Sequence[Mapping[str, Any]]]]
 """Name of a configuration (a subject of MMLU) -> split -> rows."""
@@ -48,7 +49,7 @@ def load_tasks(
         if name not in manager.all_tasks:
             raise StageFailed("unknown task", unknown_task(name, manager.all_tasks))
         with (
-            _explained(name, manager),
+            explained(name, manager),
             _in_place_of_the_hub(local_data),
             without_code(allow_code),
             seeded(),
@@ -189,50 +190,11 @@ def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any)
             raise
         raise StageFailed(
             "task cannot be scored",
-            f"the task {name} cannot be scored: {_first_line(error)} (in {frames[-1]})",
+            f"the task {name} cannot be scored: {first_line(error)}{field(error)}"
+            f" (in {frames[-1]})",
             fix="mend the task's file: its filters, its metrics or its functions",
         ) from error
     return results
-
-
-@contextlib.contextmanager
-def _explained(name: str, manager: Any) -> Iterator[None]:
-    """Faults of a task's file or data, told with the file and the reason."""
-    try:
-        yield
-    except StageFailed:
-        raise
-    except Exception as error:
-        entry = manager.task_index.get(name)
-        place = getattr(entry, "yaml_path", None)
-        missing = _data_set(error)
-        if missing:
-            raise StageFailed(
-                "no data",
-                f"the task {name} needs the data set {missing}, which is neither in the hub's cache"
-                f" nor can be fetched ({_first_line(error)})",
-                fix=f'fetch it once with a network (python -c "from datasets import load_dataset;'
-                f" load_dataset('{missing}')\"), copy HF_HOME from a machine that has it, or give"
-                f" local rows: datasets: {{{missing}: FILE.py:FUNCTION}}",
-            ) from error
-        raise StageFailed(
-            "task cannot be loaded",
-            f"the task {name} ({place}) cannot be loaded: {_first_line(error)}",
-            fix="mend the task's file, or the function that gives its rows",
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
-
-
-def _data_set(error: BaseException) -> str | None:
-    """The data set that was being loaded when this was raised, if one was."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name == "load_dataset" and "datasets" in frame.f_code.co_filename:
-            return str(frame.f_locals.get("path"))
-    return None
 
 
 @contextlib.contextmanager

@@ -423,8 +423,33 @@ MALFORMED: dict[str, Any] = {
         "output_type": "generate_until",
         "generation_kwargs": ["x"],
     },
+    "targets that no row has": {"doc_to_target": "{{nothing.at.all}}"},
+    "a metric of another output type": {"metric_list": [{"metric": "word_perplexity"}]},
     "an unknown aggregation": {"metric_list": [{"metric": "acc", "aggregation": "no_such"}]},
 }
+
+
+@pytest.mark.parametrize(
+    ("fault", "field"),
+    [
+        ("choices that are a number", "doc_to_choice"),
+        ("a field that no row has", "doc_to_text"),
+        ("targets that no row has", "doc_to_target"),
+        ("an unknown metric", "metric_list"),
+        ("generation settings that are a list", "generation_kwargs"),
+        ("an unknown aggregation", "metric_list"),
+        ("no such file", "dataset_path"),
+        ("no data at all", "dataset_path"),
+        ("no such split", "test_split"),
+        ("shots without rows for them", "fewshot_split"),
+    ],
+)
+def test_a_malformed_task_is_an_error_that_names_its_field(
+    folder: Path, fault: str, field: str
+) -> None:
+    write(folder, "odd", {**TASKS["choices"], **MALFORMED[fault]})
+    with pytest.raises(StageFailed, match=f"odd.*; look at .*{field}"):
+        scored(folder, "odd")
 
 
 @pytest.mark.parametrize("fault", MALFORMED)
