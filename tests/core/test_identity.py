@@ -35,7 +35,12 @@ OTHER: Mapping[str, Mapping[str, Any]] = {
     "bertscore": {"model_type": "roberta-large", "baseline": (0.1, 0.1, 0.1), "num_layers": 3},
     "classification": {"labels": ["a", "c"]},
     "distinct": {"orders": [1, 3]},
-    "lm_eval": {"tasks": ["mmlu"], "gen_kwargs": {"max_gen_toks": 9}, "datasets": {"a": "b.py:c"}},
+    "lm_eval": {
+        "tasks": ["mmlu"],
+        "gen_kwargs": {"max_gen_toks": 9},
+        "datasets": {"a": "b.py:c"},
+        "fewshot_as_multiturn": False,
+    },
     "evaluate": {"values": ["other"], "options": {"lang": "en"}, "metric": "other"},
     "refusal": {"refuse": ["violence"], "openings": ["never"]},
     "win_rate": {"rule": "pocket/truth.py:worse"},
