@@ -167,7 +167,7 @@ class Trie:
         above = first.ancestors
         keep = () if before is None else _in_pass(above, before.place, before.carried)
         carried = sum(stop - start for start, stop in above)
-        made = Pass(
+        new_pass = Pass(
             origin,
             np.concatenate([np.asarray(self._rows[p.row][p.start : p.stop]) for p in pieces]),
             np.concatenate([np.arange(p.start, p.stop) for p in pieces]),
@@ -175,8 +175,8 @@ class Trie:
             carried,
         )
         for block in _grouped(pieces):
-            made.blocks.append(_block(block, origin, carried))
-        return made
+            new_pass.blocks.append(_block(block, origin, carried))
+        return new_pass
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:

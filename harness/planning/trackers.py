@@ -33,11 +33,11 @@ def refuse_trackers(planned: Plan) -> None:
                 fix=f"pip install {packages[0]}, or take it out of the list",
             )
         for path in planned.paths:
-            for made in trainings((path.draft or path).variant):
-                told = made.objective.trackers
-                if told is not None and name not in told:
+            for training in trainings((path.draft or path).variant):
+                known = training.objective.trackers
+                if known is not None and name not in known:
                     raise SuiteError(
-                        f"'{made.objective.name}' reports to {', '.join(told)}, not to '{name}'",
+                        f"'{training.objective.name}' reports to {', '.join(known)}, not to '{name}'",
                         where=where,
                         fix="take it out of the list; every stage keeps its steps.jsonl",
                     )

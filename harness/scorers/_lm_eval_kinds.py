@@ -86,8 +86,8 @@ def sums(kind: Kind, values: Iterable[Any]) -> bool:
 
 def figure(kind: Kind, values: Sequence[Any]) -> float:
     """A kind's figure of the values of some examples."""
-    made = [kind.statistics(value) for value in values]
-    return value_of(kind.aggregate, {name: [row[name] for row in made] for name in made[0]})
+    rows = [kind.statistics(value) for value in values]
+    return value_of(kind.aggregate, {name: [row[name] for row in rows] for name in rows[0]})
 
 
 def value_of(aggregate: str, columns: Mapping[str, Sequence[float]]) -> float:

@@ -80,18 +80,18 @@ def scores_of(
     metrics: dict[str, Metric] = {}
     for name, (kind, higher) in kinds.items():
         tasks_alike = names if several and name.split(",")[0] in by_task else []
-        made = (
+        metric_or_reason = (
             "its tasks make it in different ways"
             if name in mixed
             else _made(name, kind, table, higher, tasks_alike)
         )
-        if isinstance(made, Metric):
+        if isinstance(metric_or_reason, Metric):
             full_name = name if "," in name else f"{name},{next(iter(filters))}"
-            made = _as_lm_evals(made, table, figures.get(of, {}).get(full_name))
-        if isinstance(made, Metric):
-            metrics[name] = made
+            metric_or_reason = _as_lm_evals(made, table, figures.get(of, {}).get(full_name))
+        if isinstance(metric_or_reason, Metric):
+            metrics[name] = metric_or_reason
         else:
-            left_out[name] = made
+            left_out[name] = metric_or_reason
             _drop(name, table)
     return Scores(table, metrics, left_out, _chance(samples, tasks, by_task=by_task))
 
