@@ -34,10 +34,11 @@ def refuse_trackers(planned: Plan) -> None:
             )
         for path in planned.paths:
             for training in trainings((path.draft or path).variant):
-                known = training.objective.trackers
-                if known is not None and name not in known:
+                taken = training.objective.trackers
+                if taken is not None and name not in taken:
                     raise SuiteError(
-                        f"'{training.objective.name}' reports to {', '.join(known)}, not to '{name}'",
+                        f"'{training.objective.name}' reports to {', '.join(taken)},"
+                        f" not to '{name}'",
                         where=where,
                         fix="take it out of the list; every stage keeps its steps.jsonl",
                     )

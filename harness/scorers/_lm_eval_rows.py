@@ -87,7 +87,9 @@ def scores_of(
         )
         if isinstance(metric_or_reason, Metric):
             full_name = name if "," in name else f"{name},{next(iter(filters))}"
-            metric_or_reason = _as_lm_evals(made, table, figures.get(of, {}).get(full_name))
+            metric_or_reason = _as_lm_evals(
+                metric_or_reason, table, figures.get(of, {}).get(full_name)
+            )
         if isinstance(metric_or_reason, Metric):
             metrics[name] = metric_or_reason
         else:
