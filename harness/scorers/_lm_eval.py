@@ -123,14 +123,39 @@ def _about(
             f"{scorer.tasks[0]}: {metric} stands in lm-eval's results alone: {reason}"
             for metric, reason in scores.left_out.items()
         ]
+    notes = []
     if engine.truncated:
         about["truncated"] = engine.truncated
-        about["answer_notes"] = [
+        notes.append(
             f"{engine.truncated} requests were longer than the model's context of"
             f" {engine.max_length} tokens, with room for the answer, and lost their beginning, as"
             " in lm-eval"
-        ]
-    return about
+        )
+    if spaced := wrong_by_spaces(samples):
+        notes.append(
+            f"{spaced} answers differ from the target in the spaces around them alone; the task's"
+            " exact_match, which is lm-eval's, counts them as wrong"
+        )
+    return {**about, "answer_notes": notes} if notes else about
+
+
+def wrong_by_spaces(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+    """Answers that exact_match counts as wrong for the spaces around them alone.
+
+    A tokenizer that writes the space before a word as a part of the word begins every answer with
+    one, and some of lm-eval's tasks (bbh_fewshot) do not strip it: every answer is then wrong.
+    """
+    return sum(
+        sample.get("exact_match") == 0
+        and all(
+            isinstance(answer, str)
+            and answer != str(sample["target"])
+            and answer.strip() == str(sample["target"]).strip()
+            for answer in sample["filtered_resps"]
+        )
+        for logged in samples.values()
+        for sample in logged
+    )
 
 
 def _write(

@@ -16,6 +16,7 @@ from lm_eval.api.model import LM
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import HarnessError, StageFailed
 from harness.scorers import _lm_eval_tasks
+from harness.scorers._lm_eval import wrong_by_spaces
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import load_tasks, run_tasks
 
@@ -462,3 +463,18 @@ def test_a_malformed_task_is_an_error_that_names_it(folder: Path, fault: str) ->
     else:  # what is odd, and what lm-eval takes all the same
         message = f"odd: {len(scores.rows)} rows"
     assert "odd" in message
+
+
+def test_answers_that_are_wrong_by_their_spaces_alone_are_counted() -> None:
+    def sample(target: Any, answer: Any, score: float) -> dict[str, Any]:
+        return {"target": target, "filtered_resps": [answer], "exact_match": score}
+
+    logged = [
+        sample("True", " True", 0.0),
+        sample("True", "True", 1.0),
+        sample("True", " False", 0.0),
+        sample(4, " 4\n", 0.0),
+        sample("4", "4", 0.0),  # wrong for another reason of the task's own
+        sample("x", (1.0, True), 0.0),
+    ]
+    assert wrong_by_spaces({"one": logged[:3], "other": logged[3:]}) == 2
