@@ -160,12 +160,13 @@ def find(axis: str, name: str, where: str = "") -> type[Component]:
     """The class of the member `name` of an axis.
 
     Raises:
-        SuiteError: the name is unknown, and the message has the nearest one; or the package that
-            brings it cannot be imported.
+        SuiteError: the name is unknown, and the message has the nearest one; the package that
+            brings it cannot be imported; or several bring one of this name.
     """
     if name not in names(axis):
         message = unknown(axis, name, names(axis), hint=f"harness list {axis}s")
         raise SuiteError(message, where=where)
+    _refuse_clash(axis, name, where)
     point = _entry_points(axis).get(name)
     declared = (
         _loaded(point, axis, where)
@@ -179,6 +180,21 @@ def find(axis: str, name: str, where: str = "") -> type[Component]:
     if "name" not in vars(declared):
         declared.name = name
     return declared
+
+
+@cache
+def _refuse_clash(axis: str, name: str, where: str) -> None:
+    """Two members of one name would be cached under one key, and read as one another."""
+    points = [p for p in entry_points(group=f"harness.{axis}s") if p.name == name]
+    brought = {p.dist.name if p.dist is not None else p.value: p for p in points}
+    others = [package for package, p in brought.items() if not p.value.startswith("harness.")]
+    if len(others) + (name in _ours(axis)) > 1:
+        ours = "harness itself, " if name in _ours(axis) else ""
+        raise SuiteError(
+            f"several packages bring a {axis} called '{name}': {ours}{', '.join(sorted(others))}",
+            where=where,
+            fix="uninstall one of them, or rename its entry point",
+        )
 
 
 def _loaded(point: EntryPoint, axis: str, where: str) -> Any:

@@ -132,8 +132,9 @@ def _about(
             " in lm-eval"
         )
     if spaced := wrong_by_spaces(samples):
+        about["wrong_by_spaces"] = spaced  # the note is one for all variants
         notes.append(
-            f"{spaced} answers differ from the target in the spaces around them alone; the task's"
+            "some answers differ from the target in the spaces around them alone; the task's"
             " exact_match, which is lm-eval's, counts them as wrong"
         )
     return {**about, "answer_notes": notes} if notes else about

@@ -81,6 +81,18 @@ def test_answer_names_the_cheapest_as_good_and_what_it_forgets() -> None:
     assert told.endswith("(worse).")
 
 
+def test_the_answer_is_about_what_was_learnt_whatever_a_metric_of_forgetting_is_called() -> None:
+    rows = (
+        row(
+            "zero-shot", "exact_match", 0.5, verdict="baseline", evaluation="older", forgetting=True
+        ),
+        row("full-sft", "exact_match", 0.4, evaluation="older", forgetting=True),
+        row("zero-shot", "accuracy", 0.1, verdict="baseline"),
+        row("full-sft", "accuracy", 0.3),
+    )
+    assert answer(comparison(rows=rows)).startswith("full-sft does best on accuracy")
+
+
 def test_answer_does_not_call_an_unproven_lead_a_win() -> None:
     rows = (
         row("zero-shot", "rougeL", 0.40, verdict="baseline"),

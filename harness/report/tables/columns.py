@@ -146,12 +146,14 @@ def columns(comparison: Comparison) -> list[Column]:
 
 
 def _headline(metrics: list[Column]) -> Column:
+    """What was learnt, before what is forgotten: a metric of forgetting only where there is no
+    other."""
+    candidates = [column for column in metrics if column.quality] or metrics
     for name in MAIN:
-        for column in metrics:
+        for column in candidates:
             if column.metric == name:
                 return column
-    up = [column for column in metrics if column.up and column.quality]
-    return (up or [column for column in metrics if column.quality] or metrics)[0]
+    return ([column for column in candidates if column.up] or candidates)[0]
 
 
 def forgetting(comparison: Comparison) -> list[Column]:
