@@ -183,15 +183,24 @@ def find(axis: str, name: str, where: str = "") -> type[Component]:
 
 
 @cache
+def _packages(axis: str) -> Mapping[str, frozenset[str]]:
+    """Name of a member -> the packages that bring it, this one aside."""
+    packages: dict[str, set[str]] = {}
+    for point in entry_points(group=f"harness.{axis}s"):
+        if not point.value.startswith("harness."):
+            package = point.dist.name if point.dist is not None else point.module
+            packages.setdefault(point.name, set()).add(package)
+    return {name: frozenset(brought) for name, brought in packages.items()}
+
+
 def _refuse_clash(axis: str, name: str, where: str) -> None:
     """Two members of one name would be cached under one key, and read as one another."""
-    points = [p for p in entry_points(group=f"harness.{axis}s") if p.name == name]
-    brought = {p.dist.name if p.dist is not None else p.value: p for p in points}
-    others = [package for package, p in brought.items() if not p.value.startswith("harness.")]
-    if len(others) + (name in _ours(axis)) > 1:
-        ours = "harness itself, " if name in _ours(axis) else ""
+    packages = sorted(_packages(axis).get(name, ()))
+    if name in _ours(axis):
+        packages.insert(0, "harness itself")
+    if len(packages) > 1:
         raise SuiteError(
-            f"several packages bring a {axis} called '{name}': {ours}{', '.join(sorted(others))}",
+            f"several packages bring a {axis} called '{name}': {', '.join(packages)}",
             where=where,
             fix="uninstall one of them, or rename its entry point",
         )

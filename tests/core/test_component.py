@@ -240,3 +240,18 @@ def test_values_are_shown_as_yaml_has_them() -> None:
         "nothing", "true", "false", "'a'",
     ]  # fmt: skip
     assert len(component._short("x" * 500)) < 100
+
+
+@pytest.mark.parametrize(
+    ("axis", "name", "packages"),
+    [("scorer", "rouge", {"a-package"}), ("scorer", "stars", {"a-package", "b-package"})],
+)
+def test_two_members_of_one_name_are_refused_with_their_packages(
+    axis: str, name: str, packages: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(component, "_packages", lambda _: {name: frozenset(packages)})
+    monkeypatch.setattr(component, "names", lambda _: [name])
+    with pytest.raises(SuiteError) as refused:
+        find(axis, name, "scorers[0]")
+    assert all(package in refused.value.message for package in packages)
+    assert refused.value.where == "scorers[0]"
