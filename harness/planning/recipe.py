@@ -15,6 +15,7 @@ from harness.planning.other_kinds import made_rows
 from harness.planning.pairs import lacking, refusal_of
 from harness.planning.precision import refuse_dtype
 from harness.planning.sources import Sources
+from harness.stages._models import START
 from harness.stages._reference import REFERENCE
 from harness.stages.reference import Reference
 from harness.stages.train import Train
@@ -23,9 +24,6 @@ from harness.suite.suite import Suite
 from harness.variants.names import place_of
 from harness.variants.steps import Labelled, Made, Sampled, Step, Trained, in_order
 from harness.variants.variant import Cell, Variant
-
-START = "start"
-"""Role of the checkpoint that a stage goes on from."""
 
 
 @dataclass(frozen=True)

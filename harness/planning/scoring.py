@@ -32,8 +32,8 @@ from harness.scorers._asks import (
     Whose,
 )
 from harness.scorers.base import Scorer
-from harness.stages._models import CHECKPOINT
-from harness.stages.score import DATA, PREDICTIONS, REWARD, Score, role_of
+from harness.stages._models import CHECKPOINT, REWARD
+from harness.stages.score import DATA, PREDICTIONS, Score, role_of
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.reward import scoring_reward
@@ -106,11 +106,11 @@ class Scoring:
         whether any variant is scored by it or not."""
         for index, scorer in enumerate(scorers):
             for name, asked in scorer.asks(Subject()).items():
-                place = f"scorers[{index}].{scorer.name}.{name}"
+                place = f"scorers[{index}].{scorer.name}"
                 if isinstance(asked, NamedRule | NamedFunction):
-                    self._rule(asked, place)
+                    self._rule(asked, f"{place}.{asked.option or name}")
                 elif isinstance(asked, NamedFolder):
-                    self._folder(asked.named, place)
+                    self._folder(asked.named, f"{place}.{name}")
 
     def of(self, scorer: Scorer, where: str, path: VariantPath) -> list[Scored]:
         """A scorer's stages for a variant on its test rows; none where the variant lacks what the
@@ -197,7 +197,7 @@ class Scoring:
                 if not _answers(asks) and (left_out := self.left_out(entry, split)):
                     draft.fields["left_out"] = left_out
             case NamedRule() | NamedFunction():
-                file, content = self._rule(asked, f"{draft.where}.{name}")
+                file, content = self._rule(asked, f"{draft.where}.{asked.option or name}")
                 draft.add("rules", name, file)
                 draft.add("scorer", name, content)
             case NamedFolder(named):

@@ -90,7 +90,7 @@ def _best_in_words(
     name, estimate = label(best.group), f"{numbers.both(best.estimate)}{unit}"
     if best.group == comparison.baseline:
         if not others:
-            return f"{base} has {estimate} on {where} ({sure}); nothing else was measured."
+            return f"{base} has {estimate} on {where} ({sure}); no other variant was measured."
         if all(row.verdict == "worse" for row in others):
             each = "every other variant is" if others[1:] else f"{label(others[0].group)} is"
             return f"The baseline {base} is best on {where}: {estimate} ({sure}); {each} worse."

@@ -37,17 +37,26 @@ class NamedRule:
 
     Where the scorer asks for it under the name of one of its fields, the identity has the content
     of the rule's file in the place of that field.
+
+    Attributes:
+        option: as of NamedFunction.
     """
 
     named: str
+    option: str = ""
 
 
 @dataclass(frozen=True)
 class NamedFunction:
     """A function, `FILE.py:FUNCTION`, found as a rule is: `ScoreJob.function`. The identity has the
-    content of its file under the name that it is asked for by."""
+    content of its file under the name that it is asked for by.
+
+    Attributes:
+        option: the scorer's option that names it, for messages; empty: the name it is asked by.
+    """
 
     named: str
+    option: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,9 +149,13 @@ class Subject(Policy):
         """A preference rule, `FILE.py:FUNCTION`, as `harness.data.preference_rule` finds it."""
         return NamedRule(named)
 
-    def function(self, named: str) -> NamedFunction:
-        """A function, `FILE.py:FUNCTION`, that is found and hashed as a rule is."""
-        return NamedFunction(named)
+    def function(self, named: str, option: str = "") -> NamedFunction:
+        """A function, `FILE.py:FUNCTION`, that is found and hashed as a rule is.
+
+        Args:
+            option: the scorer's option that names it, for messages, such as `datasets.squad`.
+        """
+        return NamedFunction(named, option)
 
     def folder(self, named: str) -> NamedFolder:
         """A folder of files, whose content is hashed."""

@@ -110,7 +110,7 @@ class LmEval(Scorer):
         if self.datasets_path is not None:
             asked[DATA] = of.folder(self.datasets_path)
         for number, name in enumerate(sorted(self.datasets)):
-            asked[f"data_{number}"] = of.function(self.datasets[name])
+            asked[f"data_{number}"] = of.function(self.datasets[name], f"datasets.{name}")
         return asked
 
     def shows(self) -> str:

@@ -13,10 +13,8 @@ from harness.models.files import ModelRef
 from harness.models.precision import MasterWeights
 from harness.objectives.base import Objective
 from harness.stages import _audit, _audit_movement
-from harness.stages._models import CHECKPOINT, model_beside, require_files
+from harness.stages._models import CHECKPOINT, REWARD, START, model_beside, require_files
 from harness.stages.base import Job
-
-START, REWARD = "start", "reward"
 
 
 @dataclass

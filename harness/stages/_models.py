@@ -15,7 +15,9 @@ from harness.models.folder import held
 from harness.stages.base import AddedLater, Job, NotHashed, StageKind, member_in
 from harness.store.stage import SPEC
 
-CHECKPOINT = "checkpoint"
+CHECKPOINT, START, REWARD = "checkpoint", "start", "reward"
+"""Roles of inputs that are models: the one a stage works on, the one a training goes on from, the
+reward model."""
 _IDENTITY = ("content", "hub", "revision", "gguf", "converter")
 
 

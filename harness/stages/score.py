@@ -28,7 +28,7 @@ from harness.scorers._asks import (
 from harness.scorers.base import LoadedModel, Prediction, ScoreJob, Scorer, Verdict, scorer_of
 from harness.stages._fitting import usable
 from harness.stages._metrics import aggregate, require_figures, require_finite
-from harness.stages._models import CHECKPOINT, load_base, load_beside, load_model
+from harness.stages._models import CHECKPOINT, REWARD, load_base, load_beside, load_model
 from harness.stages.base import Job, StageKind, member_of
 from harness.stages.data import read_rows
 from harness.stages.generate import asked_rows, read_predictions
@@ -40,7 +40,7 @@ CACHE = "cache"
 """Folder of the store for what scorers share between stages; it may be removed at any time."""
 _SHOWN = 4
 """Metrics in a line about the stage."""
-DATA, PREDICTIONS, REWARD = "data", "predictions", "reward"
+DATA, PREDICTIONS = "data", "predictions"
 """Roles of the rows that are scored, of the variant's answers to them, and of the reward model."""
 
 

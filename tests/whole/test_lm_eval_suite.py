@@ -128,7 +128,8 @@ def test_a_folder_or_function_that_is_not_there_is_refused_by_plan(asked: Worksp
         asked.write(scorers=[{"lm_eval": {"tasks": ["rolling"], **options}}])
         ended = asked.command("plan", "suite.yaml")
         assert ended.returncode == 2, ended.stdout + ended.stderr
-        assert "scorers[0].lm_eval" in ended.stderr
+        (option,) = options
+        assert f"scorers[0].lm_eval.{option}" in ended.stderr
 
 
 def test_two_scorers_of_one_task_are_told_apart_by_a_label(asked: Workspace) -> None:
