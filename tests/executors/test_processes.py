@@ -224,9 +224,15 @@ def run_of(workspace: Workspace, name: str) -> tuple[subprocess.Popen[bytes], Ca
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "harness.cli", "run", "suite.yaml", "--store", "store"],
-            cwd=workspace.folder, stdout=stream, stderr=stream,
+            cwd=workspace.folder, stdout=stream, stderr=stream, preexec_fn=_hear,
         )  # fmt: skip
     return process, log.read_text
+
+
+def _hear() -> None:
+    """What ignores signals (nohup) hands that on, and these tests may run under it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
