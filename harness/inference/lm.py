@@ -19,7 +19,7 @@ from harness.core.errors import ModelError
 from harness.inference.batches import pad_token
 from harness.inference.lm_answers import Asks, answers
 from harness.inference.lm_text import Encoder
-from harness.inference.sharing import Sharing, find_sharing
+from harness.inference.sharing import Sharing, sharing_of
 from harness.inference.token_scores import Asked, Work, score_tokens
 
 _LOG = logging.getLogger(__name__)
@@ -70,13 +70,8 @@ class HarnessLM(TemplateLM):
         sharing: Sharing | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.tokenizer = _loaded(pretrained, tokenizer)
-        if getattr(self.model.config, "is_encoder_decoder", False):
-            raise ModelError(
-                f"{type(self.model).__name__} has an encoder, and only causal models are read here",
-                fix="use lm_eval.models.huggingface.HFLM for it",
-            )
-        self.model.eval()
+        model, self.tokenizer = _loaded(pretrained, tokenizer)
+        self.use(model, sharing)
         self.batch_tokens, self.cache_bytes = batch_tokens, cache_bytes
         self.max_gen_toks = max_gen_toks
         self.chat_template_args = dict(chat_template_args or {})
@@ -95,10 +90,32 @@ class HarnessLM(TemplateLM):
         )
         self._max_length, self._prefix = max_length, prefix_token_id
         self._encoder = Encoder(self.tokenizer, self.prefix_token_id, add_bos_token)
-        self.sharing = find_sharing(self.model) if sharing is None else sharing
+        self.work, self.truncated = Work(), 0
+
+    def use(self, model: Any, sharing: Sharing | None = None) -> None:
+        """Read this model from now on, such as the same base under another adapter.
+
+            lm = HarnessLM(adapters.model, adapters.tokenizer)  # adapters: load_several(...)
+            for name in adapters.names:
+                adapters.use(name)
+                lm.use(adapters.model)
+
+        Args:
+            model: a loaded causal model of the same tokenizer.
+            sharing: as for the class.
+
+        Raises:
+            ModelError: the model is not causal.
+        """
+        if getattr(model.config, "is_encoder_decoder", False):
+            raise ModelError(
+                f"{type(model).__name__} has an encoder, and only causal models are read here",
+                fix="use lm_eval.models.huggingface.HFLM for it",
+            )
+        self.model = model.eval()
+        self.sharing = sharing_of(model) if sharing is None else sharing
         if not self.sharing.shares:
             _LOG.info("prefixes are not shared: %s", self.sharing.why)
-        self.work, self.truncated = Work(), 0
 
     @property
     def device(self) -> Any:

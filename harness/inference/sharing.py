@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from harness.inference.context import context_of
 from harness.inference.continuous import Prompt, answer_greedily
@@ -54,6 +55,19 @@ class Sharing:
     def allows(self, tokens: int) -> bool:
         """Whether a row of so many tokens may be read in a packed tree."""
         return self.shares and (self.span is None or tokens <= self.span)
+
+
+_FOUND: WeakKeyDictionary[Any, dict[tuple[Any, ...], Sharing]] = WeakKeyDictionary()
+
+
+def sharing_of(model: Any) -> Sharing:
+    """What `find_sharing` finds of a model, which is asked once for each kind of adapter on it."""
+    adapter = getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None
+    kind = (getattr(adapter, "peft_type", None), model.dtype, model.device, model.training)
+    known = _FOUND.setdefault(model, {})
+    if kind not in known:
+        known[kind] = find_sharing(model)
+    return known[kind]
 
 
 def find_sharing(model: Any) -> Sharing:

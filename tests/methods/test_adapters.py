@@ -119,6 +119,33 @@ def test_swapped_in_place_each_answers_as_on_a_base_of_its_own(
         assert loaded.generate(PROMPTS, max_new_tokens=6) == texts, name
 
 
+def test_lm_eval_reads_one_base_under_each_adapter_as_fresh_loads(
+    loaded: Adapters, ref: ModelRef, folders: dict[str, Path]
+) -> None:
+    from lm_eval.api.instance import Instance
+
+    from harness.inference import HarnessLM
+
+    asked = [Instance("loglikelihood", {}, (prompt, end), 0) for prompt in PROMPTS for end in "ab"]
+    answering = [
+        Instance("generate_until", {}, (prompt, {"max_gen_toks": 4}), 0) for prompt in PROMPTS
+    ]
+    loaded.use(BASE)
+    before = [p.clone() for p in loaded.base.parameters()]
+    engine = HarnessLM(loaded.model, loaded.tokenizer)
+    for name in [*TOGETHER, BASE, *reversed(TOGETHER)]:
+        loaded.use(name)
+        engine.use(loaded.model)
+        method = make(TRAINED[name][0], **TRAINED[name][1]) if name != BASE else None
+        model = method.load_trained(ref, folders[name]) if method else ref.load()
+        alone = HarnessLM(model, loaded.tokenizer)
+        assert engine.sharing.shares is alone.sharing.shares, name
+        assert engine.loglikelihood(asked) == alone.loglikelihood(asked), name
+        assert engine.generate_until(answering) == alone.generate_until(answering), name
+    for now, then in zip(loaded.base.parameters(), before, strict=True):
+        assert now.equal(then)
+
+
 @pytest.mark.parametrize("names", MIXED, ids=lambda names: names[0])
 def test_mixed_in_one_batch_each_row_answers_as_alone(
     loaded: Adapters, alone: dict[str, Any], names: list[str]
