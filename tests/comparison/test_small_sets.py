@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from harness.comparison import binomial
 from harness.comparison.result import Row
 from harness.comparison.rows import rows_of
 from harness.comparison.scores import Keys, Scores
@@ -127,6 +128,18 @@ def test_no_interval_holds_what_a_metric_cannot_be(
         assert least <= row.estimate.low <= row.estimate.value <= row.estimate.high <= most
     assert rows[1].difference.low >= least - most
     assert rows[1].difference.high <= most - least
+
+
+@pytest.mark.parametrize("right", [0, 3, 20])
+def test_a_share_has_one_interval_whether_its_bounds_are_declared_or_not(right: int) -> None:
+    names = tuple(map(str, range(20)))
+    sample = Sample("mean", {"value": np.arange(20.0) < right})
+    rows = []
+    for bounds in ((-math.inf, math.inf), (0.0, 1.0)):
+        own = Scores(Keys(names, names, names), sample, True, "", "v1", "rows", bounds=bounds)
+        rows.append(rows_of({"base": {0: {("m", "e"): own}}}, "base")[0])
+    assert rows[0].estimate == rows[1].estimate
+    assert rows[0].estimate == binomial.share(right, 20)
 
 
 def test_none_of_another_scale_is_no_share() -> None:

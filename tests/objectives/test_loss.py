@@ -26,7 +26,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama tied": {"tie_word_embeddings": True},
     "gemma2": {"final_logit_softcapping": 0.3},
     "granite": {"logits_scaling": 8.0},
-    "cohere": {"logit_scale": 0.25},
+    "cohere": {"logit_scale": 2.0},
     "phi": {},  # its head has a bias
     "gpt_neox": {},
     "mixtral": {"num_local_experts": 2},

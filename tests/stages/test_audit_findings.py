@@ -141,6 +141,19 @@ def test_cut_rows_are_judged_by_what_is_left(tokenizer: Any) -> None:
     assert judged(tokenizer, cut)[1] == "passed"
 
 
+def test_a_row_whose_beginning_is_cut_is_judged_by_its_end(tokenizer: Any) -> None:
+    own = encoded(tokenizer, CHAT)
+    index = RowIndex(cut=slice(own.trained.index(True) - 2, None))
+    index.add(CHAT, own.ids)
+    whole = batch(tokenizer, CHAT)
+    cut = {name: [row[0][index.cut]] for name, row in whole.items()}
+    assert audit_loss(tokenizer, index, Evidence(batches=(cut,)), True)[1]["status"] == "passed"
+    cut["labels"][0][0] = cut["input_ids"][0][0]
+    found = audit_loss(tokenizer, index, Evidence(batches=(cut,)), True)[1]
+    assert found["status"] == "failed"
+    assert found["detail"].startswith(f"1 of 1 rows: row {CHAT['id']}: ")
+
+
 def test_faults_of_a_completion_are_counted(tokenizer: Any) -> None:
     own = encoded(tokenizer, PAIR)
     right = set(range(own.prompt, len(own.ids)))
@@ -254,7 +267,8 @@ def test_gradients_reach_all_or_it_is_said_where_not() -> None:
     assert gradients(Evidence(signal=True), False)["status"] == "passed"
     for evidence in (None, Evidence(signal=True), Evidence(without_gradient=("a",))):
         assert gradients(evidence, True)["check"] == "gradients reached every trainable tensor"
-    assert gradients(None, False)["status"] == "skipped"
+    unseen = gradients(None, False)
+    assert (unseen["status"], unseen["detail"]) == ("skipped", "the objective shows no gradients")
     missing = Evidence(signal=True, without_gradient=("a", "b"), behind_gates=("c",))
     found = gradients(missing, True)
     assert found["status"] == "failed"

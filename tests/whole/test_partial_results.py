@@ -68,6 +68,21 @@ def test_variant_that_generates_is_compared_where_the_baseline_did(
     assert [set(example.answers) for example in found.examples] == [{"lora-sft"}] * 12
 
 
+def test_a_merged_variant_without_a_score_is_not_compared_with_its_unmerged_one(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.write(
+        matrix={"method": ["lora"], "objective": [{"sft": SFT}]},
+        evaluate=["letters"], scorers=["exact_match"], evaluate_merged=["lora-sft"],
+    )  # fmt: skip
+    fail_generating(monkeypatch, "lora-sft-merged")
+    found = compared(workspace)
+    assert {v.group: v.status for v in found.variants}["lora-sft-merged"] == "failed"
+    assert found.merged == ()
+    assert found.row("lora-sft", "exact_match").difference is not None
+    assert found.command == f"harness run {workspace.open().plan.file}"
+
+
 def test_seeds_that_ended_are_shown_beside_one_that_failed(
     small: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
