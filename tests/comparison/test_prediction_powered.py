@@ -1,0 +1,106 @@
+"""The mean with a judge's error in its interval: held to closed forms and to simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.comparison.prediction_powered import Powered, powered_mean
+from harness.comparison.statistics import Array, Clusters
+
+
+def apart(count: int) -> Clusters:
+    return Clusters([str(i) for i in range(max(count, 1))])
+
+
+def powered(labels: Array, verdicts: Array, others: Array) -> Powered:
+    return powered_mean(labels, verdicts, others, apart(len(labels)), apart(len(others)))
+
+
+def judged(
+    random: np.random.Generator, count: int, right: float, share: float
+) -> tuple[Array, Array]:
+    """Labels that win with this share, and verdicts that are right this often and else a win."""
+    labels = (random.random(count) < share).astype(float)
+    return labels, np.where(random.random(count) < right, labels, 1.0)
+
+
+@pytest.mark.parametrize("right", [0.5, 0.8, 1.0])
+def test_interval_covers_the_truth_where_the_judge_is_biased(right: float) -> None:
+    random, tries, share = np.random.default_rng(0), 600, 0.4
+    covered = naive = 0
+    widths, alone = [], []
+    for _ in range(tries):
+        labels, verdicts = judged(random, 40, right, share)
+        _, others = judged(random, 400, right, share)
+        result = powered(labels, verdicts, others)
+        low, high = result.estimate.low, result.estimate.high
+        assert low is not None
+        assert high is not None
+        assert result.labels.low is not None
+        assert result.labels.high is not None
+        covered += low <= share <= high
+        error = 1.96 * others.std() / np.sqrt(len(others))
+        naive += abs(others.mean() - share) <= error
+        widths.append(high - low)
+        alone.append(result.labels.high - result.labels.low)
+    assert 0.925 <= covered / tries <= 0.99
+    if right < 1:
+        assert naive / tries < 0.01, "the judge alone misses the truth"
+    assert np.mean(widths) < np.mean(alone), "the judge narrows the interval"
+
+
+def test_a_judge_who_always_agrees_gives_the_interval_of_all_examples() -> None:
+    random = np.random.default_rng(1)
+    labels, others = (random.random(n) < 0.5 for n in (50, 5000))
+    result = powered(labels.astype(float), labels.astype(float), others.astype(float))
+    assert result.weight > 0.9
+    assert result.estimate.value == pytest.approx(others.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("judge", ["constant", "coin", "contrary", "absent"])
+def test_a_useless_judge_leaves_the_labels_alone(judge: str) -> None:
+    random = np.random.default_rng(2)
+    labels = (random.random(200) < 0.3).astype(float)
+    verdicts = {
+        "constant": np.ones(200),
+        "coin": (random.random(200) < 0.5).astype(float),
+        "contrary": 1 - labels,
+        "absent": labels,
+    }[judge]
+    others = np.zeros(0) if judge == "absent" else np.resize(verdicts, 1000)
+    result = powered(labels, verdicts, others)
+    assert result.weight < 0.15
+    assert result.estimate.value == pytest.approx(labels.mean(), abs=0.01)
+    assert result.estimate.low == pytest.approx(result.labels.low, abs=0.01)
+
+
+def test_estimate_and_error_are_the_published_formulas() -> None:
+    random = np.random.default_rng(3)
+    labels, noise = random.random(30), random.random(30)
+    verdicts, others = 0.7 * labels + 0.3 * noise, random.random(90)
+    result = powered_mean(labels, verdicts, others, apart(30), apart(90), bounds=(-np.inf, np.inf))
+    both = np.var(verdicts, ddof=1) / 30 + np.var(others, ddof=1) / 90
+    weight = np.cov(labels, verdicts)[0, 1] / 30 / both
+    assert result.weight == pytest.approx(weight)
+    value = weight * others.mean() + (labels - weight * verdicts).mean()
+    assert result.estimate.value == pytest.approx(value)
+    error = np.sqrt(
+        np.var(labels - weight * verdicts, ddof=1) / 30 + weight**2 * np.var(others, ddof=1) / 90
+    )
+    assert result.estimate.high is not None
+    assert result.estimate.high - value == pytest.approx(2.04523 * error, rel=1e-5)  # t, 29
+
+
+def test_labels_of_one_cluster_count_as_one() -> None:
+    random = np.random.default_rng(4)
+    labels, verdicts = judged(random, 20, 0.8, 0.5)
+    _, others = judged(random, 100, 0.8, 0.5)
+    once = powered(labels, verdicts, others)
+    names = [str(i) for i in range(20)] * 3
+    thrice = powered_mean(
+        np.tile(labels, 3), np.tile(verdicts, 3), np.tile(others, 3),
+        Clusters(names), Clusters([str(i) for i in range(100)] * 3),
+    )  # fmt: skip
+    assert thrice.estimate.value == pytest.approx(once.estimate.value)
+    assert thrice.estimate.low == pytest.approx(once.estimate.low)
