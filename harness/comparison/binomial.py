@@ -14,7 +14,7 @@ _ALPHA = 1 - CONFIDENCE
 _ANGLES = np.linspace(0.0, np.pi / 2, 181)
 
 
-def share(correct: float, rows: float) -> Estimate:
+def share(correct: float, rows: float, alpha: float = _ALPHA) -> Estimate:
     """A share with its mid-P exact interval (Berry & Armitage, 1995, doi:10.2307/2348891).
 
     Its coverage is 92.5% or more for every share and every number of rows; that of Wilson's
@@ -23,11 +23,12 @@ def share(correct: float, rows: float) -> Estimate:
     Args:
         correct: how many rows are correct; it need not be a whole number.
         rows: how many rows there are, or an effective number, which need not be whole.
+        alpha: the probability outside the interval.
     """
     from scipy.optimize import brentq
 
-    low = brentq(_above, 0, 1, (correct, rows, _ALPHA / 2)) if correct > 0 else 0.0
-    high = brentq(_above, 0, 1, (correct, rows, 1 - _ALPHA / 2)) if correct < rows else 1.0
+    low = brentq(_above, 0, 1, (correct, rows, alpha / 2)) if correct > 0 else 0.0
+    high = brentq(_above, 0, 1, (correct, rows, 1 - alpha / 2)) if correct < rows else 1.0
     return Estimate(correct / rows, float(low), float(high))
 
 
@@ -36,12 +37,17 @@ def share_against(correct: float, rows: float, known: float) -> Inference:
     estimate = share(correct, rows)
     assert estimate.low is not None
     assert estimate.high is not None
-    above = _above(known, correct, rows, 0.0)
     error = math.sqrt(known * (1 - known) / rows)
     return Inference(
         estimate.value - known, estimate.low - known, estimate.high - known,
-        min(1.0, 2 * min(above, 1 - above)), _seen(error),
+        share_p(correct, rows, known), _seen(error),
     )  # fmt: skip
+
+
+def share_p(correct: float, rows: float, known: float) -> float:
+    """The two-sided mid-P of a share that is truly `known`."""
+    above = _above(known, correct, rows, 0.0)
+    return min(1.0, 2 * min(above, 1 - above))
 
 
 def _above(share: float, correct: float, rows: float, less: float) -> float:

@@ -21,7 +21,7 @@ over these very checkpoints.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -108,20 +108,30 @@ def infer(runs: Runs, independent: int, base: Runs | None = None) -> Inference:
             `Sample.independent` computes it.
         base: runs of other seeds, independent of `runs`.
     """
-    sides = [runs] if base is None else [runs, base]
-    value = float(runs.points.mean()) - (0.0 if base is None else float(base.points.mean()))
-    if independent < 2:
-        what = "one independent example alone" if independent == 1 else "no independent example"
-        return Inference(value, None, None, None, None, f"no interval: {what}")
-    moves = runs.moves.mean(axis=0) - (0.0 if base is None else base.moves.mean(axis=0))
-    if not np.isfinite(moves).all() or not math.isfinite(value):
-        return Inference(value, None, None, None, None, "no interval: it is not always a number")
-    spread = _Spread.of(moves, independent, [side for side in sides if side.several])
+    value, spread, reason = spread_of(runs, independent, base)
+    if spread is None:
+        return Inference(value, None, None, None, None, reason)
     if spread.nothing(value):
         return _alike(value, independent)
     low, high = (spread.reach(1 - CONFIDENCE, side) for side in (-1, 1))
     seen = max(low, high) + spread.reach(2 * (1 - POWER), 1)
     return Inference(value, value - low, value + high, spread.p(value), seen)
+
+
+def spread_of(
+    runs: Runs, independent: int, base: Runs | None = None
+) -> tuple[float, Spread | None, str]:
+    """The mean over runs, or its difference from the mean over `base`, with its spread; None and
+    the reason if there is none. The arguments are those of `infer`."""
+    sides = [runs] if base is None else [runs, base]
+    value = float(runs.points.mean()) - (0.0 if base is None else float(base.points.mean()))
+    if independent < 2:
+        what = "one independent example alone" if independent == 1 else "no independent example"
+        return value, None, f"no interval: {what}"
+    moves = runs.moves.mean(axis=0) - (0.0 if base is None else base.moves.mean(axis=0))
+    if not np.isfinite(moves).all() or not math.isfinite(value):
+        return value, None, "no interval: it is not always a number"
+    return value, Spread.of(moves, independent, [side for side in sides if side.several]), ""
 
 
 def _alike(value: float, clusters: int) -> Inference:
@@ -135,7 +145,7 @@ def _alike(value: float, clusters: int) -> Inference:
 
 
 @dataclass(frozen=True)
-class _Spread:
+class Spread:
     """The parts of a mean's variance.
 
     Attributes:
@@ -153,7 +163,7 @@ class _Spread:
     skew: float
 
     @classmethod
-    def of(cls, moves: Array, independent: int, several: Sequence[Runs]) -> _Spread:
+    def of(cls, moves: Array, independent: int, several: Sequence[Runs]) -> Spread:
         count = len(moves)
         squares = float(moves @ moves)
         whole = squares / (count * (count - 1))
@@ -167,6 +177,12 @@ class _Spread:
         """True if the whole spread is a rounding error of this value."""
         total = self.whole + sum(variance for variance, _ in self.seeds)
         return math.sqrt(total) <= _NOTHING * max(1.0, abs(value))
+
+    @property
+    def error(self) -> float:
+        """The standard error of the value."""
+        total = self.clusters + sum(variance for variance, _ in self.seeds)
+        return math.sqrt(max(total, self.whole))
 
     def reach(self, alpha: float, side: int) -> float:
         """How far the interval of level 1 - alpha reaches below (side -1) or above (side 1) the
@@ -185,19 +201,25 @@ class _Spread:
 
     def p(self, value: float) -> float:
         """The level at which the interval's nearer end is zero."""
-        from scipy.optimize import brentq
-
         side = -1 if value > 0 else 1
+        return level(lambda alpha: self.reach(alpha, side) - abs(value))
 
-        def beyond(log_alpha: float) -> float:
-            return self.reach(math.exp(log_alpha), side) - abs(value)
 
-        least = math.log(_LEAST_P)
-        if beyond(0.0) >= 0:
-            return 1.0
-        if beyond(least) <= 0:
-            return _LEAST_P
-        return math.exp(float(brentq(beyond, least, 0.0, xtol=1e-12)))
+def level(beyond: Callable[[float], float]) -> float:
+    """The alpha at which an interval just reaches some value: 1 if every interval does, and a tiny
+    number instead of 0.
+
+    Args:
+        beyond: how far the interval of level 1 - alpha reaches beyond that value.
+    """
+    from scipy.optimize import brentq
+
+    least = math.log(_LEAST_P)
+    if beyond(1.0) >= 0:
+        return 1.0
+    if beyond(_LEAST_P) <= 0:
+        return _LEAST_P
+    return math.exp(float(brentq(lambda log: beyond(math.exp(log)), least, 0.0, xtol=1e-12)))
 
 
 def student(tail: float, freedom: float) -> float:

@@ -127,10 +127,10 @@ def _estimate(group: Group) -> tuple[Estimate, str]:
         reason = "no interval: every example is alike" if inference.alike else inference.reason
         inference = inference.within(*group.bounds)
         return Estimate(inference.value, inference.low, inference.high), reason
-    return binomial.share(inference.value * (rows := _effective_rows(group, inference)), rows), ""
+    return binomial.share(inference.value * (rows := effective_rows(group, inference)), rows), ""
 
 
-def _effective_rows(group: Group, inference: Inference) -> float:
+def effective_rows(group: Group, inference: Inference) -> float:
     """The effective sample size: how many independent rows would give an interval as wide as these
     clusters and seeds do."""
     if group.plain:
@@ -149,23 +149,22 @@ def _with_difference_from(row: Row, group: Group, base: Group) -> Row:
     over the baseline's seeds otherwise.
     """
     runs = (*group.scores.values(), *base.scores.values())
-    if reason := next(filter(None, (_why_incomparable(run, base.first) for run in runs)), ""):
+    if reason := next(filter(None, (why_incomparable(run, base.first) for run in runs)), ""):
         return _incomparable(row, reason)
     measured = {run.measured for run in runs}
     if len(measured) == 1 and "" not in measured:
         return replace(row, verdict="same measurement", note="same model, same rows")
-    if group.plain and base.plain and (moved := _changed_rows(group, base)) is not None:
+    if group.plain and base.plain and (moved := changed_rows(group, base)) is not None:
         return _with_difference(row, binomial.paired(*moved, group.first.sample.n))
-    paired = group.runs.several and group.scores.keys() <= base.scores.keys()
+    other, paired = partner(group, base)
     if paired and len(group.scores) < len(base.scores):
         alone = " and ".join(map(str, sorted(group.scores)))
         row = row.noted(f"against the baseline's seeds {alone} alone, which this one has too")
-    other = base.only(list(group.scores)) if paired else base
     if paired or not base.runs.several:
         inference = infer(group.runs - other.runs, group.independent)
     else:
         inference = infer(group.runs, group.independent, base.runs)
-    if inference.alike and (way := _common_change(group, other, paired=paired)) is not None:
+    if inference.alike and (way := common_change(group, other, paired=paired)) is not None:
         # The test counts each cluster once, whatever its number of examples and runs.
         up, down = ((way == sign) * group.independent for sign in (1, -1))
         inference = binomial.paired(up, down, group.independent)
@@ -174,7 +173,14 @@ def _with_difference_from(row: Row, group: Group, base: Group) -> Row:
     return _with_seed_notes(_with_difference(row, inference), group, base)
 
 
-def _common_change(group: Group, base: Group, *, paired: bool) -> int | None:
+def partner(group: Group, base: Group) -> tuple[Group, bool]:
+    """The runs of the baseline that a variant's runs are compared with, and whether each run is
+    compared with the one of its own seed alone."""
+    paired = group.runs.several and group.scores.keys() <= base.scores.keys()
+    return (base.only(list(group.scores)) if paired else base), paired
+
+
+def common_change(group: Group, base: Group, *, paired: bool) -> int | None:
     """Returns which way all examples changed, if all of them changed alike.
 
     Args:
@@ -193,7 +199,7 @@ def _common_change(group: Group, base: Group, *, paired: bool) -> int | None:
     return ways.pop() if len(ways) == 1 else None
 
 
-def _changed_rows(group: Group, base: Group) -> tuple[int, int] | None:
+def changed_rows(group: Group, base: Group) -> tuple[int, int] | None:
     """Counts the rows that changed between one run and the baseline's one run.
 
     Returns:
@@ -237,7 +243,7 @@ def against_constant(
 def _from_constant(row: Row, group: Group, constant: float) -> Row:
     """The row with its difference from a constant."""
     if group.binary is not None:
-        rows = _effective_rows(group, infer(group.runs, group.independent))
+        rows = effective_rows(group, infer(group.runs, group.independent))
         return _with_difference(
             row, binomial.share_against(row.estimate.value * rows, rows, constant)
         )
@@ -262,7 +268,7 @@ def _incomparable(row: Row, note: str) -> Row:
     return replace(row, verdict="incomparable", note=note)
 
 
-def _why_incomparable(first: Scores, other: Scores) -> str:
+def why_incomparable(first: Scores, other: Scores) -> str:
     """Why two metrics cannot be compared; empty if they can."""
     if first.version != other.version:
         return "not the same scorer, or its version"

@@ -31,7 +31,8 @@ Column = tuple[str, str]
 class Keys:
     """The examples of an evaluation: their ids, clusters and groups, in order.
 
-    All variants that were scored on the same examples share one object.
+    All variants that were scored on the same examples share one object. If the very same tuple is
+    given as ids and as clusters, each example is its own cluster.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Keys:
     @cached_property
     def together(self) -> Clusters:
         """Which examples belong together."""
-        return Clusters(self.clusters)
+        return Clusters(self.clusters, different=self.clusters is self.ids)
 
     @cached_property
     def names(self) -> frozenset[str]:

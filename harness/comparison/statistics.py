@@ -30,8 +30,11 @@ class Clusters:
         count: how many clusters there are.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        _, index = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    def __init__(self, names: Sequence[str], *, different: bool = False) -> None:
+        """`different`: each name is known to occur once, so that none need be compared."""
+        index = np.arange(len(names))
+        if not different:
+            _, index = np.unique(np.asarray(names, dtype=str), return_inverse=True)
         self.index, self.count = index, int(index.max()) + 1
         self._order = np.argsort(index, kind="stable")
         self._starts = np.searchsorted(index[self._order], np.arange(self.count))
@@ -93,7 +96,7 @@ class Sample:
         counted = [self.columns[name][index] != 0 for name in self._classes()]
         return index[np.any(counted, axis=0)] if counted else index[:0]
 
-    def at(self, index: NDArray[np.intp]) -> Sample:
+    def at(self, index: NDArray[np.intp] | slice) -> Sample:
         """The sample of the examples at these indexes."""
         return Sample(
             self.aggregate, {name: column[index] for name, column in self.columns.items()}

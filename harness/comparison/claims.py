@@ -1,0 +1,278 @@
+"""Decides claims: supported, refuted or inconclusive, with the numbers behind it.
+
+A claim says that a difference lies beyond some value, its *limit*: for `not_worse` by 0.01, above
+-0.01. It is supported if the whole interval of the claim's confidence lies beyond the limit,
+refuted if the whole interval lies short of it, and inconclusive otherwise. So non-inferiority is
+read off the interval, and `equal`, which has a limit on each side, is the two one-sided tests of
+Schuirmann (1987, doi:10.1007/BF01068419), each at half of the error that the confidence leaves.
+
+`p` is the level at which the interval reaches the limit. It is adjusted over all claims that are
+decided together: by Holm (1979), or by Benjamini & Hochberg (1995).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from harness.comparison.aligned import Runs, Unaligned, aligned
+from harness.comparison.contrasts import Contrast, Known
+from harness.comparison.differences import contrast_of
+from harness.comparison.groups import Group
+from harness.comparison.result import Estimate
+from harness.comparison.rows import why_incomparable
+from harness.comparison.verdicts import benjamini_hochberg, holm
+from harness.suite.claims import CHANCE, Claim
+
+Outcome = Literal["supported", "refuted", "inconclusive", "incomparable", "failed"]
+Correction = Literal["holm", "bh"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A claim about one variant and what it is compared with.
+
+    Attributes:
+        variant, against: their names; `against` may be a number or `chance` as text.
+        metric, evaluation: the metric as reports call it, and its data entry.
+        candidate: the variant's runs, by seed.
+        reference: the other's runs, or a constant; None for what guessing reaches.
+        failed: why there is nothing to decide; empty if there is.
+    """
+
+    claim: Claim
+    variant: str
+    against: str
+    metric: str
+    evaluation: str = ""
+    candidate: Runs = field(default_factory=dict)
+    reference: Runs | float | None = None
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """What the scores say of one claim about one variant.
+
+    Attributes:
+        estimate, reference: the two values that are compared.
+        difference: variant minus the other (times the claim's `ratio`), with its interval of the
+            claim's confidence.
+        p: the level at which the interval reaches the limit. p_adjusted: over all claims.
+        n, clusters, seeds: how many examples, clusters of them, and training runs of the variant.
+        level: `checkpoint` if each side is one training run, `method` if seeds are a level too,
+            `cost` for a cost.
+        detectable: how far beyond the limit the truth must be so that 80% of such experiments show
+            it, at the claim's confidence and before the adjustment.
+        needed: how many more examples would decide it 80% of the time, if the difference and its
+            spread stay as they are; None if it is decided, or if no number of examples would.
+        reason: what limits the verdict, or why there is none.
+    """
+
+    claim: Claim
+    variant: str
+    against: str
+    metric: str
+    evaluation: str
+    verdict: Outcome
+    estimate: float | None = None
+    reference: float | None = None
+    difference: Estimate | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    n: int = 0
+    clusters: int = 0
+    seeds: int = 0
+    level: str = ""
+    detectable: float | None = None
+    needed: int | None = None
+    reason: str = ""
+    unit: str = ""
+    higher_is_better: bool = True
+
+    @property
+    def title(self) -> str:
+        """The claim about this variant in words."""
+        return self.claim.name or self.claim.sentence(self.variant, self.against)
+
+    def noted(self, reason: str) -> ClaimVerdict:
+        """The verdict with one more reason."""
+        parts = [part for part in (self.reason, reason) if part]
+        return replace(self, reason="; ".join(dict.fromkeys(parts)))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One side of what a claim says: the contrast lies above (side 1) or below (side -1) a
+    value."""
+
+    contrast: Contrast
+    null: float
+    side: int
+
+    @property
+    def gap(self) -> float:
+        """How far the estimate lies on the claimed side of the limit; negative beyond it."""
+        return self.side * (self.contrast.value - self.null)
+
+    @property
+    def p(self) -> float | None:
+        """The level at which the interval reaches the limit."""
+        return self.contrast.p(self.null)
+
+
+def decide(questions: Sequence[Question], correction: Correction = "holm") -> list[ClaimVerdict]:
+    """The verdict on each claim, in order, with p adjusted over all of them."""
+    found = [_measured(question) for question in questions]
+    family = [i for i, (verdict, _) in enumerate(found) if verdict.p is not None]
+    adjust = holm if correction == "holm" else benjamini_hochberg
+    adjusted = adjust([found[i][0].p or 0.0 for i in family])
+    verdicts = [verdict for verdict, _ in found]
+    for i, p in zip(family, adjusted, strict=True):
+        verdict, limits = found[i]
+        verdicts[i] = _decided(replace(verdict, p_adjusted=p), limits, len(family))
+    return verdicts
+
+
+def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
+    """The numbers of a claim before the adjustment, with its limits."""
+    verdict = ClaimVerdict(
+        question.claim, question.variant, question.against, question.metric, question.evaluation,
+        "failed" if question.failed else "incomparable", reason=question.failed,
+    )  # fmt: skip
+    if question.failed:
+        return verdict, ()
+    try:
+        candidate, reference, note = _sides(question)
+    except Unaligned as error:
+        return replace(verdict, reason=str(error)), ()
+    group = Group.of(candidate)
+    base = reference if isinstance(reference, float) else Group.of(reference)
+    limits = limits_of(question.claim, group, base)
+    shown = contrast_of(group, base, question.claim.times, question.claim.looks)
+    verdict = replace(_counted(verdict, group, base), verdict="inconclusive")
+    return _told(verdict, shown, limits).noted(note), limits
+
+
+def _sides(question: Question) -> tuple[Runs, Runs | float, str]:
+    """Both sides on the same examples, and a note on those that were left out.
+
+    Raises:
+        Unaligned: they cannot be compared.
+    """
+    candidate, reference = question.candidate, question.reference
+    if not candidate:
+        raise Unaligned(f"{question.variant} has no {question.metric}")
+    if reference is None and question.against == CHANCE:
+        reference = next(iter(candidate.values())).chance
+        if reference is None:
+            raise Unaligned(f"what guessing reaches on {question.metric} is not known")
+    if reference is None or (isinstance(reference, Mapping) and not reference):
+        raise Unaligned(f"{question.against} has no {question.metric}")
+    shared = question.claim.examples == "shared"
+    if not isinstance(reference, Mapping):
+        candidate, _, note = aligned(candidate, {}, shared=shared)
+        return candidate, float(reference), note
+    candidate, reference, note = aligned(candidate, reference, shared=shared)
+    first = next(iter(reference.values()))
+    for run in (*candidate.values(), *reference.values()):
+        if reason := why_incomparable(run, first):
+            raise Unaligned(reason)
+    return candidate, reference, note
+
+
+def limits_of(claim: Claim, group: Group, base: Group | float) -> list[Limit]:
+    """What the claim says, as one limit, or as two for `equal`."""
+    up = 1 if group.first.higher_is_better else -1
+    sides = {"better": up, "worse": -up, "not_worse": up, "at_most": -1, "at_least": 1}
+    if claim.bound:
+        contrast = contrast_of(group, base, claim.times, claim.looks)
+        return [Limit(contrast, 0.0, sides[claim.relation])]
+    ways = {"better": (up,), "worse": (-up,), "not_worse": (-up,), "equal": (-1, 1)}
+    limits = []
+    for way in ways[claim.relation]:
+        side = -way if claim.relation == "equal" else sides[claim.relation]
+        null, ratio = way * claim.margin_size, 1.0
+        if claim.relative:
+            null, ratio = 0.0, 1 + null
+        limits.append(Limit(contrast_of(group, base, ratio, claim.looks), null, side))
+    return limits
+
+
+def _counted(verdict: ClaimVerdict, group: Group, base: Group | float) -> ClaimVerdict:
+    """The verdict with its numbers of examples, seeds, and what these limit."""
+    seeds = len(group.scores)
+    several = seeds > 1 or (isinstance(base, Group) and len(base.scores) > 1)
+    verdict = replace(
+        verdict,
+        n=len(group.first.keys.ids),
+        clusters=group.first.keys.together.count,
+        seeds=seeds,
+        level="method" if several else "checkpoint",
+        estimate=float(group.runs.points.mean()),
+        reference=base if isinstance(base, float) else float(base.runs.points.mean()),
+        unit=group.first.unit,
+        higher_is_better=group.first.higher_is_better,
+    )
+    return verdict.noted(_about_seeds(group, base))
+
+
+def _about_seeds(group: Group, base: Group | float) -> str:
+    """What the number of training runs keeps the verdict from saying; empty if nothing."""
+    sides = [group] if isinstance(base, float) else [group, base]
+    lone = [side for side in sides if side.first.trained and not side.runs.several]
+    if not lone:
+        few = any(len(side.scores) == 2 for side in sides)
+        return "only 2 seeds" if few else ""
+    if len(lone) == len([side for side in sides if side.first.trained]):
+        return "about one checkpoint only, not the method: one seed"
+    which = "the variant" if lone[0] is group else "the other side"
+    return f"{which} is one checkpoint: another seed of it may differ"
+
+
+def _told(verdict: ClaimVerdict, shown: Contrast, limits: Sequence[Limit]) -> ClaimVerdict:
+    """The verdict with its difference and p."""
+    ends = shown.interval(verdict.claim.alpha)
+    low, high = (None, None) if ends is None else ends
+    verdict = replace(
+        verdict,
+        difference=Estimate(shown.value, low, high),
+        detectable=limits[0].contrast.detectable(verdict.claim.alpha),
+    ).noted(shown.reason)
+    if isinstance(shown, Known):
+        return replace(verdict, verdict="supported" if _holds(verdict, limits) else "refuted")
+    return replace(verdict, p=_p(limits))
+
+
+def _holds(verdict: ClaimVerdict, limits: Sequence[Limit]) -> bool:
+    """Whether numbers without doubt are as the claim says; only `better` and `worse` are strict."""
+    strict = verdict.claim.relation in ("better", "worse")
+    return all(limit.gap > 0 or (limit.gap == 0 and not strict) for limit in limits)
+
+
+def _p(limits: Sequence[Limit]) -> float | None:
+    """The level at which the claim ceases to be inconclusive: to support it, every limit must be
+    passed; to refute it, missing one is enough."""
+    values = [(limit.gap, p) for limit in limits if (p := limit.p) is not None]
+    if len(values) < len(limits):
+        return None
+    missed = [p for gap, p in values if gap <= 0]
+    return min(missed) if missed else max(p for _, p in values)
+
+
+def _decided(verdict: ClaimVerdict, limits: Sequence[Limit], family: int) -> ClaimVerdict:
+    """The verdict that the adjusted p gives."""
+    p, adjusted = verdict.p, verdict.p_adjusted
+    assert p is not None
+    assert adjusted is not None
+    if adjusted < verdict.claim.alpha:
+        outcome: Outcome = "supported" if all(limit.gap > 0 for limit in limits) else "refuted"
+        return replace(verdict, verdict=outcome)
+    if p < verdict.claim.alpha:
+        verdict = verdict.noted(f"p {p:.2g} by itself, {adjusted:.2g} over {family} claims")
+    nearest = min(limits, key=lambda limit: abs(limit.gap))
+    # What the adjustment leaves of the error, so that as many examples would do beside the others.
+    alpha = verdict.claim.alpha * p / adjusted
+    needed, reason = nearest.contrast.needed(nearest.null, alpha, verdict.n)
+    return replace(verdict, needed=needed).noted(reason)

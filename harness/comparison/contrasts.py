@@ -1,0 +1,334 @@
+"""Contrasts: a difference whose interval can be had at any confidence, and tested at any value.
+
+A claim with a margin asks whether a difference lies beyond a value other than zero. Each contrast
+answers for every value `null` by the same procedure that gives its interval, so that the interval
+of level 1 - alpha holds exactly the values with p(null) >= alpha.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scipy import special
+
+from harness.comparison import binomial
+from harness.comparison.intervals import POWER, Spread, level
+
+_NEAR = 0.01
+"""A difference closer to its limit than this share of the detectable one would need 10,000 times as
+many examples."""
+_LEAST = 1e-60
+"""A smaller p is reported as this."""
+_MIXED = (-2 * math.log(0.05) + math.log1p(-2 * math.log(0.05))) / 500
+"""The variance of the mixture behind intervals for repeated looks: at 95%, they are narrowest at
+500 examples. It must not depend on the level, as p would then not be valid at every look."""
+Ends = tuple[float, float]
+
+
+class Contrast(ABC):
+    """A number with its doubt.
+
+    Attributes:
+        value: the estimate.
+        reason: why it has no interval, or what limits it; empty if nothing does.
+    """
+
+    value: float
+    reason: str = ""
+
+    @abstractmethod
+    def interval(self, alpha: float) -> Ends | None:
+        """The interval of level 1 - alpha; None if there is none."""
+
+    @abstractmethod
+    def p(self, null: float) -> float | None:
+        """The level at which the interval's nearer end reaches `null`; None if there is no test."""
+
+    def error(self) -> float | None:
+        """The standard error; None if it is unknown."""
+        return None
+
+    def fixed(self) -> float:
+        """The part of the squared standard error that more examples do not reduce."""
+        return 0.0
+
+    def needed(self, null: float, alpha: float, n: int) -> tuple[int | None, str]:
+        """How many more examples tell the value from `null` in 80% of such experiments, if the
+        value and its spread stay as they are; None with the reason if no number of them does.
+
+        Args:
+            n: how many examples there are.
+        """
+        error, seen, gap = self.error(), self.detectable(alpha), abs(self.value - null)
+        if not error or seen is None:
+            return None, ""
+        if gap < _NEAR * seen:
+            return None, "the difference lies so close to the limit that no test set would do"
+        ends = self.interval(alpha)
+        reach = 0.0 if ends is None else abs(ends[self.value < null] - self.value)
+        target = (error * gap / max(seen, reach)) ** 2 - self.fixed()
+        if target <= 0:
+            return None, "more examples alone would not do; more seeds would"
+        total = math.ceil(n * (error**2 - self.fixed()) / target)
+        return (total - n if total > n else None), ""
+
+    def detectable(self, alpha: float) -> float | None:
+        """How far beyond a value the truth must be so that 80% of such experiments show it."""
+        error = self.error()
+        if error is None:
+            return None
+        return float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER)) * error
+
+
+@dataclass(frozen=True)
+class Moved(Contrast):
+    """A difference of means or of corpus metrics, over clusters and training seeds.
+
+    Attributes:
+        bounds: the least and the greatest value that the difference can have.
+    """
+
+    value: float
+    spread: Spread
+    bounds: Ends = (-math.inf, math.inf)
+    reason: str = ""
+
+    def interval(self, alpha: float) -> Ends | None:
+        low, high = (self.value + side * self.spread.reach(alpha, side) for side in (-1, 1))
+        least, most = self.bounds
+        return max(low, least), min(high, most)
+
+    def p(self, null: float) -> float | None:
+        return self.spread.p(self.value - null)
+
+    def error(self) -> float | None:
+        return self.spread.error
+
+    def fixed(self) -> float:
+        return sum(variance for variance, _ in self.spread.seeds)
+
+    def detectable(self, alpha: float) -> float | None:
+        reach = max(self.spread.reach(alpha, side) for side in (-1, 1))
+        return reach + self.spread.reach(2 * (1 - POWER), 1)
+
+
+@dataclass(frozen=True)
+class Watched(Contrast):
+    """A difference that may be looked at after every example that is added: all its intervals
+    together hold the truth with the confidence of one.
+
+    The asymptotic confidence sequence of Waudby-Smith et al. (2024, Annals of Statistics 52:2613,
+    theorem 2.2), which is the mixture boundary of Howard et al. (2021, Annals of Statistics
+    49:1055) with the variance estimated. It is never narrower than the interval of a single look.
+
+    Attributes:
+        once: the same difference for a single look.
+        clusters: how many independent clusters of examples there are by now.
+    """
+
+    once: Moved
+    clusters: int
+
+    @property
+    def value(self) -> float:  # type: ignore[override]
+        """The difference."""
+        return self.once.value
+
+    def interval(self, alpha: float) -> Ends | None:
+        low, high = (self.value + side * self._reach(alpha, side) for side in (-1, 1))
+        least, most = self.once.bounds
+        return max(low, least), min(high, most)
+
+    def p(self, null: float) -> float | None:
+        gap = self.value - null
+        side = -1 if gap > 0 else 1
+        return level(lambda alpha: self._reach(alpha, side) - abs(gap))
+
+    def error(self) -> float | None:
+        return self.once.error()
+
+    def fixed(self) -> float:
+        return self.once.fixed()
+
+    def detectable(self, alpha: float) -> float | None:
+        reach = max(self._reach(alpha, side) for side in (-1, 1))
+        return reach + self.once.spread.reach(2 * (1 - POWER), 1)
+
+    def _reach(self, alpha: float, side: int) -> float:
+        grown = self.clusters * _MIXED + 1
+        errors = math.sqrt(2 * grown / (grown - 1) * math.log(math.sqrt(grown) / alpha))
+        return max(errors * self.once.spread.error, self.once.spread.reach(alpha, side))
+
+
+@dataclass(frozen=True)
+class PairedShares(Contrast):
+    """The difference of two shares on the same rows.
+
+    No difference is tested exactly (McNemar, 1947); any other value by the score test of Tango
+    (1998, Statistics in Medicine 17:891), whose interval the values make that it does not reject.
+    Zero is in the interval wherever the exact test does not reject it.
+
+    Attributes:
+        up: how many rows are right, and wrong in the baseline. down: the other way round.
+    """
+
+    up: int
+    down: int
+    rows: int
+    reason: str = ""
+
+    @property
+    def value(self) -> float:  # type: ignore[override]
+        """The difference of the shares."""
+        return (self.up - self.down) / self.rows
+
+    def interval(self, alpha: float) -> Ends | None:
+        far = float(special.ndtri(1 - alpha / 2))
+        low = self._end(lambda null: self._score(null) - far, -1.0, self.value)
+        high = self._end(lambda null: self._score(null) + far, self.value, 1.0)
+        zero = self._exact() >= alpha
+        return (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
+
+    def p(self, null: float) -> float | None:
+        if null == 0:
+            return self._exact()
+        if not -1 < null < 1:
+            return 1.0 if null == self.value else _LEAST
+        return max(_LEAST, 2 * float(special.ndtr(-abs(self._score(null)))))
+
+    def error(self) -> float | None:
+        # One changed row more keeps the standard error from being 0.
+        changed = (self.up + self.down + 1) / (self.rows + 2)
+        return math.sqrt((changed - min(self.value**2, changed / 2)) / self.rows)
+
+    def _exact(self) -> float:
+        changed = self.up + self.down
+        return min(1.0, 2 * float(special.bdtr(min(self.up, self.down), changed, 0.5)))
+
+    def _score(self, null: float) -> float:
+        """How many standard errors the difference lies above `null`, the errors being those of the
+        likeliest shares with that difference."""
+        n, up, down = self.rows, self.up, self.down
+        linear = (2 * n - up + down) * null - up - down
+        root = math.sqrt(max(linear**2 + 8 * n * down * null * (1 - null), 0.0))
+        lost = (root - linear) / (4 * n)
+        variance = n * (2 * lost + null * (1 - null))
+        gap = up - down - n * null
+        if variance <= 1e-12:
+            return 0.0 if abs(gap) < 1e-9 else math.copysign(math.inf, gap)
+        return gap / math.sqrt(variance)
+
+    @staticmethod
+    def _end(beyond: Callable[[float], float], low: float, high: float) -> float:
+        """Where the test at the level begins to reject, between a value that it rejects and the
+        estimate; the bound itself if even that is not rejected."""
+        from scipy.optimize import brentq
+
+        inner = 1e-12
+        low, high = max(low, -1 + inner), min(high, 1 - inner)
+        ends = beyond(low), beyond(high)
+        if ends[0] * ends[1] > 0 or not all(map(math.isfinite, ends)):
+            return low if abs(low) > abs(high) else high
+        return float(brentq(beyond, low, high, xtol=1e-10))
+
+
+@dataclass(frozen=True)
+class OneShare(Contrast):
+    """A share less a constant, by the mid-P exact interval.
+
+    Attributes:
+        correct, rows: how many rows are right, of how many; effective numbers need not be whole.
+    """
+
+    correct: float
+    rows: float
+    constant: float
+    reason: str = ""
+
+    @property
+    def value(self) -> float:  # type: ignore[override]
+        """The difference."""
+        return self.correct / self.rows - self.constant
+
+    def interval(self, alpha: float) -> Ends | None:
+        estimate = binomial.share(self.correct, self.rows, alpha)
+        assert estimate.low is not None
+        assert estimate.high is not None
+        return estimate.low - self.constant, estimate.high - self.constant
+
+    def p(self, null: float) -> float | None:
+        known = self.constant + null
+        if not 0 <= known <= 1:
+            return _LEAST
+        return max(_LEAST, binomial.share_p(self.correct, self.rows, known))
+
+    def error(self) -> float | None:
+        share = (self.correct + 0.5) / (self.rows + 1)
+        return math.sqrt(share * (1 - share) / self.rows)
+
+
+@dataclass(frozen=True)
+class Alike(Contrast):
+    """A difference that is the same for every cluster: there is no spread to measure.
+
+    The sign test tells how sure it is that clusters lie on one side of a value at all. If none
+    differs and the metric is bounded, an interval is known all the same: at most so large a share
+    of clusters differ, and those by no more than the whole range (Clopper & Pearson, 1934).
+
+    Attributes:
+        span: the largest difference that one example can have; infinite if there is no such bound.
+    """
+
+    value: float
+    clusters: int
+    span: float = math.inf
+    reason: str = "every example, or cluster of them, differs by the same amount"
+
+    @property
+    def _bounded(self) -> bool:
+        return self.value == 0 and math.isfinite(self.span)
+
+    def interval(self, alpha: float) -> Ends | None:
+        if self._bounded:
+            half = self.span * (1 - (alpha / 2) ** (1 / self.clusters))
+            return -half, half
+        return (self.value, self.value) if 2 * 0.5**self.clusters < alpha else None
+
+    def p(self, null: float) -> float | None:
+        if null == self.value:
+            return 1.0
+        if self._bounded:
+            least = max(1 - abs(null) / self.span, 0.0)
+            return max(_LEAST, min(1.0, 2 * least**self.clusters))
+        return max(_LEAST, min(1.0, 2 * 0.5**self.clusters))
+
+
+@dataclass(frozen=True)
+class Known(Contrast):
+    """A difference without any doubt: of counted costs, or of a checkpoint from itself."""
+
+    value: float
+    reason: str = ""
+
+    def interval(self, alpha: float) -> Ends | None:
+        return self.value, self.value
+
+    def p(self, null: float) -> float | None:
+        return 1.0 if self.value == null else 0.0
+
+
+@dataclass(frozen=True)
+class Untold(Contrast):
+    """A difference whose doubt nobody can tell."""
+
+    value: float
+    reason: str
+
+    def interval(self, alpha: float) -> Ends | None:
+        return None
+
+    def p(self, null: float) -> float | None:
+        return None
