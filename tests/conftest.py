@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from harness.commands.session import open_suite  # noqa: E402
 from harness.scheduling.progress import ConsoleReporter  # noqa: E402
 from harness.scheduling.schedule import Outcome  # noqa: E402
 from tests.families import byte_tokenizer  # noqa: E402
+from tests.served import Serve, serving  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -208,3 +210,11 @@ def real_data() -> Path:
     if not named or not Path(named).is_dir():
         pytest.skip("HARNESS_REAL_DATA names no folder of real models and data")
     return Path(named)
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Starts local servers of the OpenAI protocol (tests/served.py), and ends them."""
+    monkeypatch.setenv("no_proxy", "*")
+    with serving() as start:
+        yield start

@@ -1,39 +1,38 @@
-"""A client of OpenAI-compatible chat endpoints (`POST BASE/chat/completions`).
+"""A client of OpenAI-compatible endpoints: chat completions, plain completions, and other calls.
 
-It asks at temperature 0. It retries after temporary failures (408, 409, 425, 429, 5xx, a broken
-connection, a body without an answer), with a growing wait or the one that the server asks for
-(`Retry-After`, RFC 9110, section 10.2.3). It follows no redirect, so that the key goes to no other
-host. No error or result contains the key.
+It sends requests with the `openai` SDK, and tries again (tenacity) after temporary failures: 408,
+409, 425, 429, 5xx, timeouts, broken connections, a body without an answer. It waits with a growing
+back-off, or as long as the server asks for. While a server answers 429, tries do not count: a storm
+of them loses nothing as long as it is shorter than `patience`.
 """
 
 from __future__ import annotations
 
-import email.utils
-import http.client
 import json
-import math
-import os
+import random
 import time
-import urllib.error
-import urllib.request
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Self, TypeVar
 
 from harness.core.errors import StageFailed
+from harness.inference.wire import asked_wait, excerpt, key_from, masked, open_client
+from harness.models.endpoint import EndpointSettings
 
-_LARGEST = 4 * 2**20
-"""Largest size of a reply's body in bytes; an answer of one letter takes far less."""
-_CHUNK = 2**16
+__all__ = ["CHAT", "COMPLETIONS", "ChatEndpoint", "Refused", "Reply", "key_from"]
+
+CHAT, COMPLETIONS = "chat/completions", "completions"
 _TRANSIENT = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({400, 413, 422})
 """Statuses for a request that the server will never accept, such as one beyond its context."""
-_FAILURE = 4096
-"""Bytes that are read of a failed reply's body; the key is masked before the excerpt is cut."""
-_EXCERPT = 200
-"""Characters of a server's reply that an error message quotes."""
-_LEAST_PART = 4
-"""Shortest beginning of a key, in characters, that is masked at the end of a cut text."""
+_CROWDED = 429
+_NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance")
+"""Codes of a 429 that no wait ends."""
+_JITTER = 0.25
+"""Largest part by which a back-off is lengthened, so that many threads do not come back at once."""
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -45,25 +44,37 @@ class _Passing(Exception):
 
     Attributes:
         wait: seconds to wait that the server asks for, if it asks.
+        crowded: the server has too many requests.
+        charged: the server may have answered, and charge for it.
     """
 
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        self.wait = wait
-        super().__init__(message)
+    def __init__(
+        self, said: str, wait: float | None = None, *, crowded: bool = False, charged: bool = False
+    ) -> None:
+        self.wait, self.crowded, self.charged = wait, crowded, charged
+        super().__init__(said)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The model's text ("" if it gave none), and the token counts (0 if the server gives none)."""
+    """An answer of a model.
+
+    Attributes:
+        text: what it wrote; "" if nothing.
+        prompt_tokens, completion_tokens: as the server counts them; 0 if it does not.
+        finish: why it ended, as the server says it: `stop`, `length` or another word.
+        refused: why there is no answer, if the server or the model refuses; else "".
+        logprobs: for each token of the answer, the log-probabilities of the likeliest tokens there,
+            if the request asks for them (`logprobs: true, top_logprobs: 5`) and the server has
+            them.
+    """
 
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
+    finish: str = ""
+    refused: str = ""
+    logprobs: tuple[Mapping[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,9 +85,11 @@ class ChatEndpoint:
         base_url: the address without `/chat/completions`, such as `https://api.example.org/v1`.
         key: sent as a bearer token; None for servers that need none.
         timeout: seconds for one try, including its whole body.
-        retries: number of tries after the first.
+        retries: number of tries after the first, except those that end in 429.
         longest_wait: longest wait before a try, in seconds.
+        patience: seconds for which a request waits in all while the server answers 429.
         sleep: waits for a number of seconds; tests replace it.
+        jitter: a number in [0, 1) that lengthens a back-off; tests replace it.
     """
 
     base_url: str
@@ -85,189 +98,249 @@ class ChatEndpoint:
     timeout: float = 60.0
     retries: int = 5
     longest_wait: float = 60.0
+    patience: float = 600.0
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    jitter: Callable[[], float] = field(default=random.random, repr=False)
 
-    def body(self, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The JSON of a request for an answer to `text`: everything that the answer depends on."""
-        asked = [{"role": "user", "content": text}]
-        return {"temperature": 0, **options, "model": self.model, "messages": asked}
+    @classmethod
+    def of(cls, settings: EndpointSettings) -> Self:
+        """The client that the settings describe, with the key from the environment.
 
-    def ask(self, body: Mapping[str, Any]) -> Reply:
-        """Send a request that `body` returned, with retries.
+        Raises:
+            StageFailed: the key's variable is not set.
+        """
+        names = ("base_url", "model", "timeout", "retries", "longest_wait", "patience")
+        fields = {name: getattr(settings, name) for name in names}
+        return cls(key=key_from(settings.api_key_env), **fields)
+
+    def body(self, asked: str | list[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON of a chat request: everything that the answer depends on.
+
+        Args:
+            asked: the turns, or the text of one user's turn.
+            options: further fields; the temperature is 0 unless they say so.
+        """
+        turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+        return {"temperature": 0, **options, "model": self.model, "messages": turns}
+
+    def ask(
+        self, body: Mapping[str, Any], path: str = CHAT, lost: Callable[[], None] | None = None
+    ) -> Reply:
+        """Send a request for an answer, with retries.
+
+        Args:
+            path: `chat/completions` or `completions`.
+            lost: called after a try that gave no answer, but may be charged for.
 
         Raises:
             Refused: the server will never accept this request.
-            StageFailed: the server does not know the key or the model, gave no answer in all tries,
-                or asks to wait longer than `longest_wait`.
+            StageFailed: the server does not know the key or the model, has no credit left, gave no
+                answer in all tries, or asks to wait longer than `longest_wait`.
         """
-        for tried in range(self.retries + 1):
-            try:
-                return self._once(body)
-            except _Passing as failure:
-                if tried == self.retries:
-                    raise StageFailed(
-                        "endpoint",
-                        f"{self.base_url} gave no answer in {tried + 1} tries; the last: {failure}",
-                        fix="run again: answers it gave are kept",
-                    ) from None
-                wait = min(self.longest_wait, 0.5 * 2**tried)
-                if failure.wait is not None:
-                    wait = failure.wait
-                if wait > self.longest_wait:
-                    raise StageFailed(
-                        "endpoint",
-                        f"{self.base_url} asks to wait {wait:.0f} s ({failure}), and longest_wait"
-                        f" is {self.longest_wait:g}",
-                        fix="run again later: answers it gave are kept; or raise longest_wait",
-                    ) from None
-                self.sleep(wait)
-        raise AssertionError("every try returns or raises")
+        reply = self.call(path, body, _chat_reply if path == CHAT else _plain_reply, lost=lost)
+        return replace(reply, text=self._masked(reply.text), refused=self._masked(reply.refused))
 
-    def _once(self, body: Mapping[str, Any]) -> Reply:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self.key is not None:
-            headers["Authorization"] = f"Bearer {self.key}"
-        request = urllib.request.Request(
-            f"{self.base_url.rstrip('/')}/chat/completions",
-            data=json.dumps(body).encode(),
-            headers=headers,
-            method="POST",
+    def call(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        parse: Callable[[Any], T],
+        *,
+        lost: Callable[[], None] | None = None,
+        **options: Any,
+    ) -> T:
+        """Send any request with retries, and parse the JSON of its reply.
+
+        Args:
+            body: sent as JSON by POST; None: a GET.
+            parse: may raise ValueError, KeyError, IndexError, TypeError and AttributeError if the
+                body is not what it should be, which counts as a temporary failure.
+            options: further arguments of the SDK's `post` or `get`.
+
+        Raises:
+            Refused, StageFailed: as `ask`.
+        """
+        from tenacity import RetryCallState, Retrying, retry_if_exception_type
+
+        faults = 0
+
+        def wait(state: RetryCallState) -> float:
+            failure = _failure_of(state)
+            if failure.wait is not None:
+                return failure.wait
+            back_off: float = 0.5 * 2 ** min(state.attempt_number - 1, 30)
+            return min(self.longest_wait, back_off * (1 + _JITTER * self.jitter()))
+
+        def ends(state: RetryCallState) -> bool:
+            nonlocal faults
+            failure = _failure_of(state)
+            if state.upcoming_sleep > self.longest_wait:
+                return True
+            if failure.crowded:
+                return state.idle_for + state.upcoming_sleep > self.patience
+            faults += 1
+            return faults > self.retries
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(_Passing),
+            wait=wait,
+            stop=ends,
+            sleep=self.sleep,
+            reraise=True,
         )
-        opener = urllib.request.build_opener(_NoRedirect)
         try:
-            with opener.open(request, timeout=self.timeout) as response:
-                reply = _reply(_read(response, self.timeout))
-                return replace(reply, text=self._masked(reply.text))
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._failure(error) from None
-        except (OSError, http.client.HTTPException) as error:  # a timeout is an OSError
-            raise _Passing(f"{type(error).__name__}: {self._safe(str(error))}") from None
+            answer: T = retrying(self._once, path, body, parse, lost, options)
+            return answer
+        except _Passing as failure:
+            raise self._gave_up(failure, retrying.statistics["attempt_number"]) from None
 
-    def _failure(self, error: urllib.error.HTTPError) -> Exception:
-        """The exception for a status other than 200."""
-        said = _head(error, self.timeout).decode("utf-8", "replace")
-        status = f"HTTP {error.code}: {self._safe(said)}"
-        if error.code in _TRANSIENT or error.code >= 500:
-            return _Passing(status, _asked_wait(error.headers.get("Retry-After")))
-        if error.code in _REFUSED:
+    def _gave_up(self, failure: _Passing, tries: int) -> StageFailed:
+        if failure.wait is not None and failure.wait > self.longest_wait:
+            return StageFailed(
+                "endpoint",
+                f"{self.base_url} asks to wait {failure.wait:.0f} s ({failure}), and longest_wait"
+                f" is {self.longest_wait:g}",
+                fix="run again later: answers it gave are kept; or raise longest_wait",
+            )
+        more = ", or raise patience" if failure.crowded else ""
+        return StageFailed(
+            "endpoint",
+            f"{self.base_url} gave no answer in {tries} tries; the last: {failure}",
+            fix=f"run again: answers it gave are kept{more}",
+        )
+
+    @cached_property
+    def _sdk(self) -> Any:
+        sdk = open_client(self.base_url, self.key, self.timeout)
+        weakref.finalize(self, sdk.close)
+        return sdk
+
+    def _once(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        parse: Callable[[Any], T],
+        lost: Callable[[], None] | None,
+        options: Mapping[str, Any],
+    ) -> T:
+        try:
+            return self._answer(self._response(path, body, options), parse)
+        except _Passing as failure:
+            if failure.charged and lost is not None:
+                lost()
+            raise
+
+    def _response(
+        self, path: str, body: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> Any:
+        import httpx2
+        import openai
+
+        try:
+            if body is None:
+                return self._sdk.get(f"/{path}", cast_to=httpx2.Response, **options)
+            return self._sdk.post(f"/{path}", cast_to=httpx2.Response, body=body, **options)
+        except openai.APIStatusError as error:
+            response = error.response
+            raise self._failure(response.status_code, response.text, response.headers) from None
+        except openai.APIConnectionError as error:  # a timeout is one
+            cause = error.__cause__ or error
+            raise _Passing(
+                f"{type(cause).__name__}: {self._excerpt(str(cause))}",
+                charged=not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout),
+            ) from None
+
+    def _answer(self, response: Any, parse: Callable[[Any], T]) -> T:
+        """What a body of status 200 says. Some services send errors under this status too."""
+        kind = response.headers.get("content-type", "").partition(";")[0] or "no type"
+        try:
+            fields = json.loads(response.content)
+        except (ValueError, RecursionError) as error:
+            said = f"{kind}, {type(error).__name__}: {self._excerpt(response.text[:4096])}"
+            raise _Passing(f"a body without an answer ({said})", charged=True) from None
+        told = fields.get("error") if isinstance(fields, dict) else None
+        if told:
+            code = told.get("code") if isinstance(told, dict) else None
+            status = code if isinstance(code, int) and 400 <= code < 600 else 500
+            raise self._failure(status, json.dumps(told), response.headers)
+        try:
+            return parse(fields)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            said = f"{type(error).__name__}: {self._excerpt(json.dumps(fields)[:4096])}"
+            raise _Passing(f"a body without an answer ({said})", charged=True) from None
+
+    def _failure(self, code: int, said: str, headers: Any) -> Exception:
+        """The exception for an error of the server."""
+        status = f"HTTP {code}: {self._excerpt(said)}"
+        if code == _CROWDED and any(word in said for word in _NO_CREDIT):
+            return StageFailed("endpoint", f"{self.base_url} answered {status}",
+                               fix="add credit at the service, then run again")  # fmt: skip
+        if code in _TRANSIENT or code >= 500:
+            return _Passing(status, asked_wait(headers), crowded=code == _CROWDED)
+        if code in _REFUSED:
             return Refused(status)
         fix = "check base_url and model"
-        if error.code in (401, 403):
+        if code in (401, 403):
             fix = "check the key in the environment variable that api_key_env names"
-        if 300 <= error.code < 400:
+        if code == 402:
+            fix = "add credit at the service, then run again"
+        if 300 <= code < 400:
             fix = "give the address it redirects to as base_url, if you trust it with the key"
         return StageFailed("endpoint", f"{self.base_url} answered {status}", fix=fix)
 
-    def _safe(self, text: str) -> str:
-        """A quoted excerpt of a server's text, with the key masked."""
-        return ascii(self._masked(text)[:_EXCERPT])
+    def _excerpt(self, text: str) -> str:
+        return excerpt(text, self.key)
 
     def _masked(self, text: str) -> str:
-        """The text with the key masked, and also a beginning of the key where the text was cut."""
-        if not self.key:
-            return text
-        plain = text.replace(self.key, "***")
-        for size in range(len(self.key) - 1, _LEAST_PART - 1, -1):
-            if plain.endswith(self.key[:size]):
-                return plain[:-size] + "***"
-        return plain
+        return masked(text, self.key)
 
 
-def key_from(variable: str | None) -> str | None:
-    """Read the key from an environment variable; None if `variable` is None.
-
-    Raises:
-        StageFailed: the variable is not set, or its value cannot be sent in a header; the message
-            never contains the key.
-    """
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise StageFailed(
-            "api key",
-            f"environment variable {variable}, which should hold the endpoint's key, is not set",
-            fix=f"export {variable}=..., then run again; or leave `api_key_env` out for a server"
-            " without keys",
-        )
-    if not all(33 <= ord(character) <= 126 for character in key):
-        raise StageFailed(
-            "api key",
-            f"environment variable {variable} holds a space, a line feed or a character that no"
-            " key has",
-            fix="set it again, to the key alone",
-        )
-    return key
+def _failure_of(state: Any) -> _Passing:
+    failure = state.outcome.exception()
+    assert isinstance(failure, _Passing)
+    return failure
 
 
-def _read(response: Any, timeout: float) -> bytes:
-    """Read a whole body.
-
-    Raises:
-        _Passing: it is larger than `_LARGEST` or takes longer than `timeout` seconds.
-    """
-    end, parts, size = time.monotonic() + timeout, [], 0
-    while part := response.read1(_CHUNK):
-        parts.append(part)
-        size += len(part)
-        if size > _LARGEST:
-            raise _Passing(f"a body of more than {_LARGEST} bytes")
-        if time.monotonic() > end:
-            raise _Passing(f"a body that took more than {timeout:g} s")
-    return b"".join(parts)
+def _chat_reply(fields: Any) -> Reply:
+    """The first choice of a chat completion. Its text is "" if it is null: a refusal, or a model
+    that was cut while it still reasoned."""
+    choice = fields["choices"][0]
+    message, finish = choice["message"], choice.get("finish_reason")
+    refused = message.get("refusal") or ("content_filter" if finish == "content_filter" else "")
+    tokens = ((choice.get("logprobs") or {}).get("content")) or []
+    likeliest = tuple(
+        {entry["token"]: float(entry["logprob"]) for entry in token["top_logprobs"]}
+        for token in tokens
+    )
+    return _reply(fields, message["content"], finish, str(refused), likeliest)
 
 
-def _head(response: Any, timeout: float) -> bytes:
-    """Read the beginning of a body, as far as it arrives within `timeout` seconds."""
-    end, data = time.monotonic() + timeout, b""
-    try:
-        while len(data) < _FAILURE and time.monotonic() < end:
-            part = response.read1(_FAILURE - len(data))
-            if not part:
-                break
-            data += part
-    except (OSError, http.client.HTTPException):
-        pass
-    return data
+def _plain_reply(fields: Any) -> Reply:
+    """The first choice of a plain completion."""
+    choice = fields["choices"][0]
+    return _reply(fields, choice["text"], choice.get("finish_reason"))
 
 
-def _reply(body: bytes) -> Reply:
-    """Read the first choice's text and the token counts from a body.
+def _reply(
+    fields: Any,
+    text: Any,
+    finish: Any,
+    refused: str = "",
+    logprobs: tuple[Mapping[str, float], ...] = (),
+) -> Reply:
+    if text is not None and not isinstance(text, str):
+        raise TypeError("an answer that is not text")
+    usage = fields.get("usage") or {}
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    return Reply(
+        _whole(text or ""), prompt, completion, str(finish or ""), _whole(refused), logprobs
+    )
 
-    The text is "" if it is null: a refusal, or a model that was cut while it still reasoned.
 
-    Raises:
-        _Passing: the body has no such text.
-    """
-    try:
-        fields = json.loads(body)
-        text = fields["choices"][0]["message"]["content"]
-        usage = fields.get("usage") or {}
-        counts = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise _Passing(f"a body without an answer ({type(error).__name__})") from None
-    if text is None:
-        return Reply("", *counts)
-    if not isinstance(text, str):
-        raise _Passing("an answer that is not text")
-    return Reply(text, *counts)
+def _whole(text: str) -> str:
+    """The text with halves of surrogate pairs replaced, which JSON can hold and no file can."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
-
-
-def _asked_wait(header: str | None) -> float | None:
-    """Seconds that `Retry-After` asks for, by a number or a date; None if it cannot be read."""
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            when = email.utils.parsedate_to_datetime(header)
-            seconds = when.timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -30,7 +30,8 @@ class LabelJob:
 
     Attributes:
         progress: receives (done, total, unit).
-        work: a folder that survives a kill and a failure, for replies that cost money.
+        work: a folder that the stages of a store share, for replies that cost money
+            (harness.inference.replies).
         model, tokenizer: the model that the labeller declares in `beside` or `reads_model`, else
             None.
         cost: receives figures for the record's cost, such as the number of calls and tokens.

@@ -28,6 +28,9 @@ __all__ = ["WORK", "AddedLater", "Job", "Known", "Member", "NotHashed", "StageKi
 
 WORK = "work"
 """Folder for intermediate checkpoints of a stage; it is removed when the stage is done."""
+REPLIES = "replies"
+"""Folder of a store for the replies of endpoints, which its stages share: none is paid for twice,
+and `harness gc` keeps them."""
 _PROGRESS_SECONDS = 0.5
 K = TypeVar("K", bound="StageKind", covariant=True, default=Any)
 
@@ -247,6 +250,11 @@ class Job(Generic[K]):
         path = self.folder / WORK
         path.mkdir(exist_ok=True)
         return path
+
+    @property
+    def replies(self) -> Path:
+        """A folder that all stages of the store share, for replies that cost money."""
+        return self.folder.parents[1] / REPLIES
 
     def has(self, role: str) -> bool:
         """Whether the stage has an input of this role."""

@@ -44,7 +44,7 @@ class Check(Labelling):
             known = self._pairs(read_rows(job.input("data")))
             model, tokenizer = labellers_model(job) if known else (None, None)
         with job.ledger.phase("label"):
-            work = LabelJob(known, job.progress, job.work, model, tokenizer)
+            work = LabelJob(known, job.progress, job.replies, model, tokenizer)
             verdicts = self.labeller.label(work) if known else []
         outcomes = [outcome_of(verdict, self.tie) for verdict in verdicts]
         agreed = agreement((outcome, 1) for outcome in outcomes)

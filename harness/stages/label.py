@@ -79,7 +79,7 @@ class Label(Labelling):
             ]
         contests = [Contest(asked[r]["prompt"], answers[r][i], answers[r][j]) for r, i, j in places]
         with job.ledger.phase("label"):
-            work = LabelJob(contests, job.progress, job.work, model, tokenizer)
+            work = LabelJob(contests, job.progress, job.replies, model, tokenizer)
             verdicts = self.labeller.label(work)
         outcomes = [outcome_of(verdict, options.tie) for verdict in verdicts]
         with job.ledger.phase("write"):

@@ -238,7 +238,7 @@ class _Reader:
 
         def label(contests: Sequence[tuple[Any, Any, Any]]) -> list[Verdict]:
             compared = [Contest(*contest) for contest in contests]
-            work = LabelJob(compared, job.progress, job.work, model, tokenizer)
+            work = LabelJob(compared, job.progress, job.replies, model, tokenizer)
             verdicts = labeller.label(work)
             job.cost.update(work.cost)
             self.figures[name] = dict(work.figures)

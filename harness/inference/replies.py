@@ -1,0 +1,263 @@
+"""The replies of an endpoint, kept by the digest of their request: none is paid for twice.
+
+The file of an endpoint is only ever appended to, one line for each event, each in a single write.
+So it survives a kill at any moment, several processes may share it, and what was spent can be
+summed from it. All that this module knows it has read from the file, its own lines included.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness.core.errors import StageFailed
+from harness.core.files import digest_json
+from harness.inference.endpoint import CHAT, ChatEndpoint, Refused, Reply
+from harness.inference.spending import Amount, exceeds, most
+from harness.models.endpoint import EndpointSettings
+
+Progress = Callable[[int, int, str], None]
+_NAME = 24
+_DEFAULTS = asdict(Reply(""))
+_RAISE = "raise `budget`, then run again: replies until now are kept, and cost nothing again"
+
+
+def replies_file(folder: Path, base_url: str, model: str) -> Path:
+    """The file of the replies of one model at one address."""
+    return folder / f"{digest_json([base_url, model])[:_NAME]}.jsonl"
+
+
+class Replies:
+    """Asks an endpoint, several requests at a time, and keeps every reply.
+
+    Requests that were refused are asked again by a later run: the server may have been set up anew
+    since.
+
+    Attributes:
+        spent: all that was spent on this file, with the most that requests under way can cost.
+        paid: what this object itself has received.
+    """
+
+    def __init__(self, folder: Path, settings: EndpointSettings, client: ChatEndpoint) -> None:
+        """Read the replies that the folder has.
+
+        Args:
+            folder: shared by all stages of a store (`Job.replies`).
+        """
+        self.client, self.settings = client, settings
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = replies_file(folder, settings.base_url, settings.model)
+        self.spent = self.paid = Amount()
+        self._offset = 0
+        self._known: dict[str, Reply] = {}
+        self._reserved: dict[str, list[Amount]] = {}
+        self._ours: set[str] = set()
+        self._turn = threading.Condition()
+        self._refresh()
+        self._known = {key: reply for key, reply in self._known.items() if not reply.refused}
+
+    def ask(
+        self,
+        bodies: Sequence[Mapping[str, Any]],
+        progress: Progress = lambda *_: None,
+        path: str = CHAT,
+        repeat: int = 0,
+    ) -> list[Reply]:
+        """The replies to requests, in their order; equal requests are sent once.
+
+        A request that the server refuses has a reply that says so (`refused`).
+
+        Args:
+            bodies: the JSON of each request, as `ChatEndpoint.body` makes it.
+            progress: receives (done, total, text with the rate and what was spent).
+            path: `chat/completions` or `completions`.
+            repeat: another number asks again, to see how much the replies vary.
+
+        Raises:
+            StageFailed: as `ChatEndpoint.ask`, or the next request could exceed the budget. Replies
+                until then are kept, and requests that were not sent yet are not sent.
+        """
+        keys = [_key(body, path, repeat) for body in bodies]
+        missing = {k: b for k, b in zip(keys, bodies, strict=True) if k not in self._known}
+        total, before, begun = len(set(keys)), self.paid.calls, time.monotonic()
+        pool = ThreadPoolExecutor(self.settings.concurrency)
+        try:
+            work = [pool.submit(self._fetch, key, body, path) for key, body in missing.items()]
+            for done, future in enumerate(as_completed(work), total - len(missing) + 1):
+                future.result()
+                rate = (self.paid.calls - before) / max(time.monotonic() - begun, 1e-6)
+                spent = self.paid.told(self.settings.prices)
+                progress(done, total, f"replies, {rate:.1f}/s, {spent}")
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return [self._known[key] for key in keys]
+
+    def cost(
+        self, bodies: Sequence[Mapping[str, Any]], path: str = CHAT, repeat: int = 0
+    ) -> dict[str, Any]:
+        """Number of calls, tokens and, if there are prices, money of the replies to requests,
+        whenever they were paid; equal requests count once."""
+        keys = {_key(body, path, repeat) for body in bodies}
+        replies = [self._known[key] for key in keys if key in self._known]
+        prompt = sum(reply.prompt_tokens for reply in replies)
+        completion = sum(reply.completion_tokens for reply in replies)
+        counts = {"calls": len(replies), "prompt_tokens": prompt, "completion_tokens": completion}
+        prices = self.settings.prices
+        return counts if prices is None else {**counts, "money": prices.of(prompt, completion)}
+
+    def _fetch(self, key: str, body: Mapping[str, Any], path: str) -> None:
+        """Get the reply to a request, unless another process got it since."""
+        with self._turn:
+            self._refresh()
+            if key in self._known:
+                return
+        self._reserve(key, body)
+        try:
+            reply = self.client.ask(body, path, lambda: self._lose(key, body))
+        except Refused as refusal:
+            reply = Reply("", refused=str(refusal))
+        except BaseException:
+            self._settle(key, {"failed": True}, Amount())
+            raise
+        amount = Amount(1, reply.prompt_tokens, reply.completion_tokens)
+        event: dict[str, Any] = {"reply": _changed(reply)}
+        if self.settings.budget is not None and not reply.refused:
+            # A server that counts no tokens is taken to have charged the most.
+            event["charged"] = _counts(_at_most(amount, most(body)))
+        self._settle(key, event, amount)
+
+    def _reserve(self, key: str, body: Mapping[str, Any]) -> None:
+        """Set aside the most that a request can cost, if there is a budget. If only requests that
+        are under way stand in the way, wait for them.
+
+        Raises:
+            StageFailed: the request could exceed the budget.
+        """
+        budget, largest = self.settings.budget, most(body)
+        if budget is None:
+            return
+        if largest is None and budget.counts_tokens:
+            raise StageFailed(
+                "budget", "a budget in tokens or money needs a longest answer",
+                fix="set max_tokens, or give the budget in calls",
+            )  # fmt: skip
+        amount = largest or Amount(1)
+        with self._turn:
+            while over := self._reserved_or_over(key, amount):
+                if not self._ours:
+                    raise StageFailed("budget", self._exceeded(over, amount), fix=_RAISE)
+                self._turn.wait()
+
+    def _reserved_or_over(self, key: str, amount: Amount) -> str:
+        """Reserve an amount, and return ""; or the limit that it would exceed."""
+        budget = self.settings.budget
+        assert budget is not None
+        with FileLock(f"{self.path}.lock"):
+            self._refresh()
+            over = exceeds(self.spent + amount, budget, self.settings.prices)
+            if not over:
+                self._write({"asked": key, "sent": _counts(amount)})
+                self._refresh()
+                self._ours.add(key)
+        return over
+
+    def _exceeded(self, over: str, amount: Amount) -> str:
+        spent = self.spent.told(self.settings.prices)
+        return (
+            f"the next request to {self.settings.model} at {self.settings.base_url} could exceed"
+            f" the budget of {over}: {self.spent.calls:,} calls and {spent} until now, and it may"
+            f" take {amount.told(self.settings.prices)}"
+        )
+
+    def _lose(self, key: str, body: Mapping[str, Any]) -> None:
+        """Count a try that brought no answer but may be charged, and reserve for the next one."""
+        with self._turn:
+            self._write({"asked": key, "lost": _counts(most(body) or Amount(1))})
+        self._settle(key, {"failed": True}, Amount())
+        self._reserve(key, body)
+
+    def _settle(self, key: str, event: Mapping[str, Any], paid: Amount) -> None:
+        """Note how a request ended, in place of what was set aside for it."""
+        with self._turn:
+            if "reply" in event or key in self._ours:
+                self._write({"asked": key, **event})
+            self._refresh()
+            self.paid += paid
+            self._ours.discard(key)
+            self._turn.notify_all()
+
+    def _write(self, event: Mapping[str, Any]) -> None:
+        line = json.dumps(event).encode() + b"\n"
+        with self.path.open("a+b", buffering=0) as file:
+            if file.seek(0, 2):
+                file.seek(-1, 2)
+                line = line if file.read(1) == b"\n" else b"\n" + line  # a kill cut the last line
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, "no space left for a reply", str(self.path))
+
+    def _refresh(self) -> None:
+        """Read what was appended since, by this process or another."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            lines = file.read().rpartition(b"\n")[0]
+        if not lines:
+            return
+        self._offset += len(lines) + 1
+        for line in lines.split(b"\n"):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # a kill cut the line: the request is sent again
+            self._take(event)
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        """Add one event to what is known."""
+        key = event["asked"]
+        if "sent" in event:
+            self._reserved.setdefault(key, []).append(Amount(*event["sent"]))
+            self.spent += Amount(*event["sent"])
+            return
+        if "lost" in event:
+            self.spent += Amount(*event["lost"])
+            return
+        if self._reserved.get(key):
+            self.spent -= self._reserved[key].pop()
+        if "reply" in event:
+            reply = self._known[key] = Reply(**{"text": "", **event["reply"]})
+            counts = (1, reply.prompt_tokens, reply.completion_tokens)
+            self.spent += Amount(*event.get("charged", counts))
+
+
+def _key(body: Mapping[str, Any], path: str, repeat: int) -> str:
+    return digest_json({"path": path, "body": body, **({"repeat": repeat} if repeat else {})})
+
+
+def _changed(reply: Reply) -> dict[str, Any]:
+    """The fields of a reply that have not their default."""
+    return {name: value for name, value in asdict(reply).items() if value != _DEFAULTS[name]}
+
+
+def _counts(amount: Amount) -> list[int]:
+    return [amount.calls, amount.prompt_tokens, amount.completion_tokens]
+
+
+def _at_most(amount: Amount, largest: Amount | None) -> Amount:
+    """The amount, with the largest one's counts where it has none."""
+    if largest is None:
+        return amount
+    return Amount(
+        amount.calls,
+        amount.prompt_tokens or largest.prompt_tokens,
+        amount.completion_tokens or largest.completion_tokens,
+    )

@@ -1,0 +1,143 @@
+"""How requests to other servers are sent: the key, limits of a body, waits that a server asks for.
+
+No error or result contains the key, and no request carries what the environment holds for others:
+the OpenAI SDK would send `OPENAI_API_KEY` and further variables to any address.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from harness.core.errors import StageFailed
+
+LARGEST = 4 * 2**20
+"""Largest size of a reply's body in bytes."""
+_EXCERPT = 200
+"""Characters of a server's reply that an error message quotes."""
+_LEAST_PART = 4
+"""Shortest beginning of a key, in characters, that is masked at the end of a cut text."""
+_SENT = frozenset(
+    {"host", "accept", "connection", "content-type", "content-length", "transfer-encoding",
+     "user-agent"}
+)  # fmt: skip
+
+
+def open_client(base_url: str, key: str | None, timeout: float) -> Any:
+    """An `openai.OpenAI` without retries of its own, which follows no redirect, sends no header of
+    the environment, and bounds the size and the time of each body.
+
+    Args:
+        key: sent as a bearer token; None: none is sent.
+        timeout: seconds for a connection, for each read, and for a whole body.
+    """
+    import httpx2
+    import openai
+
+    def only_ours(request: Any) -> None:
+        for name in [name for name in request.headers if name.lower() not in _SENT]:
+            del request.headers[name]
+        request.headers["Accept-Encoding"] = "identity"
+        if key is not None:
+            request.headers["Authorization"] = f"Bearer {key}"
+
+    class Bounded(httpx2.SyncByteStream):
+        def __init__(self, stream: Any) -> None:
+            self.stream, self.end = stream, time.monotonic() + timeout
+
+        def __iter__(self) -> Iterator[bytes]:
+            size = 0
+            for part in self.stream:
+                size += len(part)
+                if size > LARGEST:
+                    raise httpx2.RemoteProtocolError(f"a body of more than {LARGEST} bytes")
+                if time.monotonic() > self.end:
+                    raise httpx2.ReadTimeout(f"a body that took more than {timeout:g} s")
+                yield part
+
+        def close(self) -> None:
+            self.stream.close()
+
+    def bounded(response: Any) -> None:
+        response.stream = Bounded(response.stream)
+
+    http = httpx2.Client(
+        timeout=timeout,
+        follow_redirects=False,
+        limits=httpx2.Limits(max_connections=None),
+        event_hooks={"request": [only_ours], "response": [bounded]},
+    )
+    return openai.OpenAI(
+        base_url=base_url, api_key=key or "none", max_retries=0, timeout=timeout, http_client=http
+    )
+
+
+def key_from(variable: str | None) -> str | None:
+    """Read the key from an environment variable; None if `variable` is None.
+
+    Raises:
+        StageFailed: the variable is not set, or its value cannot be sent in a header; the message
+            never contains the key.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise StageFailed(
+            "api key",
+            f"environment variable {variable}, which should hold the endpoint's key, is not set",
+            fix=f"export {variable}=..., then run again; or leave `api_key_env` out for a server"
+            " without keys",
+        )
+    if not all(33 <= ord(character) <= 126 for character in key):
+        raise StageFailed(
+            "api key",
+            f"environment variable {variable} holds a space, a line feed or a character that no"
+            " key has",
+            fix="set it again, to the key alone",
+        )
+    return key
+
+
+def masked(text: str, key: str | None) -> str:
+    """The text with the key masked, and also a beginning of the key where the text was cut."""
+    if not key:
+        return text
+    plain = text.replace(key, "***")
+    for size in range(len(key) - 1, _LEAST_PART - 1, -1):
+        if plain.endswith(key[:size]):
+            return plain[:-size] + "***"
+    return plain
+
+
+def excerpt(text: str, key: str | None) -> str:
+    """A quoted beginning of a server's text in ASCII, with the key masked."""
+    return ascii(masked(text, key)[:_EXCERPT])
+
+
+def asked_wait(headers: Any) -> float | None:
+    """Seconds that `Retry-After` (RFC 9110, section 10.2.3: a number or a date) or OpenAI's
+    `retry-after-ms` asks for; None if neither can be read."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return max(0.0, milliseconds / 1000)
+    header = headers.get("Retry-After")
+    seconds = _number(header)
+    if seconds is None and header is not None:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return None if seconds is None else max(0.0, seconds)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,152 @@
+"""The settings of a model that another server answers for (an OpenAI-compatible endpoint)."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.core.component import NotHashed
+
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_SECRET = re.compile(r".*(key|authorization|secret|password).*|token|(extra_)?headers", re.I | re.S)
+"""Names of request fields that may hold a secret, which must not be written to disk. `max_tokens`
+does not match."""
+
+
+class Prices(BaseModel):
+    """What a service charges for a million tokens, in any currency."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    prompt: float = Field(ge=0, allow_inf_nan=False)
+    """For a million tokens of prompts."""
+    completion: float = Field(ge=0, allow_inf_nan=False)
+    """For a million tokens of answers."""
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """The price of so many tokens."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+
+class Budget(BaseModel):
+    """The most that may be spent at one endpoint, by all stages of a store together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    calls: int | None = Field(None, ge=0)
+    """Requests that the server answers, or may have answered before the connection broke."""
+    tokens: int | None = Field(None, ge=0)
+    """Tokens of prompts and answers."""
+    money: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """In the currency of `prices`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.calls is None and self.tokens is None and self.money is None:
+            raise ValueError("give one of calls, tokens and money")
+        return self
+
+    @property
+    def counts_tokens(self) -> bool:
+        """True if the longest answer must be known before a request is sent."""
+        return self.tokens is not None or self.money is not None
+
+
+class EndpointSettings(BaseModel):
+    """A model behind an OpenAI-compatible endpoint, and how it is asked.
+
+    What changes no answer (the key, limits, prices) is not hashed.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False,
+        hide_input_in_errors=True,  # an error may be about a pasted key
+    )  # fmt: skip
+
+    base_url: str
+    """The address without `/chat/completions`, such as `http://localhost:8000/v1`."""
+    model: str = Field(min_length=1)
+    """The model's name at the endpoint. Choose a name with a date if there is one, since the model
+    behind another name may change."""
+    api_key_env: Annotated[str | None, NotHashed] = None
+    """Name of the environment variable with the key, in capitals; null sends no key."""
+    args: dict[str, Any] = {}
+    """Other fields of the request, such as `{seed: 0}`. They are written to disk, so keys and
+    headers are refused."""
+    concurrency: Annotated[int, NotHashed] = Field(4, gt=0, le=256)
+    """Number of concurrent requests."""
+    timeout: Annotated[float, NotHashed] = Field(60.0, gt=0)
+    """Seconds for one try."""
+    retries: Annotated[int, NotHashed] = Field(5, ge=0)
+    """Tries after the first; those that the server answers with 429 (too many requests) do not
+    count."""
+    longest_wait: Annotated[float, NotHashed] = Field(60.0, gt=0)
+    """Longest wait before a try, in seconds; the stage fails if the server asks for more."""
+    patience: Annotated[float, NotHashed] = Field(600.0, ge=0)
+    """Longest time, in seconds, for which one request waits in all while the server answers 429."""
+    prices: Annotated[Prices | None, NotHashed] = None
+    """What a million tokens cost: `{prompt: 0.15, completion: 0.6}`. Reports then show the money,
+    and `budget` can be given in it."""
+    budget: Annotated[Budget | None, NotHashed] = None
+    """The most that may be spent: `{calls: 1000}`, `{tokens: 1000000}` or `{money: 5}`, for all
+    stages of the store that ask this model. No request is sent that could exceed it."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        parts = urllib.parse.urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("base_url is an address such as https://api.example.org/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError(
+                "base_url holds a user, a password or a query, and is written to disk; name the"
+                " variable of a key with api_key_env"
+            )
+        return value
+
+    @field_validator("api_key_env", mode="before")
+    @classmethod
+    def _a_name(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and _VARIABLE.fullmatch(value)):
+            return value
+        raise ValueError(
+            "api_key_env is the name of an environment variable, such as JUDGE_KEY (capitals,"
+            " digits and _), and not the key; what it holds is not shown here"
+        )
+
+    @field_validator("args")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in sorted({"model", "messages", "prompt", "stream", "n"} & set(value)):
+            raise ValueError(f"{name} is decided by the harness; remove it")
+        for name in _names(value):
+            if _SECRET.fullmatch(name):
+                raise ValueError(
+                    f"{name} may hold a secret, and args are written to disk; name the variable of"
+                    " a key with api_key_env"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.budget is not None and self.budget.money is not None and self.prices is None:
+            raise ValueError("a budget in money needs prices: {prompt: ..., completion: ...}")
+        return self
+
+    def told(self) -> str:
+        """Who is asked, for people: the address, and the variable of the key."""
+        key = f", with the key in {self.api_key_env}" if self.api_key_env else ""
+        return f"{self.base_url}{key}"
+
+
+def _names(value: Any) -> Iterator[str]:
+    """All names in a tree of mappings and lists."""
+    if isinstance(value, dict):
+        yield from map(str, value)
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _names(inner)

@@ -1,0 +1,145 @@
+"""A local server of the OpenAI protocol that answers, fails and breaks off as a test tells it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = tuple[int, dict[str, str], bytes]
+"""Status, headers and body."""
+DROPPED: Answer = (-1, {}, b"")
+"""The connection ends without an answer."""
+HTML: Answer = (200, {"Content-Type": "text/html"}, b"<html>Sign in</html>")
+CROWDED: Answer = (429, {}, b'{"error": {"message": "slow down"}}')
+
+
+def says(text: Any, prompt_tokens: int = 7, **usage: int) -> Answer:
+    """A chat completion."""
+    body = {
+        "choices": [{"message": {"content": text}}],
+        "usage": {"prompt_tokens": prompt_tokens, **usage},
+    }
+    return as_json(body)
+
+
+def as_json(body: Any) -> Answer:
+    return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
+
+
+def half(answer: Answer) -> Answer:
+    """The answer, broken off in its middle."""
+    status, headers, body = answer
+    return status, {**headers, "Content-Length": str(len(body))}, body[: len(body) // 2]
+
+
+def stalled(answer: Answer, seconds: float) -> Answer:
+    """The answer, with so many seconds in its middle."""
+    status, headers, body = answer
+    return status, {**headers, "X-Stall": str(seconds)}, body
+
+
+class Server:
+    """What it was asked is kept.
+
+    Attributes:
+        asked: bodies of the requests, in order; keys: their Authorization; paths: their paths.
+        headers: all headers of the last request.
+        busiest: the most requests that it answered at the same time.
+    """
+
+    def __init__(self, reply: Callable[[dict[str, Any], int], Answer]) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.paths: list[str] = []
+        self.headers: dict[str, str] = {}
+        self.busiest = self._busy = 0
+        self._lock = threading.Lock()
+        self.reply = reply
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                kind = self.headers.get("Content-Type", "")
+                body = json.loads(raw) if kind.startswith("application/json") else {"raw": raw}
+                server._serve(self, body)
+
+            def do_GET(self) -> None:
+                server._serve(self, {})
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def _serve(self, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        with self._lock:
+            self.asked.append(body)
+            self.keys.append(handler.headers.get("Authorization"))
+            self.paths.append(handler.path)
+            self.headers = dict(handler.headers.items())
+            number = len(self.asked)
+            self._busy += 1
+            self.busiest = max(self.busiest, self._busy)
+        try:
+            answer = self.reply(body, number)
+        finally:
+            with self._lock:
+                self._busy -= 1
+        with suppress(OSError):  # the client may have gone
+            _write(handler, answer)
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+
+def _write(handler: BaseHTTPRequestHandler, answer: Answer) -> None:
+    status, headers, content = answer
+    handler.close_connection = True
+    if status < 0:
+        handler.connection.shutdown(socket.SHUT_RDWR)
+        return
+    stall = float(headers.pop("X-Stall", "0")) if "X-Stall" in (headers := dict(headers)) else 0.0
+    handler.send_response(status)
+    for name, value in {"Content-Length": str(len(content)), **headers}.items():
+        handler.send_header(name, value)
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    middle = len(content) // 2 if stall else 0
+    handler.wfile.write(content[:middle])
+    handler.wfile.flush()
+    time.sleep(stall)
+    handler.wfile.write(content[middle:])
+
+
+Serve = Callable[[Callable[[dict[str, Any], int], Answer]], Server]
+
+
+@contextmanager
+def serving() -> Iterator[Serve]:
+    """Start servers during the block."""
+    servers: list[Server] = []
+
+    def start(reply: Callable[[dict[str, Any], int], Answer]) -> Server:
+        servers.append(Server(reply))
+        return servers[-1]
+
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.close()
