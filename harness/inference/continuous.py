@@ -16,7 +16,6 @@ from harness.inference.packed import Keys, as_bias, attending, own_attention, re
 from harness.inference.trie import Pass, Trie, common_prefix
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 MAX_ROWS = 64
@@ -126,9 +125,8 @@ class _Engine:
             parts.setdefault(module, []).append((key, value))
 
         reads = np.zeros(len(ids), dtype=bool)
-        read_packed(
-            self._model, Trie([ids]), self._budget, reads, lambda *_: None, keys=Keys(save=save)
-        )
+        for _ in read_packed(self._model, Trie([ids]), self._budget, reads, keys=Keys(save=save)):
+            pass
         return {
             module: (torch.cat([key for key, _ in each], 2), torch.cat([v for _, v in each], 2))
             for module, each in parts.items()
@@ -145,14 +143,12 @@ class _Engine:
         reads[last] = True
         chosen: dict[int, int] = {}
 
-        def use(places: np.ndarray, logits: Tensor) -> None:
-            chosen.update(zip(places.tolist(), likeliest(logits), strict=True))
-
         def save(module: Any, each: Pass, key: Tensor, value: Tensor) -> None:
             self._write(module, [trie.path(i) for i in range(len(rows))], slots, each, key, value)
 
         keys = Keys(self._shared, self._known, save)
-        read_packed(self._model, trie, self._budget, reads, use, keys=keys)
+        for places, logits in read_packed(self._model, trie, self._budget, reads, keys=keys):
+            chosen.update(zip(places.tolist(), likeliest(logits), strict=True))
         for row, place in zip(rows, last, strict=True):
             row.answer.append(chosen[place])
             self.rows.append(row)

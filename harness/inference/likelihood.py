@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import ModelError, StageFailed
 from harness.data.encode import bare_ids
 from harness.data.render import encode, require_rows
-from harness.inference.batches import budget_batches, pad_token, within_logits
+from harness.inference.batches import pad_token
 from harness.inference.context import context_of
-from harness.inference.positions import logits_at
+from harness.inference.token_scores import Asked, compare_tokens, counted, score_tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,12 @@ def log_likelihoods(
         ModelError: `every_token` is set, and the tokenizer has neither token.
     """
 
-    def measure(batch: list[Window]) -> list[tuple[float, int]]:
-        return _score(model, tokenizer, batch)
+    def measure(asked: list[Asked], done: Done) -> list[float]:
+        scores = score_tokens(model, asked, batch_tokens, pad_token(tokenizer), progress=done)
+        return [-score.log_prob for score in scores]
 
     written = _after_prefix if every_token else encode
-    results = _over_windows(
-        model, tokenizer, rows, max_length, stride, batch_tokens, progress, measure, written
-    )
+    results = _over_windows(model, tokenizer, rows, max_length, stride, progress, measure, written)
     return [{**keys, "nll": nll, "tokens": float(count)} for keys, nll, count in results]
 
 
@@ -86,13 +88,27 @@ def divergences(
         StageFailed: the two models have vocabularies of different sizes.
     """
 
-    def measure(batch: list[Window]) -> list[tuple[float, int]]:
-        return _diverge(model, base, tokenizer, batch, from_base=from_base)
+    def divergence(logits: Tensor, base_logits: Tensor) -> Tensor:
+        if logits.shape != base_logits.shape:
+            raise StageFailed(
+                "other tokens",
+                f"the model has {logits.shape[-1]} tokens and its base {base_logits.shape[-1]}:"
+                " there is no divergence between their distributions",
+                fix="leave `kl` or the checkpoint out",
+            )
+        first, second = (base_logits, logits) if from_base else (logits, base_logits)
+        return _divergence(first, second)
 
-    results = _over_windows(
-        model, tokenizer, rows, max_length, stride, batch_tokens, progress, measure
-    )
+    def measure(asked: list[Asked], done: Done) -> list[float]:
+        pad = pad_token(tokenizer)
+        return compare_tokens(model, base, asked, batch_tokens, pad, divergence, done)
+
+    results = _over_windows(model, tokenizer, rows, max_length, stride, progress, measure)
     return [{**keys, "kl": kl, "tokens": float(count)} for keys, kl, count in results]
+
+
+Done = Callable[[int], None]
+"""Is told how many more tokens have been scored."""
 
 
 def _over_windows(
@@ -101,15 +117,14 @@ def _over_windows(
     rows: Sequence[Mapping[str, Any]],
     max_length: int,
     stride: int,
-    batch_tokens: int,
     progress: Callable[[int, int, str], None],
-    measure: Callable[[list[Window]], list[tuple[float, int]]],
+    measure: Callable[[list[Asked], Done], list[float]],
     written: Callable[[Any, Mapping[str, Any]], tuple[list[int], int]] = encode,
 ) -> Iterator[tuple[dict[str, Any], float, int]]:
     """Each row's keys, the sum of `measure` over its windows, and its number of scored tokens.
 
     Args:
-        measure: a batch of windows -> (sum, number of scored tokens) of each.
+        measure: all windows -> an amount for each.
         written: (tokenizer, row) -> the row's tokens, and the index of the first scored token.
     """
     require_rows(rows)
@@ -118,16 +133,12 @@ def _over_windows(
     for index, row in enumerate(rows):
         ids, start = written(tokenizer, row)
         windows += _windows(index, ids, start, limit, step)
+    asked = [Asked(window.ids, len(window.ids) - window.start) for window in windows]
+    amounts = measure(asked, counted(progress, sum(each.count for each in asked), "tokens scored"))
     totals, counts = [0.0] * len(rows), [0] * len(rows)
-    finished = 0
-    budget = within_logits(model, batch_tokens)
-    for chosen in budget_batches([len(window.ids) for window in windows], budget):
-        batch = [windows[i] for i in chosen]
-        for window, (amount, count) in zip(batch, measure(batch), strict=True):
-            totals[window.row] += amount
-            counts[window.row] += count
-        finished += len(batch)
-        progress(finished, len(windows), "windows scored")
+    for window, each, amount in zip(windows, asked, amounts, strict=True):
+        totals[window.row] += amount
+        counts[window.row] += each.count
     for row, total, count in zip(rows, totals, counts, strict=True):
         yield {
             "example_id": row["id"], "cluster": row["cluster"], "group": row["group"],
@@ -177,77 +188,16 @@ def _windows(row: int, ids: list[int], start: int, limit: int, stride: int) -> I
 
 
 _POSITIONS = 512
-"""Positions whose distributions over the vocabulary are normalised at once, to limit memory."""
+"""Positions whose distributions over the vocabulary are compared at once, to limit memory."""
 
 
-def _score(model: Any, tokenizer: Any, batch: list[Window]) -> list[tuple[float, int]]:
-    """Sum of nats and number of tokens for each window."""
+def _divergence(logits: Tensor, other_logits: Tensor) -> Tensor:
+    """KL(p || q) in nats at each place, (places,), where both logits are (places, vocabulary)."""
     import torch
 
-    ids, mask, scored = _tensors(model, tokenizer, batch)
-    with torch.inference_mode():
-        logits, targets = _logits(model, ids, mask, scored), ids[:, 1:][scored]
-        losses = [
-            torch.nn.functional.cross_entropy(part.float(), wanted, reduction="none")
-            for part, wanted in zip(
-                logits.split(_POSITIONS), targets.split(_POSITIONS), strict=True
-            )
-        ]
-    return _sums(torch.cat(losses), scored)
-
-
-def _diverge(
-    model: Any, base: Any, tokenizer: Any, batch: list[Window], *, from_base: bool
-) -> list[tuple[float, int]]:
-    """Sum of divergences and number of tokens for each window."""
-    import torch
-
-    ids, mask, scored = _tensors(model, tokenizer, batch)
-    with torch.inference_mode():
-        logits, base_logits = (_logits(each, ids, mask, scored) for each in (model, base))
-        if logits.shape != base_logits.shape:
-            raise StageFailed(
-                "other tokens",
-                f"the model has {logits.shape[-1]} tokens and its base {base_logits.shape[-1]}:"
-                " there is no divergence between their distributions",
-                fix="leave `kl` or the checkpoint out",
-            )
-        parts = []
-        for p, q in zip(logits.split(_POSITIONS), base_logits.split(_POSITIONS), strict=True):
-            first, second = (q, p) if from_base else (p, q)
-            log_first, log_second = (x.float().log_softmax(-1) for x in (first, second))
-            parts.append((log_first.exp() * (log_first - log_second)).sum(-1))
-        # A divergence is never negative; rounding may put one of 0 a little below.
-        kl = torch.cat(parts).clamp(min=0)
-    return _sums(kl, scored)
-
-
-def _tensors(model: Any, tokenizer: Any, batch: list[Window]) -> tuple[Any, Any, Any]:
-    """Token ids and attention mask, (windows, longest), and a mask of the scored predictions,
-    (windows, longest - 1). Rows are padded on the right, which no causal model attends to."""
-    import torch
-
-    longest = max(len(window.ids) for window in batch)
-    ids = torch.full((len(batch), longest), pad_token(tokenizer))
-    mask = torch.zeros_like(ids)
-    scored = torch.zeros((len(batch), longest - 1), dtype=torch.bool)
-    for i, window in enumerate(batch):
-        ids[i, : len(window.ids)] = torch.tensor(window.ids)
-        mask[i, : len(window.ids)] = 1
-        scored[i, window.start - 1 : len(window.ids) - 1] = True
-    ids, mask, scored = (t.to(model.device) for t in (ids, mask, scored))
-    return ids, mask, scored
-
-
-def _logits(model: Any, ids: Any, mask: Any, scored: Any) -> Any:
-    """Logits that predict the scored tokens, (scored tokens, vocabulary), row by row."""
-    import torch
-
-    chosen = torch.nn.functional.pad(scored, (0, 1))
-    return logits_at(model, chosen, input_ids=ids, attention_mask=mask)
-
-
-def _sums(amounts: Any, scored: Any) -> list[tuple[float, int]]:
-    counts = scored.sum(1).tolist()
-    sums = [part.double().sum().item() for part in amounts.split(counts)]
-    return list(zip(sums, counts, strict=True))
+    parts = []
+    for p, q in zip(logits.split(_POSITIONS), other_logits.split(_POSITIONS), strict=True):
+        log_p, log_q = (x.float().log_softmax(-1) for x in (p, q))
+        parts.append((log_p.exp() * (log_p - log_q)).sum(-1))
+    # A divergence is never negative; rounding may put one of 0 a little below.
+    return torch.cat(parts).clamp(min=0)

@@ -195,24 +195,17 @@ class HarnessLM(TemplateLM):
         **kwargs: Any,
     ) -> list[tuple[float, bool]]:
         asked = [self._fitted(context, continuation) for _, context, continuation in requests]
-        found: list[tuple[float, bool]] = [(0.0, True)] * len(asked)
         total = sum(row.count for row in asked)
         with tqdm(total=total, disable=disable_tqdm, desc="Scoring tokens") as bar:
-            for shares in (True, False):
-                chosen = [
-                    i for i, row in enumerate(asked)
-                    if self.sharing.allows(len(row.ids) - 1) is shares
-                ]  # fmt: skip
-                scores = score_tokens(
-                    self.model, [asked[i] for i in chosen], self.batch_tokens,
-                    pad_token(self.tokenizer), share=shares, progress=bar.update, work=self.work,
-                )  # fmt: skip
-                for i, score in zip(chosen, scores, strict=True):
-                    found[i] = (score.log_prob, score.greedy)
-        for (text, _, _), answer in zip(requests, found, strict=True):
+            scores = score_tokens(
+                self.model, asked, self.batch_tokens, pad_token(self.tokenizer),
+                sharing=self.sharing, progress=bar.update, work=self.work,
+            )  # fmt: skip
+        likely = [(score.log_prob, score.greedy) for score in scores]
+        for (text, _, _), answer in zip(requests, likely, strict=True):
             if text is not None:
                 self.cache_hook.add_partial("loglikelihood", text, answer)
-        return found
+        return likely
 
     def _fitted(self, context: list[int], continuation: list[int]) -> Asked:
         """A request in the model's context, cut at its beginning as lm-eval cuts it."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from harness.inference.padded import Read
 from harness.inference.positions import logits_at
 from harness.inference.trie import Interval, Pass, Trie
 
@@ -39,16 +40,14 @@ def read_packed(
     trie: Trie,
     budget: int,
     reads: np.ndarray,
-    use: Callable[[np.ndarray, Tensor], None],
     costs: np.ndarray | None = None,
     keys: Keys | None = None,
-) -> None:
-    """Read a tree, and use the logits of some of its places.
+) -> Iterator[Read]:
+    """Read a tree, and yield the logits of some of its places.
 
     Args:
         budget, costs: of a pass; see `Trie.passes`.
-        reads: (size of the tree,) booleans: the places whose logits are used.
-        use: gets places and their logits, (places, vocabulary).
+        reads: (size of the tree,) booleans: the places whose logits are wanted.
         keys: where keys and values are kept, and what is known of them at the start.
 
     Raises:
@@ -57,18 +56,18 @@ def read_packed(
     import torch
 
     keys = Keys() if keys is None else keys
-    with torch.inference_mode(), attending(model, keys.attend):
-        for each in trie.passes(budget, costs, keys.known):
-            keys.begin(each)
-            chosen = reads[each.place : each.place + len(each.ids)]
+    for each in trie.passes(budget, costs, keys.known):
+        keys.begin(each)
+        chosen = reads[each.place : each.place + len(each.ids)]
+        with torch.inference_mode(), attending(model, keys.attend):
             logits = logits_at(
                 model,
                 torch.from_numpy(chosen).to(model.device).unsqueeze(0),
                 input_ids=torch.from_numpy(each.ids).to(model.device).unsqueeze(0),
                 position_ids=torch.from_numpy(each.positions).to(model.device).unsqueeze(0),
             )
-            if len(logits):
-                use(each.place + chosen.nonzero()[0], logits)
+        if len(logits):
+            yield each.place + chosen.nonzero()[0], logits
 
 
 Layers = Mapping[Any, tuple["Tensor", "Tensor"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.inference.batches import budget_batches, padded
@@ -11,6 +11,9 @@ from harness.inference.positions import logits_at
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+Read = tuple["np.ndarray", "Tensor"]
+"""Places of tokens, and the logits there, (places, vocabulary)."""
 
 
 class Flat:
@@ -40,15 +43,13 @@ def read_padded(
     pad: int,
     budget: int,
     reads: np.ndarray,
-    use: Callable[[np.ndarray, Tensor], None],
     costs: np.ndarray | None = None,
-) -> None:
-    """Read rows, and use the logits of some of their places.
+) -> Iterator[Read]:
+    """Read rows, and yield the logits of some of their places.
 
     Args:
         budget: padded tokens of a pass.
-        reads: (size,) booleans: the places whose logits are used.
-        use: gets places and their logits, (places, vocabulary).
+        reads: (size,) booleans: the places whose logits are wanted.
         costs: what the token of each place costs of the budget. None: 1.
     """
     import numpy as np
@@ -58,15 +59,15 @@ def read_padded(
     firsts = [flat.places(row, 0)[0] for row in range(len(lengths))]
     each = np.ones(flat.size) if costs is None else costs
     heavy = [int(np.ceil(each[f : f + n].sum())) for f, n in zip(firsts, lengths, strict=True)]
-    with torch.inference_mode():
-        for batch in budget_batches(heavy, budget):
-            ids, mask = padded([flat.rows[i] for i in batch], pad)
-            chosen = np.zeros(ids.shape, dtype=bool)
-            places = np.zeros(ids.shape, dtype=np.int64)
-            for line, i in enumerate(batch):
-                places[line, : lengths[i]] = np.arange(firsts[i], firsts[i] + lengths[i])
-                chosen[line, : lengths[i]] = reads[firsts[i] : firsts[i] + lengths[i]]
-            tensors = (t.to(model.device) for t in (ids, mask, torch.from_numpy(chosen)))
-            ids, mask, picked = tensors
+    for batch in budget_batches(heavy, budget):
+        ids, mask = padded([flat.rows[i] for i in batch], pad)
+        chosen = np.zeros(ids.shape, dtype=bool)
+        places = np.zeros(ids.shape, dtype=np.int64)
+        for line, i in enumerate(batch):
+            places[line, : lengths[i]] = np.arange(firsts[i], firsts[i] + lengths[i])
+            chosen[line, : lengths[i]] = reads[firsts[i] : firsts[i] + lengths[i]]
+        tensors = (t.to(model.device) for t in (ids, mask, torch.from_numpy(chosen)))
+        ids, mask, picked = tensors
+        with torch.inference_mode():
             logits = logits_at(model, picked, input_ids=ids, attention_mask=mask)
-            use(places[chosen], logits)
+        yield places[chosen], logits

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from harness.inference.context import context_of
 from harness.inference.continuous import Prompt, answer_greedily
 from harness.inference.packed import read_packed
-from harness.inference.padded import Flat, read_padded
+from harness.inference.padded import Flat, Read, read_padded
 from harness.inference.trie import Trie
 
 _ROUNDING = 4.0
@@ -188,29 +188,39 @@ def _rows(vocabulary: int, longest: int) -> Iterator[list[int]]:
 
 def _padded(model: Any, rows: list[list[int]], last: int = 3) -> Any:
     flat = Flat(rows)
-    return _read(rows, flat, lambda reads, use: read_padded(model, flat, 0, 4096, reads, use), last)
+    reads = _last_places(rows, flat, last)
+    return _log_probs(reads, read_padded(model, flat, 0, 4096, _at(flat, reads)))
 
 
 def _packed(model: Any, rows: list[list[int]], budget: int) -> Any:
     trie = Trie(rows)
-    return _read(rows, trie, lambda reads, use: read_packed(model, trie, budget, reads, use))
+    reads = _last_places(rows, trie)
+    return _log_probs(reads, read_packed(model, trie, budget, _at(trie, reads)))
 
 
-def _read(rows: list[list[int]], layout: Flat | Trie, read: Any, last: int = 3) -> Any:
-    """Log-probabilities of every token after the last few of each row, (places, vocabulary)."""
+def _last_places(rows: list[list[int]], layout: Flat | Trie, last: int = 3) -> Any:
+    """The places of the last few tokens of each row."""
     import numpy as np
+
+    return np.concatenate([layout.places(i, max(0, len(row) - last)) for i, row in enumerate(rows)])
+
+
+def _at(layout: Flat | Trie, places: Any) -> Any:
+    import numpy as np
+
+    reads = np.zeros(layout.size, dtype=bool)
+    reads[places] = True
+    return reads
+
+
+def _log_probs(places: Any, read: Iterator[Read]) -> Any:
+    """Log-probabilities of every token after each of these places, (places, vocabulary)."""
     import torch
 
-    places = [layout.places(i, max(0, len(row) - last)) for i, row in enumerate(rows)]
-    reads = np.zeros(layout.size, dtype=bool)
-    reads[np.concatenate(places)] = True
-    found: dict[int, Any] = {}
-
-    def use(at: np.ndarray, logits: Any) -> None:
-        found.update(zip(at.tolist(), logits.float().log_softmax(-1).cpu(), strict=True))
-
-    read(reads, use)
-    return torch.stack([found[place] for row in places for place in row.tolist()])
+    lines: dict[int, Any] = {}
+    for at, logits in read:
+        lines.update(zip(at.tolist(), logits.float().log_softmax(-1).cpu(), strict=True))
+    return torch.stack([lines[place] for place in places.tolist()])
 
 
 def _distance(one: Any, other: Any) -> float:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import StageFailed
 from harness.inference.batches import LOGITS_BYTES
 from harness.inference.packed import read_packed
-from harness.inference.padded import Flat, read_padded
+from harness.inference.padded import Flat, Read, read_padded
+from harness.inference.sharing import Sharing, sharing_of
 from harness.inference.trie import Trie
 
 if TYPE_CHECKING:
@@ -57,13 +58,17 @@ class Work:
     positions: int = 0
 
 
+Measure = Callable[["Tensor", "Tensor"], "Tensor"]
+"""Two models' logits of the same places, (places, vocabulary) each -> a number for each place."""
+
+
 def score_tokens(
     model: Any,
     asked: Sequence[Asked],
     budget: int,
     pad: int,
     *,
-    share: bool,
+    sharing: Sharing | None = None,
     progress: Callable[[int], None] = lambda done: None,
     work: Work | None = None,
 ) -> list[Scored]:
@@ -74,45 +79,119 @@ def score_tokens(
     Args:
         budget: tokens of one forward pass.
         pad: the token that fills rows up.
-        share: read the rows as a packed tree of shared prefixes; else one beside the other.
+        sharing: which rows are read as a packed tree of shared prefixes, and which one beside the
+            other; None: what was found out about the model.
         progress: is told how many more tokens have been scored.
         work: is counted up.
 
     Raises:
         StageFailed: the model's logits are not numbers.
-        CannotShare: `share`, and the model can not.
+        CannotShare: `sharing` allows what the model cannot.
+    """
+    scores: dict[int, Scored] = {}
+    for chosen, layout, places in _layouts(asked, [sharing or sharing_of(model)]):
+        targets = [asked[i].ids[-asked[i].count :] for i in chosen]
+        sums = _Sums(model, places, targets, progress)
+        reads = _chosen(layout, sums.places)
+        for read in _read(model, layout, reads, budget, pad, _costs(model, reads, budget)):
+            sums.use(*read)
+        scores.update(zip(chosen, sums.results(), strict=True))
+        if work is not None:
+            work.rows += len(chosen)
+            work.row_tokens += sum(len(asked[i].ids) - 1 for i in chosen)
+            work.tokens += layout.size
+            work.positions += int(reads.sum())
+    return [scores[i] for i in range(len(asked))]
+
+
+def compare_tokens(
+    model: Any,
+    other: Any,
+    asked: Sequence[Asked],
+    budget: int,
+    pad: int,
+    measure: Measure,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[float]:
+    """The sum of a measure over the places of each row that predict its scored tokens.
+
+    Args:
+        other: a model of the same tokenizer, which reads the same rows.
+        budget, pad, progress: as in `score_tokens`.
     """
     import numpy as np
 
-    if not asked:
-        return []
-    inputs = [tuple(row.ids[:-1]) for row in asked]
-    unique = {row: number for number, row in enumerate(dict.fromkeys(inputs))}
-    rows = list(unique)
-    layout = Trie(rows) if share else Flat(rows)
-    sums = _Sums(model, [
-        layout.places(unique[row], len(row) - each.count)
-        for row, each in zip(inputs, asked, strict=True)
-    ], [row.ids[-row.count :] for row in asked], progress)  # fmt: skip
+    amounts = [0.0] * len(asked)
+    for chosen, layout, places in _layouts(asked, [sharing_of(model), sharing_of(other)]):
+        reads = _chosen(layout, np.concatenate(places))
+        costs = _costs(model, reads, budget)
+        values = np.zeros(layout.size)
+        both = (_read(each, layout, reads, budget, pad, costs) for each in (model, other))
+        for (at, logits), (_, other_logits) in zip(*both, strict=True):
+            values[at] = measure(logits, other_logits).double().cpu().numpy()
+            progress(len(at))
+        for i, own in zip(chosen, places, strict=True):
+            amounts[i] = float(values[own].sum())
+    return amounts
+
+
+def counted(
+    progress: Callable[[int, int, str], None], total: int, what: str
+) -> Callable[[int], None]:
+    """`progress` of a scorer, as a function that is told how many more are done."""
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total, what)
+
+    return more
+
+
+def _layouts(
+    asked: Sequence[Asked], sharing: Sequence[Sharing]
+) -> Iterator[tuple[list[int], Trie | Flat, list[np.ndarray]]]:
+    """The rows that may share prefixes, and those that may not: their numbers, their layout without
+    the last token of each, and the places in it that predict the scored tokens of each."""
+    shares = [all(each.allows(len(row.ids) - 1) for each in sharing) for row in asked]
+    for kind in (True, False):
+        chosen = [i for i, share in enumerate(shares) if share is kind]
+        if not chosen:
+            continue
+        inputs = [tuple(asked[i].ids[:-1]) for i in chosen]
+        unique = {row: number for number, row in enumerate(dict.fromkeys(inputs))}
+        layout = Trie(list(unique)) if kind else Flat(list(unique))
+        places = [
+            layout.places(unique[row], len(row) - asked[i].count)
+            for i, row in zip(chosen, inputs, strict=True)
+        ]
+        yield chosen, layout, places
+
+
+def _chosen(layout: Trie | Flat, places: np.ndarray) -> np.ndarray:
+    import numpy as np
+
     reads = np.zeros(layout.size, dtype=bool)
-    reads[sums.places] = True
-    costs = np.where(reads, _cost_of_logits(model, budget), 1.0)
+    reads[places] = True
+    return reads
+
+
+def _read(
+    model: Any, layout: Trie | Flat, reads: np.ndarray, budget: int, pad: int, costs: np.ndarray
+) -> Iterator[Read]:
     if isinstance(layout, Trie):
-        read_packed(model, layout, budget, reads, sums.use, costs)
-    else:
-        read_padded(model, layout, pad, budget, reads, sums.use, costs)
-    if work is not None:
-        work.rows += len(asked)
-        work.row_tokens += sum(map(len, inputs))
-        work.tokens += layout.size
-        work.positions += int(reads.sum())
-    return sums.results()
+        return read_packed(model, layout, budget, reads, costs)
+    return read_padded(model, layout, pad, budget, reads, costs)
 
 
-def _cost_of_logits(model: Any, budget: int) -> float:
-    """What a token whose logits are used costs of a budget: logits need room for themselves."""
+def _costs(model: Any, reads: np.ndarray, budget: int) -> np.ndarray:
+    """What the token of each place costs of a budget: logits that are used need room as well."""
+    import numpy as np
+
     vocabulary = int(model.config.get_text_config().vocab_size)
-    return max(1.0, budget * 4 * vocabulary / LOGITS_BYTES)
+    costs: np.ndarray = np.where(reads, max(1.0, budget * 4 * vocabulary / LOGITS_BYTES), 1.0)
+    return costs
 
 
 class _Sums:

@@ -118,7 +118,9 @@ def test_each_family_is_read_as_transformers_reads_it(
     for shares in (True, False):
         chosen = [i for i, row in enumerate(rows) if sharing.allows(len(row.ids)) is shares]
         for budget in (4096, 50):
-            scores = score_tokens(model, [rows[i] for i in chosen], budget, 1, share=shares)
+            scores = score_tokens(
+                model, [rows[i] for i in chosen], budget, 1, sharing=Sharing(shares)
+            )
             for i, score in zip(chosen, scores, strict=True):
                 assert score.log_prob == pytest.approx(expected[i][0], abs=CLOSE)
                 assert score.greedy is expected[i][1]
@@ -138,7 +140,7 @@ def test_a_window_that_is_shorter_than_the_rows_is_masked(name: str, tmp_path: P
     expected = [score for score, _ in read_alone(model, rows)]
     assert expected != pytest.approx([s for s, _ in read_alone(whole.eval(), rows)], abs=CLOSE)
     for budget in (4096, 50):
-        scores = score_tokens(model, rows, budget, 1, share=True)
+        scores = score_tokens(model, rows, budget, 1, sharing=Sharing(True))
         assert [score.log_prob for score in scores] == pytest.approx(expected, abs=CLOSE)
     theirs = HFLM(pretrained=model, tokenizer=tokenizer)
     options = {"until": ["q"], "max_gen_toks": 24}
@@ -446,7 +448,7 @@ def test_logits_that_are_used_are_held_to_their_room(
     expected = read_alone(llama[0], rows)
     for share in (True, False):
         sizes.clear()
-        scores = score_tokens(llama[0], rows, 4096, 1, share=share)
+        scores = score_tokens(llama[0], rows, 4096, 1, sharing=Sharing(share))
         assert [s.log_prob for s in scores] == pytest.approx([e for e, _ in expected], abs=CLOSE)
         assert max(sizes) <= 50
         assert sum(sizes) == 9 * 40 + 2
@@ -476,7 +478,7 @@ def test_a_failure_leaves_the_models_attention_as_it_was(llama: Loaded) -> None:
     before = model.config._attn_implementation
     model.model.layers[1].mlp.register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        score_tokens(model, asked_rows(), 4096, 1, share=True)
+        score_tokens(model, asked_rows(), 4096, 1, sharing=Sharing(True))
     assert model.config._attn_implementation == before
 
 

@@ -245,7 +245,7 @@ def test_a_learned_prompt_takes_its_places_in_the_context(ref: ModelRef, kind: s
         lambda _, args, kwargs, out: seen.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
     log_likelihoods(model, tokenizer, [row], 1 << 20, 64, 1 << 20, lambda *_: None)
-    assert max(seen) == places - 5
+    assert max(seen) == places - 5 - 1  # nothing is predicted from a window's last token
 
 
 @every_kind

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from harness.inference.likelihood import log_likelihoods
+from harness.inference.sharing import sharing_of
 from harness.objectives._trl import loss as _loss
 from tests.conftest import Workspace, chat_rows
 
@@ -250,6 +251,7 @@ def test_answers_are_scored_without_logits_of_their_prompts(tiny_model: Path) ->
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    sharing_of(model)  # reads a few rows to find out how the model can be read
     seen: list[int] = []
     model.lm_head.register_forward_hook(lambda m, given, out: seen.append(given[0].shape[1]))
     rows = [
