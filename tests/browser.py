@@ -106,6 +106,10 @@ class Browser:
             if not n.get("ignored") and "role" in n
         ]
 
+    def save_to(self, folder: Path) -> None:
+        """Save what a page offers as a file into this folder."""
+        self._call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
     def screenshot(self, path: Path) -> None:
         """The whole page as a PNG."""
         shot = self._call("Page.captureScreenshot", captureBeyondViewport=True)

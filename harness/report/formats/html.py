@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.comparison.result import Comparison
 from harness.core.text import label, line, script_json, visible
 from harness.report import examples, measures
 from harness.report.answer import sentences
+from harness.report.formats.web import asset, policy, template
 from harness.report.plots import alignment as tax_plot
 from harness.report.plots import figures, images
 from harness.report.plots.drawing import mark
@@ -35,21 +32,12 @@ def page(comparison: Comparison, shown: examples.Shown | None) -> str:
     Args:
         shown: the examples in it; None if the report has none.
     """
-    style = _asset("style.css")
-    script = "\n".join(['"use strict";', *(_asset(name) for name in _SCRIPTS)])
-    environment = Environment(
-        loader=PackageLoader("harness.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    template = environment.get_template("index.html.j2")
+    style = asset("style.css")
+    script = "\n".join(['"use strict";', *(asset(name) for name in _SCRIPTS)])
     weighed, drawn = measures.payload(comparison), _drawings(comparison)
     legend, groups = _legend(comparison), {entry.group for entry in comparison.taxes}
     aligned = {n for n, v in enumerate(comparison.variants, 1) if v.group in groups}
-    return template.render(
+    return template("index.html.j2").render(
         title=label(comparison.suite),
         description=visible(comparison.description),
         answer=sentences(comparison),
@@ -72,7 +60,7 @@ def page(comparison: Comparison, shown: examples.Shown | None) -> str:
         suite_text=visible(comparison.suite_text),
         style=Markup(style),
         script=Markup(script),
-        policy=_policy(style, script),
+        policy=policy(style, script),
     )
 
 
@@ -81,23 +69,6 @@ def _across(weighed: dict[str, Any]) -> str:
     known = [measure["key"] for measure in weighed.get("measures", ())]
     wanted = ("train_seconds", "state_bytes", "peak_device_bytes")
     return next((key for key in wanted if key in known), known[-1] if known else "")
-
-
-def _asset(name: str) -> str:
-    return files("harness.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    """The content security policy: only this style and this script, by their digests; the page may
-    fetch and send nothing."""
-    return (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}';"
-        " base-uri 'none'; form-action 'none'"
-    )
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _sections(comparison: Comparison) -> dict[str, Any]:

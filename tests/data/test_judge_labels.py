@@ -1,0 +1,167 @@
+"""Labels of people: what is read is what they said, and blinded sheets tell nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import DataError
+from harness.data.cells import content
+from harness.data.judge_labels import (
+    Label,
+    Pair,
+    digest_labels,
+    json_lines,
+    label_row,
+    read_labels,
+    write_labels,
+)
+from harness.data.label_sheets import blinded, csv_sheet, key_text, read_key, unblinded
+from tests.comparisons import HOSTILE
+
+CHAT = [{"role": "user", "content": "hi"}]
+
+
+def pairs(count: int = 8) -> list[Pair]:
+    return [
+        Pair(f"p{i}", f"prompt {i}", f"good {i}", f"bad {i}", f"row{i}", "lora-sft", "zero-shot")
+        for i in range(count)
+    ]
+
+
+def written(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text(json_lines(rows), encoding="utf-8")
+    return path
+
+
+ROW = {"prompt": "p", "one": "a", "other": "b", "label": "1"}
+
+
+def test_labels_that_were_written_are_read_again(tmp_path: Path) -> None:
+    labels = [
+        Label(pair, sign, "ann", "true") for pair, sign in zip(pairs(3), (1, 0, -1), strict=True)
+    ]
+    odd = Pair("odd", CHAT, [{"role": "assistant", "content": "lone \ud800"}], "b")
+    labels.append(Label(odd, 1))
+    write_labels(tmp_path / "labels.jsonl", labels)
+    assert read_labels(tmp_path / "labels.jsonl") == labels
+    assert digest_labels(labels) == digest_labels(labels[::-1]) != digest_labels(labels[:3])
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_labels_are_read_from_the_csv_of_any_spreadsheet(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "labels.csv"
+    rows = [["Prompt", "one", "other", "LABEL"], ["what, now; ok", 'say "yes"\nor no', "b", "Tie"],
+            ["q", "a", "b", " 2 "], ["q", "c", "d", ""]]  # fmt: skip
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=separator).writerows(rows)
+    path.write_text("\ufeff" + out.getvalue(), encoding="utf-8", newline="")
+    labels = read_labels(path)
+    assert [label.sign for label in labels] == [0, -1]
+    assert labels[0].pair.prompt == "what, now; ok"
+    assert labels[0].pair.one == 'say "yes"\nor no'
+    assert labels[0].pair.id != labels[1].pair.id
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{**ROW, "label": "3"}], "line 1: the label is '3'"),
+        ([{**ROW, "label": 0}], "the label is '0'"),
+        ([{**ROW, "label": ""}], "holds no label"),
+        ([], "holds no label"),
+        ([{"one": "a", "other": "b", "label": 1}], "`prompt` is no text"),
+        ([{**ROW, "one": [1]}], "`one` is no text"),
+        ([ROW, ROW], "a second label of the pair"),
+        ([{**ROW, "labeller": "ann"}, {**ROW, "labeller": "ann"}], "by 'ann'"),
+        ([{**ROW, "id": "x"}, {**ROW, "id": "x", "one": "c", "labeller": "b"}], "another pair"),
+    ],
+)
+def test_a_malformed_label_is_refused_by_its_line(
+    tmp_path: Path, rows: list[dict[str, object]], said: str
+) -> None:
+    with pytest.raises(DataError, match=said.replace("(", r"\(")):
+        read_labels(written(tmp_path / "labels.jsonl", rows))
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file"):
+        read_labels(tmp_path / "none.jsonl")
+    for name, content_, said in (
+        ("a.jsonl", b"{", "line 1 is no JSON"),
+        ("b.jsonl", b"[1]", "line 1 is no object"),
+        ("c.csv", b"\xff\xfe", "not UTF-8"),
+    ):
+        (tmp_path / name).write_bytes(content_)
+        with pytest.raises(DataError, match=said):
+            read_labels(tmp_path / name)
+
+
+def test_several_people_and_dimensions_label_one_pair(tmp_path: Path) -> None:
+    rows = [{**ROW, "labeller": who, "dimension": what} for who in "ab" for what in ("", "true")]
+    assert len(read_labels(written(tmp_path / "labels.jsonl", rows))) == 4
+
+
+def test_a_sheet_is_shuffled_by_its_seed_and_names_nobody() -> None:
+    sheet = blinded(pairs(40), seed=3)
+    assert sheet == blinded(pairs(40), seed=3) != blinded(pairs(40), seed=4)
+    assert [shown.pair.id for shown in sheet] != [pair.id for pair in pairs(40)]
+    assert 10 < sum(shown.turned for shown in sheet) < 30
+    text = csv_sheet(sheet, content)
+    assert not any(name in text for name in ("lora-sft", "zero-shot", "row1", "turned"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_of_a_filled_sheet_are_about_the_right_answers(tmp_path: Path, seed: int) -> None:
+    (tmp_path / "key.jsonl").write_text(key_text(blinded(pairs(), seed)), encoding="utf-8")
+    rows = list(csv.reader(io.StringIO(csv_sheet(blinded(pairs(), seed), content), newline="")))
+    for row in rows[1:]:
+        row[1] = "1" if row[3].startswith("good") else "2"
+    rows[-1][1] = ""
+    with (tmp_path / "ann.csv").open("w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle).writerows(rows)
+    labels = unblinded(read_key(tmp_path / "key.jsonl"), tmp_path / "ann.csv", "ann")
+    assert [label.sign for label in labels] == [1] * 7
+    assert all(label.pair in pairs() and label.labeller == "ann" for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("id,label\nother-1,1\n", "none of this sheet"), ("label\n1\n", "the id '' is none"),
+     ("id,label\n{0},1\n{0},2\n", "stands twice"), ("id,label\n{0},yes\n", "the label is 'yes'"),
+     ("id,label\n{0},\n", "holds no label")],
+)  # fmt: skip
+def test_a_sheet_filled_wrongly_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    sheet = blinded(pairs(), 0)
+    (tmp_path / "filled.csv").write_text(text.format(sheet[0].number), encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        unblinded(sheet, tmp_path / "filled.csv", "ann")
+
+
+def test_labels_of_another_sheet_are_refused(tmp_path: Path) -> None:
+    one, other = blinded(pairs(), 0), blinded(pairs(), 1)
+    (tmp_path / "filled.csv").write_text(f"id,label\n{one[0].number},1\n", encoding="utf-8")
+    with pytest.raises(DataError, match="none of this sheet"):
+        unblinded(other, tmp_path / "filled.csv", "ann")
+
+
+def test_a_labels_file_is_no_key(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no line of a sheet's key"):
+        read_key(written(tmp_path / "labels.jsonl", [label_row(Label(pairs(1)[0], 1))]))
+
+
+def test_hostile_answers_make_no_formula_and_come_back_as_they_were(tmp_path: Path) -> None:
+    hostile = [Pair(name, text, text + "1", text + "2") for name, text in HOSTILE.items()]
+    sheet = blinded(hostile, 0)
+    (tmp_path / "key.jsonl").write_text(key_text(sheet), encoding="utf-8")
+    assert read_key(tmp_path / "key.jsonl") == sheet
+    text = csv_sheet(sheet, content)
+    text.encode()
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert len(rows) == len(hostile) + 1
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row)
+    assert json.loads(key_text(sheet).split("\n")[0])["turned"] in (True, False)
