@@ -196,39 +196,39 @@ def compare(a: str, b: str, store: Path) -> None:
 
 
 @main.command(name="import")
-@click.argument("tool", type=click.Choice(["peft-method-comparison"]))
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("words", nargs=-1, required=True, metavar="[TOOL] PATH...")
 @click.option(
     "--baseline",
     metavar="RUN",
-    help="Run that the others are compared with; default: the"
-    " run of full fine-tuning, if there is exactly one.",
+    help="Run that the others are compared with; default: the first one, and of PEFT's method"
+    " comparison the run of full fine-tuning, if there is exactly one.",
 )
 @click.option(
     "--test-rows",
     type=click.IntRange(min=1),
     default=1319,
     show_default=True,
-    help="Number of test rows, which the accuracies are shares of.",
+    help="PEFT's method comparison: number of test rows, which the accuracies are shares of.",
 )
 @report_dir
 @records_file
-def import_(tool: str, folder: Path, baseline: str | None, test_rows: int, report_dir: Path | None,
+def import_(words: tuple[str, ...], baseline: str | None, test_rows: int, report_dir: Path | None,
             records: Path | None) -> None:  # fmt: skip
-    """Report another tool's published results.
+    """Report the results of other tools.
 
-    The statistics are those of our own reports. FOLDER is PEFT's method_comparison/MetaMathQA, or
-    one like it. The report says what such results lack (rows, seeds).
+    Each PATH is a file or folder of results, in any format of `harness list importers`; TOOL names
+    the format if its content does not tell. The statistics are those of our own reports. What such
+    results lack (scores of examples, seeds) is said. The exit status is 4 if they cannot be read.
     """
-    from harness import importers
+    from harness.commands import imports
 
-    click.echo(importers.import_results(tool, folder, baseline, test_rows, report_dir, records))
+    click.echo(imports.import_results(words, baseline, test_rows, report_dir, records))
 
 
 @main.command(name="list")
 @click.argument("what", type=click.Choice(
     ["methods", "objectives", "scorers", "labellers", "executors", "pairs", "suites",
-     "stages", "keys"]))  # fmt: skip
+     "stages", "keys", "importers"]))  # fmt: skip
 @click.argument("name", required=False)
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 @click.option("--kind", help="stages: only of this kind.")
@@ -251,6 +251,10 @@ def list_(what: str, name: str | None, store: Path, kind: str | None, status: st
         click.echo(listing.stages(store, kind, status, text))
     elif what == "keys":
         click.echo(keys.listing(name))
+    elif what == "importers":
+        from harness.commands import imports
+
+        click.echo(imports.formats())
     elif what == "suites":
         click.echo(listing.suites())
     else:

@@ -1,61 +1,83 @@
-"""Imports the results of other tools, and compares them like those of the harness."""
+"""Readers of results: those of other tools, tables, records and stored baselines.
+
+Each module gives runs with their metrics (`harness.comparison.measured`). `read` finds the module
+by a file's content.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from harness.core.errors import DataError
-from harness.core.files import write_atomic
-from harness.store.stage import Record
+from harness.comparison.measured import Run
+from harness.core.errors import unknown
+from harness.importers import (
+    alpaca_eval,
+    baseline,
+    csv_table,
+    deepeval,
+    evalsig,
+    every_eval_ever,
+    helm,
+    inspect_log,
+    lighteval,
+    lm_eval,
+    peft_method_comparison,
+    promptfoo,
+    records,
+)
+from harness.importers.base import Importer
+from harness.importers.files import Unreadable, head
+
+FORMATS: dict[str, Importer] = {
+    module.NAME: module  # type: ignore[misc]
+    for module in (
+        baseline, records, inspect_log, lm_eval, helm, lighteval, every_eval_ever, evalsig,
+        promptfoo, deepeval, alpaca_eval, peft_method_comparison, csv_table,
+    )
+}  # fmt: skip
+"""By name, in the order in which they are tried."""
 
 
-def import_results(
-    tool: str,
-    folder: Path,
-    baseline: str | None,
-    test_rows: int,
-    report_dir: Path | None,
-    records_file: Path | None,
-) -> str:
-    """Read the results of another tool, compare them and write the report.
-
-    Args:
-        folder: of the tool's results.
-        baseline: the run that the others are compared with; by default the only run of full
-            fine-tuning.
-        test_rows: the number of test rows.
-        report_dir: default: reports/ and the importer's name.
-        records_file: also write the records into this file, as JSON lines.
-
-    Returns:
-        The summary for the terminal.
+def importer(name: str) -> Importer:
+    """The importer of this name.
 
     Raises:
-        DataError: there are no results, or there is no such baseline.
+        Unreadable: there is none.
     """
-    from harness import report
-    from harness.importers import peft_method_comparison as importer
-
-    records = importer.read(folder, test_rows)
-    against = baseline or _full(records)
-    comparison = importer.compare(records, against, folder.resolve())
-    target = report_dir or Path("reports") / importer.NAME
-    report.render(comparison, target, examples=False)
-    if records_file is not None:
-        records_file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(records_file, "".join(f"{r.model_dump_json()}\n" for r in records))
-    return f"{report.terminal_table(comparison)}\nreport: {target / 'index.html'}"
+    if name not in FORMATS:
+        raise Unreadable(unknown("tool", name, FORMATS))
+    return FORMATS[name]
 
 
-def _full(records: Sequence[Record]) -> str:
-    """The name of the only run of full fine-tuning."""
-    full_runs = [r.label for r in records if r.ok and r.label.startswith("full-finetuning/")]
-    if len(full_runs) != 1:
-        raise DataError(
-            f"there are {len(full_runs)} runs of full fine-tuning; by default the baseline is the"
-            " only one",
-            where="--baseline",
-            fix=f"name one of: {', '.join(r.label for r in records if r.ok)}",
-        )
-    return full_runs[0]
+def read(path: Path, tool: str | None = None) -> list[Run]:
+    """The runs in a file or folder.
+
+    Args:
+        tool: the importer; None to find it by the content.
+
+    Raises:
+        Unreadable: there is no such file, no importer knows it, or it is damaged.
+    """
+    if not path.exists():
+        raise Unreadable("there is no such file or folder", where=str(path))
+    if not (path.is_file() or path.is_dir()):
+        raise Unreadable("is neither a file nor a folder", where=str(path))
+    if tool is not None:
+        return importer(tool).read(path)
+    return recognised(path).read(path)
+
+
+def recognised(path: Path) -> Importer:
+    """The first importer that recognises a file or folder.
+
+    Raises:
+        Unreadable: none does; the message names those that were tried.
+    """
+    start = b"" if path.is_dir() else head(path)
+    if not start and not path.is_dir():
+        raise Unreadable("is empty", where=str(path))
+    for candidate in FORMATS.values():
+        if candidate.recognises(path, start):
+            return candidate
+    tried = "; ".join(f"{name} ({module.TITLE})" for name, module in FORMATS.items())
+    raise Unreadable("is of no format that is known", where=str(path), fix=f"tried: {tried}")

@@ -1,15 +1,15 @@
-"""Published results of PEFT's method comparison on MetaMathQA and GSM8K.
+"""Published results of PEFT's method comparison: MetaMathQA with GSM8K, and image generation.
 
-method_comparison/MetaMathQA/run.py of github.com/huggingface/peft writes one JSON file for each
-run, with training settings, costs, and the accuracy over the whole test set. It publishes no scores
-of single examples, so that accuracies get binomial intervals, and differences a test of two
-proportions. Both are valid; if runs tend to answer the same questions, paired ones would be
-narrower.
+method_comparison/*/run.py of github.com/huggingface/peft writes one JSON file for each run, with
+training settings, costs, and its test figures. MetaMathQA has the accuracy over the whole test set
+and no scores of single examples, so that accuracies get binomial intervals, and differences a test
+of two proportions. Both are valid; if runs tend to answer the same questions, paired ones would be
+narrower. Image generation has figures of a few pictures without their spread: they are shown, and
+not tested.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Iterator, Sequence
@@ -17,39 +17,89 @@ from pathlib import Path
 from typing import Any
 
 from harness.comparison.binomial import difference, share
+from harness.comparison.measured import Measured, Run
 from harness.comparison.result import ALL, Comparison, Conditions, Estimate, Row, VariantResult
 from harness.comparison.verdicts import adjusted
 from harness.core.errors import DataError, unknown
 from harness.core.files import digest_file, digest_json
+from harness.importers.base import a_number
+from harness.importers.files import head, inside, json_file
 from harness.store.stage import Record
 
-NAME = "peft-metamathqa"
+NAME = "peft-method-comparison"
+TITLE = "PEFT's method comparison: a folder of results, or one of its files"
 TEST_ROWS = 1319
 """The number of rows of the GSM8K test set; PEFT tests its runs on all of them."""
 _PARTS = ("run_info", "train_info", "meta_info")
+_LOWER = ("forgetting", "drift")
+"""Figures of what a run has lost; the test figures of runs are better if they are higher."""
 _TESTS = "Unpaired tests of two shares (Agresti & Caffo, 2000): no per-example rows are published."
 
 
-def read(folder: Path, test_rows: int = TEST_ROWS) -> list[Record]:
+def recognises(path: Path, start: bytes) -> bool:
+    """Whether it is a run's file, or a folder of such files."""
+    if path.is_dir():
+        files = _files(path)[:1]
+        return bool(files) and recognises(files[0], head(files[0]))
+    return b'"run_info"' in start and (b'"train_config"' in start or b'"experiment_name"' in start)
+
+
+def read(path: Path) -> list[Run]:
+    """A run for each file.
+
+    Raises:
+        DataError: there are no runs, or a file is not a run.
+    """
+    records = [_record(path, TEST_ROWS)] if path.is_file() else read_records(path)
+    return [run_of(record) for record in records]
+
+
+def run_of(record: Record) -> Run:
+    """The metrics of one record; the accuracy has its standard error, the other figures none."""
+    metrics = []
+    if "correct" in record.metrics:
+        rows, correct = record.metrics["rows"], record.metrics["correct"]
+        share = correct / rows
+        metrics.append(
+            Measured("accuracy", "gsm8k", share, n=rows, bounds=(0.0, 1.0),
+                     stderr=math.sqrt(share * (1 - share) / rows))
+        )  # fmt: skip
+    evaluation = "general text" if metrics else "test"
+    for name, value in record.metrics.get("figures", {}).items():
+        metrics.append(Measured(name, evaluation, value, name not in _LOWER))
+    return Run(
+        record.label, tuple(metrics), int(record.config["train"].get("seed", 0)),
+        {"tool": "PEFT's method comparison", **record.config["source"]},
+        error=record.error["message"] if record.error else "",
+    )  # fmt: skip
+
+
+def _files(folder: Path) -> list[Path]:
+    inner = folder / "results"
+    return inside(inner if inner.is_dir() else folder, "*.json")
+
+
+def read_records(folder: Path, test_rows: int = TEST_ROWS) -> list[Record]:
     """A record for every run in `folder`, or in its `results/`, sorted by the names of the files.
 
     Raises:
         DataError: there are no runs; or a file is not a run, or its accuracy is not a share of
             `test_rows` rows.
     """
-    inner = folder / "results"
-    files = sorted((inner if inner.is_dir() else folder).glob("*.json"))
+    files = _files(folder)
     if not files:
         raise DataError(
             "there is no *.json of a run here or in results/", where=str(folder),
-            fix="give the folder method_comparison/MetaMathQA of a checkout of PEFT",
+            fix="give the folder method_comparison/MetaMathQA, or image-gen, of a checkout of PEFT",
         )  # fmt: skip
     return [_record(file, test_rows) for file in files]
 
 
 def _record(file: Path, test_rows: int) -> Record:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json_file(file)
+        if "generation_info" in content:
+            raise DataError("holds times of generation, and no score to compare", where=str(file))
         run, train, meta = (content[part] for part in _PARTS)
         good = train["status"] == "success"
         metrics = _metrics(train, test_rows, file) if good else {}
@@ -71,7 +121,7 @@ def _record(file: Path, test_rows: int) -> Record:
             provenance=_provenance(run, meta),
             error=None if good else {"reason": train["status"], "message": _error(run, train)},
         )
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise DataError(
             f"not a result of PEFT's method comparison: {type(error).__name__} {error}",
             where=str(file),
@@ -85,18 +135,27 @@ def _error(run: dict[str, Any], train: dict[str, Any]) -> str:
 
 def _metrics(train: dict[str, Any], test_rows: int, file: Path) -> dict[str, Any]:
     last = train["metrics"][-1]
-    accuracy = float(last["test accuracy"])
-    correct = round(accuracy * test_rows)
-    if not math.isclose(correct / test_rows, accuracy, abs_tol=1e-9):
-        raise DataError(
-            f"test accuracy {accuracy} is no share of {test_rows} rows",
-            where=str(file),
-            fix="give the number of test rows by --test-rows",
-        )
     losses = [[m["step"], m["train loss"]] for m in train["metrics"] if "train loss" in m]
     steps = {int(step): float(loss) for step, loss in losses}
-    result = {"correct": correct, "rows": test_rows, "losses": sorted(steps.items())}
-    return result | ({"forgetting": float(last["forgetting"])} if "forgetting" in last else {})
+    tests = {name.removeprefix("test "): value for name, value in last.items()
+             if name.startswith("test ")}  # fmt: skip
+    result: dict[str, Any] = {"losses": sorted(steps.items())}
+    if "accuracy" in tests:
+        accuracy = a_number(tests.pop("accuracy"), "test accuracy", str(file))
+        correct = round(accuracy * test_rows)
+        if not math.isclose(correct / test_rows, accuracy, abs_tol=1e-9):
+            raise DataError(
+                f"test accuracy {accuracy} is no share of {test_rows} rows",
+                where=str(file),
+                fix="give the number of test rows by --test-rows",
+            )
+        result |= {"correct": correct, "rows": test_rows}
+    figures = {**tests, **{name: last[name] for name in _LOWER if name in last}}
+    if not figures and "correct" not in result:
+        raise KeyError("test")
+    return result | {
+        "figures": {name: a_number(value, name, str(file)) for name, value in figures.items()}
+    }
 
 
 def _cost(run: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
@@ -124,8 +183,15 @@ def _provenance(run: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
         "platform": f"{meta['system_info']['system']} {meta['system_info']['release']}",
         "versions": versions,
         "model": {"name": run["train_config"]["model_id"], "revision": meta["model_info"]["sha"]},
-        "data": {name: about["sha"] for name, about in meta["dataset_info"].items()},
+        "data": _digests(run, meta["dataset_info"]),
     }
+
+
+def _digests(run: dict[str, Any], about: dict[str, Any]) -> dict[str, str]:
+    """The revision of each data set; image generation has one."""
+    if isinstance(about.get("sha"), str):
+        return {run["train_config"].get("dataset_id", "data"): about["sha"]}
+    return {name: one["sha"] for name, one in about.items()}
 
 
 def compare(records: Sequence[Record], baseline: str, folder: Path) -> Comparison:
@@ -141,15 +207,15 @@ def compare(records: Sequence[Record], baseline: str, folder: Path) -> Compariso
         raise DataError("two files have the same experiment name", where=str(folder))
     base, rows = good[baseline], []
     for record in good.values():
-        rows.append(_accuracy(record, base))
-        if "forgetting" in record.metrics:
-            rows.append(_forgetting(record, base))
+        if "correct" in record.metrics and "correct" in base.metrics:
+            rows.append(_accuracy(record, base))
+        rows += [_figure(record, base, name) for name in record.metrics["figures"]]
+    texts = "correct" in base.metrics
     return Comparison(
-        suite=NAME,
-        description="Published runs of PEFT's method comparison: one base model fine-tuned on"
-        " MetaMathQA by many methods and settings, tested on the whole of GSM8K. Imported, not run"
+        suite="peft-metamathqa" if texts else "peft-image-gen",
+        description=f"Published runs of PEFT's method comparison: {_TASKS[texts]} Imported, not run"
         " again.",
-        command=_command(folder, baseline, base.metrics["rows"]),
+        command=_command(folder, baseline, base.metrics.get("rows", TEST_ROWS)),
         baseline=baseline,
         variants=tuple(_variant(record) for record in records),
         rows=tuple(adjusted(rows)),
@@ -159,8 +225,16 @@ def compare(records: Sequence[Record], baseline: str, folder: Path) -> Compariso
         data=tuple(_data(base)),
         ledger={},
         notes=tuple(_notes(records)),
-        tests=_TESTS,
+        tests=_TESTS if texts else "No test: one figure a run, without its spread.",
     )
+
+
+_TASKS = {
+    True: "one base model fine-tuned on MetaMathQA by many methods and settings, tested on the"
+    " whole of GSM8K.",
+    False: "one model of images fine-tuned on pictures of one cat by many methods and settings,"
+    " tested on a few pictures.",
+}
 
 
 def _command(folder: Path, baseline: str, rows: int) -> str:
@@ -170,7 +244,8 @@ def _command(folder: Path, baseline: str, rows: int) -> str:
 
 def _row(record: Record, metric: str, estimate: Estimate, **rest: Any) -> Row:
     kept: dict[str, Any] = {
-        "slice": ALL, "unit": "", "n": record.metrics["rows"], "clusters": record.metrics["rows"],
+        "slice": ALL, "unit": "", "n": record.metrics.get("rows", 0),
+        "clusters": record.metrics.get("rows", 0),
         "seeds": 1, "difference": None, "p": None, "p_holm": None, "detectable": None,
         "level": "checkpoint", "verdict": "baseline", "evaluation": "gsm8k",
     }  # fmt: skip
@@ -190,12 +265,15 @@ def _accuracy(record: Record, base: Record) -> Row:
     )  # fmt: skip
 
 
-def _forgetting(record: Record, base: Record) -> Row:
+def _figure(record: Record, base: Record, name: str) -> Row:
     same = record is base
     return _row(
-        record, "forgetting", Estimate(record.metrics["forgetting"]), higher_is_better=False,
-        evaluation="general text", verdict="baseline" if same else "incomparable",
-        note="" if same else "one figure a run, without its spread: no test", forgetting=True,
+        record, name, Estimate(record.metrics["figures"][name]),
+        higher_is_better=name not in _LOWER,
+        evaluation="general text" if "correct" in record.metrics else "test",
+        verdict="baseline" if same else "incomparable",
+        note="" if same else "one figure a run, without its spread: no test",
+        forgetting=name in _LOWER,
     )  # fmt: skip
 
 
@@ -244,11 +322,18 @@ def _data(base: Record) -> Iterator[dict[str, Any]]:
 
 
 def _notes(records: Sequence[Record]) -> Iterator[str]:
-    yield (
-        "Imported results: no per-example rows are published, so that intervals are binomial"
-        " (mid-P) and differences are tested as if the runs had answered other questions."
-        " Paired on the same answers they would most likely be narrower. Examples cannot be shown."
-    )
+    if any("correct" in record.metrics for record in records):
+        yield (
+            "Imported results: no per-example rows are published, so that intervals are binomial"
+            " (mid-P) and differences are tested as if the runs had answered other questions."
+            " Paired on the same answers they would most likely be narrower. Examples cannot be"
+            " shown."
+        )
+    else:
+        yield (
+            "Imported results: each figure is a mean over a few pictures, published without its"
+            " spread, so that no difference can be tested."
+        )
     seeds = sorted({record.config["train"]["seed"] for record in records})
     yield (
         f"One training run for each setting (seed {', '.join(map(str, seeds))}): each difference is"

@@ -18,6 +18,7 @@ from harness.comparison.result import Conditions
 from harness.core.errors import DataError
 from harness.importers import peft_method_comparison as peft
 from harness.store.stage import Record
+from tests.importers import samples
 
 RUN: dict[str, Any] = {
     "run_info": {
@@ -65,7 +66,7 @@ def published(tmp_path: Path) -> Path:
 
 
 def test_runs_are_compared_and_what_they_lack_is_said(published: Path) -> None:
-    found = peft.compare(peft.read(published, 200), "full-finetuning/a", published)
+    found = peft.compare(peft.read_records(published, 200), "full-finetuning/a", published)
     close, far = (found.row(name, "accuracy") for name in ("lora/a", "lora/b"))
     assert (close.verdict, far.verdict) == ("no difference shown", "better")
     assert far.difference is not None
@@ -109,7 +110,7 @@ def test_command_writes_a_report_and_records_that_hold(published: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "JSONDecodeError"),
+        ("{", "is not JSON"),
         ("[]", "not a result of PEFT's method comparison"),
         ('{"run_info": {}}', "KeyError 'train_info'"),
     ],
@@ -117,7 +118,7 @@ def test_command_writes_a_report_and_records_that_hold(published: Path) -> None:
 def test_file_that_is_no_run_is_named(published: Path, text: str, message: str) -> None:
     (published / "results" / "other.json").write_text(text)
     with pytest.raises(DataError, match=r"other\.json") as caught:
-        peft.read(published, 200)
+        peft.read_records(published, 200)
     assert message in str(caught.value)
 
 
@@ -136,7 +137,7 @@ def test_mistakes_are_answered_with_the_choices(
     (published / "results" / "full-finetuning--a.json").unlink()
     assert "name one of: lora/a, lora/b" in said("--test-rows", "200")
     with pytest.raises(DataError, match=r"no \*\.json of a run"):
-        peft.read(tmp_path_factory.mktemp("empty"), 200)
+        peft.read_records(tmp_path_factory.mktemp("empty"), 200)
 
 
 def test_interval_and_p_of_two_shares_agree_and_power_is_what_is_promised() -> None:
@@ -154,10 +155,44 @@ def test_interval_and_p_of_two_shares_agree_and_power_is_what_is_promised() -> N
     assert np.mean(found_) == pytest.approx(0.8, abs=0.06)
 
 
+def test_figures_of_image_generation_are_shown_and_not_tested(tmp_path: Path) -> None:
+    """Its files have one data set and a figure of a few pictures; its folder was refused once."""
+    for name, similarity in (("full-finetuning/a", 0.71), ("lora/a", 0.69)):
+        run = samples.peft_run({"test dino_similarity": similarity, "drift": 0.26})
+        run["run_info"]["experiment_name"] = name
+        samples.document(tmp_path / f"{name.replace('/', '--')}.json", run)
+    done = CliRunner().invoke(main, ["import", str(tmp_path), "--report-dir", str(tmp_path / "r")])
+    assert done.exit_code == 0, done.output
+    compared = peft.compare(peft.read_records(tmp_path), "full-finetuning/a", tmp_path)
+    row = compared.row("lora/a", "dino_similarity")
+    assert (row.verdict, row.estimate.value) == ("incomparable", 0.69)
+    assert row.note == "one figure a run, without its spread: no test"
+    assert not compared.row("lora/a", "drift").higher_is_better
+    assert "no difference can be tested" in " ".join(compared.notes)
+    samples.document(tmp_path / "speed.json", {"run_info": {}, "generation_info": {}})
+    with pytest.raises(DataError, match="holds times of generation, and no score"):
+        peft.read_records(tmp_path)
+
+
+def test_runs_of_any_tool_are_compared_and_reported(tmp_path: Path) -> None:
+    """Paired where scores of examples are known; a record file holds what was read."""
+    right = [1] * 60 + [0] * 40
+    files = [samples.table(tmp_path, right, "old.csv"),
+             samples.table(tmp_path, [0] * 15 + right[15:], "new.csv")]  # fmt: skip
+    report, records = tmp_path / "report", tmp_path / "records.jsonl"
+    done = CliRunner().invoke(main, ["import", *map(str, files), "--report-dir", str(report),
+                                     "--records", str(records)])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "new.csv" in done.output
+    assert "worse" in done.output
+    assert len(records.read_text().splitlines()) == 2
+    assert "worse" in (report / "summary.md").read_text()
+
+
 @pytest.mark.real
 def test_published_runs_of_peft(real_data: Path) -> None:
     """Accuracies are shares of GSM8K's 1,319; what differs from LoRA beyond chance."""
-    records = peft.read(real_data / "results" / "peft_metamathqa")
+    records = peft.read_records(real_data / "results" / "peft_metamathqa")
     found = peft.compare(records, "lora/llama-3.2-3B-rank32", Path("peft_metamathqa"))
     verdicts = {row.group: row.verdict for row in found.rows if row.metric == "accuracy"}
     assert len(verdicts) == len(found.variants) == 17
