@@ -21,10 +21,12 @@ from harness.commands.session import (
 )
 from harness.core.errors import StoreError
 from harness.planning.checks import length_notes, preflight, script_notes
+from harness.planning.graph import upstream
 from harness.planning.planner import Plan, plan
 from harness.scheduling.progress import ConsoleReporter
 from harness.scheduling.schedule import Kept, Outcome, Reporter, Starts, execute, pending
 from harness.store.places import require_space, require_writable
+from harness.store.stage import Stage
 
 if TYPE_CHECKING:  # it takes a second to import, which a cached run does not need
     from harness.comparison.result import Comparison
@@ -84,6 +86,23 @@ def run_stages(opened: Opened, reporter: Reporter | None = None) -> Outcome:
     """
     with opened.store.in_use(), Kept(opened.plan.executor) as executor:
         return _run(opened, executor, reporter or ConsoleReporter())
+
+
+def run_beside(
+    opened: Opened, targets: Sequence[Stage], reporter: Reporter | None = None
+) -> Outcome:
+    """Run stages that are no part of a suite's plan, and what they read, as far as they are not
+    cached.
+
+    Raises:
+        SuiteError: the data cannot be used as the suite asks; nothing was trained.
+    """
+    with opened.store.in_use(), Kept(opened.plan.executor) as executor:
+        reporter, log = reporter or ConsoleReporter(), opened.store.root / "log.txt"
+        stages = upstream(targets)
+        if any(stage.kind == "train" for stage in pending(stages, targets, opened.store)):
+            _prepare(opened, executor, reporter, log)
+        return execute(stages, list(targets), executor, opened.store, reporter, log, None)
 
 
 def require_places(report: Path, records: Path | None) -> None:

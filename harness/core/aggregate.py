@@ -80,6 +80,15 @@ def _ratio(sums: Sums) -> np.ndarray:
     return _over(sums["numerator"], sums["denominator"])
 
 
+def _known_mean(sums: Sums) -> np.ndarray:
+    """The mean over the examples whose value is known; NaN if none is. The value of the others is
+    0."""
+    import numpy as np
+
+    known = np.asarray(sums["known"], float)
+    return np.asarray(sums["value"] / np.where(known > 0, known, np.nan))
+
+
 def _over(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
     """The quotient, element by element; 0 where the denominator is 0."""
     import numpy as np
@@ -241,6 +250,7 @@ AGGREGATES: dict[str, Aggregate] = {
         Aggregate("perplexity", ("nll", "tokens"), _perplexity, bounds=_PERPLEXITY),
         Aggregate("bits_per_byte", ("nll", "bytes"), _bits_per_byte, bounds=_AMOUNT),
         Aggregate("per_token", ("total", "tokens"), _per_token),
+        Aggregate("known_mean", ("value", "known"), _known_mean),
         Aggregate("ratio", ("numerator", "denominator"), _ratio, bounds=_SHARE),
         *_bleu_variants(),
         Aggregate("chrf", (), _chrf, bounds=_PERCENT),

@@ -1,32 +1,22 @@
-"""The base class of AI labellers, which decide which of two answers to a prompt is better."""
+"""The base class of AI labellers, which compare two answers, for labels and for scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, Self
 
 from harness.core.component import Component
+from harness.core.errors import StageFailed
+from harness.data.contests import Compared, Contest, Question, Reply, Verdict
 
-
-@dataclass(frozen=True)
-class Contest:
-    """Two answers to one prompt, as strings or as lists of messages, like the rows they are of."""
-
-    prompt: Any
-    one: Any
-    other: Any
-
-
-Verdict = float | str
-"""The probability, in [0, 1], that a contest's first answer is better; or, if the labeller gives
-none, the reason as a sentence. Contests without a verdict are counted by reason."""
+__all__ = ["Compared", "Contest", "LabelJob", "Labeller", "Places", "Question", "Reply", "Verdict"]
 
 
 @dataclass
 class LabelJob:
-    """The work that the label stage gives to a labeller.
+    """The work that a stage gives to a labeller.
 
     Attributes:
         progress: receives (done, total, unit).
@@ -36,6 +26,7 @@ class LabelJob:
             None.
         cost: receives figures for the record's cost, such as the number of calls and tokens.
         figures: receives figures about the labeller for the record, such as its position bias.
+        members: loads what each of `Labeller.judges` reads, for a panel: model and tokenizer.
     """
 
     contests: Sequence[Contest]
@@ -45,6 +36,29 @@ class LabelJob:
     tokenizer: Any = None
     cost: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
+    members: Sequence[Callable[[], tuple[Any, Any]]] = ()
+
+
+class Places(Protocol):
+    """Finds what the fields of a labeller name, while a suite is planned."""
+
+    def prompt(
+        self, named: str, field: str, needed: Collection[str], known: Collection[str]
+    ) -> str:
+        """The text of a prompt: that of the Jinja file, if a file is named.
+
+        Raises:
+            SuiteError: there is no such file, or the prompt lacks a field that it needs.
+        """
+        ...
+
+    def file(self, named: str, field: str) -> tuple[str, str]:
+        """Where a file lies, and the sha256 of its content.
+
+        Raises:
+            SuiteError: there is no such file.
+        """
+        ...
 
 
 class Labeller(Component):
@@ -56,10 +70,39 @@ class Labeller(Component):
     as `LabelJob.model`."""
     reads_model: ClassVar[bool] = False
     """Whether the labeller reads an untrained model of the suite, named by its field `model`."""
+    answers_questions: ClassVar[bool] = False
+    """Whether it answers questions in words (`reply`), and not only contests: then it can rate
+    answers too."""
 
     def label(self, job: LabelJob) -> list[Verdict]:
         """Return a verdict for each contest, in their order."""
         raise NotImplementedError
+
+    def compare(self, job: LabelJob) -> list[Compared]:
+        """What it says of each contest in each order in which it asks, for scores. A labeller that
+        asks in both orders overrides this and `label`."""
+        return [Compared((verdict,)) for verdict in self.label(job)]
+
+    def reply(self, job: LabelJob, questions: Sequence[Question]) -> list[Reply]:
+        """Answer questions, in their order. The contests of the job play no part.
+
+        Raises:
+            StageFailed: it answers no questions.
+        """
+        raise StageFailed(
+            "labeller",
+            f"{self.name} compares two answers, and rates none by a rubric",
+            fix="use a judge that reads text, such as `judge` or `endpoint`",
+        )
+
+    def placed(self, places: Places) -> Self:
+        """The labeller with what its fields name in their place, such as the text of a prompt's
+        file. Plans call it; what it returns is hashed."""
+        return self
+
+    def judges(self) -> tuple[Labeller, ...]:
+        """The labellers that it asks; itself, if it is no panel."""
+        return (self,)
 
     def sequences(self, answers: int) -> int:
         """Number of texts to read for a prompt with so many answers, to estimate the cost."""

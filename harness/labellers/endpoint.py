@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from harness.core.errors import StageFailed
-from harness.inference.endpoint import ChatEndpoint, Reply
+from harness.data.prompts import filled
+from harness.inference import endpoint
+from harness.inference.endpoint import ChatEndpoint
 from harness.inference.replies import Replies
-from harness.labellers._orders import PROMPT, averaged, both_orders, filled, require_fields
-from harness.labellers.base import LabelJob, Labeller, Verdict
+from harness.labellers._asking import Asking
+from harness.labellers.base import LabelJob, Question, Reply
 from harness.models.endpoint import EndpointSettings
 
 UNREADABLE = "the labeller's reply names no answer"
-_WORTH = {"A": 1.0, "B": 0.0, "C": 0.5}
-_MARKED = re.compile(r"\[\[([ABC])\]\]")
-_BARE = re.compile(r"\W*(?:answer\W+)?([ABC])\W*", re.IGNORECASE)
-_ASK = "\n\nReply with one letter and nothing else: A, B, or C where neither is better."
+_MARKED = re.compile(r"\[\[(\w+)\]\]")
+_BARE = re.compile(r"\W*(?:(?:answer|score|rating)\W+)?(\w+)\W*", re.IGNORECASE)
 _LONGEST_REPLY = 10_000
 """Longest reply that is read, in characters."""
 
 
-class Endpoint(EndpointSettings, Labeller):
+class Endpoint(EndpointSettings, Asking):
     """A model behind an OpenAI-compatible endpoint (vLLM, llama.cpp, a provider), asked at
-    temperature 0 which of two answers is better. It is asked in both orders of the answers, and the
-    verdicts are averaged: replies that change with the order are a tie (Zheng et al., 2023,
-    arXiv:2306.05685, section 3.4). A reply is A, B or C (a tie), alone or as [[A]]; other replies
-    are counted and not used. Requests are repeated after 429 and 5xx. The key is read from the
-    environment variable that `api_key_env` names when the stage runs, and is never written to disk.
+    temperature 0 which of two answers is better, or to rate one. It is asked in both orders of the
+    answers: replies that change with the order are a tie (Zheng et al., 2023, arXiv:2306.05685,
+    section 3.4). A reply is one of the choices, such as A, B or C (a tie), alone or as [[A]]; other
+    replies are counted and not used. Requests are repeated after 429 and 5xx. The key is read,
+    when the stage runs, from the environment variable that `api_key_env` names. It is never written
+    to disk.
     """
 
-    VERSION = 1
+    VERSION = 2
 
-    prompt: str = PROMPT
-    """The prompt; {question}, {a} and {b} are filled in. A sentence on how to reply is added."""
     max_tokens: int | None = Field(16, gt=0)
     """Longest reply in tokens; null sends no limit, for a model that has no such field or that
     reasons first."""
-
-    @field_validator("prompt")
-    @classmethod
-    def _complete(cls, value: str) -> str:
-        return require_fields(value)
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -61,10 +56,10 @@ class Endpoint(EndpointSettings, Labeller):
     def calls_at_once(self) -> int:
         return self.concurrency
 
-    def label(self, job: LabelJob) -> list[Verdict]:
+    def reply(self, job: LabelJob, questions: Sequence[Question]) -> list[Reply]:
         client = ChatEndpoint.of(self)
         longest = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
-        asked = [filled(self.prompt, contest) + _ASK for contest in both_orders(job.contests)]
+        asked = [filled(q.template, {**q.fields, "chat": True}) for q in questions]
         bodies = [client.body(text, {**longest, **self.args}) for text in asked]
         answers = Replies(job.work, self, client)
         replies = answers.ask(bodies, job.progress)
@@ -75,22 +70,23 @@ class Endpoint(EndpointSettings, Labeller):
                 f"{self.base_url} refused every request; the first: {replies[0].refused}",
                 fix="check model, max_tokens and args",
             )
-        return averaged(job, [_verdict(reply) for reply in replies])
+        return [_chosen(reply, q.choices) for reply, q in zip(replies, questions, strict=True)]
 
 
-def _verdict(reply: Reply) -> Verdict:
+def _chosen(reply: endpoint.Reply, choices: Sequence[str]) -> Reply:
     if reply.refused:
         return "refused by the labeller"
-    letter = letter_of(reply.text)
-    return UNREADABLE if letter is None else _WORTH[letter]
+    choice = choice_of(reply.text, choices)
+    return UNREADABLE if choice is None else {choice: 1.0}
 
 
-def letter_of(text: str) -> str | None:
-    """The letter of a reply that is A, B or C alone or marks exactly one as [[A]]; else None."""
+def choice_of(text: str, choices: Sequence[str]) -> str | None:
+    """The choice of a reply that is one of them alone, or marks exactly one as [[A]]; else None."""
     if len(text) > _LONGEST_REPLY:
         return None
-    marked = set(_MARKED.findall(text))
+    known = {choice.upper(): choice for choice in choices}
+    marked = {known.get(word.upper()) for word in _MARKED.findall(text)} - {None}
     if marked:
         return marked.pop() if len(marked) == 1 else None
     bare = _BARE.fullmatch(text)
-    return bare[1].upper() if bare else None
+    return known.get(bare[1].upper()) if bare else None

@@ -234,6 +234,11 @@ def _starts(paths: Iterable[VariantPath]) -> dict[str, VariantPath]:
     return {path.train.key: path for path in starts if path.train is not None}
 
 
+def upstream(targets: Iterable[Stage]) -> list[Stage]:
+    """These stages and all that they need, each once, inputs before what needs them."""
+    return list(_closure(targets))
+
+
 def trained_by(stage: Stage) -> Iterator[Stage]:
     """All upstream training stages in topological order, this one last."""
     yield from (upstream for upstream in _closure([stage]) if upstream.kind == "train")

@@ -9,7 +9,9 @@ from typing import Any
 from harness.core.errors import SuiteError, unknown
 from harness.data.preference_rule import find_rule
 from harness.executors.base import Executor
+from harness.labellers.base import Labeller
 from harness.planning.graph import parts
+from harness.planning.places import SuitePlaces
 from harness.planning.sources import Sources
 from harness.stages.base import Known
 from harness.stages.check import Check
@@ -111,7 +113,7 @@ class Labels:
     def _reader(self, cell: Cell, step: Labelled, judges: Mapping[str, Stage]) -> _Reader:
         sources, name, dtype = self.sources, None, self.executor.dtype()
         fields: dict[str, Any] = {
-            "device": self.executor.device(), "labeller": step.labeller, "beside": {},
+            "device": self.executor.device(), "labeller": self._placed(step), "beside": {},
         }  # fmt: skip
         for role in judges:
             name = cell.models[role].model
@@ -123,6 +125,22 @@ class Labels:
             fields |= {"model": sources.model_config(name), "place": sources.place(name)}
             dtype = fields["model"]["dtype"]
         return _Reader(fields, judges, name, dtype)
+
+    def _placed(self, step: Labelled) -> Labeller:
+        """The labeller with what its fields name.
+
+        Raises:
+            SuiteError: it is a panel, or names a file that is not there.
+        """
+        place, labeller = self._place(step, "labeller"), step.labeller
+        if labeller.judges() != (labeller,):
+            raise SuiteError(
+                f"'{labeller.name}' is a panel, which judges answers and labels none",
+                where=place,
+                fix="name one of its members",
+            )
+        digest = self.sources.store.file_digest
+        return labeller.placed(SuitePlaces(self.sources.file, digest, f"{place}.{labeller.name}"))
 
     def _known(self, reader: _Reader, rows: Stage) -> Known:
         """What the cost of reading the answers to these rows is expected by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never, cast
@@ -16,6 +17,7 @@ from harness.labellers.base import Labeller
 from harness.models.files import ModelPlace
 from harness.planning.checkpoints import Checkpoints
 from harness.planning.graph import Scored, VariantPath
+from harness.planning.places import SuitePlaces
 from harness.planning.recipe import Recipes, name_of, refuse_pairs
 from harness.planning.sources import Sources
 from harness.scorers._asks import (
@@ -25,6 +27,7 @@ from harness.scorers._asks import (
     NamedFolder,
     NamedFunction,
     NamedLabeller,
+    NamedPrompt,
     NamedRule,
     RewardModel,
     ScoredRows,
@@ -32,6 +35,7 @@ from harness.scorers._asks import (
     Whose,
 )
 from harness.scorers.base import Scorer
+from harness.stages._judging import roles_of
 from harness.stages._models import CHECKPOINT, REWARD
 from harness.stages.score import DATA, PREDICTIONS, Score, role_of
 from harness.store.stage import Stage
@@ -206,8 +210,13 @@ class Scoring:
                 draft.add("scorer", name, {"sha256": sha256})
             case RewardModel():
                 self._reward(draft, role)
-            case NamedLabeller(spec):
-                self._labeller(draft, name, spec)
+            case NamedLabeller():
+                self._labeller(draft, name, asked)
+            case NamedPrompt(named, needed, known, option):
+                place = SuitePlaces(self.sources.file, self.sources.store.file_digest, draft.where)
+                text = place.prompt(named, option or name, needed, known)
+                draft.add("prompts", name, text)
+                draft.add("scorer", name, {"sha256": hashlib.sha256(text.encode()).hexdigest()})
             case _:
                 assert_never(asked)
 
@@ -287,26 +296,41 @@ class Scoring:
         draft.inputs[role] = stage
         self._place(draft, role, self.sources.place(judge.model))
 
-    def _labeller(self, draft: _Draft, name: str, spec: str | Mapping[str, Any]) -> None:
+    def _labeller(self, draft: _Draft, name: str, asked: NamedLabeller) -> None:
         """A labeller with the models that it reads: the suite's reward model, or an untrained one.
 
         Raises:
             SuiteError: no such labeller, or a model that a scorer cannot give it.
         """
         where = f"{draft.where}.{name}"
-        labeller = cast(Labeller, component.build("labeller", spec, where))
+        labeller = self._built(asked, where)
         draft.add("scorer", name, labeller.identity())
         fields = labeller.model_dump(mode="json")
         draft.add("labellers", name, {"name": labeller.name, **fields})
-        for role in labeller.beside:
-            if role != REWARD:
-                raise SuiteError(f"a scorer has no {role} model for {labeller.name}", where=where)
-            self._reward(draft, f"{name}.{REWARD}")
-        if labeller.reads_model:
-            model = self._judging_model(labeller, f"{where}.{labeller.name}.model")
-            self.sources.model(model)
-            draft.add("others", name, {"model": self.sources.model_config(model)})
-            self._place(draft, name, self.sources.place(model))
+        for role, member in roles_of(labeller, name):
+            for model in member.beside:
+                if model != REWARD:
+                    raise SuiteError(
+                        f"a scorer has no {model} model for {member.name}", where=where
+                    )
+                self._reward(draft, f"{role}.{REWARD}")
+            if member.reads_model:
+                entry = self._judging_model(member, f"{where}.{member.name}.model")
+                self.sources.model(entry)
+                draft.add("others", role, {"model": self.sources.model_config(entry)})
+                self._place(draft, role, self.sources.place(entry))
+
+    def _built(self, asked: NamedLabeller, where: str) -> Labeller:
+        labeller = cast(Labeller, component.build("labeller", asked.spec, where))
+        mute = [judge.name for judge in labeller.judges() if not judge.answers_questions]
+        if asked.questions and mute:
+            raise SuiteError(
+                f"'{mute[0]}' compares two answers, and rates none by a rubric",
+                where=where,
+                fix="name a judge that reads text, such as `judge` or `endpoint`",
+            )
+        digest = self.sources.store.file_digest
+        return labeller.placed(SuitePlaces(self.sources.file, digest, f"{where}.{labeller.name}"))
 
     def _judging_model(self, labeller: Labeller, where: str) -> str:
         """The entry of `models:` that judges: one for all variants."""

@@ -82,12 +82,32 @@ class NamedLabeller:
 
     Attributes:
         spec: its YAML, a name or `{name: {option: value}}`.
+        questions: whether it must answer questions in words (`Judge.ask`).
 
     Where the scorer asks for it under the name of one of its fields, the identity has the
     labeller's in the place of that field.
     """
 
     spec: str | Mapping[str, Any]
+    questions: bool = False
+
+
+@dataclass(frozen=True)
+class NamedPrompt:
+    """A prompt for a judge, a Jinja template: `ScoreJob.prompt`. The identity has the digest of its
+    text under the name that it is asked for by.
+
+    Attributes:
+        named: the template, or the name of a `.jinja` file (harness.data.prompts).
+        needed: fields that it must use.
+        known: the fields that it is filled with.
+        option: the scorer's option that names it, for messages; empty: the name it is asked by.
+    """
+
+    named: str
+    needed: tuple[str, ...]
+    known: tuple[str, ...]
+    option: str = ""
 
 
 Asked = (
@@ -99,6 +119,7 @@ Asked = (
     | NamedFolder
     | RewardModel
     | NamedLabeller
+    | NamedPrompt
 )
 """A further kind of thing is a class here, a method of
 `Subject`, a case in `harness.planning.scoring` (which input is it?) and one in
@@ -166,6 +187,16 @@ class Subject(Policy):
         suite trains it for the scorer where no objective needs it."""
         return RewardModel()
 
-    def labeller(self, spec: str | Mapping[str, Any]) -> NamedLabeller:
-        """An AI labeller by its YAML. A model that it reads is one of the suite."""
-        return NamedLabeller(spec)
+    def labeller(self, spec: str | Mapping[str, Any], *, questions: bool = False) -> NamedLabeller:
+        """An AI labeller by its YAML. A model that it reads is one of the suite.
+
+        Args:
+            questions: refuse one that only compares two answers, as a reward model does.
+        """
+        return NamedLabeller(spec, questions)
+
+    def prompt(
+        self, named: str, needed: tuple[str, ...], known: tuple[str, ...], option: str = ""
+    ) -> NamedPrompt:
+        """A prompt for a judge: a Jinja template, or the name of a `.jinja` file."""
+        return NamedPrompt(named, needed, known, option)

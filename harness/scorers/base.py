@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Protocol, cast
 
 from harness.core import component
 from harness.core.aggregate import AGGREGATES
 from harness.core.component import Component, NotHashed
 from harness.core.errors import StageFailed, unknown
+from harness.data.contests import Compared, Contest, Question, Reply, Verdict
 from harness.data.preference_rule import Rule
 from harness.data.words import Words, unread
 from harness.scorers._asks import Asked, Policy, Subject
 
 __all__ = [
-    "SHARE", "Asked", "LoadedModel", "Metric", "Policy", "Prediction", "ScoreJob", "Scorer",
-    "Subject", "Verdict", "scorer_of",
+    "SHARE", "Asked", "Compared", "Contest", "Judge", "LoadedModel", "Metric", "Policy",
+    "Prediction", "Question", "Reply", "ScoreJob", "Scorer", "Subject", "Verdict", "scorer_of",
 ]  # fmt: skip
 
 
 SHARE = (0.0, 1.0)
 """Bounds of a metric that is a share of 1."""
-Verdict = float | str
-"""What a labeller says of two answers: the probability that the first is better, in [0, 1], or why
-it gave none, as a sentence."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,7 @@ class Metric:
             are known.
         even: for a metric that compares with the baseline itself, its value if neither is better.
             The report compares the metric with this number, since the baseline has no value.
+        judged: a judge gave the values, so that they are only as good as it is.
     """
 
     aggregate: str = "mean"
@@ -70,6 +69,7 @@ class Metric:
     unit: str = ""
     bounds: tuple[float, float] | None = None
     even: float | None = None
+    judged: bool = False
 
     def declare(self, name: str) -> dict[str, Any]:
         """The metric as a record has it, so that a comparison needs no scorer."""
@@ -84,6 +84,7 @@ class Metric:
             "unit": self.unit,
             **({} if self.bounds is None else {"bounds": list(self.bounds)}),
             **({} if self.even is None else {"even": self.even}),
+            **({"judged": True} if self.judged else {}),
         }
 
 
@@ -93,6 +94,27 @@ class LoadedModel:
 
     model: Any
     tokenizer: Any
+
+
+class Judge(Protocol):
+    """A labeller at work. Prompts and answers are in the form of the rows: strings, or lists of
+    messages."""
+
+    def __call__(self, contests: Sequence[tuple[Any, Any, Any]]) -> list[Verdict]:
+        """A verdict for each (prompt, one answer, other answer), in their order."""
+        ...
+
+    def compare(self, contests: Sequence[Contest]) -> list[Compared]:
+        """What it says of each contest in each order in which it asks."""
+        ...
+
+    def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        """Its answer to each question.
+
+        Raises:
+            StageFailed: it only compares two answers, as a reward model does.
+        """
+        ...
 
 
 def _unheard(done: int, total: int, note: str) -> None:
@@ -143,11 +165,13 @@ class ScoreJob:
         """The folder of `Subject.folder(...)`, its content as it was planned."""
         return cast(Path, self._named(name))
 
-    def labeller(self, name: str) -> Callable[[Sequence[tuple[Any, Any, Any]]], list[Verdict]]:
-        """The labeller of `Subject.labeller(...)`: a verdict for each (prompt, one answer, other
-        answer), in their order. Prompts and answers are in the form of the rows: strings, or lists
-        of messages."""
-        return cast(Callable[[Sequence[tuple[Any, Any, Any]]], list[Verdict]], self._named(name))
+    def labeller(self, name: str = "labeller") -> Judge:
+        """The labeller of `Subject.labeller(...)`."""
+        return cast(Judge, self._named(name))
+
+    def prompt(self, name: str = "prompt") -> str:
+        """The text of the prompt of `Subject.prompt(...)`."""
+        return cast(str, self._named(name))
 
     def _named(self, name: str) -> Any:
         if name not in self.asked:

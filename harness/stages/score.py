@@ -10,7 +10,7 @@ from harness.core.component import AddedLater, NotHashed
 from harness.core.errors import StageFailed
 from harness.core.outside import Digest, as_planned, tree_digest
 from harness.data.preference_rule import load_function, load_rule
-from harness.labellers.base import Contest, LabelJob, Labeller
+from harness.labellers.base import Labeller
 from harness.models.files import ModelPlace
 from harness.scorers._asks import (
     AnswersOf,
@@ -19,14 +19,16 @@ from harness.scorers._asks import (
     NamedFolder,
     NamedFunction,
     NamedLabeller,
+    NamedPrompt,
     NamedRule,
     RewardModel,
     ScoredRows,
     Subject,
     Whose,
 )
-from harness.scorers.base import LoadedModel, Prediction, ScoreJob, Scorer, Verdict, scorer_of
+from harness.scorers.base import LoadedModel, Prediction, ScoreJob, Scorer, scorer_of
 from harness.stages._fitting import usable
+from harness.stages._judging import Judging
 from harness.stages._metrics import aggregate, require_figures, require_finite
 from harness.stages._models import CHECKPOINT, REWARD, load_base, load_beside, load_model
 from harness.stages.base import Job, StageKind, member_of
@@ -97,6 +99,8 @@ class Score(StageKind):
     """Role of a model -> where it, or the base of its checkpoint, lies."""
     rules: Annotated[dict[str, str], NotHashed] = {}
     """Name of a rule, function or folder that is asked for -> where it lies."""
+    prompts: Annotated[dict[str, str], NotHashed] = {}
+    """Name of a prompt that is asked for -> its text."""
     labellers: Annotated[dict[str, dict[str, Any]], NotHashed] = {}
     """Name of a labeller that is asked for -> its own name, and every field of it."""
 
@@ -141,7 +145,8 @@ class Score(StageKind):
 
             require_finite(rows, scorer)
             write_scores(job.folder, pa.Table.from_pylist(rows))
-        if about := {**scorer.provenance(), **reader.figures}:
+        figures = {name: judge.figures for name, judge in reader.judging.items() if judge.figures}
+        if about := {**scorer.provenance(), **figures}:
             job.provenance["scorer"] = about
         declared = {name: metric.declare(name) for name, metric in scorer.declared().items()}
         values = {name: aggregate(metric, rows) for name, metric in declared.items()}
@@ -163,13 +168,13 @@ class _Reader:
 
     Attributes:
         unusable: reason -> rows that the model's chat template cannot write.
-        figures: what labellers say of themselves once they were asked, by the name of each.
+        judging: the labellers that are asked, by name.
     """
 
     def __init__(self, job: Job, config: Score, asks: Mapping[str, Asked]) -> None:
         self.job, self.config, self.asks = job, config, asks
         self.unusable: dict[str, int] = {}
-        self.figures: dict[str, Any] = {}
+        self.judging: dict[str, Judging] = {}
         self._subject: LoadedModel | None = None
 
     def read(self, name: str, asked: Asked) -> Any:
@@ -198,6 +203,8 @@ class _Reader:
                 return LoadedModel(*load_beside(job, role, self.config.places[role]))
             case NamedLabeller():
                 return self._labeller(name)
+            case NamedPrompt():
+                return self.config.prompts[name]
             case _:
                 assert_never(asked)
 
@@ -231,29 +238,11 @@ class _Reader:
             rows, self.unusable = usable(rows, self._model(CHECKPOINT, "variant").tokenizer)
         return rows
 
-    def _labeller(self, name: str) -> Callable[[Sequence[tuple[Any, Any, Any]]], list[Verdict]]:
-        job = self.job
+    def _labeller(self, name: str) -> Judging:
         labeller: Labeller = member_of("labeller", self.config.labellers[name])
-        model, tokenizer = self._labellers_model(labeller, name)
-
-        def label(contests: Sequence[tuple[Any, Any, Any]]) -> list[Verdict]:
-            compared = [Contest(*contest) for contest in contests]
-            work = LabelJob(compared, job.progress, job.replies, model, tokenizer)
-            verdicts = labeller.label(work)
-            job.cost.update(work.cost)
-            self.figures[name] = dict(work.figures)
-            return verdicts
-
-        return label
-
-    def _labellers_model(self, labeller: Labeller, name: str) -> tuple[Any, Any]:
-        """Model and tokenizer; None of each for a labeller that reads none."""
-        if self.job.has(role := f"{name}.{REWARD}"):
-            return load_beside(self.job, role, self.config.places[role])
-        if labeller.reads_model:
-            loaded = self._loaded(name, self.config.others[name])
-            return loaded.model, loaded.tokenizer
-        return None, None
+        judging = Judging(self.job, labeller, name, self.config.others, self.config.places)
+        self.judging[name] = judging
+        return judging
 
 
 def _tree(folder: Path) -> Callable[[Digest], str]:

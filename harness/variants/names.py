@@ -168,7 +168,8 @@ def _of_scorer(spec: Any, where: str) -> Iterator[str]:
             yield "reward"
         elif isinstance(asked, NamedLabeller):
             place = f"{where}.{scorer.name}.{name}"
-            yield from cast(Labeller, component.build("labeller", asked.spec, place)).beside
+            labeller = cast(Labeller, component.build("labeller", asked.spec, place))
+            yield from (model for member in labeller.judges() for model in member.beside)
 
 
 def _names_of(suite: Suite, name: str) -> Iterator[Names]:

@@ -18,6 +18,10 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "evaluate": {"metric": "meteor", "values": ["meteor"], "trust_remote_code": True},
     "win_rate": {"rule": "pocket/truth.py:better"},
     "lm_eval": {"tasks": ["arc_easy"]},
+    "pairwise": {"labeller": "reward"},
+    "pointwise": {"labeller": "judge"},
+    "panel": {"members": ["reward", "judge"]},
+    "replay": {"file": "verdicts.jsonl"},
     "endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "m"},
 }
 MEMBERS = [(axis, name) for axis in AXES for name in component.names(axis)]
@@ -44,6 +48,12 @@ OTHER: Mapping[str, Mapping[str, Any]] = {
     "evaluate": {"values": ["other"], "options": {"lang": "en"}, "metric": "other"},
     "refusal": {"refuse": ["violence"], "openings": ["never"]},
     "win_rate": {"rule": "pocket/truth.py:worse"},
+    "pairwise": {"labeller": "judge"},
+    "pointwise": {
+        "labeller": "endpoint",
+        "dimensions": {"brief": {"about": "short"}},
+        "prompt": "other.jinja",
+    },
 }
 
 

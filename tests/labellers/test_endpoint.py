@@ -12,7 +12,7 @@ from harness.core.errors import StageFailed
 from harness.inference.endpoint import ChatEndpoint
 from harness.inference.replies import replies_file
 from harness.labellers.base import Contest, LabelJob
-from harness.labellers.endpoint import UNREADABLE, Endpoint, letter_of
+from harness.labellers.endpoint import UNREADABLE, Endpoint, choice_of
 from harness.stages._labels import outcome_of
 from tests.served import Answer, Serve, says
 
@@ -70,7 +70,7 @@ def test_max_tokens_is_sent_unless_null(serve: Serve, tmp_path: Path) -> None:
      ("[[A]] or [[B]]", None), ("A is better", None), ("", None), ("A" * 20_000, None)],
 )  # fmt: skip
 def test_a_reply_is_one_letter_or_none(text: str, letter: str | None) -> None:
-    assert letter_of(text) == letter
+    assert choice_of(text, ("A", "B", "C")) == letter
 
 
 def test_an_endpoint_labels_in_both_orders_and_asks_nothing_twice(
@@ -85,8 +85,8 @@ def test_an_endpoint_labels_in_both_orders_and_asks_nothing_twice(
             return 400, {}, b"over the context"
         if "odd" in text:
             return says("Well, it depends.")
-        a = text.split("[Answer A]\n")[1].split("\n\n[Answer B]")[0]
-        b = text.split("[Answer B]\n")[1].split("\n\n[End]")[0]
+        a = text.split("[Answer A]\n| ")[1].split("\n\n[Answer B]")[0]
+        b = text.split("[Answer B]\n| ")[1].split("\n\n[End]")[0]
         return says("A" if len(a) >= len(b) else "B")
 
     server = serve(reply)

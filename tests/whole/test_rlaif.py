@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from harness.core.errors import StageFailed, SuiteError
 from harness.core.locate import package_suites
 from harness.data.pairs import pairs_of
 from harness.data.preference_rule import digest_rule, load_rule
-from harness.labellers._orders import PROMPT, averaged, both_orders, filled
-from harness.labellers.base import Contest, LabelJob, Labeller
+from harness.labellers._asking import LETTERS, Asking
+from harness.labellers.base import Contest, LabelJob, Labeller, Question, Reply
 from harness.stages._labels import agreement, outcome_of, ranked_rows, usable
 from harness.stages.base import Job, StageKind, member_of
 from harness.stages.check import Check
@@ -193,7 +194,7 @@ def test_prompts_are_checked_for_copies_of_test_rows(fed: Workspace) -> None:
         ({"samples": 1}, "greater than or equal to 2"),
         ({"labeller": "jugde"}, "did you mean 'judge'?"),
         ({"labeller": {"judge": {"model": "tin"}}}, "did you mean 'tiny'?"),
-        ({"labeller": {"judge": {"prompt": "{a} or {b}?"}}}, "needs {question} exactly once"),
+        ({"labeller": {"judge": {"prompt": "{{ a }} or b?"}}}, r"needs {{ b }}, or the judge"),
         ({"labeller": {"endpoint": {"model": "m"}}}, "base_url: missing"),
         (
             {"labeller": {"endpoint": {"model": "m", "base_url": "http://a:b@c/v1"}}},
@@ -228,7 +229,7 @@ def test_page_tells_rows_recipe_and_paper() -> None:
     page = members("objective", "rlaif")
     assert "recipe: base -> sft -> sample -> label -> reward -> ppo\n" in page
     assert "paper: arXiv:2309.00267" in page
-    assert "never written to disk" in members("labeller", "endpoint")
+    assert "It is never written" in members("labeller", "endpoint")
 
 
 # --- what labels say -----------------------------------------------------------------------------
@@ -437,6 +438,21 @@ def test_the_pocket_worlds_truth_is_found_by_a_rows_id() -> None:
 
 
 CONTEST = Contest("q", "one", "other")
+BARE = "{{ question }} {{ a }} {{ b }}"
+"""A prompt that tiny contexts have room for."""
+
+
+class Saying(Asking):
+    """A judge that says A with these probabilities, question by question."""
+
+    name = "saying"
+    says: list[float]
+
+    def __init__(self, says: list[float]) -> None:
+        super().__init__(says=says)  # type: ignore[call-arg]
+
+    def reply(self, job: LabelJob, questions: Sequence[Question]) -> list[Reply]:
+        return [{"A": p, "B": 1 - p} for p in self.says]
 
 
 @given(st.floats(-5, 5), st.floats(-5, 5))
@@ -444,23 +460,18 @@ def test_liking_for_a_place_cancels(bias: float, better: float) -> None:
     """A judge whose log-odds are content plus a liking for the first place, however strong."""
     job = LabelJob([CONTEST], lambda *_: None, Path())
     places = [1 / (1 + math.exp(-(sign * better + bias))) for sign in (1, -1)]
-    (found,) = averaged(job, places)
+    (found,) = Saying(places).label(job)
     assert isinstance(found, float)
     if abs(better) > 1e-6:
         assert outcome_of(found, 0.0) == (1 if better > 0 else -1)
-    (plain,) = averaged(job, [1 / (1 + math.exp(-bias))] * 2)
+    (plain,) = Saying([1 / (1 + math.exp(-bias))] * 2).label(job)
     assert outcome_of(plain, 0.0) == 0
     assert job.figures["first_place_preferred"] == pytest.approx(1 / (1 + math.exp(-bias)))
 
 
-def test_answers_fill_no_place_of_the_prompt() -> None:
-    text = filled(PROMPT, Contest("Why?", "{b} {question} {0} \\1", "%s"))
-    assert "[Answer A]\n{b} {question} {0} \\1\n" in text
-    assert text.count("Why?") == 1
-
-
 def test_a_local_judge_reads_a_against_b(tiny_model: Path) -> None:
-    """Its verdict is the softmax over the two letters of the model's own next-token logits."""
+    """Its verdict is the softmax over the letters of the model's own next-token logits, half of
+    that of a tie for each answer."""
     import torch
 
     from harness.labellers.judge import Judge
@@ -468,7 +479,7 @@ def test_a_local_judge_reads_a_against_b(tiny_model: Path) -> None:
 
     ref = ModelRef(str(tiny_model), "float32", "cpu")
     model, tokenizer = ref.load("lm"), ref.tokenizer()
-    judge = Judge(prompt="{question} {a} {b}")
+    judge = Judge(prompt=BARE)
     contests = [Contest("q", "aa", "b"), Contest("q", "x" * 300, "b"), Contest("q", "b", "aa")]
     for template in (tokenizer.chat_template, None):
         tokenizer.chat_template = template
@@ -477,25 +488,18 @@ def test_a_local_judge_reads_a_against_b(tiny_model: Path) -> None:
 
         def first(one: str, other: str, chat: bool = template is not None) -> float:
             text = f"q {one} {other}"
-            if chat:
-                asked = f"<|user|>{text}\n\nReply with one letter, A or B.<|assistant|>"
-                letters = [tokenizer.convert_tokens_to_ids(letter) for letter in "AB"]
-            else:
-                asked = f"{text}\n\nBetter answer: "
-                letters = [tokenizer.convert_tokens_to_ids(letter) for letter in "AB"]
+            asked = f"<|user|>{text}<|assistant|>" if chat else f"{text} "
+            letters = [tokenizer.convert_tokens_to_ids(letter) for letter in LETTERS]
             ids = torch.tensor([tokenizer(text=asked)["input_ids"]])
             with torch.no_grad():
                 logits = model(input_ids=ids).logits[0, -1]
-            return float(logits[letters].softmax(-1)[0])
+            likely = logits[letters].softmax(-1)
+            return float(likely[0] + likely[2] / 2)
 
         wanted = (first("aa", "b") + 1 - first("b", "aa")) / 2
         assert found[0] == pytest.approx(wanted, abs=1e-5)
         assert found[2] == pytest.approx(1 - wanted, abs=1e-5)
         assert found[1] == "too long for the labeller's context"
-
-
-def test_both_orders_are_next_to_each_other() -> None:
-    assert list(both_orders([CONTEST])) == [CONTEST, Contest("q", "other", "one")]
 
 
 # --- end to end ----------------------------------------------------------------------------------
@@ -555,7 +559,7 @@ def test_a_missing_key_fails_its_stage_alone(
 
 @pytest.mark.slow
 def test_labels_train_a_reward_model_that_ppo_follows(fed: Workspace) -> None:
-    end_in(fed, "ppo", labeller={"judge": {"prompt": "{question} {a} {b}"}})
+    end_in(fed, "ppo", labeller={"judge": {"prompt": BARE}})
     fed.write(reward_model={**REWARD, "data": "letters"})
     outcome = fed.run()
     assert not {r.label: (r.error or {}).get("message") for r in outcome.failed}

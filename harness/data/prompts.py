@@ -1,0 +1,167 @@
+"""Prompts for judges: Jinja templates of a suite, filled with texts that are nothing but data.
+
+What a judge reads of an answer may try to be something else: the end of the answer, another turn of
+the chat, an order to the judge. So a template gets no text as it is: names of special tokens are
+broken up in all of them (`plain`), and `quoted` marks every line of a text, so that none of them
+can pass for a line of the template.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import StageFailed, SuiteError, shortened
+from harness.core.locate import locate
+from harness.data.cells import said
+from harness.data.render import question
+
+ENDING = ".jinja"
+MARK = "| "
+"""What `quoted` writes before each line of a text."""
+_EMPTY = "(nothing: the text is empty)"
+_SPECIAL = re.compile(
+    r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
+    r"|<[|\uff5c][^<>\n]{1,60}[|\uff5c]>"
+)
+"""Marks of turns in the chat templates of well-known models, for judges behind a server, whose
+tokens are not known."""
+_ROUNDS = 4
+"""What is left of a name may be another name: so often is it looked for again."""
+_BREAKS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""Whatever ends a line somewhere."""
+
+
+def plain(text: str, special: Collection[str] = ()) -> str:
+    """The text with a space after the first character of each name of a special token, so that no
+    tokenizer reads it as that token.
+
+    Args:
+        special: the special tokens of the judge's tokenizer, besides those of well-known models.
+    """
+    names = [re.escape(name) for name in sorted(special, key=len, reverse=True)
+             if len(name) > 1 and name.strip()]  # fmt: skip
+    pattern = re.compile("|".join([*names, _SPECIAL.pattern])) if names else _SPECIAL
+    for _ in range(_ROUNDS):
+        text, broken = pattern.subn(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        if not broken:
+            break
+    return text
+
+
+def quoted(text: str) -> str:
+    """The text with a mark before each of its lines; an empty one is called so without a mark."""
+    if not text.strip():
+        return _EMPTY
+    return "\n".join(f"{MARK}{line}" for line in _BREAKS.split(text))
+
+
+def filled(template: str, fields: Mapping[str, Any], special: Collection[str] = ()) -> str:
+    """A template filled with texts, each of them `plain`.
+
+    Args:
+        fields: name -> a text, a number, a truth value, or a list of turns.
+
+    Raises:
+        StageFailed: the template cannot be filled.
+    """
+    import jinja2
+
+    safe = {name: _plain(value, special) for name, value in fields.items()}
+    try:
+        return str(_compiled(template).render(safe)).strip("\n")
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise StageFailed(
+            "prompt", f"the prompt cannot be filled: {error}", fix="correct the template"
+        ) from None
+
+
+def _plain(value: Any, special: Collection[str]) -> Any:
+    if isinstance(value, str):
+        return plain(value, special)
+    if isinstance(value, Mapping):
+        return {name: _plain(part, special) for name, part in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(part, special) for part in value]
+    return value
+
+
+def prompt_fields(prompt: Any) -> dict[str, Any]:
+    """A row's prompt as fields of a template: `question`, its text, and `turns`, its messages."""
+    if isinstance(prompt, str):
+        turns = [{"role": "user", "content": prompt}]
+    else:
+        turns = [
+            {"role": re.sub(r"\W", "", str(turn["role"])), "content": said(turn)} for turn in prompt
+        ]
+    return {"question": question({"prompt": prompt}), "turns": turns}
+
+
+def require_fields(template: str, needed: Collection[str], known: Collection[str]) -> str:
+    """Check that a template can be read, and uses the fields that it must; return it.
+
+    Raises:
+        ValueError: it is no Jinja template, it uses a field that it does not get, or does not use
+            one of those that it needs.
+    """
+    import jinja2
+    from jinja2 import meta
+
+    try:
+        used = meta.find_undeclared_variables(_environment().parse(template))
+    except jinja2.TemplateSyntaxError as error:
+        raise ValueError(f"no Jinja template: line {error.lineno}: {error.message}") from None
+    if strange := sorted(used - set(known)):
+        raise ValueError(f"{strange[0]} is no field of this prompt; it has {', '.join(known)}")
+    if missing := [name for name in needed if name not in used]:
+        fields = " and ".join(f"{{{{ {name} }}}}" for name in missing)
+        raise ValueError(f"the prompt needs {fields}, or the judge would not see it")
+    return template
+
+
+def prompt_text(named: str, suite_file: Path, where: str) -> str:
+    """The text of a prompt that a suite names: that of the file, if it is the name of one.
+
+    Raises:
+        SuiteError: there is no such file, or it is no UTF-8 text.
+    """
+    if not is_file_name(named):
+        return named
+    path = locate(named, suite_file, where)
+    if path is None or not path.is_file():
+        raise SuiteError(
+            f"'{shortened(named)}' is no file",
+            where=where,
+            fix="name a Jinja file beside the suite, in the working folder or of the package's"
+            " suites, or write the template here",
+        )
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        message = f"{path.name} is not UTF-8 text (byte {error.start})"
+        raise SuiteError(message, where=where) from None
+
+
+def is_file_name(named: str) -> bool:
+    """Whether a prompt in a suite is the name of a file, and not the template itself."""
+    return named.endswith(ENDING) and "\n" not in named and "{" not in named
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(template: str) -> Any:
+    return _environment().from_string(template)
+
+
+@functools.cache
+def _environment() -> Any:
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["quoted"] = quoted
+    return environment

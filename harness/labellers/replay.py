@@ -1,0 +1,86 @@
+"""Verdicts that stand in a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from harness.core.component import NotHashed
+from harness.core.errors import StageFailed, shortened
+from harness.core.files import digest_json
+from harness.core.outside import as_planned
+from harness.labellers.base import Compared, Contest, LabelJob, Labeller, Places, Verdict
+
+
+class Replay(Labeller):
+    """Verdicts from a file: those of people, of a judge of another tool, or of an earlier run. Each
+    line is an object with `prompt`, `one`, `other` (texts or lists of messages, as the rows have
+    them) and `verdict`, the probability that `one` is better: 1, 0, or 0.5 for a tie. A contest is
+    found in either order, and has no verdict if it is not in the file."""
+
+    VERSION = 1
+
+    file: Annotated[str, NotHashed]  # hashed by its content
+    """A JSON-lines file beside the suite, in the working folder or of the package's suites."""
+    sha256: str = ""
+    """Digest of the file. The harness fills it in."""
+
+    def placed(self, places: Places) -> Self:
+        file, sha256 = places.file(self.file, "file")
+        return self.model_copy(update={"file": file, "sha256": sha256})
+
+    def label(self, job: LabelJob) -> list[Verdict]:
+        return [compared.mean for compared in self.compare(job)]
+
+    def compare(self, job: LabelJob) -> list[Compared]:
+        path = Path(self.file)
+        with as_planned(path, self.sha256, lambda digest: digest(path)):
+            known = _verdicts(path)
+        missing = "not in the file of verdicts"
+        return [Compared((known.get(_key(contest), missing),)) for contest in job.contests]
+
+    def sequences(self, answers: int) -> int:
+        return 0
+
+
+def _verdicts(path: Path) -> dict[str, Verdict]:
+    """The verdict on each contest, in both orders; contests that stand twice have the mean.
+
+    Raises:
+        StageFailed: a line is no verdict.
+    """
+    said: dict[str, list[float]] = {}
+    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not text.strip():
+            continue
+        contest, verdict = _line(text, f"{path.name}, line {number}")
+        said.setdefault(_key(contest), []).append(verdict)
+        said.setdefault(_key(contest.exchanged()), []).append(1 - verdict)
+    return {key: sum(verdicts) / len(verdicts) for key, verdicts in said.items()}
+
+
+def _line(text: str, place: str) -> tuple[Contest, float]:
+    try:
+        row = json.loads(text)
+        contest, verdict = Contest(row["prompt"], row["one"], row["other"]), row["verdict"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise StageFailed(
+            "verdicts",
+            f"{place} is no verdict: {shortened(str(error))}",
+            fix='write {"prompt": "...", "one": "...", "other": "...", "verdict": 1}',
+        ) from None
+    if isinstance(verdict, bool) or not isinstance(verdict, int | float) or not 0 <= verdict <= 1:
+        raise StageFailed("verdicts", f"{place}: the verdict {verdict!r} is not from 0 to 1")
+    return contest, float(verdict)
+
+
+def _key(contest: Contest) -> str:
+    return digest_json([_said(part) for part in (contest.prompt, contest.one, contest.other)])
+
+
+def _said(value: Any) -> Any:
+    """A text, or the role and content of each message: so a text is not one message of it."""
+    if isinstance(value, str):
+        return value
+    return [[turn.get("role"), turn.get("content")] for turn in value]

@@ -1,0 +1,117 @@
+"""The judges of a suite, for whoever asks them about something else than a variant's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import SuiteError, unknown
+from harness.labellers.base import Labeller
+from harness.planning.graph import Plan
+from harness.stages.base import member_of
+from harness.stages.score import Score
+from harness.stages.verdicts import NAME, Verdicts
+from harness.store.stage import Stage
+from harness.store.store import Store
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judge of a suite, by a score stage that asks it.
+
+    Attributes:
+        name: of the labeller.
+        asked: the name by which the scorer asks for it.
+        stage: a score stage that asks it.
+    """
+
+    name: str
+    asked: str
+    stage: Stage
+
+    @property
+    def labeller(self) -> Labeller:
+        """The labeller with its fields."""
+        labeller: Labeller = member_of("labeller", Score.of(self.stage).labellers[self.asked])
+        return labeller
+
+    def contests(self, file: Path, store: Store, repeat: int = 0) -> Stage:
+        """The stage in which this judge judges the contests of a file.
+
+        Args:
+            file: JSON lines (see harness.data.contests.read_contests).
+            repeat: number of an independent repetition.
+
+        Raises:
+            SuiteError: there is no such file.
+        """
+        if not file.is_file():
+            raise SuiteError(f"there is no file '{file}'", fix="name a file of contests")
+        score = Score.of(self.stage)
+        verdicts = Verdicts(
+            device=score.device or "cpu",
+            labeller=self.labeller,
+            sha256=store.file_digest(file),
+            repeat=repeat,
+            models=self._mine(score.others),
+            places=self._mine(score.places),
+            file=str(file.resolve()),
+        )
+        return verdicts.stage(
+            self._mine(self.stage.inputs),
+            label=f"{file.name} by {self.name}",
+            resources=self.stage.resources,
+        )
+
+    def _mine(self, by_role: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands under this labeller's roles, by its roles in a stage of verdicts."""
+        return {
+            f"{NAME}{role.removeprefix(self.asked)}": value
+            for role, value in by_role.items()
+            if role == self.asked or role.startswith(f"{self.asked}.")
+        }
+
+
+def judges_of(planned: Plan) -> dict[str, Judged]:
+    """The judges of a suite's scorers, each once: by the scorer's label, else by the name of the
+    labeller; several of one name are numbered (`judge`, `judge-2`)."""
+    judges: dict[str, Judged] = {}
+    seen: set[str] = set()
+    for path in planned.paths:
+        for scored in path.scores:
+            if scored.stage.kind != "score":
+                continue
+            for asked, fields in Score.of(scored.stage).labellers.items():
+                identity = repr((scored.stage.config["scorer"][asked], sorted(fields.items())))
+                if identity in seen:
+                    continue
+                seen.add(identity)
+                name = scored.label or fields["name"]
+                count = sum(known.partition("-")[0] == name for known in judges)
+                key = name if name not in judges else f"{name}-{count + 1}"
+                judges[key] = Judged(fields["name"], asked, scored.stage)
+    return judges
+
+
+def judge_called(planned: Plan, name: str | None) -> Judged:
+    """A judge of the suite; the only one, if none is named.
+
+    Raises:
+        SuiteError: the suite has no such judge.
+    """
+    judges = judges_of(planned)
+    if not judges:
+        raise SuiteError(
+            "no scorer of the suite asks a judge",
+            where=f"{planned.file}: scorers",
+            fix="add one, such as `- pairwise: {labeller: reward}`",
+        )
+    if name is None and len(judges) > 1:
+        raise SuiteError(
+            f"the suite has {len(judges)} judges: {', '.join(judges)}", fix="name one of them"
+        )
+    if name is not None and name not in judges:
+        raise SuiteError(unknown("judge", name, judges))
+    return judges[name] if name is not None else next(iter(judges.values()))
