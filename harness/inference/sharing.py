@@ -30,6 +30,10 @@ _LONGEST = 16
 """Tokens of the rows that are tried."""
 _SMALL = 7
 """A window that is shorter than the rows that are tried."""
+_CUT = 12
+"""A budget that is smaller than those rows' tree."""
+_ROOM = 3
+"""Tokens of the answers that are tried."""
 _WINDOWS = ("window", "window_size", "chunk_size")
 """How the names of config fields end that bound what a token attends to."""
 
@@ -96,12 +100,13 @@ def _compare(model: Any, span: int | None) -> Sharing:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         alone = _padded(model, rows)
-        single = torch.cat([_padded(model, [row]) for row in rows])
+        # The longest row alone, without any padding, and the others padded less.
+        apart = torch.cat([_padded(model, rows[:1]), _padded(model, rows[1:])])
         step = max(_STEP, _ROUNDING * torch.finfo(model.dtype).eps)
-        allowed = max(step * float(alone.std()), _ROUNDING * _distance(alone, single))
+        allowed = max(step * float(alone.std()), _ROUNDING * _distance(alone, apart))
         try:
             # A budget that cuts the tree in the middle: what is carried over is tried too.
-            differences = [_distance(_packed(model, rows, n), alone) for n in (4096, 7)]
+            differences = [_distance(_packed(model, rows, n), alone) for n in (4096, _CUT)]
         except Exception as error:
             # Whatever a model raises at what it was not made for, it is only refused here.
             return Sharing(False, why=f"{type(error).__name__}: {error}")
@@ -117,17 +122,18 @@ def _answers(model: Any, rows: list[list[int]], allowed: float) -> bool:
     import torch
 
     short = [row[: len(row) - 3 - number] for number, row in enumerate(rows[:2])]
-    prompts = [Prompt(row, 3, lambda _: False) for row in short if row]
+    prompts = [Prompt(row, _ROOM, lambda _: False) for row in short if row]
     if not prompts:
         return False
     try:
         found = answer_greedily(model, prompts, 4096, 0, ())
     except Exception:
         return False  # as in `_compare`: the plain path serves
-    likely = _padded(model, [[*p.ids, *row] for p, row in zip(prompts, found, strict=True)], 4)
+    whole = [[*prompt.ids, *row] for prompt, row in zip(prompts, found, strict=True)]
+    likely = _padded(model, whole, _ROOM + 1)
     chosen = torch.tensor([token for row in found for token in row])
-    # The last of the four read places predicts what comes after the answer.
-    likely = likely.view(len(found), 4, -1)[:, :3].flatten(0, 1)
+    # The last of the read places predicts what comes after the answer.
+    likely = likely.view(len(found), _ROOM + 1, -1)[:, :_ROOM].flatten(0, 1)
     best, own = likely.max(-1).values, likely.gather(1, chosen.unsqueeze(1)).squeeze(1)
     return bool((best - own <= allowed).all())
 

@@ -24,7 +24,9 @@ class Case:
     Attributes:
         task: lm-eval's fields of the task. rows: (count) -> rows of the test set, and of the
             examples. fewshot: examples before each document. floor: how many times as fast as
-            lm-eval it has to be.
+            lm-eval it has to be. fixed: the same examples come before every document. whole: a
+            round reads all documents even where rounds share them out: what is paid once, such as a
+            prompt that documents share, weighs too much on few.
     """
 
     task: Mapping[str, Any]
@@ -32,6 +34,7 @@ class Case:
     fewshot: int
     floor: float
     fixed: bool = False
+    whole: bool = False
 
 
 def real(name: str) -> Path:
@@ -111,17 +114,16 @@ SUMS = {
     "generation_kwargs": {"until": ["Question:", "</s>", "<|im_end|>"], "max_gen_toks": 64},
 }  # fmt: skip
 CASES: Mapping[str, Case] = {
-    "arc-0": Case(QUESTION, _arc, 0, 1.8),
+    "arc-0": Case(QUESTION, _arc, 0, 1.8, whole=True),
     "arc-10": Case(QUESTION, _arc, 10, 3.5),
     "arc-10-fixed": Case(QUESTION, _arc, 10, 8.0, fixed=True),
-    "endings-0": Case(STORY, _endings, 0, 1.8),
+    "endings-0": Case(STORY, _endings, 0, 1.8, whole=True),
     "endings-10": Case(STORY, _endings, 10, 3.5),
     "endings-10-fixed": Case(STORY, _endings, 10, 8.0, fixed=True),
-    "mmlu-5": Case(LETTER, _mmlu, 5, 5.0, fixed=True),
+    "mmlu-5": Case(LETTER, _mmlu, 5, 5.0, fixed=True, whole=True),
     "sums-5": Case(SUMS, _sums, 5, 1.8, fixed=True),
 }
-"""By what they are like (ARC, HellaSwag, MMLU, GSM8K), and how many examples precede a document;
-`fixed`: the same ones for all of them."""
+"""By what they are like (ARC, HellaSwag, MMLU, GSM8K), and how many examples precede a document."""
 
 
 def write_tasks(case: Case, count: int, folder: Path) -> list[str]:

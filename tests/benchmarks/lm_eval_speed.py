@@ -1,16 +1,21 @@
 """How much faster than lm-eval's own model is ours, and are the results the same?
 
     python tests/benchmarks/lm_eval_speed.py [--case arc-10 ...] [--model random smollm2]
-        [--dtype float32] [--documents 50] [--rounds 5] [--folder build/lm_eval_speed]
+        [--dtype float32] [--documents 50] [--rounds 5] [--split] [--threads 1] [--no-run]
+        [--folder build/lm_eval_speed] [--table results/performance/lm-eval-speed.md]
 
-Both sides run `lm_eval.simple_evaluate` on the same loaded model, in turn; lm-eval's with the best
-of several batch sizes. A case that is finished is kept in the folder and not run again. Printed are
-the medians of the wall time, the ratio of the time that cores computed (which a busy machine moves
-less), the time in the model, the ratio of the multiplications of weights that are counted, and
-beside them whether the results are the same. A figure is void, and the exit status 1, where a
-request's text or tokens differ, a log-probability by more than 1e-4, an answer without being a
-near-tie, or a greedy text. In bfloat16, where lm-eval's side sums log-probabilities in float32,
-answers are compared with those of float32 instead, and counted.
+Both sides run `lm_eval.simple_evaluate` on the same loaded model, in turn; lm-eval's with its
+fastest batch size on the first documents. Each finished round is kept in the folder and not run
+again: what was killed goes on. With `--split` a round reads its own share of the documents (of 50,
+the first round reads the first ten), but for cases whose documents share most of their prompts.
+
+The speed table holds the median over the rounds of the ratio of the wall times, and of the times
+that cores computed, which a busy machine moves less; then the time in the model, and the ratio of
+the counted multiplications of weights. The exactness table stands beside it. A speed is void, and
+the exit status 1, where a request's text or tokens differ, a log-probability by more than 1e-4, an
+answer without being a near-tie, or a greedy text. In bfloat16 (lm-eval's side then sums
+log-probabilities in float32) both are compared with float32, and the documents that change are
+counted beside those that lm-eval's own change between two batch sizes.
 """
 
 from __future__ import annotations
@@ -19,10 +24,10 @@ import argparse
 import hashlib
 import json
 import logging
-import statistics
+import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,13 +35,14 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.benchmarks.lm_eval_cases import CASES, MODELS, model_folder, write_tasks  # noqa: E402
+from harness.core.files import write_atomic  # noqa: E402
+from tests.benchmarks.lm_eval_cases import CASES, MODELS, Case, model_folder, write_tasks  # noqa: E402
+from tests.benchmarks.lm_eval_table import CLOSE, SIDES, Row, holds, speed_line, tables  # noqa: E402
 
 SIZES = (1, 2, 4, 8, 16, 32)
-"""Batch sizes of lm-eval that are tried, on the first documents, until larger ones are slower."""
-SIDES = ("lm-eval", "harness")
-TRIED = 12
-CLOSE = 1e-4
+"""Batch sizes of lm-eval that are tried, until a larger one is slower."""
+TRIED = {"multiple_choice": 4, "generate_until": 16}
+"""Documents they are tried on: 16 rows."""
 
 
 class Meter:
@@ -57,15 +63,15 @@ class Meter:
             self.seconds += time.perf_counter() - self._began
 
         def count(_: Any, inputs: Any, output: Any) -> None:
-            self.tokens += output.shape[0] * output.shape[1]
+            self.tokens += output.numel() // output.shape[-1]
 
-        def count_head(_: Any, inputs: Any) -> None:
-            self.positions += inputs[0].numel() // inputs[0].shape[-1]
+        def count_head(_: Any, inputs: Any, output: Any) -> None:
+            self.positions += output.numel() // output.shape[-1]
 
         hooks = [
             self._model.register_forward_pre_hook(begin), self._model.register_forward_hook(end),
             self._model.get_input_embeddings().register_forward_hook(count),
-            self._head.register_forward_pre_hook(count_head),
+            self._head.register_forward_hook(count_head),
         ]  # fmt: skip
         try:
             yield
@@ -82,26 +88,29 @@ class Meter:
         return float(self.tokens * layers + self.positions * head)
 
 
-def run(side: str, model: Any, tokenizer: Any, names: Sequence[str], folder: Path,
-        batch: int, limit: int | None = None) -> dict[str, Any]:  # fmt: skip
-    """One `simple_evaluate`, and what it found."""
+def run(
+    side: str, model: Any, tokenizer: Any, asked: Mapping[str, list[int]], folder: Path, batch: int
+) -> dict[str, Any]:
+    """One `simple_evaluate` of some documents of each task: what it cost and what it found."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     from harness.inference import HarnessLM
+    from harness.inference.sharing import find_sharing
 
     meter = Meter(model)
     with meter.on():
         start, cores = time.perf_counter(), time.process_time()
         if side == "harness":
-            lm: Any = HarnessLM(model, tokenizer)
+            # Found out again each time: what a fresh model costs is counted.
+            lm: Any = HarnessLM(model, tokenizer, sharing=find_sharing(model))
         else:
             lm = HFLM(
                 pretrained=model, tokenizer=tokenizer, batch_size=batch, softmax_dtype="float32"
             )
         results = lm_eval.simple_evaluate(
-            model=lm, tasks=list(names), bootstrap_iters=0, limit=limit,
+            model=lm, tasks=list(asked), bootstrap_iters=0, samples=dict(asked),
             task_manager=TaskManager(include_path=str(folder), include_defaults=False),
         )  # fmt: skip
         wall, cores = time.perf_counter() - start, time.process_time() - cores
@@ -139,9 +148,9 @@ def tokens_differ(model: Any, tokenizer: Any, names: Sequence[str], folder: Path
         task.build_all_requests()
         asked = [request.args for request in task.instances]
         if task.OUTPUT_TYPE == "generate_until":
-            found = ours.contexts(text for text, _ in asked)
+            encoded = ours.contexts(text for text, _ in asked)
             wrong += sum(
-                found[text] != theirs.tok_batch_encode([text])[0][0].tolist() for text, _ in asked
+                encoded[text] != theirs.tok_batch_encode([text])[0][0].tolist() for text, _ in asked
             )
         else:
             pairs = ours.pairs(asked)
@@ -152,21 +161,29 @@ def tokens_differ(model: Any, tokenizer: Any, names: Sequence[str], folder: Path
     return wrong
 
 
-def best_batch(model: Any, tokenizer: Any, names: Sequence[str], folder: Path) -> int:
-    """lm-eval's fastest batch size on a few documents."""
+def best_batch(
+    case: Case, model: Any, tokenizer: Any, names: Sequence[str], folder: Path, most: int
+) -> int:
+    """lm-eval's fastest batch size on a few documents, in seconds of cores."""
     best, fastest = SIZES[0], float("inf")
+    count = min(TRIED[case.task["output_type"]], most)
+    rows = count if case.task["output_type"] == "generate_until" else 4 * count
     for size in SIZES:
-        wall = run("lm-eval", model, tokenizer, names, folder, size, TRIED)["model"]
-        if wall > 1.1 * fastest:
+        cores = run("lm-eval", model, tokenizer, {names[0]: [*range(count)]}, folder, size)["cores"]
+        if cores > 1.1 * fastest:
             break
-        if wall < fastest:
-            best, fastest = size, wall
+        if cores < fastest:
+            best, fastest = size, cores
+        if size >= rows:
+            break
     return best
 
 
 def exactness(ours: Any, theirs: Any) -> dict[str, Any]:
     """How the results of both sides differ."""
-    asked, texts, apart, ties, wrong = 0, 0, 0.0, [], []
+    ties: list[str] = []
+    wrong: list[str] = []
+    asked, texts, apart = 0, 0, 0.0
     for name, own in ours.items():
         other = theirs[name]
         asked += own["asked"] != other["asked"]
@@ -179,7 +196,8 @@ def exactness(ours: Any, theirs: Any) -> dict[str, Any]:
             first, second = sorted(scores[1])[-2:][::-1]
             (ties if first - second <= 2 * CLOSE else wrong).append(name)
     return {
-        "requests": asked, "texts": texts, "apart": apart, "near_ties": ties, "answers": wrong,
+        "documents": len(ours), "requests": asked, "texts": texts, "apart": apart,
+        "near_ties": ties, "answers": wrong,
     }  # fmt: skip
 
 
@@ -193,108 +211,99 @@ def changed(one: Any, other: Any) -> int:
     return sum(said(one[name]) != said(other[name]) for name in one)
 
 
+def documents_of(
+    case: Case, names: Sequence[str], options: Any, number: int
+) -> dict[str, list[int]]:
+    """The documents of each task that a round reads."""
+    each = options.documents // len(names)
+    if not options.split or case.whole:
+        return {name: [*range(each)] for name in names}
+    share = each // options.rounds
+    return {name: [*range(number * share, (number + 1) * share)] for name in names}
+
+
 def measure(name: str, options: Any, model_name: str, path: Path) -> dict[str, Any]:
     """Run what is missing of a case, and keep it."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"rounds": []}
-    if len(kept["rounds"]) >= options.rounds:
+    if len(kept["rounds"]) >= options.rounds or options.no_run:
         return kept
-    case, folder = CASES[name], options.folder / "tasks" / name
+    case, folder = CASES[name], options.folder / "tasks" / f"{name}-{options.documents}"
     names = write_tasks(case, options.documents, folder)
     source = model_folder(model_name, options.folder)
     tokenizer = AutoTokenizer.from_pretrained(source)
     dtype = getattr(torch, options.dtype)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(options.device).eval()
-    if "batch" not in kept:
-        kept["batch"] = best_batch(model, tokenizer, names, folder)
+    most = sum(map(len, documents_of(case, names, options, 0).values()))
+    # Both models have one shape: lm-eval's batch size is sought once.
+    tried = options.folder / f"batch-{name}-{options.dtype}-{options.device}-{most}.json"
+    if not tried.is_file():
+        tried.write_text(json.dumps(best_batch(case, model, tokenizer, names, folder, most)))
+    kept["batch"] = json.loads(tried.read_text())
+    if "tokens" not in kept:
         kept["tokens"] = tokens_differ(model, tokenizer, names, folder)
-    while len(kept["rounds"]) < options.rounds:
-        number = len(kept["rounds"])
-        found = {
-            side: run(side, model, tokenizer, names, folder, kept["batch"])
+    for number in range(len(kept["rounds"]), options.rounds):
+        asked = documents_of(case, names, options, number)
+        load = os.getloadavg()[0]
+        sides = {
+            side: run(side, model, tokenizer, asked, folder, kept["batch"])
             for side in SIDES[:: 1 if number % 2 else -1]
         }
-        samples = {side: each.pop("samples") for side, each in found.items()}
-        if number == 0 and options.dtype != "float32":
-            other = run("lm-eval", model, tokenizer, names, folder, 1 if kept["batch"] > 1 else 16)
-            exact = run("harness", model.float(), tokenizer, names, folder, 1)["samples"]
+        samples = {side: each.pop("samples") for side, each in sides.items()}
+        row = {**sides, "load": load, "exact": exactness(samples["harness"], samples["lm-eval"])}
+        if options.dtype != "float32" and (
+            number == 0 or asked != documents_of(case, names, options, 0)
+        ):
+            other = 1 if kept["batch"] > 1 else 16
+            with_other = run("lm-eval", model, tokenizer, asked, folder, other)["samples"]
+            exact = run("harness", model.float(), tokenizer, asked, folder, 1)["samples"]
             model.to(dtype)
-            kept["changed"] = {
+            row["changed"] = {
                 "ours": changed(samples["harness"], exact),
-                "lm-eval": changed(samples["lm-eval"], exact),
-                "lm-eval, other batch": changed(samples["lm-eval"], other["samples"]),
+                "lm-eval's": changed(samples["lm-eval"], exact),
+                "lm-eval's, by its batch size": changed(samples["lm-eval"], with_other),
             }
-        kept["rounds"].append({**found, "exact": exactness(samples["harness"], samples["lm-eval"])})
-        kept["documents"] = len(samples["harness"])
-        path.write_text(json.dumps(kept))
+        kept["rounds"].append(row)
+        write_atomic(path, json.dumps(kept))
     return kept
 
 
-def row_of(name: str, model_name: str, kept: Any, dtype: str) -> tuple[str, bool]:
-    """A case's line of the table, and whether its figure holds."""
-    ratios = [r["lm-eval"]["wall"] / r["harness"]["wall"] for r in kept["rounds"]]
-    walls, models, cores = (
-        [statistics.median(r[side][what] for r in kept["rounds"]) for side in SIDES]
-        for what in ("wall", "model", "cores")
-    )
-    last = kept["rounds"][-1]
-    counted = last["lm-eval"]["weights"] / last["harness"]["weights"]
-    worst = [r["exact"] for r in kept["rounds"]]
-    requests, texts, apart = (max(e[k] for e in worst) for k in ("requests", "texts", "apart"))
-    wrong = sorted({n for e in worst for n in e["answers"]})
-    ties = sorted({n for e in worst for n in e["near_ties"]})
-    void = bool(requests or kept["tokens"])
-    if dtype == "float32":
-        void = void or bool(texts or wrong or apart > CLOSE)
-    exact = f"{apart:.0e} | {len(wrong)} | {', '.join(ties) or 0} | {texts}"
-    if "changed" in kept:
-        exact += " | " + ", ".join(f"{k} {v}" for k, v in kept["changed"].items())
-    return (
-        f"| {model_name} | {name} | {kept['documents']} | {kept['batch']} | {walls[0]:.1f} |"
-        f" {walls[1]:.1f} | {'void' if void else f'{statistics.median(ratios):.2f}'} |"
-        f" {CASES[name].floor} | {cores[0] / cores[1]:.2f} | {models[0]:.1f} | {models[1]:.1f} |"
-        f" {counted:.2f} | {requests} |"
-        f" {kept['tokens']} | {exact} |"
-    ), not void
-
-
-HEAD = (
-    "| model | case | documents | lm-eval's batch | lm-eval s | ours s | times as fast | floor |"
-    " in seconds of cores | lm-eval's model s | our model s | weights counted | other requests |"
-    " other tokens |"
-    " log-probabilities apart | other answers | near-ties | other texts |"
-)
-
-
 def main() -> int:
-    """Run the cases and print their table."""
+    """Run the cases and print their tables."""
+    import torch
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--case", choices=CASES, nargs="+", default=list(CASES))
     parser.add_argument("--model", choices=MODELS, nargs="+", default=list(MODELS))
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--documents", type=int, default=50)
+    parser.add_argument("--documents", type=int, default=50, help="of each case")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--split", action="store_true", help="rounds share the documents out")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-run", action="store_true", help="print what is there")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "lm_eval_speed")
+    parser.add_argument("--table", type=Path, help="a file that the tables are written to")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
     logging.disable(logging.WARNING)
-    lines, holds = [], True
+    rows = []
     for model_name in options.model:
         for name in options.case:
+            split = "-split" if options.split and not CASES[name].whole else ""
             label = f"{model_name}-{name}-{options.dtype}-{options.device}-{options.documents}"
-            kept = measure(name, options, model_name, options.folder / f"{label}.json")
-            line, held = row_of(name, model_name, kept, options.dtype)
-            print(line, flush=True)
-            lines.append(line)
-            holds = holds and held
-    more = " changed answers, against float32 |" if options.dtype != "float32" else ""
-    print("\n" + HEAD + more)
-    print("|" + "---|" * (HEAD + more).count("|"))
-    print("\n".join(lines))
-    return 0 if holds else 1
+            kept = measure(name, options, model_name, options.folder / f"{label}{split}.json")
+            if kept["rounds"]:
+                rows.append(Row(model_name, name, CASES[name].floor, kept))
+                print(speed_line(rows[-1], options.dtype), flush=True)
+    text = tables(rows, options.dtype)
+    print(text)
+    if options.table is not None:
+        options.table.write_text(text, encoding="utf-8")
+    return 0 if all(holds(row, options.dtype) for row in rows) else 1
 
 
 if __name__ == "__main__":
