@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from harness.comparison import provenance, tuning
 from harness.comparison.alignment import taxes
+from harness.comparison.best import beside_best
 from harness.comparison.costs import result_of, succeeded
 from harness.comparison.examples import examples
 from harness.comparison.result import ALL, Comparison, Row
@@ -51,6 +52,8 @@ def compare(
         for group, paths in finished.items()
         if group in with_result
     }
+    rows = adjusted(rows_of(scores, planned.baseline, planned.baselines))
+    best, others = beside_best(scores, rows)
     return Comparison(
         suite=planned.suite.name,
         description=planned.suite.description,
@@ -58,7 +61,7 @@ def compare(
         baseline=planned.baseline,
         baselines=planned.baselines,
         variants=variants,
-        rows=tuple(adjusted(rows_of(scores, planned.baseline, planned.baselines))),
+        rows=tuple(rows),
         examples=tuple(examples(finished, with_result, scores, store)),
         contamination=tuple(provenance.contamination(planned, records)),
         provenance=provenance.provenance(planned, records),
@@ -70,6 +73,8 @@ def compare(
         rows_used=tuple(all_rows_used(planned.stages(), records)),
         merged=tuple(_merged(planned, scores)),
         taxes=tuple(taxes(finished, variants, records, read)),
+        best=best,
+        beside_best=others,
     )
 
 

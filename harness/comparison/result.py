@@ -257,6 +257,10 @@ class Comparison:
     """Each variant that started from another training, compared with that training."""
     baselines: Mapping[str, str] = field(default_factory=dict)
     """Variant -> the variant that it is compared with instead of `baseline`."""
+    best: str = ""
+    """The variant with the best estimate of the headline metric."""
+    beside_best: tuple[Row, ...] = ()
+    """The headline metric of the other variants, each with its difference from `best`."""
 
     @property
     def failed(self) -> tuple[VariantResult, ...]:
@@ -280,6 +284,7 @@ class Comparison:
         pairs = [
             *((row, self.against(row.group)) for row in self.rows),
             *((row, unmerged.get(row.group, "")) for row in self.merged),
+            *((row, self.best) for row in self.beside_best),
             *((measured.row, tax.start) for tax in self.taxes for measured in tax.measures),
         ]
         return any(

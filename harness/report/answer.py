@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from harness.comparison.best import best_of
 from harness.comparison.result import Comparison, Row, VariantResult
 from harness.core.text import label, line
 from harness.report import cheaper, numbers
@@ -34,7 +35,7 @@ def sentences(comparison: Comparison) -> list[str]:
     every = [row for row in rows.values() if (row.metric, row.evaluation) == headline.key]
     # A variant that cannot be compared with the baseline cannot be called the best.
     scored = [row for row in every if row.verdict != "incomparable"] or every
-    best = _best(scored, headline)
+    best = best_of(every)
     others = [row for row in scored if row is not best]
     no_overlap = all(row.estimate.meets(best.estimate) is False for row in others)
     best_in_words = _best_in_words(comparison, headline, best, others, no_overlap=no_overlap)
@@ -65,13 +66,6 @@ def _not_compared(rows: list[Row]) -> list[str]:
         reasons.setdefault(line(row.note), []).append(label(row.group))
     listed = "; ".join(f"{tax.named(names)} ({reason})" for reason, names in reasons.items())
     return [f"Not compared with the others: {listed}."]
-
-
-def _best(scored: list[Row], headline: Column) -> Row:
-    # Of equal variants the suite's first one wins, so that the answer is the same in every run.
-    numbered = [row for row in scored if not math.isnan(row.estimate.value)] or scored
-    pick = max if headline.up else min
-    return pick(numbered, key=lambda row: row.estimate.value)
 
 
 def _best_in_words(
@@ -150,22 +144,30 @@ def _as_good_for_less(
     Returns:
         Its row, or the row of the best if there is none; and the sentence on it.
 
-    A variant is as good if its interval overlaps with the best one's, or if both have the same
-    value. A paired difference says more than two intervals side by side, so these are excluded:
-    a variant that a paired difference sets apart from the best, whichever of the two is the other's
-    baseline and whatever Holm's adjustment makes of it; a variant without the verdict `better`, if
-    the best has it; and a variant that fell below its baseline, if the best did not.
+    A variant is as good if no paired difference sets it apart from the best, whichever of the two
+    is the other's baseline and whatever Holm's adjustment makes of it. Where the two were not
+    compared on the same examples, their intervals must overlap, or both have the same value. These
+    are excluded: a variant without the verdict `better`, if the best has it; and a variant that
+    fell below its baseline, if the best did not.
 
     A variant costs less if it needs less in some respect (parameters, memory, tokens, time) and
     more in none.
     """
-    reaching = [row for row in others if _overlaps(row, best)]
+    beside = {
+        r.group: r.difference for r in comparison.beside_best if r.difference and r.p is not None
+    }
+    apart = {o.group for o in others if comparison.sets_apart(o.group, best.group, *headline.key)}
+    reaching = [
+        row
+        for row in others
+        if (row.group not in apart if row.group in beside else _overlaps(row, best))
+    ]
     near = [
         row
         for row in reaching
         if (best.verdict != "better" or row.verdict == "better")
         and (best.fell or not row.fell)
-        and not comparison.sets_apart(row.group, best.group, *headline.key)
+        and row.group not in apart
     ]
     variants = {variant.group: variant for variant in comparison.variants}
     top = variants[best.group]
@@ -179,11 +181,15 @@ def _as_good_for_less(
     ]  # fmt: skip
     mixed = [row for row in near if -1 in compared[row.group].values() and row not in below]
     if not front and not mixed:
-        return best, f"{_none_as_good(others, reaching, near, best)}{_training_cost(top)}"
+        paired = bool(others) and all(row.group in beside for row in others)
+        why = _none_as_good(others, reaching, near, best, paired=paired)
+        return best, f"{why}{_training_cost(top)}"
     row = min(front or mixed, key=lambda row: _trained_size(variants[row.group]))
     estimate = f"{label(row.group)} ({headline.name} {numbers.both(row.estimate)})"
     differences = _differences(variants[row.group], top, compared[row.group])
     by = "interval" if row.estimate.meets(best.estimate) else "estimate"
+    if row.group in beside:
+        by = f"paired difference from it, {numbers.both(beside[row.group], signed=True)}"
     if front:
         rest = f"; {len(front) - 1} more cost less too" if front[1:] else ""
         return row, f"As good by its {by}, and cheaper, is {estimate}: it {differences}{rest}"
@@ -195,10 +201,19 @@ def _overlaps(row: Row, best: Row) -> bool:
     return row.estimate.value == best.estimate.value if meets is None else meets
 
 
-def _none_as_good(others: list[Row], reaching: list[Row], near: list[Row], best: Row) -> str:
-    """The first half of the second sentence if no variant is as good for less: why none is."""
+def _none_as_good(
+    others: list[Row], reaching: list[Row], near: list[Row], best: Row, *, paired: bool
+) -> str:
+    """The first half of the second sentence if no variant is as good for less: why none is.
+
+    Args:
+        paired: all others have a paired difference from the best.
+    """
+    if paired and not reaching:
+        return "On the same examples every other differs from it; it "
     unknown = any(row.estimate.meets(best.estimate) is None for row in others)
     by = "interval" if any(row.estimate.meets(best.estimate) for row in reaching) else "estimate"
+    by = "paired difference" if paired else by
     if near:
         return f"Nothing as good by its {by} is shown to cost less; it "
     if reaching and (best.verdict != "better" or any(r.verdict == "better" for r in reaching)):

@@ -15,6 +15,7 @@ from harness.comparison.rows import AllScores, against_constant, rows_of
 from harness.comparison.scores import Column, Keys, Scores
 from harness.comparison.statistics import Sample
 from harness.comparison.verdicts import adjusted
+from tests.comparisons import row as made_up_row
 
 COLUMN: Column = ("score", "tasks")
 
@@ -345,3 +346,25 @@ def test_a_metric_that_compares_with_the_baseline_itself_is_held_against_its_eve
     if even is not None:
         assert row.difference is not None
         assert row.difference.value == pytest.approx(value - even, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "p", "change", "fell"),
+    [
+        ("worse", 0.001, -0.1, True),
+        ("worse", None, None, True),
+        ("better", 0.001, 0.1, False),
+        ("no difference shown", 0.04, -0.1, True),  # by itself, before the family is counted
+        ("no difference shown", 0.04, 0.1, False),
+        ("no difference shown", 0.06, -0.1, False),
+        ("no difference shown", None, -0.1, False),
+        ("incomparable", None, None, False),
+    ],
+)
+@pytest.mark.parametrize("up", [True, False])
+def test_a_row_fell_where_its_own_p_shows_it_worse(
+    verdict: str, p: float | None, change: float | None, fell: bool, up: bool
+) -> None:
+    difference = None if change is None else Estimate(change if up else -change)
+    made = made_up_row("one", "m", 0.5, verdict=verdict, p=p, higher_is_better=up)
+    assert replace(made, difference=difference).fell is fell

@@ -59,7 +59,8 @@ def of(*rows: Row, dear: str, **changes: object) -> Comparison:
 
 
 def called_as_good(told: str) -> str | None:
-    found = re.search(r"As good by its (?:interval|estimate), .*?, is (\S+) \(rougeL", told)
+    by = r"(?:interval|estimate|paired difference from it, \S+(?: \[[^]]*\]| \(no interval\))?)"
+    found = re.search(rf"As good by its {by}, .*?, is (\S+) \(rougeL", told)
     return found and found[1]
 
 
@@ -136,6 +137,32 @@ def test_a_start_or_an_unmerged_twin_that_is_set_apart_is_not_as_good(how: str) 
             assert called_as_good(told) == (None if own.set_apart else "other")
             if own.set_apart:
                 assert "Nothing else is known to be as good; it trained" in told
+
+
+@pytest.mark.parametrize("reach", REACH)
+@pytest.mark.parametrize("how", VERDICTS)
+def test_who_is_as_good_is_told_by_the_paired_difference_from_the_best(
+    how: str, reach: str
+) -> None:
+    """Intervals that overlap hide a paired difference, and a paired one may be none where intervals
+    do not meet."""
+    rows = (
+        judged("best", "better", BEST, up=True),
+        judged("other", "better", REACH[reach], up=True),
+        baseline("base", REACH["below"], up=True),
+    )
+    apart = judged("base", "worse", REACH["below"], up=True)
+    beside = (judged("other", how, REACH[reach], up=True), apart)
+    told = answer(of(*rows, dear="best", baseline="base", best="best", beside_best=beside))
+    if beside[0].p is None:  # as if the two had not been compared
+        plain = answer(of(*rows, dear="best", baseline="base"))
+        assert called_as_good(told) == called_as_good(plain)
+    elif beside[0].set_apart:
+        assert called_as_good(told) is None
+        assert "On the same examples every other differs from it; it trained" in told
+    else:
+        assert called_as_good(told) == "other"
+        assert "by its paired difference from it, \u22120.01" in told
 
 
 def test_a_difference_of_another_metric_rows_or_slice_sets_nobody_apart() -> None:

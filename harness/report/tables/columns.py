@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from harness.comparison.result import ALL, MAIN, Comparison, Row, VariantResult
+from harness.comparison.best import headline
+from harness.comparison.result import ALL, Comparison, Row, VariantResult
 from harness.core.text import label, line
 from harness.report import numbers
 
@@ -139,21 +140,8 @@ def columns(comparison: Comparison) -> list[Column]:
         )
         for metric, evaluation in comparison.metrics()
     ]
-    if not metrics:
-        return []
-    headline = _headline(metrics)
-    return [headline, *(column for column in metrics if column is not headline)]
-
-
-def _headline(metrics: list[Column]) -> Column:
-    """What was learnt, before what is forgotten: a metric of forgetting only where there is no
-    other."""
-    candidates = [column for column in metrics if column.quality] or metrics
-    for name in MAIN:
-        for column in candidates:
-            if column.metric == name:
-                return column
-    return ([column for column in candidates if column.up] or candidates)[0]
+    first_key = headline(comparison.rows)
+    return sorted(metrics, key=lambda column: column.key != first_key)
 
 
 def forgetting(comparison: Comparison) -> list[Column]:
