@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.data.chat_style import end_of_turn_ids
@@ -53,6 +53,20 @@ def padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool = False) -> tu
         ids[i, start : start + len(row)] = torch.tensor(row, dtype=torch.long)
         mask[i, start : start + len(row)] = 1
     return ids, mask
+
+
+def counted(
+    progress: Callable[[int, int, str], None], total: int, what: str
+) -> Callable[[int], None]:
+    """`progress` of a scorer, as a function that is told how many more are done."""
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total, what)
+
+    return more
 
 
 def end_tokens(model: Any, tokenizer: Any, *, chats: bool) -> frozenset[int]:

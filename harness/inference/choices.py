@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.inference.batches import pad_token
+from harness.inference.batches import counted, pad_token
 from harness.inference.context import context_of
-from harness.inference.token_scores import Asked, counted, score_tokens
+from harness.inference.token_scores import Asked, score_tokens
 
 Choices = tuple[list[int], list[list[int]]]
 """The tokens of a context, and those of each choice that may follow it."""

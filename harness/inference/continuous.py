@@ -1,4 +1,4 @@
-"""Greedy answers by continuous batching: a row that ends makes room for the next prompt at once.
+"""Answers by continuous batching: a row that ends makes room for the next prompt at once.
 
 Prompts are read as a packed tree, what all of them begin with only once. Keys and values of the
 rows at hand stay in one buffer per layer, written in place; each step computes one token of every
@@ -7,19 +7,21 @@ row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.core.errors import StageFailed
 from harness.inference.packed import Keys, as_bias, attending, own_attention, read_packed
+from harness.inference.sampling import Choose, likeliest, uniform
 from harness.inference.trie import Pass, Trie, common_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_ROWS = 64
-"""Rows that are answered at once, at most."""
+MAX_ROWS = {"cpu": 64}
+"""Rows that are answered at once, at most, by the type of device."""
+_MAX_ROWS = 256
+"""And on any other device."""
 _WORTH = 32
 """Tokens that all prompts must begin with to be read once for all of them."""
 
@@ -33,18 +35,32 @@ class Prompt:
 
     Attributes:
         ids: its tokens, one at least. room: tokens that the answer may have, one at least.
-        ends: is asked after each token of the answer.
+        ends: is asked after each token of the answer; None: only tokens end it.
+        seed: of the numbers that an answer is drawn by.
     """
 
     ids: Sequence[int]
     room: int
-    ends: Ends
+    ends: Ends | None = None
+    seed: int = 0
+
+    @property
+    def places(self) -> int:
+        """Tokens of the prompt and the longest answer to it."""
+        return len(self.ids) + self.room
+
+    def ended(self, answer: Sequence[int], end_tokens: Collection[int]) -> bool:
+        """Whether an answer of one token at least is at its end."""
+        if len(answer) >= self.room or answer[-1] in end_tokens:
+            return True
+        return self.ends is not None and self.ends(answer)
 
 
 @dataclass
 class _Row:
     number: int
     prompt: Prompt
+    draws: Iterator[float]
     answer: list[int] = field(default_factory=list)
 
     @property
@@ -53,105 +69,119 @@ class _Row:
         return len(self.prompt.ids) + len(self.answer) - 1
 
 
-def answer_greedily(
+def answer_packed(
     model: Any,
     prompts: Sequence[Prompt],
     budget: int,
-    cache_bytes: int,
     end_tokens: Collection[int],
+    choose: Choose = likeliest,
+    *,
+    cache_bytes: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[list[int]]:
-    """The likeliest next tokens after each prompt, in the prompts' order.
+    """The tokens of an answer to each prompt, in the prompts' order.
 
     The token that ends an answer is its last one.
 
     Args:
         budget: tokens of one forward pass over prompts.
-        cache_bytes: of keys and values that are kept at once (those of one row at least).
         end_tokens: tokens that end every answer.
+        choose: chooses the next token of each row.
+        cache_bytes: of keys and values that are kept at once (those of one row at least); None: as
+            many as `budget` tokens have.
         progress: is told how many more prompts have been answered.
     """
     import torch
 
     answers: list[list[int]] = [[] for _ in prompts]
-    waiting = sorted(
-        range(len(prompts)), key=lambda i: (-len(prompts[i].ids) - prompts[i].room, i), reverse=True
-    )
+    waiting = sorted(range(len(prompts)), key=lambda i: (prompts[i].places, -i))
     if not waiting:
         return answers
-    engine = _Engine(model, prompts, budget, cache_bytes)
-    with torch.inference_mode():
-        while waiting or engine.rows:
-            free = engine.slots - len(engine.rows)
-            if waiting and (not engine.rows or 4 * free >= engine.slots or free >= len(waiting)):
-                taken = [waiting.pop() for _ in range(min(free, len(waiting)))]
-                engine.admit([_Row(i, prompts[i]) for i in taken])
-            else:
-                engine.step()
-            for row in engine.drop_ended(end_tokens):
+    tokens = budget if cache_bytes is None else cache_bytes // _token_bytes(model, prompts[0])
+    most = MAX_ROWS.get(model.device.type, _MAX_ROWS)
+    while waiting:
+        longest = prompts[waiting[-1]].places
+        slots = max(1, min(most, tokens // longest, len(waiting)))
+        # Where long rows leave few slots, those of half their length and less have more without.
+        apart = slots < min(most, len(waiting))
+        group = [i for i in waiting if not apart or 2 * prompts[i].places > longest]
+        with torch.inference_mode():
+            engine = _Engine(model, [prompts[i] for i in group], budget, slots, choose)
+            for row in engine.run(group, end_tokens):
                 answers[row.number] = row.answer
                 progress(1)
+        waiting = waiting[: len(waiting) - len(group)]
     return answers
+
+
+def _token_bytes(model: Any, prompt: Prompt) -> int:
+    """Bytes of one token's keys and values."""
+    layers = _keys_of(model, prompt.ids[:1], 1)
+    return sum(states.nbytes for pair in layers.values() for states in pair)
 
 
 class _Engine:
     """The rows at hand, the first of the buffers' slots."""
 
     def __init__(
-        self, model: Any, prompts: Sequence[Prompt], budget: int, cache_bytes: int
+        self, model: Any, prompts: Sequence[Prompt], budget: int, slots: int, choose: Choose
     ) -> None:
-        self._model, self._budget = model, budget
+        self._model, self._budget, self._choose = model, budget, choose
         self.rows: list[_Row] = []
-        self._capacity = max(len(prompt.ids) + prompt.room for prompt in prompts)
+        self.slots = slots
+        self._prompts = prompts
+        self._capacity = max(prompt.places for prompt in prompts)
         self._buffers: dict[Any, tuple[Tensor, Tensor]] = {}
         ids = [list(prompt.ids) for prompt in prompts]
         first, last = min(ids), max(ids)
         known = min(common_prefix(first, last), *(len(row) - 1 for row in ids))
         self._known = known if known >= _WORTH and len(prompts) > 1 else 0
-        # Where nothing is shared, one token tells how much room a token's keys and values take.
-        shared = self._read(first[: self._known or 1])
-        size = sum(s.nbytes // s.shape[2] for states in shared.values() for s in states)
-        self.slots = max(1, min(MAX_ROWS, cache_bytes // (size * self._capacity), len(prompts)))
-        self._shared = shared if self._known else {}
+        self._shared = _keys_of(model, first[: self._known], budget) if self._known else {}
 
-    def _read(self, ids: Sequence[int]) -> dict[Any, tuple[Tensor, Tensor]]:
-        """Keys and values, (1, heads, tokens, size) each, of some tokens in every layer."""
-        import numpy as np
-        import torch
+    def run(self, numbers: Sequence[int], end_tokens: Collection[int]) -> Iterator[_Row]:
+        """Answer the prompts, the last one first, and yield each row as it ends.
 
-        parts: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+        Args:
+            numbers: of the prompts.
+        """
+        waiting = [
+            _Row(i, prompt, uniform(prompt.seed))
+            for i, prompt in zip(numbers, self._prompts, strict=True)
+        ]
+        while waiting or self.rows:
+            free = self.slots - len(self.rows)
+            if waiting and (not self.rows or 4 * free >= self.slots or free >= len(waiting)):
+                self._admit([waiting.pop() for _ in range(min(free, len(waiting)))])
+            else:
+                self._step()
+            yield from self._drop_ended(end_tokens)
 
-        def save(module: Any, _: Pass, key: Tensor, value: Tensor) -> None:
-            parts.setdefault(module, []).append((key, value))
-
-        reads = np.zeros(len(ids), dtype=bool)
-        for _ in read_packed(self._model, Trie([ids]), self._budget, reads, keys=Keys(save=save)):
-            pass
-        return {
-            module: (torch.cat([key for key, _ in each], 2), torch.cat([v for _, v in each], 2))
-            for module, each in parts.items()
-        }
-
-    def admit(self, rows: Sequence[_Row]) -> None:
+    def _admit(self, rows: Sequence[_Row]) -> None:
         """Read prompts, and choose the first token of each answer."""
         import numpy as np
+        import torch
 
         trie = Trie([list(row.prompt.ids) for row in rows])
         slots = range(len(self.rows), len(self.rows) + len(rows))
         last = [int(trie.places(i, len(row.prompt.ids) - 1)[0]) for i, row in enumerate(rows)]
         reads = np.zeros(trie.size, dtype=bool)
         reads[last] = True
-        chosen: dict[int, int] = {}
 
         def save(module: Any, each: Pass, key: Tensor, value: Tensor) -> None:
             self._write(module, [trie.path(i) for i in range(len(rows))], slots, each, key, value)
 
         keys = Keys(self._shared, self._known, save)
-        for places, logits in read_packed(self._model, trie, self._budget, reads, keys=keys):
-            chosen.update(zip(places.tolist(), likeliest(logits), strict=True))
-        for row, place in zip(rows, last, strict=True):
-            row.answer.append(chosen[place])
-            self.rows.append(row)
+        logits: dict[int, Tensor] = {}
+        for places, lines in read_packed(self._model, trie, self._budget, reads, keys=keys):
+            logits.update(zip(places.tolist(), lines, strict=True))
+        self._go_on(rows, torch.stack([logits[place] for place in last]))
+        self.rows += rows
+
+    def _go_on(self, rows: Sequence[_Row], logits: Tensor) -> None:
+        """Choose the next token of rows by logits of shape (rows, vocabulary)."""
+        chosen = self._choose([row.draws for row in rows], logits)
+        for row, token in zip(rows, chosen.tolist(), strict=True):
+            row.answer.append(token)
 
     def _write(
         self,
@@ -184,7 +214,7 @@ class _Engine:
         _, heads, _, size = states.shape
         return states.new_zeros((self.slots, heads, self._capacity, size))
 
-    def step(self) -> None:
+    def _step(self) -> None:
         """One more token of every row."""
         import torch
 
@@ -218,16 +248,14 @@ class _Engine:
             logits = self._model(
                 input_ids=newest, position_ids=lengths.unsqueeze(1), use_cache=False
             ).logits[:, -1]
-        for row, token in zip(self.rows, likeliest(logits), strict=True):
-            row.answer.append(token)
+        self._go_on(self.rows, logits)
 
-    def drop_ended(self, end_tokens: Collection[int]) -> list[_Row]:
+    def _drop_ended(self, end_tokens: Collection[int]) -> list[_Row]:
         """Take out the rows whose answers are at their end; others move to their slots."""
         ended = []
         for slot in reversed(range(len(self.rows))):
             row = self.rows[slot]
-            full = len(row.answer) >= row.prompt.room
-            if not full and row.answer[-1] not in end_tokens and not row.prompt.ends(row.answer):
+            if not row.prompt.ended(row.answer, end_tokens):
                 continue
             ended.append(row)
             last = self.rows.pop()
@@ -240,18 +268,20 @@ class _Engine:
         return ended
 
 
-def likeliest(logits: Tensor) -> list[int]:
-    """The likeliest token of each row, as transformers' greedy search finds it.
+def _keys_of(model: Any, ids: Sequence[int], budget: int) -> dict[Any, tuple[Tensor, Tensor]]:
+    """Keys and values, (1, heads, tokens, size) each, of some tokens in every layer."""
+    import numpy as np
+    import torch
 
-    Raises:
-        StageFailed: logits are not numbers.
-    """
-    best, tokens = logits.float().max(-1)
-    if bool(best.isnan().any()):
-        raise StageFailed(
-            "not a number",
-            "the model's logits are not numbers: it has no likeliest token",
-            fix="look at the training's losses; a model that diverged has no answers",
-        )
-    listed: list[int] = tokens.tolist()
-    return listed
+    parts: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+
+    def save(module: Any, _: Pass, key: Tensor, value: Tensor) -> None:
+        parts.setdefault(module, []).append((key, value))
+
+    reads = np.zeros(len(ids), dtype=bool)
+    for _ in read_packed(model, Trie([ids]), budget, reads, keys=Keys(save=save)):
+        pass  # no logits are wanted
+    return {
+        module: (torch.cat([key for key, _ in each], 2), torch.cat([v for _, v in each], 2))
+        for module, each in parts.items()
+    }

@@ -1,54 +1,151 @@
-"""One call of `generate`, shared by greedy answers, samples and rollouts."""
+"""New tokens after prompts: by continuous batching, or by one call of transformers' `generate`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from harness.inference.batches import padded
+from harness.inference.batches import budget_batches, padded
+from harness.inference.continuous import Prompt, answer_packed
+from harness.inference.sampling import Choose, likeliest, uniform
+from harness.inference.sharing import Sharing, sharing_of
 from harness.models.generation_defaults import TOKEN_IDS
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
 
-def decode(
+def answer(
     model: Any,
-    prompts: Sequence[Sequence[int]],
-    eos: Collection[int],
+    prompts: Sequence[Prompt],
+    budget: int,
+    end_tokens: Collection[int],
     pad: int,
-    max_new_tokens: int,
+    choose: Choose = likeliest,
     *,
-    draw: Any = None,
-    stop: Any = None,
     names: Sequence[str] | None = None,
+    sharing: Sharing | None = None,
+    cache_bytes: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> list[list[int]]:
-    """Generate new tokens for one batch of prompts; rows that end early are filled with `pad`.
+    """The tokens of an answer to each prompt, in the prompts' order, its last token included.
+
+    Answers that a stop string ends may have padding after them. Of the model's generation config,
+    nothing is used.
 
     Args:
-        eos: tokens that end an answer.
-        draw: a sampler (harness.inference.sampling); default: the most probable token.
-        stop: a stopping criterion of transformers.
+        budget: padded tokens of a batch, prompts and answers together.
+        end_tokens: tokens that end an answer.
+        pad: the token that fills rows up.
+        choose: chooses the next token of each row (harness.inference.sampling).
         names: each prompt's adapter, for a model that mixes adapters in one batch.
+        sharing: which rows are answered by continuous batching; None: what was found out about the
+            model.
+        cache_bytes: of keys and values at once, in continuous batching; None: as many as `budget`
+            tokens have.
+        progress: is told how many more prompts have been answered.
 
-    Returns:
-        Rows of equal length without the prompts.
+    Raises:
+        StageFailed: the model's logits are not numbers.
     """
-    from transformers import LogitsProcessorList, StoppingCriteriaList
+    can = None if names else sharing or sharing_of(model)
+    packs = [can is not None and can.answers and can.allows(each.places) for each in prompts]
+    chosen = [i for i, pack in enumerate(packs) if pack]
+    rows = answer_packed(
+        model, [prompts[i] for i in chosen], budget, end_tokens, choose,
+        cache_bytes=cache_bytes, progress=progress,
+    )  # fmt: skip
+    answers = dict(zip(chosen, rows, strict=True))
+    others = [i for i, pack in enumerate(packs) if not pack]
+    for batch in budget_batches([prompts[i].places for i in others], budget):
+        places = [others[i] for i in batch]
+        rows = decode(
+            model, [prompts[i] for i in places], end_tokens, pad, choose,
+            names=[names[i] for i in places] if names else None,
+        )  # fmt: skip
+        answers.update(zip(places, rows, strict=True))
+        progress(len(places))
+    return [answers[i] for i in range(len(prompts))]
 
-    ids, mask = padded(prompts, pad, left=True)
-    with suite_alone(model):
+
+def decode(
+    model: Any,
+    prompts: Sequence[Prompt],
+    end_tokens: Collection[int],
+    pad: int,
+    choose: Choose = likeliest,
+    *,
+    names: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> list[list[int]]:
+    """The tokens of answers to one batch of prompts, by transformers' `generate`.
+
+    Args:
+        options: for `generate`, beside the model's own generation config; None: greedy search, or
+            what `choose` draws, and nothing of that config.
+    """
+    import torch
+
+    ids, mask = padded([each.ids for each in prompts], pad, left=True)
+    room, length = max(each.room for each in prompts), ids.shape[1]
+    asks = {"max_new_tokens": room, "pad_token_id": pad, "use_cache": True, **(options or {})}
+    if options is None:
+        asks = {"generation_config": _greedy(room, end_tokens, pad)}
+    with torch.inference_mode(), suite_alone(model) if options is None else nullcontext():
         whole = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
-            generation_config=_greedy(max_new_tokens, eos, pad),
-            stopping_criteria=StoppingCriteriaList([] if stop is None else [stop]),
-            logits_processor=LogitsProcessorList([] if draw is None else [draw]),
+            **_watched(prompts, length, choose),
             **({} if names is None else {"adapter_names": list(names)}),
+            **asks,
         )
-    answers: list[list[int]] = whole[:, ids.shape[1] :].cpu().tolist()
-    return answers
+    rows = whole[:, length:].tolist()
+    return [
+        _until_end(row[: each.room], end_tokens) for each, row in zip(prompts, rows, strict=True)
+    ]
+
+
+def _watched(prompts: Sequence[Prompt], length: int, choose: Choose) -> dict[str, Any]:
+    """What `generate` of transformers is given to choose tokens and to end rows by.
+
+    Args:
+        length: tokens of the padded prompts.
+    """
+    import torch
+    from transformers import (
+        LogitsProcessor,
+        LogitsProcessorList,
+        StoppingCriteria,
+        StoppingCriteriaList,
+    )
+
+    class Ended(StoppingCriteria):
+        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+            rows, beams = input_ids[:, length:].tolist(), len(input_ids) // len(prompts)
+            done = [prompts[i // beams].ended(row, ()) for i, row in enumerate(rows)]
+            return torch.tensor(done, device=input_ids.device)
+
+    draws = [uniform(each.seed) for each in prompts]
+
+    class Chosen(LogitsProcessor):
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            """Scores (rows, vocabulary) with 0 at the chosen token and -inf elsewhere."""
+            tokens = choose(draws, scores)
+            if choose is likeliest:
+                return scores  # the search finds them by itself, or whatever else is asked for
+            return torch.full_like(scores, -torch.inf).scatter_(-1, tokens.unsqueeze(1), 0.0)
+
+    alike = len({each.room for each in prompts}) == 1 and all(each.ends is None for each in prompts)
+    return {
+        "stopping_criteria": StoppingCriteriaList([] if alike else [Ended()]),
+        "logits_processor": LogitsProcessorList([Chosen()]),
+    }
+
+
+def _until_end(tokens: list[int], end_tokens: Collection[int]) -> list[int]:
+    end = next((i for i, token in enumerate(tokens) if token in end_tokens), len(tokens))
+    return tokens[: end + 1]
 
 
 def _greedy(max_new_tokens: int, eos: Collection[int], pad: int) -> GenerationConfig:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from harness.core.errors import StageFailed
-from harness.inference.batches import budget_batches, end_tokens, pad_token
+from harness.inference.batches import counted, end_tokens, pad_token
 from harness.inference.context import context_of
-from harness.inference.decoding import decode
+from harness.inference.continuous import Ends, Prompt
+from harness.inference.decoding import answer
 from harness.inference.reading import Answer, Reader, first
-from harness.inference.sampling import sampler
+from harness.inference.sampling import Choose, likeliest, sampled
 
 
 def generate(
@@ -39,8 +42,6 @@ def generate(
     Raises:
         StageFailed: a prompt leaves no room for an answer in the model's context.
     """
-    import torch
-
     limit = context_of(model)
     room = options["max_new_tokens"]
     for index, prompt in enumerate(prompts):
@@ -53,50 +54,40 @@ def generate(
             )
     eos, pad = end_tokens(model, tokenizer, chats=chats), pad_token(tokenizer)
     reader = Reader(tokenizer, eos, pad, options)
-    answers: dict[int, Answer] = {}
-    for batch in budget_batches([len(p) + room for p in prompts], options["batch_tokens"]):
-        asked = [prompts[i] for i in batch]
-        opened = [reader.opened(prompt) for prompt in asked]
-        with torch.inference_mode():
-            generated = decode(
-                model, asked, eos, pad, room,
-                stop=_stopper(reader, max(map(len, asked)), opened),
-                draw=None if seeds is None else sampler(
-                    [seeds[i] for i in batch], options["temperature"], options["top_p"]
-                ),
-                names=[adapter_names[i] for i in batch] if adapter_names else None,
-            )  # fmt: skip
-        batch_answers = [
-            reader.read(row, begun) for row, begun in zip(generated, opened, strict=True)
-        ]
-        answers.update(zip(batch, batch_answers, strict=True))
-        progress(len(answers), len(prompts), "answers")
-    return [answers[i] for i in range(len(prompts))]
+    opened = [reader.opened(prompt) for prompt in prompts]
+    asked = [
+        Prompt(ids, room, ends_at(tokenizer, reader.until, partial(reader.stops, opened=begun)))
+        for ids, begun in zip(prompts, opened, strict=True)
+    ]
+    choose: Choose = likeliest
+    if seeds is not None:
+        asked = [replace(each, seed=seed) for each, seed in zip(asked, seeds, strict=True)]
+        choose = partial(sampled, temperature=options["temperature"], top_p=options["top_p"])
+    rows = answer(
+        model, asked, options["batch_tokens"], eos, pad, choose, names=adapter_names,
+        progress=counted(progress, len(asked), "answers"),
+    )  # fmt: skip
+    return [reader.read(row, begun) for row, begun in zip(rows, opened, strict=True)]
 
 
-def _stopper(reader: Reader, prompt_length: int, opened: Sequence[str]) -> Any:
-    """A criterion that ends a row once its answer holds a stop string; None if there are none.
+def ends_at(
+    tokenizer: Any, until: Sequence[str], really: Callable[[Sequence[int]], bool] | None = None
+) -> Ends | None:
+    """Whether an answer's newest tokens complete a stop string; None if there are no stop strings.
 
-    Only the last tokens are decoded, since a stop string that ends now has at most as many tokens
-    as bytes. If one is there, the whole row is read, since a stop string within the thinking does
-    not count.
+    Only the last tokens are decoded, special ones too: a stop string that ends with the newest one
+    lies within as many tokens as it has bytes.
+
+    Args:
+        really: is asked of the whole answer where a stop string was found, as one within the
+            thinking does not count. None: every one counts.
     """
-    if not reader.until:
+    if not until:
         return None
-    import torch
-    from transformers import StoppingCriteria
+    window = max(len(stop.encode()) for stop in until) + 4
 
-    window = max(len(stop.encode()) for stop in reader.until) + 1
+    def ends(answer: Sequence[int]) -> bool:
+        text = tokenizer.decode(answer[-window:], skip_special_tokens=False)
+        return first(text, until) is not None and (really is None or really(answer))
 
-    class StopStrings(StoppingCriteria):
-        def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-            start = max(prompt_length, input_ids.shape[1] - window)
-            texts = reader.tokenizer.batch_decode(input_ids[:, start:])
-            done = [
-                first(text, reader.until) is not None
-                and reader.stops(input_ids[row, prompt_length:].tolist(), opened[row])
-                for row, text in enumerate(texts)
-            ]
-            return torch.tensor(done, device=input_ids.device)
-
-    return StopStrings()
+    return ends

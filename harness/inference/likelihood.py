@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import ModelError, StageFailed
 from harness.data.encode import bare_ids
 from harness.data.render import encode, require_rows
-from harness.inference.batches import pad_token
+from harness.inference.batches import counted, pad_token
 from harness.inference.context import context_of
-from harness.inference.token_scores import Asked, compare_tokens, counted, score_tokens
+from harness.inference.token_scores import Asked, compare_tokens, score_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor

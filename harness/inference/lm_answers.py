@@ -14,8 +14,10 @@ from lm_eval.models.utils import (
 )
 
 from harness.core.errors import ModelError
-from harness.inference.batches import budget_batches, pad_token, padded
-from harness.inference.continuous import Prompt, answer_greedily, likeliest
+from harness.inference.batches import budget_batches, end_tokens, pad_token
+from harness.inference.continuous import Prompt
+from harness.inference.decoding import answer, decode
+from harness.inference.generate import ends_at
 from harness.inference.sharing import Sharing
 from harness.models.generation_defaults import TOKEN_IDS
 
@@ -90,51 +92,36 @@ class Asks:
 
 def answers(lm: Answering, asked: Sequence[Asks], progress: Callable[[int], None]) -> list[str]:
     """The text that answers each request, without its stop string."""
-    ends = _ends(lm)
-    plain = lm.sharing.answers and not _says_more(lm.model)
-    packed = [
-        plain and each.greedy and lm.sharing.allows(len(each.ids) + each.room) for each in asked
-    ]
-    tokens: dict[int, list[int]] = {}
-    chosen = [i for i, each in enumerate(packed) if each]
-    prompts = [
-        Prompt(asked[i].ids, asked[i].room, Stops(lm.tokenizer, asked[i].until)) for i in chosen
-    ]
-    rows = answer_greedily(lm.model, prompts, lm.batch_tokens, lm.cache_bytes, ends, progress)
-    tokens.update(zip(chosen, rows, strict=True))
+    ends, pad = end_tokens(lm.model, lm.tokenizer, chats=False), pad_token(lm.tokenizer)
+    prompts = [Prompt(each.ids, each.room, ends_at(lm.tokenizer, each.until)) for each in asked]
+    silent = not _says_more(lm.model)
+    greedy = [i for i, each in enumerate(asked) if silent and each.greedy]
+    rows = answer(
+        lm.model, [prompts[i] for i in greedy], lm.batch_tokens, ends, pad,
+        sharing=lm.sharing, cache_bytes=lm.cache_bytes, progress=progress,
+    )  # fmt: skip
+    tokens = dict(zip(greedy, rows, strict=True))
     groups: dict[str, list[int]] = {}
     for i, each in enumerate(asked):
-        if not packed[i]:
-            key = json.dumps([each.until, each.room, each.options], sort_keys=True, default=str)
+        if i not in tokens:
+            key = json.dumps([each.room, each.options], sort_keys=True, default=str)
             groups.setdefault(key, []).append(i)
     for alike in groups.values():
-        tokens.update(_generate(lm, asked, alike, progress))
+        options = _for_generate(asked[alike[0]].options)
+        for batch in budget_batches([prompts[i].places for i in alike], lm.batch_tokens):
+            chosen = [alike[k] for k in batch]
+            rows = decode(lm.model, [prompts[i] for i in chosen], ends, pad, options=options)
+            tokens.update(zip(chosen, rows, strict=True))
+            progress(len(chosen))
     return [_text(lm, tokens[i], each.until) for i, each in enumerate(asked)]
 
 
-class Stops:
-    """Whether an answer's newest tokens complete a stop string.
-
-    Only the last tokens are decoded: a stop string that ends with the newest one lies within as
-    many tokens as it has bytes. Special tokens are seen, as in lm-eval.
-    """
-
-    def __init__(self, tokenizer: Any, until: Sequence[str]) -> None:
-        self._tokenizer, self._until = tokenizer, until
-        self._window = max((len(stop.encode()) for stop in until), default=0) + 4
-
-    def __call__(self, answer: Sequence[int]) -> bool:
-        if not self._until:
-            return False
-        text = self._tokenizer.decode(answer[-self._window :], skip_special_tokens=False)
-        return any(stop in text for stop in self._until)
-
-
-def _ends(lm: Answering) -> frozenset[int]:
-    config = getattr(lm.model, "generation_config", None)
-    listed = config.eos_token_id if config is not None else None
-    known = listed if isinstance(listed, list) else [listed]
-    return frozenset(i for i in [*known, lm.tokenizer.eos_token_id] if i is not None)
+def _for_generate(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a request as `generate` of transformers takes them."""
+    unwanted = {"max_length", "use_cache"}
+    if not options.get("do_sample"):
+        unwanted.add("temperature")
+    return {name: value for name, value in options.items() if name not in unwanted}
 
 
 def _says_more(model: Any) -> bool:
@@ -142,65 +129,6 @@ def _says_more(model: Any) -> bool:
     config = getattr(model, "generation_config", None)
     told = {} if config is None else config.to_diff_dict()
     return not {name for name, value in told.items() if value not in (None, False)} <= _SILENT
-
-
-def _generate(
-    lm: Answering, asked: Sequence[Asks], alike: Sequence[int], progress: Callable[[int], None]
-) -> dict[int, list[int]]:
-    """Answers of transformers' own `generate`, to requests that differ in their contexts alone."""
-    import torch
-
-    first, pad = asked[alike[0]], pad_token(lm.tokenizer)
-    options = {k: v for k, v in first.options.items() if k not in ("max_length", "use_cache")}
-    if not options.get("do_sample"):
-        options.pop("temperature", None)
-    tokens: dict[int, list[int]] = {}
-    for batch in budget_batches([len(asked[i].ids) + first.room for i in alike], lm.batch_tokens):
-        chosen = [alike[k] for k in batch]
-        ids, mask = (
-            each.to(lm.model.device)
-            for each in padded([asked[i].ids for i in chosen], pad, left=True)
-        )
-        length = ids.shape[1]
-        with torch.inference_mode():
-            whole = lm.model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=first.room, use_cache=True,
-                pad_token_id=pad, **_watched(Stops(lm.tokenizer, first.until), length), **options,
-            )  # fmt: skip
-        tokens.update(zip(chosen, whole[:, length:].tolist(), strict=True))
-        progress(len(chosen))
-    return tokens
-
-
-def _watched(stops: Stops, length: int) -> dict[str, Any]:
-    """What `generate` of transformers is given to end rows at stop strings, and to refuse logits
-    that are not numbers.
-
-    Args:
-        length: tokens of the padded contexts.
-    """
-    import torch
-    from transformers import (
-        LogitsProcessor,
-        LogitsProcessorList,
-        StoppingCriteria,
-        StoppingCriteriaList,
-    )
-
-    class StopStrings(StoppingCriteria):
-        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-            done = [stops(row) for row in input_ids[:, length:].tolist()]
-            return torch.tensor(done, device=input_ids.device)
-
-    class Numbers(LogitsProcessor):
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            likeliest(scores)
-            return scores
-
-    return {
-        "stopping_criteria": StoppingCriteriaList([StopStrings()]),
-        "logits_processor": LogitsProcessorList([Numbers()]),
-    }
 
 
 def _text(lm: Answering, tokens: list[int], until: list[str]) -> str:

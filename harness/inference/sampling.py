@@ -1,10 +1,12 @@
-"""Sampling with a separate seed for each request."""
+"""How the next token is chosen: the likeliest one, or drawn with a seed for each request."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from harness.core.errors import StageFailed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,41 +23,61 @@ def seed_of(base: int, example: str, number: int) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
-def sampler(seeds: Sequence[int], temperature: float, top_p: float) -> Any:
-    """A logits processor that draws each row's next token and leaves only this token possible.
+Choose = Callable[[Sequence[Iterator[float]], "Tensor"], "Tensor"]
+"""(uniform numbers of each row, logits of shape (rows, vocabulary)) -> the next token of each row,
+(rows,)."""
 
-    For each row and step, one uniform number from the row's generator is looked up in the
-    cumulative probabilities. So a row's tokens do not depend on the other rows of the batch, while
-    transformers draws for the whole batch from one generator.
+
+def likeliest(draws: Sequence[Iterator[float]], logits: Tensor) -> Tensor:
+    """The likeliest token of each row, as transformers' greedy search finds it.
+
+    Raises:
+        StageFailed: logits are not numbers.
+    """
+    best, tokens = logits.float().max(-1)
+    _require_numbers(best)
+    return tokens
+
+
+def sampled(
+    draws: Sequence[Iterator[float]], logits: Tensor, temperature: float, top_p: float
+) -> Tensor:
+    """A token of each row, drawn from its distribution by the row's next number.
+
+    The number is looked up in the cumulative probabilities. So a row's tokens do not depend on the
+    other rows of the batch, while transformers draws for the whole batch from one generator.
+
+    Raises:
+        StageFailed: logits are not numbers.
     """
     import torch
-    from transformers import LogitsProcessor
 
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    likely = (logits.double() / temperature).softmax(-1)
+    reached = running_sum(nucleus(likely, top_p) if top_p < 1 else likely)
+    _require_numbers(reached[:, -1])
+    numbers = torch.tensor([next(each) for each in draws], dtype=torch.float64)
+    wanted = numbers.to(reached.device).unsqueeze(1) * reached[:, -1:]
+    # The first token whose cumulative probability exceeds the number; its own is never 0.
+    token = torch.searchsorted(reached, wanted, right=True).clamp(max=logits.shape[1] - 1)
+    return token.squeeze(1)
 
-    class Sampler(LogitsProcessor):
-        def __init__(self) -> None:
-            self.draws, self.used = torch.empty(len(generators), 0), 0
 
-        def next_draws(self, device: Any) -> Any:
-            """Uniform numbers of the next step, (rows, 1). The numbers of many steps are moved to a
-            GPU at once, as each move waits for the GPU."""
-            if self.used == self.draws.shape[1]:
-                fresh = [torch.rand(_STEPS, generator=g, dtype=torch.float64) for g in generators]
-                self.draws, self.used = torch.stack(fresh).to(device), 0
-            self.used += 1
-            return self.draws[:, self.used - 1 : self.used]
+def uniform(seed: int) -> Iterator[float]:
+    """Uniform numbers of one row, without end, from a generator of its own."""
+    import torch
 
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            """Scores (rows, vocabulary) with 0 at the sampled token and -inf elsewhere."""
-            likely = (scores.double() / temperature).softmax(-1)
-            reached = running_sum(nucleus(likely, top_p) if top_p < 1 else likely)
-            wanted = self.next_draws(scores.device) * reached[:, -1:]
-            # The first token whose cumulative probability exceeds the number; its own is never 0.
-            token = torch.searchsorted(reached, wanted, right=True).clamp(max=scores.shape[1] - 1)
-            return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.rand(_STEPS, generator=generator, dtype=torch.float64).tolist()
 
-    return Sampler()
+
+def _require_numbers(values: Tensor) -> None:
+    if bool(values.isnan().any()):
+        raise StageFailed(
+            "not a number",
+            "the model's logits are not numbers: it has no likeliest token",
+            fix="look at the training's losses; a model that diverged has no answers",
+        )
 
 
 def running_sum(values: Tensor) -> Tensor:

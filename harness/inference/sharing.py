@@ -17,7 +17,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from harness.inference.context import context_of
-from harness.inference.continuous import Prompt, answer_greedily
+from harness.inference.continuous import Prompt, answer_packed
 from harness.inference.packed import read_packed
 from harness.inference.padded import Flat, Read, read_padded
 from harness.inference.trie import Trie
@@ -122,11 +122,11 @@ def _answers(model: Any, rows: list[list[int]], allowed: float) -> bool:
     import torch
 
     short = [row[: len(row) - 3 - number] for number, row in enumerate(rows[:2])]
-    prompts = [Prompt(row, _ROOM, lambda _: False) for row in short if row]
+    prompts = [Prompt(row, _ROOM) for row in short if row]
     if not prompts:
         return False
     try:
-        found = answer_greedily(model, prompts, 4096, 0, ())
+        found = answer_packed(model, prompts, 4096, (), cache_bytes=0)
     except Exception:
         return False  # as in `_compare`: the plain path serves
     whole = [[*prompt.ids, *row] for prompt, row in zip(prompts, found, strict=True)]

@@ -135,20 +135,6 @@ def compare_tokens(
     return amounts
 
 
-def counted(
-    progress: Callable[[int, int, str], None], total: int, what: str
-) -> Callable[[int], None]:
-    """`progress` of a scorer, as a function that is told how many more are done."""
-    done = 0
-
-    def more(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(done, total, what)
-
-    return more
-
-
 def _layouts(
     asked: Sequence[Asked], sharing: Sequence[Sharing]
 ) -> Iterator[tuple[list[int], Trie | Flat, list[np.ndarray]]]:

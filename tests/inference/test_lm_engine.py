@@ -372,13 +372,13 @@ def test_greedy_texts_are_lm_evals_whatever_shares_the_batch(
 def test_a_finished_row_makes_room_at_once(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = HarnessLM(*llama, cache_bytes=2**15)
     admitted: list[int] = []
-    admit = continuous._Engine.admit
+    admit = continuous._Engine._admit
 
     def counted(self: Any, rows: Any) -> None:
         admitted.append(len(rows))
         admit(self, rows)
 
-    monkeypatch.setattr(continuous._Engine, "admit", counted)
+    monkeypatch.setattr(continuous._Engine, "_admit", counted)
     answered(lm, CONTEXTS[4:], until=["q"], max_gen_toks=12)
     assert sum(admitted) == 9
     assert len(admitted) > 2

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from harness.core.errors import SuiteError
 from harness.inference import sampling
 from harness.inference.generate import generate
-from harness.inference.sampling import sampler, seed_of
+from harness.inference.sampling import sampled, seed_of, uniform
 from harness.scorers.base import Prediction
 from harness.scorers.distinct import Distinct
 from harness.scorers.self_bleu import SelfBleu
@@ -71,8 +71,8 @@ def test_tokens_come_as_often_as_their_probability(temperature: float, top_p: fl
     import torch
 
     logits = torch.tensor([2.0, 0.5, 1.0, -1.0])
-    draw = sampler(range(4000), temperature, top_p)
-    chosen = Counter(draw(None, logits.expand(4000, -1)).argmax(-1).tolist())
+    draws = [uniform(seed) for seed in range(4000)]
+    chosen = Counter(sampled(draws, logits.expand(4000, -1), temperature, top_p).tolist())
     wanted = (logits / temperature).softmax(-1)
     kept, total = set(), 0.0
     for token in wanted.argsort(descending=True).tolist():
@@ -142,7 +142,7 @@ def test_how_many_draws_are_made_at_once_changes_none(monkeypatch: pytest.Monkey
     found = []
     for steps in (1, 64):
         monkeypatch.setattr(sampling, "_STEPS", steps)
-        draw, scores = sampling.sampler([3, 5], 1.0, 1.0), torch.zeros(2, 50)
-        found.append([draw(None, scores).argmax(-1).tolist() for _ in range(150)])
+        draws, scores = [uniform(3), uniform(5)], torch.zeros(2, 50)
+        found.append([sampled(draws, scores, 1.0, 1.0).tolist() for _ in range(150)])
     assert found[0] == found[1]
     assert len({tuple(tokens) for tokens in found[0]}) > 100

@@ -6,13 +6,12 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
-
-from harness.inference.batches import budget_batches
-from harness.inference.decoding import decode
-from harness.inference.sampling import sampler
+from harness.inference.continuous import Prompt
+from harness.inference.decoding import answer
+from harness.inference.sampling import sampled
 
 
 @dataclass(frozen=True)
@@ -85,20 +84,11 @@ def sample(
     An answer depends on its prompt, its seed and the model. The other rows of its batch can change
     only the rounding of its logits.
     """
-    answers: list[list[int]] = [[] for _ in prompts]
-    room = how.max_new_tokens
-    for batch in budget_batches([len(prompt) + room for prompt in prompts], how.batch_tokens):
-        draw = sampler([seeds[i] for i in batch], how.temperature, how.top_p)
-        with torch.no_grad():
-            generated = decode(
-                model, [prompts[i] for i in batch], how.eos, how.pad, room, draw=draw
-            )
-        for i, row in zip(batch, generated, strict=True):
-            answers[i] = _until_end(row, how.eos)
-    finished = [answer[-1] in how.eos for answer in answers]
+    asked = [
+        Prompt(prompt, how.max_new_tokens, seed=seed)
+        for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    choose = partial(sampled, temperature=how.temperature, top_p=how.top_p)
+    answers = answer(model, asked, how.batch_tokens, how.eos, how.pad, choose)
+    finished = [tokens[-1] in how.eos for tokens in answers]
     return Rollouts(list(prompts), answers, finished)
-
-
-def _until_end(tokens: list[int], eos: frozenset[int]) -> list[int]:
-    end = next((i for i, token in enumerate(tokens) if token in eos), len(tokens) - 1)
-    return tokens[: end + 1]
