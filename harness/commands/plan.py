@@ -124,6 +124,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     expected = f"; about {total:.0f} s expected for those with a formula" if total else ""
     cached = sum(each.state == "cached" for each in stages)
     lines.append(f"{len(waiting)} to run, {cached} cached{expected}")
+    lines += _services(waiting)
     lines += _formats(planned)
     lines += _recipes(planned)
     lines += _afterwards(planned)
@@ -169,6 +170,19 @@ def _code(planned: Plan) -> list[str]:
         return ["brings no code of its own: only packages that are installed here would run"]
     head = "would run or reach the following; read it before you run a suite that you do not trust:"
     return [head, *(f"  {entry}" for entry in reached)]
+
+
+def _services(waiting: Sequence[_Planned]) -> list[str]:
+    """The calls of other servers that are expected, with their tokens and money where known."""
+    asked = [each.stage.predicted for each in waiting if "calls" in each.stage.predicted]
+    if not asked:
+        return []
+    calls, tokens, money = (
+        sum(cost.get(name, 0.0) for cost in asked) for name in ("calls", "tokens", "money")
+    )
+    about = f"; about {tokens:,.0f} tokens" if tokens else ""
+    paid = f", {money:.2g} in money" if money else ""
+    return [f"{calls:,.0f} calls of other servers{about}{paid}; replies that are kept cost nothing"]
 
 
 def _formats(planned: Plan) -> list[str]:

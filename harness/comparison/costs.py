@@ -45,6 +45,7 @@ def result_of(
         trained=not isinstance(first, Untrained),
         merged_from=first.of.group if isinstance(first, Merged) else "",
         elsewhere=elsewhere,
+        served=any(_is_served(stage) for path in paths for stage in path.generate.values()),
         seeds=tuple(p.variant.seed for p in paths),
         status=_status(paths, records) if failed else "ok",
         reasons=tuple(dict.fromkeys(reasons)) or (("an input failed",) if failed else ()),
@@ -66,6 +67,11 @@ def result_of(
         ),
         losses=tuple(losses(p.train, store) for p in paths if p.train and records[p.train.key].ok),
     )
+
+
+def _is_served(stage: Stage) -> bool:
+    """Whether another server answers for the model of a generate stage."""
+    return "endpoint" in (stage.config.get("model") or {})
 
 
 def _status(paths: list[VariantPath], records: Mapping[str, Record]) -> str:
@@ -138,6 +144,8 @@ def _cost(
     costs["train_seconds"] = None if last is None else last + earlier
     generated = [records[g.key] for p in paths for g in p.generate.values()]
     costs["tokens_per_second"] = _mean([r.cost.get("tokens_per_second") for r in generated])
+    for name in ("prompt_tokens", "completion_tokens", "money"):
+        costs[f"service_{name}"] = _mean([r.cost.get(name) for r in generated])
     peaks = [r.cost.get("peak_memory", {}) for r in trained]
     costs["peak_host_bytes"] = _mean([peak.get("host_bytes") for peak in peaks])
     costs["peak_device_bytes"] = _mean([peak.get("device_bytes") for peak in peaks])
@@ -216,7 +224,7 @@ def _generation(
     paths: list[VariantPath], records: Mapping[str, Record]
 ) -> dict[str, dict[str, float]]:
     names = ("eos_rate", "stop_rate", "truncation_rate", "mean_tokens", "mean_shots",
-             "unread_thinking_rate")  # fmt: skip
+             "unread_thinking_rate", "refused_rate")  # fmt: skip
     rates = {}
     for entry in paths[0].generate:
         metrics = [records[p.generate[entry].key].metrics for p in paths]

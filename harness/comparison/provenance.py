@@ -238,6 +238,11 @@ def notes(
     yield from planned.warnings
     for variant in variants:
         for entry, figures in variant.generation.items():
+            if refused := figures.get("refused_rate"):
+                yield (
+                    f"{variant.group} refused {refused:.1%} of {entry}: such an answer is empty,"
+                    " and is scored as that."
+                )
             if figures.get("truncation_rate", 0.0) > 0.1:
                 yield (
                     f"{variant.group} was cut at the length limit on"

@@ -168,6 +168,7 @@ class VariantResult:
         generation: rates and lengths of its answers, by data entry.
         audit: the checks of every training run.
         elsewhere: it was trained outside the harness, so that the cost of its training is unknown.
+        served: another server answers for it, so that its size and its memory are unknown.
     """
 
     group: str
@@ -184,6 +185,7 @@ class VariantResult:
     losses: tuple[tuple[tuple[int, float], ...], ...] = ()
     """(step, loss) of each training run."""
     elsewhere: bool = False
+    served: bool = False
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """The least and the greatest value of each cost over the seeds."""
     timed: tuple[Conditions, ...] = ()

@@ -219,20 +219,36 @@ def asked_ids(tokenizer: Any, row: Row) -> list[int]:
 def prompt_ids(
     tokenizer: Any, row: Row, shots: Sequence[Row], generate: Mapping[str, Any]
 ) -> list[int]:
-    """The tokens of a row's prompt behind its few-shot examples.
+    """The tokens of a row's prompt behind its few-shot examples (see `prompt_of`)."""
+    prompt = prompt_of(row, shots, generate)
+    if isinstance(prompt, str):
+        return prompt_text_ids(tokenizer, prompt)
+    return chat_prompt_ids(tokenizer, prompt, template_kwargs_of(row))
 
-    With a chat template, the examples are earlier turns. Without one, they are plain text, joined
-    with the delimiters as in lm-eval.
+
+def prompt_of(
+    row: Row, shots: Sequence[Row], generate: Mapping[str, Any]
+) -> str | list[Mapping[str, Any]]:
+    """A row's prompt behind its few-shot examples, as a text or as the turns of a chat.
+
+    With a chat template, the examples are earlier turns, and a system instruction is the first one,
+    in the place of the row's own. Without a chat template, they are plain text, joined with the
+    delimiters as in lm-eval.
 
     Args:
         shots: the rows of the few-shot examples.
         generate: a Generate's fields.
     """
+    instruction = generate.get("system_instruction")
     if generate["apply_chat_template"] and turns_of(row) is not None:
-        turns = [turn for shot in shots for turn in turns_of(shot) or []]
-        return chat_prompt_ids(tokenizer, [*turns, *_asked(row)], template_kwargs_of(row))
+        turns = [*(turn for shot in shots for turn in turns_of(shot) or []), *_asked(row)]
+        if instruction is None:
+            return turns
+        others = [turn for turn in turns if turn["role"] != "system"]
+        return [{"role": "system", "content": instruction}, *others]
+    parts = [] if instruction is None else [instruction]
     if turns_of(row) is None and not shots and generate["apply_chat_template"]:
-        return asked_ids(tokenizer, row)
-    parts = [f"{question(s)}{generate['target_delimiter']}{answer(s)}" for s in shots]
+        return str(generate["fewshot_delimiter"].join([*parts, row["prompt"]]))
+    parts += [f"{question(s)}{generate['target_delimiter']}{answer(s)}" for s in shots]
     parts.append(f"{question(row)}{generate['target_delimiter']}".rstrip(" "))
-    return prompt_text_ids(tokenizer, generate["fewshot_delimiter"].join(parts))
+    return str(generate["fewshot_delimiter"].join(parts))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.core.component import NotHashed
+from harness.core.component import NotHashed, unhashed
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SECRET = re.compile(r".*(key|authorization|secret|password).*|token|(extra_)?headers", re.I | re.S)
@@ -27,7 +27,7 @@ class Prices(BaseModel):
     completion: float = Field(ge=0, allow_inf_nan=False)
     """For a million tokens of answers."""
 
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
         """The price of so many tokens."""
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
@@ -138,9 +138,26 @@ class EndpointSettings(BaseModel):
         return self
 
     def told(self) -> str:
-        """Who is asked, for people: the address, and the variable of the key."""
+        """Where requests go, for people: the address, and the variable of the key."""
         key = f", with the key in {self.api_key_env}" if self.api_key_env else ""
         return f"{self.base_url}{key}"
+
+
+class ServedModel(EndpointSettings):
+    """A model that a service or another server answers for, in place of files."""
+
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server calls the most tokens of an answer; some newer models take
+    `max_completion_tokens` alone."""
+
+    def identity(self) -> dict[str, Any]:
+        """What its answers depend on."""
+        return self.model_dump(mode="json", exclude=unhashed(self))
+
+    @property
+    def unreadable(self) -> str:
+        """Why its weights and the likelihoods of texts are out of reach, for messages."""
+        return f"it is served at {self.base_url}, and only what it writes can be read"
 
 
 def _names(value: Any) -> Iterator[str]:

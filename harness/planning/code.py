@@ -36,6 +36,9 @@ def executes(planned: Plan) -> list[str]:
 
 def _models(suite: Suite) -> Iterator[str]:
     for name, spec in suite.models.items():
+        if spec.endpoint is not None:
+            told = spec.endpoint.told()
+            yield f"models.{name}: requests to {told}: prompts are sent there"
         if spec.trust_remote_code:
             yield f"models.{name}: Python that came with {spec.path or name} (trust_remote_code)"
         if "/" in spec.attn_implementation:

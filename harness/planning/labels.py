@@ -121,7 +121,7 @@ class Labels:
             fields["beside"][role] = sources.place(name)
         if step.labeller.reads_model:
             name = self._model(cell, step)
-            sources.model(name)
+            sources.weights(name, f"as the labeller {step.labeller.name}")
             fields |= {"model": sources.model_config(name), "place": sources.place(name)}
             dtype = fields["model"]["dtype"]
         return _Reader(fields, judges, name, dtype)

@@ -64,7 +64,7 @@ class Fitting:
     def decide(self, variants: Sequence[Variant], entry: str, split: str) -> Unfit:
         """The rows that some of these variants cannot be asked; empty until they are measured."""
         if (entry, split) not in self.unfit:
-            rooms = [self._asked(variant, entry, split) for variant in variants]
+            rooms = [self._asked(v, entry, split) for v in self._with_tokenizer(variants)]
             self.unfit[entry, split] = self._unfit(rooms, entry, split)
         return self.unfit[entry, split]
 
@@ -75,7 +75,8 @@ class Fitting:
         if not self.sources.counts(rows).get("conversational"):
             return Unfit("", 0)
         if key not in self.unfit:
-            stages = {s.key: s for s in (self._stage(v, rows, {}) for v in variants)}
+            asked = self._with_tokenizer(variants)
+            stages = {s.key: s for s in (self._stage(v, rows, {}) for v in asked)}
             known = [lengths for s in stages.values() if (lengths := self._lengths(s))]
             refused: dict[int, str] = {}
             for number, row in ((n, r) for lengths in known for n, r in enumerate(lengths)):
@@ -120,6 +121,11 @@ class Fitting:
                 if (over := self._overlong(training, lengths, place)) is not None:
                     by_place.setdefault((place, over.why, str(over.tokens)), over)
         return list(by_place.values())
+
+    def _with_tokenizer(self, variants: Sequence[Variant]) -> list[Variant]:
+        """The variants whose tokens can be counted: not those that a service answers for. These are
+        asked the same rows as the others."""
+        return [v for v in variants if self.sources.model(v.model).endpoint is None]
 
     def _asked(self, variant: Variant, entry: str, split: str) -> Room:
         options = variant.generate.identity()

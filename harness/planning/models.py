@@ -31,11 +31,12 @@ def require_trainable(variant: Variant, sources: Sources) -> None:
     """Refuse methods that cannot train the model they are to train, with the reason.
 
     Raises:
-        ModelError: for the variant's own recipe, or for a model beside it.
+        ModelError: for the variant's own recipe, or for a model beside it; or a model that is
+            served elsewhere.
     """
     for training in trainings(variant):
         name, method, objective = training.cell.model, training.method, training.objective
-        reason = method.refuse_model(sources.model(name))
+        reason = method.refuse_model(sources.weights(name, f"by the method '{method.name}'"))
         if not objective.trains_adapted_head and method.adapts_head(sources.model(name)):
             reason = (
                 f"TRL's trainer of {objective.name} reads the head's weight past an adapter on"

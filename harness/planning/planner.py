@@ -152,13 +152,15 @@ class _Planner:
             for index, scorer in enumerate(self.scorers)
             if not any(s.scorer == scorer.name and s.label == scorer.label for s in scores)
         ]
-        reason = "scores no variant: none has what it asks for, such as a start or a reward model"
+        lacks = "none has what it asks for, such as a start or a reward model"
         if self._awaited:
             return ()  # what was not planned yet may be asked later
         if not scores:
+            place = min(idle, default="scorers")
+            why = self.scoring.lacking(place) or lacks
             fix = "add a scorer of answers, or an objective that goes on from another"
-            raise SuiteError(reason, where=min(idle, default="scorers"), fix=fix)
-        return tuple(f"{place} {reason}" for place in idle)
+            raise SuiteError(f"scores no variant: {why}", where=place, fix=fix)
+        return tuple(f"{place} scores no variant: {lacks}" for place in idle)
 
     def _readable(self, variant: Variant) -> Variant:
         described = self.checkpoints.described(variant)

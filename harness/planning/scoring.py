@@ -162,6 +162,10 @@ class Scoring:
             resources=self.suite.resources,
         )
 
+    def lacking(self, where: str) -> str:
+        """What variants lack that the scorer at this place asks for, as far as it was noted."""
+        return "; ".join(reason for place, reason in self._lacking if place == where)
+
     def notes(self) -> Iterator[str]:
         """The variants that a scorer leaves out, each time with the reason."""
         for (where, reason), groups in self._lacking.items():
@@ -193,8 +197,8 @@ class Scoring:
                     lack = f"{policy.variant.group} does not answer the rows of {entry}"
                     raise NotAsked(lack, noted=True)
                 draft.inputs[role] = self.generate(policy.variant, entry, policy.train, split)
-            case ModelOf(whose):
-                self._model(draft, role, whose, asks)
+            case ModelOf():
+                self._model(draft, role, asked, asks)
             case ScoredRows():
                 draft.inputs[role] = self.sources.rows(entry, split)
                 # Beside answers the rows are those that were answered.
@@ -241,7 +245,8 @@ class Scoring:
             case _:
                 assert_never(whose)
 
-    def _model(self, draft: _Draft, role: str, whose: Whose, asks: Asks) -> None:
+    def _model(self, draft: _Draft, role: str, asked: ModelOf, asks: Asks) -> None:
+        whose = asked.whose
         policy = self._policy(draft, whose)
         if whose == "base" and Subject().model() in asks.values():
             return  # the worker knows it by the variant's checkpoint
@@ -249,6 +254,9 @@ class Scoring:
         if policy.train is not None:
             draft.inputs[role] = policy.train
         else:
+            served = self.sources.model(policy.variant.model).endpoint
+            if served is not None and not asked.or_service:
+                raise NotAsked(f"it reads the model itself, and {served.unreadable}", noted=True)
             which["model"] = self.sources.model_config(policy.variant.model)
         if whose == "variant":
             draft.fields |= which
@@ -316,7 +324,7 @@ class Scoring:
                 self._reward(draft, f"{role}.{REWARD}")
             if member.reads_model:
                 entry = self._judging_model(member, f"{where}.{member.name}.model")
-                self.sources.model(entry)
+                self.sources.weights(entry, f"as the labeller {member.name}")
                 draft.add("others", role, {"model": self.sources.model_config(entry)})
                 self._place(draft, role, self.sources.place(entry))
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import SuiteError, shortened, unknown
+from harness.core.errors import ModelError, SuiteError, shortened, unknown
 from harness.core.locate import locate
 from harness.executors.base import Executor
-from harness.models.files import ModelInfo, ModelPlace, ModelSpec, resolve_model
+from harness.models.files import ModelInfo, ModelPlace, ModelSpec, resolve_model, resolve_served
 from harness.models.generation_defaults import FILE, described
 from harness.planning.gguf import resolve_gguf
 from harness.stages._cost import Rates
@@ -40,13 +40,33 @@ class Sources:
         """The model's shapes and identity."""
         if name not in self.models:
             spec, where = self.suite.models[name], f"{self.file}: models.{name}"
-            if spec.from_gguf:
+            if spec.endpoint is not None:
+                self.models[name] = resolve_served(spec.endpoint)
+            elif spec.from_gguf:
                 self.models[name] = resolve_gguf(spec, self.file, self.store, where)
             else:
                 folder = locate(spec.path, self.file, where)
                 self.models[name] = resolve_model(spec, folder, self.store.file_digest, where)
             self.templates[name] = self._template(spec, where)
         return self.models[name]
+
+    def weights(self, name: str, use: str) -> ModelInfo:
+        """The model, for a use that reads its weights.
+
+        Args:
+            use: what it is needed for, for the message.
+
+        Raises:
+            ModelError: it has none here: it is served elsewhere.
+        """
+        info = self.model(name)
+        if info.endpoint is not None:
+            raise ModelError(
+                f"model '{name}' cannot be used {use}: {info.endpoint.unreadable}",
+                where=f"{self.file}: models.{name}",
+                fix="name a model whose files are here",
+            )
+        return info
 
     def _template(self, spec: ModelSpec, where: str) -> str | None:
         if spec.chat_template is None:
@@ -64,6 +84,8 @@ class Sources:
     def model_config(self, name: str) -> dict[str, Any]:
         """The identity of the model, as it stands in the config of a stage."""
         spec, template = self.suite.models[name], self.templates[name]
+        if spec.endpoint is not None:
+            return dict(self.models[name].identity)
         return {
             **self.models[name].identity,
             "dtype": spec.dtype or self.executor.dtype(),
@@ -80,6 +102,7 @@ class Sources:
             revision=info.revision,
             trust_remote_code=spec.trust_remote_code,
             chat_template=self.templates[name],
+            endpoint=spec.endpoint,
         )
 
     def rows(self, entry: str, split: str, needed_by: str = "") -> Stage:

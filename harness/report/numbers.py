@@ -107,6 +107,13 @@ def rate(amount: float | None, unit: str) -> str:
     return f"{number(amount, _places(amount, 3))} {unit}"
 
 
+def money(amount: float | None) -> str:
+    """An amount of money, in whatever currency, with three digits and at least two decimals."""
+    if amount is None or not math.isfinite(amount):
+        return MISSING
+    return number(amount, max(2, _places(amount, 3)))
+
+
 def share(amount: float | None) -> str:
     """A share as a percentage."""
     return MISSING if amount is None or not math.isfinite(amount) else f"{amount:.1%}"

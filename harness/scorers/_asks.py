@@ -4,7 +4,7 @@ the stage hands it to the scorer (`ScoreJob`) under the name that the scorer gav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Whose = Literal["variant", "start", "base", "baseline"]
@@ -21,9 +21,15 @@ class AnswersOf:
 
 @dataclass(frozen=True)
 class ModelOf:
-    """A model with its tokenizer, loaded for reading: `ScoreJob.model`."""
+    """A model with its tokenizer, loaded for reading: `ScoreJob.model`.
+
+    Attributes:
+        or_service: the scorer can do with a model that another server answers for: an
+            `harness.inference.service.Service`, without a tokenizer.
+    """
 
     whose: Whose
+    or_service: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -136,9 +142,9 @@ class Policy:
         """Its answers to the rows that are scored."""
         return AnswersOf(self.whose)
 
-    def model(self) -> ModelOf:
-        """The model itself."""
-        return ModelOf(self.whose)
+    def model(self, *, or_service: bool = False) -> ModelOf:
+        """The model itself. A variant without weights here has none, unless a service will do."""
+        return ModelOf(self.whose, or_service)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.core import component
 from harness.methods.base import BYTES
+from harness.models.endpoint import ServedModel
 from harness.models.files import ModelInfo
 from harness.store.kind import kind_of
 from harness.store.store import Store
@@ -108,3 +109,20 @@ def answers_cost(
         if rate := rates.tokens(kind, info.parameters):
             return {**cost, "seconds": tokens / rate, **rates.beside(kind, info.parameters)}
     return cost
+
+
+def service_cost(
+    endpoint: ServedModel, calls: int, prompt_tokens: float, completion_tokens: float
+) -> dict[str, float]:
+    """Expected calls, tokens and, if there are prices, money of asking another server."""
+    tokens = {"calls": float(calls), "tokens": prompt_tokens + completion_tokens}
+    if endpoint.prices is None:
+        return tokens
+    return {**tokens, "money": endpoint.prices.of(prompt_tokens, completion_tokens)}
+
+
+def service_words(cost: Mapping[str, Any]) -> str:
+    """The calls, tokens and money of a service, for people."""
+    tokens = cost["prompt_tokens"] + cost["completion_tokens"]
+    money = f", {cost['money']:.4g} in money" if "money" in cost else ""
+    return f"{cost['calls']:,} calls, {tokens:,} tokens{money}"

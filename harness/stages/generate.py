@@ -19,9 +19,11 @@ from harness.core.measure import number_count
 from harness.data.encode import cut_left
 from harness.data.render import (
     prompt_ids,
+    prompt_of,
     question,
     require_template,
     template_digest,
+    template_kwargs_of,
     turns_of,
 )
 from harness.data.turns import family_of
@@ -30,16 +32,35 @@ from harness.inference.context import context_of
 from harness.inference.generate import generate
 from harness.inference.reading import THINK, Answer
 from harness.inference.sampling import seed_of
+from harness.inference.service import REFUSED, Service
 from harness.scorers.base import Prediction
-from harness.stages._cost import answers_cost
+from harness.stages._cost import BYTES_A_TOKEN, answers_cost, service_cost, service_words
 from harness.stages._models import OnModel, load_subject
 from harness.stages.base import AddedLater, Job, Known
 from harness.stages.data import read_rows
 from harness.store.kind import RowCounts
-from harness.store.stage import Record, Stage
+from harness.store.stage import Record, Resources, Stage
 from harness.suite.suite import Generate as Options
 
 PREDICTIONS = "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The answers to all rows.
+
+    Attributes:
+        samples: the drawn answers to each row.
+        shots: the number of examples before each row.
+        cost: figures for the record's cost.
+        about: further metrics.
+    """
+
+    answers: list[Answer]
+    samples: list[list[Answer]]
+    shots: list[int]
+    cost: Mapping[str, Any]
+    about: Mapping[str, Any]
 
 
 @dataclass
@@ -72,12 +93,20 @@ class Generate(OnModel):
             return {}
         answers = (known.rows["rows"] - len(self.left_out)) * (1 + self.generate.samples)
         tokens = answers * self.generate.max_new_tokens / 2
+        if known.model.endpoint is not None:
+            asked = answers * known.rows.get("mean_bytes", 0.0) / BYTES_A_TOKEN
+            return service_cost(known.model.endpoint, answers, asked, tokens)
         return answers_cost(known.model, tokens, ("generate",), known.rates)
 
     @classmethod
     def headline(cls, record: Record) -> str:
+        if "calls" in record.cost:
+            return f"{record.metrics['rows']} answers, {service_words(record.cost)}"
         speed = record.cost.get("tokens_per_second", 0.0)
         return f"{record.metrics['rows']} answers, {speed:.0f} tokens/s"
+
+    def resources(self, asked: Resources) -> Resources:
+        return asked if self.place.endpoint is None else asked.without_gpu()
 
     @classmethod
     def row_counts(cls, metrics: Mapping[str, Any]) -> RowCounts:
@@ -87,12 +116,48 @@ class Generate(OnModel):
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Answer every test row; metrics are rates of how answers ended, lengths and speed."""
-        options = self.generate.model_dump()
         with job.ledger.phase("load"):
-            model, tokenizer, trained = load_subject(job)
+            subject = load_subject(job)
             all_rows = read_rows(job.input("data"))
             rows = asked_rows(all_rows, self.identity())
             shots = read_rows(job.input("shots")) if job.has("shots") else []
+        if isinstance(subject[0], Service):
+            said = self._served(job, subject[0], rows, shots)
+        else:
+            said = self._generated(job, subject, rows, shots)
+        answers = said.answers
+        with (
+            job.ledger.phase("write"),
+            (job.folder / PREDICTIONS).open("w", encoding="utf-8") as out,
+        ):
+            for row, answer, drawn in zip(rows, answers, said.samples, strict=True):
+                out.write(json.dumps(_line(row, answer, drawn), ensure_ascii=False) + "\n")
+        job.cost.update(said.cost)
+        thought = sum(bool(answer.generated) for answer in answers)
+        left_in = 0 if self.generate.thinking == "keep" else _thinking_left_in(answers)
+        return {
+            "rows": len(rows),
+            **({"left_out": len(all_rows) - len(rows)} if len(rows) < len(all_rows) else {}),
+            "eos_rate": _share(answers, "eos"),
+            "stop_rate": _share(answers, "stop"),
+            "truncation_rate": _share(answers, "length"),
+            "mean_tokens": sum(answer.tokens for answer in answers) / len(answers),
+            "mean_shots": sum(said.shots) / len(said.shots),
+            **({"thinking_rate": thought / len(answers)} if thought else {}),
+            **({"unread_thinking_rate": left_in / len(answers)} if left_in else {}),
+            **said.about,
+        }
+
+    def _generated(
+        self,
+        job: Job[Self],
+        subject: tuple[Any, Any, Mapping[str, Any] | None],
+        rows: list[dict[str, Any]],
+        shots: list[dict[str, Any]],
+    ) -> _Answers:
+        """The answers of a model that was loaded here."""
+        options = self.generate.model_dump()
+        model, tokenizer, trained = subject
         if options["apply_chat_template"]:
             require_template(tokenizer, rows)
             shots = [shot for shot in shots if unrenderable(tokenizer, shot) is None]
@@ -106,36 +171,44 @@ class Generate(OnModel):
             answers = generate(model, tokenizer, asked.ids, options, job.progress, chats=chats)
             samples = _samples(model, tokenizer, rows, asked.ids, options, job, chats=chats)
         seconds = time.monotonic() - start
-        with (
-            job.ledger.phase("write"),
-            (job.folder / PREDICTIONS).open("w", encoding="utf-8") as out,
-        ):
-            for row, answer, drawn in zip(rows, answers, samples, strict=True):
-                out.write(json.dumps(_line(row, answer, drawn), ensure_ascii=False) + "\n")
-        tokens = sum(answer.tokens for answer in answers)
-        drawn_tokens = sum(answer.tokens for drawn in samples for answer in drawn)
-        generated = tokens + drawn_tokens
-        thought = sum(bool(answer.generated) for answer in answers)
-        left_in = 0 if options["thinking"] == "keep" else _thinking_left_in(answers)
+        tokens = _tokens(answers, samples)
         asks = getattr(model, "generation_asks", {})
-        size = number_count(model.parameters())
-        job.cost.update(
-            {"tokens": generated, "tokens_per_second": generated / seconds, "parameters": size}
-        )
-        return {
-            "rows": len(rows),
-            **({"left_out": len(all_rows) - len(rows)} if len(rows) < len(all_rows) else {}),
+        about = {
             **({"cut_left": asked.cut} if asked.cut else {}),
-            "eos_rate": _share(answers, "eos"),
-            "stop_rate": _share(answers, "stop"),
-            "truncation_rate": _share(answers, "length"),
-            "mean_tokens": tokens / len(answers),
-            "mean_shots": sum(asked.shots) / len(asked.shots),
-            **({"thinking_rate": thought / len(answers)} if thought else {}),
-            **({"unread_thinking_rate": left_in / len(answers)} if left_in else {}),
             **({"generation_config_left_out": asks} if asks else {}),
             "chat_template": template_digest(tokenizer) if options["apply_chat_template"] else None,
         }
+        size = number_count(model.parameters())
+        cost = {"tokens": tokens, "tokens_per_second": tokens / seconds, "parameters": size}
+        return _Answers(answers, samples, asked.shots, cost, about)
+
+    def _served(
+        self,
+        job: Job[Self],
+        service: Service,
+        rows: list[dict[str, Any]],
+        shots: list[dict[str, Any]],
+    ) -> _Answers:
+        """The answers of a model that another server answers for."""
+        options = self.generate.model_dump()
+        chosen = [_shots(row, shots, options["num_fewshot"]) for row in rows]
+        prompts = [prompt_of(row, own, options) for row, own in zip(rows, chosen, strict=True)]
+        tools = [{"tools": asked} if (asked := template_kwargs_of(row).get("tools")) else {}
+                 for row in rows]  # fmt: skip
+        with job.ledger.phase("generate"):
+            answers = service.answers(prompts, options, job.progress, extra=tools)
+            drawn = [
+                service.answers(
+                    prompts, options, job.progress, extra=tools,
+                    seeds=[seed_of(options["sample_seed"], row["id"], number) for row in rows],
+                )
+                for number in range(options["samples"])
+            ]  # fmt: skip
+        samples = [[one[place] for one in drawn] for place in range(len(rows))]
+        refused = _share(answers, REFUSED)
+        about = {"chat_template": None, **({"refused_rate": refused} if refused else {})}
+        cost = {"tokens": _tokens(answers, samples), **service.cost()}
+        return _Answers(answers, samples, [len(own) for own in chosen], cost, about)
 
     def _prompts(
         self,
@@ -259,6 +332,11 @@ def _line(row: dict[str, Any], answer: Answer, drawn: list[Answer]) -> dict[str,
         "finish": answer.finish,
         "tokens": answer.tokens,
     }
+
+
+def _tokens(answers: list[Answer], samples: list[list[Answer]]) -> int:
+    """All tokens that were generated."""
+    return sum(answer.tokens for drawn in (answers, *samples) for answer in drawn)
 
 
 def _thinking_left_in(answers: list[Answer]) -> int:

@@ -50,6 +50,9 @@ class Generate(BaseModel):
     group."""
     apply_chat_template: bool = True
     """Write prompts with the tokenizer's chat template; if false, as plain text."""
+    system_instruction: Annotated[str | None, AddedLater] = None
+    """A system prompt before examples and question, in the place of a row's own; before a plain
+    prompt it is text."""
     target_delimiter: str = "\n"
     """The text between a plain prompt and its answer."""
     fewshot_delimiter: str = "\n\n"

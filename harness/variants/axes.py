@@ -45,6 +45,28 @@ def _check_names(
             raise SuiteError(message, where=where or f"matrix.{axis}[{index}]")
 
 
+def compared_models(suite: Suite) -> list[str]:
+    """The models of the matrix, which are compared: all of the suite's unless it names some."""
+    return list(suite.matrix.get("model") or suite.models)
+
+
+def trained_models(suite: Suite) -> list[str]:
+    """The models of the matrix's cells. Models that are served elsewhere have no cells: they are
+    compared as they are.
+
+    Raises:
+        SuiteError: no model is left.
+    """
+    models = [name for name in compared_models(suite) if suite.models[name].endpoint is None]
+    if not models and suite.matrix:
+        raise SuiteError(
+            "nothing can be trained: every model is served elsewhere",
+            where="matrix",
+            fix="add a model whose files are here, or leave `matrix` out: `base` is compared alone",
+        )
+    return models
+
+
 def trained_on(suite: Suite) -> list[str]:
     """The data entries of the matrix's cells."""
     if not suite.matrix:

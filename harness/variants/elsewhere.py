@@ -27,15 +27,16 @@ def checkpoints_of(suite: Suite, evaluations: Sequence[str]) -> Iterator[Elsewhe
                 where=where,
                 fix="use letters, digits, `.`, `_`, `=` and `-`",
             )
-        if spec.model is None and len(suite.models) > 1:
+        models = [name for name, model in suite.models.items() if model.endpoint is None]
+        if spec.model is None and len(models) != 1:
             raise SuiteError(
                 "which model was it trained from?",
                 where=f"{where}.model",
-                fix=f"name one of: {', '.join(suite.models)}",
+                fix=f"name one of: {', '.join(models) or 'a model whose files are here'}",
             )
-        model = spec.model or next(iter(suite.models))
-        if model not in suite.models:
-            message = unknown("model", model, suite.models, hint="the keys of `models:`")
+        model = spec.model or models[0]
+        if model not in models:
+            message = unknown("model", model, models, hint="the keys of `models:` with files here")
             raise SuiteError(message, where=f"{where}.model")
         yield Elsewhere(
             id=name,

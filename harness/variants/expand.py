@@ -11,7 +11,13 @@ from harness.core import component
 from harness.core.errors import SuiteError, unknown
 from harness.scorers.base import Scorer
 from harness.suite.suite import AXES, Suite
-from harness.variants.axes import check_axes, evaluations, trained_on
+from harness.variants.axes import (
+    check_axes,
+    compared_models,
+    evaluations,
+    trained_models,
+    trained_on,
+)
 from harness.variants.elsewhere import (
     checkpoints_of,
     matches,
@@ -99,7 +105,7 @@ def _use(suite: Suite, groups: Iterable[str]) -> str:
 
 def _uses(suite: Suite) -> list[Untrained]:
     """The untrained models, at each use the suite names."""
-    models = suite.matrix.get("model") or list(suite.models)
+    models = compared_models(suite)
     several = len(models) > 1
     uses = []
     for model, (use, generate) in itertools.product(models, suite.base.items()):
@@ -131,7 +137,7 @@ def _cells(suite: Suite) -> list[Cell]:
                 )
         return []
     axes: dict[str, list[Any]] = {
-        "model": suite.matrix.get("model") or list(suite.models),
+        "model": trained_models(suite),
         "data": trained_on(suite),
         "method": suite.matrix["method"],
         "objective": suite.matrix["objective"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.core.errors import SuiteError
 from harness.suite.suite import Suite
-from harness.variants.axes import trained_on
+from harness.variants.axes import trained_models, trained_on
 from harness.variants.names import written
 from harness.variants.recipe import REWARD, cell_beside
 from harness.variants.spec import Spec
@@ -47,4 +47,4 @@ def scoring_reward(suite: Suite, variant: Variant, where: str) -> Cell | None:
 
 
 def _values(suite: Suite, axis: str) -> list[str]:
-    return trained_on(suite) if axis == "data" else list(suite.matrix.get(axis) or suite.models)
+    return trained_on(suite) if axis == "data" else trained_models(suite)

@@ -19,7 +19,7 @@ from harness.commands.list import members
 from harness.commands.plan import describe_plan
 from harness.comparison.provenance import notes
 from harness.core.component import name_of
-from harness.core.errors import StageFailed, SuiteError
+from harness.core.errors import ModelError, StageFailed, SuiteError
 from harness.core.locate import package_suites
 from harness.data.pairs import pairs_of
 from harness.data.preference_rule import digest_rule, load_rule
@@ -217,6 +217,14 @@ def test_what_cannot_be_planned_says_why(fed: Workspace, fields: dict[str, Any],
         fed.open()
     assert said in str(caught.value)
     assert "pasted" not in str(caught.value)
+
+
+def test_a_served_model_is_no_local_judge(fed: Workspace) -> None:
+    fed.tree["models"]["big"] = {"endpoint": AT}
+    end_in(fed, "dpo", labeller={"judge": {"model": "big"}})
+    fed.tree.pop("reward_model", None)
+    with pytest.raises(ModelError, match="'big' cannot be used as the labeller judge: it is serve"):
+        fed.open()
 
 
 def test_a_reward_model_that_no_labeller_needs_is_an_error(fed: Workspace) -> None:

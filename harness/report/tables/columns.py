@@ -21,6 +21,8 @@ MARKS = {
 }
 
 
+_SERVICE = "service_"
+"""Beginning of the keys of costs that a service asks for."""
 STAR = "*"
 STAR_NOTE = (
     f"{STAR} By itself the difference is clear of 0, but not after Holm's adjustment for the number"
@@ -69,7 +71,7 @@ class Cost:
 
     Attributes:
         key: in VariantResult.cost.
-        kind: how it is written: `seconds`, `bytes`, `count`, `rate`.
+        kind: how it is written: `seconds`, `bytes`, `count`, `rate`, `money`.
     """
 
     key: str
@@ -79,14 +81,14 @@ class Cost:
     def amount(self, variant: VariantResult) -> float | None:
         """The variant's cost; None if it was not measured, 0 for training an untrained variant."""
         amount = variant.cost.get(self.key)
-        if amount is None and not variant.trained and self.training:
+        if amount is None and not variant.trained and self.training and not variant.served:
             return 0.0
         return amount if amount is not None and math.isfinite(amount) else None
 
     @property
     def training(self) -> bool:
         """Whether it is a cost of training, which an untrained model does not have."""
-        return self.kind != "rate"
+        return self.kind != "rate" and not self.key.startswith(_SERVICE)
 
     def text(self, variant: VariantResult) -> str:
         """The variant's cost with its unit; a dash if it was not measured."""
@@ -101,6 +103,8 @@ class Cost:
             return numbers.seconds(amount)
         if self.kind == "rate":
             return numbers.rate(amount, "tokens/s")
+        if self.kind == "money":
+            return numbers.money(amount)
         return numbers.size(amount) if self.kind == "bytes" else numbers.count(amount)
 
 
@@ -114,6 +118,9 @@ COSTS = (
     Cost("seconds_before", "of that time, stages before", "seconds"),
     Cost("tokens", "tokens trained on", "count"),
     Cost("tokens_per_second", "generation speed", "rate"),
+    Cost("service_prompt_tokens", "tokens sent to a service", "count"),
+    Cost("service_completion_tokens", "tokens it wrote", "count"),
+    Cost("service_money", "paid for them", "money"),
 )
 MAIN_COSTS = COSTS[:3]
 
