@@ -228,7 +228,7 @@ def import_(words: tuple[str, ...], baseline: str | None, test_rows: int, report
 @main.command(name="list")
 @click.argument("what", type=click.Choice(
     ["methods", "objectives", "scorers", "labellers", "executors", "pairs", "suites",
-     "stages", "keys", "importers"]))  # fmt: skip
+     "stages", "keys", "importers", "tasks"]))  # fmt: skip
 @click.argument("name", required=False)
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
 @click.option("--kind", help="stages: only of this kind.")
@@ -238,8 +238,8 @@ def list_(what: str, name: str | None, store: Path, kind: str | None, status: st
           text: str) -> None:  # fmt: skip
     """List components, suites, stages or keys.
 
-    NAME shows one member with its options, or one section of the keys. `pairs` shows which methods
-    and objectives can be combined.
+    NAME shows one member with its options, one section of the keys, or the benchmark tasks with
+    this in their names. `pairs` shows which methods and objectives can be combined.
     """
     from harness.commands import keys
     from harness.commands import list as listing
@@ -257,6 +257,8 @@ def list_(what: str, name: str | None, store: Path, kind: str | None, status: st
         click.echo(imports.formats())
     elif what == "suites":
         click.echo(listing.suites())
+    elif what == "tasks":
+        click.echo(listing.tasks(name))
     else:
         click.echo(listing.members(what[:-1], name))
 

@@ -140,16 +140,21 @@ def names() -> list[str]:
     return [*(group["group"] for group in GROUPS), *(t for t in TASKS if t not in inside)]
 
 
-def write(folder: Path, count: int = 6) -> Path:
-    """Task files over `count` test rows in a folder; every third task has fewer of them."""
+def write(folder: Path, count: int = 6, data: Path | None = None) -> Path:
+    """Task files over `count` test rows in a folder.
+
+    Args:
+        data: the folder of the rows; default: that of the tasks.
+    """
+    data = data or folder
     for split, seed in (("test", 0), ("train", 1)):
         lines = [json.dumps(row) for row in rows(count if split == "test" else 8, seed)]
-        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (data / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for name, fields in TASKS.items():
         task = {
             "task": name, "dataset_path": "json",
             "dataset_kwargs": {"data_files": {
-                split: str(folder / f"{split}.jsonl") for split in ("train", "test")
+                split: str(data / f"{split}.jsonl") for split in ("train", "test")
             }},
             "test_split": "test", "training_split": "train", "fewshot_split": "train", **fields,
         }  # fmt: skip

@@ -17,6 +17,8 @@ from harness.core.errors import HarnessError
 from harness.core.files import write_atomic
 from harness.core.locate import packaged_suites
 from harness.objectives.base import Objective
+from harness.scorers._lm_eval_checks import unknown_task
+from harness.scorers._lm_eval_index import Index, library
 from harness.store.store import Store
 from harness.variants.names import Names, stages_of
 
@@ -65,6 +67,25 @@ def suites() -> str:
         about = tree.get("description", "") if isinstance(tree, dict) else ""
         lines.append(f"{name:<20} {textwrap.shorten(' '.join(about.split()), 90)}")
     return "\n".join([*lines, "", "run one: harness run NAME"])
+
+
+def tasks(part: str | None) -> str:
+    """The benchmark tasks that `lm_eval` scores, from lm-evaluation-harness's own files.
+
+    Args:
+        part: a part of their names; None: only where they lie is listed.
+    """
+    names = Index().names()
+    if part is None:
+        folders = sorted(path.name for path in library().iterdir() if path.is_dir())
+        families = textwrap.fill("  ".join(n for n in folders if n[0] not in "._"), 100)
+        return f"{families}\n\n{len(names):,} tasks, groups and tags: harness list tasks PART"
+    shown = {name: kind for name, kind in sorted(names.items()) if part.lower() in name.lower()}
+    if not shown:
+        raise HarnessError(unknown_task(part, names))
+    lines = [f"{kind:<6} {name}" for name, kind in shown.items()]
+    note = "a group is scored as one, with lm-eval's mean over its tasks; a tag is a list of tasks"
+    return "\n".join([*lines, "", f"{len(lines):,} of {len(names):,}; {note}"])
 
 
 def stages(store: Path, kind: str | None, status: str | None, text: str) -> str:

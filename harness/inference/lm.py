@@ -6,10 +6,10 @@ Requests, truncation, windows, stop strings and results are lm-eval's; a model c
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import jinja2
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import resolve_max_length
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from harness.core.errors import ModelError
 from harness.inference.batches import pad_token
 from harness.inference.lm_answers import Asks, answers
-from harness.inference.lm_text import Encoder
+from harness.inference.lm_text import Encoder, prefix_of, render_chat
 from harness.inference.sharing import Sharing, sharing_of
 from harness.inference.token_scores import Asked, Work, score_tokens
 
@@ -44,6 +44,9 @@ class HarnessLM(TemplateLM):
         add_bos_token, prefix_token_id, chat_template_args, enable_thinking, think_end_token: as in
             lm-eval's `HFLM`.
         sharing: whether prefixes may be shared; None: found out on a few rows of random tokens.
+        encoder: makes tokens of the requests' texts; None: one for the tokenizer.
+        progress: called with the steps done, of how many, and what they are, in the place of bars
+            on stderr.
 
     Attributes:
         work: what was computed so far.
@@ -68,6 +71,8 @@ class HarnessLM(TemplateLM):
         enable_thinking: bool | None = None,
         think_end_token: str | int | None = None,
         sharing: Sharing | None = None,
+        encoder: Encoder | None = None,
+        progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
         super().__init__()
         model, self.tokenizer = _loaded(pretrained, tokenizer)
@@ -89,7 +94,8 @@ class HarnessLM(TemplateLM):
             else think_end_token
         )
         self._max_length, self._prefix = max_length, prefix_token_id
-        self._encoder = Encoder(self.tokenizer, self.prefix_token_id, add_bos_token)
+        self._encoder = encoder or Encoder(self.tokenizer, self.prefix_token_id, add_bos_token)
+        self._progress = progress
         self.work, self.truncated = Work(), 0
 
     def use(self, model: Any, sharing: Sharing | None = None) -> None:
@@ -129,8 +135,7 @@ class HarnessLM(TemplateLM):
     @property
     def prefix_token_id(self) -> int | None:
         """The token that stands where a context is empty."""
-        chosen = (self._prefix, self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
-        return next((token for token in chosen if token is not None), None)
+        return prefix_of(self.tokenizer) if self._prefix is None else self._prefix
 
     @property
     def max_length(self) -> int:
@@ -160,18 +165,10 @@ class HarnessLM(TemplateLM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        def render(messages: list[dict[str, str]]) -> str:
-            return str(self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt, **self.chat_template_args,
-            ))  # fmt: skip
-
-        try:
-            return render(chat_history)
-        except jinja2.exceptions.TemplateError:
-            # As in lm-eval: a template that knows no system turn is given none.
-            _LOG.warning("the chat template refuses the messages; their system turn is left out")
-            return render([each for each in chat_history if each["role"] != "system"])
+        return render_chat(
+            self.tokenizer, chat_history, add_generation_prompt=add_generation_prompt,
+            options=self.chat_template_args,
+        )  # fmt: skip
 
     def loglikelihood(
         self, requests: list[Any], disable_tqdm: bool = False
@@ -196,10 +193,10 @@ class HarnessLM(TemplateLM):
     ) -> list[tuple[float, bool]]:
         asked = [self._fitted(context, continuation) for _, context, continuation in requests]
         total = sum(row.count for row in asked)
-        with tqdm(total=total, disable=disable_tqdm, desc="Scoring tokens") as bar:
+        with self._bar(total, "tokens scored", disable_tqdm) as advance:
             scores = score_tokens(
                 self.model, asked, self.batch_tokens, pad_token(self.tokenizer),
-                sharing=self.sharing, progress=bar.update, work=self.work,
+                sharing=self.sharing, progress=advance, work=self.work,
             )  # fmt: skip
         likely = [(score.log_prob, score.greedy) for score in scores]
         for (text, _, _), answer in zip(requests, likely, strict=True):
@@ -247,11 +244,27 @@ class HarnessLM(TemplateLM):
             Asks.of(contexts[context], options, self)
             for context, options in (request.args for request in requests)
         ]
-        with tqdm(total=len(asked), disable=disable_tqdm, desc="Answers") as bar:
-            texts = answers(self, asked, bar.update)
+        with self._bar(len(asked), "answers", disable_tqdm) as advance:
+            texts = answers(self, asked, advance)
         for request, text in zip(requests, texts, strict=True):
             self.cache_hook.add_partial("generate_until", request.args, text)
         return texts
+
+    @contextmanager
+    def _bar(self, total: int, what: str, disable: bool) -> Iterator[Callable[[int], None]]:
+        """Yields what is called with the number of steps done since it was called before."""
+        if self._progress is None:
+            with tqdm(total=total, disable=disable, desc=what) as bar:
+                yield bar.update  # type: ignore[misc]  # it returns whether it drew
+            return
+        tell, done = self._progress, 0
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            done += steps
+            tell(done, total, what)
+
+        yield advance
 
 
 def _loaded(pretrained: Any, tokenizer: Any) -> tuple[Any, Any]:

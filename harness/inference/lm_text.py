@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import jinja2
 
 from harness.core.errors import ModelError
 
 Pair = tuple[list[int], list[int]]
 """Tokens of a context and of what follows it."""
+_LOG = logging.getLogger(__name__)
 _AT_ONCE = 1000
 """Texts that are tokenised by one call."""
 
@@ -111,6 +115,40 @@ class Encoder:
         if ids[:1] == [self.prefix]:
             return ids[:1], ids[1:]
         return [self.prefix], ids
+
+
+def prefix_of(tokenizer: Any) -> int | None:
+    """The token that stands where a context is empty: the one that begins texts, else the one that
+    ends them."""
+    chosen = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return next((token for token in chosen if token is not None), None)
+
+
+def render_chat(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    add_generation_prompt: bool,
+    options: Mapping[str, Any],
+) -> str:
+    """Messages by the tokenizer's chat template, as lm-eval's `HFLM` renders them.
+
+    Args:
+        options: what the template reads besides the messages.
+    """
+
+    def render(turns: Sequence[Mapping[str, str]]) -> str:
+        return str(tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt, **options,
+        ))  # fmt: skip
+
+    try:
+        return render(messages)
+    except jinja2.exceptions.TemplateError:
+        # As in lm-eval: a template that knows no system turn is given none.
+        _LOG.warning("the chat template refuses the messages; their system turn is left out")
+        return render([each for each in messages if each["role"] != "system"])
 
 
 def _spaces_moved(context: str, continuation: str) -> tuple[str, str]:

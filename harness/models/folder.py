@@ -32,6 +32,8 @@ _LISTED = (
     ("config.json", "configuration_files"), ("tokenizer_config.json", "fast_tokenizer_files"),
 )  # fmt: skip
 """File -> key that lists files for other versions of transformers."""
+_READ_FOR_TOKENIZERS = frozenset(["model_type", "tokenizer_class"])
+"""What transformers reads of a config.json to choose the class of a tokenizer."""
 _CODE = ("config.json", "tokenizer_config.json")
 _NEVER = frozenset(
     (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack", ".md",
@@ -56,6 +58,24 @@ def content_identity(
     refuse_pickle(folder, where)
     files = loaded_files(folder, code=code)
     return {"content": digest_json({name: digest(folder / name) for name in files})}
+
+
+def tokenizer_identity(folder: Path, digest: Digest) -> dict[str, Any]:
+    """The identity of a folder's tokenizer and chat template alone: models of one family that have
+    other weights share it."""
+    known = _READ_FOR_TOKENIZERS & _read(folder / "config.json").keys()
+    named = {name: _read(folder / "config.json")[name] for name in sorted(known)}
+    files = {name: digest(folder / name) for name in _tokenizer_files(folder)}
+    return {"tokenizer": digest_json({"config": named, "files": files})}
+
+
+def _tokenizer_files(folder: Path) -> list[str]:
+    listed = _read(folder / "tokenizer_config.json").get("fast_tokenizer_files") or ()
+    names = {*_TOKENIZERS, *(name for name in listed if isinstance(name, str))}
+    names |= {
+        path.relative_to(folder).as_posix() for each in _PATTERNS for path in folder.glob(each)
+    }
+    return sorted(name for name in names if (folder / name).is_file())
 
 
 def loaded_files(folder: Path, *, code: bool = False) -> list[str]:
@@ -128,8 +148,9 @@ def held(
 ) -> AbstractContextManager[None]:
     """Check that the block loads the model that was planned, by its identity.
 
-    A folder must have the planned content. A folder that was converted from GGUF must be as the
-    conversion wrote it. The files of a hub's snapshot must match the digests in their names.
+    A folder, or the tokenizer in it, must have the planned content. A folder that was converted
+    from GGUF must be as the conversion wrote it. The files of a hub's snapshot must match the
+    digests in their names.
 
     Args:
         source: a folder, or a name on the hub.
@@ -146,6 +167,12 @@ def held(
             return str(content_identity(folder, digest, source, code=code)["content"])
 
         return as_planned(folder, str(identity["content"]), content)
+    if "tokenizer" in identity:
+
+        def tokenizer(digest: Digest) -> str:
+            return str(tokenizer_identity(folder, digest)["tokenizer"])
+
+        return as_planned(folder, str(identity["tokenizer"]), tokenizer)
     if "gguf" in identity:
         return as_planned(folder, "", lambda digest: damaged(folder, digest))
     if identity.get("revision"):

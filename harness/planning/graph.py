@@ -133,6 +133,8 @@ class Plan:
     """Reward models that score answers, each with its recipe."""
     lengths: tuple[Stage, ...] = ()
     """Stages that measure rows. They run with the data stages, and the plan is checked by them."""
+    prepared: tuple[Stage, ...] = ()
+    """Stages of what scorers prepare. They need no model and run with the data stages."""
     unfit: Mapping[tuple[str, str], Unfit] = field(default_factory=dict)
     """(data entry, split) -> rows that some variant cannot answer; known once they are measured."""
     beyond: tuple[Beyond, ...] = ()
@@ -145,8 +147,9 @@ class Plan:
     """Group -> the group that it is compared with, if not all are compared with `baseline`."""
 
     def groundwork(self) -> list[Stage]:
-        """The stages that run before all others: data, and the lengths of rows."""
-        return list(_closure([*self.data.values(), *self.lengths]))
+        """The stages that run before all others: data, the lengths of rows, and what scorers
+        prepare."""
+        return list(_closure([*self.data.values(), *self.lengths, *self.prepared]))
 
     def stages(self) -> list[Stage]:
         """Every stage once, inputs before what needs them, in the variants' order."""

@@ -12,6 +12,7 @@ from harness.models.files import ModelInfo
 from harness.planning.checkpoints import Checkpoints
 from harness.planning.recipe import Training, trainings
 from harness.planning.sources import Sources
+from harness.planning.tokenizers import NOT_OF_TOKENIZERS
 from harness.stages.lengths import Lengths
 from harness.store.stage import Stage
 from harness.variants.variant import Cell, Elsewhere, Variant
@@ -21,10 +22,6 @@ _NOT_OF_PROMPTS = frozenset(
      "sample_seed", "thinking"]
 )  # fmt: skip
 """Options of `generate:` that a prompt without worked examples does not depend on."""
-
-
-_NOT_OF_TOKENIZERS = frozenset(["dtype", "attn_implementation", "master_weights"])
-"""Parts of a model's identity that its tokenizer does not depend on."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +204,7 @@ class Fitting:
     def _stage(self, variant: Variant, rows: Stage, measure: Mapping[str, Any]) -> Stage:
         self.sources.model(variant.model)
         config = self.sources.model_config(variant.model)
-        model = {k: v for k, v in config.items() if k not in _NOT_OF_TOKENIZERS}
+        model = {k: v for k, v in config.items() if k not in NOT_OF_TOKENIZERS}
         place, content = self.sources.place(variant.model), None
         elsewhere = variant.elsewhere
         if elsewhere is not None and self.checkpoints.own_tokenizer(elsewhere):

@@ -136,6 +136,7 @@ class _Planner:
             checks=self._checks(paths),
             untrained=tuple(self.fitting.trained(variants)),
             lengths=tuple(self.fitting.stages.values()),
+            prepared=tuple(self.scoring.prepared.values()),
             unfit=dict(self.fitting.unfit),
             beyond=tuple(self.fitting.beyond()),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, assert_never, cast
 
 from harness.core import component
@@ -20,6 +21,7 @@ from harness.planning.graph import Scored, VariantPath
 from harness.planning.places import SuitePlaces
 from harness.planning.recipe import Recipes, name_of, refuse_pairs
 from harness.planning.sources import Sources
+from harness.planning.tokenizers import tokenizer_of
 from harness.scorers._asks import (
     AnswersOf,
     Asked,
@@ -29,6 +31,8 @@ from harness.scorers._asks import (
     NamedLabeller,
     NamedPrompt,
     NamedRule,
+    Outside,
+    Prepared,
     RewardModel,
     ScoredRows,
     Subject,
@@ -37,6 +41,7 @@ from harness.scorers._asks import (
 from harness.scorers.base import Scorer
 from harness.stages._judging import roles_of
 from harness.stages._models import CHECKPOINT, REWARD
+from harness.stages.requests import Requests
 from harness.stages.score import DATA, PREDICTIONS, Score, role_of
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
@@ -69,10 +74,12 @@ class _Draft:
     """A score stage on its way: what each thing asked for adds to it.
 
     Attributes:
+        scorer: that of this set of examples alone.
         where: the scorer's place in the suite, for messages.
         fields: of harness.stages.score.Score.
     """
 
+    scorer: Scorer
     path: VariantPath
     entry: str
     split: str
@@ -91,6 +98,7 @@ class Scoring:
 
     Attributes:
         judges: reward models that score answers, by their training stage.
+        prepared: the stages of what scorers prepare, by their keys.
     """
 
     suite: Suite
@@ -102,19 +110,20 @@ class Scoring:
     left_out: LeftOut
     baseline: Baseline
     judges: dict[str, Cell] = field(default_factory=dict)
+    prepared: dict[str, Stage] = field(default_factory=dict)
     _lacking: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
     """(place of a scorer, what is lacking) -> the variants that lack it."""
 
     def require_named(self, scorers: Sequence[Scorer]) -> None:
         """Raise SuiteError where a scorer names a rule, a function or a folder that is not there,
-        whether any variant is scored by it or not."""
+        or something in one, whether any variant is scored by it or not."""
         for index, scorer in enumerate(scorers):
-            for name, asked in scorer.asks(Subject()).items():
-                place = f"scorers[{index}].{scorer.name}"
-                if isinstance(asked, NamedRule | NamedFunction):
-                    self._rule(asked, f"{place}.{asked.option or name}")
-                elif isinstance(asked, NamedFolder):
-                    self._folder(asked.named, f"{place}.{name}")
+            where = f"scorers[{index}].{scorer.name}"
+            places = {
+                name: Path(self._outside(asked, name, where)[0])
+                for name, asked in _all_outside(scorer.asks(Subject())).items()
+            }
+            scorer.require(where, places)
 
     def of(self, scorer: Scorer, where: str, path: VariantPath) -> list[Scored]:
         """A scorer's stages for a variant on its test rows; none where the variant lacks what the
@@ -148,7 +157,7 @@ class Scoring:
         """
         asks = scorer.asks(Subject())
         draft = _Draft(
-            path, entry, split, f"{where}.{scorer.name}",
+            scorer, path, entry, split, f"{where}.{scorer.name}",
             {"scorer": scorer.identity(), "settings": scorer.planned()},
         )  # fmt: skip
         _refuse_names(asks, draft.where)
@@ -204,14 +213,12 @@ class Scoring:
                 # Beside answers the rows are those that were answered.
                 if not _answers(asks) and (left_out := self.left_out(entry, split)):
                     draft.fields["left_out"] = left_out
-            case NamedRule() | NamedFunction():
-                file, content = self._rule(asked, f"{draft.where}.{asked.option or name}")
-                draft.add("rules", name, file)
+            case NamedRule() | NamedFunction() | NamedFolder():
+                located, content = self._outside(asked, name, draft.where)
+                draft.add("rules", name, located)
                 draft.add("scorer", name, content)
-            case NamedFolder(named):
-                folder, sha256 = self._folder(named, f"{draft.where}.{name}")
-                draft.add("rules", name, folder)
-                draft.add("scorer", name, {"sha256": sha256})
+            case Prepared(reads):
+                draft.inputs[role] = self._prepared(draft, reads)
             case RewardModel():
                 self._reward(draft, role)
             case NamedLabeller():
@@ -269,24 +276,47 @@ class Scoring:
         draft.add("places", role, place)
         draft.fields["device"] = self.executor.device()
 
-    def _rule(self, asked: NamedRule | NamedFunction, where: str) -> tuple[str, dict[str, str]]:
-        """Where the file of a rule or function lies, and its identity."""
-        return find_rule(asked.named, self.sources.file, self.sources.store.file_digest, where)
+    def _prepared(self, draft: _Draft, reads: Mapping[str, Outside]) -> Stage:
+        """The stage of what the scorer prepares: one for all variants of one tokenizer."""
+        contents = {n: self._outside(asked, n, draft.where) for n, asked in reads.items()}
+        variant = draft.path.variant
+        tokenizer = tokenizer_of(variant, self.sources, self.checkpoints)
+        requests = Requests(
+            tokenizer=tokenizer.model,
+            checkpoint=tokenizer.checkpoint,
+            scorer={
+                **draft.fields["scorer"],
+                **{n: content for n, (_, content) in contents.items()},
+            },
+            settings=draft.fields["settings"],
+            rules={name: place for name, (place, _) in contents.items()},
+            place=tokenizer.place,
+            where=f"{self.sources.file}: {draft.where}",
+        )
+        label = f"{draft.entry} for {variant.model}"
+        stage = requests.stage(label=label, resources=self.suite.resources)
+        if not self.sources.store.done(stage, outputs=True):
+            places = {n: Path(place) for n, (place, _) in contents.items()}
+            draft.scorer.require_data(draft.where, places)
+        return self.prepared.setdefault(stage.key, stage)
 
-    def _folder(self, named: str, where: str) -> tuple[str, str]:
-        """Where a folder lies, and the digest of its content.
+    def _outside(self, asked: Outside, name: str, where: str) -> tuple[str, dict[str, str]]:
+        """Where the file or folder lies, and the identity of its content.
 
         Raises:
-            SuiteError: there is no such folder.
+            SuiteError: there is no such thing.
         """
-        folder = locate(named, self.sources.file, where)
+        file, digest = self.sources.file, self.sources.store.file_digest
+        if not isinstance(asked, NamedFolder):
+            return find_rule(asked.named, file, digest, f"{where}.{asked.option or name}")
+        folder = locate(asked.named, file, f"{where}.{name}")
         if folder is None or not folder.is_dir():
             raise SuiteError(
-                f"there is no folder '{named}'",
-                where=where,
+                f"there is no folder '{asked.named}'",
+                where=f"{where}.{name}",
                 fix="name one beside the suite, in the working folder or of the package's suites",
             )
-        return str(folder), tree_digest(folder, self.sources.store.file_digest)
+        return str(folder), {"sha256": tree_digest(folder, digest)}
 
     def _reward(self, draft: _Draft, role: str) -> None:
         """The reward model as an input.
@@ -349,6 +379,13 @@ class Scoring:
             message = unknown("model", f"{named or ''}", self.suite.models)
             raise SuiteError(message, where=where, fix="name the model that judges all variants")
         return str(named)
+
+
+def _all_outside(asks: Asks) -> dict[str, Outside]:
+    """What a scorer and its preparation read outside the store."""
+    prepared = [asked.reads for asked in asks.values() if isinstance(asked, Prepared)]
+    outside = {name: asked for name, asked in asks.items() if isinstance(asked, Outside)}
+    return {name: asked for reads in (outside, *prepared) for name, asked in reads.items()}
 
 
 def _answers(asks: Asks) -> bool:

@@ -116,16 +116,32 @@ class NamedPrompt:
     option: str = ""
 
 
+Outside = NamedRule | NamedFunction | NamedFolder
+"""What lies outside the store, and is hashed by its content."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The folder of what the scorer prepares once for all variants of one tokenizer and chat
+    template, such as the requests of a benchmark: `ScoreJob.path`. `Scorer.prepare` writes it, in a
+    stage of its own, before anything is trained.
+
+    Attributes:
+        reads: what `prepare` reads, under the names that it uses.
+    """
+
+    reads: Mapping[str, Outside]
+
+
 Asked = (
     AnswersOf
     | ModelOf
     | ScoredRows
-    | NamedRule
-    | NamedFunction
-    | NamedFolder
+    | Outside
     | RewardModel
     | NamedLabeller
     | NamedPrompt
+    | Prepared
 )
 """A further kind of thing is a class here, a method of
 `Subject`, a case in `harness.planning.scoring` (which input is it?) and one in
@@ -192,6 +208,14 @@ class Subject(Policy):
         """The reward model of the variant's model and data, which the suite's policies share. The
         suite trains it for the scorer where no objective needs it."""
         return RewardModel()
+
+    def prepared(self, reads: Mapping[str, Outside]) -> Prepared:
+        """What `Scorer.prepare` writes with the variant's tokenizer and no model.
+
+        Args:
+            reads: what it reads besides, under the names that it uses.
+        """
+        return Prepared(reads)
 
     def labeller(self, spec: str | Mapping[str, Any], *, questions: bool = False) -> NamedLabeller:
         """An AI labeller by its YAML. A model that it reads is one of the suite.

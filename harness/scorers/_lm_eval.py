@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import StageFailed
 from harness.core.files import digest_json, write_atomic
+from harness.inference.lm_text import Encoder, prefix_of, render_chat
+from harness.scorers import _lm_eval_requests as requests
 from harness.scorers._lm_eval_rows import Scores, scores_of
-from harness.scorers._lm_eval_tasks import DataFunction, load_tasks, run_tasks
+from harness.scorers._lm_eval_tasks import DataFunction, build_requests, load_tasks, run_tasks
 from harness.scorers.base import ScoreJob
 
 if TYPE_CHECKING:
@@ -21,33 +23,81 @@ if TYPE_CHECKING:
 RESULTS, SAMPLES = "results_{}.json", "samples_{}.jsonl"
 
 
+def prepare(
+    scorer: LmEval,
+    job: ScoreJob,
+    tokenizer: Any,
+    folder: Path | None,
+    local_data: Mapping[str, DataFunction],
+) -> dict[str, Any]:
+    """Write the requests of the scorer's one task into the stage's folder.
+
+    Raises:
+        StageFailed: the task cannot be loaded, or asks for a chat template that is not there.
+    """
+    (name,) = scorer.tasks
+    _refuse_template(scorer, tokenizer)
+    with _quiet():
+        loaded = load_tasks([name], folder, local_data, allow_code=scorer.allow_code_execution)
+        tasks = loaded["tasks"]
+        _set(scorer, tasks)
+        build_requests(
+            tasks,
+            job.progress,
+            limit=scorer.limit,
+            system_instruction=scorer.system_instruction,
+            fewshot_as_multiturn=scorer.multiturn,
+            chat_template=_template(tokenizer) if scorer.apply_chat_template else None,
+        )
+        encoder = Encoder(tokenizer, prefix_of(tokenizer), None)
+        figures = requests.write(job.folder, tasks, encoder)
+    template = digest_json(tokenizer.chat_template) if scorer.apply_chat_template else None
+    return {**figures, "chat_template_sha256": template}
+
+
+def _template(tokenizer: Any) -> Callable[..., str]:
+    """Renders messages by the tokenizer's chat template, with what the suite gives it."""
+    options = getattr(tokenizer, "chat_template_kwargs", {})
+
+    def render(messages: Any, add_generation_prompt: bool = True) -> str:
+        return render_chat(
+            tokenizer, messages, add_generation_prompt=add_generation_prompt, options=options
+        )
+
+    return render
+
+
 def evaluate(
-    scorer: LmEval, job: ScoreJob, folder: Path | None, local_data: Mapping[str, DataFunction]
+    scorer: LmEval, job: ScoreJob, prepared: Path, folder: Path | None
 ) -> tuple[Scores, dict[str, Any]]:
     """The scores of the scorer's one task, and what the record should say of them.
 
     Writes `results_TASK.json` and `samples_TASK.jsonl` into the stage's folder, as lm-eval does.
 
+    Args:
+        prepared: the folder of the requests.
+
     Raises:
-        StageFailed: the task cannot be loaded, or nothing of it can be compared.
+        StageFailed: nothing of the task can be compared.
     """
     (name,) = scorer.tasks
-    multiturn = scorer.fewshot_as_multiturn
     with _quiet():
-        loaded = load_tasks([name], folder, local_data, allow_code=scorer.allow_code_execution)
-        _set(scorer, loaded["tasks"])
-        engine = _engine(scorer, job)
-        _refuse_template(scorer, engine)
-        results = run_tasks(
-            engine,
-            loaded,
-            name,
-            limit=scorer.limit,
-            system_instruction=scorer.system_instruction,
-            apply_chat_template=scorer.apply_chat_template,
-            fewshot_as_multiturn=scorer.apply_chat_template if multiturn is None else multiturn,
-            confirm_run_unsafe_code=scorer.allow_code_execution,
-        )
+        stored, encoder = requests.read(prepared)
+        with requests.without_data(stored):
+            loaded = load_tasks([name], folder, {}, allow_code=scorer.allow_code_execution)
+            _set(scorer, loaded["tasks"])
+            requests.restore(loaded["tasks"], stored)
+            engine = _engine(scorer, job, encoder)
+            results = run_tasks(
+                engine,
+                loaded,
+                name,
+                apply_chat_template=scorer.apply_chat_template,
+                fewshot_as_multiturn=scorer.multiturn,
+                confirm_run_unsafe_code=scorer.allow_code_execution,
+            )
+    for task, kept in stored.items():
+        results["n-samples"][task]["original"] = kept.total
     samples = results["samples"]
     by_task = _by_task(loaded["groups"].get(name))
     scores = scores_of(samples, loaded["tasks"], results["results"], name, by_task=by_task)
@@ -60,12 +110,15 @@ def evaluate(
     return scores, _about(scorer, scores, samples, results, engine)
 
 
-def _engine(scorer: LmEval, job: ScoreJob) -> Any:
-    """Our inference engine over the variant's model."""
+def _engine(scorer: LmEval, job: ScoreJob, encoder: Callable[[Any], Encoder]) -> Any:
+    """What answers the requests: our inference engine over the variant's model."""
     from harness.inference import HarnessLM
 
     loaded = job.model()
-    return HarnessLM(loaded.model, loaded.tokenizer, batch_tokens=scorer.batch_tokens)
+    return HarnessLM(
+        loaded.model, loaded.tokenizer, batch_tokens=scorer.batch_tokens,
+        encoder=encoder(loaded.tokenizer), progress=job.progress,
+    )  # fmt: skip
 
 
 def _set(scorer: LmEval, tasks: Mapping[str, Any]) -> None:
@@ -81,8 +134,8 @@ def _set(scorer: LmEval, tasks: Mapping[str, Any]) -> None:
             task.set_config(key="generation_kwargs", value=scorer.gen_kwargs, update=True)
 
 
-def _refuse_template(scorer: LmEval, engine: Any) -> None:
-    if scorer.apply_chat_template and not getattr(engine.tokenizer, "chat_template", None):
+def _refuse_template(scorer: LmEval, tokenizer: Any) -> None:
+    if scorer.apply_chat_template and not getattr(tokenizer, "chat_template", None):
         raise StageFailed(
             "no chat template",
             "apply_chat_template is on, and the model's tokenizer has no chat template",
@@ -184,11 +237,17 @@ def _safe(name: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """lm-eval's warnings about what the suite asks for are no news; its errors are."""
+    """lm-eval's warnings about what the suite asks for are no news; its errors are. The stage tells
+    its progress in the place of bars."""
+    import datasets
+
     logger = logging.getLogger("lm_eval")
-    level = logger.level
+    level, bars = logger.level, datasets.are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
     try:
         yield
     finally:
         logger.setLevel(level)
+        if not bars:
+            datasets.enable_progress_bars()

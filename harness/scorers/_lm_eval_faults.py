@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from harness.core.errors import StageFailed
+from harness.scorers._lm_eval_checks import FORMATS, how_to_get, missing_data, told
+from harness.scorers._lm_eval_index import Index
 
 
 @contextlib.contextmanager
-def explained(name: str, manager: Any) -> Iterator[None]:
+def explained(name: str, manager: Any, include_path: Path | None) -> Iterator[None]:
     """Faults of a task's file or data, told with the file and the reason."""
+    index = Index(include_path)
     try:
         yield
     except StageFailed:
@@ -20,15 +24,14 @@ def explained(name: str, manager: Any) -> Iterator[None]:
     except Exception as error:
         entry = manager.task_index.get(name)
         place = getattr(entry, "yaml_path", None)
-        missing = _data_set(error)
-        if missing:
+        path = _data_set(error)
+        if path is not None:
+            missing = missing_data([name], index, ()) or {path: ["default"]}
             raise StageFailed(
                 "no data",
-                f"the task {name} needs the data set {missing}, which is neither in the hub's cache"
-                f" nor can be fetched ({first_line(error)})",
-                fix=f'fetch it once with a network (python -c "from datasets import load_dataset;'
-                f" load_dataset('{missing}')\"), copy HF_HOME from a machine that has it, or give"
-                f" local rows: datasets: {{{missing}: FILE.py:FUNCTION}}",
+                f"the task {name}: {told(missing)} not here, and cannot be fetched"
+                f" ({first_line(error)})",
+                fix=how_to_get(missing),
             ) from error
         raise StageFailed(
             "task cannot be loaded",
@@ -66,14 +69,10 @@ def field(error: BaseException) -> str:
     return f"; look at {fields[-1]}" if fields else ""
 
 
-_FILES = ("json", "csv", "parquet", "text", "arrow", "pandas", "xml")
-"""Data sets that are files beside the task."""
-
-
 def _data_set(error: BaseException) -> str | None:
     """The data set that was being loaded when this was raised, if one was."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "load_dataset" and "datasets" in frame.f_code.co_filename:
             path = frame.f_locals.get("path")
-            return None if path is None or path in _FILES else str(path)
+            return None if path is None or path in FORMATS else str(path)
     return None

@@ -4,7 +4,6 @@ refused in one sentence where they cannot be loaded."""
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import random
 import re
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from harness.core.errors import HarnessError, StageFailed, unknown
+from harness.core.errors import HarnessError, StageFailed
+from harness.scorers._lm_eval_checks import unknown_task
 from harness.scorers._lm_eval_code import code_evals, without_code
 from harness.scorers._lm_eval_faults import explained, field, first_line
 
 DataFunction = Callable[[str], Mapping[str, Sequence[Mapping[str, Any]]]]
 """Name of a configuration (a subject of MMLU) -> split -> rows."""
-_NEAREST = 3
 
 
 def load_tasks(
@@ -49,7 +48,7 @@ def load_tasks(
         if name not in manager.all_tasks:
             raise StageFailed("unknown task", unknown_task(name, manager.all_tasks))
         with (
-            explained(name, manager),
+            explained(name, manager, include_path),
             _in_place_of_the_hub(local_data),
             without_code(allow_code),
             seeded(),
@@ -74,12 +73,6 @@ def load_tasks(
         for code_eval in code_evals(task):
             code_eval.imported, code_eval.allowed = True, allow_code
     return loaded
-
-
-def unknown_task(name: str, names: Sequence[str]) -> str:
-    """That lm-eval has no task of this name, with the nearest ones; it has thousands."""
-    nearest = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
-    return unknown("task", name, nearest, hint="the nearest of lm-eval's and of include_path")
 
 
 def _manager_of(names: tuple[str, ...], include_path: Path | None) -> Any:
@@ -168,6 +161,41 @@ def seeded() -> Iterator[None]:
         np.random.set_state(before_numpy)
 
 
+def build_requests(
+    tasks: Mapping[str, Any],
+    progress: Callable[[int, int, str], None],
+    *,
+    limit: int | None,
+    chat_template: Callable[..., str] | None,
+    **options: Any,
+) -> None:
+    """Build every task's requests, as `lm_eval.evaluate` does.
+
+    Args:
+        progress: told of the documents whose requests are built.
+        chat_template: renders messages; None: requests are plain text.
+
+    Raises:
+        StageFailed: a prompt cannot be made.
+    """
+    from lm_eval.api import task as lm_eval_task
+
+    for name, task in tasks.items():
+
+        def told(documents: Sequence[Any], name: str = name, **_: Any) -> Iterator[Any]:
+            for number, document in enumerate(documents, 1):
+                yield document
+                progress(number, len(documents), f"requests of {name}")
+
+        with scored(name), seeded(), mock.patch.object(lm_eval_task, "tqdm", told):
+            task.build_all_requests(
+                limit=limit,
+                apply_chat_template=chat_template is not None,
+                chat_template=chat_template,
+                **options,
+            )
+
+
 def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any) -> dict[str, Any]:
     """`lm_eval.evaluate`, without its own intervals (ours are of the rows).
 
@@ -177,11 +205,18 @@ def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any)
     """
     import lm_eval
 
+    with scored(name), seeded():
+        results: dict[str, Any] = lm_eval.evaluate(
+            engine, loaded, bootstrap_iters=0, log_samples=True, **options
+        )
+    return results
+
+
+@contextlib.contextmanager
+def scored(name: str) -> Iterator[None]:
+    """Faults of a task's prompts, filters and metrics, told with the field."""
     try:
-        with seeded():
-            results: dict[str, Any] = lm_eval.evaluate(
-                engine, loaded, bootstrap_iters=0, log_samples=True, **options
-            )
+        yield
     except HarnessError:
         raise
     except Exception as error:
@@ -194,7 +229,6 @@ def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any)
             f" (in {frames[-1]})",
             fix="mend the task's file: its filters, its metrics or its functions",
         ) from error
-    return results
 
 
 @contextlib.contextmanager

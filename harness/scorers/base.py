@@ -162,7 +162,8 @@ class ScoreJob:
         return cast(Callable[..., Any], self._named(name))
 
     def path(self, name: str) -> Path:
-        """The folder of `Subject.folder(...)`, its content as it was planned."""
+        """The folder of `Subject.folder(...)`, its content as it was planned, or of
+        `Subject.prepared(...)`."""
         return cast(Path, self._named(name))
 
     def labeller(self, name: str = "labeller") -> Judge:
@@ -272,6 +273,39 @@ class Scorer(Component):
         `notes` once for all variants, so that they must be about the rows only; it shows those
         under `answer_notes` with the names of the variants that they are about."""
         return {}
+
+    def require(self, where: str, places: Mapping[str, Path]) -> None:
+        """Refuse options that cannot work, as far as files on this machine tell it without heavy
+        imports. The plan calls it before anything else.
+
+        Args:
+            where: the scorer's place in the suite.
+            places: where the folders and the files of functions lie, by the names that the scorer
+                asks for them by.
+
+        Raises:
+            SuiteError: naming the option.
+        """
+
+    def require_data(self, where: str, places: Mapping[str, Path]) -> None:
+        """Refuse to prepare without data that is not here and cannot be fetched, as far as this
+        machine tells it without heavy imports. The plan calls it where `prepare` has yet to run.
+
+        Raises:
+            SuiteError: naming the data, where it belongs, and how to get it.
+        """
+
+    def prepare(self, job: ScoreJob, tokenizer: Any) -> dict[str, Any]:
+        """Write into `job.folder` what `Subject.prepared(...)` asks for: once for all variants of
+        one tokenizer, without any model.
+
+        Args:
+            job: with what the preparation reads.
+
+        Returns:
+            Figures for the record, such as the number of `requests`.
+        """
+        raise NotImplementedError
 
     def score(self, prediction: Prediction) -> dict[str, float]:
         """The columns of one answer: name -> value."""

@@ -11,9 +11,12 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from harness.core.component import NotHashed
 from harness.data.preference_rule import NAMED
+from harness.scorers import _lm_eval_checks as checks
+from harness.scorers._asks import Outside
+from harness.scorers._lm_eval_index import Index
 from harness.scorers.base import Asked, Metric, ScoreJob, Scorer, Subject
 
-INCLUDE, DATA = "include_path", "datasets_path"
+INCLUDE, DATA, REQUESTS = "include_path", "datasets_path", "requests"
 
 
 class LmEval(Scorer):
@@ -104,14 +107,20 @@ class LmEval(Scorer):
         return self.model_copy(update={"limit": min(rows, self.limit or rows)})
 
     def asks(self, of: Subject) -> Mapping[str, Asked]:
-        asked: dict[str, Asked] = {"model": of.model()}
-        if self.include_path is not None:
-            asked[INCLUDE] = of.folder(self.include_path)
+        tasks = {} if self.include_path is None else {INCLUDE: of.folder(self.include_path)}
+        data: dict[str, Outside] = {
+            f"data_{number}": of.function(self.datasets[name], f"datasets.{name}")
+            for number, name in enumerate(sorted(self.datasets))
+        }
         if self.datasets_path is not None:
-            asked[DATA] = of.folder(self.datasets_path)
-        for number, name in enumerate(sorted(self.datasets)):
-            asked[f"data_{number}"] = of.function(self.datasets[name], f"datasets.{name}")
-        return asked
+            data[DATA] = of.folder(self.datasets_path)
+        return {"model": of.model(), REQUESTS: of.prepared({**tasks, **data}), **tasks}
+
+    @property
+    def multiturn(self) -> bool:
+        """Whether worked examples are turns of a chat."""
+        chosen = self.fewshot_as_multiturn
+        return self.apply_chat_template if chosen is None else chosen
 
     def shows(self) -> str:
         return ""
@@ -120,17 +129,34 @@ class LmEval(Scorer):
         """Known once the task was scored."""
         return {} if self._scores is None else self._scores.metrics
 
-    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
-        from harness.scorers._lm_eval import evaluate
+    def require(self, where: str, places: Mapping[str, Path]) -> None:
+        index = Index(places.get(INCLUDE))
+        checks.require_names(self.tasks, index, where)
+        checks.require_readable(self.tasks, index, where)
+        if not self.allow_code_execution:
+            checks.require_code_allowed(self.tasks, index, where)
+
+    def require_data(self, where: str, places: Mapping[str, Path]) -> None:
+        checks.require_data(self.tasks, Index(places.get(INCLUDE)), self.datasets, where)
+
+    def prepare(self, job: ScoreJob, tokenizer: Any) -> dict[str, Any]:
+        from harness.scorers._lm_eval import prepare
 
         place = job.path(DATA) if self.datasets_path is not None else Path()
         local = {
             name: partial(job.function(f"data_{number}"), place)
             for number, name in enumerate(sorted(self.datasets))
         }
-        folder = job.path(INCLUDE) if self.include_path is not None else None
-        self._scores, self._about = evaluate(self, job, folder, local)
+        return prepare(self, job, tokenizer, self._folder(job), local)
+
+    def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        from harness.scorers._lm_eval import evaluate
+
+        self._scores, self._about = evaluate(self, job, job.path(REQUESTS), self._folder(job))
         return list(self._scores.rows)
+
+    def _folder(self, job: ScoreJob) -> Path | None:
+        return None if self.include_path is None else job.path(INCLUDE)
 
     def provenance(self) -> dict[str, Any]:
         return self._about

@@ -19,7 +19,7 @@ from harness.store.stage import SPEC
 CHECKPOINT, START, REWARD = "checkpoint", "start", "reward"
 """Roles of inputs that are models: the one a stage works on, the one a training goes on from, the
 reward model."""
-_IDENTITY = ("content", "hub", "revision", "gguf", "converter")
+_IDENTITY = ("content", "tokenizer", "hub", "revision", "gguf", "converter")
 
 
 class OnModel(StageKind):

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Self
 
-from harness.core.errors import ModelError, StageFailed
 from harness.data.lengths import RowLength, write_lengths
 from harness.data.render import asked_ids, prompt_ids, prompt_row, turns_of
 from harness.data.statistics import lengths as length_figures
 from harness.data.usable import trained, unrenderable
 from harness.models.files import ModelPlace
-from harness.models.folder import held
-from harness.stages._models import model_ref, own_tokenizer
+from harness.stages._tokenizers import load_tokenizer
 from harness.stages.base import AddedLater, Job, NotHashed, StageKind
 from harness.stages.data import read_rows
 from harness.store.stage import Record, Resources
@@ -53,7 +50,8 @@ class Lengths(StageKind):
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Measure every row; metrics are figures of the lengths, and the largest token number."""
         with job.ledger.phase("load"):
-            tokenizer = _tokenizer(self)
+            content = None if self.checkpoint is None else {"content": self.checkpoint}
+            tokenizer = load_tokenizer(self.model, content, self.place, self.where)
             rows = read_rows(job.input("data"))
         measure = self.measure
         if not tokenizer.chat_template and _chats(rows, measure):
@@ -75,24 +73,6 @@ class Lengths(StageKind):
             "refused": dict(Counter(length.refused for length in lengths if length.refused)),
             "highest_token": {"number": highest[0], "row": highest[1]},
         }
-
-
-def _tokenizer(asked: Lengths) -> Any:
-    config = {"dtype": "float32", "attn_implementation": "eager", **asked.model}
-    ref, checkpoint = model_ref(config, "cpu", asked.place), asked.place.checkpoint
-    try:
-        if asked.checkpoint is not None and checkpoint is not None:
-            with held(checkpoint, {"content": asked.checkpoint}):
-                return own_tokenizer(ref, Path(checkpoint))
-        return ref.tokenizer()
-    except StageFailed:
-        raise  # it is not what was planned
-    except Exception as error:
-        raise ModelError(
-            f"its tokenizer cannot be loaded: {type(error).__name__}: {error}",
-            where=asked.where,
-            fix="save it again: AutoTokenizer.from_pretrained(X).save_pretrained(Y)",
-        ) from error
 
 
 def _chats(rows: list[dict[str, Any]], measure: Mapping[str, Any]) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, assert_never
 
 from harness.core.component import AddedLater, NotHashed
 from harness.core.errors import StageFailed
-from harness.core.outside import Digest, as_planned, tree_digest
-from harness.data.preference_rule import load_function, load_rule
 from harness.labellers.base import Labeller
 from harness.models.files import ModelPlace
 from harness.scorers._asks import (
@@ -21,6 +19,7 @@ from harness.scorers._asks import (
     NamedLabeller,
     NamedPrompt,
     NamedRule,
+    Prepared,
     RewardModel,
     ScoredRows,
     Subject,
@@ -31,6 +30,7 @@ from harness.stages._fitting import usable
 from harness.stages._judging import Judging
 from harness.stages._metrics import aggregate, require_figures, require_finite
 from harness.stages._models import CHECKPOINT, REWARD, load_base, load_beside, load_model
+from harness.stages._outside import read_outside
 from harness.stages.base import Job, StageKind, member_of
 from harness.stages.data import read_rows
 from harness.stages.generate import asked_rows, read_predictions
@@ -191,14 +191,12 @@ class _Reader:
                 return self._model(role, whose)
             case ScoredRows():
                 return self._rows()
-            case NamedRule():
-                return load_rule(Path(self.config.rules[name]), self.config.scorer[name])
-            case NamedFunction():
-                return load_function(Path(self.config.rules[name]), self.config.scorer[name])
-            case NamedFolder():
-                folder = Path(self.config.rules[name])
-                with as_planned(folder, self.config.scorer[name]["sha256"], _tree(folder)):
-                    return folder
+            case NamedRule() | NamedFunction() | NamedFolder():
+                place = Path(self.config.rules[name])
+                return read_outside(asked, place, self.config.scorer[name])
+            case Prepared():
+                job.input_record(role)
+                return job.input(role)
             case RewardModel():
                 return LoadedModel(*load_beside(job, role, self.config.places[role]))
             case NamedLabeller():
@@ -243,10 +241,6 @@ class _Reader:
         judging = Judging(self.job, labeller, name, self.config.others, self.config.places)
         self.judging[name] = judging
         return judging
-
-
-def _tree(folder: Path) -> Callable[[Digest], str]:
-    return lambda digest: tree_digest(folder, digest)
 
 
 def _with_keys(

@@ -311,7 +311,7 @@ def test_data_that_only_the_hub_has_is_named_with_ways_to_get_it(
     (folder / "far.yaml").write_text(yaml.safe_dump(task | {"dataset_kwargs": {}}))
     with pytest.raises(StageFailed) as failed:
         load_tasks(["far"], folder, {}, allow_code=False)
-    for part in ("nobody/nothing", "HF_HOME", "FILE.py:FUNCTION"):
+    for part in ("load_dataset('nobody/nothing')", "nobody___nothing", "FILE.py:FUNCTION"):
         assert part in f"{failed.value} {failed.value.fix}"
 
 

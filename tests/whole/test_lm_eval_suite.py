@@ -42,6 +42,11 @@ def folder_of(workspace: Workspace, record: Record) -> Path:
     return workspace.store / "score" / record.key[:24]
 
 
+def prepared(workspace: Workspace) -> int:
+    """How many sets of requests the store has."""
+    return len(list((workspace.store / "requests").iterdir()))
+
+
 def test_a_suite_scores_tasks_as_lm_eval_scores_the_same_model(
     asked: Workspace, tiny_model: Path
 ) -> None:
@@ -88,6 +93,7 @@ def test_a_changed_task_file_or_limit_scores_that_task_alone_again(asked: Worksp
     asked.tree["scorers"] = scorers
     again = asked.run(only="zero-shot")
     assert len(again.ran) == 1
+    assert prepared(asked) == len(TASKS) + 1
     assert scores(again)["tiny lm_eval rolling"].metrics["rows"] == 3
     data = asked.folder / "tasks" / "test.jsonl"
     data.write_text(data.read_text(encoding="utf-8").replace("Which", "What"), encoding="utf-8")
@@ -96,15 +102,46 @@ def test_a_changed_task_file_or_limit_scores_that_task_alone_again(asked: Worksp
     assert len(changed.ran) == len(TASKS)
 
 
-def test_a_task_that_is_not_there_fails_alone(asked: Workspace) -> None:
-    lm = {"tasks": ["rolling", "roling"], "include_path": "tasks"}
-    asked.tree["scorers"] = [{"lm_eval": lm}, {"exact_match": {"data": "letters"}}]
-    records = scores(asked.run(only="zero-shot"))
-    assert records["tiny lm_eval rolling"].ok
-    failed = records["tiny lm_eval roling"]
-    assert failed.error is not None
-    assert "did you mean 'rolling'" in failed.error["message"]
-    assert records["zero-shot exact_match"].ok
+def test_a_task_that_is_not_there_is_refused_by_plan_with_the_nearest(asked: Workspace) -> None:
+    asked.tree["scorers"] = [{"lm_eval": {"tasks": ["rolling", "roling"], "include_path": "tasks"}}]
+    with pytest.raises(
+        SuiteError, match=r"scorers\[0\].lm_eval.tasks\[1\]: [^;]*'roling'"
+    ) as refused:
+        asked.open()
+    assert "did you mean 'rolling'" in str(refused.value)
+
+
+def test_a_task_that_cannot_be_loaded_is_refused_before_anything_is_trained(
+    asked: Workspace,
+) -> None:
+    file = asked.folder / "tasks" / "rolling.yaml"
+    task = yaml.safe_load(file.read_text(encoding="utf-8"))
+    file.write_text(yaml.safe_dump({**task, "test_split": "tset"}), encoding="utf-8")
+    asked.write(scorers=[{"lm_eval": {"tasks": ["rolling"], "include_path": "tasks"}}])
+    ended = asked.command("run", "suite.yaml", "--store", "store")
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    for part in ("scorers[0].lm_eval", "rolling.yaml", "test_split"):
+        assert part in ended.stderr
+    assert not (asked.folder / "store" / "train").exists()
+
+
+def test_requests_are_made_once_for_all_variants_of_a_tokenizer_and_need_the_data_no_more(
+    asked: Workspace,
+) -> None:
+    beside = asked.folder / "rows"
+    beside.mkdir()
+    lm_tasks.write(asked.folder / "tasks", 6, beside)
+    (asked.folder / "tasks" / "test.jsonl").unlink()
+    (asked.folder / "tasks" / "train.jsonl").unlink()
+    first = asked.run(only="zero-shot")
+    assert not [record.error for record in first.records.values() if not record.ok]
+    assert prepared(asked) == len(TASKS)
+    for file in beside.glob("*.jsonl"):
+        file.unlink()
+    rest = asked.run()
+    assert not [record.error for record in rest.records.values() if not record.ok]
+    assert len(scores(rest)) == 3 * len(TASKS)
+    assert prepared(asked) == len(TASKS)
 
 
 def test_reports_compare_tasks_with_intervals(asked: Workspace) -> None:

@@ -1,0 +1,152 @@
+"""What a plan can tell of benchmark tasks: names, code that would run, data that is not here.
+
+Nothing of lm-eval is imported: its task files are read as text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import SuiteError, shortened, unknown
+from harness.scorers._lm_eval_index import Index
+
+_NEAREST, _SHOWN = 3, 6
+FORMATS = ("json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset",
+           "imagefolder", "audiofolder", "videofolder", "sql")  # fmt: skip
+"""Data sets that are files beside the task."""
+_TRUE = frozenset(["1", "ON", "YES", "TRUE"])
+
+
+def unknown_task(name: str, names: Collection[str]) -> str:
+    """That lm-eval has no task of this name, with the nearest ones; it has thousands."""
+    nearest = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
+    if not nearest:
+        return f"unknown task '{shortened(name)}'\n  lm-eval's: harness list tasks"
+    hint = f"the nearest; more: harness list tasks {name.split('_')[0]}"
+    return unknown("task", name, nearest, hint=hint)
+
+
+def require_names(tasks: Sequence[str], index: Index, where: str) -> None:
+    """Raise SuiteError for a task that neither lm-eval nor the suite's folder has."""
+    for number, name in enumerate(tasks):
+        if index.find(name) is None:
+            message = unknown_task(name, index.names())
+            raise SuiteError(message, where=f"{where}.tasks[{number}]")
+
+
+def require_readable(tasks: Sequence[str], index: Index, where: str) -> None:
+    """Raise SuiteError for a file of the suite's folder that is no YAML, and names such a task."""
+    for name in tasks:
+        files = index.find(name)
+        for path in files.paths if files is not None else ():
+            if fault := index.fault(path):
+                raise SuiteError(
+                    f"{path} cannot be read: {fault}", where=f"{where}.include_path",
+                    fix=f"mend the file, which defines {name}",
+                )  # fmt: skip
+
+
+def require_code_allowed(tasks: Sequence[str], index: Index, where: str) -> None:
+    """Raise SuiteError for tasks that run what a model writes."""
+    unsafe = [name for each in tasks for name, task in index.tasks(each) if task.get("unsafe_code")]
+    if unsafe:
+        what = "runs" if len(unsafe) == 1 else "run"
+        raise SuiteError(
+            f"{_some(unsafe)} {what} the programs that a model writes",
+            where=f"{where}.tasks",
+            fix="set allow_code_execution: true, and they run inside bubblewrap; or leave the task"
+            " out",
+        )
+
+
+def missing_data(
+    tasks: Sequence[str], index: Index, local: Collection[str]
+) -> dict[str, list[str]]:
+    """Data set -> its configurations that the hub's cache on this machine does not have.
+
+    Args:
+        local: data sets whose rows come from elsewhere.
+    """
+    missing: dict[str, dict[str, None]] = {}
+    for each in tasks:
+        for _, task in index.tasks(each):
+            path, name = task.get("dataset_path"), task.get("dataset_name")
+            if not isinstance(path, str) or "custom_dataset" in task or path in local:
+                continue
+            if path not in FORMATS and not Path(path).exists() and not _cached(path, name):
+                missing.setdefault(path, {})[str(name or "default")] = None
+    return {path: list(names) for path, names in missing.items()}
+
+
+def require_data(tasks: Sequence[str], index: Index, local: Collection[str], where: str) -> None:
+    """Raise SuiteError for data that is not here, on a machine that is told to stay offline."""
+    asked = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+    offline = next((n for n in asked if os.environ.get(n, "").upper() in _TRUE), None)
+    if offline is None:
+        return  # the requests stage fetches it, before anything is trained
+    if missing := missing_data(tasks, index, local):
+        raise SuiteError(
+            f"{_some(tasks)}: {told(missing)} not here, and {offline} forbids to fetch it",
+            where=f"{where}.tasks",
+            fix=how_to_get(missing),
+        )
+
+
+def told(missing: Mapping[str, Sequence[str]]) -> str:
+    """The missing data sets, as the beginning of a sentence."""
+    sets = [
+        f"{path} ({_some(names) if len(names) < _SHOWN else f'{len(names)} configurations'})"
+        for path, names in missing.items()
+    ]
+    return f"the data {'set' if len(sets) == 1 else 'sets'} {_some(sets)}" + (
+        " is" if len(sets) == 1 else " are"
+    )
+
+
+def how_to_get(missing: Mapping[str, Sequence[str]]) -> str:
+    """How to fetch data sets elsewhere, and where they are looked for."""
+    calls = [
+        f"load_dataset({path!r}{'' if name == 'default' else f', {name!r}'})"
+        for path, names in missing.items()
+        for name in names
+    ]
+    more = f" (and {len(calls) - 2} more such calls)" if len(calls) > 2 else ""
+    script = f"from datasets import load_dataset; {'; '.join(calls[:2])}"
+    folders, first = ", ".join(map(_folder, missing)), next(iter(missing))
+    return (
+        f'on a machine with a network: python -c "{script}"{more}; then copy {folders} from its'
+        f" ~/.cache/huggingface/datasets into {cache_folder()}; or give local rows:"
+        f" `datasets: {{{first}: FILE.py:FUNCTION}}`"
+    )
+
+
+def cache_folder() -> Path:
+    """Where the datasets library keeps what it fetched."""
+    if named := os.environ.get("HF_DATASETS_CACHE"):
+        return Path(named).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("HF_HOME", f"{caches}/huggingface")).expanduser() / "datasets"
+
+
+def _cached(path: str, name: Any) -> bool:
+    """Whether a configuration of a data set is in the cache, under NAME/VERSION/DIGEST."""
+    pattern = f"{glob.escape(str(name))}*" if name else "*"
+    return any(cache_folder().glob(f"{glob.escape(_folder(path))}/{pattern}/*/*"))
+
+
+def _folder(path: str) -> str:
+    """The name of a data set's folder in the cache."""
+    *owner, name = path.split("/")
+    words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
+    return "___".join([*owner, re.sub(r"([a-z\d])([A-Z])", r"\1_\2", words).lower()])
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown

@@ -1,0 +1,222 @@
+"""Names and settings of lm-evaluation-harness's tasks, read from its files as text.
+
+lm-eval's own index imports its libraries and reads 14,000 files as YAML, some 10 s. A plan needs a
+few of these files, and the names of all.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Task = Mapping[str, Any]
+"""The settings of one task, with those that it includes. A `!function` stands as its text."""
+_NAMED = re.compile(
+    r"""^["']?(?P<kind>task|group|tag|class)["']?[ \t]*:[ \t]*"""
+    r"""(?P<value>[^\s#\[][^\n]*?|\[[^\]]*\])?[ \t]*(?:\#[^\n]*)?$"""
+    r"""(?P<items>(?:\n[ \t]*(?:-[ \t][^\n]*|\#[^\n]*)?(?=\n|\Z))*)""",
+    re.MULTILINE,
+)
+"""A key at the beginning of a line with its value, or with the lines of a list."""
+_INCLUDE = re.compile(r"""^include[ \t]*:[ \t]*["']?([^\s"'#]+)""", re.MULTILINE)
+_TASK, _GROUP, _TAG = "task", "group", "tag"
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads `!function x.y` as text: nothing is imported."""
+
+
+def _as_text(loader: Any, suffix: str, node: Any) -> str:
+    return f"!function {loader.construct_scalar(node)}"
+
+
+_Loader.add_multi_constructor("!function", _as_text)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files that define a name.
+
+    Attributes:
+        kind: `task`, `group` or `tag`. A tag is defined by its tasks.
+    """
+
+    kind: str
+    paths: tuple[Path, ...]
+
+
+class Index:
+    """Finds tasks, groups and tags by name, first in a folder of the suite.
+
+    Args:
+        include: the folder of task files that the suite names.
+    """
+
+    def __init__(self, include: Path | None = None) -> None:
+        self.include = include
+        self._nearby = {} if include is None else _defined(sorted(include.rglob("*yaml")))
+
+    def names(self) -> Mapping[str, str]:
+        """Every name -> `task`, `group` or `tag`."""
+        everywhere = {name: files.kind for name, files in _everywhere().items()}
+        return {**everywhere, **{name: files.kind for name, files in self._nearby.items()}}
+
+    def find(self, name: str) -> Files | None:
+        """The files that define a name; None where nothing is called so."""
+        for index in self._nearest_first(name):
+            if name in index:
+                return index[name]
+        return None
+
+    def fault(self, path: Path) -> str:
+        """Why a file of the suite's folder cannot be read as a task; empty if it can, and for
+        lm-eval's own."""
+        nearby = self.include is not None and path.is_relative_to(self.include)
+        return _loaded(path)[1] if nearby else ""
+
+    def tasks(self, name: str) -> Iterator[tuple[str, Task]]:
+        """The tasks behind a name, each with its settings, as far as the files can be read."""
+        yield from self._tasks(name, {}, frozenset())
+
+    def _nearest_first(self, name: str) -> Iterator[Mapping[str, Files]]:
+        yield self._nearby
+        words = re.split(r"[_-]", name)
+        for count in range(len(words), 0, -1):  # most tasks lie in a folder of their name
+            yield _beneath("_".join(words[:count]))
+        yield _everywhere()
+
+    def _tasks(self, name: str, changes: Task, above: frozenset[str]) -> Iterator[tuple[str, Task]]:
+        files = self.find(name)
+        if files is None or name in above:
+            if files is None and changes.get(_TASK) == name:  # it stands in the group's own file
+                yield name, changes
+            return
+        if files.kind == _TAG:
+            # A tag can stand in a file that tasks beside it include.
+            beside = {path.parent: None for path in files.paths}
+            for path in dict.fromkeys(
+                p for folder in beside for p in sorted(folder.rglob("*yaml"))
+            ):
+                settings = _read(path)
+                if isinstance(settings.get(_TASK), str) and name in _listed(settings.get(_TAG)):
+                    yield str(settings[_TASK]), {**settings, **changes}
+            return
+        settings = _read(files.paths[0])
+        if files.kind == _GROUP:
+            yield from self._members(settings.get(_TASK), changes, above | {name})
+        else:
+            yield name, {**settings, **changes}
+
+    def _members(
+        self, members: Any, changes: Task, above: frozenset[str]
+    ) -> Iterator[tuple[str, Task]]:
+        for member in members if isinstance(members, list) else ():
+            if isinstance(member, str):
+                yield from self._tasks(member, changes, above)
+            elif isinstance(member, Mapping):
+                known = member.get(_GROUP) or member.get(_TASK)
+                if isinstance(known, str):
+                    yield from self._tasks(known, {**changes, **member}, above)
+                if isinstance(member.get(_TASK), list):
+                    yield from self._members(member[_TASK], changes, above)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@cache
+def library() -> Path:
+    """The folder of lm-eval's own tasks. The package is not imported.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    spec = importlib.util.find_spec("lm_eval")
+    if spec is None or spec.origin is None:
+        raise ImportError("lm_eval is not installed")
+    return Path(spec.origin).parent / "tasks"
+
+
+@cache
+def _everywhere() -> Mapping[str, Files]:
+    """All names of lm-eval."""
+    return _defined(sorted(library().rglob("*yaml")))
+
+
+@cache
+def _beneath(folder: str) -> Mapping[str, Files]:
+    """The names in one of lm-eval's folders; some task files have no suffix."""
+    return _defined(sorted((library() / folder).rglob("*yaml")))
+
+
+def _defined(files: Iterable[Path]) -> Mapping[str, Files]:
+    """Name -> the files that define it."""
+    found: dict[str, tuple[str, list[Path]]] = {}
+    for file, text in _with_included(files):
+        entries = list(_NAMED.finditer(text))
+        kinds = {each["kind"] for each in entries}
+        # A group lists its tasks, unless the file has a class: then it is a task of that class.
+        left_out = _GROUP if "class" in kinds else _TASK if _GROUP in kinds else ""
+        for each in entries:
+            if each["kind"] in (left_out, "class"):
+                continue
+            for name in _names_in(each["value"] or "", each["items"]):
+                kind, paths = found.setdefault(name, (each["kind"], []))
+                if kind == each["kind"]:
+                    paths.append(file)
+    return {name: Files(kind, tuple(paths)) for name, (kind, paths) in found.items()}
+
+
+def _with_included(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """The files with their texts, and those that they include that are not called `*yaml`."""
+    others: dict[Path, None] = {}
+    for file in files:
+        text = file.read_text(encoding="utf-8", errors="replace")
+        yield file, text
+        for name in _INCLUDE.findall(text):
+            if not name.endswith("yaml") and (file.parent / name).is_file():
+                others[file.parent / name] = None
+    for file in others:
+        yield file, file.read_text(encoding="utf-8", errors="replace")
+
+
+def _names_in(value: str, items: str) -> Iterator[str]:
+    """The names in `name`, `[name, name]` or `- name` lines."""
+    parts = value.strip("[]").split(",") if value.startswith("[") else [value]
+    lines = (line.strip() for line in items.splitlines())
+    parts += [line.removeprefix("-") for line in lines if line.startswith("-") and not value]
+    for part in parts:
+        name = part.split(" #")[0].strip().strip("'\"")
+        if name not in ("", "null", "~") and ": " not in name:
+            yield name
+
+
+def _read(path: Path, above: frozenset[Path] = frozenset()) -> dict[str, Any]:
+    """A task's file with what it includes; empty where it is no YAML mapping."""
+    settings, _ = _loaded(path)
+    if path in above:
+        return {}
+    included: dict[str, Any] = {}
+    for name in _listed(settings.pop("include", [])):
+        if isinstance(name, str):
+            included |= _read((path.parent / name).resolve(), above | {path})
+    return {**included, **settings}
+
+
+def _loaded(path: Path) -> tuple[dict[str, Any], str]:
+    """The mapping in a file, or why there is none."""
+    try:
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        return {}, str(error.strerror)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        return {}, " ".join(str(error).split())
+    return (settings, "") if isinstance(settings, dict) else ({}, "it is no mapping of fields")
