@@ -43,6 +43,7 @@ def compare(variant: str, baseline: str, *, store: str | Path | None = None) -> 
         baseline=base[0].variant.group,
         baselines={},
         contamination=(),
+        claims=(),
         data={**second[0].plan.data, **opened.plan.data},
         checks={**second[0].plan.checks, **opened.plan.checks},
     )

@@ -17,15 +17,17 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.comparison.aligned import Runs, Unaligned, aligned
-from harness.comparison.contrasts import Contrast, Known
+from harness.comparison.contrasts import Contrast, Ranged
 from harness.comparison.differences import contrast_of
 from harness.comparison.groups import Group
-from harness.comparison.result import Estimate
+from harness.comparison.limits import Limit, by_range, limits_of, p_of
+from harness.comparison.result import ClaimVerdict, Estimate, Outcome
 from harness.comparison.rows import why_incomparable
 from harness.comparison.verdicts import benjamini_hochberg, holm
-from harness.suite.claims import CHANCE, Claim
+from harness.suite.claims import CHANCE, FASTER, Claim
 
-Outcome = Literal["supported", "refuted", "inconclusive", "incomparable", "failed"]
+__all__ = ["Amount", "ClaimVerdict", "CostQuestion", "Outcome", "Question", "decide"]
+
 Correction = Literal["holm", "bh"]
 
 
@@ -52,79 +54,45 @@ class Question:
 
 
 @dataclass(frozen=True)
-class ClaimVerdict:
-    """What the scores say of one claim about one variant.
+class Amount:
+    """What a variant costs: the mean over its runs, with the range that is not told apart from
+    it."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class CostQuestion:
+    """A claim about the cost of one variant.
 
     Attributes:
-        estimate, reference: the two values that are compared.
-        difference: variant minus the other (times the claim's `ratio`), with its interval of the
-            claim's confidence.
-        p: the level at which the interval reaches the limit. p_adjusted: over all claims.
-        n, clusters, seeds: how many examples, clusters of them, and training runs of the variant.
-        level: `checkpoint` if each side is one training run, `method` if seeds are a level too,
-            `cost` for a cost.
-        detectable: how far beyond the limit the truth must be so that 80% of such experiments show
-            it, at the claim's confidence and before the adjustment.
-        needed: how many more examples would decide it 80% of the time, if the difference and its
-            spread stay as they are; None if it is decided, or if no number of examples would.
-        reason: what limits the verdict, or why there is none.
+        metric: the key of the cost, in harness.suite.claims.COSTS.
+        candidate, reference: None if it was not measured.
+        reason: what limits the comparison, or why there is none.
+        failed: why there is nothing to decide; empty if there is.
     """
 
     claim: Claim
     variant: str
     against: str
     metric: str
-    evaluation: str
-    verdict: Outcome
-    estimate: float | None = None
-    reference: float | None = None
-    difference: Estimate | None = None
-    p: float | None = None
-    p_adjusted: float | None = None
-    n: int = 0
-    clusters: int = 0
-    seeds: int = 0
-    level: str = ""
-    detectable: float | None = None
-    needed: int | None = None
+    candidate: Amount | None
+    reference: Amount | None
     reason: str = ""
-    unit: str = ""
-    higher_is_better: bool = True
-
-    @property
-    def title(self) -> str:
-        """The claim about this variant in words."""
-        return self.claim.name or self.claim.sentence(self.variant, self.against)
-
-    def noted(self, reason: str) -> ClaimVerdict:
-        """The verdict with one more reason."""
-        parts = [part for part in (self.reason, reason) if part]
-        return replace(self, reason="; ".join(dict.fromkeys(parts)))
+    failed: str = ""
 
 
-@dataclass(frozen=True)
-class Limit:
-    """One side of what a claim says: the contrast lies above (side 1) or below (side -1) a
-    value."""
-
-    contrast: Contrast
-    null: float
-    side: int
-
-    @property
-    def gap(self) -> float:
-        """How far the estimate lies on the claimed side of the limit; negative beyond it."""
-        return self.side * (self.contrast.value - self.null)
-
-    @property
-    def p(self) -> float | None:
-        """The level at which the interval reaches the limit."""
-        return self.contrast.p(self.null)
-
-
-def decide(questions: Sequence[Question], correction: Correction = "holm") -> list[ClaimVerdict]:
+def decide(
+    questions: Sequence[Question | CostQuestion], correction: Correction = "holm"
+) -> list[ClaimVerdict]:
     """The verdict on each claim, in order, with p adjusted over all of them."""
-    found = [_measured(question) for question in questions]
+    found = [
+        _cost(question) if isinstance(question, CostQuestion) else _measured(question)
+        for question in questions
+    ]
     family = [i for i, (verdict, _) in enumerate(found) if verdict.p is not None]
     adjust = holm if correction == "holm" else benjamini_hochberg
     adjusted = adjust([found[i][0].p or 0.0 for i in family])
@@ -133,6 +101,27 @@ def decide(questions: Sequence[Question], correction: Correction = "holm") -> li
         verdict, limits = found[i]
         verdicts[i] = _decided(replace(verdict, p_adjusted=p), limits, len(family))
     return verdicts
+
+
+def _cost(question: CostQuestion) -> tuple[ClaimVerdict, Sequence[Limit]]:
+    """The verdict on a claim about a cost. Amounts are no samples, so that there is no p."""
+    one, other, claim = question.candidate, question.reference, question.claim
+    up = 1 if question.metric in FASTER else -1
+    verdict = ClaimVerdict(
+        claim, question.variant, question.against, question.metric, "",
+        "failed" if question.failed else "incomparable", level="cost",
+        reason=question.failed or question.reason, higher_is_better=up == 1,
+    )  # fmt: skip
+    if one is None or other is None or question.failed:
+        return verdict, ()
+
+    def contrast(ratio: float) -> Ranged:
+        ends = one.low - ratio * other.high, one.high - ratio * other.low
+        return Ranged(one.value - ratio * other.value, *ends, question.reason)
+
+    verdict = replace(verdict, estimate=one.value, reference=other.value, seeds=one.seeds)
+    limits = limits_of(claim, up, contrast)
+    return _told(verdict, contrast(claim.times), limits), limits
 
 
 def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
@@ -149,8 +138,10 @@ def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
         return replace(verdict, reason=str(error)), ()
     group = Group.of(candidate)
     base = reference if isinstance(reference, float) else Group.of(reference)
-    limits = limits_of(question.claim, group, base)
-    shown = contrast_of(group, base, question.claim.times, question.claim.looks)
+    looks = question.claim.looks
+    up = 1 if group.first.higher_is_better else -1
+    limits = limits_of(question.claim, up, lambda ratio: contrast_of(group, base, ratio, looks))
+    shown = contrast_of(group, base, question.claim.times, looks)
     verdict = replace(_counted(verdict, group, base), verdict="inconclusive")
     return _told(verdict, shown, limits).noted(note), limits
 
@@ -180,24 +171,6 @@ def _sides(question: Question) -> tuple[Runs, Runs | float, str]:
         if reason := why_incomparable(run, first):
             raise Unaligned(reason)
     return candidate, reference, note
-
-
-def limits_of(claim: Claim, group: Group, base: Group | float) -> list[Limit]:
-    """What the claim says, as one limit, or as two for `equal`."""
-    up = 1 if group.first.higher_is_better else -1
-    sides = {"better": up, "worse": -up, "not_worse": up, "at_most": -1, "at_least": 1}
-    if claim.bound:
-        contrast = contrast_of(group, base, claim.times, claim.looks)
-        return [Limit(contrast, 0.0, sides[claim.relation])]
-    ways = {"better": (up,), "worse": (-up,), "not_worse": (-up,), "equal": (-1, 1)}
-    limits = []
-    for way in ways[claim.relation]:
-        side = -way if claim.relation == "equal" else sides[claim.relation]
-        null, ratio = way * claim.margin_size, 1.0
-        if claim.relative:
-            null, ratio = 0.0, 1 + null
-        limits.append(Limit(contrast_of(group, base, ratio, claim.looks), null, side))
-    return limits
 
 
 def _counted(verdict: ClaimVerdict, group: Group, base: Group | float) -> ClaimVerdict:
@@ -240,25 +213,9 @@ def _told(verdict: ClaimVerdict, shown: Contrast, limits: Sequence[Limit]) -> Cl
         difference=Estimate(shown.value, low, high),
         detectable=limits[0].contrast.detectable(verdict.claim.alpha),
     ).noted(shown.reason)
-    if isinstance(shown, Known):
-        return replace(verdict, verdict="supported" if _holds(verdict, limits) else "refuted")
-    return replace(verdict, p=_p(limits))
-
-
-def _holds(verdict: ClaimVerdict, limits: Sequence[Limit]) -> bool:
-    """Whether numbers without doubt are as the claim says; only `better` and `worse` are strict."""
-    strict = verdict.claim.relation in ("better", "worse")
-    return all(limit.gap > 0 or (limit.gap == 0 and not strict) for limit in limits)
-
-
-def _p(limits: Sequence[Limit]) -> float | None:
-    """The level at which the claim ceases to be inconclusive: to support it, every limit must be
-    passed; to refute it, missing one is enough."""
-    values = [(limit.gap, p) for limit in limits if (p := limit.p) is not None]
-    if len(values) < len(limits):
-        return None
-    missed = [p for gap, p in values if gap <= 0]
-    return min(missed) if missed else max(p for _, p in values)
+    if isinstance(shown, Ranged):
+        return replace(verdict, verdict=by_range(verdict.claim, limits))
+    return replace(verdict, p=p_of(limits))
 
 
 def _decided(verdict: ClaimVerdict, limits: Sequence[Limit], family: int) -> ClaimVerdict:

@@ -14,6 +14,7 @@ from harness.comparison.examples import examples
 from harness.comparison.result import ALL, Comparison, Row
 from harness.comparison.rows import AllScores, rows_of
 from harness.comparison.scores import Reader
+from harness.comparison.suite_claims import verdicts
 from harness.comparison.verdicts import adjusted
 from harness.planning.graph import learnt, learnt_by
 from harness.planning.planner import Plan, VariantPath
@@ -75,6 +76,8 @@ def compare(
         taxes=tuple(taxes(finished, variants, records, read)),
         best=best,
         beside_best=others,
+        claims=tuple(verdicts(planned, variants, scores)),
+        correction=planned.suite.correction,
     )
 
 

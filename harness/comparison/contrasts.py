@@ -307,17 +307,20 @@ class Alike(Contrast):
 
 
 @dataclass(frozen=True)
-class Known(Contrast):
-    """A difference without any doubt: of counted costs, or of a checkpoint from itself."""
+class Ranged(Contrast):
+    """A difference that surely lies in a range: of counted costs, of a checkpoint from itself, of
+    times whose noise is known."""
 
     value: float
+    low: float
+    high: float
     reason: str = ""
 
     def interval(self, alpha: float) -> Ends | None:
-        return self.value, self.value
+        return self.low, self.high
 
     def p(self, null: float) -> float | None:
-        return 1.0 if self.value == null else 0.0
+        return None
 
 
 @dataclass(frozen=True)

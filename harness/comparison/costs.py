@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -179,6 +179,20 @@ def conditions(record: Record) -> Conditions:
     device = machine.get("device_name") or machine.get("processor") or machine.get("platform", "")
     threads = None if machine.get("device_name") else machine.get("threads")
     return Conditions(device, threads, (machine.get("waited") or 0.0) > _BUSY)
+
+
+SAME = 1.02
+"""Counts and bytes count as equal if the greater is less than this many times the smaller."""
+SAME_TIME = 1.25
+"""The same for times: a machine does not repeat them more closely."""
+LONE_TIME = 2.0
+"""The same for times of a single run, whose noise is unknown."""
+
+
+def comparable(one: Sequence[Conditions], other: Sequence[Conditions]) -> bool:
+    """Whether times that were measured under these conditions can be compared."""
+    both = {*one, *other}
+    return len(both) <= 1 and not any(condition.busy for condition in both)
 
 
 def _spread(

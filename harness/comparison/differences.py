@@ -7,10 +7,10 @@ import math
 from harness.comparison.contrasts import (
     Alike,
     Contrast,
-    Known,
     Moved,
     OneShare,
     PairedShares,
+    Ranged,
     Untold,
     Watched,
 )
@@ -33,7 +33,7 @@ def contrast_of(
     if isinstance(base, float):
         return _from_constant(group, ratio * base, looks)
     if ratio == 1 and _same(group, base):
-        return Known(0.0, "the same measurement: same model, same rows")
+        return Ranged(0.0, 0.0, 0.0, "the same measurement: same model, same rows")
     plain = group.plain and base.plain and ratio == 1 and looks == "once"
     if plain and (changed := changed_rows(group, base)) is not None:
         return PairedShares(*changed, group.first.sample.n)

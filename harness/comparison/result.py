@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from harness.core.errors import HarnessError, unknown
 from harness.store.rows_used import RowsUsed
+from harness.suite.claims import Claim
 
 ALL = ""
 """The slice that holds every example."""
 MAIN = ("handled", "rougeL", "exact_match")
 """Metrics that stand for the quality of answers: the first of these that a suite measures. A suite
 that measures `handled` is about refusals, so it comes first."""
+
+Outcome = Literal["supported", "refuted", "inconclusive", "incomparable", "failed"]
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,57 @@ class Example:
 
 
 @dataclass(frozen=True)
+class ClaimVerdict:
+    """What the scores say of one claim about one variant.
+
+    Attributes:
+        estimate, reference: the two values that are compared.
+        difference: variant minus the other (times the claim's `ratio`), with its interval of the
+            claim's confidence.
+        p: the level at which the interval reaches the limit. p_adjusted: over all claims.
+        n, clusters, seeds: how many examples, clusters of them, and training runs of the variant.
+        level: `checkpoint` if each side is one training run, `method` if seeds are a level too,
+            `cost` for a cost.
+        detectable: how far beyond the limit the truth must be so that 80% of such experiments show
+            it, at the claim's confidence and before the adjustment.
+        needed: how many more examples would decide it 80% of the time, if the difference and its
+            spread stay as they are; None if it is decided, or if no number of examples would.
+        reason: what limits the verdict, or why there is none.
+    """
+
+    claim: Claim
+    variant: str
+    against: str
+    metric: str
+    evaluation: str
+    verdict: Outcome
+    estimate: float | None = None
+    reference: float | None = None
+    difference: Estimate | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    n: int = 0
+    clusters: int = 0
+    seeds: int = 0
+    level: str = ""
+    detectable: float | None = None
+    needed: int | None = None
+    reason: str = ""
+    unit: str = ""
+    higher_is_better: bool = True
+
+    @property
+    def title(self) -> str:
+        """The claim about this variant in words."""
+        return self.claim.name or self.claim.sentence(self.variant, self.against)
+
+    def noted(self, reason: str) -> ClaimVerdict:
+        """The verdict with one more reason."""
+        parts = [part for part in (self.reason, reason) if part]
+        return replace(self, reason="; ".join(dict.fromkeys(parts)))
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that a report shows; the report computes none of it again."""
 
@@ -263,6 +317,10 @@ class Comparison:
     """The variant with the best estimate of the headline metric."""
     beside_best: tuple[Row, ...] = ()
     """The headline metric of the other variants, each with its difference from `best`."""
+    claims: tuple[ClaimVerdict, ...] = ()
+    """The verdicts on what the suite claims, in its order."""
+    correction: Literal["holm", "bh"] = "holm"
+    """How p was adjusted over the claims."""
 
     @property
     def failed(self) -> tuple[VariantResult, ...]:

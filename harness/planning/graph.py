@@ -11,6 +11,7 @@ from typing import Any
 from harness.data.lengths import Beyond, Overlong, Refused, Unfit
 from harness.executors.base import Executor
 from harness.models.files import ModelInfo
+from harness.planning.claims import PlannedClaim
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.variant import Cell, Merged, Variant
@@ -145,6 +146,9 @@ class Plan:
     """Key of a label stage -> the stages that compare its labels with known preferences."""
     baselines: Mapping[str, str] = field(default_factory=dict)
     """Group -> the group that it is compared with, if not all are compared with `baseline`."""
+
+    claims: tuple[PlannedClaim, ...] = ()
+    """What the suite claims, of the variants that are run."""
 
     def groundwork(self) -> list[Stage]:
         """The stages that run before all others: data, the lengths of rows, and what scorers

@@ -11,6 +11,8 @@ from harness.core import component
 from harness.core.errors import SuiteError
 from harness.executors.base import Executor
 from harness.planning.checkpoints import Checkpoints
+from harness.planning.claims import PlannedClaim, about_these, planned_claims
+from harness.planning.columns import columns_of, titles
 from harness.planning.graph import (
     Plan,
     Scored,
@@ -112,6 +114,7 @@ class _Planner:
         self.baselines = baselines = baselines_of(self.suite, variants)
         paths = named_starts([self._tuned_path(variant) for variant in variants])
         idle = self._idle_scorers(paths)
+        claims, undecided = self._claims(paths)
         return Plan(
             suite=self.suite,
             file=self.file,
@@ -131,6 +134,7 @@ class _Planner:
                 *self.scoring.notes(),
                 *self._coarse(variants),
                 *remarks(variants, self.sources),
+                *undecided,
             ),
             judges=tuple(self.scoring.judges.values()),
             checks=self._checks(paths),
@@ -139,7 +143,19 @@ class _Planner:
             prepared=tuple(self.scoring.prepared.values()),
             unfit=dict(self.fitting.unfit),
             beyond=tuple(self.fitting.beyond()),
+            claims=claims,
         )
+
+    def _claims(
+        self, paths: Sequence[VariantPath]
+    ) -> tuple[tuple[PlannedClaim, ...], tuple[str, ...]]:
+        """The claims about the variants that are run, and a warning for each other claim."""
+        known = (*self.variants, *(path.variant for path in paths))
+        everyone = {variant.group: variant.labels for variant in known}
+        baselines = {**baselines_of(self.suite, self.variants), **self.baselines}
+        columns = columns_of(paths, self.scorers, self._record)
+        asked = planned_claims(self.suite.claims, everyone, columns, baselines)
+        return about_these(asked, columns, everyone)
 
     def _idle_scorers(self, paths: Sequence[VariantPath]) -> tuple[str, ...]:
         """Warnings about scorers that can score no variant.
@@ -360,7 +376,7 @@ class _Planner:
         seen: dict[tuple[str, str], int] = {}
         for index, scorer in enumerate(self.scorers):
             entries = evaluations if scorer.data is None else [scorer.data]
-            for title, entry in itertools.product(_titles(scorer), entries):
+            for title, entry in itertools.product(titles(scorer), entries):
                 other = seen.setdefault((title, entry), index)
                 if other != index:
                     raise SuiteError(
@@ -378,11 +394,3 @@ class _Planner:
                         where=f"scorers[{index}].{scorer.name}",
                         fix="give one of them a `label:`",
                     )
-
-
-def _titles(scorer: Scorer) -> list[str]:
-    """The names of a scorer's metrics in tables, as the comparison gives them."""
-    metrics, label = list(scorer.declared()), scorer.label
-    if label is None:
-        return metrics
-    return [label] if len(metrics) == 1 else [f"{label} {metric}" for metric in metrics]

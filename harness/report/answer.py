@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from harness.comparison.best import best_of
+from harness.comparison.costs import comparable
 from harness.comparison.result import Comparison, Row, VariantResult
 from harness.core.text import label, line
 from harness.report import cheaper, numbers
@@ -243,7 +244,7 @@ def _differences(one: VariantResult, best: VariantResult, compared: Mapping[str,
         ]
         parts += [f"takes {word} ({', '.join(costs)})"] if costs else []
     if compared.get("train_seconds") == 0:
-        same = cheaper.comparable(one.timed, best.timed)
+        same = comparable(one.timed, best.timed)
         parts.append(
             "in training time no difference beyond its noise is shown" if same else
             "training times are not compared, as machine, threads or load differ"

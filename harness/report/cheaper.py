@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from harness.comparison.costs import LONE_TIME, SAME, SAME_TIME, comparable
 from harness.comparison.result import Comparison, Conditions, VariantResult
 from harness.report.tables.columns import COSTS, Cost
 
 RESPECTS = (
     "trainable_parameters", "state_bytes", "peak_device_bytes", "tokens", "train_seconds",
 )  # fmt: skip
-_SAME = 1.02
-"""Counts and bytes count as equal if the greater is less than this many times the smaller."""
-_SAME_TIME = 1.25
-"""The same for times: a machine does not repeat them more closely."""
-_LONE_TIME = 2.0
-"""The same for times of a single run, whose noise is unknown."""
 TIMES = ("train_seconds", "seconds_before", "last_seconds")
 _SPEED = "tokens_per_second"
 Marked = frozenset[tuple[str, str]]
@@ -55,19 +50,13 @@ def _clear(key: str, one: VariantResult, other: VariantResult) -> bool:
     ranges = [variant.spread.get(key, (a, a)) for variant, a in ((one, ours), (other, theirs))]
     if ranges[0][0] <= ranges[1][1] and ranges[1][0] <= ranges[0][1]:
         return False
-    factor = _SAME
+    factor = SAME
     if key in TIMES:
         if not comparable(one.timed, other.timed):
             return False
         lone = min(len(one.seeds), len(other.seeds)) == 1
-        factor = _LONE_TIME if lone else _SAME_TIME
+        factor = LONE_TIME if lone else SAME_TIME
     return max(ours, theirs) > factor * min(ours, theirs)
-
-
-def comparable(one: Sequence[Conditions], other: Sequence[Conditions]) -> bool:
-    """Whether times that were measured under these conditions can be compared."""
-    both = {*one, *other}
-    return len(both) <= 1 and not any(condition.busy for condition in both)
 
 
 def is_cheaper(compared: Mapping[str, int]) -> bool:

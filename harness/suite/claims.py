@@ -43,6 +43,9 @@ COSTS: Mapping[str, str] = {
 }
 """The costs that a claim can be about: the key of each, and its name for people."""
 
+FASTER = frozenset({"tokens_per_second"})
+"""The costs of which more is better."""
+
 
 def _number(value: Any, what: str) -> Any:
     """A number, or a share such as "10%" as text; anything else is refused.
@@ -171,7 +174,8 @@ class Claim(BaseModel):
         """
         subject = variant or _written(self.variant)
         other = than or _written(self.than)
-        about = "" if self.times == 1 else f"{self.times:.4g} times "
+        share = f"{self.ratio} of" if isinstance(self.ratio, str) else f"{self.times:.4g} times"
+        about = "" if self.times == 1 else f"{share} "
         metric = COSTS.get(self.metric, self.metric)
         if self.bound:
             words = self.relation.replace("_", " ")

@@ -24,6 +24,7 @@ from harness.core.secrecy import require_none, require_none_in
 from harness.models.checkpoint import CheckpointSpec
 from harness.models.files import ModelSpec
 from harness.store.stage import Resources
+from harness.suite.claims import Claim
 from harness.suite.data import DataSpec
 from harness.suite.settings import apply_setting
 from harness.suite.text import read_yaml
@@ -165,6 +166,12 @@ class Suite(BaseModel):
     """How trained variants generate answers."""
     scorers: list[Any] = ["rouge", "exact_match"]
     """The scorers that measure the variants."""
+    claims: list[Claim] = []
+    """What the suite states about its variants; the report opens with a verdict on each. One line
+    each, such as `lora not_worse full on rougeL by 0.01`, or a mapping."""
+    correction: Literal["holm", "bh"] = "holm"
+    """How p is adjusted over the claims: `holm` keeps the chance of any wrong verdict within the
+    claims' error, `bh` the share of wrong ones among the verdicts."""
     executor: Any = "local"
     """The executor that runs the stages."""
     resources: OwnResources = OwnResources()

@@ -16,6 +16,7 @@ from harness.report.plots import figures, images
 from harness.report.plots.drawing import mark
 from harness.report.plots.forest import forests
 from harness.report.tables import alignment as tax
+from harness.report.tables import claims
 from harness.report.tables.columns import MARKS
 from harness.report.tables.families import seeds, sliced, transfer
 from harness.report.tables.provenance import evidence, provenance
@@ -73,6 +74,7 @@ def _across(weighed: dict[str, Any]) -> str:
 
 def _sections(comparison: Comparison) -> dict[str, Any]:
     return {
+        "claims": claims.sheet(comparison),
         "results": results(comparison),
         "against": against(comparison),
         "sliced": sliced(comparison),

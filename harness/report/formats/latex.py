@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from harness.comparison.result import Comparison, Row, VariantResult
 from harness.core.text import label, line
 from harness.report import numbers
+from harness.report.tables import claims
 from harness.report.tables.columns import MAIN_COSTS, Column, main, table
 
 _METRICS = 4
@@ -27,14 +28,44 @@ def escape(text: object) -> str:
 
 
 def report(comparison: Comparison) -> str:
-    """A `table` environment; needs \\usepackage{booktabs,amssymb,textcomp}."""
+    """`table` environments, first that of the claims if there are any; they need
+    \\usepackage{booktabs,amssymb,textcomp}."""
+    head = "% \\usepackage{booktabs,amssymb,textcomp}\n"
+    return head + (_claims(comparison) if comparison.claims else "") + _results(comparison)
+
+
+def _claims(comparison: Comparison) -> str:
+    """The verdicts on the claims."""
+    heads = ("claim", "verdict", "difference", "p (adjusted)")
+    rows = [
+        (line(verdict.title), verdict.verdict, claims.difference(verdict),
+         numbers.probability(verdict.p_adjusted))
+        for verdict in comparison.claims
+    ]  # fmt: skip
+    lines = [
+        r"\begin{table}",
+        r"\centering\small",
+        r"\begin{tabular}{p{0.45\textwidth}lll}",
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        r"\midrule",
+        # In braces, as TeX would read a bracket after \\ as a length.
+        *(" & ".join(f"{{{escape(cell)}}}" for cell in row) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\caption{{{escape(claims.sheet(comparison).note)}}}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def _results(comparison: Comparison) -> str:
     metrics, rows = main(comparison, _METRICS), table(comparison)
     heads = ["variant", *(f"{column.name} {column.arrow}" for column in metrics)]
     heads += [cost.name for cost in MAIN_COSTS]
     body = [" & ".join(_cells(v, metrics, rows)) + r" \\" for v in comparison.variants]
     columns = "l" * (1 + len(metrics)) + "r" * len(MAIN_COSTS)
     lines = [
-        r"% \usepackage{booktabs,amssymb,textcomp}",
         r"\begin{table}",
         r"\centering\small",
         rf"\begin{{tabular}}{{{columns}}}",

@@ -9,6 +9,7 @@ from harness.comparison.result import Comparison
 from harness.core.text import Markdown, fenced, line, markdown
 from harness.report.answer import answer
 from harness.report.tables import alignment as tax
+from harness.report.tables import claims
 from harness.report.tables.brief import METRICS, brief
 from harness.report.tables.columns import MARKS, columns
 from harness.report.tables.families import seeds, sliced, transfer
@@ -27,6 +28,7 @@ def summary(comparison: Comparison) -> str:
     more = f"<details><summary>{len(rest.lines)} more</summary>\n\n{_table(rest)}\n\n</details>"
     left = len(columns(comparison)) - METRICS
     parts = (
+        _claims(comparison),
         f"**{markdown(comparison.suite)}**: {markdown(answer(comparison))}",
         _table(shown) if shown.lines else "",
         more if rest.lines else "",
@@ -40,6 +42,18 @@ def summary(comparison: Comparison) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _claims(comparison: Comparison) -> str:
+    """A line for each claim; what limits it where it is not decided."""
+    if not comparison.claims:
+        return ""
+    lines = [f"**{markdown(claims.counted(comparison))}**", ""]
+    for verdict in comparison.claims:
+        more = "" if verdict.verdict in ("supported", "refuted") else claims.limits(verdict)
+        said = f"{claims.sentence(verdict)}{f' ({more})' if more else ''}"
+        lines.append(f"- {MARKS[verdict.verdict]} {verdict.verdict}: {markdown(said)}")
+    return "\n".join(lines)
+
+
 def report(comparison: Comparison) -> str:
     """The complete report."""
     return "\n\n".join(part for part in _parts(comparison) if part) + "\n"
@@ -48,6 +62,7 @@ def report(comparison: Comparison) -> str:
 def _parts(comparison: Comparison) -> Iterator[str]:
     yield f"# {markdown(comparison.suite)}"
     yield markdown(comparison.description)
+    yield _section(claims.sheet(comparison))
     yield f"**{markdown(answer(comparison))}**"
     yield _section(results(comparison))
     if comparison.failed:

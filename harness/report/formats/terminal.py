@@ -9,6 +9,7 @@ from harness.comparison.result import Comparison, Row, VariantResult
 from harness.core.text import label, line
 from harness.report import cheaper, numbers
 from harness.report.answer import answer
+from harness.report.tables import claims
 from harness.report.tables.columns import (
     MAIN_COSTS,
     STAR,
@@ -30,7 +31,7 @@ Lines = Sequence[tuple[str, Sequence[str]]]
 
 def terminal_table(comparison: Comparison) -> str:
     """The answer, a line for each variant, and why variants failed; at most 100 columns wide."""
-    parts = [_wrap(answer(comparison))]
+    parts = [*_claims(comparison), _wrap(answer(comparison))]
     metrics = columns(comparison)
     good = [variant for variant in comparison.variants if variant.has_result]
     if metrics and good:
@@ -48,6 +49,19 @@ def terminal_table(comparison: Comparison) -> str:
     parts += [_wrap(f"note: {line(note)}", "      ") for note in comparison.notes]
     # Plain hyphens and spaces, as people paste the numbers into shells and spreadsheets.
     return "\n\n".join(parts).replace(numbers.MINUS, "-").replace("\u00a0", " ")
+
+
+def _claims(comparison: Comparison) -> list[str]:
+    """The verdict on each claim, and what limits those that are not decided; one part at most."""
+    if not comparison.claims:
+        return []
+    lines = [claims.counted(comparison)]
+    width = max(len(verdict.verdict) for verdict in comparison.claims) + 2
+    for verdict in comparison.claims:
+        more = "" if verdict.verdict in ("supported", "refuted") else claims.limits(verdict)
+        text = f"{claims.sentence(verdict)}{f' ({more})' if more else ''}"
+        lines.append(_wrap(f"  {verdict.verdict:<{width}}{text}", " " * (width + 4)))
+    return ["\n".join(lines)]
 
 
 def _columns(

@@ -18,6 +18,9 @@ MARKS = {
     "incomparable": "≠",
     "same measurement": "=",
     "failed": "✕",
+    "supported": "✔",
+    "refuted": "✘",
+    "inconclusive": "?",
 }
 
 

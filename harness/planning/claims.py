@@ -1,0 +1,223 @@
+"""Resolves the names in a suite's claims before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.core.errors import SuiteError, unknown
+from harness.planning.selectors import Labels, pairs, select
+from harness.suite.claims import BASELINE, CHANCE, COSTS, Claim
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric that a suite measures.
+
+    Attributes:
+        metric: as reports call it; empty for a benchmark whose metrics are known once it has run.
+        even: the value that means no difference from the baseline, for a metric that compares with
+            the baseline itself.
+        bounds: the least and the greatest value that an example can have, if they are known.
+        guessed: what guessing reaches may be known once it has run.
+    """
+
+    scorer: str
+    metric: str
+    evaluation: str
+    even: float | None = None
+    bounds: tuple[float, float] | None = None
+    guessed: bool = False
+
+    def among(self, other: Column) -> bool:
+        """Whether another column is this one, or has its metrics among those not known yet."""
+        known = other.metric or self.metric
+        return (self.scorer, self.metric, self.evaluation) == (
+            other.scorer, known, other.evaluation,
+        )  # fmt: skip
+
+    def names(self) -> Iterator[str]:
+        """What a claim may call it, the most exact first."""
+        if not self.metric:
+            yield from (self.evaluation, f"{self.scorer}/{self.evaluation}")
+            return
+        yield from (
+            f"{self.scorer}/{self.metric}/{self.evaluation}", f"{self.metric}/{self.evaluation}",
+            f"{self.scorer}/{self.metric}", f"{self.scorer}/{self.evaluation}", self.metric,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlannedClaim:
+    """A claim about one variant, with all names resolved.
+
+    Attributes:
+        place: where the suite has the claim.
+        against: a variant, a number as text, or `chance`.
+        metric: as reports call it, or the key of a cost; empty for the first metric of a benchmark.
+        evaluation: empty for a cost.
+        constant: what it is compared with, if that is a number.
+        cost: whether it is about a cost.
+        column: what is planned of the metric; None for a cost.
+    """
+
+    claim: Claim
+    place: str
+    variant: str
+    against: str
+    metric: str
+    evaluation: str
+    constant: float | None = None
+    cost: bool = False
+    column: Column | None = None
+
+
+def planned_claims(
+    claims: Sequence[Claim],
+    variants: Labels,
+    columns: Mapping[str, Sequence[Column]],
+    baselines: Mapping[str, str],
+) -> list[PlannedClaim]:
+    """Every claim about every variant that it means.
+
+    Args:
+        variants: all of the suite's variants, with their labels.
+        columns: variant -> what is measured of it, for those that are run.
+        baselines: variant -> the variant that it is compared with.
+
+    Raises:
+        SuiteError: a claim names a metric that is not measured, or a variant that is not there.
+    """
+    return [
+        planned
+        for index, claim in enumerate(claims)
+        for planned in _of(claim, f"claims[{index}]", variants, columns, baselines)
+    ]
+
+
+def _of(
+    claim: Claim,
+    place: str,
+    variants: Labels,
+    columns: Mapping[str, Sequence[Column]],
+    baselines: Mapping[str, str],
+) -> Iterator[PlannedClaim]:
+    compared = list(_compared(claim, place, variants, baselines))
+    cost = cost_key(claim.metric)
+    if cost:
+        _refuse_cost(claim, place)
+        for variant, against, constant in compared:
+            yield PlannedClaim(claim, place, variant, against, cost, "", constant, cost=True)
+        return
+    column = find_column(claim.metric, {c for listed in columns.values() for c in listed}, place)
+    measured = {n for n, listed in columns.items() if any(map(column.among, listed))}
+    several = len(compared) > 1
+    if compared[0][1] == CHANCE and not column.guessed:
+        message = f"what guessing reaches on {claim.metric} is not known"
+        raise SuiteError(message, where=f"{place}.than", fix="say a number instead of `chance`")
+    missing = []
+    for variant, against, constant in compared:
+        own = constant is None and baselines.get(variant) == against
+        if column.even is not None and own and against not in measured:
+            against, constant = f"{column.even:g}", column.even
+        sides = (variant, *((against,) if constant is None and against in variants else ()))
+        lacking = [side for side in sides if side in columns and side not in measured]
+        if lacking:
+            missing.append(lacking[0])
+        else:
+            yield PlannedClaim(
+                claim, place, variant, against, column.metric, column.evaluation, constant,
+                column=column,
+            )  # fmt: skip
+    if missing and (not several or len(missing) == len(compared)):
+        raise SuiteError(
+            f"{missing[0]} has no {claim.metric}: the suite does not score it by that",
+            where=f"{place}.metric",
+            fix="leave the claim out, or say another metric",
+        )
+
+
+def _compared(
+    claim: Claim, place: str, variants: Labels, baselines: Mapping[str, str]
+) -> Iterator[tuple[str, str, float | None]]:
+    """(variant, what it is compared with, that as a number) of each pair.
+
+    Raises:
+        SuiteError: a selector means no variant, or both mean the same one.
+    """
+    ones, than = select(claim.variant, variants, f"{place}.variant"), claim.than
+    if isinstance(than, int | float):
+        yield from ((one, f"{than:g}", float(than)) for one in ones)
+        return
+    if than == CHANCE and CHANCE not in variants:
+        yield from ((one, CHANCE, None) for one in ones)
+        return
+    if than == BASELINE and BASELINE not in variants:
+        found = [(one, baselines[one]) for one in ones if baselines.get(one, one) != one]
+    else:
+        others = select(than, variants, f"{place}.than")
+        others = [] if set(others) == set(ones) and len(ones) > 1 and than != "*" else others
+        found = list(pairs(ones, others, variants, named=than in others))
+    if not found:
+        raise SuiteError(f"{', '.join(ones)} would be compared with itself", where=f"{place}.than")
+    yield from ((one, other, None) for one, other in found)
+
+
+def about_these(
+    asked: Sequence[PlannedClaim], run: Mapping[str, object], everyone: Labels
+) -> tuple[tuple[PlannedClaim, ...], tuple[str, ...]]:
+    """The claims about variants that are run, and warnings about the others.
+
+    Args:
+        run: by the names of the variants that are run. everyone: by the names of all.
+    """
+    kept, left_out = [], dict[str, dict[str, None]]()
+    for claim in asked:
+        away = {claim.variant, claim.against} & everyone.keys() - run.keys()
+        if away:
+            left_out.setdefault(claim.place, {}).update(dict.fromkeys(sorted(away)))
+        else:
+            kept.append(claim)
+    warnings = (
+        f"{place} is not decided for {', '.join(names)}, which --only leaves out"
+        for place, names in left_out.items()
+    )
+    return tuple(kept), tuple(warnings)
+
+
+def cost_key(metric: str) -> str:
+    """The key of the cost that a claim calls so; empty if it is none."""
+    known = {**{key: key for key in COSTS}, **{name: key for key, name in COSTS.items()}}
+    return known.get(metric.removeprefix("cost/"), "")
+
+
+def _refuse_cost(claim: Claim, place: str) -> None:
+    if claim.than == CHANCE:
+        raise SuiteError(f"nobody guesses a {COSTS[cost_key(claim.metric)]}", where=f"{place}.than")
+
+
+def find_column(metric: str, known: Iterable[Column], place: str) -> Column:
+    """The column that a claim calls so.
+
+    Raises:
+        SuiteError: none or several are called so.
+    """
+    columns = sorted(known, key=lambda column: (column.evaluation, column.metric))
+    matching = [column for column in columns if metric in column.names()]
+    # A benchmark whose metrics are not known yet may have any: `TASK/acc`, `acc/TASK`.
+    for column in columns if not matching else ():
+        ends = (f"{column.evaluation}/", f"/{column.evaluation}")
+        if not column.metric and (metric.startswith(ends[0]) or metric.endswith(ends[1])):
+            name = metric.removeprefix(ends[0]).removesuffix(ends[1])
+            return Column(column.scorer, name, column.evaluation)
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        listed = ", ".join(f"{c.metric}/{c.evaluation}" for c in matching)
+        raise SuiteError(
+            f"'{metric}' is measured more than once", where=f"{place}.metric", fix=f"say {listed}"
+        )
+    names = {name for column in columns for name in list(column.names())[-1:]}
+    hint = f"or a cost: {', '.join(COSTS)}"
+    raise SuiteError(unknown("metric", metric, {*names, *COSTS}, hint=hint),
+                     where=f"{place}.metric")  # fmt: skip

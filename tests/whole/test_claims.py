@@ -1,0 +1,55 @@
+"""A suite's claims are decided when it has run, and claims that are added later run nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.commands import report as reports
+from tests.conftest import Workspace
+
+
+def test_claims_are_decided_from_scores_and_costs_and_added_without_a_run(
+    workspace: Workspace,
+) -> None:
+    workspace.run()
+    workspace.write(
+        claims=[
+            "lora at_most 90% of full on trainable_parameters",
+            "full is at most 50% of lora on trainable parameters",
+            "every variant at_least 0.0 on general",
+            {"metric": "rougeL", "variant": "lora", "than": "full", "relation": "not_worse",
+             "margin": 1.5, "source": "a paper"},
+            {"metric": "rougeL", "variant": "lora-sft", "relation": "equal", "margin": "10%"},
+        ],
+        correction="bh",
+    )  # fmt: skip
+    opened = workspace.open()
+    assert workspace.run().ran == []
+    comparison = reports.compared(opened, reports.stored(opened))
+    told = [(v.title.partition(" on ")[0], v.verdict) for v in comparison.claims]
+    assert told[:3] == [
+        ("lora-sft is at most 90% of full-sft", "supported"),
+        ("full-sft is at most 50% of lora-sft", "refuted"),
+        ("zero-shot is at least 0", "supported"),
+    ]
+    assert len(told) == 2 + 3 + 2
+    margin = comparison.claims[5]
+    assert (margin.verdict, margin.claim.source, margin.level) == (
+        "supported", "a paper", "checkpoint",
+    )  # fmt: skip
+    assert margin.difference.value == pytest.approx(margin.estimate - margin.reference)
+    assert comparison.correction == "bh"
+
+
+def test_claim_about_a_variant_that_failed_is_failed_and_says_why(workspace: Workspace) -> None:
+    bad = {"sft.learning_rate": 1e30, "sft.max_grad_norm": 0}
+    workspace.write(
+        overrides=[{"match": {"method": "lora"}, "set": bad}],
+        claims=["lora not_worse full on rougeL by 0.1", "lora at_most full on state_bytes",
+                "full at_least -1 on rougeL"],
+    )  # fmt: skip
+    assert workspace.run().failed
+    opened = workspace.open()
+    claims = reports.compared(opened, reports.stored(opened)).claims
+    assert [claim.verdict for claim in claims] == ["failed", "failed", "supported"]
+    assert "train of lora-sft" in claims[0].reason
