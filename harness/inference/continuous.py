@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.inference.packed import Keys, as_bias, attending, own_attention, read_packed
+from harness.inference.padded import marked
 from harness.inference.sampling import Choose, likeliest, uniform
 from harness.inference.trie import Pass, Trie, common_prefix
 
@@ -158,20 +159,18 @@ class _Engine:
 
     def _admit(self, rows: Sequence[_Row]) -> None:
         """Read prompts, and choose the first token of each answer."""
-        import numpy as np
         import torch
 
         trie = Trie([list(row.prompt.ids) for row in rows])
         slots = range(len(self.rows), len(self.rows) + len(rows))
         last = [int(trie.places(i, len(row.prompt.ids) - 1)[0]) for i, row in enumerate(rows)]
-        reads = np.zeros(trie.size, dtype=bool)
-        reads[last] = True
 
         def save(module: Any, each: Pass, key: Tensor, value: Tensor) -> None:
             self._write(module, [trie.path(i) for i in range(len(rows))], slots, each, key, value)
 
         keys = Keys(self._shared, self._known, save)
         logits: dict[int, Tensor] = {}
+        reads = marked(trie.size, last)
         for places, lines in read_packed(self._model, trie, self._budget, reads, keys=keys):
             logits.update(zip(places.tolist(), lines, strict=True))
         self._go_on(rows, torch.stack([logits[place] for place in last]))
@@ -270,7 +269,6 @@ class _Engine:
 
 def _keys_of(model: Any, ids: Sequence[int], budget: int) -> dict[Any, tuple[Tensor, Tensor]]:
     """Keys and values, (1, heads, tokens, size) each, of some tokens in every layer."""
-    import numpy as np
     import torch
 
     parts: dict[Any, list[tuple[Tensor, Tensor]]] = {}
@@ -278,8 +276,7 @@ def _keys_of(model: Any, ids: Sequence[int], budget: int) -> dict[Any, tuple[Ten
     def save(module: Any, _: Pass, key: Tensor, value: Tensor) -> None:
         parts.setdefault(module, []).append((key, value))
 
-    reads = np.zeros(len(ids), dtype=bool)
-    for _ in read_packed(model, Trie([ids]), budget, reads, keys=Keys(save=save)):
+    for _ in read_packed(model, Trie([ids]), budget, marked(len(ids), []), keys=Keys(save=save)):
         pass  # no logits are wanted
     return {
         module: (torch.cat([key for key, _ in each], 2), torch.cat([v for _, v in each], 2))

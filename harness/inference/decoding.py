@@ -113,33 +113,26 @@ def _watched(prompts: Sequence[Prompt], length: int, choose: Choose) -> dict[str
         length: tokens of the padded prompts.
     """
     import torch
-    from transformers import (
-        LogitsProcessor,
-        LogitsProcessorList,
-        StoppingCriteria,
-        StoppingCriteriaList,
-    )
-
-    class Ended(StoppingCriteria):
-        def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-            rows, beams = input_ids[:, length:].tolist(), len(input_ids) // len(prompts)
-            done = [prompts[i // beams].ended(row, ()) for i, row in enumerate(rows)]
-            return torch.tensor(done, device=input_ids.device)
+    from transformers import LogitsProcessorList, StoppingCriteriaList
 
     draws = [uniform(each.seed) for each in prompts]
 
-    class Chosen(LogitsProcessor):
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            """Scores (rows, vocabulary) with 0 at the chosen token and -inf elsewhere."""
-            tokens = choose(draws, scores)
-            if choose is likeliest:
-                return scores  # the search finds them by itself, or whatever else is asked for
-            return torch.full_like(scores, -torch.inf).scatter_(-1, tokens.unsqueeze(1), 0.0)
+    def ended(input_ids: Any, scores: Any, **_: Any) -> Any:
+        rows, beams = input_ids[:, length:].tolist(), len(input_ids) // len(prompts)
+        done = [prompts[i // beams].ended(row, ()) for i, row in enumerate(rows)]
+        return torch.tensor(done, device=input_ids.device)
+
+    def chosen(input_ids: Any, scores: Any) -> Any:
+        """Scores (rows, vocabulary) with 0 at the chosen token and -inf elsewhere."""
+        tokens = choose(draws, scores)
+        if choose is likeliest:
+            return scores  # the search finds them by itself, or whatever else is asked for
+        return torch.full_like(scores, -torch.inf).scatter_(-1, tokens.unsqueeze(1), 0.0)
 
     alike = len({each.room for each in prompts}) == 1 and all(each.ends is None for each in prompts)
     return {
-        "stopping_criteria": StoppingCriteriaList([] if alike else [Ended()]),
-        "logits_processor": LogitsProcessorList([Chosen()]),
+        "stopping_criteria": StoppingCriteriaList([] if alike else [ended]),
+        "logits_processor": LogitsProcessorList([chosen]),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import ModelError, StageFailed
@@ -15,15 +14,6 @@ from harness.inference.token_scores import Asked, compare_tokens, score_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Window:
-    """The tokens of one forward pass of a row; those from `start` on are scored."""
-
-    row: int
-    ids: list[int]
-    start: int
 
 
 def log_likelihoods(
@@ -129,20 +119,14 @@ def _over_windows(
     """
     require_rows(rows)
     limit, step = window_of(context_of(model), max_length, stride)
-    windows: list[Window] = []
-    for index, row in enumerate(rows):
-        ids, start = written(tokenizer, row)
-        windows += _windows(index, ids, start, limit, step)
-    asked = [Asked(window.ids, len(window.ids) - window.start) for window in windows]
-    amounts = measure(asked, counted(progress, sum(each.count for each in asked), "tokens scored"))
-    totals, counts = [0.0] * len(rows), [0] * len(rows)
-    for window, each, amount in zip(windows, asked, amounts, strict=True):
-        totals[window.row] += amount
-        counts[window.row] += each.count
-    for row, total, count in zip(rows, totals, counts, strict=True):
-        yield {
-            "example_id": row["id"], "cluster": row["cluster"], "group": row["group"],
-        }, total, count  # fmt: skip
+    windows = [list(_windows(*written(tokenizer, row), limit, step)) for row in rows]
+    asked = [window for own in windows for window in own]
+    total = sum(window.count for window in asked)
+    amounts = iter(measure(asked, counted(progress, total, "tokens scored")))
+    for row, own in zip(rows, windows, strict=True):
+        keys = {"example_id": row["id"], "cluster": row["cluster"], "group": row["group"]}
+        total_amount = sum((next(amounts) for _ in own), 0.0)
+        yield keys, total_amount, sum(window.count for window in own)
 
 
 def window_of(context: int | None, max_length: int, stride: int) -> tuple[int, int]:
@@ -170,19 +154,19 @@ def _after_prefix(tokenizer: Any, row: Mapping[str, Any]) -> tuple[list[int], in
     return [prefix, *bare_ids(tokenizer, row["text"])], 1
 
 
-def _windows(row: int, ids: list[int], start: int, limit: int, stride: int) -> Iterator[Window]:
+def _windows(ids: list[int], start: int, limit: int, stride: int) -> Iterator[Asked]:
     """Cut one sequence into windows; every token from `start` on is scored exactly once."""
     start = max(start, 1)
     if len(ids) <= start:
         return  # there are no tokens to score
     if len(ids) <= limit:
-        yield Window(row, ids, start)
+        yield Asked(ids, len(ids) - start)
         return
     # For any stride, the first window holds the token before the first scored one.
     scored, begin = start, max(0, min(start - 1, start - (limit - stride)))
     while scored < len(ids):
         end = min(begin + limit, len(ids))
-        yield Window(row, ids[begin:end], scored - begin)
+        yield Asked(ids[begin:end], end - scored)
         scored, begin = end, begin + stride
         begin = min(begin, scored - 1)
 

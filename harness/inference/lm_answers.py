@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lm_eval.models.utils import (
     handle_stop_sequences,
@@ -18,8 +18,10 @@ from harness.inference.batches import budget_batches, end_tokens, pad_token
 from harness.inference.continuous import Prompt
 from harness.inference.decoding import answer, decode
 from harness.inference.generate import ends_at
-from harness.inference.sharing import Sharing
 from harness.models.generation_defaults import TOKEN_IDS
+
+if TYPE_CHECKING:
+    from harness.inference.lm import HarnessLM
 
 _GREEDY = {"do_sample", "temperature", "top_p", "top_k", "min_p", "typical_p", "use_cache"}
 """Options that change nothing of a greedy answer."""
@@ -28,22 +30,6 @@ _SILENT = {
     "_from_model_config", "cache_implementation", "output_attentions", "output_hidden_states",
 }  # fmt: skip
 """Fields of a model's generation config that change nothing of a greedy answer of a length."""
-
-
-class Answering(Protocol):
-    """What answers are made with."""
-
-    model: Any
-    tokenizer: Any
-    max_gen_toks: int
-    batch_tokens: int
-    cache_bytes: int
-    sharing: Sharing
-    think_end_token: str | int | None
-    truncated: int
-
-    @property
-    def max_length(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +49,7 @@ class Asks:
     options: dict[str, Any]
 
     @classmethod
-    def of(cls, ids: list[int], options: Mapping[str, Any], lm: Answering) -> Asks:
+    def of(cls, ids: list[int], options: Mapping[str, Any], lm: HarnessLM) -> Asks:
         """Read a request, of a context's tokens and its generation_kwargs, as lm-eval does.
 
         Raises:
@@ -90,7 +76,7 @@ class Asks:
         return not self.options.get("do_sample") and self.options.keys() <= _GREEDY
 
 
-def answers(lm: Answering, asked: Sequence[Asks], progress: Callable[[int], None]) -> list[str]:
+def answers(lm: HarnessLM, asked: Sequence[Asks], progress: Callable[[int], None]) -> list[str]:
     """The text that answers each request, without its stop string."""
     ends, pad = end_tokens(lm.model, lm.tokenizer, chats=False), pad_token(lm.tokenizer)
     prompts = [Prompt(each.ids, each.room, ends_at(lm.tokenizer, each.until)) for each in asked]
@@ -131,7 +117,7 @@ def _says_more(model: Any) -> bool:
     return not {name for name, value in told.items() if value not in (None, False)} <= _SILENT
 
 
-def _text(lm: Answering, tokens: list[int], until: list[str]) -> str:
+def _text(lm: HarnessLM, tokens: list[int], until: list[str]) -> str:
     """An answer's text as lm-eval reads it."""
     end = lm.think_end_token
     if isinstance(end, int) and end in tokens:

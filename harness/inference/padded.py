@@ -16,6 +16,15 @@ Read = tuple["np.ndarray", "Tensor"]
 """Places of tokens, and the logits there, (places, vocabulary)."""
 
 
+def marked(size: int, places: np.ndarray | Sequence[int]) -> np.ndarray:
+    """(size,) booleans that are true at some places."""
+    import numpy as np
+
+    marks = np.zeros(size, dtype=bool)
+    marks[places] = True
+    return marks
+
+
 class Flat:
     """Rows laid end to end, which gives each of their tokens a place, as `Trie` does.
 

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from harness.inference.context import context_of
 from harness.inference.continuous import Prompt, answer_packed
 from harness.inference.packed import read_packed
-from harness.inference.padded import Flat, Read, read_padded
+from harness.inference.padded import Flat, Read, marked, read_padded
 from harness.inference.trie import Trie
 
 _ROUNDING = 4.0
@@ -195,13 +195,13 @@ def _rows(vocabulary: int, longest: int) -> Iterator[list[int]]:
 def _padded(model: Any, rows: list[list[int]], last: int = 3) -> Any:
     flat = Flat(rows)
     reads = _last_places(rows, flat, last)
-    return _log_probs(reads, read_padded(model, flat, 0, 4096, _at(flat, reads)))
+    return _log_probs(reads, read_padded(model, flat, 0, 4096, marked(flat.size, reads)))
 
 
 def _packed(model: Any, rows: list[list[int]], budget: int) -> Any:
     trie = Trie(rows)
     reads = _last_places(rows, trie)
-    return _log_probs(reads, read_packed(model, trie, budget, _at(trie, reads)))
+    return _log_probs(reads, read_packed(model, trie, budget, marked(trie.size, reads)))
 
 
 def _last_places(rows: list[list[int]], layout: Flat | Trie, last: int = 3) -> Any:
@@ -209,14 +209,6 @@ def _last_places(rows: list[list[int]], layout: Flat | Trie, last: int = 3) -> A
     import numpy as np
 
     return np.concatenate([layout.places(i, max(0, len(row) - last)) for i, row in enumerate(rows)])
-
-
-def _at(layout: Flat | Trie, places: Any) -> Any:
-    import numpy as np
-
-    reads = np.zeros(layout.size, dtype=bool)
-    reads[places] = True
-    return reads
 
 
 def _log_probs(places: Any, read: Iterator[Read]) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import StageFailed
 from harness.inference.batches import LOGITS_BYTES
 from harness.inference.packed import read_packed
-from harness.inference.padded import Flat, Read, read_padded
+from harness.inference.padded import Flat, Read, marked, read_padded
 from harness.inference.sharing import Sharing, sharing_of
 from harness.inference.trie import Trie
 
@@ -92,7 +92,7 @@ def score_tokens(
     for chosen, layout, places in _layouts(asked, [sharing or sharing_of(model)]):
         targets = [asked[i].ids[-asked[i].count :] for i in chosen]
         sums = _Sums(model, places, targets, progress)
-        reads = _chosen(layout, sums.places)
+        reads = marked(layout.size, sums.places)
         for read in _read(model, layout, reads, budget, pad, _costs(model, reads, budget)):
             sums.use(*read)
         scores.update(zip(chosen, sums.results(), strict=True))
@@ -123,7 +123,7 @@ def compare_tokens(
 
     amounts = [0.0] * len(asked)
     for chosen, layout, places in _layouts(asked, [sharing_of(model), sharing_of(other)]):
-        reads = _chosen(layout, np.concatenate(places))
+        reads = marked(layout.size, np.concatenate(places))
         costs = _costs(model, reads, budget)
         values = np.zeros(layout.size)
         both = (_read(each, layout, reads, budget, pad, costs) for each in (model, other))
@@ -153,14 +153,6 @@ def _layouts(
             for i, row in zip(chosen, inputs, strict=True)
         ]
         yield chosen, layout, places
-
-
-def _chosen(layout: Trie | Flat, places: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    reads = np.zeros(layout.size, dtype=bool)
-    reads[places] = True
-    return reads
 
 
 def _read(

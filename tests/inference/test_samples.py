@@ -13,10 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.core.errors import SuiteError
-from harness.inference import sampling
+from harness.core.errors import StageFailed, SuiteError
+from harness.inference import continuous, decoding, sampling
 from harness.inference.generate import generate
 from harness.inference.sampling import sampled, seed_of, uniform
+from harness.inference.sharing import Sharing
 from harness.scorers.base import Prediction
 from harness.scorers.distinct import Distinct
 from harness.scorers.self_bleu import SelfBleu
@@ -52,6 +53,66 @@ def test_a_sample_does_not_depend_on_what_it_is_batched_with(loaded: tuple[Any, 
     assert together == alone
     assert together[0].text != together[1].text  # the same prompt, another seed
     assert together != generate(model, tokenizer, prompts, OPTIONS, nothing)
+
+
+STOPPING = {**OPTIONS, "until": ["e", "\n"], "max_new_tokens": 20, "top_p": 0.9}
+
+
+@pytest.mark.parametrize("batch_tokens", [4096, 60])
+@pytest.mark.parametrize("options", [OPTIONS, STOPPING], ids=["plain", "stopping"])
+def test_continuous_batching_answers_as_transformers_generate_does(
+    options: dict[str, Any],
+    batch_tokens: int,
+    loaded: tuple[Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, tokenizer = loaded
+    texts = ["a?", "a?", "bcd?", "e" * 9, "a much longer one " * 6, "", "q" * 30]
+    prompts = [tokenizer(text=text or "x")["input_ids"] for text in texts]
+    asked = {**options, "batch_tokens": batch_tokens}
+    nothing = lambda *_: None  # noqa: E731
+    answers = []
+    for sharing in (Sharing(True, answers=True), Sharing(False)):
+        monkeypatch.setattr(decoding, "sharing_of", lambda _, found=sharing: found)
+        answers.append([
+            generate(model, tokenizer, prompts, asked, nothing, seeds=seeds)
+            for seeds in (None, range(len(prompts)))
+        ])  # fmt: skip
+    assert answers[0] == answers[1]
+    assert len({answer.text for answer in answers[0][1]}) > 4
+
+
+def test_short_rows_do_not_wait_for_the_slots_that_a_long_one_takes(
+    loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = loaded
+    prompts = [[5] * 200, *([7, 8 + i] for i in range(20))]
+    slots: list[int] = []
+    begin = continuous._Engine.__init__
+
+    def counted(self: Any, *arguments: Any) -> None:
+        begin(self, *arguments)
+        slots.append(self.slots)
+
+    monkeypatch.setattr(continuous._Engine, "__init__", counted)
+    model_sharing = Sharing(True, answers=True)
+    monkeypatch.setattr(decoding, "sharing_of", lambda _: model_sharing)
+    asked = {**OPTIONS, "batch_tokens": 256}
+    assert len(generate(model, tokenizer, prompts, asked, lambda *_: None)) == 21
+    assert slots == [1, 20]
+
+
+@pytest.mark.parametrize("seeds", [None, [1]])
+@pytest.mark.parametrize("sharing", [Sharing(True, answers=True), Sharing(False)])
+def test_a_model_that_gives_no_numbers_gives_no_answer(
+    sharing: Sharing, seeds: Any, loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copy.deepcopy(loaded[0])
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    monkeypatch.setattr(decoding, "sharing_of", lambda _: sharing)
+    with pytest.raises(StageFailed, match="not numbers"):
+        generate(model, loaded[1], [[5, 6]], OPTIONS, lambda *_: None, seeds=seeds)
 
 
 def test_answers_are_the_models_own_whatever_its_generation_config_penalises(

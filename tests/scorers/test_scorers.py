@@ -217,10 +217,10 @@ def test_every_token_is_scored_once_whatever_the_window(
     start = min(start, size - 1)
     ids = list(range(size))
     scored = []
-    for window in _windows(0, ids, start, length, min(stride, length)):
+    for window in _windows(ids, start, length, min(stride, length)):
         assert len(window.ids) <= length
-        assert window.start >= 1  # nothing predicts a window's first token
-        scored += window.ids[window.start :]
+        assert window.count < len(window.ids)  # nothing predicts a window's first token
+        scored += window.ids[-window.count :]
     assert scored == ids[max(start, 1) :]
 
 
