@@ -13,11 +13,15 @@ from harness.comparison.scores import Column
 def headline(rows: Sequence[Row]) -> Column | None:
     """The (metric, evaluation) that a report's answer is about; None where nothing was measured.
 
-    It is about what was learnt: a metric of forgetting only where there is no other.
+    It is about what was learnt: a metric of forgetting only where there is no other. And it is
+    about what is known: the figures of a judge whose error is not known only where there are none
+    else.
     """
     first = {(row.metric, row.evaluation): row for row in reversed(rows)}
     measured = list(dict.fromkeys((row.metric, row.evaluation) for row in rows))
-    candidates = [column for column in measured if not first[column].forgetting] or measured
+    learnt = [column for column in measured if not first[column].forgetting]
+    known = [column for column in learnt if not first[column].uncalibrated]
+    candidates = known or learnt or measured
     for name in MAIN:
         for column in candidates:
             if column[0] == name:

@@ -55,13 +55,16 @@ class Row:
         p_holm: p after Holm's adjustment over the report's family; it decides the verdict.
         detectable: the smallest difference that is detected with 80% power at the 5% level.
         level: `checkpoint` (one seed: the claim is about these weights) or `method`.
-        verdict: `better`, `worse`, `no difference shown`, `baseline`, `incomparable`, or `same
-            measurement` (the same model on the same rows, so that there is nothing to compare).
+        verdict: `better`, `worse`, `no difference shown`, `baseline`, `incomparable`, `same
+            measurement` (the same model on the same rows, so that there is nothing to compare), or
+            `uncalibrated` (a judge sees a difference, and nobody knows how good a judge it is).
         note: why there is no interval or no verdict, and the limits of a verdict.
         by_seed: (seed, metric) of each training run.
         forgetting: its scorer declares that the metric shows what the variant still knows from
             before its training, not what it was trained for.
         chance: the value that guessing reaches; None where it is not known.
+        judged: a judge gave the values.
+        credentials: how well that judge agrees with people, in words; empty if that is not known.
     """
 
     group: str
@@ -84,6 +87,13 @@ class Row:
     by_seed: tuple[tuple[int, float], ...] = ()
     forgetting: bool = False
     chance: float | None = None
+    judged: bool = False
+    credentials: str = ""
+
+    @property
+    def uncalibrated(self) -> bool:
+        """True for the figures of a judge whose error is not known: they decide nothing."""
+        return self.judged and not self.credentials
 
     @property
     def shown_alone(self) -> bool:

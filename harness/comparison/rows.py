@@ -115,6 +115,7 @@ def _without_difference(name: str, column: Column, part: str, group: Group) -> R
         by_seed=tuple(zip(group.scores, group.runs.points.tolist(), strict=True)),
         forgetting=first.forgetting,
         chance=first.chance,
+        judged=first.judged,
     )
 
 

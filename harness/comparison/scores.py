@@ -88,6 +88,7 @@ class Scores:
         even: the value that means no difference from the baseline, for a metric that compares with
             the baseline itself; None for others.
         chance: the value that guessing reaches; None where it is not known.
+        judged: a judge gave the values.
     """
 
     keys: Keys
@@ -105,6 +106,7 @@ class Scores:
     bounds: tuple[float, float] = (-math.inf, math.inf)
     even: float | None = None
     chance: float | None = None
+    judged: bool = False
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -161,7 +163,7 @@ class Reader:
                     metric["unit"], version, rows_key(scored.stage),
                     " ".join(judge.key for judge in judges), self._forgetting(scored),
                     scored.stage.key, path.train is not None, model, template, _bounds(metric),
-                    metric.get("even"), _chance(record, name),
+                    metric.get("even"), _chance(record, name), metric.get("judged", False),
                 )  # fmt: skip
         return scores
 

@@ -9,6 +9,8 @@ from harness.comparison.intervals import CONFIDENCE
 from harness.comparison.result import ALL, Row
 
 _ALPHA = 1 - CONFIDENCE
+UNCALIBRATED = "uncalibrated"
+"""The verdict on a difference that only a judge sees whose error is not known."""
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -66,6 +68,8 @@ def _judged(row: Row, family: int) -> Row:
     interval, would have given another one."""
     if row.difference is None or row.p is None or row.p_holm is None:
         return row
+    if row.p_holm < _ALPHA and row.uncalibrated:
+        return replace(row, verdict=UNCALIBRATED)
     if row.p_holm < _ALPHA:
         up = row.difference.value > 0
         return replace(row, verdict="better" if up == row.higher_is_better else "worse")

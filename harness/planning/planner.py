@@ -24,6 +24,7 @@ from harness.planning.graph import (
 from harness.planning.lengths import Fitting
 from harness.planning.models import remarks, require_language_model, require_trainable
 from harness.planning.only import everyone
+from harness.planning.partial import partial_judges
 from harness.planning.precision import coarse_trainings
 from harness.planning.recipe import Recipes, refuse_pairs
 from harness.planning.scoring import NotAsked, Scoring, start_of
@@ -132,6 +133,7 @@ class _Planner:
                 *self.sources.warnings(),
                 *idle,
                 *self.scoring.notes(),
+                *partial_judges(paths, self.sources.models),
                 *self._coarse(variants),
                 *remarks(variants, self.sources),
                 *undecided,

@@ -39,6 +39,9 @@ def sentences(comparison: Comparison) -> list[str]:
     best = best_of(every)
     others = [row for row in scored if row is not best]
     no_overlap = all(row.estimate.meets(best.estimate) is False for row in others)
+    if best.uncalibrated:
+        apart = _not_compared([row for row in every if row not in scored])
+        return [_no_winner(headline, best), *apart]
     best_in_words = _best_in_words(comparison, headline, best, others, no_overlap=no_overlap)
     first = " ".join((*_without_result(comparison, every), best_in_words))
     chosen, second = _as_good_for_less(others, best, comparison, headline)
@@ -67,6 +70,16 @@ def _not_compared(rows: list[Row]) -> list[str]:
         reasons.setdefault(line(row.note), []).append(label(row.group))
     listed = "; ".join(f"{tax.named(names)} ({reason})" for reason, names in reasons.items())
     return [f"Not compared with the others: {listed}."]
+
+
+def _no_winner(headline: Column, best: Row) -> str:
+    """The sentence where nothing but a judge's figures was measured, and its error is not known."""
+    which = "highest" if headline.up else "lowest"
+    return (
+        f"No winner is called: the answers were only judged, and how well the judge agrees with"
+        f" people is not known. {label(best.group)} has the {which} {headline.name}:"
+        f" {numbers.both(best.estimate)}."
+    )
 
 
 def _best_in_words(

@@ -214,6 +214,30 @@ def test_what_a_judge_cannot_be_is_refused_before_anything_runs(
         judged.open()
 
 
+@pytest.mark.parametrize(
+    ("labeller", "judge", "told"),
+    [
+        ("longest", "longest", "the judge longest also trained full-rlaif, which it scores"),
+        ("longest", {"panel": {"members": ["longest", JUDGE]}}, "longest also trained full-rlaif"),
+        ("reward", "reward", "the judge reward also trained full-rlaif, which it scores"),
+        ("reward", "longest", ""),
+        ("longest", JUDGE, "the judge judge is the base of zero-shot, full-sft, full-rlaif, which"),
+    ],
+)
+def test_a_judge_that_may_favour_a_variant_is_told(
+    judged: Workspace, labeller: Any, judge: Any, told: str
+) -> None:
+    rlaif = {"data": "preferences", "max_new_tokens": 4, "samples": 2, "then": "dpo"}
+    objectives = [{"sft": SFT}, {"rlaif": {**rlaif, "labeller": labeller}}]
+    section = {"reward_model": REWARD} if "reward" in (labeller, judge) else {}
+    judged.write(
+        matrix={"data": ["letters"], "method": ["full"], "objective": objectives},
+        scorers=["length", {"pairwise": {"labeller": judge, "against": "reference"}}], **section,
+    )  # fmt: skip
+    warnings = [w for w in judged.open().plan.warnings if w.startswith("pairwise: the judge")]
+    assert any(told in warning for warning in warnings) if told else not warnings
+
+
 def test_a_reward_model_rates_nothing_by_a_rubric(judged: Workspace) -> None:
     scorer = {"pointwise": {"labeller": "reward", "prompt": "rate.jinja"}}
     judged.write(scorers=["length", scorer], reward_model=REWARD)

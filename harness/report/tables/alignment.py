@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from harness.comparison.result import ALL, Comparison, Estimate, Measured, Row, Tax
 from harness.core.text import label, line
 from harness.report import numbers
+from harness.report.tables.columns import UNCALIBRATED
 from harness.report.tables.sheets import Cell, Line, Sheet, figure, metric_cell, name_cell
 
 TITLE = "What alignment cost"
@@ -36,6 +37,7 @@ class TaxColumn:
     slice: str
     up: bool
     unit: str
+    uncalibrated: bool = False
 
     @property
     def title(self) -> str:
@@ -47,6 +49,7 @@ class TaxColumn:
             where = where or label(self.evaluation)
         change = "change in " if self.kind in _CHANGES else ""
         over = " over its start" if self.kind == "preference" else ""
+        over += UNCALIBRATED if self.uncalibrated else ""
         return f"{change}{name}{over}{unit}" + (f" · {where}" if where else "")
 
 
@@ -60,7 +63,8 @@ def columns(comparison: Comparison) -> list[TaxColumn]:
 def _column_of(measured: Measured) -> TaxColumn:
     row = measured.row
     return TaxColumn(
-        measured.kind, row.metric, row.evaluation, row.slice, row.higher_is_better, row.unit
+        measured.kind, row.metric, row.evaluation, row.slice, row.higher_is_better, row.unit,
+        row.uncalibrated,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ MARKS = {
     "baseline": "○",
     "incomparable": "≠",
     "same measurement": "=",
+    "uncalibrated": "?",
     "failed": "✕",
     "supported": "✔",
     "refuted": "✘",
@@ -26,6 +27,8 @@ MARKS = {
 
 _SERVICE = "service_"
 """Beginning of the keys of costs that a service asks for."""
+UNCALIBRATED = " (uncalibrated)"
+"""After the name of a metric by a judge whose agreement with people is not known."""
 STAR = "*"
 STAR_NOTE = (
     f"{STAR} By itself the difference is clear of 0, but not after Holm's adjustment for the number"
@@ -142,7 +145,8 @@ def columns(comparison: Comparison) -> list[Column]:
         Column(
             metric,
             evaluation,
-            label(f"{metric} · {evaluation}" if names.count(metric) > 1 else metric),
+            label(f"{metric} · {evaluation}" if names.count(metric) > 1 else metric)
+            + (UNCALIBRATED if first[metric, evaluation].uncalibrated else ""),
             first[metric, evaluation].higher_is_better,
             label(first[metric, evaluation].unit),
             first[metric, evaluation].forgetting,

@@ -1,0 +1,64 @@
+"""A judge whose error is not known calls no winner, and its figures say so wherever they stand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.comparison.best import headline
+from harness.comparison.result import Comparison, Row
+from harness.comparison.verdicts import adjusted
+from harness.report.answer import answer
+from harness.report.formats.markdown import report
+from tests.comparisons import comparison, row, variant
+
+KNOWN = "agrees with people on 90% (80% to 95%) of 100"
+
+
+def judged(credentials: str = "", **changes: bool) -> list[Row]:
+    rows = [
+        row("base", "judge_win_rate", 0.1, verdict="baseline"),
+        row("lora", "judge_win_rate", 0.7),
+        row("full", "judge_win_rate", 0.6),
+    ]
+    return adjusted(
+        [replace(each, judged=True, credentials=credentials, **changes) for each in rows]
+    )
+
+
+def reported(rows: list[Row]) -> Comparison:
+    groups = dict.fromkeys(each.group for each in rows)
+    variants = [variant(name, None if name == "base" else 3.0) for name in groups]
+    return replace(
+        comparison(), baseline="base", rows=tuple(rows), variants=tuple(variants), taxes=(),
+        examples=(),
+    )  # fmt: skip
+
+
+def test_a_difference_that_only_an_uncalibrated_judge_sees_is_no_verdict() -> None:
+    assert [each.verdict for each in judged()] == ["baseline", "uncalibrated", "uncalibrated"]
+    assert [each.verdict for each in judged(KNOWN)] == ["baseline", "better", "better"]
+    assert not any(each.set_apart or each.fell for each in judged())
+
+
+def test_the_answer_calls_no_winner_on_it() -> None:
+    told = answer(reported(judged()))
+    assert told.startswith("No winner is called: the answers were only judged")
+    assert "lora has the highest judge_win_rate (uncalibrated): 0.700" in told
+    assert "does best" not in told
+    known = answer(reported(judged(KNOWN)))
+    assert known.startswith("lora does best on judge_win_rate (higher is better)")
+
+
+def test_the_answer_is_about_another_metric_where_there_is_one() -> None:
+    rows = [*judged(), row("base", "chrf", 0.1, verdict="baseline"), row("lora", "chrf", 0.4)]
+    assert headline(rows) == ("chrf", "tasks")
+    assert headline([*judged(KNOWN), *rows[3:]]) == ("judge_win_rate", "tasks")
+    assert answer(reported(rows)).startswith("lora does best on chrf")
+
+
+@pytest.mark.parametrize(("credentials", "said"), [("", True), (KNOWN, False)])
+def test_the_tables_say_so_beside_the_numbers(credentials: str, said: bool) -> None:
+    text = report(reported(judged(credentials)))
+    assert ("uncalibrated" in text) is said
