@@ -128,6 +128,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     lines += _formats(planned)
     lines += _recipes(planned)
     lines += _afterwards(planned)
+    lines += _claims(planned, store)
     if unmeasured := sum(each.seconds_unknown for each in waiting):
         lines.append(
             f"the time of {unmeasured} of them is unknown until measured: such a stage has not run"
@@ -208,6 +209,24 @@ def _recipes(planned: Plan) -> list[str]:
     if lines:
         lines.append(f"{len(trained)} trainings, each once; {alone} if nothing were shared")
     return lines
+
+
+def _claims(planned: Plan, store: Store) -> list[str]:
+    """For each claim, what the data could show of it, and how many examples would do."""
+    if not planned.claims:
+        return []
+    # They take a second to import, which the plan of a suite without claims need not wait for.
+    from harness.comparison.planned_power import powers as powers_of
+
+    powers = powers_of(planned, store)
+    head = (
+        f"{len(planned.claims)} claims, each with the smallest difference that 80% of such"
+        " experiments would show at its confidence (the adjustment over all of them asks for more):"
+    )
+    lines = [head]
+    lines += [f"  {each.text()}" for each in powers]
+    counted = len(planned.claims) - len(powers)
+    return [*lines, *([f"  {counted} about costs, which are not estimated"] if counted else [])]
 
 
 def _failed_trials(planned: Plan, store: Store) -> set[str]:

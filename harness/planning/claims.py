@@ -28,6 +28,7 @@ class Column:
     even: float | None = None
     bounds: tuple[float, float] | None = None
     guessed: bool = False
+    higher_is_better: bool = True
 
     def among(self, other: Column) -> bool:
         """Whether another column is this one, or has its metrics among those not known yet."""

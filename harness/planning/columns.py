@@ -49,7 +49,8 @@ def _columns(scorer: Scorer, evaluation: str, record: Record | None) -> Iterator
     for name, metric in itertools.zip_longest(names, metrics):
         even = None if metric is None else metric.even
         bounds = None if metric is None else _bounds(metric)
-        yield Column(scorer.name, name, evaluation, even, bounds, bool(scorer.sets()))
+        up = metric is None or metric.higher_is_better
+        yield Column(scorer.name, name, evaluation, even, bounds, bool(scorer.sets()), up)
 
 
 def _bounds(metric: Metric) -> tuple[float, float] | None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 
 from harness.commands import report as reports
+from harness.commands.plan import describe_plan
 from tests.conftest import Workspace
 
 
 def test_claims_are_decided_from_scores_and_costs_and_added_without_a_run(
     workspace: Workspace,
 ) -> None:
+    claim = "lora not_worse full on rougeL by 0.2"
+    told = describe_plan(workspace.write(claims=[claim]) and workspace.open(), why=False)
+    assert "by more than 0.2 (examples not read yet, 1 seed)" in told
     workspace.run()
     workspace.write(
         claims=[
@@ -24,6 +28,11 @@ def test_claims_are_decided_from_scores_and_costs_and_added_without_a_run(
         correction="bh",
     )  # fmt: skip
     opened = workspace.open()
+    told = describe_plan(opened, why=False)
+    assert "7 claims, each with the smallest difference" in told
+    assert "(n 12, 1 seed): sees" in told
+    assert "spread as lora-sft has it in the store" in told
+    assert "2 about costs, which are not estimated" in told
     assert workspace.run().ran == []
     comparison = reports.compared(opened, reports.stored(opened))
     told = [(v.title.partition(" on ")[0], v.verdict) for v in comparison.claims]
