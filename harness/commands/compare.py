@@ -1,7 +1,8 @@
-"""`harness compare`, and the same from Python: two variants, of one suite or of two."""
+"""`harness compare`, and the same from Python: two variants, of suites or of files of results."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,13 @@ from harness import comparison as comparing
 from harness import report as reporting
 from harness.commands.report import stored
 from harness.commands.session import Opened, open_suite, store_at
+from harness.commands.sides import is_file, side
+from harness.comparison.imported import compare_runs
 from harness.comparison.result import Comparison
 from harness.core.errors import HarnessError, SuiteError, unknown
 from harness.core.text import line
 from harness.planning.planner import VariantPath
+from harness.report.check.terminal import rows_table
 
 
 def compare(variant: str, baseline: str, *, store: str | Path | None = None) -> Comparison:
@@ -23,15 +27,17 @@ def compare(variant: str, baseline: str, *, store: str | Path | None = None) -> 
         print(comparison.row("suite.yaml:lora-sft", "rougeL").difference)
 
     Args:
-        variant, baseline: each as `SUITE:VARIANT`, of one suite or of two. The comparison uses
-            these names; a variant that is compared with itself is `SUITE:VARIANT (again)` as the
-            baseline.
+        variant, baseline: each as `SUITE:VARIANT`, of one suite or of two, or a file or folder of
+            results, or a stored baseline. The comparison uses these names; a variant that is
+            compared with itself is `SUITE:VARIANT (again)` as the baseline.
         store: the folder of the cached stages; default: HARNESS_STORE, else `results/store`.
 
     Raises:
         HarnessError: there is no such suite or variant, or some of its stages have not run.
     """
     folder = store_at(store)
+    if any(map(is_file, (variant, baseline))):
+        return _of_files(variant, baseline, folder)
     first, second = _one(variant, folder), _one(baseline, folder)
     base = _renamed(second[1], baseline if variant != baseline else f"{baseline} (again)")
     paths = (*base, *_renamed(first[1], variant))
@@ -50,9 +56,19 @@ def compare(variant: str, baseline: str, *, store: str | Path | None = None) -> 
     return comparing.compare(both, merged, opened.store)
 
 
+def _of_files(variant: str, baseline: str, store: Path) -> Comparison:
+    """The comparison of two sides of which at least one was read from a file."""
+    base = baseline if variant != baseline else f"{baseline} (again)"
+    runs = {base: side(baseline, store).runs, variant: side(variant, store).runs}
+    command = shlex.join(["harness", "compare", variant, baseline])
+    return compare_runs(runs, base, suite="comparison", command=command)
+
+
 def describe_comparison(variant: str, baseline: str, comparison: Comparison) -> str:
     """The comparison of two variants as text for the terminal."""
     head = f"{line(variant)} against the baseline {line(baseline)}"
+    if any(map(is_file, (variant, baseline))):
+        return f"{head}\n\n{rows_table(comparison, variant)}"
     return f"{head}\n\n{reporting.terminal_table(comparison)}"
 
 

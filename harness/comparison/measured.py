@@ -62,9 +62,16 @@ class Examples:
         clusters = ids if self.clusters is None else tuple(self.clusters.to_pylist())
         return Keys(ids, clusters, ("",) * len(ids))
 
+    def alike(self, other: Examples) -> bool:
+        """Whether both have the same ids and clusters."""
+        if (self.clusters is None) != (other.clusters is None):
+            return False
+        same = self.clusters is None or self.clusters.equals(other.clusters)
+        return same and bool(self.ids.equals(other.ids))
+
     def why_not(self, other: Examples, *, prompts: bool = False) -> str:
         """Why the examples of equal ids are not the same examples; empty if they are."""
-        ours, theirs = self._shared(other)
+        ours, theirs = self.shared(other)
         for name, what in (("contents", "examples"), ("prompts", "prompts")):
             one, two = getattr(self, name), getattr(other, name)
             if one is None or two is None or (prompts and name == "prompts"):
@@ -73,7 +80,7 @@ class Examples:
                 return f"not the same {what}: {changed:,} of {len(ours):,} with equal ids differ"
         return ""
 
-    def _shared(self, other: Examples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def shared(self, other: Examples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The places of the ids that both have, on either side."""
         import pyarrow.compute as pc
 
@@ -141,6 +148,16 @@ class Measured:
         return replace(
             self, value=value, columns=columns, examples=self.examples.at(index), n=len(index)
         )
+
+    def sorted(self) -> Measured:
+        """The metric with its examples in the order of their ids."""
+        import pyarrow.compute as pc
+
+        if self.examples is None:
+            return self
+        order = pc.sort_indices(self.examples.ids).to_numpy()
+        columns = {name: column[order] for name, column in self.columns.items()}
+        return replace(self, columns=columns, examples=self.examples.at(order))
 
     def scores(self) -> Scores:
         """The same as the comparison of suites has it; only for metrics with scores of examples."""

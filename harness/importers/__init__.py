@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.comparison.measured import Run
-from harness.core.errors import unknown
+from harness.core.errors import HarnessError, unknown
 from harness.importers import (
     alpaca_eval,
     baseline,
@@ -38,6 +38,12 @@ FORMATS: dict[str, Importer] = {
 """By name, in the order in which they are tried."""
 
 
+_SHAPES = (TypeError, KeyError, IndexError, AttributeError, ValueError, OverflowError,
+           RecursionError)  # fmt: skip
+"""What reading a file of a shape that nobody foresaw may raise. Importers check what they can name;
+this is the last line of defence at the boundary, so that hostile files are refused in words."""
+
+
 def importer(name: str) -> Importer:
     """The importer of this name.
 
@@ -62,9 +68,20 @@ def read(path: Path, tool: str | None = None) -> list[Run]:
         raise Unreadable("there is no such file or folder", where=str(path))
     if not (path.is_file() or path.is_dir()):
         raise Unreadable("is neither a file nor a folder", where=str(path))
-    if tool is not None:
-        return importer(tool).read(path)
-    return recognised(path).read(path)
+    found = recognised(path) if tool is None else importer(tool)
+    try:
+        return found.read(path)
+    except Unreadable:
+        raise
+    except HarnessError as error:
+        raise Unreadable(error.message, where=error.where, fix=error.fix) from error
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error}", where=str(path)) from error
+    except _SHAPES as error:
+        raise Unreadable(
+            f"is not as {found.TITLE.partition(':')[0]} writes it: {type(error).__name__}: {error}",
+            where=str(path),
+        ) from error
 
 
 def recognised(path: Path) -> Importer:

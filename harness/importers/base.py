@@ -21,6 +21,7 @@ from harness.importers.files import Unreadable
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MAX_ROWS = 5_000_000
 MAX_NAME = 300
 """The longest id or name that is kept."""
 _LOWER = ("perplexity", "loss", "nll", "bits_per_byte", "wer", "cer", "ter", "edit_distance", "mse",
@@ -150,6 +151,8 @@ class Collector:
     ) -> None:
         """One row. A score of None was not given: the example is counted as unscored."""
         where = f"{self.where}: row {len(self.ids)}"
+        if len(self.ids) >= MAX_ROWS:
+            raise Unreadable(f"has more than {MAX_ROWS:,} rows", where=self.where)
         self.ids.append(a_name(identifier, "the id", where))
         if cluster is not None:
             self.clusters.append(a_name(cluster, "the cluster", where))

@@ -240,7 +240,7 @@ def _digest(parts: Mapping[str, bytes]) -> str:
 
 
 def _packed(content: bytes) -> str:
-    return base64.b64encode(zlib.compress(content, 9)).decode()
+    return base64.b64encode(zlib.compress(content, 6)).decode()
 
 
 def _unpacked(text: Any, where: str, most: int) -> bytes:

@@ -69,7 +69,7 @@ def _run(frame: dict[str, Any], path: Path) -> Run:
     seen = set()
     for number, item in enumerate(sequence(frame.get("items"), "items", where)):
         item = mapping(item, f"item {number}", where)
-        key = item.get("item_id"), item.get("epoch") or 0
+        key = a_name(item.get("item_id"), "item_id", where), str(item.get("epoch") or 0)
         if key in seen:
             raise Unreadable(f"item '{key[0]}' occurs twice in epoch {key[1]}", where=where)
         seen.add(key)

@@ -103,7 +103,7 @@ def _summary(
         if task == "all" or ":_average" in task:
             continue  # means of the others
         for name, value in mapping(metrics, f"results.{task}", where).items():
-            if not name.endswith("_stderr") and isinstance(value, int | float):
+            if not name.endswith("_stderr"):
                 found.append(
                     published(
                         name, task, value, where, lower=_lower(content, task, name),

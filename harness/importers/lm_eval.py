@@ -167,6 +167,10 @@ _TASK = ("dataset_path", "dataset_name", "test_split", "doc_to_text", "doc_to_ta
 """The fields of a task that its scores depend on; the others are names and metadata."""
 
 
+_NO_METRICS = {"alias", "name", "sample_len", "sample_count", "samples"}
+"""What stands beside the metrics of a task."""
+
+
 def _summary(
     content: Mapping[str, Any], conditions: Mapping[str, Mapping[str, str]], where: str
 ) -> list[Measured]:
@@ -180,10 +184,8 @@ def _summary(
         rows = told.get("effective") if isinstance(told, dict) else None
         for key, value in metrics.items():
             metric, _, kind = key.partition(",")
-            if metric.endswith("_stderr") or metric in ("alias", "name", "sample_len"):
+            if metric.endswith("_stderr") or metric in _NO_METRICS:
                 continue
-            if isinstance(value, str | None | list | dict):
-                continue  # `N/A`, `alias`
             spread = metrics.get(f"{metric}_stderr,{kind}" if kind else f"{metric}_stderr")
             count = rows if rows is not None else _size(value, spread)
             found.append(
@@ -217,7 +219,7 @@ def _lower(content: Mapping[str, Any], task: str, metric: str) -> bool | None:
     directions = content.get("higher_is_better")
     told = directions.get(task) if isinstance(directions, dict) else None
     higher = told.get(metric) if isinstance(told, dict) else None
-    return None if higher is None else not higher
+    return not higher if isinstance(higher, bool) else None
 
 
 def _rows(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:

@@ -106,7 +106,8 @@ def inspect_eval(
     return file
 
 
-def helm(path: Path) -> Path:
+def helm(path: Path, *, more: bool = False) -> Path:
+    """A run of HELM. `more`: with statistics that are no scores, and a perturbed row."""
     folder = path / "mmlu:subject=philosophy,model=openai_gpt2"
     folder.mkdir()
     document(
@@ -123,11 +124,11 @@ def helm(path: Path) -> Path:
 
     rows: list[Any] = [
         {"instance_id": f"id{i}", "train_trial_index": 0,
-         "stats": [stat("exact_match", value), stat("num_references", 4.0)]}
+         "stats": [stat("exact_match", value), *([stat("num_references", 4.0)] if more else [])]}
         for i, value in enumerate(RIGHT)
     ]  # fmt: skip
     changed = {**rows[0], "perturbation": {"name": "robustness"}}
-    document(folder / "per_instance_stats.json", [*rows, changed])
+    document(folder / "per_instance_stats.json", [*rows, *([changed] if more else [])])
     state = [
         {"instance": {"id": f"id{i}", "input": {"text": f"q{i}"}, "references": []},
          "train_trial_index": 0, "request": {"prompt": f"Question: q{i}"}}
@@ -153,7 +154,7 @@ def lighteval_results(path: Path) -> Path:
     return document(
         path / "results_2025-11-05T14-43-47.148527.json",
         {"config_general": {"lighteval_sha": "abc", "model_name": "some/model"},
-         "results": {task: {"acc": 0.625, "acc_stderr": 0.183}, "all": {"acc": 0.625}},
+         "results": {task: {"acc": 0.625, "acc_stderr": 0.183}, "all": {}},
          "versions": {task: 0}, "config_tasks": {task: {"effective_num_docs": 8}},
          "summary_tasks": {}, "summary_general": {}},
     )  # fmt: skip

@@ -164,7 +164,7 @@ def test_directions_are_taken_from_what_the_tool_tells(tmp_path: Path) -> None:
 
 
 def test_perturbed_rows_and_bookkeeping_of_helm_are_left_out(tmp_path: Path) -> None:
-    (run,) = importers.read(samples.helm(tmp_path))
+    (run,) = importers.read(samples.helm(tmp_path, more=True))
     assert [m.metric for m in run.metrics] == ["exact_match"]
     assert run.metrics[0].evaluation == "mmlu:subject=philosophy"
     assert run.metrics[0].examples is not None

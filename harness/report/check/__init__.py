@@ -1,0 +1,1 @@
+"""A check's outcome for people and for CI services."""
