@@ -23,6 +23,7 @@ from harness.comparison.groups import Group
 from harness.comparison.limits import Limit, by_range, limits_of, p_of
 from harness.comparison.result import ClaimVerdict, Estimate, Outcome
 from harness.comparison.rows import why_incomparable
+from harness.comparison.unpaired import Summaries
 from harness.comparison.verdicts import benjamini_hochberg, holm
 from harness.suite.claims import CHANCE, FASTER, Claim
 
@@ -86,13 +87,10 @@ class CostQuestion:
 
 
 def decide(
-    questions: Sequence[Question | CostQuestion], correction: Correction = "holm"
+    questions: Sequence[Question | CostQuestion | Summaries], correction: Correction = "holm"
 ) -> list[ClaimVerdict]:
     """The verdict on each claim, in order, with p adjusted over all of them."""
-    found = [
-        _cost(question) if isinstance(question, CostQuestion) else _measured(question)
-        for question in questions
-    ]
+    found = [_numbers(question) for question in questions]
     family = [i for i, (verdict, _) in enumerate(found) if verdict.p is not None]
     adjust = holm if correction == "holm" else benjamini_hochberg
     adjusted = adjust([found[i][0].p or 0.0 for i in family])
@@ -101,6 +99,15 @@ def decide(
         verdict, limits = found[i]
         verdicts[i] = _decided(replace(verdict, p_adjusted=p), limits, len(family))
     return verdicts
+
+
+def _numbers(
+    question: Question | CostQuestion | Summaries,
+) -> tuple[ClaimVerdict, Sequence[Limit]]:
+    """The numbers of a claim before the adjustment, with its limits."""
+    if isinstance(question, Summaries):
+        return question.measured()
+    return _cost(question) if isinstance(question, CostQuestion) else _measured(question)
 
 
 def _cost(question: CostQuestion) -> tuple[ClaimVerdict, Sequence[Limit]]:

@@ -12,8 +12,9 @@ from harness.report import numbers
 from harness.report.check import words
 
 WIDTH = 110
-_MOST, _REASONS, _NAME = 20, 8, 38
-"""How many claims and reasons it shows, and how wide the name of a metric is."""
+_MOST, _REASONS, _FALLEN, _NAME = 20, 8, 3, 38
+"""How many claims, reasons and metrics with examples it shows, and how wide the name of a metric
+is."""
 
 
 def table(checked: Checked) -> str:
@@ -42,8 +43,8 @@ def table(checked: Checked) -> str:
         parts.append(f"and {len(shown) - len(kept)} more: {told}")
     reasons = [f"{words.metric(v)}: {words.reason(v)}" for v in kept if words.reason(v)]
     parts += _folded(reasons)
-    parts += [_wrap(f"got worse on {line(w.metric)}: {_examples(w)}") for w in checked.worse
-              if _refuted(checked, w.metric)]  # fmt: skip
+    fallen = [w for w in checked.worse if _refuted(checked, w.metric)]
+    parts += [_wrap(f"got worse on {line(w.metric)}: {_examples(w)}") for w in fallen[:_FALLEN]]
     parts += [_wrap(f"note: {line(note)}") for note in checked.notes]
     return "\n\n".join(parts).replace(numbers.MINUS, "-").replace("\u00a0", " ")
 
