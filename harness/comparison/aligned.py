@@ -55,6 +55,18 @@ def scores_of(
     )  # fmt: skip
 
 
+def scores_of_draws(ids: Sequence[str], draws: NDArray[np.float64], **about: Any) -> Scores:
+    """One metric of one run whose answers were drawn several times, as the mean over the draws.
+
+    Args:
+        draws: the value of each example for each of its k answers, shape (n, k).
+        about: the other arguments of `scores_of`.
+    """
+    count = draws.shape[1]
+    scores = scores_of(ids, {"value": draws.mean(axis=1)}, **about)
+    return replace(scores, drawn=draws.var(axis=1, ddof=1) / count if count > 1 else None)
+
+
 def aligned(one: Runs, other: Runs, *, shared: bool) -> tuple[Runs, Runs, str]:
     """Both sides with the same examples in the same order.
 
@@ -82,7 +94,12 @@ def aligned(one: Runs, other: Runs, *, shared: bool) -> tuple[Runs, Runs, str]:
         index = [np.asarray([places[name] for name in order], np.intp) for places in named]
     keys = _keys(order, runs, index)
     placed = [
-        replace(run, keys=keys, sample=run.sample.at(at))
+        replace(
+            run,
+            keys=keys,
+            sample=run.sample.at(at),
+            drawn=None if run.drawn is None else run.drawn[at],
+        )
         for run, at in zip(runs, index, strict=True)
     ]
     return (

@@ -21,7 +21,7 @@ from harness.comparison.contrasts import Contrast, Ranged
 from harness.comparison.differences import contrast_of
 from harness.comparison.groups import Group
 from harness.comparison.limits import Limit, by_range, limits_of, p_of
-from harness.comparison.result import ClaimVerdict, Estimate, Outcome
+from harness.comparison.result import ClaimVerdict, Estimate, Noise, Outcome
 from harness.comparison.rows import why_incomparable
 from harness.comparison.unpaired import Summaries
 from harness.comparison.verdicts import benjamini_hochberg, holm
@@ -150,7 +150,8 @@ def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
     limits = limits_of(question.claim, up, lambda ratio: contrast_of(group, base, ratio, looks))
     shown = contrast_of(group, base, question.claim.times, looks)
     verdict = replace(_counted(verdict, group, base), verdict="inconclusive")
-    return _told(verdict, shown, limits).noted(note), limits
+    told = replace(_told(verdict, shown, limits), noise=_noise(shown, group, base))
+    return told.noted(note), limits
 
 
 def _sides(question: Question) -> tuple[Runs, Runs | float, str]:
@@ -209,6 +210,33 @@ def _about_seeds(group: Group, base: Group | float) -> str:
         return "about one checkpoint only, not the method: one seed"
     which = "the variant" if lone[0] is group else "the other side"
     return f"{which} is one checkpoint: another seed of it may differ"
+
+
+def _noise(contrast: Contrast, group: Group, base: Group | float) -> Noise | None:
+    """The shares of the difference's variance that examples, drawn answers and seeds cause."""
+    error, sides = contrast.error(), [group] if isinstance(base, float) else [group, base]
+    drawn = [_drawn(side) for side in sides]
+    seeds = contrast.fixed()
+    if not error or not (seeds or any(part is not None for part in drawn)):
+        return None
+    total = max(error**2, seeds)
+    answers = None
+    if all(part is not None for part in drawn):
+        answers = min(sum(part or 0.0 for part in drawn), total - seeds) / total
+    elif not seeds:
+        return None
+    examples = 1 - seeds / total - (answers or 0.0)
+    return Noise(examples, answers, seeds / total if seeds else None)
+
+
+def _drawn(group: Group) -> float | None:
+    """The variance of a variant's mean that drawing its answers anew would cause; None where it is
+    not known."""
+    parts = [run.drawn for run in group.scores.values()]
+    if any(part is None for part in parts):
+        return None
+    count = group.first.sample.n * len(parts)
+    return float(sum(part.sum() for part in parts if part is not None)) / count**2
 
 
 def _told(verdict: ClaimVerdict, shown: Contrast, limits: Sequence[Limit]) -> ClaimVerdict:

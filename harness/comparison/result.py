@@ -237,6 +237,32 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Where the doubt of a difference comes from, as shares of its variance that sum to 1; None
+    for what the data does not tell apart from the rest.
+
+    Attributes:
+        examples: which examples are in the test set.
+        answers: which answers were drawn to them.
+        seeds: which training runs there are.
+    """
+
+    examples: float
+    answers: float | None = None
+    seeds: float | None = None
+
+    @property
+    def known(self) -> dict[str, float]:
+        """Name -> share, of the parts that are told apart."""
+        return {name: share for name, share in vars(self).items() if share is not None}
+
+    @property
+    def largest(self) -> str:
+        """What to spend on next."""
+        return max(self.known, key=lambda name: self.known[name])
+
+
+@dataclass(frozen=True)
 class ClaimVerdict:
     """What the scores say of one claim about one variant.
 
@@ -253,6 +279,7 @@ class ClaimVerdict:
         needed: how many more examples would decide it 80% of the time, if the difference and its
             spread stay as they are; None if it is decided, or if no number of examples would.
         reason: what limits the verdict, or why there is none.
+        noise: where the doubt comes from; None if only one source of it is known.
     """
 
     claim: Claim
@@ -275,6 +302,7 @@ class ClaimVerdict:
     reason: str = ""
     unit: str = ""
     higher_is_better: bool = True
+    noise: Noise | None = None
 
     @property
     def title(self) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from harness.comparison.result import ALL
-from harness.comparison.statistics import Clusters, Sample
+from harness.comparison.statistics import Array, Clusters, Sample
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import HarnessError
 from harness.core.files import digest_json
@@ -89,6 +89,8 @@ class Scores:
             the baseline itself; None for others.
         chance: the value that guessing reaches; None where it is not known.
         judged: a judge gave the values.
+        drawn: of a mean, the variance of each example's value that drawing its answers anew would
+            cause, shape (n,); None where one answer was drawn.
     """
 
     keys: Keys
@@ -107,6 +109,7 @@ class Scores:
     even: float | None = None
     chance: float | None = None
     judged: bool = False
+    drawn: Array | None = None
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -118,7 +121,8 @@ class Scores:
         return self if len(index) in (0, self.sample.n) else self._at(index)
 
     def _at(self, index: NDArray[np.intp]) -> Scores:
-        return replace(self, keys=self.keys.at(index), sample=self.sample.at(index))
+        drawn = None if self.drawn is None else self.drawn[index]
+        return replace(self, keys=self.keys.at(index), sample=self.sample.at(index), drawn=drawn)
 
 
 class Reader:

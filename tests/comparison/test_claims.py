@@ -9,7 +9,7 @@ import pytest
 from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 
-from harness.comparison.aligned import Unaligned, scores_of
+from harness.comparison.aligned import Unaligned, scores_of, scores_of_draws
 from harness.comparison.claims import ClaimVerdict, Question, decide
 from harness.comparison.contrasts import Contrast, OneShare, PairedShares
 from harness.comparison.scores import Scores
@@ -267,3 +267,24 @@ def test_repeated_looks_are_paid_for_by_a_wider_interval() -> None:
     assert watched.difference.low < once.difference.low
     assert watched.p > once.p
     assert (watched.difference.low > 0) == (watched.p < 0.05)
+
+
+def test_noise_of_examples_answers_and_seeds_is_told_apart() -> None:
+    """The shares that were put in: examples 4, answers 9 / 6 on each side; then seeds too."""
+    rng, n, k = np.random.default_rng(3), 4000, 6
+    ids = [str(i) for i in range(n)]
+    examples = rng.normal(0, 2, n)
+
+    def drawn(shift: np.ndarray | float) -> Scores:
+        return scores_of_draws(ids, (shift + rng.normal(0, 3, (k, n))).T)
+
+    told = verdict("a better b on m", drawn(examples), drawn(0.0)).noise
+    assert told.answers == pytest.approx(3 / 7, abs=0.03)
+    assert told.seeds is None
+    assert told.examples + told.answers == pytest.approx(1)
+    assert told.largest == "examples"
+    seeds = [drawn(examples + shift) for shift in (0.4, -0.4, 0.1, -0.1)]
+    told = verdict("a better b on m", seeds, [drawn(0.0)] * 4).noise
+    assert told.largest == "seeds"
+    assert sum(told.known.values()) == pytest.approx(1)
+    assert verdict("a better b on m", run(noise(0)), run(noise(1))).noise is None

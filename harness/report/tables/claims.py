@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from harness.comparison.result import ClaimVerdict, Comparison, Outcome
+from harness.comparison.result import ClaimVerdict, Comparison, Noise, Outcome
 from harness.core.text import label, line
 from harness.report import numbers
 from harness.report.tables.columns import COSTS
@@ -57,7 +57,19 @@ def limits(verdict: ClaimVerdict) -> str:
         f"some {numbers.count(_rounded(more))} more examples would decide it, the difference"
         " staying as it is"
     )  # fmt: skip
-    return "; ".join(part for part in (needed, line(verdict.reason)) if part)
+    parts = (needed, _spend(verdict.noise), line(verdict.reason))
+    return "; ".join(part for part in parts if part)
+
+
+_SPEND = {"examples": "more examples", "answers": "more answers to each", "seeds": "more seeds"}
+
+
+def _spend(noise: Noise | None) -> str:
+    """Where the doubt comes from, and what to spend on next; empty if that is not known."""
+    if noise is None:
+        return ""
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in noise.known.items())
+    return f"its variance comes from {shares}: spend on {_SPEND[noise.largest]} next"
 
 
 def difference(verdict: ClaimVerdict) -> str:
