@@ -26,6 +26,7 @@ class LabelJob:
             None.
         cost: receives figures for the record's cost, such as the number of calls and tokens.
         figures: receives figures about the labeller for the record, such as its position bias.
+        repeat: number of an independent repetition: replies of another one are not used again.
         members: loads what each of `Labeller.judges` reads, for a panel: model and tokenizer.
     """
 
@@ -36,6 +37,7 @@ class LabelJob:
     tokenizer: Any = None
     cost: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
+    repeat: int = 0
     members: Sequence[Callable[[], tuple[Any, Any]]] = ()
 
 

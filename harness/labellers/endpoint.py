@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -22,16 +22,18 @@ _MARKED = re.compile(r"\[\[(\w+)\]\]")
 _BARE = re.compile(r"\W*(?:(?:answer|score|rating)\W+)?(\w+)\W*", re.IGNORECASE)
 _LONGEST_REPLY = 10_000
 """Longest reply that is read, in characters."""
+_QUOTED = 1_000
+"""Characters of an unreadable reply that the judge sees when it is asked again."""
 
 
 class Endpoint(EndpointSettings, Asking):
     """A model behind an OpenAI-compatible endpoint (vLLM, llama.cpp, a provider), asked at
     temperature 0 which of two answers is better, or to rate one. It is asked in both orders of the
     answers: replies that change with the order are a tie (Zheng et al., 2023, arXiv:2306.05685,
-    section 3.4). A reply is one of the choices, such as A, B or C (a tie), alone or as [[A]]; other
-    replies are counted and not used. Requests are repeated after 429 and 5xx. The key is read,
-    when the stage runs, from the environment variable that `api_key_env` names. It is never written
-    to disk.
+    section 3.4). A reply is one of the choices, such as A, B or C (a tie), alone or as [[A]]; after
+    another one the question is put again (`again`). Requests are repeated after 429 and 5xx. The
+    key is read, when the stage runs, from the environment variable that `api_key_env` names. It is
+    never written to disk.
     """
 
     VERSION = 2
@@ -39,6 +41,9 @@ class Endpoint(EndpointSettings, Asking):
     max_tokens: int | None = Field(16, gt=0)
     """Longest reply in tokens; null sends no limit, for a model that has no such field or that
     reasons first."""
+    again: int = Field(1, ge=0, le=10)
+    """How often a question is put again after a reply that names none of the choices. Then there is
+    no verdict."""
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -58,19 +63,40 @@ class Endpoint(EndpointSettings, Asking):
 
     def reply(self, job: LabelJob, questions: Sequence[Question]) -> list[Reply]:
         client = ChatEndpoint.of(self)
+        answers, bodies = Replies(job.work, self, client), list[dict[str, Any]]()
         longest = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
-        asked = [filled(q.template, {**q.fields, "chat": True}) for q in questions]
-        bodies = [client.body(text, {**longest, **self.args}) for text in asked]
-        answers = Replies(job.work, self, client)
-        replies = answers.ask(bodies, job.progress)
-        job.cost.update(answers.cost(bodies))
+
+        def asked(turns: Sequence[list[dict[str, str]]]) -> list[endpoint.Reply]:
+            sent = [client.body(list(each), {**longest, **self.args}) for each in turns]
+            bodies.extend(sent)
+            return answers.ask(sent, job.progress, repeat=job.repeat)
+
+        turns = [_user(filled(q.template, {**q.fields, "chat": True})) for q in questions]
+        replies = asked(turns)
         if replies and all(reply.refused for reply in replies):
             raise StageFailed(
                 "endpoint",
                 f"{self.base_url} refused every request; the first: {replies[0].refused}",
                 fix="check model, max_tokens and args",
             )
+        for _ in range(self.again):
+            unread = [
+                place
+                for place, reply in enumerate(replies)
+                if _chosen(reply, questions[place].choices) == UNREADABLE
+            ]
+            for place in unread:
+                said = {"role": "assistant", "content": replies[place].text[:_QUOTED] or "..."}
+                choices = ", ".join(questions[place].choices)
+                turns[place] += [said, *_user(f"Reply with one of {choices} and nothing else.")]
+            for place, reply in zip(unread, asked([turns[p] for p in unread]), strict=True):
+                replies[place] = reply
+        job.cost.update(answers.cost(bodies, repeat=job.repeat))
         return [_chosen(reply, q.choices) for reply, q in zip(replies, questions, strict=True)]
+
+
+def _user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
 
 
 def _chosen(reply: endpoint.Reply, choices: Sequence[str]) -> Reply:

@@ -43,8 +43,11 @@ class Judging:
         name: str,
         models: Mapping[str, Mapping[str, Any]],
         places: Mapping[str, ModelPlace],
+        repeat: int = 0,
     ) -> None:
-        """`models` and `places`: role -> identity of an untrained model, and where it lies."""
+        """`models` and `places`: role -> identity of an untrained model, and where it lies.
+        `repeat`: number of an independent repetition."""
+        self._repeat = repeat
         self._job, self._labeller, self._name = job, labeller, name
         self._models, self._places = models, places
         self._loaded: tuple[Any, Any] | None = None
@@ -70,7 +73,7 @@ class Judging:
 
     def _work(self, contests: Sequence[Contest]) -> LabelJob:
         roles = list(roles_of(self._labeller, self._name))
-        work = LabelJob(contests, self._job.progress, self._job.replies)
+        work = LabelJob(contests, self._job.progress, self._job.replies, repeat=self._repeat)
         if roles[0][1] is self._labeller:
             if self._loaded is None:
                 self._loaded = self._load(*roles[0])

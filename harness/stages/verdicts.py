@@ -60,7 +60,7 @@ class Verdicts(StageKind):
             path = Path(self.file)
             with as_planned(path, self.sha256, lambda digest: digest(path)):
                 named = read_contests(path)
-        judge = Judging(job, self.labeller, NAME, self.models, self.places)
+        judge = Judging(job, self.labeller, NAME, self.models, self.places, self.repeat)
         with job.ledger.phase("label"):
             compared = judge.compare([contest for _, contest in named])
         with job.ledger.phase("write"):

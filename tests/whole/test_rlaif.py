@@ -237,7 +237,7 @@ def test_page_tells_rows_recipe_and_paper() -> None:
     page = members("objective", "rlaif")
     assert "recipe: base -> sft -> sample -> label -> reward -> ppo\n" in page
     assert "paper: arXiv:2309.00267" in page
-    assert "It is never written" in members("labeller", "endpoint")
+    assert "never written to disk" in members("labeller", "endpoint")
 
 
 # --- what labels say -----------------------------------------------------------------------------
