@@ -41,6 +41,7 @@ from harness.scorers._asks import (
 from harness.scorers.base import Scorer
 from harness.stages._judging import roles_of
 from harness.stages._models import CHECKPOINT, REWARD
+from harness.stages.base import Known
 from harness.stages.requests import Requests
 from harness.stages.score import DATA, PREDICTIONS, Score, role_of
 from harness.store.stage import Stage
@@ -165,10 +166,13 @@ class Scoring:
             self._add(draft, name, asked, asks)
         if not scorer.sets() and DATA not in draft.inputs and PREDICTIONS not in draft.inputs:
             raise HarnessError(f"{draft.where} asks for no rows and for no answers to them")
+        rows = draft.inputs.get(DATA)
+        counts = {} if rows is None else self.sources.counts(rows)
         return Score(**draft.fields).stage(
             draft.inputs,
             label=_label(scorer, path, entry, asks),
             resources=self.suite.resources,
+            known=Known(self.sources.rates, rows=counts),
         )
 
     def lacking(self, where: str) -> str:

@@ -268,6 +268,10 @@ class Scorer(Component):
         """How many samples of each prompt it compares; 0 if it reads the greedy answer only."""
         return 0
 
+    def questions(self) -> int:
+        """How many questions to a judge each row makes, to estimate the cost; 0 if it asks none."""
+        return 0
+
     def provenance(self) -> dict[str, Any]:
         """What the record says about the scoring; called after it. The report shows sentences under
         `notes` once for all variants, so that they must be about the rows only; it shows those

@@ -101,6 +101,9 @@ class Pairwise(Scorer):
         ]
         return [column_of("judge_win", one.decided) for one in compared]
 
+    def questions(self) -> int:
+        return 2
+
     def provenance(self) -> dict[str, Any]:
         return {"answer_notes": self._notes} if self._notes else {}
 

@@ -181,6 +181,9 @@ class Pointwise(Scorer):
                 ratings = tuple(str(rating) for rating in range(lowest, highest + 1))
                 yield Question(template, fields, ratings)
 
+    def questions(self) -> int:
+        return len(self.dimensions)
+
     def provenance(self) -> dict[str, Any]:
         return {"answer_notes": self._notes} if self._notes else {}
 

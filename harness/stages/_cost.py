@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.core import component
 from harness.methods.base import BYTES
-from harness.models.endpoint import ServedModel
+from harness.models.endpoint import EndpointSettings
 from harness.models.files import ModelInfo
 from harness.store.kind import kind_of
 from harness.store.store import Store
@@ -112,7 +112,7 @@ def answers_cost(
 
 
 def service_cost(
-    endpoint: ServedModel, calls: int, prompt_tokens: float, completion_tokens: float
+    endpoint: EndpointSettings, calls: int, prompt_tokens: float, completion_tokens: float
 ) -> dict[str, float]:
     """Expected calls, tokens and, if there are prices, money of asking another server."""
     tokens = {"calls": float(calls), "tokens": prompt_tokens + completion_tokens}

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self, assert_never
 from harness.core.component import AddedLater, NotHashed
 from harness.core.errors import StageFailed
 from harness.labellers.base import Labeller
+from harness.models.endpoint import EndpointSettings
 from harness.models.files import ModelPlace
 from harness.scorers._asks import (
     AnswersOf,
@@ -26,12 +27,13 @@ from harness.scorers._asks import (
     Whose,
 )
 from harness.scorers.base import LoadedModel, Prediction, ScoreJob, Scorer, scorer_of
+from harness.stages._cost import BYTES_A_TOKEN, service_cost
 from harness.stages._fitting import usable
 from harness.stages._judging import Judging
 from harness.stages._metrics import aggregate, require_figures, require_finite
 from harness.stages._models import CHECKPOINT, REWARD, load_base, load_beside, load_model
 from harness.stages._outside import read_outside
-from harness.stages.base import Job, StageKind, member_of
+from harness.stages.base import Job, Known, StageKind, member_of
 from harness.stages.data import read_rows
 from harness.stages.generate import asked_rows, read_predictions
 from harness.store.kind import RowCounts
@@ -111,6 +113,23 @@ class Score(StageKind):
             SuiteError: a name or field that no scorer has.
         """
         return scorer_of(self.scorer["name"], self.settings)
+
+    def expected(self, known: Known, inputs: Mapping[str, Stage]) -> dict[str, float]:
+        """Calls of judges behind endpoints, with their tokens and money, if every row is asked
+        about and every answer is as long as those of the rows."""
+        cost: dict[str, float] = {}
+        rows, questions = known.rows.get("rows", 0), self.built().questions()
+        if not rows or not questions:
+            return {}
+        for fields in self.labellers.values():
+            for judge in member_of("labeller", fields).judges():
+                if isinstance(judge, EndpointSettings):
+                    calls = rows * questions
+                    frame = max(map(len, [*self.prompts.values(), getattr(judge, "prompt", "")]))
+                    asked = calls * (frame + 1.5 * known.rows["mean_bytes"]) / BYTES_A_TOKEN
+                    for name, amount in service_cost(judge, calls, asked, calls).items():
+                        cost[name] = cost.get(name, 0.0) + amount
+        return cost
 
     @classmethod
     def headline(cls, record: Record) -> str:

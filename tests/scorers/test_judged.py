@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.commands.run import run_beside
 from harness.core.errors import StageFailed, SuiteError
 from harness.data.contests import Compared, Contest, Question, Reply, Verdict, read_lines
 from harness.planning.graph import Plan
@@ -171,6 +172,29 @@ def test_judges_of_all_kinds_score_one_suite_and_train_nothing_again(judged: Wor
     wins = [0.5 + 0.5 * ((our > other) - (our < other)) for our, other in lengths]
     value = values["longest"]["judge_win_rate"]["value"]
     assert value == pytest.approx(sum(wins) / len(wins))
+
+
+def test_the_plan_counts_the_questions_to_a_judge_behind_an_endpoint(judged: Workspace) -> None:
+    served = {
+        "base_url": "http://127.0.0.1:9/v1",
+        "model": "m",
+        "prices": {"prompt": 1, "completion": 1},
+    }
+    panel = {"panel": {"members": ["longest", {"endpoint": served}]}}
+    dimensions = {"kind": {}, "true": {}}
+    judged.write(
+        scorers=[
+            {"pairwise": {"labeller": panel, "against": "reference"}},
+            {"pointwise": {"labeller": {"endpoint": served}, "dimensions": dimensions}},
+        ]
+    )
+    opened = judged.open()
+    run_beside(opened, list(opened.plan.data.values()))
+    costs = [scored(judged.open().plan, "full-dpo", name).predicted
+             for name in ("pairwise", "pointwise")]  # fmt: skip
+    assert [cost["calls"] for cost in costs] == [4 * 2, 4 * 2]
+    assert all(cost["money"] * 1e6 == pytest.approx(cost["tokens"]) for cost in costs)
+    assert all(cost["tokens"] > 8 * 100 for cost in costs)
 
 
 def test_a_changed_prompt_is_another_score(judged: Workspace) -> None:
