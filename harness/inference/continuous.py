@@ -11,7 +11,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.inference.packed import Keys, as_bias, attending, own_attention, read_packed
+from harness.inference.packed import (
+    Keys,
+    as_bias,
+    attending,
+    own_attention,
+    read_packed,
+    taking_over,
+)
 from harness.inference.padded import marked
 from harness.inference.sampling import Choose, likeliest, uniform
 from harness.inference.trie import Pass, Trie, common_prefix
@@ -106,7 +113,7 @@ def answer_packed(
         # Where long rows leave few slots, those of half their length and less have more without.
         apart = slots < min(most, len(waiting))
         group = [i for i in waiting if not apart or 2 * prompts[i].places > longest]
-        with torch.inference_mode():
+        with torch.inference_mode(), taking_over(model):
             engine = _Engine(model, [prompts[i] for i in group], budget, slots, choose)
             for row in engine.run(group, end_tokens):
                 answers[row.number] = row.answer

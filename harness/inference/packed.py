@@ -27,8 +27,9 @@ NAME = "harness_packed"
 Attend = Callable[[Any, "Tensor", "Tensor", "Tensor", dict[str, Any]], "Tensor"]
 """(attention module, queries, keys, values, its other arguments) -> (1, tokens, heads, size)."""
 
-_ATTEND: ContextVar[tuple[Attend, dict[int, str | None]]] = ContextVar("attend")
-"""And the attention that each config (by `id`) names outside of packed passes."""
+_ATTEND: ContextVar[Attend] = ContextVar("attend")
+_TAKEN: ContextVar[tuple[Any, dict[int, str | None]] | None] = ContextVar("taken", default=None)
+"""The model whose attention is taken over, and what each config (by `id`) of it named before."""
 
 
 class CannotShare(Exception):
@@ -179,8 +180,24 @@ def _taken(states: Tensor, intervals: Sequence[Interval]) -> Tensor:
 @contextmanager
 def attending(model: Any, attend: Attend) -> Iterator[None]:
     """Within it the model's attention is computed by `attend`."""
+    with taking_over(model):
+        token = _ATTEND.set(attend)
+        try:
+            yield
+        finally:
+            _ATTEND.reset(token)
+
+
+@contextmanager
+def taking_over(model: Any) -> Iterator[None]:
+    """Within it each `attending` of the model costs nothing: with adapters, a model has thousands
+    of modules to look through."""
     from transformers import AttentionInterface
 
+    taken = _TAKEN.get()
+    if taken is not None and taken[0] is model:
+        yield
+        return
     AttentionInterface.register(NAME, _dispatch)
     configs: dict[int, Any] = {}
     for module in model.modules():
@@ -188,13 +205,13 @@ def attending(model: Any, attend: Attend) -> Iterator[None]:
         if hasattr(config, "_attn_implementation_internal"):
             configs[id(config)] = config
     names = {key: config._attn_implementation_internal for key, config in configs.items()}
-    token = _ATTEND.set((attend, names))
+    token = _TAKEN.set((model, names))
     try:
         for config in configs.values():
             config._attn_implementation_internal = NAME
         yield
     finally:
-        _ATTEND.reset(token)
+        _TAKEN.reset(token)
         for key, config in configs.items():
             config._attn_implementation_internal = names[key]
 
@@ -207,8 +224,9 @@ def own_attention(module: Any) -> tuple[Callable[..., tuple[Tensor, Any]], bool]
     """
     from transformers import AttentionInterface
 
-    _, names = _ATTEND.get()
-    if names[id(module.config)] not in (None, "eager"):
+    taken = _TAKEN.get()
+    assert taken is not None  # no attention is dispatched here without
+    if taken[1][id(module.config)] not in (None, "eager"):
         return AttentionInterface()["sdpa"], True
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if eager is None:
@@ -229,4 +247,4 @@ def _dispatch(
     for name, argument in rest.items():
         if getattr(argument, "ndim", 0) > 1 and name != "position_ids":
             raise CannotShare(f"attention is given {name}, of the whole row")
-    return _ATTEND.get()[0](module, query, key, value, rest), None
+    return _ATTEND.get()(module, query, key, value, rest), None
