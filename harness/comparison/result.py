@@ -307,7 +307,9 @@ class ClaimVerdict:
     @property
     def title(self) -> str:
         """The claim about this variant in words."""
-        return self.claim.name or self.claim.sentence(self.variant, self.against)
+        if self.claim.name:
+            return f"{self.claim.name} ({self.variant} against {self.against})"
+        return self.claim.sentence(self.variant, self.against)
 
     def noted(self, reason: str) -> ClaimVerdict:
         """The verdict with one more reason."""
