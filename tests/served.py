@@ -44,6 +44,11 @@ def stalled(answer: Answer, seconds: float) -> Answer:
     return status, {**headers, "X-Stall": str(seconds)}, body
 
 
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # many threads of a test connect at once
+
+
 class Server:
     """What it was asked is kept.
 
@@ -78,8 +83,7 @@ class Server:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
+        self.http = _Http(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()

@@ -45,7 +45,7 @@ def result_of(
         trained=not isinstance(first, Untrained),
         merged_from=first.of.group if isinstance(first, Merged) else "",
         elsewhere=elsewhere,
-        served=any(_is_served(stage) for path in paths for stage in path.generate.values()),
+        served=any(_is_served(stage) for path in paths for stage in path.results()),
         seeds=tuple(p.variant.seed for p in paths),
         status=_status(paths, records) if failed else "ok",
         reasons=tuple(dict.fromkeys(reasons)) or (("an input failed",) if failed else ()),
@@ -69,8 +69,17 @@ def result_of(
     )
 
 
+def _of_services(name: str, path: VariantPath, records: Mapping[str, Record]) -> float | None:
+    """What the services that answer for a variant's model have counted; None if there are none."""
+    scored = (scored.stage for scored in path.scores)
+    stages = {s.key: s for s in (*path.generate.values(), *scored) if _is_served(s)}
+    amounts = [records[key].cost.get(name) for key in stages if records[key].ok]
+    known = [float(amount) for amount in amounts if amount is not None]
+    return sum(known) if known else None
+
+
 def _is_served(stage: Stage) -> bool:
-    """Whether another server answers for the model of a generate stage."""
+    """Whether another server answers for the model that a stage asks."""
     return "endpoint" in (stage.config.get("model") or {})
 
 
@@ -145,7 +154,7 @@ def _cost(
     generated = [records[g.key] for p in paths for g in p.generate.values()]
     costs["tokens_per_second"] = _mean([r.cost.get("tokens_per_second") for r in generated])
     for name in ("prompt_tokens", "completion_tokens", "money"):
-        costs[f"service_{name}"] = _mean([r.cost.get(name) for r in generated])
+        costs[f"service_{name}"] = _mean([_of_services(name, path, records) for path in paths])
     peaks = [r.cost.get("peak_memory", {}) for r in trained]
     costs["peak_host_bytes"] = _mean([peak.get("host_bytes") for peak in peaks])
     costs["peak_device_bytes"] = _mean([peak.get("device_bytes") for peak in peaks])

@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any, Self, TypeVar
 
 from harness.core.errors import StageFailed
+from harness.inference.scored_text import Scored, scored_of
 from harness.inference.wire import asked_wait, excerpt, key_from, masked, open_client
 from harness.models.endpoint import EndpointSettings
 
@@ -67,6 +68,8 @@ class Reply:
         logprobs: for each token of the answer, the log-probabilities of the likeliest tokens there,
             if the request asks for them (`logprobs: true, top_logprobs: 5`) and the server has
             them.
+        scored: the tokens of a plain completion with their log-probabilities, if the request asks
+            for them, those of its prompt with `echo: true`.
     """
 
     text: str
@@ -75,6 +78,7 @@ class Reply:
     finish: str = ""
     refused: str = ""
     logprobs: tuple[Mapping[str, float], ...] = ()
+    scored: tuple[Scored, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -318,7 +322,8 @@ def _chat_reply(fields: Any) -> Reply:
 def _plain_reply(fields: Any) -> Reply:
     """The first choice of a plain completion."""
     choice = fields["choices"][0]
-    return _reply(fields, choice["text"], choice.get("finish_reason"))
+    reply = _reply(fields, choice["text"], choice.get("finish_reason"))
+    return replace(reply, scored=scored_of(choice))
 
 
 def _reply(

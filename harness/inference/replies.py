@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from filelock import FileLock
 from harness.core.errors import StageFailed
 from harness.core.files import digest_json
 from harness.inference.endpoint import CHAT, ChatEndpoint, Refused, Reply
+from harness.inference.scored_text import tail_of
 from harness.inference.spending import Amount, exceeds, most
 from harness.models.endpoint import EndpointSettings
 
@@ -34,6 +35,23 @@ _RAISE = "raise `budget`, then run again: replies until now are kept, and cost n
 def replies_file(folder: Path, base_url: str, model: str) -> Path:
     """The file of the replies of one model at one address."""
     return folder / f"{digest_json([base_url, model])[:_NAME]}.jsonl"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked, and the text at its end whose tokens are kept."""
+
+    body: Mapping[str, Any]
+    path: str
+    repeat: int
+    tail: str | None
+
+    @property
+    def key(self) -> str:
+        """Its digest: all that the reply depends on."""
+        more = {"repeat": self.repeat or None, "tail": self.tail}
+        told = {name: value for name, value in more.items() if value is not None}
+        return digest_json({"path": self.path, "body": self.body, **told})
 
 
 class Replies:
@@ -71,6 +89,7 @@ class Replies:
         progress: Progress = lambda *_: None,
         path: str = CHAT,
         repeat: int = 0,
+        tails: Sequence[str] | None = None,
     ) -> list[Reply]:
         """The replies to requests, in their order; equal requests are sent once.
 
@@ -81,17 +100,22 @@ class Replies:
             progress: receives (done, total, text with the rate and what was spent).
             path: `chat/completions` or `completions`.
             repeat: another number asks again, to see how much the replies vary.
+            tails: of each prompt, the text at its end whose tokens are kept (`Reply.scored`).
 
         Raises:
             StageFailed: as `ChatEndpoint.ask`, or the next request could exceed the budget. Replies
                 until then are kept, and requests that were not sent yet are not sent.
         """
-        keys = [_key(body, path, repeat) for body in bodies]
-        missing = {k: b for k, b in zip(keys, bodies, strict=True) if k not in self._known}
+        asked = [
+            _Request(body, path, repeat, None if tails is None else tails[number])
+            for number, body in enumerate(bodies)
+        ]
+        keys = [request.key for request in asked]
+        missing = {k: r for k, r in zip(keys, asked, strict=True) if k not in self._known}
         total, before, begun = len(set(keys)), self.paid.calls, time.monotonic()
         pool = ThreadPoolExecutor(self.settings.concurrency)
         try:
-            work = [pool.submit(self._fetch, key, body, path) for key, body in missing.items()]
+            work = [pool.submit(self._fetch, key, request) for key, request in missing.items()]
             for done, future in enumerate(as_completed(work), total - len(missing) + 1):
                 future.result()
                 rate = (self.paid.calls - before) / max(time.monotonic() - begun, 1e-6)
@@ -101,33 +125,34 @@ class Replies:
             pool.shutdown(cancel_futures=True)
         return [self._known[key] for key in keys]
 
-    def cost(
-        self, bodies: Sequence[Mapping[str, Any]], path: str = CHAT, repeat: int = 0
-    ) -> dict[str, Any]:
-        """Number of calls, tokens and, if there are prices, money of the replies to requests,
-        whenever they were paid; equal requests count once."""
-        keys = {_key(body, path, repeat) for body in bodies}
-        replies = [self._known[key] for key in keys if key in self._known]
-        prompt = sum(reply.prompt_tokens for reply in replies)
-        completion = sum(reply.completion_tokens for reply in replies)
-        counts = {"calls": len(replies), "prompt_tokens": prompt, "completion_tokens": completion}
+    def cost(self, replies: Sequence[Reply]) -> dict[str, Any]:
+        """Number of calls, tokens and, if there are prices, money of replies that `ask` returned,
+        whenever they were paid; equal requests have one reply, which counts once."""
+        distinct = {id(reply): reply for reply in replies}.values()
+        prompt = sum(reply.prompt_tokens for reply in distinct)
+        completion = sum(reply.completion_tokens for reply in distinct)
+        counts = {"calls": len(distinct), "prompt_tokens": prompt, "completion_tokens": completion}
         prices = self.settings.prices
         return counts if prices is None else {**counts, "money": prices.of(prompt, completion)}
 
-    def _fetch(self, key: str, body: Mapping[str, Any], path: str) -> None:
+    def _fetch(self, key: str, request: _Request) -> None:
         """Get the reply to a request, unless another process got it since."""
         with self._turn:
             self._refresh()
             if key in self._known:
                 return
+        body = request.body
         self._reserve(key, body)
         try:
-            reply = self.client.ask(body, path, lambda: self._lose(key, body))
+            reply = self.client.ask(body, request.path, lambda: self._lose(key, body))
         except Refused as refusal:
             reply = Reply("", refused=str(refusal))
         except BaseException:
             self._settle(key, {"failed": True}, Amount())
             raise
+        if request.tail is not None:
+            tail = tail_of(reply.scored, reply.prompt_tokens, request.tail)
+            reply = replace(reply, scored=tail)
         amount = Amount(1, reply.prompt_tokens, reply.completion_tokens)
         event: dict[str, Any] = {"reply": _changed(reply)}
         if self.settings.budget is not None and not reply.refused:
@@ -237,10 +262,6 @@ class Replies:
             reply = self._known[key] = Reply(**{"text": "", **event["reply"]})
             counts = (1, reply.prompt_tokens, reply.completion_tokens)
             self.spent += Amount(*event.get("charged", counts))
-
-
-def _key(body: Mapping[str, Any], path: str, repeat: int) -> str:
-    return digest_json({"path": path, "body": body, **({"repeat": repeat} if repeat else {})})
 
 
 def _changed(reply: Reply) -> dict[str, Any]:

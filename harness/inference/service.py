@@ -37,7 +37,7 @@ class Service:
         """
         self.endpoint, self.client = endpoint, ChatEndpoint.of(endpoint)
         self.replies = Replies(folder, endpoint, self.client)
-        self._asked: dict[str, list[dict[str, Any]]] = {}
+        self._received: list[Reply] = []
 
     def answers(
         self,
@@ -65,8 +65,7 @@ class Service:
             | dict(extra[number] if extra else {})
             for number, prompt in enumerate(prompts)
         ]
-        self._asked.setdefault(path, []).extend(bodies)
-        replies = self.replies.ask(bodies, progress, path)
+        replies = self._ask(bodies, progress, path)
         refused = [reply for reply in replies if reply.refused]
         if replies and len(refused) == len(replies):
             raise StageFailed(
@@ -76,13 +75,35 @@ class Service:
             )
         return [_answer(reply, options) for reply in replies]
 
+    def scored(self, prompts: Sequence[tuple[str, str]], progress: Progress) -> list[Reply]:
+        """Replies to plain prompts with the log-probabilities of their tokens, as the server tells
+        them (harness.inference.service_likelihood says whether they can be trusted).
+
+        Args:
+            prompts: each a whole prompt, and the text at its end whose tokens are kept.
+        """
+        bodies = [self.plain(prompt, echo=True, logprobs=1) for prompt, _ in prompts]
+        return self._ask(bodies, progress, COMPLETIONS, [tail for _, tail in prompts])
+
+    def plain(self, prompt: str, **fields: Any) -> dict[str, Any]:
+        """The request for one token after a plain prompt."""
+        options = {"max_new_tokens": 1}
+        return {**self._body(prompt, COMPLETIONS, options, None), "max_tokens": 1, **fields}
+
     def cost(self) -> dict[str, Any]:
-        """Calls, tokens and, if there are prices, money of all answers, whenever they were paid."""
-        total: dict[str, Any] = {}
-        for path, bodies in self._asked.items():
-            for name, amount in self.replies.cost(bodies, path).items():
-                total[name] = total.get(name, 0) + amount
-        return total
+        """Calls, tokens and, if there are prices, money of all replies, whenever they were paid."""
+        return self.replies.cost(self._received)
+
+    def _ask(
+        self,
+        bodies: Sequence[Mapping[str, Any]],
+        progress: Progress,
+        path: str,
+        tails: Sequence[str] | None = None,
+    ) -> list[Reply]:
+        replies = self.replies.ask(bodies, progress, path, tails=tails)
+        self._received += replies
+        return replies
 
     def _body(
         self, prompt: Prompt, path: str, options: Mapping[str, Any], seed: int | None

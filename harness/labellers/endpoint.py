@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -63,13 +63,14 @@ class Endpoint(EndpointSettings, Asking):
 
     def reply(self, job: LabelJob, questions: Sequence[Question]) -> list[Reply]:
         client = ChatEndpoint.of(self)
-        answers, bodies = Replies(job.work, self, client), list[dict[str, Any]]()
+        answers, received = Replies(job.work, self, client), list[endpoint.Reply]()
         longest = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
 
         def asked(turns: Sequence[list[dict[str, str]]]) -> list[endpoint.Reply]:
             sent = [client.body(list(each), {**longest, **self.args}) for each in turns]
-            bodies.extend(sent)
-            return answers.ask(sent, job.progress, repeat=job.repeat)
+            replies = answers.ask(sent, job.progress, repeat=job.repeat)
+            received.extend(replies)
+            return replies
 
         turns = [_user(filled(q.template, {**q.fields, "chat": True})) for q in questions]
         replies = asked(turns)
@@ -91,7 +92,7 @@ class Endpoint(EndpointSettings, Asking):
                 turns[place] += [said, *_user(f"Reply with one of {choices} and nothing else.")]
             for place, reply in zip(unread, asked([turns[p] for p in unread]), strict=True):
                 replies[place] = reply
-        job.cost.update(answers.cost(bodies, repeat=job.repeat))
+        job.cost.update(answers.cost(received))
         return [_chosen(reply, q.choices) for reply, q in zip(replies, questions, strict=True)]
 
 

@@ -35,8 +35,10 @@ class Tokenizer:
 
 def tokenizer_of(variant: Variant, sources: Sources, checkpoints: Checkpoints) -> Tokenizer:
     """A variant's tokenizer. Those of one family of models, and of checkpoints that were saved with
-    their base's, are one."""
+    their base's, are one; and so is that which stands for the unknown ones of served models."""
     config, place = sources.model_config(variant.model), sources.place(variant.model)
+    if place.endpoint is not None:
+        return Tokenizer({"served": True}, None, place)
     model = {name: value for name, value in config.items() if name not in NOT_OF_TOKENIZERS}
     digest = sources.store.file_digest
     # Code that came with a model can read all of its files.

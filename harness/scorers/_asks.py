@@ -24,8 +24,8 @@ class ModelOf:
     """A model with its tokenizer, loaded for reading: `ScoreJob.model`.
 
     Attributes:
-        or_service: the scorer can do with a model that another server answers for: an
-            `harness.inference.service.Service`, without a tokenizer.
+        or_service: the scorer can do with a model that another server answers for: a
+            `harness.inference.service.Service`.
     """
 
     whose: Whose

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import StageFailed
 from harness.core.files import digest_json, write_atomic
 from harness.inference.lm_text import Encoder, prefix_of, render_chat
+from harness.inference.service import Service
 from harness.scorers import _lm_eval_requests as requests
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import DataFunction, build_requests, load_tasks, run_tasks
@@ -111,10 +112,14 @@ def evaluate(
 
 
 def _engine(scorer: LmEval, job: ScoreJob, encoder: Callable[[Any], Encoder]) -> Any:
-    """What answers the requests: our inference engine over the variant's model."""
+    """What answers the requests: our inference engine over the variant's model, or the server that
+    answers for it."""
     from harness.inference import HarnessLM
+    from harness.inference.lm_service import ServiceLM
 
     loaded = job.model()
+    if isinstance(loaded.model, Service):
+        return ServiceLM(loaded.model, progress=job.progress)
     return HarnessLM(
         loaded.model, loaded.tokenizer, batch_tokens=scorer.batch_tokens,
         encoder=encoder(loaded.tokenizer), progress=job.progress,

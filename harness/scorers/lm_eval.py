@@ -114,7 +114,11 @@ class LmEval(Scorer):
         }
         if self.datasets_path is not None:
             data[DATA] = of.folder(self.datasets_path)
-        return {"model": of.model(), REQUESTS: of.prepared({**tasks, **data}), **tasks}
+        return {
+            "model": of.model(or_service=True),
+            REQUESTS: of.prepared({**tasks, **data}),
+            **tasks,
+        }
 
     @property
     def multiturn(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from harness.core.errors import StageFailed
 from harness.inference.service import Service
+from harness.inference.service_text import ServiceText
 from harness.methods.base import Method
 from harness.models.files import ModelPlace, ModelRef
 from harness.models.folder import held
@@ -101,13 +102,13 @@ def load_model(
 
     Args:
         role: of the input that left the checkpoint; without such an input the model is untrained,
-            or served elsewhere: then it is a `Service`, without a tokenizer.
+            or served elsewhere: then it is a `Service`.
         which: `model`, the identity of an untrained one; `merged`, whether an adapter is merged.
         place: of the untrained model, or of the checkpoint's base.
     """
     device = job.config.device
     if place.endpoint is not None:
-        return Service(place.endpoint, job.replies), None, None
+        return Service(place.endpoint, job.replies), ServiceText(), None
     if not job.has(role):
         ref = model_ref(which["model"], device, place)
         return ref.load("lm"), ref.tokenizer(), None

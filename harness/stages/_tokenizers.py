@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ModelError, StageFailed
+from harness.inference.service_text import ServiceText
 from harness.models.files import ModelPlace
 from harness.models.folder import held
 from harness.stages._models import model_ref, own_tokenizer
@@ -18,7 +19,8 @@ def load_tokenizer(
     place: ModelPlace,
     where: str,
 ) -> Any:
-    """A model's tokenizer, or the one that a checkpoint of it came with.
+    """A model's tokenizer, or the one that a checkpoint of it came with; for a served model, what
+    stands for it.
 
     Args:
         model: identity of the model, as far as its tokenizer depends on it.
@@ -30,6 +32,8 @@ def load_tokenizer(
         ModelError: it cannot be loaded.
         StageFailed: it is not what was planned.
     """
+    if place.endpoint is not None:
+        return ServiceText()
     ref = model_ref({"dtype": "float32", "attn_implementation": "eager", **model}, "cpu", place)
     try:
         if checkpoint is not None and place.checkpoint is not None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self, assert_never
 
 from harness.core.component import AddedLater, NotHashed
 from harness.core.errors import StageFailed
+from harness.inference.service import Service
 from harness.labellers.base import Labeller
 from harness.models.endpoint import EndpointSettings
 from harness.models.files import ModelPlace
@@ -158,6 +159,7 @@ class Score(StageKind):
             scores = scorer.score_job(
                 ScoreJob(asked, job.progress, cache, job.folder, self.device or "cpu")
             )
+        job.cost.update(reader.services())
         rows = scores if answers is None else _with_keys(answers, scores)
         with job.ledger.phase("write"):
             import pyarrow as pa
@@ -224,6 +226,11 @@ class _Reader:
                 return self.config.prompts[name]
             case _:
                 assert_never(asked)
+
+    def services(self) -> dict[str, Any]:
+        """What the variant's own model cost, where a service answers for it."""
+        model = None if self._subject is None else self._subject.model
+        return model.cost() if isinstance(model, Service) else {}
 
     def _model(self, role: str, whose: Whose) -> LoadedModel:
         """A model; the variant's is loaded once, and is its own base where nothing was trained."""

@@ -41,9 +41,14 @@ def test_a_second_run_costs_nothing(serve: Serve, tmp_path: Path) -> None:
     first = replies(tmp_path, server).ask(bodies(10))
     assert [reply.text for reply in first] == [f"q{n}" for n in range(10)]
     again = replies(tmp_path, server)
-    assert again.ask(bodies(12))[:10] == first
+    second = again.ask(bodies(12))
+    assert second[:10] == first
     assert len(server.asked) == 12
-    assert again.cost(bodies(10)) == {"calls": 10, "prompt_tokens": 70, "completion_tokens": 20}
+    assert again.cost(second[:10] * 2) == {
+        "calls": 10,
+        "prompt_tokens": 70,
+        "completion_tokens": 20,
+    }
     assert again.paid == Amount(2, 14, 4)
 
 
@@ -173,11 +178,11 @@ def test_a_failure_keeps_what_was_answered(serve: Serve, tmp_path: Path) -> None
 def test_progress_tells_rate_and_spending(serve: Serve, tmp_path: Path) -> None:
     server, told = serve(lambda *_: says("A", 1_000_000, completion_tokens=0)), list[Any]()
     asked = replies(tmp_path, server, prices={"prompt": 0.25, "completion": 1})
-    asked.ask(bodies(4), lambda *event: told.append(event))
+    answered = asked.ask(bodies(4), lambda *event: told.append(event))
     assert [event[:2] for event in told] == [(n, 4) for n in range(1, 5)]
     assert told[-1][2].startswith("replies, ")
     assert told[-1][2].endswith("/s, 1 spent")
-    assert asked.cost(bodies(4))["money"] == pytest.approx(1.0)
+    assert asked.cost(answered)["money"] == pytest.approx(1.0)
 
 
 # --- budgets -------------------------------------------------------------------------------------
