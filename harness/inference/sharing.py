@@ -91,7 +91,6 @@ def find_sharing(model: Any) -> Sharing:
 
 
 def _compare(model: Any, span: int | None) -> Sharing:
-    import torch
 
     limits = [n for n in (span, context_of(model), _LONGEST) if n is not None]
     rows = list(_rows(int(model.config.get_text_config().vocab_size), min(limits)))
@@ -99,43 +98,66 @@ def _compare(model: Any, span: int | None) -> Sharing:
         return Sharing(False, why="its context is too short to share any of it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        alone = _padded(model, rows)
-        # The longest row alone, without any padding, and the others padded less.
-        apart = torch.cat([_padded(model, rows[:1]), _padded(model, rows[1:])])
-        step = max(_STEP, _ROUNDING * torch.finfo(model.dtype).eps)
-        allowed = max(step * float(alone.std()), _ROUNDING * _distance(alone, apart))
+        padded = _padded(model, rows)
+        rounding = _Rounding(model, rows, padded)
         try:
             # A budget that cuts the tree in the middle: what is carried over is tried too.
-            differences = [_distance(_packed(model, rows, n), alone) for n in (4096, _CUT)]
+            differences = [_distance(_packed(model, rows, n), padded) for n in (4096, _CUT)]
         except Exception as error:
             # Whatever a model raises at what it was not made for, it is only refused here.
             return Sharing(False, why=f"{type(error).__name__}: {error}")
-    difference = max(differences)
-    if not difference <= allowed:  # NaN is no small difference
-        why = f"its log-probabilities differ by {difference:.1e} nats from those of rows read alone"
-        return Sharing(False, why=why, difference=difference)
-    return Sharing(True, span, difference=difference, answers=_answers(model, rows, allowed))
+        difference = max(differences)
+        if not rounding.explains(difference):
+            why = f"its log-probabilities differ by {difference:.1e} nats from those of rows alone"
+            return Sharing(False, why=why, difference=difference)
+        answers = rounding.explains(_lost(model, rows))
+    return Sharing(True, span, difference=difference, answers=answers)
 
 
-def _answers(model: Any, rows: list[list[int]], allowed: float) -> bool:
-    """Whether the tokens that continuous batching chooses are the likeliest ones, read padded."""
+@dataclass
+class _Rounding:
+    """How far two ways to read the same rows may differ.
+
+    Attributes:
+        padded: the rows' log-probabilities, read together.
+    """
+
+    model: Any
+    rows: list[list[int]]
+    padded: Any
+
+    def explains(self, difference: float) -> bool:
+        """Whether rounding explains a difference. How much padding alone makes is asked for what
+        is more than a few steps: that takes a pass a row."""
+        import torch
+
+        step = max(_STEP, _ROUNDING * torch.finfo(self.model.dtype).eps)
+        if difference <= step * float(self.padded.std()):
+            return True
+        single = torch.cat([_padded(self.model, [row]) for row in self.rows])
+        return difference <= _ROUNDING * _distance(self.padded, single)
+
+
+def _lost(model: Any, rows: list[list[int]]) -> float:
+    """By how many nats the tokens that continuous batching chooses are less likely, at most, than
+    the likeliest ones, when read padded."""
     import torch
 
     short = [row[: len(row) - 3 - number] for number, row in enumerate(rows[:2])]
     prompts = [Prompt(row, _ROOM) for row in short if row]
     if not prompts:
-        return False
+        return math.nan
     try:
         found = answer_packed(model, prompts, 4096, (), cache_bytes=0)
     except Exception:
-        return False  # as in `_compare`: the plain path serves
+        return math.nan  # as in `_compare`: the plain path serves
     whole = [[*prompt.ids, *row] for prompt, row in zip(prompts, found, strict=True)]
     likely = _padded(model, whole, _ROOM + 1)
     chosen = torch.tensor([token for row in found for token in row])
     # The last of the read places predicts what comes after the answer.
     likely = likely.view(len(found), _ROOM + 1, -1)[:, :_ROOM].flatten(0, 1)
     best, own = likely.max(-1).values, likely.gather(1, chosen.unsqueeze(1)).squeeze(1)
-    return bool((best - own <= allowed).all())
+    return float((best - own).max())
 
 
 def span_of(config: Mapping[str, Any]) -> int | None:

@@ -21,6 +21,7 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from harness.core.errors import ModelError, StageFailed
+from harness.core.locate import package_suites
 from harness.inference import HarnessLM, continuous, token_scores
 from harness.inference.sharing import Sharing, find_sharing, span_of
 from harness.inference.token_scores import Asked, score_tokens
@@ -176,6 +177,15 @@ def test_rounding_is_not_taken_for_another_way_to_read(
         model = copy.deepcopy(family(name)[0]).to(dtype)
         sharing = find_sharing(model)
         assert sharing.shares is sharing.answers is (name not in OWN_WAY), sharing.why
+
+
+def test_trained_models_in_lower_precision_share_too() -> None:
+    """In bfloat16 a row alone is 0.2 nats from itself in a batch here."""
+    folder = package_suites() / "pocket/models/pocket-1m"
+    for dtype in (torch.bfloat16, torch.float32):
+        sharing = find_sharing(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval())
+        assert sharing.shares, sharing.why
+        assert sharing.answers
 
 
 def test_rows_beyond_a_bound_that_attention_is_not_told_are_read_padded(llama: Loaded) -> None:
