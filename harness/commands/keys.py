@@ -16,6 +16,7 @@ from harness.core import component
 from harness.core.errors import SuiteError, unknown
 from harness.models.checkpoint import CheckpointSpec
 from harness.models.files import ModelSpec
+from harness.suite.claims import Claim
 from harness.suite.data import DataSpec, Split
 from harness.suite.suite import AXES, Generate, Override, OwnResources, Suite
 from harness.suite.tune import Budget, Range, Tune
@@ -30,6 +31,7 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "tune": (Tune, Range),
     "budget": (Budget,),
     "checkpoints": (CheckpointSpec,),
+    "claims": (Claim,),
     "resources": (OwnResources,),
 }
 """Section -> the models that define its keys; `suite` is the whole file."""
@@ -101,9 +103,18 @@ def schema() -> dict[str, Any]:
                            ("data", "DataSpec")):  # fmt: skip
         keys[section]["additionalProperties"] = {"anyOf": [text, _ref(model)]}
     keys["scorers"]["items"] = _ref("scorer")
+    keys["claims"]["items"] = {"anyOf": [text, _ref("Claim")]}
     keys["executor"] |= _ref("executor")
     defs["CheckpointSpec"]["properties"]["method"] |= {"anyOf": [_ref("method"), {"type": "null"}]}
-    for rule in (keys["exclude"]["items"], defs["Override"]["properties"]["match"]):
+    selectors = (
+        option
+        for side in ("variant", "than")
+        for option in defs["Claim"]["properties"][side]["anyOf"]
+        if option.get("type") == "object"
+    )
+    for rule in (
+        keys["exclude"]["items"], defs["Override"]["properties"]["match"], *selectors
+    ):  # fmt: skip
         listed = rule["additionalProperties"]
         rule["additionalProperties"] = {"anyOf": [listed, *listed["items"]["anyOf"]]}
     return {

@@ -40,13 +40,15 @@ def _values(labels: Mapping[str, str]) -> list[str]:
     return [value for axis, value in labels.items() if axis not in _NOT_AXES]
 
 
-def _by_axes(selector: Mapping[str, str | list[str]], variants: Labels, where: str) -> list[str]:
+def _by_axes(
+    selector: Mapping[str, Sequence[str | int | float]], variants: Labels, where: str
+) -> list[str]:
     axes = {axis for labels in variants.values() for axis in labels if axis not in _NOT_AXES}
     names = list(variants)
     for axis, patterns in selector.items():
         if axis not in axes:
             raise SuiteError(unknown("axis", axis, axes), where=where)
-        wanted = [patterns] if isinstance(patterns, str) else patterns
+        wanted = [str(pattern) for pattern in patterns]
         for pattern in wanted:
             values = {labels[axis] for labels in variants.values() if axis in labels}
             if not fnmatch.filter(values, pattern):
@@ -57,7 +59,9 @@ def _by_axes(selector: Mapping[str, str | list[str]], variants: Labels, where: s
             if any(fnmatch.fnmatchcase(variants[name].get(axis, ""), p) for p in wanted)
         ]
     if not names:
-        listed = ", ".join(f"{axis} {shortened(str(p))}" for axis, p in selector.items())
+        listed = shortened(
+            ", ".join(f"{a} {' or '.join(map(str, p))}" for a, p in selector.items())
+        )
         raise SuiteError(f"no variant has {listed}", where=where)
     return names
 

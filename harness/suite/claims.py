@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -66,8 +67,12 @@ def _number(value: Any, what: str) -> Any:
 _NUMBER = r"\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
 Amount = Annotated[float | str, BeforeValidator(lambda value: _number(value, "the amount"))]
 """A number, or text such as "10%"."""
-Pattern = str | list[str]
-Selector = str | dict[str, Pattern]
+Values = Annotated[
+    list[str | int | float],
+    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+    Field(min_length=1),
+]
+Selector = str | dict[str, Values]
 
 
 class Claim(BaseModel):
@@ -117,6 +122,13 @@ class Claim(BaseModel):
     @classmethod
     def _from_line(cls, value: Any) -> Any:
         return _fields_of(value) if isinstance(value, str) else value
+
+    @field_validator("than", "confidence", "expected", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"it is no truth value, such as {str(value).lower()}")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -208,9 +220,7 @@ def _amount(value: float | str) -> float:
 
 def _written(selector: float | Selector) -> str:
     if isinstance(selector, Mapping):
-        parts = (f"{axis} {' or '.join([p] if isinstance(p, str) else p)}"
-                 for axis, p in selector.items())  # fmt: skip
-        return ", ".join(parts)
+        return ", ".join(f"{axis} {' or '.join(map(str, v))}" for axis, v in selector.items())
     if isinstance(selector, str):
         return "every variant" if selector == "*" else selector
     return f"{selector:.4g}"

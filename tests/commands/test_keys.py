@@ -97,6 +97,7 @@ def test_every_committed_suite_is_one_by_the_schema(path: Path) -> None:
         ({"reward_model": {"learning_rat": 4}}, ".reward_model.learning_rat: unknown"),
         ({"resources": {"gpu": 4}}, ".resources.gpu: unknown"),
         ({"executor": {"local": {"slot": 2}}}, ".executor"),
+        ({"claims": [{"metric": "bleu", "variant": "lora", "relation": "beter"}]}, ".claims[0]"),
     ],
 )
 def test_mistakes_are_marked_by_the_schema(change: dict[str, Any], place: str) -> None:
@@ -115,6 +116,18 @@ def test_mistakes_are_marked_by_the_schema(change: dict[str, Any], place: str) -
         {"matrix": {"objective": [{"rlaif": {"labeller": {"judge": {"model": "m"}}}}]}},
         {"tune": {"trials": 2, "metric": "x", "space": {"lora.r": {"low": 1, "high": 8}}}},
         {"checkpoints": {"mine": "folder"}},
+        {
+            "claims": [
+                "lora better full on bleu",
+                {
+                    "metric": "bleu",
+                    "relation": "at_most",
+                    "variant": {"method": "lora", "lora.r": [4, 8]},
+                    "than": 3,
+                    "ratio": "60%",
+                },
+            ]
+        },
         {"reward_model": {"method": {"lora": {"r": 4}}, "seed": 1, "max_steps": 3}},
     ],
 )
