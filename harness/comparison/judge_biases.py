@@ -19,6 +19,7 @@ from harness.comparison.agreement import mean, proportion
 from harness.comparison.result import Estimate
 from harness.comparison.statistics import Array, Clusters
 
+QUARTERS = ("shortest", "short", "long", "longest")
 _MOST_LABELS = 1_000_000
 
 
@@ -146,13 +147,12 @@ _RANKINGS = {
 
 
 def length_quarters(lengths: Array) -> list[str]:
-    """Each example's quarter by length: `shortest`, `short`, `long` or `longest`.
+    """Each example's quarter by length, one of QUARTERS.
 
     Equal lengths fall into one quarter.
     """
     ends = np.quantile(lengths, [0.25, 0.5, 0.75])
-    names = ("shortest", "short", "long", "longest")
-    return [names[place] for place in np.searchsorted(ends, lengths, side="left")]
+    return [QUARTERS[place] for place in np.searchsorted(ends, lengths, side="left")]
 
 
 def labels_for_share(share: float, labelled: int, half: float) -> int:
