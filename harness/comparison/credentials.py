@@ -2,6 +2,9 @@
 
 All numbers are of one judge on one set of labelled pairs. A verdict or a label is a sign: 1 if the
 first answer is better, -1 if the other is, 0 for a tie.
+
+Kappa and alpha are of each pair in both orders, as it stands and with its answers exchanged. Which
+answer is called the first one is chance, and it would change what guessing is said to reach.
 """
 
 from __future__ import annotations
@@ -13,10 +16,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from harness.comparison import agreement, judge_biases
+from harness.comparison.prediction_powered import powered_mean
 from harness.comparison.result import Estimate
 from harness.comparison.statistics import Array, Clusters
 
 ALL_PAIRS = "all pairs"
+LEAST_LABELS = 10
+"""Labelled examples that a corrected win rate needs at least."""
 FORMAT = 1
 """Version of what is kept; raised when a number is computed otherwise."""
 
@@ -62,6 +68,8 @@ class Agreement(BaseModel):
         slice: which pairs: all of them, a dimension, or a quarter by length.
         pairs: with a label and a verdict.
         agreement: the share of pairs on which the verdict is the label.
+        by_chance: the agreement that a judge reaches who gives its verdicts as often as this one
+            does, and at random.
         accuracy: the share of pairs with a better answer on which the verdict names it, half for a
             tie; None if all labels are ties.
         kappa, alpha: None where all labels and verdicts are alike.
@@ -72,9 +80,43 @@ class Agreement(BaseModel):
     slice: str
     pairs: int
     agreement: Estimate
+    by_chance: float
     accuracy: Estimate | None
     kappa: Estimate | None
     alpha: Estimate | None
+
+    @property
+    def beats_chance(self) -> bool:
+        """Whether it is shown that the judge agrees with the labels more than chance does."""
+        if self.kappa is None:
+            return False
+        if self.kappa.low is not None:
+            return self.kappa.low > 0
+        return self.agreement.low is not None and self.agreement.low > self.by_chance
+
+
+class PoweredRate(BaseModel):
+    """A win rate of a suite with the judge's error in its interval.
+
+    Attributes:
+        labelled: examples with a label; `examples` have a verdict.
+        judged: by the judge alone, whose interval would not know of its error.
+        labels: by the labelled examples alone.
+        both: by prediction-powered inference.
+        weight: of the judge in it, from 0 to 1.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    variant: str
+    other: str
+    evaluation: str
+    labelled: int
+    examples: int
+    judged: float
+    labels: Estimate
+    both: Estimate
+    weight: float
 
 
 class Credentials(BaseModel):
@@ -91,7 +133,8 @@ class Credentials(BaseModel):
         verbosity: None if all answers are equally long.
         repeatability: None for one run.
         transitivity, chance: the share of triples that fit a ranking, and what chance reaches.
-        further: how many more labels bring the accuracy, and kappa, to +-`precision`.
+        further: how many more labels bring each number to +-`precision`.
+        rates: the suite's win rates whose answers were labelled.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -113,12 +156,18 @@ class Credentials(BaseModel):
     chance: float | None
     precision: float
     further: dict[str, int | None]
+    rates: list[PoweredRate] = []
     format: int = FORMAT
 
     @property
     def whole(self) -> Agreement | None:
         """Over all pairs; None if no labelled pair has a verdict."""
         return self.agreements[0] if self.agreements else None
+
+    @property
+    def beats_chance(self) -> bool:
+        """Whether it is shown that the judge agrees with the labels more than chance does."""
+        return self.whole is not None and self.whole.beats_chance
 
 
 def credentials(
@@ -150,6 +199,33 @@ def credentials(
         chance=chain.by_chance if chain else None,
         precision=precision,
         further=_further(whole, judged, precision),
+    )  # fmt: skip
+
+
+def powered_rate(
+    variant: str, other: str, evaluation: str, won: Mapping[str, float], labels: Mapping[str, float]
+) -> PoweredRate | None:
+    """A variant's win rate with the judge's error in its interval.
+
+    Args:
+        won: example -> the judge's decision: 1, 0, or 1/2 for a tie.
+        labels: example -> the same by its label; drawn at random from all examples.
+
+    Returns:
+        None if fewer than LEAST_LABELS examples have both.
+    """
+    both = sorted(set(won) & set(labels))
+    rest = sorted(set(won) - set(labels))
+    if len(both) < LEAST_LABELS:
+        return None
+    result = powered_mean(
+        np.asarray([labels[name] for name in both]), np.asarray([won[name] for name in both]),
+        np.asarray([won[name] for name in rest]), Clusters(both), Clusters(rest or [""]),
+    )  # fmt: skip
+    return PoweredRate(
+        variant=variant, other=other, evaluation=evaluation, labelled=len(both),
+        examples=len(won), judged=result.judged, labels=result.labels,
+        both=result.estimate, weight=result.weight,
     )  # fmt: skip
 
 
@@ -192,22 +268,32 @@ def _agreement(name: str, pairs: Sequence[JudgedPair], dimension: str) -> Agreem
     if decided.any():
         kept = Clusters([p.cluster for p, keep in zip(pairs, decided, strict=True) if keep])
         accuracy = agreement.proportion((1 + verdicts[decided] * labels[decided]) / 2, kept)
-    one, other = labels.astype(int).tolist(), verdicts.astype(int).tolist()
+    one, other = _both_ways(labels), _both_ways(verdicts)
+    twice = Clusters([pair.cluster for pair in pairs] * 2)
     return Agreement(
         slice=name,
         pairs=len(pairs),
         agreement=agreement.proportion((labels == verdicts).astype(float), clusters),
+        by_chance=sum(one.count(sign) * other.count(sign) / len(one) ** 2 for sign in (1, 0, -1)),
         accuracy=accuracy,
-        kappa=agreement.kappa(one, other, clusters),
-        alpha=agreement.alpha(list(zip(one, other, strict=True)), clusters),
+        kappa=agreement.kappa(one, other, twice),
+        alpha=agreement.alpha(list(zip(one, other, strict=True)), twice),
     )
+
+
+def _both_ways(signs: Array) -> list[int]:
+    """The signs of the pairs as they stand, then with their answers exchanged."""
+    return [int(sign) for sign in (*signs, *-signs)]
 
 
 def _people(pairs: Sequence[JudgedPair], dimension: str) -> Estimate | None:
     """The alpha of the people who labelled."""
     names = sorted({name for pair in pairs for name in pair.labels.get(dimension, {})})
+    if len(names) < 2:
+        return None
     rated = [[pair.labels[dimension].get(name) for name in names] for pair in pairs]
-    return agreement.alpha(rated, _clusters(pairs)) if len(names) > 1 else None
+    turned = [[None if sign is None else -sign for sign in unit] for unit in rated]
+    return agreement.alpha([*rated, *turned], Clusters([pair.cluster for pair in pairs] * 2))
 
 
 def _biases(pairs: Sequence[JudgedPair], dimension: str) -> dict[str, Estimate | None]:

@@ -135,3 +135,6 @@ def _all() -> Iterator[Attack]:
 ATTACKS: tuple[Attack, ...] = tuple(_all())
 CONSTANT = "constant"
 """The kind of the attacks that answer every question alike."""
+CONTROL = "control"
+NOTHING = Attack("no attack", CONTROL, _after("\n"))
+"""Leaves an answer as it is, to see how often a verdict changes by itself."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SuiteError, unknown
+from harness.core.files import digest_json
 from harness.labellers.base import Labeller
 from harness.planning.graph import Plan
 from harness.stages.base import member_of
@@ -36,6 +37,13 @@ class Judged:
         """The labeller with its fields."""
         labeller: Labeller = member_of("labeller", Score.of(self.stage).labellers[self.asked])
         return labeller
+
+    @property
+    def identity(self) -> str:
+        """A digest of all that its verdicts depend on: its fields, its prompts, its models."""
+        score = Score.of(self.stage)
+        trained = {role: stage.key for role, stage in self._mine(self.stage.inputs).items()}
+        return digest_json([self.labeller.identity(), self._mine(score.others), trained])
 
     def contests(self, file: Path, store: Store, repeat: int = 0) -> Stage:
         """The stage in which this judge judges the contests of a file.
@@ -110,7 +118,8 @@ def judge_called(planned: Plan, name: str | None) -> Judged:
         )
     if name is None and len(judges) > 1:
         raise SuiteError(
-            f"the suite has {len(judges)} judges: {', '.join(judges)}", fix="name one of them"
+            f"the suite has {len(judges)} judges: {', '.join(judges)}",
+            fix="name one of them with --judge",
         )
     if name is not None and name not in judges:
         raise SuiteError(unknown("judge", name, judges))

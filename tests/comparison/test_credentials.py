@@ -60,6 +60,37 @@ def test_a_judge_that_guesses_has_agreement_and_no_kappa() -> None:
     assert kappa == pytest.approx(0.0, abs=0.04)
 
 
+@pytest.mark.parametrize(
+    ("right", "count", "shown"),
+    [(1.0, 40, True), (0.6, 300, True), (0.0, 300, False), (1.0, 2, False), (0.3, 10, False)],
+)
+def test_a_judge_is_trusted_once_it_is_shown_to_beat_chance(
+    right: float, count: int, shown: bool
+) -> None:
+    assert credentials("judge", "", judged(count, right=right, seed=1)).beats_chance is shown
+
+
+@pytest.mark.parametrize("verdict", [1, 0])
+def test_a_judge_with_one_verdict_for_all_is_never_trusted(verdict: int) -> None:
+    pairs = [replace(pair, verdicts=(verdict,)) for pair in judged(500)]
+    made = credentials("judge", "", pairs)
+    assert not made.beats_chance
+    assert made.whole is not None
+    assert made.whole.agreement.value == pytest.approx(made.whole.by_chance, abs=0.05)
+
+
+def test_credentials_do_not_depend_on_which_answer_is_called_the_first() -> None:
+    pairs = judged(200, right=0.6)
+    better_first = [
+        replace(p, labels={"": {"ann": abs(p.label("") or 0)}}, orders=None, lengths=p.lengths[::s],
+                verdicts=(s * (p.verdicts[0] or 0),))
+        for p in pairs for s in [-1 if p.label("") == -1 else 1]
+    ]  # fmt: skip
+    one, other = (credentials("judge", "", some).whole for some in (pairs, better_first))
+    assert one is not None
+    assert one == other
+
+
 def test_a_judge_that_is_right_on_half_needs_more_labels_than_it_has() -> None:
     made = credentials("judge", "", judged(100, right=0.5), precision=0.03)
     assert 0.5 < whole(made)[0] < 0.8

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.comparison.binomial import share
-from harness.comparison.judge_attacks import Attacked, by_attack, overall
-from harness.data.judge_attacks import ATTACKS, CONSTANT
+from harness.comparison.judge_attacks import Attacked, attack_record, by_attack
+from harness.data.judge_attacks import ATTACKS, CONSTANT, CONTROL, NOTHING
 
 ANSWER = "Ann is a baker."
 
@@ -20,6 +22,7 @@ def test_attacks_change_an_answer_and_constant_ones_do_not_read_it() -> None:
     texts = [attack.change(ANSWER) for attack in ATTACKS]
     assert len(set(texts)) == len(ATTACKS)
     assert ANSWER not in texts
+    assert NOTHING.change(ANSWER).strip() == ANSWER
     for attack in ATTACKS:
         constant = attack.change(ANSWER) == attack.change("Bob is a smith.")
         assert constant == (attack.kind == CONSTANT)
@@ -41,7 +44,14 @@ def test_success_is_counted_over_verdicts_and_what_is_missing_is_told() -> None:
 
 def test_attacks_on_one_pair_are_not_independent() -> None:
     attacked = [Attacked(f"a{j}", "order", str(i), i < 5) for i in range(10) for j in range(30)]
-    success = overall(attacked)
+    attacked += [Attacked("nothing", CONTROL, str(i), i < 1) for i in range(10)]
+    attacked += [Attacked("empty", CONSTANT, str(i), i < 5) for i in range(10)]
+    record = attack_record("judge", attacked)
+    assert (record.pairs, record.overall.tried, record.control.won) == (10, 310, 1)
+    assert (record.constant.won, len(record.attacks)) == (5, 31)
+    assert record.gain is not None
+    assert record.gain.value == pytest.approx(0.4)
+    success = record.overall
     assert success.rate is not None
     assert success.rate.value == 0.5
     assert (success.rate.low or 0.0) < 0.25, "ten pairs, not 300 attacks"

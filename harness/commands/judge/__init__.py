@@ -1,0 +1,1 @@
+"""`harness judge`: labels for judges, their credentials, and attacks on them."""

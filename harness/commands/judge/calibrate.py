@@ -1,0 +1,197 @@
+"""`harness judge calibrate`: how well a suite's judge agrees with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.commands.judge import tables
+from harness.commands.judge.asking import compared, said_of, sign
+from harness.commands.judge.pairs import Duel, data_pairs, duels, triples
+from harness.commands.session import Opened
+from harness.comparison.credentials import JudgedPair, PoweredRate, credentials, powered_rate
+from harness.comparison.kept_credentials import keep
+from harness.core.errors import SuiteError
+from harness.data.cells import content
+from harness.data.contests import Compared
+from harness.data.judge_labels import Label, Pair, digest_labels, read_labels
+from harness.data.preference_rule import Rule, find_rule, load_rule
+from harness.planning.judging import Judged, judge_called
+from harness.scheduling.schedule import Reporter
+from harness.stages.score import Score
+
+TRUTH = "rule"
+"""Who gives the labels of the suite's own rule."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a judge is held against.
+
+    Attributes:
+        source: where the labels come from, for people.
+    """
+
+    labels: Sequence[Label]
+    source: str
+
+
+def calibrate(
+    opened: Opened,
+    *,
+    judge: str | None = None,
+    labels: Path | None = None,
+    rule: str | None = None,
+    entry: str | None = None,
+    count: int = 200,
+    runs: int = 2,
+    seed: int = 0,
+    precision: float = 0.05,
+    reporter: Reporter | None = None,
+) -> str:
+    """Run the suite's judge over labelled pairs, keep its credentials, and return their table.
+
+    Args:
+        judge: its name, where the suite has several.
+        labels: a file of labels; by default the suite's own rule labels its answers.
+        rule: `FILE.py:FUNCTION`, in place of the suite's own.
+        entry: hold it to the chosen and rejected answers of this data entry.
+        count: how many pairs are drawn, if no file of labels is given.
+        runs: independent runs of the judge, for its repeatability.
+        precision: half the width of the interval that the table says how many labels reach.
+
+    Raises:
+        HarnessError: there are no labels, or answers are not there yet.
+        StageFailed: the judge failed.
+    """
+    judged = judge_called(opened.plan, judge)
+    asked = _asked(opened, judged, labels, rule, entry, count, seed)
+    pairs = list({label.pair.id: label.pair for label in asked.labels}.values())
+    said = compared(opened, judged, pairs, runs, reporter)
+    name = judge or judged.name
+    made = credentials(name, asked.source, _judged(pairs, asked.labels, said), precision)
+    made = made.model_copy(update={"rates": _rates(opened, judged, asked.labels)})
+    path = keep(opened.store.root, judged.identity, digest_labels(asked.labels), made)
+    return f"{tables.credentials_table(made)}\n\nkept for the report: {path}"
+
+
+def _asked(
+    opened: Opened, judged: Judged, labels: Path | None, rule: str | None, entry: str | None,
+    count: int, seed: int,
+) -> Asked:  # fmt: skip
+    if labels is not None:
+        return Asked(read_labels(labels), labels.name)
+    found = _rule(opened, rule)
+    if entry is not None:
+        drawn = list(data_pairs(opened, entry, count, seed))
+        if rule is None:
+            return Asked([Label(p, s, "data") for _, p, s in drawn], f"chosen answers of {entry}")
+        assert found is not None
+        return Asked(_by_rule(found, [(row, pair) for row, pair, _ in drawn]), found.name)
+    if found is None:
+        raise SuiteError(
+            "nothing says which answers are better",
+            where=str(opened.plan.file),
+            fix="give --labels FILE (`harness judge label` makes one), --rule FILE.py:FUNCTION, or"
+            " --data ENTRY with chosen and rejected answers",
+        )
+    return Asked(_by_rule(found, triples(opened, judged, count, seed)), found.name)
+
+
+@dataclass(frozen=True)
+class _Named:
+    name: str
+    rule: Rule = field(repr=False)
+
+
+def _rule(opened: Opened, named: str | None) -> _Named | None:
+    """The rule that is named, else that of the suite's scorers; None if there is none."""
+    if named is not None:
+        file, identity = find_rule(
+            named, opened.loaded.path, opened.store.file_digest, "--rule"
+        )  # fmt: skip
+        return _Named(named, load_rule(Path(file), identity))
+    for path in opened.plan.paths:
+        for scored in path.scores:
+            if scored.stage.kind != "score":
+                continue
+            config = Score.of(scored.stage)
+            if "rule" in config.rules:
+                file, identity = config.rules["rule"], config.scorer["rule"]
+                title = f"{Path(file).name}:{identity['function']}"
+                return _Named(title, load_rule(Path(file), identity))
+    return None
+
+
+def _by_rule(named: _Named, drawn: Iterable[tuple[Mapping[str, Any], Pair]]) -> list[Label]:
+    """A label of each pair that the rule knows."""
+    labels = []
+    for row, pair in drawn:
+        known = named.rule(row, content(pair.one), content(pair.other))
+        if known is not None:
+            labels.append(Label(pair, known, TRUTH))
+    if not labels:
+        raise SuiteError(
+            f"{named.name} knows none of these answers",
+            fix="name another --rule, or --data ENTRY with rows that it knows",
+        )
+    return labels
+
+
+def _judged(
+    pairs: Sequence[Pair], labels: Sequence[Label], said: Sequence[Mapping[str, Compared]]
+) -> list[JudgedPair]:
+    by_pair: dict[str, dict[str, dict[str, int]]] = {}
+    for label in labels:
+        by_pair.setdefault(label.pair.id, {}).setdefault(label.dimension, {})[label.labeller] = (
+            label.sign
+        )
+    return [
+        JudgedPair(
+            cluster=pair.row,
+            labels=by_pair[pair.id],
+            verdicts=tuple(sign(run[pair.id]) for run in said),
+            orders=_orders(said[0][pair.id]),
+            lengths=(len(content(pair.one)), len(content(pair.other))),
+            asked=said[0][pair.id].asked,
+            names=(pair.example_id, content(pair.one).strip(), content(pair.other).strip()),
+        )
+        for pair in pairs
+    ]
+
+
+def _orders(said: Compared) -> tuple[float, float] | None:
+    return (said.known[0], said.known[1]) if len(said.known) == 2 else None
+
+
+def _rates(opened: Opened, judged: Judged, labels: Sequence[Label]) -> list[PoweredRate]:
+    """The win rates of the suite whose answers were labelled, with the judge's error in them."""
+    by_sides: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for label in labels:
+        pair = label.pair
+        if label.dimension or not pair.example_id:
+            continue
+        for sides, won in (((pair.one_is, pair.other_is), label.sign),
+                           ((pair.other_is, pair.one_is), -label.sign)):  # fmt: skip
+            examples = by_sides.setdefault(sides, {})
+            examples.setdefault(pair.example_id, []).append((1 + won) / 2)
+    rates = []
+    for duel in duels(opened, judged):
+        several = by_sides.get((duel.one, duel.other), {})
+        meant = {name: sum(shares) / len(shares) for name, shares in several.items()}
+        decided = _won(opened, duel)
+        rate = powered_rate(duel.one, duel.other, duel.evaluation, decided, meant)
+        if rate is not None:
+            rates.append(rate)
+    return rates
+
+
+def _won(opened: Opened, duel: Duel) -> dict[str, float]:
+    """Example id -> how the judge decided it in the suite's own run; empty before that ran."""
+    record = opened.store.record(duel.stage)
+    if record is None or not record.ok:
+        return {}
+    said = said_of(duel.stage, opened.store)
+    return {name: one.decided for name, one in said.items() if one.decided is not None}
