@@ -20,10 +20,11 @@ from harness.commands.session import (
 )
 from harness.core import component
 from harness.core.errors import HarnessError, StoreError
-from harness.core.files import digest_json, write_atomic
+from harness.core.files import digest_file, digest_json, write_atomic
 from harness.core.measure import versions
 from harness.core.sources import digest_of, package_digest
 from harness.scheduling.schedule import Outcome, with_skipped
+from harness.store.places import kept_credentials
 from harness.store.stage import Record
 
 if TYPE_CHECKING:  # it takes a second to import, which a report that is up to date does not need
@@ -166,6 +167,7 @@ def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) ->
             "only": opened.only,
             "command": opened.command,
             "examples": examples,
+            "judges": {p.name: digest_file(p) for p in kept_credentials(opened.store.root)},
             "records": {k: [r.status, r.provenance.get("finished")] for k, r in records.items()},
             "code": {**plugins, "harness": package_digest(), **versions(_FIGURES)},
         }

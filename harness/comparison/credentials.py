@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.comparison import agreement, judge_biases
 from harness.comparison.prediction_powered import powered_mean
-from harness.comparison.result import Estimate
+from harness.comparison.result import Estimate, PoweredRate
 from harness.comparison.statistics import Array, Clusters
 
 ALL_PAIRS = "all pairs"
@@ -93,30 +93,6 @@ class Agreement(BaseModel):
         if self.kappa.low is not None:
             return self.kappa.low > 0
         return self.agreement.low is not None and self.agreement.low > self.by_chance
-
-
-class PoweredRate(BaseModel):
-    """A win rate of a suite with the judge's error in its interval.
-
-    Attributes:
-        labelled: examples with a label; `examples` have a verdict.
-        judged: by the judge alone, whose interval would not know of its error.
-        labels: by the labelled examples alone.
-        both: by prediction-powered inference.
-        weight: of the judge in it, from 0 to 1.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    variant: str
-    other: str
-    evaluation: str
-    labelled: int
-    examples: int
-    judged: float
-    labels: Estimate
-    both: Estimate
-    weight: float
 
 
 class Credentials(BaseModel):
@@ -200,6 +176,19 @@ def credentials(
         precision=precision,
         further=_further(whole, judged, precision),
     )  # fmt: skip
+
+
+def told(made: Credentials) -> str:
+    """The credentials in a few words, for the head of a column."""
+    whole = made.whole
+    if whole is None:
+        return "no verdict on any labelled pair"
+    kappa = "none" if whole.kappa is None else f"{whole.kappa.value:.2f}"
+    interval = ""
+    if whole.kappa is not None and whole.kappa.low is not None and whole.kappa.high is not None:
+        interval = f" [{whole.kappa.low:.2f}, {whole.kappa.high:.2f}]"
+    doubt = "" if made.beats_chance else "not better than chance: "
+    return f"{doubt}kappa {kappa}{interval} on {whole.pairs} labels"
 
 
 def powered_rate(

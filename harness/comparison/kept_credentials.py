@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from harness.comparison.credentials import FORMAT, Credentials
 from harness.comparison.judge_attacks import AttackRecord
 from harness.core.files import write_atomic
+from harness.store.places import CREDENTIALS
 
-FOLDER = "credentials"
 _LABELS, _ATTACKS = "labels", "attacks"
 Kept = TypeVar("Kept", bound=BaseModel)
 
@@ -49,7 +49,7 @@ def known_attacks(root: Path, identity: str) -> list[AttackRecord]:
 
 
 def _folder(root: Path, identity: str) -> Path:
-    return root / FOLDER / identity[:32]
+    return root / CREDENTIALS / identity[:32]
 
 
 def _read(root: Path, identity: str, kind: str, model: type[Kept]) -> list[Kept]:

@@ -56,8 +56,9 @@ class Row:
         detectable: the smallest difference that is detected with 80% power at the 5% level.
         level: `checkpoint` (one seed: the claim is about these weights) or `method`.
         verdict: `better`, `worse`, `no difference shown`, `baseline`, `incomparable`, `same
-            measurement` (the same model on the same rows, so that there is nothing to compare), or
-            `uncalibrated` (a judge sees a difference, and nobody knows how good a judge it is).
+            measurement` (the same model on the same rows, so that there is nothing to compare),
+            `uncalibrated` (a judge sees a difference, and nobody knows how good a judge it is), or
+            `not trusted` (it sees one, and its labels do not show that it is better than chance).
         note: why there is no interval or no verdict, and the limits of a verdict.
         by_seed: (seed, metric) of each training run.
         forgetting: its scorer declares that the metric shows what the variant still knows from
@@ -65,6 +66,7 @@ class Row:
         chance: the value that guessing reaches; None where it is not known.
         judged: a judge gave the values.
         credentials: how well that judge agrees with people, in words; empty if that is not known.
+        trusted: it is shown that the judge agrees with people more than chance does.
     """
 
     group: str
@@ -89,11 +91,13 @@ class Row:
     chance: float | None = None
     judged: bool = False
     credentials: str = ""
+    trusted: bool = False
 
     @property
     def uncalibrated(self) -> bool:
-        """True for the figures of a judge whose error is not known: they decide nothing."""
-        return self.judged and not self.credentials
+        """True for the figures of a judge whose error is not known, or which is not shown to be
+        better than guessing: they decide nothing."""
+        return self.judged and not self.trusted
 
     @property
     def shown_alone(self) -> bool:
@@ -115,6 +119,57 @@ class Row:
     def noted(self, note: str) -> Row:
         """The row with one more note."""
         return replace(self, note="; ".join(part for part in (self.note, note) if part))
+
+
+@dataclass(frozen=True)
+class PoweredRate:
+    """A win rate of a suite with the judge's error in its interval.
+
+    Attributes:
+        labelled: examples with a label; `examples` have a verdict.
+        judged: by the judge alone, whose interval would not know of its error.
+        labels: by the labelled examples alone.
+        both: by prediction-powered inference.
+        weight: of the judge in it, from 0 to 1.
+    """
+
+    variant: str
+    other: str
+    evaluation: str
+    labelled: int
+    examples: int
+    judged: float
+    labels: Estimate
+    both: Estimate
+    weight: float
+
+
+@dataclass(frozen=True)
+class SuiteJudge:
+    """A judge of the suite, with what is known of it by one set of labels.
+
+    Attributes:
+        source: where the labels come from; empty if it was held to none.
+        pairs: with a label and a verdict.
+        by_chance: the agreement that guessing reaches; None without labels.
+        attacked: how often attacks win over it; None if none were tried.
+        trusted: it is shown to agree with the labels more than chance does.
+        rates: the suite's win rates with the judge's error in them.
+    """
+
+    name: str
+    source: str = ""
+    pairs: int = 0
+    agreement: Estimate | None = None
+    by_chance: float | None = None
+    kappa: Estimate | None = None
+    alpha: Estimate | None = None
+    position: Estimate | None = None
+    flips: Estimate | None = None
+    verbosity: Estimate | None = None
+    attacked: Estimate | None = None
+    trusted: bool = False
+    rates: tuple[PoweredRate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -358,6 +413,7 @@ class Comparison:
     beside_best: tuple[Row, ...] = ()
     """The headline metric of the other variants, each with its difference from `best`."""
     claims: tuple[ClaimVerdict, ...] = ()
+    judges: tuple[SuiteJudge, ...] = ()
     """The verdicts on what the suite claims, in its order."""
     correction: Literal["holm", "bh"] = "holm"
     """How p was adjusted over the claims."""

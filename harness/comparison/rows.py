@@ -116,6 +116,8 @@ def _without_difference(name: str, column: Column, part: str, group: Group) -> R
         forgetting=first.forgetting,
         chance=first.chance,
         judged=first.judged,
+        credentials=first.credentials,
+        trusted=first.trusted,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from harness.comparison.judges import trust_in
 from harness.comparison.result import ALL
 from harness.comparison.statistics import Array, Clusters, Sample
 from harness.core.aggregate import AGGREGATES
@@ -91,6 +92,7 @@ class Scores:
         judged: a judge gave the values.
         drawn: of a mean, the variance of each example's value that drawing its answers anew would
             cause, shape (n,); None where one answer was drawn.
+        credentials, trusted: as a row has them.
     """
 
     keys: Keys
@@ -110,6 +112,8 @@ class Scores:
     chance: float | None = None
     judged: bool = False
     drawn: Array | None = None
+    credentials: str = ""
+    trusted: bool = False
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -149,6 +153,9 @@ class Reader:
             declared: dict[str, Any] = record.metrics["metrics"]
             judges = reward_models(scored.stage)
             model, template = self._written(scored.stage)
+            credentials, trusted = "", False
+            if any(metric.get("judged", False) for metric in declared.values()):
+                credentials, trusted = trust_in(scored.stage, self._store.root)
             read = table.read([c for m in declared.values() for c in m["columns"].values()])
             named = columns_of(scored, record)
             for (name, metric), column in zip(declared.items(), named, strict=True):
@@ -168,6 +175,7 @@ class Reader:
                     " ".join(judge.key for judge in judges), self._forgetting(scored),
                     scored.stage.key, path.train is not None, model, template, _bounds(metric),
                     metric.get("even"), _chance(record, name), metric.get("judged", False),
+                    credentials=credentials, trusted=trusted,
                 )  # fmt: skip
         return scores
 

@@ -11,6 +11,8 @@ from harness.comparison.result import ALL, Row
 _ALPHA = 1 - CONFIDENCE
 UNCALIBRATED = "uncalibrated"
 """The verdict on a difference that only a judge sees whose error is not known."""
+UNTRUSTED = "not trusted"
+"""The verdict on one by a judge that is not shown to agree with people more than chance does."""
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -69,7 +71,7 @@ def _judged(row: Row, family: int) -> Row:
     if row.difference is None or row.p is None or row.p_holm is None:
         return row
     if row.p_holm < _ALPHA and row.uncalibrated:
-        return replace(row, verdict=UNCALIBRATED)
+        return replace(row, verdict=UNTRUSTED if row.credentials else UNCALIBRATED)
     if row.p_holm < _ALPHA:
         up = row.difference.value > 0
         return replace(row, verdict="better" if up == row.higher_is_better else "worse")

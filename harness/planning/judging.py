@@ -40,10 +40,13 @@ class Judged:
 
     @property
     def identity(self) -> str:
-        """A digest of all that its verdicts depend on: its fields, its prompts, its models."""
+        """A digest of all that its verdicts depend on: its fields, its prompts, its models, and
+        whether it compares answers or rates them."""
         score = Score.of(self.stage)
         trained = {role: stage.key for role, stage in self._mine(self.stage.inputs).items()}
-        return digest_json([self.labeller.identity(), self._mine(score.others), trained])
+        return digest_json([
+            score.scorer["name"], self.labeller.identity(), self._mine(score.others), trained
+        ])  # fmt: skip
 
     def contests(self, file: Path, store: Store, repeat: int = 0) -> Stage:
         """The stage in which this judge judges the contests of a file.
@@ -80,6 +83,14 @@ class Judged:
             for role, value in by_role.items()
             if role == self.asked or role.startswith(f"{self.asked}.")
         }
+
+
+def judges_in(stage: Stage) -> list[Judged]:
+    """The judges that a score stage asks."""
+    if stage.kind != "score":
+        return []
+    asked = Score.of(stage).labellers
+    return [Judged(fields["name"], name, stage) for name, fields in asked.items()]
 
 
 def judges_of(planned: Plan) -> dict[str, Judged]:

@@ -73,12 +73,17 @@ def _not_compared(rows: list[Row]) -> list[str]:
 
 
 def _no_winner(headline: Column, best: Row) -> str:
-    """The sentence where nothing but a judge's figures was measured, and its error is not known."""
+    """The sentence where nothing but a judge's figures was measured, and its error is not known or
+    as large as that of guesses."""
     which = "highest" if headline.up else "lowest"
+    known = (
+        "the judge is not shown to agree with people more than chance does"
+        if best.credentials
+        else "how well the judge agrees with people is not known"
+    )
     return (
-        f"No winner is called: the answers were only judged, and how well the judge agrees with"
-        f" people is not known. {label(best.group)} has the {which} {headline.name}:"
-        f" {numbers.both(best.estimate)}."
+        f"No winner is called: the answers were only judged, and {known}."
+        f" {label(best.group)} has the {which} {headline.name}: {numbers.both(best.estimate)}."
     )
 
 

@@ -13,6 +13,14 @@ from harness.store.stage import Stage
 
 _PROBE = b"\0" * 65536
 
+CREDENTIALS = "credentials"
+"""Folder of the store for what is known of judges (harness.comparison.kept_credentials)."""
+
+
+def kept_credentials(root: Path) -> list[Path]:
+    """The files of all judges' credentials in a store, in their order."""
+    return sorted((root / CREDENTIALS).glob("*/*.json"))
+
 
 def require_writable(folder: Path, what: str, fix: str) -> None:
     """Check that a folder can be written: write a file into it, or into its nearest existing

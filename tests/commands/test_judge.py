@@ -276,3 +276,37 @@ def test_help_tells_what_to_do_first() -> None:
     assert "harness run SUITE" in shown
     assert all(name in shown for name in ("attack", "calibrate", "label"))
     assert "..." not in shown.split("Commands:")[1]
+
+
+def test_report_shows_credentials_beside_what_was_judged(
+    command: Command, judged: Workspace, tmp_path: Path
+) -> None:
+    def summary(store: Path) -> str:
+        written = CliRunner().invoke(
+            main, ["report", str(judged.path), "--store", str(store), "--report-dir", "report"]
+        )
+        assert written.exit_code == 0, written.output
+        text = Path("report/report.md").read_text(encoding="utf-8")
+        page = Path("report/index.html").read_text(encoding="utf-8")
+        assert ("uncalibrated" in text) == ("uncalibrated" in page)
+        return text
+
+    store = tmp_path / "store"
+    shutil.copytree(judged.store, store)
+    shutil.rmtree(store / "credentials", ignore_errors=True)
+    text = summary(store)
+    assert "judge\\_win\\_rate (uncalibrated)" in text or "judge_win_rate (uncalibrated)" in text
+    assert "No winner is called" in text
+    assert "how well the judge agrees with people is not known" in text
+    suite = [str(judged.path), "--store", str(store), "--pairs", "30"]
+    for rule, said in (("shorter", "not better than chance: kappa"), ("longer", "kappa 1.00 on")):
+        calibrated = CliRunner().invoke(
+            main, ["judge", "calibrate", *suite, "--rule", f"rules.py:{rule}"]
+        )
+        assert calibrated.exit_code == 0, calibrated.output
+        text = summary(store)
+        assert said in text, "the report is made again"
+        assert ("No winner is called" in text) == (rule == "shorter")
+        assert f"rules.py:{rule}" in text, "the table of judges"
+        assert "Win rates with the judge's error" in text
+        shutil.rmtree(store / "credentials")

@@ -24,6 +24,10 @@ WORK = ("stages", "methods", "objectives", "scorers", "labellers", "inference", 
 ASIDE = {
     "harness.stages.preview",  # shows rows, and leaves no record
     "harness.scorers._sandbox",  # no scorer runs programs yet
+    # Of `harness judge`: no stage labels by hand, or attacks.
+    "harness.data.judge_attacks",
+    "harness.data.judge_labels",
+    "harness.data.label_sheets",
     "harness.methods._peft.soft_prompt_mixed",  # of harness.adapters, which no stage uses
 }
 FILES = {

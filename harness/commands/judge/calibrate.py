@@ -11,8 +11,9 @@ from harness.commands.judge import tables
 from harness.commands.judge.asking import compared, said_of, sign
 from harness.commands.judge.pairs import Duel, data_pairs, duels, triples
 from harness.commands.session import Opened
-from harness.comparison.credentials import JudgedPair, PoweredRate, credentials, powered_rate
+from harness.comparison.credentials import JudgedPair, credentials, powered_rate
 from harness.comparison.kept_credentials import keep
+from harness.comparison.result import PoweredRate
 from harness.core.errors import SuiteError
 from harness.data.cells import content
 from harness.data.contests import Compared

@@ -15,10 +15,10 @@ from harness.data.cells import content
 from harness.data.judge_labels import Pair
 from harness.data.render import prompt_row
 from harness.planning.graph import VariantPath
-from harness.planning.judging import Judged
+from harness.planning.judging import Judged, judges_in
 from harness.stages.data import read_rows
 from harness.stages.generate import read_predictions
-from harness.stages.score import PREDICTIONS, Score, rows_of_stage
+from harness.stages.score import PREDICTIONS, rows_of_stage
 from harness.store.stage import Stage
 
 _REFERENCE = "reference"
@@ -69,12 +69,7 @@ def _whose(opened: Opened) -> dict[str, str]:
 
 def _asks(stage: Stage, judged: Judged) -> bool:
     """Whether a score stage asks this very judge."""
-    if stage.kind != "score":
-        return False
-    return any(
-        Judged(fields["name"], asked, stage).identity == judged.identity
-        for asked, fields in Score.of(stage).labellers.items()
-    )
+    return any(other.identity == judged.identity for other in judges_in(stage))
 
 
 def own_pairs(opened: Opened, judged: Judged, count: int, seed: int) -> list[Pair]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from harness.comparison.credentials import Agreement, Credentials, PoweredRate
+from harness.comparison.credentials import Agreement, Credentials
 from harness.comparison.judge_attacks import AttackRecord, Success
-from harness.comparison.result import Estimate
+from harness.comparison.result import Estimate, PoweredRate
 from harness.core.text import line, visible
 from harness.report import numbers
 

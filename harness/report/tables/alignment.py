@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from harness.comparison.result import ALL, Comparison, Estimate, Measured, Row, Tax
 from harness.core.text import label, line
 from harness.report import numbers
-from harness.report.tables.columns import UNCALIBRATED
+from harness.report.tables.columns import judged_by
 from harness.report.tables.sheets import Cell, Line, Sheet, figure, metric_cell, name_cell
 
 TITLE = "What alignment cost"
@@ -37,7 +37,7 @@ class TaxColumn:
     slice: str
     up: bool
     unit: str
-    uncalibrated: bool = False
+    judged_by: str = ""
 
     @property
     def title(self) -> str:
@@ -49,7 +49,7 @@ class TaxColumn:
             where = where or label(self.evaluation)
         change = "change in " if self.kind in _CHANGES else ""
         over = " over its start" if self.kind == "preference" else ""
-        over += UNCALIBRATED if self.uncalibrated else ""
+        over += self.judged_by
         return f"{change}{name}{over}{unit}" + (f" · {where}" if where else "")
 
 
@@ -64,7 +64,7 @@ def _column_of(measured: Measured) -> TaxColumn:
     row = measured.row
     return TaxColumn(
         measured.kind, row.metric, row.evaluation, row.slice, row.higher_is_better, row.unit,
-        row.uncalibrated,
+        judged_by(row),
     )  # fmt: skip
 
 

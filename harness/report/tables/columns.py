@@ -18,6 +18,7 @@ MARKS = {
     "incomparable": "≠",
     "same measurement": "=",
     "uncalibrated": "?",
+    "not trusted": "?",
     "failed": "✕",
     "supported": "✔",
     "refuted": "✘",
@@ -27,8 +28,6 @@ MARKS = {
 
 _SERVICE = "service_"
 """Beginning of the keys of costs that a service asks for."""
-UNCALIBRATED = " (uncalibrated)"
-"""After the name of a metric by a judge whose agreement with people is not known."""
 STAR = "*"
 STAR_NOTE = (
     f"{STAR} By itself the difference is clear of 0, but not after Holm's adjustment for the number"
@@ -146,7 +145,7 @@ def columns(comparison: Comparison) -> list[Column]:
             metric,
             evaluation,
             label(f"{metric} · {evaluation}" if names.count(metric) > 1 else metric)
-            + (UNCALIBRATED if first[metric, evaluation].uncalibrated else ""),
+            + judged_by(first[metric, evaluation]),
             first[metric, evaluation].higher_is_better,
             label(first[metric, evaluation].unit),
             first[metric, evaluation].forgetting,
@@ -156,6 +155,12 @@ def columns(comparison: Comparison) -> list[Column]:
     ]
     first_key = headline(comparison.rows)
     return sorted(metrics, key=lambda column: column.key != first_key)
+
+
+def judged_by(row: Row) -> str:
+    """What stands after the name of a metric by a judge: how well it agrees with people, or that
+    nobody knows."""
+    return f" ({line(row.credentials) or 'uncalibrated'})" if row.judged else ""
 
 
 def forgetting(comparison: Comparison) -> list[Column]:

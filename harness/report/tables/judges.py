@@ -1,0 +1,71 @@
+"""The tables of a suite's judges: how well they agree with labels, and what that does to rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.comparison.result import Comparison, Estimate, SuiteJudge
+from harness.core.text import line
+from harness.report import numbers
+from harness.report.tables.sheets import Cell, Line, Sheet, figure, name_cell
+
+
+def judges(comparison: Comparison) -> Sheet:
+    """A line for each judge and set of labels that it was held to."""
+    return Sheet(
+        "judges",
+        "Judges",
+        ("judge", "labels", "pairs", "agreement", "by chance", "Cohen's kappa",
+         "Krippendorff's alpha", "position bias", "flip rate", "verbosity bias", "attacks won"),
+        tuple(Line(tuple(_cells(judge))) for judge in comparison.judges),
+        "How well each judge agrees with labels of answers (harness judge calibrate), and how often"
+        " attacks win over it (harness judge attack). Agreement counts what chance reaches too;"
+        " kappa and alpha do not. A judge that is uncalibrated, or not shown to be better than"
+        " chance, decides no winner.",
+    )  # fmt: skip
+
+
+def _cells(judge: SuiteJudge) -> Iterator[Cell]:
+    yield name_cell(judge.name)
+    yield name_cell(judge.source) if judge.source else Cell("uncalibrated")
+    yield figure(f"{judge.pairs:,}", judge.pairs) if judge.source else Cell(numbers.MISSING)
+    yield _estimate(judge.agreement)
+    chance = judge.by_chance
+    yield Cell(numbers.MISSING) if chance is None else figure(f"{chance:.2f}", chance)
+    yield _estimate(judge.kappa)
+    yield _estimate(judge.alpha)
+    yield _estimate(judge.position, signed=True)
+    yield _estimate(judge.flips)
+    yield _estimate(judge.verbosity, signed=True)
+    yield _estimate(judge.attacked)
+
+
+def _estimate(estimate: Estimate | None, *, signed: bool = False) -> Cell:
+    if estimate is None:
+        return Cell(numbers.MISSING)
+    shown = numbers.value(estimate, signed=signed)
+    return Cell(shown, numbers.interval(estimate, signed=signed), sort=estimate.value)
+
+
+def rates(comparison: Comparison) -> Sheet:
+    """Win rates whose answers were labelled, with the judge's error in their intervals."""
+    lines = [
+        Line((
+            name_cell(rate.variant), name_cell(rate.other), name_cell(rate.evaluation),
+            name_cell(f"{judge.name} ({line(judge.source)})"),
+            Cell(f"{rate.labelled:,} of {rate.examples:,}"),
+            figure(f"{rate.judged:.3f}", rate.judged),
+            _estimate(rate.labels), _estimate(rate.both),
+        ))
+        for judge in comparison.judges
+        for rate in judge.rates
+    ]  # fmt: skip
+    return Sheet(
+        "judged_rates",
+        "Win rates with the judge's error",
+        ("variant", "against", "on", "judge", "labels", "by the judge alone",
+         "by the labels alone", "by both"),
+        tuple(lines),
+        "By both: prediction-powered inference (Angelopoulos et al., 2023), which corrects the"
+        " judge's figure by its error on the labelled answers, and has that error in the interval.",
+    )  # fmt: skip
