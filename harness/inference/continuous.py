@@ -26,10 +26,8 @@ from harness.inference.trie import Pass, Trie, common_prefix
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_ROWS = {"cpu": 64}
-"""Rows that are answered at once, at most, by the type of device."""
-_MAX_ROWS = 256
-"""And on any other device."""
+_MOST_ROWS = {"cuda": 256}
+"""Rows that are answered at once, at most, by the type of device; 64 on any other."""
 _WORTH = 32
 """Tokens that all prompts must begin with to be read once for all of them."""
 
@@ -106,7 +104,7 @@ def answer_packed(
     if not waiting:
         return answers
     tokens = budget if cache_bytes is None else cache_bytes // _token_bytes(model, prompts[0])
-    most = MAX_ROWS.get(model.device.type, _MAX_ROWS)
+    most = _MOST_ROWS.get(model.device.type, 64)
     while waiting:
         longest = prompts[waiting[-1]].places
         slots = max(1, min(most, tokens // longest, len(waiting)))

@@ -98,15 +98,14 @@ def _compare(model: Any, span: int | None) -> Sharing:
         return Sharing(False, why="its context is too short to share any of it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        padded = _padded(model, rows)
-        rounding = _Rounding(model, rows, padded)
         try:
+            padded = _padded(model, rows)
             # A budget that cuts the tree in the middle: what is carried over is tried too.
             differences = [_distance(_packed(model, rows, n), padded) for n in (4096, _CUT)]
         except Exception as error:
             # Whatever a model raises at what it was not made for, it is only refused here.
             return Sharing(False, why=f"{type(error).__name__}: {error}")
-        difference = max(differences)
+        difference, rounding = max(differences), _Rounding(model, rows, padded)
         if not rounding.explains(difference):
             why = f"its log-probabilities differ by {difference:.1e} nats from those of rows alone"
             return Sharing(False, why=why, difference=difference)
