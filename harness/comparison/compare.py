@@ -11,6 +11,7 @@ from harness.comparison.alignment import taxes
 from harness.comparison.best import beside_best
 from harness.comparison.costs import result_of, succeeded
 from harness.comparison.examples import examples
+from harness.comparison.judged_rates import judged_rates
 from harness.comparison.judges import suite_judges
 from harness.comparison.result import ALL, Comparison, Row
 from harness.comparison.rows import AllScores, rows_of
@@ -79,6 +80,7 @@ def compare(
         beside_best=others,
         claims=tuple(verdicts(planned, variants, scores)),
         judges=suite_judges(planned, store),
+        judged_rates=judged_rates(planned, store),
         correction=planned.suite.correction,
     )
 

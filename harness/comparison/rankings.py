@@ -65,6 +65,18 @@ class Ranked:
         return str(self.best) if self.best == self.worst else f"{self.best}-{self.worst}"
 
 
+def linked(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+    """The verdicts, split into groups whose models no chain of verdicts links with the others."""
+    group: dict[str, set[str]] = {}
+    for verdict in verdicts:
+        joined = group.get(verdict.one, {verdict.one}) | group.get(verdict.other, {verdict.other})
+        group |= dict.fromkeys(joined, joined)
+    groups: dict[int, list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault(id(group[verdict.one]), []).append(verdict)
+    return list(groups.values())
+
+
 def win_matrix(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], tuple[float, int]]:
     """(model, other model) -> the mean of its verdicts against the other, and their number."""
     sums: dict[tuple[str, str], list[float]] = {}

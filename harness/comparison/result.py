@@ -173,6 +173,32 @@ class SuiteJudge:
 
 
 @dataclass(frozen=True)
+class JudgedRate:
+    """How often a judge prefers a variant's answers, and what its rank is among others.
+
+    Attributes:
+        examples: those with a verdict; `missing` more have none.
+        controlled: the win rate if all answers were equally long (harness.comparison.win_rates).
+        strength: of Bradley and Terry; None where fewer than three variants are compared.
+        rank: a range where the intervals of strengths overlap; empty without a strength.
+    """
+
+    judge: str
+    variant: str
+    other: str
+    evaluation: str
+    examples: int
+    missing: int
+    wins: int
+    ties: int
+    losses: int
+    rate: Estimate
+    controlled: Estimate
+    strength: Estimate | None = None
+    rank: str = ""
+
+
+@dataclass(frozen=True)
 class Measured:
     """One measure of an aligned variant.
 
@@ -414,6 +440,7 @@ class Comparison:
     """The headline metric of the other variants, each with its difference from `best`."""
     claims: tuple[ClaimVerdict, ...] = ()
     judges: tuple[SuiteJudge, ...] = ()
+    judged_rates: tuple[JudgedRate, ...] = ()
     """The verdicts on what the suite claims, in its order."""
     correction: Literal["holm", "bh"] = "holm"
     """How p was adjusted over the claims."""

@@ -14,11 +14,12 @@ from click.testing import CliRunner, Result
 
 from harness.cli import main
 from harness.commands.judge.calibrate import calibrate
-from harness.commands.judge.pairs import data_pairs, duels, own_pairs, triples
+from harness.commands.judge.pairs import data_pairs, own_pairs, triples
 from harness.comparison.kept_credentials import known_attacks, known_credentials
 from harness.core.errors import HarnessError, StageFailed, SuiteError
 from harness.data.cells import content
 from harness.data.judge_labels import read_labels
+from harness.planning.duels import duels
 from harness.planning.judging import judge_called
 from tests.conftest import Workspace, chat_rows, write_jsonl
 
@@ -229,7 +230,7 @@ def test_pairs_are_drawn_by_the_seed_from_different_prompts_and_never_equal(
 ) -> None:
     opened = judged.open()
     judge = judge_called(opened.plan, None)
-    assert {(d.one, d.other) for d in duels(opened, judge)} == {
+    assert {(d.one, d.other) for d in duels(opened.plan, judge)} == {
         (name, "reference") for name in ("full-sft", "zero-shot")
     }  # fmt: skip
     pairs = own_pairs(opened, judge, 12, 0)
@@ -298,6 +299,9 @@ def test_report_shows_credentials_beside_what_was_judged(
     assert "judge\\_win\\_rate (uncalibrated)" in text or "judge_win_rate (uncalibrated)" in text
     assert "No winner is called" in text
     assert "how well the judge agrees with people is not known" in text
+    (rates,) = [part for part in text.split("## ") if part.startswith("Judged win rates")]
+    assert rates.count("| reference |") == 2
+    assert "length-controlled" in rates
     suite = [str(judged.path), "--store", str(store), "--pairs", "30"]
     for rule, said in (("shorter", "not better than chance: kappa"), ("longer", "kappa 1.00 on")):
         calibrated = CliRunner().invoke(

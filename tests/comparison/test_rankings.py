@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from harness.comparison.rankings import Verdict, ranking, win_matrix
+from harness.comparison.rankings import Verdict, linked, ranking, win_matrix
 
 TEAMS = ("Milwaukee", "Detroit", "Toronto", "New York", "Boston", "Cleveland", "Baltimore")
 SEASON = [  # the American League East in 1987 (Agresti, 2002, Categorical Data Analysis, 10.6)
@@ -114,3 +114,12 @@ def test_models_that_never_met_are_not_ranked() -> None:
 def test_matrix_counts_each_pair_from_both_sides() -> None:
     matrix = win_matrix([Verdict("1", "a", "b", 1.0), Verdict("2", "b", "a", 0.25)])
     assert matrix == {("a", "b"): (0.875, 2), ("b", "a"): (0.125, 2)}
+
+
+def test_verdicts_are_split_where_no_chain_links_the_models() -> None:
+    pairs = [("a", "b"), ("c", "d"), ("e", "b"), ("d", "f"), ("a", "e")]
+    groups = linked([Verdict(str(i), *pair, 1.0) for i, pair in enumerate(pairs)])
+    assert [{name for v in group for name in v[1:3]} for group in groups] == [
+        {"a", "b", "e"}, {"c", "d", "f"},
+    ]  # fmt: skip
+    assert linked([]) == []

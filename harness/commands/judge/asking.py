@@ -7,13 +7,12 @@ from pathlib import Path
 
 from harness.commands.run import run_beside
 from harness.commands.session import Opened
+from harness.comparison.judged_verdicts import Said, said_in
 from harness.core.errors import StageFailed
 from harness.core.files import digest_json, write_atomic
-from harness.data.contests import Compared, read_lines
 from harness.data.judge_labels import Pair, json_lines
 from harness.planning.judging import Judged
 from harness.scheduling.schedule import Reporter
-from harness.store.stage import Stage
 from harness.store.store import Store
 
 FOLDER = "judged_pairs"
@@ -26,7 +25,7 @@ def compared(
     pairs: Iterable[Pair],
     runs: int = 1,
     reporter: Reporter | None = None,
-) -> list[dict[str, Compared]]:
+) -> list[dict[str, Said]]:
     """What the judge says of each pair, by its id, in each of several independent runs.
 
     Raises:
@@ -38,24 +37,7 @@ def compared(
     causes = [r.error or {} for r in outcome.failed if not (r.error or {}).get("skipped")]
     for error in causes:
         raise StageFailed(error.get("reason", "error"), error.get("message", "a stage failed"))
-    return [said_of(stage, opened.store) for stage in stages]
-
-
-def said_of(stage: Stage, store: Store) -> dict[str, Compared]:
-    """Example id -> what a judge said of it, by the `verdicts.jsonl` of a stage."""
-    orders: dict[str, list[float | str]] = {}
-    asked: dict[str, bool] = {}
-    for line in read_lines(stage.path(store.root)):
-        if line["form"] == "pairwise" and line["judge"] is None:
-            verdict = line["reason"] if line["verdict"] is None else line["verdict"]
-            orders.setdefault(line["example_id"], []).append(verdict)
-            asked[line["example_id"]] = line["asked"]
-    return {name: Compared(tuple(said), asked=asked[name]) for name, said in orders.items()}
-
-
-def sign(said: Compared) -> int | None:
-    """1 if the judge prefers the first answer, -1 the other, 0 for a tie; None if it is missing."""
-    return None if said.decided is None else int(2 * said.decided - 1)
+    return [said_in(stage, opened.store) for stage in stages]
 
 
 def _written(store: Store, pairs: Sequence[Pair]) -> Path:

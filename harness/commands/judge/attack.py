@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.commands.judge import tables
-from harness.commands.judge.asking import compared, sign
+from harness.commands.judge.asking import compared
 from harness.commands.judge.pairs import answer_like, data_pairs, own_pairs
 from harness.commands.session import Opened
 from harness.comparison.judge_attacks import Attacked, attack_record
+from harness.comparison.judged_verdicts import Said
 from harness.comparison.kept_credentials import keep
 from harness.core.errors import StageFailed
 from harness.core.files import digest_json
 from harness.data.cells import content
-from harness.data.contests import Compared
 from harness.data.judge_attacks import ATTACKS, NOTHING, Attack
 from harness.data.judge_labels import Pair, read_labels
 from harness.planning.judging import judge_called
@@ -85,17 +85,17 @@ def attack(
     return f"{tables.attack_table(record)}\n\nkept for the report: {path}"
 
 
-def _attempts(pairs: Sequence[Pair], before: Mapping[str, Compared]) -> Iterator[_Attempt]:
+def _attempts(pairs: Sequence[Pair], before: Mapping[str, Said]) -> Iterator[_Attempt]:
     """Every attack on the answer of each pair that the judge does not prefer."""
     for pair in pairs:
-        decided = sign(before[pair.id])
+        decided = before[pair.id].sign
         if decided is None:
             continue
         for one in (*ATTACKS, NOTHING):
             yield _Attempt(one, pair, -1 if decided == 1 else 1)
 
 
-def _attacked(attempt: _Attempt, after: Compared) -> Attacked:
-    decided = sign(after)
+def _attacked(attempt: _Attempt, after: Said) -> Attacked:
+    decided = after.sign
     won = None if decided is None else decided == attempt.side
     return Attacked(attempt.attack.name, attempt.attack.kind, attempt.of.id, won)

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.judge import tables
-from harness.commands.judge.asking import compared, said_of, sign
-from harness.commands.judge.pairs import Duel, data_pairs, duels, triples
+from harness.commands.judge.asking import compared
+from harness.commands.judge.pairs import data_pairs, triples
 from harness.commands.session import Opened
 from harness.comparison.credentials import JudgedPair, credentials, powered_rate
+from harness.comparison.judged_verdicts import Said, said_in, won_in
 from harness.comparison.kept_credentials import keep
 from harness.comparison.result import PoweredRate
 from harness.core.errors import SuiteError
 from harness.data.cells import content
-from harness.data.contests import Compared
 from harness.data.judge_labels import Label, Pair, digest_labels, read_labels
 from harness.data.preference_rule import Rule, find_rule, load_rule
+from harness.planning.duels import duels
 from harness.planning.judging import Judged, judge_called
 from harness.scheduling.schedule import Reporter
 from harness.stages.score import Score
@@ -142,7 +143,7 @@ def _by_rule(named: _Named, drawn: Iterable[tuple[Mapping[str, Any], Pair]]) -> 
 
 
 def _judged(
-    pairs: Sequence[Pair], labels: Sequence[Label], said: Sequence[Mapping[str, Compared]]
+    pairs: Sequence[Pair], labels: Sequence[Label], said: Sequence[Mapping[str, Said]]
 ) -> list[JudgedPair]:
     by_pair: dict[str, dict[str, dict[str, int]]] = {}
     for label in labels:
@@ -153,18 +154,19 @@ def _judged(
         JudgedPair(
             cluster=pair.row,
             labels=by_pair[pair.id],
-            verdicts=tuple(sign(run[pair.id]) for run in said),
+            verdicts=tuple(run[pair.id].sign for run in said),
             orders=_orders(said[0][pair.id]),
-            lengths=(len(content(pair.one)), len(content(pair.other))),
-            asked=said[0][pair.id].asked,
+            lengths=said[0][pair.id].lengths,
+            asked=said[0][pair.id].compared.asked,
             names=(pair.example_id, content(pair.one).strip(), content(pair.other).strip()),
         )
         for pair in pairs
     ]
 
 
-def _orders(said: Compared) -> tuple[float, float] | None:
-    return (said.known[0], said.known[1]) if len(said.known) == 2 else None
+def _orders(said: Said) -> tuple[float, float] | None:
+    known = said.compared.known
+    return (known[0], known[1]) if len(known) == 2 else None
 
 
 def _rates(opened: Opened, judged: Judged, labels: Sequence[Label]) -> list[PoweredRate]:
@@ -179,20 +181,11 @@ def _rates(opened: Opened, judged: Judged, labels: Sequence[Label]) -> list[Powe
             examples = by_sides.setdefault(sides, {})
             examples.setdefault(pair.example_id, []).append((1 + won) / 2)
     rates = []
-    for duel in duels(opened, judged):
+    for duel in duels(opened.plan, judged):
         several = by_sides.get((duel.one, duel.other), {})
         meant = {name: sum(shares) / len(shares) for name, shares in several.items()}
-        decided = _won(opened, duel)
+        decided = won_in(said_in(duel.stage, opened.store))
         rate = powered_rate(duel.one, duel.other, duel.evaluation, decided, meant)
         if rate is not None:
             rates.append(rate)
     return rates
-
-
-def _won(opened: Opened, duel: Duel) -> dict[str, float]:
-    """Example id -> how the judge decided it in the suite's own run; empty before that ran."""
-    record = opened.store.record(duel.stage)
-    if record is None or not record.ok:
-        return {}
-    said = said_of(duel.stage, opened.store)
-    return {name: one.decided for name, one in said.items() if one.decided is not None}

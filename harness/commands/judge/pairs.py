@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from harness.commands.session import Opened, run_command
@@ -14,62 +13,15 @@ from harness.core.files import digest_json
 from harness.data.cells import content
 from harness.data.judge_labels import Pair
 from harness.data.render import prompt_row
-from harness.planning.graph import VariantPath
-from harness.planning.judging import Judged, judges_in
+from harness.planning.duels import OTHER, duels
+from harness.planning.judging import Judged
 from harness.stages.data import read_rows
 from harness.stages.generate import read_predictions
 from harness.stages.score import PREDICTIONS, rows_of_stage
 from harness.store.stage import Stage
 
-_REFERENCE = "reference"
 _TOGETHER = 3
 """Answers to one prompt that `triples` compares with one another."""
-
-
-@dataclass(frozen=True)
-class Duel:
-    """What a score of the suite compares: a variant's answers with others.
-
-    Attributes:
-        one, other: whose answers they are: names of variants, or `reference`.
-        stage: the score stage, whose verdicts are in its folder.
-    """
-
-    one: str
-    other: str
-    evaluation: str
-    stage: Stage
-
-
-def duels(opened: Opened, judged: Judged) -> list[Duel]:
-    """What the judge compares in this suite: the first seed of each variant."""
-    named = _whose(opened)
-    found: dict[tuple[str, str, str], Duel] = {}
-    for path in opened.plan.paths:
-        for scored in path.scores:
-            if not _asks(scored.stage, judged) or PREDICTIONS not in scored.stage.inputs:
-                continue
-            other = scored.stage.inputs.get("other")
-            name = _REFERENCE if other is None else named.get(other.key, other.label)
-            duel = Duel(path.variant.group, name, scored.evaluation, scored.stage)
-            found.setdefault((duel.one, duel.other, duel.evaluation), duel)
-    return list(found.values())
-
-
-def _whose(opened: Opened) -> dict[str, str]:
-    """Key of a generate stage -> the variant whose answers it makes."""
-    paths: list[VariantPath] = [*opened.plan.paths]
-    paths += [path.start for path in opened.plan.paths if path.start is not None]
-    named: dict[str, str] = {}
-    for path in paths:
-        for stage in path.generate.values():
-            named.setdefault(stage.key, path.variant.group)
-    return named
-
-
-def _asks(stage: Stage, judged: Judged) -> bool:
-    """Whether a score stage asks this very judge."""
-    return any(other.identity == judged.identity for other in judges_in(stage))
 
 
 def own_pairs(opened: Opened, judged: Judged, count: int, seed: int) -> list[Pair]:
@@ -80,7 +32,7 @@ def own_pairs(opened: Opened, judged: Judged, count: int, seed: int) -> list[Pai
         SuiteError: the judge compares no answers, or all of them are equal.
     """
     drawn = random.Random(seed)
-    fought = [(duel, *_answers(opened, duel.stage)) for duel in duels(opened, judged)]
+    fought = [(duel, *_answers(opened, duel.stage)) for duel in duels(opened.plan, judged)]
     if not fought:
         raise SuiteError(
             f"the judge '{judged.name}' compares no answers of this suite",
@@ -115,7 +67,7 @@ def triples(
     drawn = random.Random(seed)
     answers: dict[str, dict[str, str]] = {}
     rows: dict[str, Mapping[str, Any]] = {}
-    for duel in duels(opened, judged):
+    for duel in duels(opened.plan, judged):
         by_id, ones, others = _answers(opened, duel.stage)
         for name in by_id:
             rows[name] = by_id[name]
@@ -177,7 +129,7 @@ Texts = Mapping[str, str]
 
 def _answers(opened: Opened, stage: Stage) -> tuple[dict[str, dict[str, Any]], Texts, Texts]:
     """Example id -> row, the variant's answer, and the other answer."""
-    data, others = rows_of_stage(stage), stage.inputs.get("other")
+    data, others = rows_of_stage(stage), stage.inputs.get(OTHER)
     assert data is not None, "a scorer of answers has rows"
     needed = [data, stage.inputs[PREDICTIONS], *([] if others is None else [others])]
     _require(opened, needed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.comparison.result import Comparison, Estimate, SuiteJudge
+from harness.comparison.result import Comparison, Estimate, JudgedRate, SuiteJudge
 from harness.core.text import line
 from harness.report import numbers
 from harness.report.tables.sheets import Cell, Line, Sheet, figure, name_cell
@@ -45,6 +45,33 @@ def _estimate(estimate: Estimate | None, *, signed: bool = False) -> Cell:
         return Cell(numbers.MISSING)
     shown = numbers.value(estimate, signed=signed)
     return Cell(shown, numbers.interval(estimate, signed=signed), sort=estimate.value)
+
+
+def judged(comparison: Comparison) -> Sheet:
+    """A line for each variant whose answers a judge compared with others."""
+    return Sheet(
+        "judged",
+        "Judged win rates",
+        ("variant", "against", "on", "judge", "win rate", "length-controlled", "won", "tied",
+         "lost", "missing", "strength", "rank"),
+        tuple(Line(tuple(_rate(rate))) for rate in comparison.judged_rates),
+        "Length-controlled: the win rate if all answers were as long as those they are compared"
+        " with, by AlpacaEval 2's logistic model (Dubois et al., 2024), with difficulties and the"
+        " judge's liking for length fitted over these variants. Strength: log-odds of Bradley and"
+        " Terry (1952); a rank is a range where intervals overlap. How far the judge can be trusted"
+        " stands in the table of judges.",
+    )  # fmt: skip
+
+
+def _rate(rate: JudgedRate) -> Iterator[Cell]:
+    for name in (rate.variant, rate.other, rate.evaluation, rate.judge):
+        yield name_cell(name)
+    yield _estimate(rate.rate)
+    yield _estimate(rate.controlled)
+    for count in (rate.wins, rate.ties, rate.losses, rate.missing):
+        yield figure(f"{count:,}", count)
+    yield _estimate(rate.strength, signed=True)
+    yield Cell(rate.rank or numbers.MISSING)
 
 
 def rates(comparison: Comparison) -> Sheet:
