@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 
 Row = dict[str, Any]
+Rows = Mapping[str, tuple[list[Row], list[Row]]]
+"""Of each task: the rows of its test set, and those that examples are taken from."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,15 @@ class Case:
     """Documents of one kind, and how they are asked.
 
     Attributes:
-        task: lm-eval's fields of the task. rows: (count) -> rows of the test set, and of the
-            examples. fewshot: examples before each document. floor: how many times as fast as
-            lm-eval it has to be. fixed: the same examples come before every document. whole: a
-            round reads all documents even where rounds share them out: what is paid once, such as a
-            prompt that documents share, weighs too much on few.
+        task: lm-eval's fields of the task. rows: (documents) -> the rows. fewshot: examples before
+            each document. floor: how many times as fast as lm-eval it has to be. fixed: the same
+            examples come before every document. whole: a round reads all documents even where
+            rounds share them out: what is paid once, such as a prompt that documents share, weighs
+            too much on few.
     """
 
     task: Mapping[str, Any]
-    rows: Callable[[int], Mapping[str, tuple[list[Row], list[Row]]]]
+    rows: Callable[[int], Rows]
     fewshot: int
     floor: float
     fixed: bool = False
@@ -49,7 +51,7 @@ def _lines(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _arc(count: int) -> Mapping[str, tuple[list[Row], list[Row]]]:
+def _arc(count: int) -> Rows:
     def read(split: str) -> Iterator[Row]:
         for row in _lines(real("arc_challenge") / f"ARC-Challenge-{split}.jsonl"):
             choices = row["question"]["choices"]
@@ -62,7 +64,7 @@ def _arc(count: int) -> Mapping[str, tuple[list[Row], list[Row]]]:
     return {"arc": ([*read("Test")][:count], [*read("Dev")])}
 
 
-def _endings(count: int) -> Mapping[str, tuple[list[Row], list[Row]]]:
+def _endings(count: int) -> Rows:
     """Long contexts with long endings, as HellaSwag has them, out of GSM8K's stories."""
 
     def read(split: str) -> list[Row]:
@@ -78,7 +80,7 @@ def _endings(count: int) -> Mapping[str, tuple[list[Row], list[Row]]]:
     return {"endings": (read("test")[:count], read("train")[:200])}
 
 
-def _mmlu(count: int) -> Mapping[str, tuple[list[Row], list[Row]]]:
+def _mmlu(count: int) -> Rows:
     def read(subject: str, split: str) -> list[Row]:
         with (real("mmlu") / split / f"{subject}_{split}.csv").open(encoding="utf-8") as file:
             return [
@@ -93,7 +95,7 @@ def _mmlu(count: int) -> Mapping[str, tuple[list[Row], list[Row]]]:
     }
 
 
-def _sums(count: int) -> Mapping[str, tuple[list[Row], list[Row]]]:
+def _sums(count: int) -> Rows:
     test, train = (_lines(real("gsm8k") / f"{split}.jsonl") for split in ("test", "train"))
     return {"sums": (test[:count], train[:200])}
 

@@ -30,7 +30,8 @@ sys.path.insert(0, str(ROOT))
 
 from harness.core.files import write_atomic  # noqa: E402
 from tests.benchmarks.lm_eval_cases import model_folder, real  # noqa: E402
-from tests.benchmarks.lm_eval_table import CLOSE, SIDES, line  # noqa: E402
+from tests.benchmarks.lm_eval_exact import CLOSE  # noqa: E402
+from tests.benchmarks.lm_eval_table import SIDES, line  # noqa: E402
 
 FUNCTIONS = {
     "cais/mmlu": "mmlu", "openai/gsm8k": "gsm8k", "allenai/ai2_arc": "arc",

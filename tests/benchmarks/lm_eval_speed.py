@@ -6,8 +6,8 @@
 
 Both sides run `lm_eval.simple_evaluate` on the same loaded model, in turn; lm-eval's with its
 fastest batch size on the first documents. Each finished round is kept in the folder and not run
-again: what was killed goes on. With `--split` a round reads its own share of the documents (of 50,
-the first round reads the first ten), but for cases whose documents share most of their prompts.
+again: what was killed goes on. With `--split` rounds share the documents of long prompts out (of
+50, the first round reads the first ten), which takes a fifth of the time.
 
 The speed table holds the median over the rounds of the ratio of the wall times, and of the times
 that cores computed, which a busy machine moves less; then the time in the model, and the ratio of
@@ -37,7 +37,8 @@ sys.path.insert(0, str(ROOT))
 
 from harness.core.files import write_atomic  # noqa: E402
 from tests.benchmarks.lm_eval_cases import CASES, MODELS, Case, model_folder, write_tasks  # noqa: E402
-from tests.benchmarks.lm_eval_table import CLOSE, SIDES, Row, holds, speed_line, tables  # noqa: E402
+from tests.benchmarks.lm_eval_exact import changed, exactness, tokens_differ  # noqa: E402
+from tests.benchmarks.lm_eval_table import SIDES, Row, holds, speed_line, tables  # noqa: E402
 
 SIZES = (1, 2, 4, 8, 16, 32)
 """Batch sizes of lm-eval that are tried, until a larger one is slower."""
@@ -132,35 +133,6 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def tokens_differ(model: Any, tokenizer: Any, names: Sequence[str], folder: Path) -> int:
-    """How many requests of both sides have other tokens."""
-    from lm_eval.api.model import TemplateLM
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
-    from harness.inference.lm_text import Encoder
-
-    loaded = TaskManager(include_path=str(folder), include_defaults=False).load(list(names))
-    theirs = HFLM(pretrained=model, tokenizer=tokenizer)
-    ours = Encoder(tokenizer, theirs.prefix_token_id, None)
-    wrong = 0
-    for task in loaded["tasks"].values():
-        task.build_all_requests()
-        asked = [request.args for request in task.instances]
-        if task.OUTPUT_TYPE == "generate_until":
-            encoded = ours.contexts(text for text, _ in asked)
-            wrong += sum(
-                encoded[text] != theirs.tok_batch_encode([text])[0][0].tolist() for text, _ in asked
-            )
-        else:
-            pairs = ours.pairs(asked)
-            wrong += sum(
-                pair != TemplateLM._encode_pair(theirs, *each)
-                for pair, each in zip(pairs, asked, strict=True)
-            )
-    return wrong
-
-
 def best_batch(
     case: Case, model: Any, tokenizer: Any, names: Sequence[str], folder: Path, most: int
 ) -> int:
@@ -177,38 +149,6 @@ def best_batch(
         if size >= rows:
             break
     return best
-
-
-def exactness(ours: Any, theirs: Any) -> dict[str, Any]:
-    """How the results of both sides differ."""
-    ties: list[str] = []
-    wrong: list[str] = []
-    asked, texts, apart = 0, 0, 0.0
-    for name, own in ours.items():
-        other = theirs[name]
-        asked += own["asked"] != other["asked"]
-        if isinstance(own["answers"][0], str):
-            texts += own["answers"] != other["answers"]
-            continue
-        scores = [[each[0] for each in side["answers"]] for side in (own, other)]
-        apart = max(apart, *(abs(a - b) for a, b in zip(*scores, strict=True)))
-        if own["metrics"] != other["metrics"]:
-            first, second = sorted(scores[1])[-2:][::-1]
-            (ties if first - second <= 2 * CLOSE else wrong).append(name)
-    return {
-        "documents": len(ours), "requests": asked, "texts": texts, "apart": apart,
-        "near_ties": ties, "answers": wrong,
-    }  # fmt: skip
-
-
-def changed(one: Any, other: Any) -> int:
-    """How many documents have other metrics or another text."""
-
-    def said(sample: Any) -> Any:
-        texts = [each for each in sample["answers"] if isinstance(each, str)]
-        return sample["metrics"], texts
-
-    return sum(said(one[name]) != said(other[name]) for name in one)
 
 
 def documents_of(

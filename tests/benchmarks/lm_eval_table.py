@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.benchmarks.lm_eval_exact import CLOSE
+
 SIDES = ("lm-eval", "harness")
-CLOSE = 1e-4
-"""How far two log-probabilities of float32 may be apart, in nats."""
 
 
 @dataclass(frozen=True)
