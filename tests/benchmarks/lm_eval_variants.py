@@ -10,7 +10,8 @@ their own, and all of them with the same engine:
 - swapped: one base, the adapters swapped in place (`load_several`, `HarnessLM.use`), tasks loaded
   once;
 - calls: `lm_eval.simple_evaluate` eight times in one process, each with its own model;
-- processes: the same, each call in a process of its own, as the command `lm_eval` is called.
+- processes: the same, each call in a process of its own, which also reads the index of lm-eval's
+  own tasks, as the command `lm_eval` does.
 
 The model computes the same on every side: what can be saved is what stands around it. Printed are
 the median ratios, the seconds in the model beside them, and how far log-probabilities are apart.
@@ -121,7 +122,7 @@ def work(asked: Mapping[str, Any]) -> dict[str, Any]:
     seconds, answers = Seconds(), {}
 
     def manager() -> Any:
-        return TaskManager(include_path=asked["tasks"], include_defaults=False)
+        return TaskManager(include_path=asked["tasks"], include_defaults=asked["defaults"])
 
     def evaluate(lm: Any, tasks: Sequence[Any], using: Any) -> Any:
         samples = lm_eval.simple_evaluate(
@@ -157,7 +158,8 @@ def run(side: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     start, before = time.perf_counter(), os.times()
     model, answers = 0.0, {}
     for part in parts if side == "processes" else [adapters]:
-        told = json.dumps({**asked, "adapters": part, "swap": side == "swapped"})
+        options = {"swap": side == "swapped", "defaults": side == "processes"}
+        told = json.dumps({**asked, **options, "adapters": part})
         command = [sys.executable, __file__, "--work", told]
         ended = subprocess.run(command, check=True, capture_output=True, text=True)
         result = json.loads(ended.stdout.splitlines()[-1])
