@@ -188,6 +188,15 @@ def test_trained_models_in_lower_precision_share_too() -> None:
         assert sharing.answers
 
 
+def test_finding_out_whether_prefixes_may_be_shared_takes_few_passes(llama: Loaded) -> None:
+    """It is paid for every model, and each pass reads all weights."""
+    passes = []
+    hook = llama[0].register_forward_pre_hook(lambda *_: passes.append(1))
+    find_sharing(llama[0])
+    hook.remove()
+    assert len(passes) <= 16
+
+
 def test_rows_beyond_a_bound_that_attention_is_not_told_are_read_padded(llama: Loaded) -> None:
     assert span_of({"attention_chunk_size": 64, "max_window_layers": 2}) == 64
     assert span_of({"sliding_window": None, "vocab_size": 3}) is None
