@@ -28,6 +28,10 @@ from harness.store.store import Store
 from harness.suite.suite import Loaded, load_suite
 
 LIST = Path(__file__).with_suffix(".txt")
+SETTINGS = {
+    "code": ("scorers=[{lm_eval: {tasks: [humaneval, mbpp], allow_code_execution: true}}]",),
+}
+"""What a suite is not planned without."""
 _DIGITS = 16
 _ELSEWHERE = re.compile(r"\$\{HARNESS_REAL_DATA\}/([\w./-]+)")
 _ROUNDS = 5
@@ -38,7 +42,7 @@ def keys_of(file: Path) -> list[str]:
     """`kind label key` of every stage of a suite, in order."""
     with tempfile.TemporaryDirectory() as name, _alone(Path(name), file):
         store = Store(Path(name) / "store")
-        planned = _won(load_suite(str(file), ()), store)
+        planned = _won(load_suite(str(file), SETTINGS.get(file.stem, ())), store)
         store.close()
     stages = {stage.key: stage for stage in (*planned.groundwork(), *planned.stages())}
     return sorted(f"{s.kind} {s.label} {s.key[:_DIGITS]}" for s in stages.values())
@@ -55,6 +59,7 @@ def _alone(folder: Path, file: Path) -> mock._patch_dict:
         elif not place.exists():
             shutil.copytree(_pocket(), place)
     shown = {"HARNESS_REAL_DATA": str(elsewhere), "CUDA_VISIBLE_DEVICES": ""}
+    shown["HF_HUB_OFFLINE"] = "0"  # data sets of benchmarks would be fetched
     return mock.patch.dict(os.environ, shown)
 
 

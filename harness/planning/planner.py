@@ -26,6 +26,7 @@ from harness.planning.models import remarks, require_language_model, require_tra
 from harness.planning.only import everyone
 from harness.planning.partial import partial_judges
 from harness.planning.precision import coarse_trainings
+from harness.planning.preparing import Preparing
 from harness.planning.recipe import Recipes, refuse_pairs
 from harness.planning.scoring import NotAsked, Scoring, start_of
 from harness.planning.sources import Sources
@@ -77,8 +78,9 @@ class _Planner:
         self.sources = Sources(self.suite, self.file, store, self.executor, limit)
         self.checkpoints = Checkpoints(self.sources)
         self.recipes = Recipes(self.suite, self.sources, self.executor)
+        self.preparing = Preparing(self.sources, self.checkpoints)
         self.scoring = Scoring(
-            self.suite, self.sources, self.checkpoints, self.recipes, self.executor,
+            self.suite, self.sources, self.checkpoints, self.preparing, self.recipes, self.executor,
             self._generate, self._unscored, self._baseline,
         )  # fmt: skip
         self.fitting = Fitting(self.sources, self.checkpoints)
@@ -114,6 +116,7 @@ class _Planner:
         self.scoring.require_named(self.scorers)
         self.baselines = baselines = baselines_of(self.suite, variants)
         paths = named_starts([self._tuned_path(variant) for variant in variants])
+        self.preparing.require_data()
         idle = self._idle_scorers(paths)
         claims, undecided = self._claims(paths)
         return Plan(
@@ -142,7 +145,7 @@ class _Planner:
             checks=self._checks(paths),
             untrained=tuple(self.fitting.trained(variants)),
             lengths=tuple(self.fitting.stages.values()),
-            prepared=tuple(self.scoring.prepared.values()),
+            prepared=tuple(self.preparing.stages.values()),
             unfit=dict(self.fitting.unfit),
             beyond=tuple(self.fitting.beyond()),
             claims=claims,

@@ -10,18 +10,15 @@ from typing import Any, assert_never, cast
 
 from harness.core import component
 from harness.core.errors import HarnessError, SuiteError, unknown
-from harness.core.locate import locate
-from harness.core.outside import tree_digest
-from harness.data.preference_rule import find_rule
 from harness.executors.base import Executor
 from harness.labellers.base import Labeller
 from harness.models.files import ModelPlace
 from harness.planning.checkpoints import Checkpoints
 from harness.planning.graph import Scored, VariantPath
 from harness.planning.places import SuitePlaces
+from harness.planning.preparing import Preparing, all_outside, find_outside
 from harness.planning.recipe import Recipes, name_of, refuse_pairs
 from harness.planning.sources import Sources
-from harness.planning.tokenizers import tokenizer_of
 from harness.scorers._asks import (
     AnswersOf,
     Asked,
@@ -31,7 +28,6 @@ from harness.scorers._asks import (
     NamedLabeller,
     NamedPrompt,
     NamedRule,
-    Outside,
     Prepared,
     RewardModel,
     ScoredRows,
@@ -42,7 +38,6 @@ from harness.scorers.base import Scorer
 from harness.stages._judging import roles_of
 from harness.stages._models import CHECKPOINT, REWARD
 from harness.stages.base import Known
-from harness.stages.requests import Requests
 from harness.stages.score import DATA, PREDICTIONS, Score, role_of
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
@@ -99,19 +94,18 @@ class Scoring:
 
     Attributes:
         judges: reward models that score answers, by their training stage.
-        prepared: the stages of what scorers prepare, by their keys.
     """
 
     suite: Suite
     sources: Sources
     checkpoints: Checkpoints
+    preparing: Preparing
     recipes: Recipes
     executor: Executor
     generate: Generate
     left_out: LeftOut
     baseline: Baseline
     judges: dict[str, Cell] = field(default_factory=dict)
-    prepared: dict[str, Stage] = field(default_factory=dict)
     _lacking: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
     """(place of a scorer, what is lacking) -> the variants that lack it."""
 
@@ -121,8 +115,8 @@ class Scoring:
         for index, scorer in enumerate(scorers):
             where = f"scorers[{index}].{scorer.name}"
             places = {
-                name: Path(self._outside(asked, name, where)[0])
-                for name, asked in _all_outside(scorer.asks(Subject())).items()
+                name: Path(find_outside(asked, name, self.sources, where)[0])
+                for name, asked in all_outside(scorer.asks(Subject())).items()
             }
             scorer.require(where, places)
 
@@ -218,11 +212,13 @@ class Scoring:
                 if not _answers(asks) and (left_out := self.left_out(entry, split)):
                     draft.fields["left_out"] = left_out
             case NamedRule() | NamedFunction() | NamedFolder():
-                located, content = self._outside(asked, name, draft.where)
+                located, content = find_outside(asked, name, self.sources, draft.where)
                 draft.add("rules", name, located)
                 draft.add("scorer", name, content)
             case Prepared(reads):
-                draft.inputs[role] = self._prepared(draft, reads)
+                draft.inputs[role] = self.preparing.stage(
+                    draft.scorer, reads, draft.path.variant, entry, draft.where
+                )
             case RewardModel():
                 self._reward(draft, role)
             case NamedLabeller():
@@ -279,48 +275,6 @@ class Scoring:
         """Where a model lies, which the stage loads under a role."""
         draft.add("places", role, place)
         draft.fields["device"] = self.executor.device()
-
-    def _prepared(self, draft: _Draft, reads: Mapping[str, Outside]) -> Stage:
-        """The stage of what the scorer prepares: one for all variants of one tokenizer."""
-        contents = {n: self._outside(asked, n, draft.where) for n, asked in reads.items()}
-        variant = draft.path.variant
-        tokenizer = tokenizer_of(variant, self.sources, self.checkpoints)
-        requests = Requests(
-            tokenizer=tokenizer.model,
-            checkpoint=tokenizer.checkpoint,
-            scorer={
-                **draft.fields["scorer"],
-                **{n: content for n, (_, content) in contents.items()},
-            },
-            settings=draft.fields["settings"],
-            rules={name: place for name, (place, _) in contents.items()},
-            place=tokenizer.place,
-            where=f"{self.sources.file}: {draft.where}",
-        )
-        label = f"{draft.entry} for {variant.model}"
-        stage = requests.stage(label=label, resources=self.suite.resources)
-        if not self.sources.store.done(stage, outputs=True):
-            places = {n: Path(place) for n, (place, _) in contents.items()}
-            draft.scorer.require_data(draft.where, places)
-        return self.prepared.setdefault(stage.key, stage)
-
-    def _outside(self, asked: Outside, name: str, where: str) -> tuple[str, dict[str, str]]:
-        """Where the file or folder lies, and the identity of its content.
-
-        Raises:
-            SuiteError: there is no such thing.
-        """
-        file, digest = self.sources.file, self.sources.store.file_digest
-        if not isinstance(asked, NamedFolder):
-            return find_rule(asked.named, file, digest, f"{where}.{asked.option or name}")
-        folder = locate(asked.named, file, f"{where}.{name}")
-        if folder is None or not folder.is_dir():
-            raise SuiteError(
-                f"there is no folder '{asked.named}'",
-                where=f"{where}.{name}",
-                fix="name one beside the suite, in the working folder or of the package's suites",
-            )
-        return str(folder), {"sha256": tree_digest(folder, digest)}
 
     def _reward(self, draft: _Draft, role: str) -> None:
         """The reward model as an input.
@@ -383,13 +337,6 @@ class Scoring:
             message = unknown("model", f"{named or ''}", self.suite.models)
             raise SuiteError(message, where=where, fix="name the model that judges all variants")
         return str(named)
-
-
-def _all_outside(asks: Asks) -> dict[str, Outside]:
-    """What a scorer and its preparation read outside the store."""
-    prepared = [asked.reads for asked in asks.values() if isinstance(asked, Prepared)]
-    outside = {name: asked for name, asked in asks.items() if isinstance(asked, Outside)}
-    return {name: asked for reads in (outside, *prepared) for name, asked in reads.items()}
 
 
 def _answers(asks: Asks) -> bool:

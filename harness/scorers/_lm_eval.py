@@ -14,6 +14,7 @@ from harness.core.files import digest_json, write_atomic
 from harness.inference.lm_text import Encoder, prefix_of, render_chat
 from harness.inference.service import Service
 from harness.scorers import _lm_eval_requests as requests
+from harness.scorers._lm_eval_faults import file_of
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import DataFunction, build_requests, load_tasks, run_tasks
 from harness.scorers.base import ScoreJob
@@ -102,13 +103,22 @@ def evaluate(
     samples = results["samples"]
     by_task = _by_task(loaded["groups"].get(name))
     scores = scores_of(samples, loaded["tasks"], results["results"], name, by_task=by_task)
-    if not scores.metrics:
-        reasons = "; ".join(f"{metric}: {reason}" for metric, reason in scores.left_out.items())
-        raise StageFailed(
-            "no metric", f"the task {name} has no metric of single examples ({reasons})"
-        )
+    require_metrics(scores, name, loaded["tasks"])
     _write(job.folder, name, results, samples)
     return scores, _about(scorer, scores, samples, results, engine)
+
+
+def require_metrics(scores: Scores, name: str, tasks: Mapping[str, Any]) -> None:
+    """Raise StageFailed where nothing of a task can be compared."""
+    if not scores.metrics:
+        reasons = "; ".join(f"{metric}: {reason}" for metric, reason in scores.left_out.items())
+        files = ", ".join(dict.fromkeys(file_of(task) for task in tasks.values()))
+        raise StageFailed(
+            "no metric",
+            f"the task {name} ({files}) has no metric of single examples"
+            f"{f' ({reasons})' if reasons else ''}; look at metric_list",
+            fix="name a metric of the task's output_type",
+        )
 
 
 def _engine(scorer: LmEval, job: ScoreJob, encoder: Callable[[Any], Encoder]) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SuiteError, shortened, unknown
-from harness.scorers._lm_eval_index import Index
+from harness.scorers._lm_eval_index import Index, faults
 
 _NEAREST, _SHOWN = 3, 6
 FORMATS = ("json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset",
@@ -41,24 +41,42 @@ def require_names(tasks: Sequence[str], index: Index, where: str) -> None:
 
 
 def require_readable(tasks: Sequence[str], index: Index, where: str) -> None:
-    """Raise SuiteError for a file of the suite's folder that is no YAML, and names such a task."""
-    for name in tasks:
-        files = index.find(name)
-        for path in files.paths if files is not None else ():
-            if fault := index.fault(path):
-                raise SuiteError(
-                    f"{path} cannot be read: {fault}", where=f"{where}.include_path",
-                    fix=f"mend the file, which defines {name}",
-                )  # fmt: skip
+    """Raise SuiteError for files of the suite's folder, behind such a name, that cannot be read, or
+    that name functions outside the folder."""
+    folder = index.include
+    if folder is None:
+        return
+    behind = {
+        path: name
+        for name in tasks
+        for path in (*_defining(index, name), *(task.path for task in index.tasks(name)))
+        if path.is_relative_to(folder)
+    }
+    for path, name in behind.items():
+        if wrong := "; ".join(faults(path, folder)):
+            raise SuiteError(
+                f"{path}: {wrong}", where=f"{where}.include_path",
+                fix=f"mend the file, which is behind the task {name}",
+            )  # fmt: skip
+
+
+def _defining(index: Index, name: str) -> tuple[Path, ...]:
+    files = index.find(name)
+    return () if files is None else files.paths
 
 
 def require_code_allowed(tasks: Sequence[str], index: Index, where: str) -> None:
     """Raise SuiteError for tasks that run what a model writes."""
-    unsafe = [name for each in tasks for name, task in index.tasks(each) if task.get("unsafe_code")]
+    unsafe = [
+        task.name
+        for name in tasks
+        for task in index.tasks(name)
+        if task.settings.get("unsafe_code")
+    ]
     if unsafe:
-        what = "runs" if len(unsafe) == 1 else "run"
         raise SuiteError(
-            f"{_some(unsafe)} {what} the programs that a model writes",
+            f"{_some(unsafe)} {'runs' if len(unsafe) == 1 else 'run'} the programs that a model"
+            " writes",
             where=f"{where}.tasks",
             fix="set allow_code_execution: true, and they run inside bubblewrap; or leave the task"
             " out",
@@ -75,9 +93,9 @@ def missing_data(
     """
     missing: dict[str, dict[str, None]] = {}
     for each in tasks:
-        for _, task in index.tasks(each):
-            path, name = task.get("dataset_path"), task.get("dataset_name")
-            if not isinstance(path, str) or "custom_dataset" in task or path in local:
+        for task in index.tasks(each):
+            path, name = (task.settings.get(f"dataset_{part}") for part in ("path", "name"))
+            if not isinstance(path, str) or "custom_dataset" in task.settings or path in local:
                 continue
             if path not in FORMATS and not Path(path).exists() and not _cached(path, name):
                 missing.setdefault(path, {})[str(name or "default")] = None

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-Task = Mapping[str, Any]
-"""The settings of one task, with those that it includes. A `!function` stands as its text."""
+Settings = Mapping[str, Any]
+"""The fields of a task's file, with those that it includes. A `!function` stands as its text."""
 _NAMED = re.compile(
     r"""^["']?(?P<kind>task|group|tag|class)["']?[ \t]*:[ \t]*"""
     r"""(?P<value>[^\s#\[][^\n]*?|\[[^\]]*\])?[ \t]*(?:\#[^\n]*)?$"""
@@ -26,7 +26,7 @@ _NAMED = re.compile(
 )
 """A key at the beginning of a line with its value, or with the lines of a list."""
 _INCLUDE = re.compile(r"""^include[ \t]*:[ \t]*["']?([^\s"'#]+)""", re.MULTILINE)
-_TASK, _GROUP, _TAG = "task", "group", "tag"
+_TASK, _GROUP, _TAG, _FUNCTION = "task", "group", "tag", "!function "
 
 
 class _Loader(yaml.CSafeLoader):
@@ -34,10 +34,23 @@ class _Loader(yaml.CSafeLoader):
 
 
 def _as_text(loader: Any, suffix: str, node: Any) -> str:
-    return f"!function {loader.construct_scalar(node)}"
+    return f"{_FUNCTION}{loader.construct_scalar(node)}"
 
 
 _Loader.add_multi_constructor("!function", _as_text)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task behind a name.
+
+    Attributes:
+        path: of its file, or of the group's that holds it.
+    """
+
+    name: str
+    settings: Settings
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -75,15 +88,9 @@ class Index:
                 return index[name]
         return None
 
-    def fault(self, path: Path) -> str:
-        """Why a file of the suite's folder cannot be read as a task; empty if it can, and for
-        lm-eval's own."""
-        nearby = self.include is not None and path.is_relative_to(self.include)
-        return _loaded(path)[1] if nearby else ""
-
-    def tasks(self, name: str) -> Iterator[tuple[str, Task]]:
-        """The tasks behind a name, each with its settings, as far as the files can be read."""
-        yield from self._tasks(name, {}, frozenset())
+    def tasks(self, name: str) -> Iterator[Task]:
+        """The tasks behind a name, as far as their files can be read."""
+        yield from self._tasks(name, {}, ())
 
     def _nearest_first(self, name: str) -> Iterator[Mapping[str, Files]]:
         yield self._nearby
@@ -92,31 +99,26 @@ class Index:
             yield _beneath("_".join(words[:count]))
         yield _everywhere()
 
-    def _tasks(self, name: str, changes: Task, above: frozenset[str]) -> Iterator[tuple[str, Task]]:
+    def _tasks(self, name: str, changes: Settings, above: tuple[Path, ...]) -> Iterator[Task]:
         files = self.find(name)
-        if files is None or name in above:
-            if files is None and changes.get(_TASK) == name:  # it stands in the group's own file
-                yield name, changes
-            return
-        if files.kind == _TAG:
+        if files is None:
+            if changes.get(_TASK) == name:  # it stands in the group's own file
+                yield Task(name, changes, above[-1])
+        elif files.kind == _TAG:
             # A tag can stand in a file that tasks beside it include.
-            beside = {path.parent: None for path in files.paths}
-            for path in dict.fromkeys(
-                p for folder in beside for p in sorted(folder.rglob("*yaml"))
-            ):
+            folders = dict.fromkeys(path.parent for path in files.paths)
+            for path in dict.fromkeys(p for each in folders for p in sorted(each.rglob("*yaml"))):
                 settings = _read(path)
                 if isinstance(settings.get(_TASK), str) and name in _listed(settings.get(_TAG)):
-                    yield str(settings[_TASK]), {**settings, **changes}
-            return
-        settings = _read(files.paths[0])
-        if files.kind == _GROUP:
-            yield from self._members(settings.get(_TASK), changes, above | {name})
-        else:
-            yield name, {**settings, **changes}
+                    yield Task(str(settings[_TASK]), {**settings, **changes}, path)
+        elif files.kind == _TASK:
+            path = files.paths[0]
+            yield Task(name, {**_read(path), **changes}, path)
+        elif files.paths[0] not in above:
+            path = files.paths[0]
+            yield from self._members(_read(path).get(_TASK), changes, (*above, path))
 
-    def _members(
-        self, members: Any, changes: Task, above: frozenset[str]
-    ) -> Iterator[tuple[str, Task]]:
+    def _members(self, members: Any, changes: Settings, above: tuple[Path, ...]) -> Iterator[Task]:
         for member in members if isinstance(members, list) else ():
             if isinstance(member, str):
                 yield from self._tasks(member, changes, above)
@@ -211,12 +213,54 @@ def _read(path: Path, above: frozenset[Path] = frozenset()) -> dict[str, Any]:
     return {**included, **settings}
 
 
+def faults(path: Path, folder: Path) -> Iterator[str]:
+    """What is wrong with a task's file before anything of it is run.
+
+    Args:
+        folder: the one that the suite names. Functions lie in it.
+    """
+    settings, fault = _loaded(path)
+    if fault:
+        yield f"it {fault}"
+    for name in _listed(settings.get("include", [])):
+        if not isinstance(name, str) or not (path.parent / name).is_file():
+            yield f"include: there is no file {name!r} beside it"
+        elif (path.parent / name).resolve() == path.resolve():
+            yield "include: it includes itself"
+    for field, value in settings.items():
+        for named in _functions(value):
+            if not _within(named, path.parent, folder):
+                yield (
+                    f"{field}: !function {named} is neither in a file of the folder nor one of"
+                    " lm_eval.tasks; NAME.rows is the function rows of NAME.py beside the task"
+                )
+
+
+def _within(named: str, beside: Path, folder: Path) -> bool:
+    """Whether a function lies in the folder that the suite names, or among lm-eval's tasks."""
+    module = named.rpartition(".")[0].replace(".", "/")
+    file = (beside / f"{module}.py").resolve()
+    if file.is_file():
+        return file.is_relative_to(folder.resolve())
+    shared = (library().parents[1] / f"{module}.py").resolve()
+    return shared.is_file() and shared.is_relative_to(library().resolve())
+
+
+def _functions(value: Any) -> Iterator[str]:
+    """The functions that a field names."""
+    if isinstance(value, str) and value.startswith(_FUNCTION):
+        yield value.removeprefix(_FUNCTION)
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _functions(part)
+
+
 def _loaded(path: Path) -> tuple[dict[str, Any], str]:
     """The mapping in a file, or why there is none."""
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
-        return {}, str(error.strerror)
+        return {}, f"cannot be read: {error.strerror}"
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        return {}, " ".join(str(error).split())
-    return (settings, "") if isinstance(settings, dict) else ({}, "it is no mapping of fields")
+        return {}, f"cannot be read: {' '.join(str(error).split())}"
+    return (settings, "") if isinstance(settings, dict) else ({}, "is no mapping of fields")

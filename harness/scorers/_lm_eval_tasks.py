@@ -4,20 +4,18 @@ refused in one sentence where they cannot be loaded."""
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import re
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from harness.core.errors import HarnessError, StageFailed
+from harness.core.errors import StageFailed
 from harness.scorers._lm_eval_checks import unknown_task
 from harness.scorers._lm_eval_code import code_evals, without_code
-from harness.scorers._lm_eval_faults import explained, field, first_line
+from harness.scorers._lm_eval_faults import explained, require_whole, scored
 
 DataFunction = Callable[[str], Mapping[str, Sequence[Mapping[str, Any]]]]
 """Name of a configuration (a subject of MMLU) -> split -> rows."""
@@ -187,7 +185,8 @@ def build_requests(
                 yield document
                 progress(number, len(documents), f"requests of {name}")
 
-        with scored(name), seeded(), mock.patch.object(lm_eval_task, "tqdm", told):
+        with scored(name, {name: task}), seeded(), mock.patch.object(lm_eval_task, "tqdm", told):
+            require_whole(task)
             task.build_all_requests(
                 limit=limit,
                 apply_chat_template=chat_template is not None,
@@ -205,30 +204,11 @@ def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any)
     """
     import lm_eval
 
-    with scored(name), seeded():
+    with scored(name, loaded["tasks"]), seeded():
         results: dict[str, Any] = lm_eval.evaluate(
             engine, loaded, bootstrap_iters=0, log_samples=True, **options
         )
     return results
-
-
-@contextlib.contextmanager
-def scored(name: str) -> Iterator[None]:
-    """Faults of a task's prompts, filters and metrics, told with the field."""
-    try:
-        yield
-    except HarnessError:
-        raise
-    except Exception as error:
-        frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
-        if any(f"harness{os.sep}inference" in file for file in frames):
-            raise
-        raise StageFailed(
-            "task cannot be scored",
-            f"the task {name} cannot be scored: {first_line(error)}{field(error)}"
-            f" (in {frames[-1]})",
-            fix="mend the task's file: its filters, its metrics or its functions",
-        ) from error
 
 
 @contextlib.contextmanager

@@ -16,9 +16,10 @@ from lm_eval.api.model import LM
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import HarnessError, StageFailed
 from harness.scorers import _lm_eval_tasks
-from harness.scorers._lm_eval import wrong_by_spaces
+from harness.scorers._lm_eval import require_metrics, wrong_by_spaces
 from harness.scorers._lm_eval_rows import Scores, scores_of
-from harness.scorers._lm_eval_tasks import load_tasks, run_tasks
+from harness.scorers._lm_eval_tasks import build_requests, load_tasks, run_tasks
+from harness.scorers.lm_eval import LmEval
 
 WORDS = ["red", "green", "blue", "small", "large", "cat", "dog", "runs", "sleeps", "the", "and"]
 
@@ -396,73 +397,170 @@ def test_a_tag_or_group_over_several_of_lm_evals_folders_is_whole(
     assert "arc_easy" in whole.all_tasks
 
 
-MALFORMED: dict[str, Any] = {
-    "no text": {"doc_to_text": None},
-    "broken Jinja": {"doc_to_text": "{{question"},
-    "a field that no row has": {"doc_to_text": "{{nothing.at.all}}"},
-    "a filter that is none": {"doc_to_text": "{{question|nofilter}}"},
-    "an unknown metric": {"metric_list": [{"metric": "no_such_metric"}]},
-    "metrics that are no list": {"metric_list": "acc"},
-    "metrics without names": {"metric_list": [{"name": "acc"}]},
-    "an unknown output type": {"output_type": "multiple_answer"},
-    "an unknown filter": {
-        "filter_list": [{"name": "x", "filter": [{"function": "no_such_filter"}]}]
-    },
-    "a regular expression that is none": {
-        "output_type": "generate_until",
-        "filter_list": [{"name": "x", "filter": [{"function": "regex", "regex_pattern": "("}]}],
-    },
-    "no such split": {"test_split": "validation"},
-    "no split": {"test_split": None},
-    "choices that are a number": {"doc_to_choice": 3},
-    "an unknown field": {"doc_to_txt": "x"},
-    "shots without rows for them": {"num_fewshot": 2, "fewshot_split": "train"},
-    "shots that are a word": {"num_fewshot": "two"},
-    "no such file": {"dataset_kwargs": {"data_files": {"test": "/nowhere/at/all.jsonl"}}},
-    "no data at all": {"dataset_path": None, "dataset_kwargs": None},
-    "generation settings that are a list": {
-        "output_type": "generate_until",
-        "generation_kwargs": ["x"],
-    },
-    "targets that no row has": {"doc_to_target": "{{nothing.at.all}}"},
-    "a metric of another output type": {"metric_list": [{"metric": "word_perplexity"}]},
-    "an unknown aggregation": {"metric_list": [{"metric": "acc", "aggregation": "no_such"}]},
+GENERATES = {
+    "output_type": "generate_until", "doc_to_target": "{{question}}", "doc_to_choice": None,
+    "metric_list": [{"metric": "exact_match"}],
+}  # fmt: skip
+REGEX = {"function": "regex", "regex_pattern": "("}
+MALFORMED: dict[str, tuple[str, dict[str, Any]]] = {
+    # fault -> (the field that its message names, what the file has)
+    "no text": ("doc_to_text", {"doc_to_text": None}),
+    "broken Jinja": ("doc_to_text", {"doc_to_text": "{{question"}),
+    "a field that no row has": ("doc_to_text", {"doc_to_text": "{{nothing.at.all}}"}),
+    "a Jinja filter that is none": ("doc_to_text", {"doc_to_text": "{{question|nofilter}}"}),
+    "a text that is a list": ("doc_to_text", {"doc_to_text": ["{{question}}"]}),
+    "a text that is a mapping": ("doc_to_text", {"doc_to_text": {"a": "b"}}),
+    "a broken description": ("description", {"description": "{% for %}"}),
+    "targets that no row has": ("doc_to_target", {"doc_to_target": "{{nothing.at.all}}"}),
+    "a target beyond the choices": ("doc_to_target", {"doc_to_target": "{{7}}"}),
+    "choices that are a number": ("doc_to_choice", {"doc_to_choice": 3}),
+    "choices that are numbers": ("doc_to_choice", {"doc_to_choice": [1, 2]}),
+    "no choices": ("doc_to_choice", {"doc_to_choice": []}),
+    "an empty choice": ("doc_to_choice", {"doc_to_choice": ["", "yes", "no"]}),
+    "choices that are one text": ("doc_to_choice", {"doc_to_choice": "{{question}}"}),
+    "an unknown metric": ("metric_list", {"metric_list": [{"metric": "no_such_metric"}]}),
+    "metrics that are no list": ("metric_list", {"metric_list": "acc"}),
+    "metrics without names": ("metric_list", {"metric_list": [{"name": "acc"}]}),
+    "a metric that is nothing": ("metric_list", {"metric_list": [{"metric": None}]}),
+    "no metrics": ("metric_list", {"metric_list": []}),
+    "a metric of another output type": (
+        "metric_list",
+        {"metric_list": [{"metric": "word_perplexity"}]},
+    ),
+    "an unknown aggregation": (
+        "metric_list",
+        {"metric_list": [{"metric": "acc", "aggregation": "no_such"}]},
+    ),
+    "an unknown output type": ("output_type", {"output_type": "multiple_answer"}),
+    "an output type that is a list": ("output_type", {"output_type": ["multiple_choice"]}),
+    "filters that are no list": ("filter_list", {"filter_list": "regex"}),
+    "a filter without a name": ("filter_list", {"filter_list": [{"filter": []}]}),
+    "a filter without functions": ("filter_list", {"filter_list": [{"name": "x"}]}),
+    "a filter's function without a name": (
+        "filter_list",
+        {"filter_list": [{"name": "x", "filter": [{"group_select": 1}]}]},
+    ),
+    "an unknown filter": (
+        "filter_list",
+        {"filter_list": [{"name": "x", "filter": [{"function": "no_such"}]}]},
+    ),
+    "an option that a filter does not have": (
+        "filter_list",
+        {"filter_list": [{"name": "x", "filter": [{"function": "take_first", "k": 2}]}]},
+    ),
+    "a regular expression that is none": (
+        "filter_list",
+        {**GENERATES, "filter_list": [{"name": "x", "filter": [REGEX]}]},
+    ),
+    "a regular expression that is a number": (
+        "filter_list",
+        {**GENERATES, "filter_list": [{"name": "x", "filter": [{**REGEX, "regex_pattern": 3}]}]},
+    ),
+    "no such split": ("test_split", {"test_split": "validation"}),
+    "no split": ("test_split", {"test_split": None}),
+    "a split that is a list": ("test_split", {"test_split": ["test"]}),
+    "no such file": (
+        "dataset_path",
+        {"dataset_kwargs": {"data_files": {"test": "/nowhere/at/all.jsonl"}}},
+    ),
+    "a file that is no JSON": (
+        "dataset_path",
+        {"dataset_kwargs": {"data_files": {"test": "FOLDER/broken.txt"}}},
+    ),
+    "a file without rows": (
+        "dataset_path",
+        {"dataset_kwargs": {"data_files": {"test": "FOLDER/empty.txt"}}},
+    ),
+    "no data at all": ("dataset_path", {"dataset_path": None, "dataset_kwargs": None}),
+    "data that is a number": ("dataset_path", {"dataset_path": 3}),
+    "options of the data that are a list": ("dataset_path", {"dataset_kwargs": ["x"]}),
+    "shots without rows for them": ("fewshot_split", {"num_fewshot": 2, "fewshot_split": "train"}),
+    "shots that are a word": ("num_fewshot", {"num_fewshot": "two", "fewshot_split": "test"}),
+    "more shots than rows": ("num_fewshot", {"num_fewshot": 99, "fewshot_split": "test"}),
+    "an unknown sampler": ("fewshot_config", {"fewshot_config": {"sampler": "no_such"}}),
+    "settings of shots that are a list": ("fewshot_config", {"fewshot_config": ["first_n"]}),
+    "an unknown field": ("doc_to_txt", {"doc_to_txt": "x"}),
+    "generation settings that are a list": (
+        "generation_kwargs",
+        {**GENERATES, "generation_kwargs": ["x"]},
+    ),
+    "stop strings that are a number": (
+        "generation_kwargs",
+        {**GENERATES, "generation_kwargs": {"until": 3}},
+    ),
+    "a length that is a word": (
+        "generation_kwargs",
+        {**GENERATES, "generation_kwargs": {"max_gen_toks": "many"}},
+    ),
+    "repeats that are a word": ("repeats", {"repeats": "two"}),
+    "a delimiter that is a number": ("target_delimiter", {"target_delimiter": 3}),
+    "an unknown prompt": ("use_prompt", {"use_prompt": "no_such:prompt"}),
 }
+WRITTEN: dict[str, tuple[str, str]] = {
+    # fault -> (what its message names, lines of the file)
+    "an unclosed list": ("line", "doc_to_text: [\n"),
+    "a tab": ("line", "metadata:\n\tversion: 1\n"),
+    "two documents": ("document", "---\ntask: other\n"),
+    "an include that is not there": ("include", "include: nothing.yaml\n"),
+    "an include of itself": ("include", "include: odd.yaml\n"),
+    "a function in no file": ("process_docs", "process_docs: !function nofile.rows\n"),
+    "a function that its file does not have": ("nothing", "process_docs: !function own.nothing\n"),
+    "a function of an installed package": ("process_docs", "process_docs: !function os.listdir\n"),
+    "a function outside the folder": ("process_docs", "process_docs: !function ...out.rows\n"),
+    "a function without a file": ("process_docs", "process_docs: !function rows\n"),
+    "a function that fails": ("process_docs", "process_docs: !function own.fails\n"),
+    "rows that are nothing": ("process_docs", "process_docs: !function own.forgets\n"),
+    "results that are nothing": ("process_results", "process_results: !function own.forgets\n"),
+    "a class that is a function": ("class", "class: !function own.forgets\n"),
+}
+OWN = """
+def fails(rows):
+    raise RuntimeError("it fails")
+
+def forgets(*anything):
+    pass
+"""
 
 
-@pytest.mark.parametrize(
-    ("fault", "field"),
-    [
-        ("choices that are a number", "doc_to_choice"),
-        ("a field that no row has", "doc_to_text"),
-        ("targets that no row has", "doc_to_target"),
-        ("an unknown metric", "metric_list"),
-        ("generation settings that are a list", "generation_kwargs"),
-        ("an unknown aggregation", "metric_list"),
-        ("no such file", "dataset_path"),
-        ("no data at all", "dataset_path"),
-        ("no such split", "test_split"),
-        ("shots without rows for them", "fewshot_split"),
-    ],
-)
-def test_a_malformed_task_is_an_error_that_names_its_field(
-    folder: Path, fault: str, field: str
-) -> None:
-    write(folder, "odd", {**TASKS["choices"], **MALFORMED[fault]})
-    with pytest.raises(StageFailed, match=f"odd.*; look at .*{field}"):
-        scored(folder, "odd")
+def refusal(folder: Path) -> str:
+    """What the plan, else the run, says of the task `odd`; empty if it is scored."""
+    scorer = LmEval(tasks=["odd"], include_path=str(folder))
+    try:
+        scorer.require("scorers[0].lm_eval", {"include_path": folder})
+        task = load_tasks(["odd"], folder, {}, allow_code=False)["tasks"]
+        build_requests(task, lambda *_: None, limit=None, chat_template=None,
+                       system_instruction=None, fewshot_as_multiturn=False)  # fmt: skip
+        require_metrics(scored(folder, "odd")[0], "odd", task)
+    except HarnessError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize("fault", MALFORMED)
-def test_a_malformed_task_is_an_error_that_names_it(folder: Path, fault: str) -> None:
-    write(folder, "odd", {**TASKS["choices"], **MALFORMED[fault]})
-    try:
-        scores, _ = scored(folder, "odd")
-    except HarnessError as error:
-        message = str(error)
-    else:  # what is odd, and what lm-eval takes all the same
-        message = f"odd: {len(scores.rows)} rows"
-    assert "odd" in message
+def test_a_malformed_task_is_an_error_that_names_file_and_field(folder: Path, fault: str) -> None:
+    field, changes = MALFORMED[fault]
+    (folder / "empty.txt").touch()
+    (folder / "broken.txt").write_text("{nothing", encoding="utf-8")
+    task = {**TASKS["choices"], **changes}
+    write(folder, "odd", task)
+    file = folder / "odd.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("FOLDER", str(folder)))
+    message = refusal(folder)
+    assert "odd.yaml" in message
+    assert field in message
+
+
+@pytest.mark.parametrize("fault", WRITTEN)
+def test_a_task_file_that_is_odd_itself_is_an_error_that_names_it(folder: Path, fault: str) -> None:
+    named, lines = WRITTEN[fault]
+    (folder / "own.py").write_text(OWN, encoding="utf-8")
+    (folder.parent / "out.py").write_text("def rows(rows):\n    return rows\n", encoding="utf-8")
+    write(folder, "odd", TASKS["choices"])
+    with (folder / "odd.yaml").open("a", encoding="utf-8") as file:
+        file.write(lines)
+    message = refusal(folder)
+    assert "odd.yaml" in message
+    assert named in message
 
 
 def test_answers_that_are_wrong_by_their_spaces_alone_are_counted() -> None:
