@@ -20,6 +20,7 @@ from harness.comparison.aligned import Runs, Unaligned, aligned
 from harness.comparison.contrasts import Contrast, Ranged
 from harness.comparison.differences import contrast_of
 from harness.comparison.groups import Group
+from harness.comparison.intervals import infer
 from harness.comparison.limits import Limit, by_range, limits_of, p_of
 from harness.comparison.result import ClaimVerdict, Estimate, Noise, Outcome
 from harness.comparison.rows import why_incomparable
@@ -133,9 +134,12 @@ def _cost(question: CostQuestion) -> tuple[ClaimVerdict, Sequence[Limit]]:
 
 def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
     """The numbers of a claim before the adjustment, with its limits."""
+    first = next(iter(question.candidate.values()), None)
     verdict = ClaimVerdict(
         question.claim, question.variant, question.against, question.metric, question.evaluation,
         "failed" if question.failed else "incomparable", reason=question.failed,
+        unit="" if first is None else first.unit,
+        higher_is_better=first is None or first.higher_is_better,
     )  # fmt: skip
     if question.failed:
         return verdict, ()
@@ -151,7 +155,16 @@ def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
     shown = contrast_of(group, base, question.claim.times, looks)
     verdict = replace(_counted(verdict, group, base), verdict="inconclusive")
     told = replace(_told(verdict, shown, limits), noise=_noise(shown, group, base))
-    return told.noted(note), limits
+    return told.noted(note).noted(_about_margin(question.claim, base)), limits
+
+
+def _about_margin(claim: Claim, base: Group | float) -> str:
+    """What a margin that is a share of the other's value is worth; empty if nothing limits it."""
+    if not claim.relative or isinstance(base, float):
+        return ""
+    other = infer(base.runs, base.independent)
+    sure = other.low is not None and other.high is not None and not other.low <= 0 <= other.high
+    return "" if sure else "its margin is a share of a value that may be 0"
 
 
 def _sides(question: Question) -> tuple[Runs, Runs | float, str]:
@@ -163,6 +176,8 @@ def _sides(question: Question) -> tuple[Runs, Runs | float, str]:
     candidate, reference = question.candidate, question.reference
     if not candidate:
         raise Unaligned(f"{question.variant} has no {question.metric}")
+    if not all(run.sample.n for run in candidate.values()):
+        raise Unaligned("there are no examples")
     if reference is None and question.against == CHANCE:
         reference = next(iter(candidate.values())).chance
         if reference is None:

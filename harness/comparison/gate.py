@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from harness.comparison.claims import ClaimVerdict, Question, decide
-from harness.comparison.measured import Examples, Measured, Run
+from harness.comparison.measured import Examples, Measured, Run, plain
 from harness.comparison.scores import Scores
 from harness.comparison.unpaired import Summaries
 from harness.core.errors import (
@@ -272,6 +272,9 @@ def _question(pair: _Pair, blank: ClaimVerdict, settings: Settings) -> Question 
     if pair.ours and sides and any(metric.examples is None for metric in sides):
         other = tuple(pair.theirs.values()) if claim.than == BASELINE else constant
         return Summaries(claim, blank, tuple(pair.ours.values()), other)
+    if not all(metric.original for metric in sides):
+        # A file has no such scores, and its conditions were compared above.
+        pair = replace(pair, ours=plain(pair.ours), theirs=plain(pair.theirs))
     examples: list[Examples] = []
     scores = {seed: _with_shared(metric, examples) for seed, metric in pair.ours.items()}
     reference: dict[int, Scores] | float | None = constant

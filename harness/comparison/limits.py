@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,10 @@ def limits_of(claim: Claim, up: int, contrast: Callable[[float], Contrast]) -> l
         "equal": [(-1, 1), (1, -1)],
     }[claim.relation]
     if claim.relative:
-        return [Limit(contrast(1 + way * claim.margin_size), 0.0, side) for way, side in ways]
+        # A share of the size of the other's value, which may be negative.
+        other = contrast(0.0).value - contrast(1.0).value
+        share = math.copysign(claim.margin_size, other)
+        return [Limit(contrast(1 + way * share), 0.0, side) for way, side in ways]
     return [Limit(contrast(1.0), way * claim.margin_size, side) for way, side in ways]
 
 

@@ -194,6 +194,11 @@ class Measured:
         return self.conditions.get(MODEL) == other.conditions.get(MODEL)
 
 
+def plain(metrics: Mapping[int, Measured]) -> dict[int, Measured]:
+    """The metrics as a file would have them: without the scores of a suite that they come from."""
+    return {seed: replace(metric, original=None) for seed, metric in metrics.items()}
+
+
 @dataclass(frozen=True)
 class Run:
     """What one source says of one checkpoint, or of one model.

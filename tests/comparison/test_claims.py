@@ -288,3 +288,20 @@ def test_noise_of_examples_answers_and_seeds_is_told_apart() -> None:
     assert told.largest == "seeds"
     assert sum(told.known.values()) == pytest.approx(1)
     assert verdict("a better b on m", run(noise(0)), run(noise(1))).noise is None
+
+
+@pytest.mark.parametrize(("up", "gain", "outcome"), [
+    (True, -0.02, "supported"), (True, -0.1, "refuted"), (True, 0.0, "supported"),
+    (False, 0.02, "supported"), (False, 0.1, "refuted"),
+])  # fmt: skip
+def test_share_of_a_negative_value_is_a_margin_all_the_same(
+    up: bool, gain: float, outcome: str
+) -> None:
+    """Not worse by more than 5% of a reward of -1: of 0.05."""
+    base = -1 + noise(0)
+    own = base + gain + (moved := noise(1, spread=0.05)) - moved.mean()
+    changes = {"higher_is_better": up}
+    told = verdict("a not_worse b on m by 5%", run(own, **changes), run(base, **changes))
+    assert told.verdict == outcome
+    near_zero = verdict("a not_worse b on m by 5%", run(noise(2)), run(noise(3)))
+    assert "a share of a value that may be 0" in near_zero.reason
