@@ -197,7 +197,11 @@ def compare(a: str, b: str, store: Path) -> None:
 
 
 @main.command()
-@click.argument("candidate", metavar="CANDIDATE")
+@click.argument("candidate", metavar="[CANDIDATE]", required=False)
+@click.option("--model", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Instead of CANDIDATE: a folder with an adapter or a model, which is scored"
+              " first as --suite scores its variants.")  # fmt: skip
+@click.option("--suite", help="The suite for --model.")
 @click.option("--baseline", required=True, metavar="BASELINE", help="What it is judged by.")
 @click.option("--claims", type=Path, metavar="FILE", help="YAML list of claims, such as"
               " `- candidate not_worse baseline on rougeL by 0.01`.")  # fmt: skip
@@ -214,9 +218,9 @@ def compare(a: str, b: str, store: Path) -> None:
               help="Also write check.json, check.md, junit.xml and worse.csv here.")  # fmt: skip
 @click.option("--name", default="", help="Tells several checks of one pull request apart.")
 @click.option("--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE")
-def check(candidate: str, baseline: str, claims: Path | None, margins: tuple[str, ...],
-          confidence: float, allow: tuple[str, ...], report_dir: Path | None, name: str,
-          store: Path) -> None:  # fmt: skip
+def check(candidate: str | None, model: Path | None, suite: str | None, baseline: str,
+          claims: Path | None, margins: tuple[str, ...], confidence: float, allow: tuple[str, ...],
+          report_dir: Path | None, name: str, store: Path) -> None:  # fmt: skip
     """Judge a candidate by a baseline: may it ship?
 
     Each side is SUITE:VARIANT, a stored baseline, or a file or folder of results in any format of
@@ -225,8 +229,10 @@ def check(candidate: str, baseline: str, claims: Path | None, margins: tuple[str
     """
     from harness.commands import check as checking
 
-    request = checking.Request(candidate, baseline, claims, margins, confidence, allow, report_dir,
-                               name)  # fmt: skip
+    if (candidate is None) == (model is None) or (model is None) != (suite is None):
+        raise click.UsageError("give a CANDIDATE, or --model with --suite")
+    request = checking.Request(candidate or str(model), baseline, claims, margins, confidence,
+                               allow, report_dir, name, suite or "")  # fmt: skip
     checked, text = checking.check(request, store)
     click.echo(text)
     sys.exit(checked.exit_code)

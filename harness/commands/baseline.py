@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from harness import __version__, importers
@@ -15,8 +14,6 @@ from harness.core.text import line
 from harness.importers.baseline import text_of
 from harness.report import numbers
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
-
 
 def store(name: str, results: str, store_folder: Path) -> str:
     """Write the baseline of this name from a side of a check.
@@ -27,12 +24,12 @@ def store(name: str, results: str, store_folder: Path) -> str:
     Raises:
         HarnessError: the name is no plain name, or the results cannot be read.
     """
-    if not _NAME.fullmatch(name):
+    file = stored_file(name)
+    if file is None:
         raise HarnessError(
             f"'{name}' is no name of a baseline", fix="use letters, digits, dots, - and _"
         )
     found = side(results, store_folder)
-    file = BASELINES / f"{name}.json"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, text_of(name, list(found.runs.values()), __version__))
@@ -53,8 +50,8 @@ def show(name: str | None) -> str:
         if not files:
             return f"no baseline is stored in {BASELINES}/; `harness baseline set NAME RESULTS`"
         return "\n".join(file.stem for file in files)
-    file = stored_file(name) if not Path(name).is_file() else Path(name)
-    if not file.is_file():
+    file = stored_file(name)
+    if file is None or not file.is_file():
         known = ", ".join(f.stem for f in sorted(BASELINES.glob("*.json"))) or "none"
         raise HarnessError(f"there is no baseline '{name}'", fix=f"stored: {known}")
     runs = importers.read(file, "baseline")

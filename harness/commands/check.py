@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from harness.commands.sides import side
-from harness.comparison.gate import ALLOWANCES, Checked, Settings, Side, judge
+from harness.commands.sides import scored, side
+from harness.comparison.gate import ALLOWANCES, CANDIDATE, Checked, Settings, Side, judge
 from harness.comparison.measured import Measured, Run
 from harness.core.component import explain
 from harness.core.errors import EXIT_NOT_JUDGED, HarnessError, StoreError, SuiteError, unknown
@@ -37,6 +37,7 @@ class Request:
         margins: each `0.01`, `5%`, or `METRIC=0.01`.
         allow: names of ALLOWANCES.
         name: tells several checks of one pull request apart.
+        suite: the suite by which `candidate`, then a folder of a model, is scored first.
     """
 
     candidate: str
@@ -47,6 +48,7 @@ class Request:
     allow: Sequence[str] = ()
     report_dir: Path | None = None
     name: str = ""
+    suite: str = ""
 
 
 def check(
@@ -90,7 +92,10 @@ def _judged(
             sides[role] = Side(name, {0: Run(role, tuple(given[role]), source={"tool": "scores"})})
             continue
         try:
-            sides[role] = side(name, store)
+            if role == CANDIDATE and request.suite:
+                sides[role] = scored(Path(name), request.suite, store)
+            else:
+                sides[role] = side(name, store)
         except HarnessError as error:
             if error.exit_code != EXIT_NOT_JUDGED:
                 raise

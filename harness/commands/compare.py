@@ -10,11 +10,10 @@ from pathlib import Path
 from harness import comparison as comparing
 from harness import report as reporting
 from harness.commands.report import stored
-from harness.commands.session import Opened, open_suite, store_at
-from harness.commands.sides import is_file, side
+from harness.commands.session import store_at
+from harness.commands.sides import is_file, opened_variant, side
 from harness.comparison.imported import compare_runs
 from harness.comparison.result import Comparison
-from harness.core.errors import HarnessError, SuiteError, unknown
 from harness.core.text import line
 from harness.planning.planner import VariantPath
 from harness.report.check.terminal import rows_table
@@ -38,7 +37,7 @@ def compare(variant: str, baseline: str, *, store: str | Path | None = None) -> 
     folder = store_at(store)
     if any(map(is_file, (variant, baseline))):
         return _of_files(variant, baseline, folder)
-    first, second = _one(variant, folder), _one(baseline, folder)
+    first, second = opened_variant(variant, folder), opened_variant(baseline, folder)
     base = _renamed(second[1], baseline if variant != baseline else f"{baseline} (again)")
     paths = (*base, *_renamed(first[1], variant))
     opened = first[0]
@@ -70,22 +69,6 @@ def describe_comparison(variant: str, baseline: str, comparison: Comparison) -> 
     if any(map(is_file, (variant, baseline))):
         return f"{head}\n\n{rows_table(comparison, variant)}"
     return f"{head}\n\n{reporting.terminal_table(comparison)}"
-
-
-def _one(reference: str, store: Path) -> tuple[Opened, list[VariantPath]]:
-    suite, colon, name = reference.rpartition(":")
-    if not colon:
-        raise HarnessError(
-            f"'{reference}' is not SUITE:VARIANT", fix="such as pocket/demo:lora-sft"
-        )
-    opened = open_suite(suite, (), store, None, None, ended=True)
-    paths = [p for p in opened.plan.paths if name in (p.variant.id, p.variant.group)]
-    if not paths:
-        raise SuiteError(unknown("variant", name, (p.variant.group for p in opened.plan.paths)))
-    used = {stage.key for path in paths for stage in path.stages()}
-    checks = {key: stages for key, stages in opened.plan.checks.items() if key in used}
-    opened.plan = replace(opened.plan, paths=tuple(paths), contamination=(), checks=checks)
-    return opened, paths
 
 
 def _renamed(paths: Sequence[VariantPath], name: str) -> list[VariantPath]:

@@ -3,19 +3,23 @@ folder of results."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from harness import importers
 from harness.commands.report import stored
-from harness.commands.session import open_suite
-from harness.comparison.gate import Side
+from harness.commands.run import run_stages
+from harness.commands.session import Opened, open_suite
+from harness.comparison.gate import CANDIDATE, Side
 from harness.comparison.imported import by_variant
 from harness.comparison.measured import MODEL, TEMPLATE, Examples, Measured, Run
 from harness.comparison.scores import Column, Reader, Scores
-from harness.core.errors import DataError, HarnessError, SuiteError, unknown
+from harness.core.errors import DataError, HarnessError, SuiteError, shortened, unknown
 from harness.core.files import digest_json
 from harness.importers.files import Unreadable
 from harness.planning.graph import learnt
@@ -23,6 +27,7 @@ from harness.planning.planner import VariantPath
 
 BASELINES = Path("baselines")
 """The folder of stored baselines."""
+BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
 def side(name: str, store: Path) -> Side:
@@ -39,11 +44,13 @@ def side(name: str, store: Path) -> Side:
     path, variant = _path(name)
     if path is not None:
         return Side(name, _chosen(importers.read(path), variant, str(path)))
-    file = stored_file(name)
-    if file.is_file():
+    file = _stored(name)
+    if file is not None:
         return Side(name, _chosen(importers.read(file), "", str(file)))
     if ":" not in name:
-        raise HarnessError(f"'{name}' is no file, no folder and no stored baseline", fix=_CHOICES)
+        raise HarnessError(
+            f"'{shortened(name)}' is no file, no folder and no stored baseline", fix=_CHOICES
+        )
     return Side(name, suite_runs(name, store))
 
 
@@ -53,30 +60,37 @@ _CHOICES = (
 )
 
 
-def stored_file(name: str) -> Path:
-    """The file of a stored baseline.
+def stored_file(name: str) -> Path | None:
+    """The file of the stored baseline of this name; None if it can be no baseline's name, such as
+    one that leads to another folder."""
+    return BASELINES / f"{name}.json" if BASELINE_NAME.fullmatch(name) else None
 
-    Raises:
-        HarnessError: the name is no plain name, and would lead to another folder.
-    """
-    if "/" in name or "\\" in name or name.startswith("."):
-        return BASELINES / "-"
-    return BASELINES / f"{name}.json"
+
+def _stored(name: str) -> Path | None:
+    file = stored_file(name)
+    return file if file is not None and file.is_file() else None
 
 
 def is_file(name: str) -> bool:
     """Whether a name means a file, a folder or a stored baseline, and not a suite's variant."""
-    return _path(name)[0] is not None or stored_file(name).is_file() or ":" not in name
+    return _path(name)[0] is not None or _stored(name) is not None or ":" not in name
 
 
 def _path(name: str) -> tuple[Path | None, str]:
     """(file or folder, variant) that a name means; no path if there is none."""
-    if Path(name).exists():
+    if _exists(name):
         return Path(name), ""
     head, colon, variant = name.rpartition(":")
-    if colon and head and Path(head).exists() and Path(head).suffix not in (".yaml", ".yml"):
+    if colon and head and _exists(head) and Path(head).suffix not in (".yaml", ".yml"):
         return Path(head), variant
     return None, ""
+
+
+def _exists(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).exists()
+    except (OSError, ValueError):  # too long for a name, or behind a folder that may not be read
+        return False
 
 
 def _chosen(runs: Sequence[Run], variant: str, where: str) -> Mapping[int, Run]:
@@ -98,19 +112,44 @@ def _chosen(runs: Sequence[Run], variant: str, where: str) -> Mapping[int, Run]:
     return seeds
 
 
-def suite_runs(reference: str, store: Path) -> dict[int, Run]:
+def opened_variant(
+    reference: str, store: Path, settings: Sequence[str] = ()
+) -> tuple[Opened, list[VariantPath]]:
+    """A suite whose plan has one variant alone, and the paths of that variant.
+
+    Args:
+        reference: SUITE:VARIANT.
+        settings: changes to the suite.
+
+    Raises:
+        HarnessError: there is no such suite or variant.
+    """
+    suite, colon, name = reference.rpartition(":")
+    if not colon:
+        raise HarnessError(
+            f"'{reference}' is not SUITE:VARIANT", fix="such as pocket/demo:lora-sft"
+        )
+    opened = open_suite(suite, settings, store, None, None, ended=True)
+    paths = [p for p in opened.plan.paths if name in (p.variant.id, p.variant.group)]
+    if not paths:
+        raise SuiteError(unknown("variant", name, (p.variant.group for p in opened.plan.paths)))
+    used = {stage.key for path in paths for stage in path.stages()}
+    checks = {key: stages for key, stages in opened.plan.checks.items() if key in used}
+    data = {name: stage for name, stage in opened.plan.data.items() if stage.key in used}
+    opened.plan = replace(
+        opened.plan, paths=tuple(paths), contamination=(), checks=checks, data=data
+    )
+    return opened, paths
+
+
+def suite_runs(reference: str, store: Path, settings: Sequence[str] = ()) -> dict[int, Run]:
     """The runs of a suite's variant, by seed, with the scores of all examples.
 
     Raises:
         HarnessError: there is no such suite or variant, some of its stages have not run, or it
             failed.
     """
-    name, _, variant = reference.rpartition(":")
-    opened = open_suite(name, (), store, None, None, ended=True)
-    paths = [p for p in opened.plan.paths if variant in (p.variant.id, p.variant.group)]
-    if not paths:
-        groups = [path.variant.group for path in opened.plan.paths]
-        raise SuiteError(unknown("variant", variant, groups, where=name))
+    opened, paths = opened_variant(reference, store, settings)
     records = stored(opened)
     failed = [s for path in paths for s in path.stages()
               if s.key not in records or not records[s.key].ok]  # fmt: skip
@@ -121,8 +160,24 @@ def suite_runs(reference: str, store: Path) -> dict[int, Run]:
             where=reference,
         )  # fmt: skip
     read = Reader(records, opened.store, learnt(opened.plan))
-    source = {"tool": "harness", "file": f"{name}:{variant}", "suite": opened.plan.suite.name}
+    source = {"tool": "harness", "file": reference, "suite": opened.plan.suite.name}
     return {path.variant.seed: _run(path, read(path), source) for path in paths}
+
+
+def scored(model: Path, suite: str, store: Path) -> Side:
+    """A checkpoint that was trained elsewhere, scored now as the suite scores its variants.
+
+    Args:
+        model: a folder with an adapter, as PEFT saves it, or with a whole model.
+
+    Raises:
+        HarnessError: the suite or the folder has a mistake.
+        Unreadable: a stage failed.
+    """
+    settings = (f"checkpoints.{CANDIDATE}.path={json.dumps(str(model.resolve()))}",)
+    opened = open_suite(suite, settings, store, CANDIDATE, None)
+    run_stages(opened)
+    return Side(str(model), suite_runs(f"{suite}:{CANDIDATE}", store, settings))
 
 
 def _run(path: VariantPath, scores: Mapping[Column, Scores], source: Mapping[str, str]) -> Run:

@@ -49,6 +49,8 @@ def recognises(path: Path, start: bytes) -> bool:
         return True
     if not text.lstrip().startswith("{") or '"config_general"' in text:
         return False
+    if '"lm_eval_version"' in text or '"group_subtasks"' in text:
+        return True
     return bool(re.search(r'^\s*\{\s*"results"\s*:\s*\{\s*("[^"]*"\s*:\s*\{)', text))
 
 

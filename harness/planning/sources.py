@@ -40,6 +40,7 @@ class Sources:
         """The model's shapes and identity."""
         if name not in self.models:
             spec, where = self.suite.models[name], f"{self.file}: models.{name}"
+            self.templates[name] = self._template(spec, where)
             if spec.endpoint is not None:
                 self.models[name] = resolve_served(spec.endpoint)
             elif spec.from_gguf:
@@ -47,7 +48,6 @@ class Sources:
             else:
                 folder = locate(spec.path, self.file, where)
                 self.models[name] = resolve_model(spec, folder, self.store.file_digest, where)
-            self.templates[name] = self._template(spec, where)
         return self.models[name]
 
     def weights(self, name: str, use: str) -> ModelInfo:

@@ -188,8 +188,9 @@ def test_mistakes_in_options_are_answered_with_the_fix(tmp_path: Path) -> None:
     ):
         code, said = check(*paths, *options)
         assert (code, message in said) == (2, True), said
-    code, said = check("pocket/demo", paths[1])
-    assert (code, "give SUITE:VARIANT" in said) == (2, True)
+    for name in ("pocket/demo", "x" * 5000, "\0", ""):
+        code, said = check(name, paths[1])
+        assert (code, "give SUITE:VARIANT" in said) == (2, True)
 
 
 def test_files_for_ci_say_what_the_table_says(tmp_path: Path) -> None:
