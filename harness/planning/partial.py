@@ -46,10 +46,11 @@ def _reasons(
     for asked, fields in score.labellers.items():
         for role, judge in roles_of(member_of("labeller", fields), asked):
             model = score.others.get(role, {}).get("model", {})
+            name = getattr(judge, "model", None) or judge.name
             if path.train is not None and _trained(path.train, judge, scored.stage, role, model):
-                yield judge.name, f"also trained {{variants}}, which it scores here ({_PLEASED})"
+                yield name, f"also trained {{variants}}, which it scores here ({_PLEASED})"
             if kinship := _kinship(path, judge, model, models):
-                yield judge.name, f"{kinship} {{variants}}, which it scores ({_OWN_KIND})"
+                yield name, f"{kinship} {{variants}}, which it scores ({_OWN_KIND})"
 
 
 def _trained(
