@@ -149,7 +149,9 @@ class Reader:
             keys = self._keys(table)
             # An encoder of a hub without a revision may have changed between two stages.
             encoder = record.provenance.get("scorer", {}).get("encoder_digest")
-            version = json.dumps([record.config.get("scorer"), encoder], sort_keys=True)
+            by = _judging_models(scored.stage)
+            identity = [record.config.get("scorer"), encoder, *([by] if by else [])]
+            version = json.dumps(identity, sort_keys=True)
             declared: dict[str, Any] = record.metrics["metrics"]
             judges = reward_models(scored.stage)
             model, template = self._written(scored.stage)
@@ -215,6 +217,16 @@ class Reader:
         new_keys = Keys(*(tuple(table.column(name).to_pylist()) for name in KEYS))
         self._known.append((table, new_keys))
         return new_keys
+
+
+def _judging_models(stage: Stage) -> dict[str, Any]:
+    """The untrained models of the judges of a score stage, by role: the scores of two models are
+    not compared."""
+    if not stage.unhashed.get("labellers"):
+        return {}
+    names = set(stage.unhashed["labellers"])
+    others: dict[str, Any] = stage.config.get("others", {})
+    return {role: which for role, which in others.items() if role.partition(".")[0] in names}
 
 
 def _chance(record: Record, metric: str) -> float | None:

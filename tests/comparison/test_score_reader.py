@@ -115,6 +115,17 @@ def test_version_is_the_scorers_identity_with_its_encoder(store: Store) -> None:
     assert len(set(versions)) == 3
 
 
+def test_scores_by_two_models_as_judges_are_of_two_versions(store: Store) -> None:
+    """And what else a score reads beside the variant makes none."""
+    versions = []
+    for digest in ("x", "x", "y"):
+        config = {"others": {"by.0": {"model": digest}, "baseline": {"model": f"b{len(versions)}"}}}
+        one, of = scored(store, stage("data"), config=config)
+        stored = replace(one.stage, unhashed={"labellers": {"by": {}}})
+        versions.append(read(store, {}, replace(one, stage=stored), of).version)
+    assert versions[0] == versions[1] != versions[2]
+
+
 def test_judge_and_training_are_told(store: Store) -> None:
     rows, judge = stage("data"), stage("train")
     one, of = scored(store, rows, inputs={"reward": judge, "data": rows})
