@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.comparison import tuning
+from harness.comparison.biased import bias_notes
 from harness.comparison.result import VariantResult
 from harness.planning.planner import Plan
 from harness.store.made_by import mixed
@@ -235,6 +236,7 @@ def notes(
     if several := mixed(records.values()):
         yield several
     yield from dict.fromkeys(_of_scorers(planned, records))
+    yield from bias_notes(planned, records)
     yield from planned.warnings
     for variant in variants:
         for entry, figures in variant.generation.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -48,12 +49,15 @@ def benjamini_hochberg(values: Sequence[float]) -> list[float]:
 def adjusted(rows: list[Row]) -> list[Row]:
     """The rows with `p_holm` and a verdict.
 
-    Rows over all examples are one family of Holm's adjustment, rows over slices another.
+    Rows over all examples are one family of Holm's adjustment, rows over slices another. The
+    figures of uncalibrated judges decide nothing, so that they are families of their own.
     """
     judged = list(rows)
-    for whole in (True, False):
+    for part in itertools.product((True, False), repeat=2):
         family = [
-            i for i, row in enumerate(rows) if (row.slice == ALL) is whole and row.p is not None
+            i
+            for i, row in enumerate(rows)
+            if (row.slice == ALL, row.uncalibrated) == part and row.p is not None
         ]
         for i, p in zip(family, holm([rows[i].p or 0.0 for i in family]), strict=True):
             judged[i] = _judged(replace(rows[i], p_holm=p), len(family))

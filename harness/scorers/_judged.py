@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from harness.core.errors import StageFailed
 from harness.scorers.base import Metric
-
-ANSWER = [{"role": "assistant"}]
 
 
 def judged_metric(column: str, *, bounds: tuple[float, float], even: float | None = None) -> Metric:
@@ -42,24 +40,3 @@ def missing_note(what: str, reasons: Sequence[str], asked: int) -> list[str]:
     if asked and len(reasons) == asked:
         raise StageFailed("judge", f"the judge said nothing of any answer ({listed})")
     return [f"{what}: no verdict on {len(reasons)} of {asked} answers ({listed})"] if listed else []
-
-
-def share_text(hits: float, of: int) -> str:
-    """A share with its 95% interval, by Wilson (1927)."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(hits, of, alpha=0.05, method="wilson")
-    return f"{hits / of:.0%} ({low:.0%} to {high:.0%}) of {of}"
-
-
-def mean_text(values: Iterable[float]) -> str:
-    """A mean of shares with its 95% interval by Student's t."""
-    import numpy as np
-    from scipy import stats
-
-    array = np.asarray(list(values))
-    mean = float(array.mean())
-    if len(array) < 2:
-        return f"{mean:.0%}"
-    half = float(stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / len(array) ** 0.5)
-    return f"{mean:.0%} ({max(0.0, mean - half):.0%} to {min(1.0, mean + half):.0%})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,10 +14,8 @@ from harness.data.render import prompt_row
 from harness.scorers._judged import (
     column_of,
     judged_metric,
-    mean_text,
     missing_note,
     shaped,
-    share_text,
 )
 from harness.scorers.base import (
     SHARE,
@@ -31,9 +30,13 @@ from harness.scorers.base import (
 
 
 class Pairwise(Scorer):
-    """Share of the prompts to which a judge prefers the variant's answer to another one, half for a
-    tie. The judge is a labeller: a local model, a reward model, a model behind an endpoint, a panel
-    of them, or a file of verdicts (`harness list labellers`). It is asked in both orders, and a
+    """How often a judge prefers the variant's answer to another one. `judge_win_rate` is the share
+    of the prompts to which it does, half for a tie. `judge_preference` is the mean probability that
+    it gives to the variant's answer (as the weighted win rate of AlpacaEval 2): it tells more where
+    verdicts are close.
+
+    The judge is a labeller: a local model, a reward model, a model behind an endpoint, a panel of
+    them, or a file of verdicts (`harness list labellers`). It is asked in both orders, and a
     verdict that changes with the order is a tie (Zheng et al., 2023, arXiv:2306.05685). It sees no
     names of models. Equal answers tie, and nobody is asked. Contests without a verdict are missing,
     and never lost.
@@ -44,7 +47,7 @@ class Pairwise(Scorer):
     good as its agreement with people: until that is known, the report calls it uncalibrated.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     labeller: str | dict[str, Any]
     """The judge, as `rlaif` names its labeller: `reward`, `{judge: {model: NAME}}`, ..."""
@@ -53,6 +56,7 @@ class Pairwise(Scorer):
     checkpoint that its last training started from, or the row's first reference."""
 
     _notes: list[str] = PrivateAttr(default_factory=list)
+    _biases: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def needs_references(self) -> bool:  # type: ignore[override]
@@ -61,7 +65,10 @@ class Pairwise(Scorer):
 
     def declared(self) -> Mapping[str, Metric]:
         even = TIE if self.against == "baseline" else None
-        return {"judge_win_rate": judged_metric("judge_win", bounds=SHARE, even=even)}
+        return {
+            "judge_win_rate": judged_metric("judge_win", bounds=SHARE, even=even),
+            "judge_preference": judged_metric("judge_mean", bounds=SHARE, even=even),
+        }
 
     def shows(self) -> str:
         return {"start": "preference", "baseline": "", "reference": "answers"}[self.against]
@@ -95,34 +102,43 @@ class Pairwise(Scorer):
             ),
         )
         reasons = [one.reason for one in compared if one.reason is not None]
-        self._notes = [
-            *missing_note(f"pairwise against {self.against}", reasons, len(compared)),
-            *bias_notes(f"pairwise against {self.against}", contests, compared),
+        self._notes = missing_note(f"against {self.against}", reasons, len(compared))
+        self._biases.update(biases(contests, compared))
+        return [
+            {
+                **column_of("judge_win", one.decided),
+                **column_of("judge_mean", None if isinstance(one.mean, str) else one.mean),
+            }
+            for one in compared
         ]
-        return [column_of("judge_win", one.decided) for one in compared]
 
     def questions(self) -> int:
         return 2
 
     def provenance(self) -> dict[str, Any]:
-        return {"answer_notes": self._notes} if self._notes else {}
+        notes = {"answer_notes": self._notes} if self._notes else {}
+        return {**notes, "biases": self._biases}
 
 
-def bias_notes(what: str, contests: Sequence[Contest], compared: Sequence[Compared]) -> list[str]:
-    """Sentences on how much the order and the length of answers matter to a judge, each number with
-    its 95% interval."""
+def biases(contests: Sequence[Contest], compared: Sequence[Compared]) -> dict[str, Any]:
+    """How much the order and the length of answers matter to a judge, as counts, so that those of
+    several variants can be added.
+
+    Returns:
+        `both`: contests with a verdict in both orders; `flips`: those whose verdict changes with
+        the order; `first`: sum, and sum of squares, of the mean probability of the first place;
+        `unequal`: contests decided between answers of two lengths; `longer`: those of them that the
+        longer answer won.
+    """
     asked = [(c, one) for c, one in zip(contests, compared, strict=True) if one.asked and one.known]
     both = [one for _, one in asked if len(one.known) == 2]
-    parts = []
-    if both:
-        flips = share_text(sum(one.flips for one in both), len(both))
-        parts.append(f"verdicts that change with the order: {flips}")
-        places = mean_text((one.known[0] + 1 - one.known[1]) / 2 for one in both)
-        parts.append(f"the first place is preferred with {places}")
+    first = [(one.known[0] + 1 - one.known[1]) / 2 for one in both]
     longer = list(_longer_preferred(asked))
-    if longer:
-        parts.append(f"the longer answer is preferred in {share_text(sum(longer), len(longer))}")
-    return [f"{what}: {'; '.join(parts)}"] if parts else []
+    return {
+        "both": len(both), "flips": sum(one.flips for one in both),
+        "first": [math.fsum(first), math.fsum(share**2 for share in first)],
+        "unequal": len(longer), "longer": sum(longer),
+    }  # fmt: skip
 
 
 def _longer_preferred(asked: Iterable[tuple[Contest, Compared]]) -> Iterable[bool]:

@@ -42,6 +42,13 @@ def test_a_difference_that_only_an_uncalibrated_judge_sees_is_no_verdict() -> No
     assert not any(each.set_apart or each.fell for each in judged())
 
 
+def test_its_figures_make_no_other_verdict_harder_to_reach() -> None:
+    known = [row(f"v{i}", "chrf", 0.2, p=0.03 / 2) for i in range(2)]
+    some = [replace(each, judged=True) for each in known * 4]
+    assert [each.p_holm for each in adjusted([*known, *some])[:2]] == [0.03, 0.03]
+    assert {each.verdict for each in adjusted([*known, *some])[:2]} == {"better"}
+
+
 def test_the_answer_calls_no_winner_on_it() -> None:
     told = answer(reported(judged()))
     assert told.startswith("No winner is called: the answers were only judged")

@@ -77,10 +77,11 @@ def test_a_verdict_that_changes_with_the_order_is_a_tie_and_a_missing_one_is_no_
     known = {name: one["judge_win"] for name, one in zip(said, columns, strict=True)
              if one["judge_win_known"]}  # fmt: skip
     assert known == {"won": 1, "lost": 0, "flips": 0.5, "tied": 0.5, "half": 0.5}
-    missing, bias = scorer.provenance()["answer_notes"]
+    (missing,) = scorer.provenance()["answer_notes"]
     assert "no verdict on 2 of 7 answers (1: no letter; 1: refused)" in missing
-    assert "verdicts that change with the order: 20% (4% to 62%) of 5" in bias
-    assert "the longer answer is preferred in 50%" in bias
+    biases = scorer.provenance()["biases"]
+    assert biases["first"] == [pytest.approx(0.65 + 0.35 + 0.8 + 0.5 + 0.3), pytest.approx(1.525)]
+    assert (biases["both"], biases["flips"], biases["unequal"], biases["longer"]) == (5, 1, 2, 1)
     lines = read_lines(tmp_path)
     assert len(lines) == 2 * len(said)
     first, second = (line for line in lines if line["example_id"] == "5")
