@@ -20,7 +20,7 @@ from .tasks import Row, rows
 
 HERE = Path(__file__).parent
 SIZES = ("1m", "4m")
-WHATS = ("data", "tokenizer", "model", "judgements", "digests")
+WHATS = ("data", "tokenizer", "model", "judgements", "judge", "digests")
 
 
 def build_data(out: Path) -> None:
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=WHATS)
     parser.add_argument("--size", choices=SIZES, default="1m", help="model: which of the two")
-    parser.add_argument("--steps", type=int, help="model: optimizer steps, for a try")
+    parser.add_argument("--steps", type=int, help="model, judge: optimizer steps, for a try")
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to")
     options = parser.parse_args()
     if options.what == "data":
@@ -86,6 +86,10 @@ def main() -> None:
 
         for split, lines in judgements().items():
             _write(options.out / "preference" / f"judgements_{split}.jsonl", lines)
+    elif options.what == "judge":
+        from .judge import build_judge
+
+        build_judge(HERE, options.out, options.steps)
     elif options.what == "digests":
         text = json.dumps(digests(options.out), indent=1) + "\n"
         (options.out / "DIGESTS.json").write_text(text, encoding="utf-8")
