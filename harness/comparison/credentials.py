@@ -40,6 +40,7 @@ class JudgedPair:
         lengths: of both answers, in characters.
         asked: whether the judge was asked, as it is not of equal answers.
         names: of the prompt and of both answers, for triples of one prompt.
+        rated: of a judge that rates: dimension -> which answer it rates higher, as a sign.
     """
 
     cluster: str
@@ -49,6 +50,13 @@ class JudgedPair:
     lengths: tuple[int, int]
     asked: bool = True
     names: tuple[str, str, str] = ("", "", "")
+    rated: Mapping[str, int | None] | None = None
+
+    def verdict(self, dimension: str) -> int | None:
+        """The verdict of the first run, or by the ratings on a dimension; None if it is missing."""
+        if self.rated is None or dimension not in self.rated:
+            return self.verdicts[0]
+        return self.rated[dimension]
 
     def label(self, dimension: str) -> int | None:
         """The label that most people give; a tie where they are divided. None without labels."""
@@ -158,7 +166,7 @@ def credentials(
     """
     main = _main_dimension(pairs)
     labelled = [pair for pair in pairs if pair.label(main) is not None]
-    judged = [pair for pair in labelled if pair.verdicts[0] is not None]
+    judged = [pair for pair in labelled if pair.verdict(main) is not None]
     runs = max((len(pair.verdicts) for pair in pairs), default=0)
     chain = judge_biases.transitivity(_compared(pairs))
     whole = _agreement(ALL_PAIRS, judged, main)
@@ -232,7 +240,7 @@ def _slices(
     slices = [
         _agreement(
             f"dimension {name}",
-            [p for p in pairs if p.label(name) is not None and p.verdicts[0] is not None],
+            [p for p in pairs if p.label(name) is not None and p.verdict(name) is not None],
             name,
         )
         for name in dimensions
@@ -251,7 +259,8 @@ def _agreement(name: str, pairs: Sequence[JudgedPair], dimension: str) -> Agreem
     """How well the first run agrees with the labels; None without pairs."""
     if not pairs:
         return None
-    clusters, labels, verdicts = _clusters(pairs), _labels(pairs, dimension), _verdicts(pairs)
+    clusters, labels = _clusters(pairs), _labels(pairs, dimension)
+    verdicts = _verdicts(pairs, dimension)
     decided = labels != 0
     accuracy = None
     if decided.any():
@@ -297,7 +306,7 @@ def _biases(pairs: Sequence[JudgedPair], dimension: str) -> dict[str, Estimate |
     verbosity = None
     if asked:
         verbosity = judge_biases.verbosity_bias(
-            _verdicts(asked), _labels(asked, dimension), excess, _clusters(asked)
+            _verdicts(asked, dimension), _labels(asked, dimension), excess, _clusters(asked)
         )
     return {
         "position": of_orders(judge_biases.position_bias),
@@ -346,5 +355,5 @@ def _labels(pairs: Sequence[JudgedPair], dimension: str) -> Array:
     return np.asarray([float(pair.label(dimension) or 0) for pair in pairs])
 
 
-def _verdicts(pairs: Sequence[JudgedPair]) -> Array:
-    return np.asarray([float(pair.verdicts[0] or 0) for pair in pairs])
+def _verdicts(pairs: Sequence[JudgedPair], dimension: str) -> Array:
+    return np.asarray([float(pair.verdict(dimension) or 0) for pair in pairs])

@@ -51,6 +51,20 @@ def said_in(stage: Stage, store: Store) -> dict[str, Said]:
     }
 
 
+def ratings_in(stage: Stage, store: Store) -> dict[str, dict[str, float | None]]:
+    """Example id -> dimension -> the rating of its answer, None where there is none; empty if the
+    stage has not run."""
+    folder = stage.path(store.root)
+    record = store.record(stage)
+    if record is None or not record.ok or not (folder / VERDICTS).is_file():
+        return {}
+    ratings: dict[str, dict[str, float | None]] = {}
+    for line in read_lines(folder):
+        if line["form"] == "pointwise":
+            ratings.setdefault(line["example_id"], {})[line["dimension"]] = line["value"]
+    return ratings
+
+
 def won_in(said: Mapping[str, Said]) -> dict[str, float]:
     """Example id -> 1 where the first answer wins, 0 where the other does, 1/2 for a tie; of the
     examples with a verdict."""

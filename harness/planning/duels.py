@@ -1,4 +1,8 @@
-"""What the judges of a suite compare: whose answers with whose."""
+"""What the judges of a suite compare: whose answers with whose.
+
+A judge that rates single answers compares too: two answers by their ratings. Its pairs are those of
+each variant and its baseline.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.planning.graph import Plan, VariantPath
 from harness.planning.judging import Judged, judges_in
-from harness.stages.score import PREDICTIONS, Score
+from harness.stages.score import PREDICTIONS
 from harness.store.stage import Stage
 
 OTHER = "other"
@@ -21,21 +25,30 @@ class Duel:
     Attributes:
         one, other: whose answers they are: names of variants, or `reference`.
         stage: the score stage, whose verdicts are in its folder.
+        rated: the score stage with the ratings of the other answers, of a judge that rates.
     """
 
     one: str
     other: str
     evaluation: str
     stage: Stage
+    rated: Stage | None = None
+
+    @property
+    def others(self) -> Stage | None:
+        """The stage that made the other answers; None for references."""
+        return self.rated.inputs[PREDICTIONS] if self.rated else self.stage.inputs.get(OTHER)
 
 
 def duels(planned: Plan, judged: Judged) -> list[Duel]:
     """What the judge compares in this suite: the first seed of each variant."""
+    if not judged.compares:
+        return _by_ratings(planned, judged)
     whose = _whose(planned)
     first: dict[tuple[str, str, str], Duel] = {}
     for path in planned.paths:
         for scored in path.scores:
-            if not _compares(scored.stage, judged):
+            if not _asks(scored.stage, judged):
                 continue
             other = scored.stage.inputs.get(OTHER)
             name = REFERENCE if other is None else whose.get(other.key, other.label)
@@ -44,10 +57,26 @@ def duels(planned: Plan, judged: Judged) -> list[Duel]:
     return list(first.values())
 
 
-def _compares(stage: Stage, judged: Judged) -> bool:
-    """Whether a score stage asks this very judge about two answers."""
+def _by_ratings(planned: Plan, judged: Judged) -> list[Duel]:
+    """Each variant against its baseline, where the judge rated the answers of both."""
+    rated: dict[tuple[str, str], Stage] = {}
+    for path in planned.paths:
+        for scored in path.scores:
+            if _asks(scored.stage, judged):
+                rated.setdefault((path.variant.group, scored.evaluation), scored.stage)
+    fought = []
+    for (name, evaluation), stage in rated.items():
+        baseline = planned.baselines.get(name, planned.baseline)
+        other = rated.get((baseline, evaluation))
+        if name != baseline and other is not None:
+            fought.append(Duel(name, baseline, evaluation, stage, other))
+    return fought
+
+
+def _asks(stage: Stage, judged: Judged) -> bool:
+    """Whether a score stage asks this very judge about answers."""
     asks = any(other.identity == judged.identity for other in judges_in(stage))
-    return asks and PREDICTIONS in stage.inputs and hasattr(Score.of(stage).built(), "against")
+    return asks and PREDICTIONS in stage.inputs
 
 
 def _whose(planned: Plan) -> dict[str, str]:

@@ -39,13 +39,19 @@ class Judged:
         return labeller
 
     @property
+    def compares(self) -> bool:
+        """Whether it is asked about two answers; else it rates single ones."""
+        return hasattr(Score.of(self.stage).built(), "against")
+
+    @property
     def identity(self) -> str:
-        """A digest of all that its verdicts depend on: its fields, its prompts, its models, and
-        whether it compares answers or rates them."""
+        """A digest of all that its verdicts depend on: its fields, its prompts, its models; of
+        one that rates answers the rubric too."""
         score = Score.of(self.stage)
         trained = {role: stage.key for role, stage in self._mine(self.stage.inputs).items()}
         return digest_json([
-            score.scorer["name"], self.labeller.identity(), self._mine(score.others), trained
+            None if self.compares else score.scorer, self.labeller.identity(),
+            self._mine(score.others), trained,
         ])  # fmt: skip
 
     def contests(self, file: Path, store: Store, repeat: int = 0) -> Stage:
@@ -100,17 +106,13 @@ def judges_of(planned: Plan) -> dict[str, Judged]:
     seen: set[str] = set()
     for path in planned.paths:
         for scored in path.scores:
-            if scored.stage.kind != "score":
-                continue
-            for asked, fields in Score.of(scored.stage).labellers.items():
-                identity = repr((scored.stage.config["scorer"][asked], sorted(fields.items())))
-                if identity in seen:
+            for judged in judges_in(scored.stage):
+                if judged.identity in seen:
                     continue
-                seen.add(identity)
-                name = scored.label or fields["name"]
+                seen.add(judged.identity)
+                name = scored.label or judged.name
                 count = sum(known.partition("-")[0] == name for known in judges)
-                key = name if name not in judges else f"{name}-{count + 1}"
-                judges[key] = Judged(fields["name"], asked, scored.stage)
+                judges[name if name not in judges else f"{name}-{count + 1}"] = judged
     return judges
 
 

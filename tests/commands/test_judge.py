@@ -15,10 +15,11 @@ from click.testing import CliRunner, Result
 from harness.cli import main
 from harness.commands.judge.calibrate import calibrate
 from harness.commands.judge.pairs import data_pairs, own_pairs, triples
+from harness.comparison.judged_verdicts import ratings_in
 from harness.comparison.kept_credentials import known_attacks, known_credentials
 from harness.core.errors import HarnessError, StageFailed, SuiteError
 from harness.data.cells import content
-from harness.data.judge_labels import read_labels
+from harness.data.judge_labels import Label, read_labels, write_labels
 from harness.planning.duels import duels
 from harness.planning.judging import judge_called
 from tests.conftest import Workspace, chat_rows, write_jsonl
@@ -314,3 +315,57 @@ def test_report_shows_credentials_beside_what_was_judged(
         assert f"rules.py:{rule}" in text, "the table of judges"
         assert "Win rates with the judge's error" in text
         shutil.rmtree(store / "credentials")
+
+
+@pytest.fixture
+def rating(judged: Workspace, tmp_path: Path) -> Workspace:
+    """The same suite with a judge that rates; what was trained and generated is cached."""
+    shutil.copytree(judged.folder, tmp_path / "rating")
+    copy = Workspace(tmp_path / "rating", json.loads(json.dumps(judged.tree)))
+    dimensions = {"helpful": {"scale": [1, 5]}, "polite": {"scale": [1, 3]}}
+    rates = {"labeller": {"judge": {"model": "tiny"}}, "data": "letters",
+             "dimensions": dimensions, "prompt": "{{ dimension }} {{ answer }}"}  # fmt: skip
+    copy.write(scorers=[{"pointwise": rates}])
+    outcome = copy.run()
+    assert not outcome.failed
+    return copy
+
+
+def test_a_judge_that_rates_is_held_to_labels_by_dimension(
+    rating: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    suite = [str(rating.path), "--store", str(rating.store)]
+
+    def command(name: str, *arguments: str) -> Result:
+        return CliRunner().invoke(main, ["judge", name, *suite, *arguments])
+
+    opened = rating.open()
+    judge = judge_called(opened.plan, None)
+    (duel,) = duels(opened.plan, judge)
+    assert (duel.one, duel.other) == ("full-sft", "zero-shot")
+    pairs = own_pairs(opened, judge, 12, 0)
+    one, other = (ratings_in(s, opened.store) for s in (duel.stage, duel.rated) if s is not None)
+    labels = []
+    for pair in pairs:
+        for name, sign in (("helpful", 1), ("polite", -1)):  # as the judge says, and the contrary
+            a, b = (ratings[pair.example_id][name] for ratings in (one, other))
+            assert a is not None
+            assert b is not None
+            labels.append(Label(pair, sign * ((a > b) - (a < b)), "ann", name))
+    write_labels(tmp_path / "labels.jsonl", labels)
+    result = command("calibrate", "--labels", "labels.jsonl")
+    assert result.exit_code == 0, result.output
+    (made,) = known_credentials(rating.store, judge.identity)
+    lines = {part.slice: part.agreement.value for part in made.agreements}
+    assert lines["dimension helpful"] == 1.0
+    assert lines["dimension polite"] < 0.5
+    assert (made.runs, made.position, made.repeatability) == (1, None, None)
+    assert command("calibrate", "--rule", "rules.py:longer").exit_code == 0
+    alien = command("calibrate", "--data", "preferences")
+    assert alien.exit_code == 2
+    assert "rated none of these" in alien.output
+    attacked = command("attack")
+    assert attacked.exit_code == 2
+    assert "rates single answers" in attacked.output
+    assert command("label", "--pairs", "4").exit_code == 0

@@ -13,7 +13,7 @@ from harness.commands.session import Opened
 from harness.comparison.judge_attacks import Attacked, attack_record
 from harness.comparison.judged_verdicts import Said
 from harness.comparison.kept_credentials import keep
-from harness.core.errors import StageFailed
+from harness.core.errors import StageFailed, SuiteError
 from harness.core.files import digest_json
 from harness.data.cells import content
 from harness.data.judge_attacks import ATTACKS, NOTHING, Attack
@@ -66,6 +66,11 @@ def attack(
         StageFailed: the judge failed, or gave no verdict without an attack.
     """
     judged = judge_called(opened.plan, judge)
+    if not judged.compares:
+        raise SuiteError(
+            f"'{judge or judged.name}' rates single answers, and attacks need one that compares",
+            fix="add a scorer such as `- pairwise: {labeller: ...}` with the same labeller",
+        )
     if labels is not None:
         known = {label.pair.id: label.pair for label in read_labels(labels)}
         pairs = list(known.values())[:count]

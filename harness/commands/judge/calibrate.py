@@ -10,6 +10,7 @@ from typing import Any
 from harness.commands.judge import tables
 from harness.commands.judge.asking import compared
 from harness.commands.judge.pairs import data_pairs, triples
+from harness.commands.judge.ratings import rated
 from harness.commands.session import Opened
 from harness.comparison.credentials import JudgedPair, credentials, powered_rate
 from harness.comparison.judged_verdicts import Said, said_in, won_in
@@ -71,9 +72,14 @@ def calibrate(
     judged = judge_called(opened.plan, judge)
     asked = _asked(opened, judged, labels, rule, entry, count, seed)
     pairs = list({label.pair.id: label.pair for label in asked.labels}.values())
-    said = compared(opened, judged, pairs, runs, reporter)
-    name = judge or judged.name
-    made = credentials(name, asked.source, _judged(pairs, asked.labels, said), precision)
+    by_pair = _by_pair(asked.labels)
+    if judged.compares:
+        said = compared(opened, judged, pairs, runs, reporter)
+        held = [_compared(pair, by_pair[pair.id], said) for pair in pairs]
+    else:
+        signs = rated(opened, judged, pairs)
+        held = [_rated(p, by_pair[p.id], of_pair) for p, of_pair in zip(pairs, signs, strict=True)]
+    made = credentials(judge or judged.name, asked.source, held, precision)
     made = made.model_copy(update={"rates": _rates(opened, judged, asked.labels)})
     path = keep(opened.store.root, judged.identity, digest_labels(asked.labels), made)
     return f"{tables.credentials_table(made)}\n\nkept for the report: {path}"
@@ -142,26 +148,36 @@ def _by_rule(named: _Named, drawn: Iterable[tuple[Mapping[str, Any], Pair]]) -> 
     return labels
 
 
-def _judged(
-    pairs: Sequence[Pair], labels: Sequence[Label], said: Sequence[Mapping[str, Said]]
-) -> list[JudgedPair]:
+def _by_pair(labels: Sequence[Label]) -> dict[str, dict[str, dict[str, int]]]:
+    """Id of a pair -> dimension -> labeller -> sign."""
     by_pair: dict[str, dict[str, dict[str, int]]] = {}
     for label in labels:
-        by_pair.setdefault(label.pair.id, {}).setdefault(label.dimension, {})[label.labeller] = (
-            label.sign
-        )
-    return [
-        JudgedPair(
-            cluster=pair.row,
-            labels=by_pair[pair.id],
-            verdicts=tuple(run[pair.id].sign for run in said),
-            orders=_orders(said[0][pair.id]),
-            lengths=said[0][pair.id].lengths,
-            asked=said[0][pair.id].compared.asked,
-            names=(pair.example_id, content(pair.one).strip(), content(pair.other).strip()),
-        )
-        for pair in pairs
-    ]
+        by_dimension = by_pair.setdefault(label.pair.id, {})
+        by_dimension.setdefault(label.dimension, {})[label.labeller] = label.sign
+    return by_pair
+
+
+Labels = Mapping[str, Mapping[str, int]]
+
+
+def _compared(pair: Pair, labels: Labels, said: Sequence[Mapping[str, Said]]) -> JudgedPair:
+    first = said[0][pair.id]
+    return JudgedPair(
+        pair.row, labels, tuple(run[pair.id].sign for run in said), _orders(first), first.lengths,
+        first.compared.asked, _names(pair),
+    )  # fmt: skip
+
+
+def _rated(pair: Pair, labels: Labels, signs: Mapping[str, int | None]) -> JudgedPair:
+    lengths = len(content(pair.one)), len(content(pair.other))
+    return JudgedPair(
+        pair.row, labels, (signs[""],), None, lengths, names=_names(pair), rated=signs
+    )
+
+
+def _names(pair: Pair) -> tuple[str, str, str]:
+    """Of the prompt and of both answers, for triples."""
+    return pair.example_id, content(pair.one).strip(), content(pair.other).strip()
 
 
 def _orders(said: Said) -> tuple[float, float] | None:

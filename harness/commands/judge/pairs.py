@@ -13,7 +13,7 @@ from harness.core.files import digest_json
 from harness.data.cells import content
 from harness.data.judge_labels import Pair
 from harness.data.render import prompt_row
-from harness.planning.duels import OTHER, duels
+from harness.planning.duels import Duel, duels
 from harness.planning.judging import Judged
 from harness.stages.data import read_rows
 from harness.stages.generate import read_predictions
@@ -32,7 +32,7 @@ def own_pairs(opened: Opened, judged: Judged, count: int, seed: int) -> list[Pai
         SuiteError: the judge compares no answers, or all of them are equal.
     """
     drawn = random.Random(seed)
-    fought = [(duel, *_answers(opened, duel.stage)) for duel in duels(opened.plan, judged)]
+    fought = [(duel, *_answers(opened, duel)) for duel in duels(opened.plan, judged)]
     if not fought:
         raise SuiteError(
             f"the judge '{judged.name}' compares no answers of this suite",
@@ -68,7 +68,7 @@ def triples(
     answers: dict[str, dict[str, str]] = {}
     rows: dict[str, Mapping[str, Any]] = {}
     for duel in duels(opened.plan, judged):
-        by_id, ones, others = _answers(opened, duel.stage)
+        by_id, ones, others = _answers(opened, duel)
         for name in by_id:
             rows[name] = by_id[name]
             said = answers.setdefault(name, {})
@@ -127,9 +127,10 @@ def data_pairs(
 Texts = Mapping[str, str]
 
 
-def _answers(opened: Opened, stage: Stage) -> tuple[dict[str, dict[str, Any]], Texts, Texts]:
+def _answers(opened: Opened, duel: Duel) -> tuple[dict[str, dict[str, Any]], Texts, Texts]:
     """Example id -> row, the variant's answer, and the other answer."""
-    data, others = rows_of_stage(stage), stage.inputs.get(OTHER)
+    stage, others = duel.stage, duel.others
+    data = rows_of_stage(stage)
     assert data is not None, "a scorer of answers has rows"
     needed = [data, stage.inputs[PREDICTIONS], *([] if others is None else [others])]
     _require(opened, needed)
