@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from harness.comparison.result import ALL, MAIN, Row
 from harness.comparison.rows import AllScores, rows_of
 from harness.comparison.scores import Column
+from harness.comparison.verdicts import adjusted
 
 
 def headline(rows: Sequence[Row]) -> Column | None:
@@ -46,8 +47,8 @@ def beside_best(scores: AllScores, rows: Sequence[Row]) -> tuple[str, tuple[Row,
     answered the same examples. The difference from the best does, and each is paired.
 
     Returns:
-        Its name, and a row for each other variant, over all examples and before any adjustment;
-        "" and no rows where nothing was measured.
+        Its name, and a row for each other variant, over all examples, with the verdict that p gives
+        after Holm's adjustment over them; "" and no rows where nothing was measured.
     """
     column = headline(rows)
     if column is None:
@@ -62,4 +63,5 @@ def beside_best(scores: AllScores, rows: Sequence[Row]) -> tuple[str, tuple[Row,
         }
         for group, seeds in scores.items()
     }
-    return best, tuple(r for r in rows_of(whole, best) if r.group != best and r.slice == ALL)
+    others = [r for r in rows_of(whole, best) if r.group != best and r.slice == ALL]
+    return best, tuple(adjusted(others))

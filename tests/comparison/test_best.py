@@ -47,6 +47,8 @@ def test_a_paired_difference_tells_apart_what_overlapping_intervals_do_not() -> 
         assert figures[name].difference.value == pytest.approx(wanted)
     assert (figures["apart"].p or 1) < 0.001
     assert (figures["near"].p or 0) > 0.05
+    # What is as good for less is chosen among those that these rows do not set apart.
+    assert {name for name, row in figures.items() if row.set_apart} == {"base", "apart"}
 
 
 def test_of_equal_estimates_the_first_is_best_and_less_is_best_where_less_is_better() -> None:
