@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness import __version__, importers
-from harness.commands.sides import BASELINES, side, stored_file
+from harness.commands.sides import side, stored_file
 from harness.comparison.gate import Side
 from harness.comparison.result import Estimate
 from harness.core.errors import HarnessError, StoreError
 from harness.core.files import write_atomic
+from harness.core.locate import BASELINES
 from harness.core.text import line
 from harness.importers.baseline import text_of
 from harness.report import numbers

@@ -18,6 +18,7 @@ from harness.commands.session import (
     run_command,
     warn_of_changed_code,
 )
+from harness.commands.stored_baselines import digests_of, read_baselines
 from harness.core import component
 from harness.core.errors import HarnessError, StoreError
 from harness.core.files import digest_file, digest_json, write_atomic
@@ -74,7 +75,8 @@ def compared(opened: Opened, records: Mapping[str, Record]) -> Comparison:
     """The comparison of all variants by these records."""
     from harness import comparison as comparing
 
-    return comparing.compare(opened.plan, records, opened.store, opened.command)
+    baselines = read_baselines(opened.plan)
+    return comparing.compare(opened.plan, records, opened.store, opened.command, baselines)
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) ->
             "only": opened.only,
             "command": opened.command,
             "examples": examples,
+            "baselines": digests_of(opened.plan),
             "judges": {p.name: digest_file(p) for p in kept_credentials(opened.store.root)},
             "records": {k: [r.status, r.provenance.get("finished")] for k, r in records.items()},
             "code": {**plugins, "harness": package_digest(), **versions(_FIGURES)},

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.commands.stored_baselines import require_baselines
 from harness.core.errors import HarnessError, SuiteError
 from harness.core.locate import STORE
 from harness.planning.planner import Plan, plan
@@ -71,6 +72,7 @@ def open_suite(
     if not ended:
         with loaded.boundary():
             _refuse_machine(planned)
+            require_baselines(planned)
     for warning in planned.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return Opened(loaded, opened_store, planned, only, limit, settings=tuple(settings))

@@ -4,7 +4,6 @@ folder of results."""
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,17 +16,13 @@ from harness.commands.run import run_stages
 from harness.commands.session import Opened, open_suite
 from harness.comparison.gate import CANDIDATE, Side
 from harness.comparison.imported import by_variant
-from harness.comparison.measured import MODEL, TEMPLATE, Examples, Measured, Run
+from harness.comparison.measured import Examples, Measured, Run, conditions_of
 from harness.comparison.scores import Column, Reader, Scores
 from harness.core.errors import DataError, HarnessError, SuiteError, shortened, unknown
-from harness.core.files import digest_json
+from harness.core.locate import BASELINE_NAME, BASELINES
 from harness.importers.files import Unreadable
 from harness.planning.graph import learnt
 from harness.planning.planner import VariantPath
-
-BASELINES = Path("baselines")
-"""The folder of stored baselines."""
-BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
 def side(name: str, store: Path) -> Side:
@@ -195,15 +190,10 @@ def _measured(column: Column, scores: Scores, tables: dict[int, Examples]) -> Me
             pa.array(keys.ids, pa.string()),
             None if keys.together.single else pa.array(keys.clusters, pa.string()),
         )
-    conditions = {"scorer": digest_json(scores.version)[:16], "rows": scores.rows[:16]}
-    for name, value in ((MODEL, scores.model), (TEMPLATE, scores.template),
-                        ("reward model", scores.judge)):  # fmt: skip
-        if value:
-            conditions[name] = value[:16]
     metric = Measured(
         column[0], column[1], scores.sample.point(), scores.higher_is_better,
         scores.sample.aggregate, dict(scores.sample.columns), tables[id(keys)],
-        n=scores.sample.n, conditions=conditions, bounds=scores.bounds, unit=scores.unit,
+        n=scores.sample.n, conditions=conditions_of(scores), bounds=scores.bounds, unit=scores.unit,
         original=scores,
     )  # fmt: skip
     return metric.sorted()

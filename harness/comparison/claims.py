@@ -43,6 +43,7 @@ class Question:
         candidate: the variant's runs, by seed.
         reference: the other's runs, or a constant; None for what guessing reaches.
         failed: why there is nothing to decide; empty if there is.
+        unlike: why the two sides cannot be compared; empty if they can, as far as is known.
     """
 
     claim: Claim
@@ -53,6 +54,7 @@ class Question:
     candidate: Runs = field(default_factory=dict)
     reference: Runs | float | None = None
     failed: str = ""
+    unlike: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ def _sides(question: Question) -> tuple[Runs, Runs | float, str]:
         Unaligned: they cannot be compared.
     """
     candidate, reference = question.candidate, question.reference
+    if question.unlike:
+        raise Unaligned(question.unlike)
     if not candidate:
         raise Unaligned(f"{question.variant} has no {question.metric}")
     if not all(run.sample.n for run in candidate.values()):

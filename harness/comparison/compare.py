@@ -13,6 +13,7 @@ from harness.comparison.costs import result_of, succeeded
 from harness.comparison.examples import examples
 from harness.comparison.judged_rates import judged_rates
 from harness.comparison.judges import suite_judges
+from harness.comparison.measured import Run
 from harness.comparison.result import ALL, Comparison, Row
 from harness.comparison.rows import AllScores, rows_of
 from harness.comparison.scores import Reader
@@ -27,7 +28,11 @@ from harness.variants.variant import Merged
 
 
 def compare(
-    planned: Plan, records: Mapping[str, Record], store: Store, command: str = ""
+    planned: Plan,
+    records: Mapping[str, Record],
+    store: Store,
+    command: str = "",
+    stored: Mapping[str, Mapping[int, Run]] = {},
 ) -> Comparison:
     """Compare every variant with its baseline on the same examples.
 
@@ -37,6 +42,7 @@ def compare(
     Args:
         records: the record of every stage, by the stage's key.
         command: the command line to show in the report; by default `harness run FILE`.
+        stored: the runs, by seed, of each stored baseline that a claim compares with.
     """
     groups: dict[str, list[VariantPath]] = defaultdict(list)
     for path in planned.paths:
@@ -78,7 +84,7 @@ def compare(
         taxes=tuple(taxes(finished, variants, records, read)),
         best=best,
         beside_best=others,
-        claims=tuple(verdicts(planned, variants, scores)),
+        claims=tuple(verdicts(planned, variants, scores, stored)),
         judges=suite_judges(planned, store),
         judged_rates=judged_rates(planned, store),
         correction=planned.suite.correction,

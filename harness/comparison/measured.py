@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness.comparison.scores import Keys, Scores
 from harness.comparison.statistics import Array, Sample
+from harness.core.files import digest_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -192,6 +193,13 @@ class Measured:
     def _of_one_model(self, other: Measured) -> bool:
         """Whether both checkpoints come from one untrained model; True if nobody knows."""
         return self.conditions.get(MODEL) == other.conditions.get(MODEL)
+
+
+def conditions_of(scores: Scores) -> dict[str, str]:
+    """What must be equal in the scores of a suite and in those that they are compared with."""
+    conditions = {"scorer": digest_json(scores.version)[:16], "rows": scores.rows[:16]}
+    others = ((MODEL, scores.model), (TEMPLATE, scores.template), ("reward model", scores.judge))
+    return {**conditions, **{name: value[:16] for name, value in others if value}}
 
 
 def plain(metrics: Mapping[int, Measured]) -> dict[int, Measured]:

@@ -9,6 +9,9 @@ from pathlib import Path
 from harness.core.errors import SuiteError
 from harness.core.secrecy import secret_variable
 
+BASELINES = Path("baselines")
+"""The folder of stored baselines, in the working folder."""
+BASELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 STORE = Path("results/store")
 """The folder of the cached stages, where nothing else is said."""
 

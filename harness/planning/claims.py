@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.core.errors import SuiteError, unknown
 from harness.planning.selectors import Labels, pairs, select
-from harness.suite.claims import BASELINE, CHANCE, COSTS, Claim
+from harness.suite.claims import BASELINE, CHANCE, COSTS, STORED, Claim
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,9 @@ def _compared(
     if than == CHANCE and CHANCE not in variants:
         yield from ((one, CHANCE, None) for one in ones)
         return
+    if isinstance(than, str) and than.startswith(STORED):
+        yield from ((one, than, None) for one in ones)
+        return
     if than == BASELINE and BASELINE not in variants:
         found = [(one, baselines[one]) for one in ones if baselines.get(one, one) != one]
     else:
@@ -193,6 +196,8 @@ def cost_key(metric: str) -> str:
 
 
 def _refuse_cost(claim: Claim, place: str) -> None:
+    if isinstance(claim.than, str) and claim.than.startswith(STORED):
+        raise SuiteError("a stored baseline has no costs", where=f"{place}.than")
     if claim.than == CHANCE:
         raise SuiteError(f"nobody guesses a {COSTS[cost_key(claim.metric)]}", where=f"{place}.than")
 

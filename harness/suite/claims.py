@@ -30,6 +30,8 @@ from harness.core.errors import SuiteError, near, shortened
 Relation = Literal["better", "worse", "not_worse", "equal", "at_most", "at_least"]
 CHANCE, BASELINE = "chance", "baseline"
 """What a claim may compare with instead of a variant: guessing, and each variant's baseline."""
+STORED = "stored:"
+"""What the name of a stored baseline begins with in a claim."""
 COSTS: Mapping[str, str] = {
     "train_seconds": "training time",
     "trainable_parameters": "trainable parameters",
@@ -97,8 +99,9 @@ class Claim(BaseModel):
     `equal`: no farther away than the margin, either way. `at_most` and `at_least`: the value
     itself, whichever way is better."""
     than: float | Selector = BASELINE
-    """What it is compared with: other variants, a number, `chance`, or `baseline`. Of several
-    variants, each is compared with those that equal it in all that the claim does not name."""
+    """What it is compared with: other variants, a number, `chance`, `baseline`, or a stored
+    baseline, as `stored:NAME`. Of several variants, those pairs are compared that differ on the
+    fewest axes."""
     margin: Amount = 0.0
     """The difference that matters, in the metric's unit, or as a share of the other's value, such
     as 10%."""

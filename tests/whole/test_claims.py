@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from harness.commands import baseline
 from harness.commands import report as reports
 from harness.commands.plan import describe_plan
+from harness.core.errors import SuiteError
 from tests.conftest import Workspace
 
 
@@ -62,3 +64,36 @@ def test_claim_about_a_variant_that_failed_is_failed_and_says_why(workspace: Wor
     claims = reports.compared(opened, reports.stored(opened)).claims
     assert [claim.verdict for claim in claims] == ["failed", "failed", "supported"]
     assert "train of lora-sft" in claims[0].reason
+
+
+def test_claim_may_compare_with_a_stored_baseline(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.folder)
+    workspace.run()
+    baseline.store("main", f"{workspace.path}:full-sft", workspace.store)
+    lines = ["lora-sft not_worse stored:main on general by 90%",
+             "full-sft equals stored:main on general within 50%"]  # fmt: skip
+    workspace.write(claims=lines)
+    opened = workspace.open()
+    claims = reports.compared(opened, reports.stored(opened)).claims
+    assert [claim.against for claim in claims] == ["stored:main"] * 2
+    assert {claim.n for claim in claims} == {6}
+    assert claims[1].difference.value == 0
+    workspace.write(scorers=[{"perplexity": {"data": "general", "label": "general", "stride": 4}}],
+                    claims=lines[:1])  # fmt: skip
+    workspace.run()
+    opened = workspace.open()
+    (claim,) = reports.compared(opened, reports.stored(opened)).claims
+    assert (claim.verdict, claim.reason.partition(":")[0]) == (
+        "incomparable", "not the same scorer",
+    )  # fmt: skip
+    for line, told in (
+        ("lora-sft better stored:mian on general", "did you mean 'main'?"),
+        ("lora-sft better stored:../main on general", "unknown stored baseline '../main'"),
+        ("lora-sft at_most stored:main on state_bytes", "a stored baseline has no costs"),
+    ):
+        workspace.write(claims=[line])
+        with pytest.raises(SuiteError) as error:
+            workspace.open()
+        assert told in str(error.value)
