@@ -275,11 +275,11 @@ def why_incomparable(first: Scores, other: Scores) -> str:
     """Why two metrics cannot be compared; empty if they can."""
     if first.version != other.version:
         return "not the same scorer, or its version"
+    if first.model == other.model and first.template != other.template:
+        return "not the same chat template"
     same_keys = first.keys is other.keys or first.keys.ids == other.keys.ids
     if not same_keys or first.rows != other.rows:
         return "not the same examples"
-    if first.model == other.model and first.template != other.template:
-        return "not the same chat template"
     if first.judge != other.judge:
         return "not by the same reward model"
     if not _same_tokens(first, other):

@@ -182,7 +182,13 @@ class Reader:
         return scores
 
     def _written(self, stage: Stage) -> tuple[str, str]:
-        """Digests of a score stage's model and chat template; empty if no template was used."""
+        """Digests of a score stage's model and chat template; empty if no template was used. A
+        scorer that brings its own examples tells the template alone: whatever the model is, what
+        another one wrote is another question."""
+        scored = self._records.get(stage.key)
+        about = {} if scored is None else scored.provenance.get("scorer", {})
+        if "chat_template_sha256" in about:
+            return "", str(about["chat_template_sha256"])
         config = (stage.inputs.get(PREDICTIONS) or stage).config
         record = self._records.get(rows_key(stage))
         chats = record is not None and record.metrics.get("conversational")

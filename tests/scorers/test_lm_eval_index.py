@@ -57,6 +57,17 @@ def test_the_ready_suites_ask_what_people_look_for() -> None:
         assert set(settings_of(index, tag)) <= names
 
 
+def test_the_page_of_benchmarks_lists_every_ready_suite_with_its_tasks() -> None:
+    page = (package_suites().parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for suite in READY:
+        (line,) = [line for line in page.splitlines() if f"`benchmarks/{suite.stem}`" in line]
+        listed = line.split("|")[2].replace(" (27 tasks)", "").split(";")[0].split(",")
+        names = [name for settings in asked(suite) for name in settings["tasks"]]
+        assert [name.strip().removesuffix(" by the chat template") for name in listed][
+            : len(names)
+        ] == names
+
+
 def test_only_tasks_that_run_code_ask_for_leave() -> None:
     for suite in READY:
         for settings in asked(suite):

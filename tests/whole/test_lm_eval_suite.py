@@ -14,6 +14,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from harness.commands.session import open_suite
+from harness.comparison.compare import compare
 from harness.core.errors import SuiteError
 from harness.store.score_table import ScoreTable
 from harness.store.stage import Record
@@ -153,6 +154,40 @@ def test_reports_compare_tasks_with_intervals(asked: Workspace) -> None:
     assert "exact_match,strict-match" in table
     text = (asked.folder / "report" / "report.md").read_text(encoding="utf-8")
     assert "in 2 clusters" in text
+
+
+TEMPLATES = {
+    "one": "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>",
+    "other": "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant] ",
+}
+
+
+def test_models_asked_by_other_chat_templates_are_not_compared_and_the_template_is_recorded(
+    asked: Workspace, tiny_model: Path
+) -> None:
+    for name, template in TEMPLATES.items():
+        (asked.folder / f"{name}.jinja").write_text(template, encoding="utf-8")
+    models = {
+        name: {"path": str(tiny_model), "chat_template": f"{template}.jinja"}
+        for name, template in (("one", "one"), ("again", "one"), ("other", "other"))
+    }
+    lm = {"tasks": ["letters"], "include_path": "tasks", "limit": 3, "apply_chat_template": True}
+    asked.tree |= {
+        "models": models, "matrix": {}, "base": {"zero-shot": {"max_new_tokens": 4}},
+        "scorers": [{"lm_eval": lm}],
+    }  # fmt: skip
+    outcome = asked.run()
+    assert prepared(asked) == 2  # one for each template
+    opened = asked.open()
+    table = compare(opened.plan, outcome.records, opened.store)
+    verdicts = {row.group: (row.verdict, row.note) for row in table.rows if row.metric == "acc"}
+    assert verdicts["zero-shot@other"] == ("incomparable", "not the same chat template")
+    assert verdicts["zero-shot@again"][0] != "incomparable"
+    digests = {
+        label: record.provenance["scorer"]["chat_template_sha256"]
+        for label, record in scores(outcome).items()
+    }
+    assert len(set(digests.values())) == 2
 
 
 def test_a_folder_or_function_that_is_not_there_is_refused_by_plan(asked: Workspace) -> None:

@@ -96,7 +96,8 @@ def _against(comparison: Comparison) -> str:
 
 def _title(column: Column) -> str:
     unit = f", {column.unit}" if column.unit else ""
-    return _short(f"{column.name} {column.arrow}{unit}", 26)
+    chance = "" if column.chance is None else f" (chance {column.chance:.2g})"
+    return _short(f"{column.name} {column.arrow}{unit}", 26) + chance
 
 
 def _estimate(row: Row | None) -> str:
