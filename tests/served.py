@@ -6,13 +6,14 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = tuple[int, dict[str, str], bytes]
 """Status, headers and body."""
+Reply = Callable[[dict[str, Any], int], Answer]
 DROPPED: Answer = (-1, {}, b"")
 """The connection ends without an answer."""
 HTML: Answer = (200, {"Content-Type": "text/html"}, b"<html>Sign in</html>")
@@ -42,6 +43,66 @@ def stalled(answer: Answer, seconds: float) -> Answer:
     """The answer, with so many seconds in its middle."""
     status, headers, body = answer
     return status, {**headers, "X-Stall": str(seconds)}, body
+
+
+class Jobs:
+    """Plays a service with fine-tuning jobs; the tuned models answer by `tuned`, others by `plain`.
+
+    Attributes:
+        states: what a job says of itself at each question, the last one for ever.
+        files: content of each uploaded file; jobs: each job that was started.
+        lost: how many starts of jobs are done, and never answered.
+        refuses: whether it takes no file.
+    """
+
+    def __init__(self, plain: Reply, tuned: Reply, states: Sequence[str] = ("succeeded",)) -> None:
+        self.plain, self.tuned, self.states = plain, tuned, list(states)
+        self.files: dict[str, str] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.lost, self.refuses = 0, False
+
+    def __call__(self, body: dict[str, Any], number: int) -> Answer:
+        raise AssertionError("a service is asked at paths")
+
+    def at(self, path: str, body: dict[str, Any]) -> Answer:
+        part = path.removeprefix("/v1/").partition("?")[0]
+        if part == "files":
+            return self._file(body)
+        if part.startswith("fine_tuning/jobs/"):
+            return as_json(self._state(part.rpartition("/")[2]))
+        if part == "fine_tuning/jobs" and body:
+            return self._start(body)
+        if part == "fine_tuning/jobs":
+            return as_json({"data": [{"id": name, **job} for name, job in self.jobs.items()]})
+        answers = self.tuned if str(body["model"]).startswith("ft:") else self.plain
+        return answers(body, 0)
+
+    def _file(self, body: dict[str, Any]) -> Answer:
+        if self.refuses:
+            return 400, {}, b'{"error": {"message": "line 1 is no chat"}}'
+        name = f"file-{len(self.files)}"
+        self.files[name] = body["raw"].decode()
+        return as_json({"id": name, "status": "processed"})
+
+    def _start(self, body: dict[str, Any]) -> Answer:
+        name = f"job-{len(self.jobs)}"
+        self.jobs[name] = {**body, "asked": 0}
+        if self.lost > 0:
+            self.lost -= 1
+            return DROPPED
+        return as_json({"id": name, "status": "queued"})
+
+    def _state(self, name: str) -> dict[str, Any]:
+        job = self.jobs[name]
+        status = self.states[min(job["asked"], len(self.states) - 1)]
+        job["asked"] += 1
+        state: dict[str, Any] = {"id": name, "status": status, "created_at": 1000}
+        if status == "succeeded":
+            state |= {"fine_tuned_model": f"ft:{job['model']}:{name}", "trained_tokens": 480,
+                      "finished_at": 1090}  # fmt: skip
+        if status == "failed":
+            state["error"] = {"message": "the file has too few rows"}
+        return state
 
 
 class _Http(ThreadingHTTPServer):
@@ -98,7 +159,8 @@ class Server:
             self._busy += 1
             self.busiest = max(self.busiest, self._busy)
         try:
-            answer = self.reply(body, number)
+            at = getattr(self.reply, "at", None)
+            answer = self.reply(body, number) if at is None else at(handler.path, body)
         finally:
             with self._lock:
                 self._busy -= 1

@@ -10,7 +10,9 @@ from harness.comparison.examples import losses
 from harness.comparison.result import Conditions, VariantResult
 from harness.planning.graph import behind, trained_by
 from harness.planning.planner import VariantPath
+from harness.stages._models import CHECKPOINT
 from harness.stages.score import reward_models
+from harness.store.kind import kind_of
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
 from harness.variants.variant import Merged, Untrained
@@ -72,10 +74,18 @@ def result_of(
 def _of_services(name: str, path: VariantPath, records: Mapping[str, Record]) -> float | None:
     """What the services that answer for a variant's model have counted; None if there are none."""
     scored = (scored.stage for scored in path.scores)
-    stages = {s.key: s for s in (*path.generate.values(), *scored) if _is_served(s)}
+    asked = [s for s in (*path.generate.values(), *scored) if _asks_service(s)]
+    trained = [] if path.train is None or name != "money" else [path.train]
+    stages = {stage.key: stage for stage in (*asked, *trained)}
     amounts = [records[key].cost.get(name) for key in stages if records[key].ok]
     known = [float(amount) for amount in amounts if amount is not None]
     return sum(known) if known else None
+
+
+def _asks_service(stage: Stage) -> bool:
+    """Whether the model that a stage asks is served, tuned there or not."""
+    tuned = stage.inputs.get(CHECKPOINT)
+    return _is_served(stage if tuned is None else tuned)
 
 
 def _is_served(stage: Stage) -> bool:
@@ -165,7 +175,8 @@ def _summed(name: str, path: VariantPath, records: Mapping[str, Record]) -> floa
     """The sum of a cost over all trainings of a path; None if one of them is unknown."""
     if path.train is None or not records[path.train.key].ok:
         return None
-    trainings = [records.get(stage.key) for stage in behind(path.train) if stage.kind == "train"]
+    stages = [s for s in behind(path.train) if kind_of(s.kind).purpose == "training"]
+    trainings = [records.get(stage.key) for stage in stages]
     counts = [None if record is None else record.cost.get(name) for record in trainings]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
@@ -185,6 +196,9 @@ time."""
 def conditions(record: Record) -> Conditions:
     """The conditions that a stage ran under: device, threads, other work on the machine."""
     machine = record.provenance
+    endpoint = (record.config.get("model") or {}).get("endpoint")
+    if endpoint is not None:
+        return Conditions(f"the service {endpoint['base_url']}", None, False)
     device = machine.get("device_name") or machine.get("processor") or machine.get("platform", "")
     threads = None if machine.get("device_name") else machine.get("threads")
     return Conditions(device, threads, (machine.get("waited") or 0.0) > _BUSY)

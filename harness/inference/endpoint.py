@@ -262,16 +262,16 @@ class ChatEndpoint:
         except (ValueError, RecursionError) as error:
             said = f"{kind}, {type(error).__name__}: {self._excerpt(response.text[:4096])}"
             raise _Passing(f"a body without an answer ({said})", charged=True) from None
+        try:
+            return parse(fields)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            said = f"{type(error).__name__}: {self._excerpt(json.dumps(fields)[:4096])}"
         told = fields.get("error") if isinstance(fields, dict) else None
         if told:
             code = told.get("code") if isinstance(told, dict) else None
             status = code if isinstance(code, int) and 400 <= code < 600 else 500
             raise self._failure(status, json.dumps(told), response.headers)
-        try:
-            return parse(fields)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            said = f"{type(error).__name__}: {self._excerpt(json.dumps(fields)[:4096])}"
-            raise _Passing(f"a body without an answer ({said})", charged=True) from None
+        raise _Passing(f"a body without an answer ({said})", charged=True)
 
     def _failure(self, code: int, said: str, headers: Any) -> Exception:
         """The exception for an error of the server."""

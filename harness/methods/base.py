@@ -32,6 +32,9 @@ class Method(Component):
     model that starts from an SFT), `merge` (`merged` works), `copy` (a frozen copy can stand beside
     it in one model), `swap` (several checkpoints can share one loaded base), `mixed_batch`
     (`harness.adapters` can mix them in one batch, with the exact results)."""
+    at_service: ClassVar[bool] = False
+    """True if a service trains its own models (see harness.methods._service). Such a method and a
+    model whose files are here make no cell of a matrix, nor do the others and a served model."""
     adapts: ClassVar[bool] = True
     """True if it adds parameters to a base that stays unchanged."""
     reload_tolerance: ClassVar[float] = 1e-5
@@ -56,6 +59,15 @@ class Method(Component):
         if trait in missing:
             return missing[trait]
         return None if trait in self.traits else f"{self.name} does not carry {trait}"
+
+    def refuse_objective(self, objective: str, start: str | None) -> str | None:
+        """The reason why the method cannot train an objective of this name, whatever its options;
+        None if it may.
+
+        Args:
+            start: the objective whose checkpoint the training goes on from.
+        """
+        return None
 
     def load(self, ref: ModelRef, head: Head = "lm") -> PreTrainedModel:
         """The base model, in the reference's dtype, from safetensors."""

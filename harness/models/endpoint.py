@@ -26,6 +26,8 @@ class Prices(BaseModel):
     """For a million tokens of prompts."""
     completion: float = Field(ge=0, allow_inf_nan=False)
     """For a million tokens of answers."""
+    training: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """For a million tokens that a fine-tuning job trains on; default: unknown."""
 
     def of(self, prompt_tokens: float, completion_tokens: float) -> float:
         """The price of so many tokens."""
@@ -123,13 +125,7 @@ class EndpointSettings(BaseModel):
     def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in sorted({"model", "messages", "prompt", "stream", "n"} & set(value)):
             raise ValueError(f"{name} is decided by the harness; remove it")
-        for name in _names(value):
-            if _SECRET.fullmatch(name):
-                raise ValueError(
-                    f"{name} may hold a secret, and args are written to disk; name the variable of"
-                    " a key with api_key_env"
-                )
-        return value
+        return without_secrets(value)
 
     @model_validator(mode="after")
     def _priced(self) -> Self:
@@ -158,6 +154,21 @@ class ServedModel(EndpointSettings):
     def unreadable(self) -> str:
         """Why its weights and the likelihoods of texts are out of reach, for messages."""
         return f"it is served at {self.base_url}, and only what it writes can be read"
+
+
+def without_secrets(args: dict[str, Any]) -> dict[str, Any]:
+    """Further fields of requests, which are written to disk, as they are.
+
+    Raises:
+        ValueError: the name of one says that it may hold a secret.
+    """
+    for name in _names(args):
+        if _SECRET.fullmatch(name):
+            raise ValueError(
+                f"{name} may hold a secret, and args are written to disk; name the variable of"
+                " a key with api_key_env"
+            )
+    return args
 
 
 def _names(value: Any) -> Iterator[str]:

@@ -107,8 +107,8 @@ class Fitting:
         by_place: dict[tuple[str, ...], Overlong | Refused] = {}
         for variant in variants:
             for training in trainings(variant):
-                if training.labelled:
-                    continue  # its rows are made on the way
+                if training.labelled or training.method.at_service:
+                    continue  # its rows are made on the way, or read by a service
                 measure = {"prompts": True} if training.objective.reads_prompts else {}
                 rows = self.sources.rows(training.entry, "train")
                 lengths = self._lengths(self._stage(training.cell, rows, measure)) or []

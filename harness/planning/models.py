@@ -36,7 +36,9 @@ def require_trainable(variant: Variant, sources: Sources) -> None:
     """
     for training in trainings(variant):
         name, method, objective = training.cell.model, training.method, training.objective
-        reason = method.refuse_model(sources.weights(name, f"by the method '{method.name}'"))
+        use = f"by the method '{method.name}'"
+        info = sources.model(name) if method.at_service else sources.weights(name, use)
+        reason = method.refuse_model(info)
         if not objective.trains_adapted_head and method.adapts_head(sources.model(name)):
             reason = (
                 f"TRL's trainer of {objective.name} reads the head's weight past an adapter on"

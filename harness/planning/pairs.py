@@ -27,6 +27,9 @@ def refusal_of(method: Method, objective: Objective, start: str | None) -> str |
     Args:
         start: the objective whose checkpoint the training goes on from; None: the model as it is.
     """
+    refused = method.refuse_objective(objective.name, start)
+    if refused is not None:
+        return refused
     needs = dict(objective.needs())
     if start is not None and objective.head == "score":
         needs["new_head"] = f"{objective.name} puts a score head on the checkpoint of {start}"

@@ -197,7 +197,7 @@ class _Planner:
         return coarse_trainings(
             (v.group, v.cell.method, str(self.sources.model_config(v.model)["dtype"]))
             for v in variants
-            if v.cell is not None
+            if v.cell is not None and not v.cell.method.at_service
         )
 
     def _tuned_path(self, variant: Variant) -> VariantPath:

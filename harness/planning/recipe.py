@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.core.errors import SuiteError, unknown
 from harness.executors.base import Executor
+from harness.methods._service import ServiceMethod
 from harness.methods.base import Method
 from harness.objectives.base import Objective
 from harness.planning.labels import Labels
@@ -17,6 +18,7 @@ from harness.planning.precision import refuse_dtype
 from harness.planning.sources import Sources
 from harness.stages._models import START
 from harness.stages._reference import REFERENCE
+from harness.stages.fine_tuning import FineTuning
 from harness.stages.reference import Reference
 from harness.stages.train import Train
 from harness.store.stage import Stage
@@ -183,6 +185,8 @@ class Recipes:
             self._require_vocabulary(cell, other, role)
             inputs[role] = self.train(other, None if model.rows is None else stages[id(model.rows)])
             beside[role] = self.sources.place(other.model)
+        if isinstance(method, ServiceMethod):
+            return self._at_service(cell, step, method, inputs, label)
         train = Train(
             model=self.sources.model_config(cell.model),
             device=self.executor.device(),
@@ -198,6 +202,29 @@ class Recipes:
         if step.reference is not None:
             inputs[REFERENCE] = self._reference(step.reference, train, inputs, cell.model)
         return train.stage(
+            inputs,
+            label=label,
+            resources=self.suite.resources,
+            known=self.sources.known(cell.model, inputs["train"]),
+        )
+
+    def _at_service(
+        self,
+        cell: Cell,
+        step: Trained,
+        method: ServiceMethod,
+        inputs: Mapping[str, Stage],
+        label: str,
+    ) -> Stage:
+        """A training that a service does. Options of the objective do not reach it."""
+        training = FineTuning(
+            model=self.sources.model_config(cell.model),
+            method=method,
+            objective=step.objective.name,
+            seed=cell.seed,
+            place=self.sources.place(cell.model),
+        )
+        return training.stage(
             inputs,
             label=label,
             resources=self.suite.resources,

@@ -15,6 +15,7 @@ from harness.methods.base import Method
 from harness.models.files import ModelPlace, ModelRef
 from harness.models.folder import held
 from harness.stages.base import AddedLater, Job, NotHashed, StageKind, member_in
+from harness.stages.fine_tuning import tuned_model
 from harness.store.stage import SPEC
 
 CHECKPOINT, START, REWARD = "checkpoint", "start", "reward"
@@ -108,7 +109,10 @@ def load_model(
     """
     device = job.config.device
     if place.endpoint is not None:
-        return Service(place.endpoint, job.replies), ServiceText(), None
+        endpoint = place.endpoint
+        if job.has(role):
+            endpoint = tuned_model(endpoint, job.input(role))
+        return Service(endpoint, job.replies), ServiceText(), None
     if not job.has(role):
         ref = model_ref(which["model"], device, place)
         return ref.load("lm"), ref.tokenizer(), None

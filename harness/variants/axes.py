@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
+from harness.core import component
+from harness.core.component import split_spec
 from harness.core.errors import SuiteError, unknown
+from harness.methods.base import Method
 from harness.suite.suite import AXES, Suite
 
 
@@ -51,20 +54,38 @@ def compared_models(suite: Suite) -> list[str]:
 
 
 def trained_models(suite: Suite) -> list[str]:
-    """The models of the matrix's cells. Models that are served elsewhere have no cells: they are
-    compared as they are.
+    """The models of the matrix's cells. Without a method that trains at a service, models that are
+    served elsewhere have no cells: they are compared as they are.
 
     Raises:
         SuiteError: no model is left.
     """
-    models = [name for name in compared_models(suite) if suite.models[name].endpoint is None]
+    methods = [_method(spec, n) for n, spec in enumerate(suite.matrix.get("method", []))]
+    models = [
+        name
+        for name in compared_models(suite)
+        if not suite.matrix or any(fits(suite, name, method) for method in methods)
+    ]
     if not models and suite.matrix:
         raise SuiteError(
-            "nothing can be trained: every model is served elsewhere",
+            "nothing can be trained: methods train models whose files are here, but for those of a"
+            " service, which train models with an `endpoint`",
             where="matrix",
-            fix="add a model whose files are here, or leave `matrix` out: `base` is compared alone",
+            fix="add a model or a method of the other kind, or leave `matrix` out: `base` is"
+            " compared alone",
         )
     return models
+
+
+def _method(spec: Any, number: int) -> type[Method]:
+    where = f"matrix.method[{number}]"
+    return cast(type[Method], component.find("method", split_spec(spec, "method", where)[0], where))
+
+
+def fits(suite: Suite, model: str, method: type[Method]) -> bool:
+    """Whether a method and a model make a cell: one that trains at a service, and a served model;
+    or neither."""
+    return method.at_service == (suite.models[model].endpoint is not None)
 
 
 def trained_on(suite: Suite) -> list[str]:

@@ -9,12 +9,14 @@ from typing import Any
 
 from harness.core import component
 from harness.core.errors import SuiteError, unknown
+from harness.methods.base import Method
 from harness.scorers.base import Scorer
 from harness.suite.suite import AXES, Suite
 from harness.variants.axes import (
     check_axes,
     compared_models,
     evaluations,
+    fits,
     trained_models,
     trained_on,
 )
@@ -173,7 +175,9 @@ def _seeds_of(
     where = {axis: f"matrix.{axis}[{place[axis][1]}]" for axis in ("method", "objective")}
     for axis, written_at in where.items():
         labels[axis], options = component.split_spec(place[axis][0], axis, written_at)
-        component.find(axis, labels[axis], written_at)
+        declared = component.find(axis, labels[axis], written_at)
+        if issubclass(declared, Method) and not fits(suite, labels["model"], declared):
+            return []
         fields[labels[axis]] = options
     refuse_scores(labels["objective"], where["objective"])
     known = (labels["method"], labels["objective"])
