@@ -40,11 +40,15 @@ def generate(
         chats: the prompts come from the chat template, so the end of a turn ends an answer too.
 
     Raises:
-        StageFailed: a prompt leaves no room for an answer in the model's context.
+        StageFailed: a prompt is empty, or leaves no room for an answer in the model's context.
     """
     limit = context_of(model)
     room = options["max_new_tokens"]
     for index, prompt in enumerate(prompts):
+        if not prompt:
+            raise StageFailed(
+                "empty prompt", f"prompt {index} has no tokens", fix="leave the row out"
+            )
         if limit is not None and len(prompt) + room > limit:
             raise StageFailed(
                 "prompt too long",

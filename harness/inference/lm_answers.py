@@ -53,8 +53,13 @@ class Asks:
         """Read a request, of a context's tokens and its generation_kwargs, as lm-eval does.
 
         Raises:
-            ModelError: the answer leaves no room for the context.
+            ModelError: there is no context, or the answer leaves no room for it.
         """
+        if not ids:
+            raise ModelError(
+                "a request to answer has no context, not even a token that begins texts",
+                fix="give the task a doc_to_text that is not empty",
+            )
         kwargs = dict(normalize_gen_kwargs(dict(options), lm.max_gen_toks))
         end = lm.tokenizer.eos_token_id
         text = None if end is None else lm.tokenizer.decode(end, skip_special_tokens=False)

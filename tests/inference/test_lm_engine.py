@@ -425,9 +425,11 @@ def test_what_a_models_own_config_asks_of_generation_is_kept(llama: Loaded) -> N
     assert found != answered(HarnessLM(*llama), CONTEXTS[:4], max_gen_toks=12)
 
 
-def test_an_answer_that_leaves_no_room_for_its_context_is_refused(llama: Loaded) -> None:
+def test_an_answer_without_a_context_or_room_for_it_is_refused(llama: Loaded) -> None:
     with pytest.raises(ModelError, match="leaves no room for its context"):
         answered(HarnessLM(*llama), ["a"], max_gen_toks=256)
+    with pytest.raises(ModelError, match="has no context"):
+        answered(HarnessLM(*llama), ["a", ""], max_gen_toks=2)
 
 
 @pytest.mark.parametrize("how", ["token", "text"])

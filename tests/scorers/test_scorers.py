@@ -250,10 +250,12 @@ def test_generation_stops_at_stop_strings_and_equals_one_by_one(loaded: tuple[An
         assert (cut[0].finish, cut[0].text) == ("stop", first[: first.find(first[2:4])].strip())
 
 
-def test_prompt_that_leaves_no_room_is_an_error(loaded: tuple[Any, Any]) -> None:
+def test_a_prompt_that_leaves_no_room_or_is_empty_is_an_error(loaded: tuple[Any, Any]) -> None:
     from harness.core.errors import StageFailed
     from harness.inference.generate import generate
 
     options = {"max_new_tokens": 12, "until": [], "batch_tokens": 4096}
     with pytest.raises(StageFailed, match="context has room for 256"):
         generate(*loaded, [[5] * 250], options, lambda *_: None)
+    with pytest.raises(StageFailed, match="prompt 1 has no tokens"):
+        generate(*loaded, [[5], []], options, lambda *_: None)
