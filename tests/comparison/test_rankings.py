@@ -43,9 +43,9 @@ def drawn(strengths: dict[str, float], rows: int, seed: int = 0) -> list[Verdict
 
 
 def test_strengths_are_the_published_ones() -> None:
-    ranked = {model.name: model.strength.value for model in ranking(season(500), rounds=1)}
+    ranked = {model.name: model.strength.value for model in ranking(season(100), rounds=1)}
     strengths = [ranked[team] - ranked["Baltimore"] for team in TEAMS]
-    assert strengths == pytest.approx(PUBLISHED, abs=1e-3)  # the prior is one game in 6,000
+    assert strengths == pytest.approx(PUBLISHED, abs=5e-3)  # the prior is one win in 650
 
 
 def test_ranks_are_ranges_where_intervals_overlap() -> None:
@@ -60,13 +60,13 @@ def test_ranks_are_ranges_where_intervals_overlap() -> None:
 
 def test_interval_covers_a_strength_as_often_as_it_says() -> None:
     strengths, covered = {"a": 0.5, "b": 0.0, "c": -0.5}, 0
-    for seed in range(60):
+    for seed in range(40):
         ranked = ranking(drawn(strengths, 40, seed), rounds=100)
         estimate = next(model.strength for model in ranked if model.name == "a")
         assert estimate.low is not None
         assert estimate.high is not None
         covered += estimate.low <= 0.5 <= estimate.high
-    assert covered >= 52
+    assert covered >= 34
 
 
 def test_a_tie_is_half_a_win_for_each() -> None:
@@ -83,7 +83,7 @@ def test_verdicts_on_one_prompt_are_drawn_together() -> None:
     verdicts = drawn({"a": 0.6, "b": 0.0}, 30)
     thrice = [v for v in verdicts for _ in range(3)]
     apart = [v._replace(cluster=f"{v.cluster}-{i}") for i, v in enumerate(thrice)]
-    wide, narrow = (ranking(rows)[0].strength for rows in (thrice, apart))
+    wide, narrow = (ranking(rows, 300)[0].strength for rows in (thrice, apart))
     assert (wide.high or 0) - (wide.low or 0) > 1.3 * ((narrow.high or 0) - (narrow.low or 0))
 
 
