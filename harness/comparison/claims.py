@@ -157,7 +157,10 @@ def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
     shown = contrast_of(group, base, question.claim.times, looks)
     verdict = replace(_counted(verdict, group, base), verdict="inconclusive")
     told = replace(_told(verdict, shown, limits), noise=_noise(shown, group, base))
-    return told.noted(note).noted(_about_margin(question.claim, base)), limits
+    if group.first.doubt:
+        told = replace(told, p=None)  # whatever its figures are, they support and refute nothing
+    told = told.noted(group.first.doubt).noted(note)
+    return told.noted(_about_margin(question.claim, base)), limits
 
 
 def _about_margin(claim: Claim, base: Group | float) -> str:

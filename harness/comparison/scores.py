@@ -115,6 +115,15 @@ class Scores:
     credentials: str = ""
     trusted: bool = False
 
+    @property
+    def doubt(self) -> str:
+        """Why a judge's scores decide nothing; empty if they may."""
+        if not self.judged or self.trusted:
+            return ""
+        if self.credentials:
+            return f"its judge is not shown to be better than chance ({self.credentials})"
+        return "its judge is uncalibrated (harness judge calibrate)"
+
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
         return self if group == ALL else self._at(self.keys.of(group))

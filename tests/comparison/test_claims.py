@@ -89,6 +89,19 @@ def test_claim_about_a_constant_and_about_chance() -> None:
     assert "what guessing reaches" in decide([unknown])[0].reason
 
 
+@pytest.mark.parametrize("line", ["a better b on m", "a not_worse b on m by 0.5"])
+def test_figures_of_a_judge_that_is_not_trusted_support_and_refute_nothing(line: str) -> None:
+    for gain, outcome in ((0.3, "supported"), (-0.9, "refuted")):
+        sides = [replace(run(noise(1) + one), judged=True) for one in (gain, 0.0)]
+        told = verdict(line, *sides)
+        assert (told.verdict, told.p) == ("inconclusive", None)
+        assert "its judge is uncalibrated" in told.reason
+        guessing = [replace(side, credentials="kappa 0.01") for side in sides]
+        assert "better than chance (kappa 0.01)" in verdict(line, *guessing).reason
+        trusted = [replace(side, credentials="kappa 0.6", trusted=True) for side in sides]
+        assert verdict(line, *trusted).verdict == outcome
+
+
 def test_shares_are_tested_as_mcnemar_and_tango_have_it() -> None:
     """The pair of lm-eval's request 3868: p .008, where unpaired shares give .08."""
     up, down = 19, 5
