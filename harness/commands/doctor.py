@@ -21,7 +21,7 @@ from harness.store.store import Store
 
 _LIBRARIES = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "rouge-score-rs",
-    "sacrebleu", "pandas", "scipy", "statsmodels",
+    "sacrebleu", "pandas", "scipy", "statsmodels", "openai",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from harness.core import component
 from harness.core.errors import SuiteError, unknown
 from harness.models.checkpoint import CheckpointSpec
+from harness.models.endpoint import CallBudget, Prices, ServedModel
 from harness.models.files import ModelSpec
 from harness.suite.claims import Claim
 from harness.suite.data import DataSpec, Split
@@ -24,6 +25,7 @@ from harness.suite.tune import Budget, Range, Tune
 SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "suite": (Suite,),
     "models": (ModelSpec,),
+    "endpoint": (ServedModel, Prices, CallBudget),
     "data": (DataSpec, Split),
     "base": (Generate,),
     "generate": (Generate,),

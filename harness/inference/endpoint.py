@@ -19,7 +19,15 @@ from typing import Any, Self, TypeVar
 
 from harness.core.errors import StageFailed
 from harness.inference.scored_text import Scored, scored_of
-from harness.inference.wire import asked_wait, excerpt, key_from, masked, open_client
+from harness.inference.wire import (
+    asked_wait,
+    excerpt,
+    key_from,
+    masked,
+    open_client,
+    sendable,
+    whole,
+)
 from harness.models.endpoint import EndpointSettings
 
 __all__ = ["CHAT", "COMPLETIONS", "ChatEndpoint", "Refused", "Reply", "key_from"]
@@ -243,7 +251,8 @@ class ChatEndpoint:
         try:
             if body is None:
                 return self._sdk.get(f"/{path}", cast_to=httpx2.Response, **options)
-            return self._sdk.post(f"/{path}", cast_to=httpx2.Response, body=body, **options)
+            sent = sendable(body)
+            return self._sdk.post(f"/{path}", cast_to=httpx2.Response, body=sent, **options)
         except openai.APIStatusError as error:
             response = error.response
             raise self._failure(response.status_code, response.text, response.headers) from None
@@ -337,14 +346,7 @@ def _reply(
         raise TypeError("an answer that is not text")
     usage = fields.get("usage") or {}
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    return Reply(
-        _whole(text or ""), prompt, completion, str(finish or ""), _whole(refused), logprobs
-    )
-
-
-def _whole(text: str) -> str:
-    """The text with halves of surrogate pairs replaced, which JSON can hold and no file can."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return Reply(whole(text or ""), prompt, completion, str(finish or ""), whole(refused), logprobs)
 
 
 def _count(value: Any) -> int:

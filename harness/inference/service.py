@@ -88,7 +88,7 @@ class Service:
     def plain(self, prompt: str, **fields: Any) -> dict[str, Any]:
         """The request for one token after a plain prompt."""
         options = {"max_new_tokens": 1}
-        return {**self._body(prompt, COMPLETIONS, options, None), "max_tokens": 1, **fields}
+        return {**self._body(prompt, COMPLETIONS, options, None), **fields}
 
     def cost(self) -> dict[str, Any]:
         """Calls, tokens and, if there are prices, money of all replies, whenever they were paid."""
@@ -115,7 +115,8 @@ class Service:
             fields |= {"top_p": options["top_p"]} if options["top_p"] < 1 else {}
         if stops := list(options.get("until", ()))[:_STOPS]:
             fields["stop"] = stops
-        fields |= {self.endpoint.max_tokens_field: options["max_new_tokens"], **self.endpoint.args}
+        longest = self.endpoint.max_tokens_field if path == CHAT else "max_tokens"
+        fields |= {longest: options["max_new_tokens"], **self.endpoint.args}
         fields = {name: value for name, value in fields.items() if value is not None}
         if path == COMPLETIONS:
             return {**fields, "model": self.endpoint.model, "prompt": prompt}

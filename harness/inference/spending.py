@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.models.endpoint import Budget, Prices
+from harness.models.endpoint import CallBudget, Prices
 
 _A_TURN, _A_REQUEST = 16, 64
 """Tokens that a chat template adds at most to a turn, and to a whole request."""
@@ -69,7 +69,7 @@ def _bytes(value: Any) -> int:
     return sum(map(_bytes, value)) if isinstance(value, list | tuple) else 1
 
 
-def exceeds(spent: Amount, budget: Budget, prices: Prices | None) -> str:
+def exceeds(spent: Amount, budget: CallBudget, prices: Prices | None) -> str:
     """Which limit of a budget an amount exceeds, for people; "" if it exceeds none."""
     if budget.calls is not None and spent.calls > budget.calls:
         return f"{budget.calls:,} calls"

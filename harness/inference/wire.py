@@ -10,7 +10,7 @@ import email.utils
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.core.errors import StageFailed
@@ -101,6 +101,21 @@ def key_from(variable: str | None) -> str | None:
             fix="set it again, to the key alone",
         )
     return key
+
+
+def whole(text: str) -> str:
+    """The text with halves of surrogate pairs replaced, which JSON can hold, and no file or request
+    can."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def sendable(value: Any) -> Any:
+    """The JSON of a request, with its texts as `whole` has them."""
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, Mapping):
+        return {whole(str(name)): sendable(inner) for name, inner in value.items()}
+    return [sendable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def masked(text: str, key: str | None) -> str:

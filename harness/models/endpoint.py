@@ -34,7 +34,7 @@ class Prices(BaseModel):
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
-class Budget(BaseModel):
+class CallBudget(BaseModel):
     """The most that may be spent at one endpoint, by all stages of a store together."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -93,7 +93,7 @@ class EndpointSettings(BaseModel):
     prices: Annotated[Prices | None, NotHashed] = None
     """What a million tokens cost: `{prompt: 0.15, completion: 0.6}`. Reports then show the money,
     and `budget` can be given in it."""
-    budget: Annotated[Budget | None, NotHashed] = None
+    budget: Annotated[CallBudget | None, NotHashed] = None
     """The most that may be spent: `{calls: 1000}`, `{tokens: 1000000}` or `{money: 5}`, for all
     stages of the store that ask this model. No request is sent that could exceed it."""
 

@@ -207,7 +207,9 @@ def test_a_plain_completion_is_asked_at_its_own_path(serve: Serve) -> None:
 
 def test_half_a_surrogate_pair_can_be_written_to_a_file(serve: Serve, tmp_path: Any) -> None:
     server = serve(lambda *_: says("A \ud83d"))
-    (tmp_path / "text").write_text(client(server, []).ask({}).text, encoding="utf-8")
+    text = client(server, []).ask({"messages": [{"content": "a \ud83d b"}]}).text
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    assert server.asked[0]["messages"][0]["content"].startswith("a ")
 
 
 def test_one_client_serves_many_threads(serve: Serve) -> None:

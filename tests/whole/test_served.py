@@ -150,6 +150,18 @@ def test_thinking_that_a_server_leaves_in_is_not_scored(
     assert all(line["generated"].startswith("<think>") for line in lines)
 
 
+def test_fields_of_the_request_can_be_named_added_and_left_out(
+    served: Server, workspace: Workspace
+) -> None:
+    workspace.tree["models"]["big"]["endpoint"] |= {
+        "max_tokens_field": "max_completion_tokens",
+        "args": {"temperature": None, "reasoning_effort": "low"},
+    }
+    assert not workspace.run().failed
+    fields = {name: value for name, value in served.asked[0].items() if name != "messages"}
+    assert fields == {"model": "big-1", "max_completion_tokens": 4, "reasoning_effort": "low"}
+
+
 def test_a_model_that_is_served_is_compared_and_never_trained(
     served: Server, workspace: Workspace
 ) -> None:
