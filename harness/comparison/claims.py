@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.comparison.aligned import Runs, Unaligned, aligned
+from harness.comparison.caveats import about_margin, about_seeds, noise_of
 from harness.comparison.contrasts import Contrast, Ranged
 from harness.comparison.differences import contrast_of
 from harness.comparison.groups import Group
-from harness.comparison.intervals import infer
 from harness.comparison.limits import Limit, by_range, limits_of, p_of
-from harness.comparison.result import ClaimVerdict, Estimate, Noise, Outcome
+from harness.comparison.result import ClaimVerdict, Estimate, Outcome
 from harness.comparison.rows import why_incomparable
 from harness.comparison.unpaired import Summaries
 from harness.comparison.verdicts import benjamini_hochberg, holm
@@ -156,20 +156,11 @@ def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
     limits = limits_of(question.claim, up, lambda ratio: contrast_of(group, base, ratio, looks))
     shown = contrast_of(group, base, question.claim.times, looks)
     verdict = replace(_counted(verdict, group, base), verdict="inconclusive")
-    told = replace(_told(verdict, shown, limits), noise=_noise(shown, group, base))
+    told = replace(_told(verdict, shown, limits), noise=noise_of(shown, group, base))
     if group.first.doubt:
         told = replace(told, p=None)  # whatever its figures are, they support and refute nothing
     told = told.noted(group.first.doubt).noted(note)
-    return told.noted(_about_margin(question.claim, base)), limits
-
-
-def _about_margin(claim: Claim, base: Group | float) -> str:
-    """What a margin that is a share of the other's value is worth; empty if nothing limits it."""
-    if not claim.relative or isinstance(base, float):
-        return ""
-    other = infer(base.runs, base.independent)
-    sure = other.low is not None and other.high is not None and not other.low <= 0 <= other.high
-    return "" if sure else "its margin is a share of a value that may be 0"
+    return told.noted(about_margin(question.claim, base)), limits
 
 
 def _sides(question: Question) -> tuple[Runs, Runs | float, str]:
@@ -218,47 +209,7 @@ def _counted(verdict: ClaimVerdict, group: Group, base: Group | float) -> ClaimV
         unit=group.first.unit,
         higher_is_better=group.first.higher_is_better,
     )
-    return verdict.noted(_about_seeds(group, base))
-
-
-def _about_seeds(group: Group, base: Group | float) -> str:
-    """What the number of training runs keeps the verdict from saying; empty if nothing."""
-    sides = [group] if isinstance(base, float) else [group, base]
-    lone = [side for side in sides if side.first.trained and not side.runs.several]
-    if not lone:
-        few = any(len(side.scores) == 2 for side in sides)
-        return "only 2 seeds" if few else ""
-    if len(lone) == len([side for side in sides if side.first.trained]):
-        return "about one checkpoint only, not the method: one seed"
-    which = "the variant" if lone[0] is group else "the other side"
-    return f"{which} is one checkpoint: another seed of it may differ"
-
-
-def _noise(contrast: Contrast, group: Group, base: Group | float) -> Noise | None:
-    """The shares of the difference's variance that examples, drawn answers and seeds cause."""
-    error, sides = contrast.error(), [group] if isinstance(base, float) else [group, base]
-    drawn = [_drawn(side) for side in sides]
-    seeds = contrast.fixed()
-    if not error or not (seeds or any(part is not None for part in drawn)):
-        return None
-    total = max(error**2, seeds)
-    answers = None
-    if all(part is not None for part in drawn):
-        answers = min(sum(part or 0.0 for part in drawn), total - seeds) / total
-    elif not seeds:
-        return None
-    examples = 1 - seeds / total - (answers or 0.0)
-    return Noise(examples, answers, seeds / total if seeds else None)
-
-
-def _drawn(group: Group) -> float | None:
-    """The variance of a variant's mean that drawing its answers anew would cause; None where it is
-    not known."""
-    parts = [run.drawn for run in group.scores.values()]
-    if any(part is None for part in parts):
-        return None
-    count = group.first.sample.n * len(parts)
-    return float(sum(part.sum() for part in parts if part is not None)) / count**2
+    return verdict.noted(about_seeds(group, base))
 
 
 def _told(verdict: ClaimVerdict, shown: Contrast, limits: Sequence[Limit]) -> ClaimVerdict:

@@ -8,8 +8,6 @@ from harness.comparison.contrasts import (
     Alike,
     Contrast,
     Moved,
-    OneShare,
-    PairedShares,
     Ranged,
     Untold,
     Watched,
@@ -17,6 +15,7 @@ from harness.comparison.contrasts import (
 from harness.comparison.groups import Group
 from harness.comparison.intervals import Runs, infer, spread_of
 from harness.comparison.rows import changed_rows, common_change, effective_rows, partner
+from harness.comparison.share_contrasts import OneShare, PairedShares
 
 
 def contrast_of(

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 from harness.comparison import power
 from harness.comparison.aligned import Runs
-from harness.comparison.contrasts import Moved, PairedShares
+from harness.comparison.contrasts import Moved
 from harness.comparison.costs import succeeded
 from harness.comparison.differences import contrast_of
 from harness.comparison.groups import Group
 from harness.comparison.rows import AllScores, why_incomparable
 from harness.comparison.scores import Column, Reader, Scores
+from harness.comparison.share_contrasts import PairedShares
 from harness.planning.claims import PlannedClaim
 from harness.planning.planner import Plan
 from harness.store.store import Store

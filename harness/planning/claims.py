@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.core.errors import SuiteError, unknown
 from harness.planning.selectors import Labels, pairs, select
@@ -215,7 +215,7 @@ def find_column(metric: str, known: Iterable[Column], place: str) -> Column:
         ends = (f"{column.evaluation}/", f"/{column.evaluation}")
         if not column.metric and (metric.startswith(ends[0]) or metric.endswith(ends[1])):
             name = metric.removeprefix(ends[0]).removesuffix(ends[1])
-            return Column(column.scorer, name, column.evaluation)
+            return replace(column, metric=name)
     if len(matching) == 1:
         return matching[0]
     if matching:

@@ -11,8 +11,9 @@ from statsmodels.stats.multitest import multipletests
 
 from harness.comparison.aligned import Unaligned, scores_of, scores_of_draws
 from harness.comparison.claims import ClaimVerdict, Question, decide
-from harness.comparison.contrasts import Contrast, OneShare, PairedShares
+from harness.comparison.contrasts import Contrast
 from harness.comparison.scores import Scores
+from harness.comparison.share_contrasts import OneShare, PairedShares
 from harness.comparison.verdicts import benjamini_hochberg, holm
 from harness.suite.claims import parse_claim
 
@@ -318,3 +319,14 @@ def test_share_of_a_negative_value_is_a_margin_all_the_same(
     assert told.verdict == outcome
     near_zero = verdict("a not_worse b on m by 5%", run(noise(2)), run(noise(3)))
     assert "a share of a value that may be 0" in near_zero.reason
+
+
+def test_judge_whose_error_is_not_known_decides_no_claim() -> None:
+    base, judged = noise(0), {"judged": True}
+    one, other = run(base + 1), run(base + noise(1))
+    told = verdict("a better b on m", replace(one, **judged), replace(other, **judged))
+    assert (told.verdict, told.p, told.needed) == ("inconclusive", None, None)
+    assert "its judge is uncalibrated" in told.reason
+    trusted = {"judged": True, "trusted": True}
+    sure = verdict("a better b on m", replace(one, **trusted), replace(other, **trusted))
+    assert sure.verdict == "supported"

@@ -58,7 +58,7 @@ def test_selectors_mean_the_pairs_that_differ_least(line: str, pairs: list[str])
     [
         ("rougeL/tasks", ROUGE), ("rouge/rougeL/other", OTHER), ("forgetting", FORGETTING),
         ("perplexity/general", FORGETTING), ("pocket/exam", EXAM),
-        ("pocket/exam/acc_norm", Column("lm_eval", "acc_norm", "pocket/exam")),
+        ("pocket/exam/acc_norm", Column("lm_eval", "acc_norm", "pocket/exam", guessed=True)),
     ],
 )  # fmt: skip
 def test_metric_may_be_named_in_several_ways(metric: str, column: Column) -> None:

@@ -1,0 +1,120 @@
+"""Contrasts of shares of right answers: of two variants on the same rows, or of one and a
+number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scipy import special
+
+from harness.comparison import binomial
+from harness.comparison.contrasts import LEAST_P, Contrast, Ends
+
+
+@dataclass(frozen=True)
+class PairedShares(Contrast):
+    """The difference of two shares on the same rows.
+
+    No difference is tested exactly (McNemar, 1947); any other value by the score test of Tango
+    (1998, Statistics in Medicine 17:891), whose interval the values make that it does not reject.
+    Zero is in the interval wherever the exact test does not reject it.
+
+    Attributes:
+        up: how many rows are right, and wrong in the baseline. down: the other way round.
+    """
+
+    up: int
+    down: int
+    rows: int
+    reason: str = ""
+
+    @property
+    def value(self) -> float:  # type: ignore[override]
+        """The difference of the shares."""
+        return (self.up - self.down) / self.rows
+
+    def interval(self, alpha: float) -> Ends | None:
+        far = float(special.ndtri(1 - alpha / 2))
+        low = self._end(lambda null: self._score(null) - far, -1.0, self.value)
+        high = self._end(lambda null: self._score(null) + far, self.value, 1.0)
+        zero = self._exact() >= alpha
+        return (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
+
+    def p(self, null: float) -> float | None:
+        if null == 0:
+            return self._exact()
+        if not -1 < null < 1:
+            return 1.0 if null == self.value else LEAST_P
+        return max(LEAST_P, 2 * float(special.ndtr(-abs(self._score(null)))))
+
+    def error(self) -> float | None:
+        # One changed row more keeps the standard error from being 0.
+        changed = (self.up + self.down + 1) / (self.rows + 2)
+        return math.sqrt((changed - min(self.value**2, changed / 2)) / self.rows)
+
+    def _exact(self) -> float:
+        changed = self.up + self.down
+        return min(1.0, 2 * float(special.bdtr(min(self.up, self.down), changed, 0.5)))
+
+    def _score(self, null: float) -> float:
+        """How many standard errors the difference lies above `null`, the errors being those of the
+        likeliest shares with that difference."""
+        n, up, down = self.rows, self.up, self.down
+        linear = (2 * n - up + down) * null - up - down
+        root = math.sqrt(max(linear**2 + 8 * n * down * null * (1 - null), 0.0))
+        lost = (root - linear) / (4 * n)
+        variance = n * (2 * lost + null * (1 - null))
+        gap = up - down - n * null
+        if variance <= 1e-12:
+            return 0.0 if abs(gap) < 1e-9 else math.copysign(math.inf, gap)
+        return gap / math.sqrt(variance)
+
+    @staticmethod
+    def _end(beyond: Callable[[float], float], low: float, high: float) -> float:
+        """Where the test at the level begins to reject, between a value that it rejects and the
+        estimate; the bound itself if even that is not rejected."""
+        from scipy.optimize import brentq
+
+        inner = 1e-12
+        low, high = max(low, -1 + inner), min(high, 1 - inner)
+        ends = beyond(low), beyond(high)
+        if ends[0] * ends[1] > 0 or not all(map(math.isfinite, ends)):
+            return low if abs(low) > abs(high) else high
+        return float(brentq(beyond, low, high, xtol=1e-10))
+
+
+@dataclass(frozen=True)
+class OneShare(Contrast):
+    """A share less a constant, by the mid-P exact interval.
+
+    Attributes:
+        correct, rows: how many rows are right, of how many; effective numbers need not be whole.
+    """
+
+    correct: float
+    rows: float
+    constant: float
+    reason: str = ""
+
+    @property
+    def value(self) -> float:  # type: ignore[override]
+        """The difference."""
+        return self.correct / self.rows - self.constant
+
+    def interval(self, alpha: float) -> Ends | None:
+        estimate = binomial.share(self.correct, self.rows, alpha)
+        assert estimate.low is not None
+        assert estimate.high is not None
+        return estimate.low - self.constant, estimate.high - self.constant
+
+    def p(self, null: float) -> float | None:
+        known = self.constant + null
+        if not 0 <= known <= 1:
+            return LEAST_P
+        return max(LEAST_P, binomial.share_p(self.correct, self.rows, known))
+
+    def error(self) -> float | None:
+        share = (self.correct + 0.5) / (self.rows + 1)
+        return math.sqrt(share * (1 - share) / self.rows)
