@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -31,7 +32,9 @@ class Endpoint(EndpointSettings, Asking):
     temperature 0 which of two answers is better, or to rate one. It is asked in both orders of the
     answers: replies that change with the order are a tie (Zheng et al., 2023, arXiv:2306.05685,
     section 3.4). A reply is one of the choices, such as A, B or C (a tie), alone or as [[A]]; after
-    another one the question is put again (`again`). Requests are repeated after 429 and 5xx. The
+    another one the question is put again (`again`). If `args` asks for the probabilities of the
+    reply's tokens (`{logprobs: true, top_logprobs: 20}`) and the server has them, the verdict or
+    rating is the expectation over the choices. Requests are repeated after 429 and 5xx. The
     key is read, when the stage runs, from the environment variable that `api_key_env` names. It is
     never written to disk.
     """
@@ -104,7 +107,27 @@ def _chosen(reply: endpoint.Reply, choices: Sequence[str]) -> Reply:
     if reply.refused:
         return "refused by the labeller"
     choice = choice_of(reply.text, choices)
-    return UNREADABLE if choice is None else {choice: 1.0}
+    if choice is None:
+        return UNREADABLE
+    shares = _shares(reply.logprobs[0], choices) if reply.logprobs else {}
+    return shares if choice in shares else {choice: 1.0}
+
+
+def _shares(likely: Mapping[str, float], choices: Sequence[str]) -> dict[str, float]:
+    """The probability of each choice as the first token of a reply, among the choices that are
+    listed; empty if a choice begins like another, as 1 and 10.
+
+    Args:
+        likely: token -> log-probability, of the likeliest tokens there.
+    """
+    if any(a != b and b.startswith(a) for a in choices for b in choices):
+        return {}
+    masses = dict.fromkeys(choices, 0.0)
+    for token, log_prob in likely.items():
+        if (name := token.strip().upper()) in masses:
+            masses[name] += math.exp(min(0.0, log_prob))
+    whole = sum(masses.values())
+    return {name: mass / whole for name, mass in masses.items() if mass} if whole else {}
 
 
 def choice_of(text: str, choices: Sequence[str]) -> str | None:

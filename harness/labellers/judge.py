@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -70,15 +71,20 @@ def _asked(tokenizer: Any, question: Question) -> tuple[list[int], list[list[int
         wholes = [text_ids(tokenizer, f"{text.rstrip()} {choice}") for choice in question.choices]
     shared = min(common_prefix(wholes[0], whole) for whole in wholes[1:])
     ends = [whole[shared:] for whole in wholes]
-    if [] in ends and tokenizer.eos_token_id is not None:  # such as 1 beside 10
+    if _prefixes(ends) and tokenizer.eos_token_id is not None:  # such as 1 beside 10
         ends = [[*end, tokenizer.eos_token_id] for end in ends]
-    if [] in ends or len({tuple(end) for end in ends}) < len(ends):
+    if _prefixes(ends):
         choices = ", ".join(question.choices)
         raise StageFailed(
             "judge", f"the judge's tokenizer gives some of {choices} the same tokens",
             fix="use another model",
         )  # fmt: skip
     return wholes[0][:shared], ends
+
+
+def _prefixes(ends: Sequence[list[int]]) -> bool:
+    """Whether one choice's tokens begin another's, so that it is likelier whatever is meant."""
+    return any(b[: len(a)] == a for a, b in itertools.permutations(ends, 2))
 
 
 def _shares(choices: Sequence[str], log_probs: list[float] | None) -> Reply:

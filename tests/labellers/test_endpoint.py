@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,34 @@ def test_a_reply_without_a_choice_is_asked_again_and_then_missing(
     assert len(server.asked) == 10  # replies are kept
     labeller.label(LabelJob(contests, lambda *_: None, tmp_path, repeat=1))
     assert len(server.asked) == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "verdict"),
+    [
+        ("A", {"A": 0.5, " A": 0.1, "B": 0.2, "C": 0.2}, 0.7),
+        ("A", {"a": 0.6, "The": 0.4}, 1.0),
+        ("A", {"The": 0.9}, 1.0),
+        ("[[A]]", {"[[": 0.9, "B": 0.1}, 1.0),
+    ],
+)
+def test_probabilities_of_the_reply_are_the_verdict_where_the_server_has_them(
+    serve: Serve, tmp_path: Path, text: str, tokens: dict[str, float], verdict: float
+) -> None:
+    """The second answer in the first place: the verdict is that of A in both orders."""
+    top = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in tokens.items()]
+    told = {"content": [{**top[0], "top_logprobs": top}], "refusal": None}
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "logprobs": told, "finish_reason": "stop"}
+    body = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    server = serve(
+        lambda *_: (200, {"Content-Type": "application/json"}, json.dumps(body).encode())
+    )
+    args = {"logprobs": True, "top_logprobs": 5}
+    labeller = Endpoint(base_url=server.url, model="m", args=args)
+    (said,) = labeller.compare(LabelJob([CONTEST], lambda *_: None, tmp_path))
+    assert said.orders == (pytest.approx(verdict), pytest.approx(1 - verdict))
+    assert server.asked[0]["top_logprobs"] == 5
 
 
 def test_an_endpoint_that_takes_no_request_fails_with_its_words(
