@@ -142,11 +142,7 @@ def _model(config: Mapping[str, Any] | None) -> str:
 
 def _conditions(content: Mapping[str, Any], where: str) -> dict[str, dict[str, str]]:
     """By task, what must be equal in two runs: its version, its shots, how prompts are made."""
-    common = {
-        name: condition(content[name])
-        for name in _SETTINGS
-        if content.get(name) not in (None, False)
-    }
+    common = {name: condition(content[name]) for name in _SETTINGS if name in content}
     config = content.get("config") if isinstance(content.get("config"), dict) else {}
     if config and "num_fewshot" in config:
         common["shots"] = condition(config["num_fewshot"])

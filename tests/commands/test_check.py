@@ -357,3 +357,23 @@ def test_version_of_a_baseline_is_checked(tmp_path: Path) -> None:
     file.write_text(json.dumps({"format": baseline.FORMAT, "version": 2}))
     code, said = check(str(file), str(file))
     assert (code, "is of version 2, not 1" in said) == (4, True)
+
+
+@pytest.mark.real
+def test_which_of_the_published_differences_of_two_llamas_are_real(real_data: Path) -> None:
+    """lm-eval's published results of LLaMA 13B and 7B, whose files have no scores of examples: of
+    18 metrics, 6 are better and 1 is worse beyond chance; the rest may be noise."""
+    name = "llama-{}_common_sense_reasoning_0-shot.json"
+    large, small = (str(real_data / "results" / "lm_eval" / name.format(n)) for n in ("13B", "7B"))
+    rows = [r for r in harness.compare(large, small).rows if r.group == large]
+    verdicts = {f"{r.metric} {r.evaluation}": r.verdict for r in rows if r.p is not None}
+    assert len(verdicts) == 18
+    assert {n for n, verdict in verdicts.items() if verdict == "better"} == {
+        "acc arc_easy", "acc_norm arc_easy", "acc hellaswag", "acc_norm hellaswag",
+        "acc_norm prost", "acc_norm swag",
+    }  # fmt: skip
+    assert [n for n, verdict in verdicts.items() if verdict == "worse"] == ["acc boolq"]
+    piqa = next(row for row in rows if row.evaluation == "piqa" and row.metric == "acc")
+    assert (piqa.n, piqa.verdict) == (1838, "no difference shown")
+    code, said = check(large, small, "--margin", "0.05")
+    assert (code, "2 not judged" in said) == (4, True), "two figures have no standard error"

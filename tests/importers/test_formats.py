@@ -68,6 +68,19 @@ def test_old_result_file_tells_its_number_of_documents_by_its_standard_error(
     assert importers.read(samples.lm_eval_old(tmp_path))[0].variant == "7B"
 
 
+def test_chat_template_on_one_side_alone_makes_results_incomparable(tmp_path: Path) -> None:
+    file = samples.lm_eval_results(tmp_path)
+    plain = one(importers.read(file), "exact_match")
+    content = json.loads(file.read_text()) | {"chat_template_sha": "abc"}
+    chat = one(importers.read(samples.document(file, content)), "exact_match")
+    assert chat.why_not(plain) == "not the same chat_template_sha: abc and null"
+    assert chat.why_not(plain, prompts=True) == ""
+    content["versions"] = {"gsm8k": 2.0}
+    assert "task version: 2.0 and 3.0" in one(
+        importers.read(samples.document(file, content)), "exact_match"
+    ).why_not(plain, prompts=True)
+
+
 def test_folder_of_lm_eval_has_the_samples_of_its_results(tmp_path: Path) -> None:
     samples.lm_eval_results(tmp_path)
     samples.lm_eval_samples(tmp_path)

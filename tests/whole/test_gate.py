@@ -61,8 +61,8 @@ def test_suites_variant_is_judged_by_another_and_by_its_stored_baseline(
 
 
 def pocket(folder: Path, name: str, **changes: Any) -> Path:
-    """A suite that trains a LoRA on 800 rows of the pocket world, and scores 200 of its test."""
-    for split, rows in (("train", 800), ("test", 200)):
+    """A suite that trains a LoRA on 400 rows of the pocket world, and scores 120 of its test."""
+    for split, rows in (("train", 400), ("test", 120)):
         lines = (POCKET / "instruct" / f"{split}.jsonl").read_text().splitlines()
         (folder / f"{split}.jsonl").write_text("\n".join(lines[:rows]) + "\n")
     sft = {"num_train_epochs": 1, "per_device_train_batch_size": 16, "max_length": 256,
@@ -73,9 +73,9 @@ def pocket(folder: Path, name: str, **changes: Any) -> Path:
         "data": {"tasks": {"train": changes.pop("train", "train.jsonl"), "test": "test.jsonl"}},
         "matrix": {"method": [{"lora": {"r": 16, "lora_alpha": 32}}],
                    "objective": [{"sft": {**sft, **changes.pop("sft", {})}}]},
-        "base": {"zero-shot": {"max_new_tokens": 32}},
+        "base": {"zero-shot": {"max_new_tokens": 24}},
         "scorers": ["rouge", "exact_match", {"perplexity": {"data": "tasks"}}],
-        "generate": {"max_new_tokens": 32},
+        "generate": {"max_new_tokens": 24},
         **changes,
     }  # fmt: skip
     path = folder / f"{name}.yaml"
