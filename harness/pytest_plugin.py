@@ -68,7 +68,7 @@ def _named(side: str | Path | Scores) -> str:
 
 
 def _scores(given: Scores) -> list:
-    from harness.importers.base import Collector
+    from harness.importers.collector import Collector
 
     rows: dict[str, dict[str, float]] = {}
     for metric, scores in given.items():

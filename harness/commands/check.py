@@ -12,7 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from harness.commands.sides import scored, side
-from harness.comparison.gate import ALLOWANCES, CANDIDATE, Checked, Settings, Side, judge
+from harness.comparison.gate import ALLOWANCES, CANDIDATE, Checked, Settings, Side
+from harness.comparison.judged import judge
 from harness.comparison.measured import Measured, Run
 from harness.core.component import explain
 from harness.core.errors import EXIT_NOT_JUDGED, HarnessError, StoreError, SuiteError, unknown

@@ -15,6 +15,7 @@ from harness.comparison.result import Comparison, Estimate
 from harness.core.errors import DataError, HarnessError, unknown
 from harness.core.files import write_atomic
 from harness.core.text import line
+from harness.importers import peft_comparison
 from harness.importers import peft_method_comparison as peft
 from harness.importers.records import record_of
 from harness.report import numbers
@@ -49,7 +50,9 @@ def import_results(
         tool = names.pop() if len(names) == 1 else None
     if tool == peft.NAME and len(paths) == 1 and paths[0].is_dir():
         records = peft.read_records(paths[0], test_rows)
-        comparison = peft.compare(records, baseline or _full(records), paths[0].resolve())
+        comparison = peft_comparison.compare(
+            records, baseline or _full(records), paths[0].resolve()
+        )
         text = reporting.terminal_table(comparison)
     else:
         runs = [run for path in paths for run in importers.read(path, tool)]

@@ -24,15 +24,8 @@ import numpy as np
 
 from harness.comparison.measured import Examples, Measured, Run
 from harness.core.aggregate import AGGREGATES
-from harness.importers.base import (
-    MAX_NAME,
-    a_name,
-    a_number,
-    mapping,
-    published,
-    sequence,
-    table_metric,
-)
+from harness.importers.base import MAX_NAME, a_name, a_number, mapping, sequence
+from harness.importers.collector import published, table_metric
 from harness.importers.files import Unreadable, json_file
 
 NAME = "baseline"

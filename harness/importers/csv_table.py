@@ -11,7 +11,8 @@ import numpy as np
 from harness.comparison.measured import Examples, Measured, Run
 from harness.core.errors import shortened
 from harness.core.text import label
-from harness.importers.base import lower_is_better, table_metric
+from harness.importers.base import lower_is_better
+from harness.importers.collector import table_metric
 from harness.importers.files import MAX_BYTES, Unreadable, digest
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import Any
 
 from harness.comparison.measured import Measured, Run
 from harness.core.text import label
-from harness.importers.base import Collector, a_name, fingerprint, mapping, published, sequence
+from harness.importers.base import a_name, fingerprint, mapping, sequence
+from harness.importers.collector import Collector, published
 from harness.importers.files import Unreadable, digest, inside, json_file, json_lines
 
 NAME = "every-eval-ever"

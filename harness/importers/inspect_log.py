@@ -15,15 +15,8 @@ from typing import Any
 
 from harness.comparison.measured import Measured, Run
 from harness.core.text import label
-from harness.importers.base import (
-    Collector,
-    a_name,
-    condition,
-    fingerprint,
-    mapping,
-    published,
-    sequence,
-)
+from harness.importers.base import a_name, condition, fingerprint, mapping, sequence
+from harness.importers.collector import Collector, published
 from harness.importers.files import Unreadable, Zip, digest, json_file
 
 NAME = "inspect"

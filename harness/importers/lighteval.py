@@ -10,7 +10,8 @@ from typing import Any
 
 from harness.comparison.measured import Measured, Run
 from harness.core.text import label
-from harness.importers.base import Collector, fingerprint, mapping, published
+from harness.importers.base import fingerprint, mapping
+from harness.importers.collector import Collector, published
 from harness.importers.files import Unreadable, digest, inside, json_file
 
 NAME = "lighteval"

@@ -8,7 +8,8 @@ from typing import Any
 
 from harness.comparison.measured import Run
 from harness.core.text import label
-from harness.importers.base import Collector, a_name, fingerprint, mapping, sequence
+from harness.importers.base import a_name, fingerprint, mapping, sequence
+from harness.importers.collector import Collector
 from harness.importers.files import Unreadable, digest, json_file, json_lines
 
 NAME = "promptfoo"

@@ -16,6 +16,7 @@ from harness.cli import main
 from harness.comparison.binomial import difference
 from harness.comparison.result import Conditions
 from harness.core.errors import DataError
+from harness.importers import peft_comparison
 from harness.importers import peft_method_comparison as peft
 from harness.store.stage import Record
 from tests.importers import samples
@@ -66,7 +67,9 @@ def published(tmp_path: Path) -> Path:
 
 
 def test_runs_are_compared_and_what_they_lack_is_said(published: Path) -> None:
-    found = peft.compare(peft.read_records(published, 200), "full-finetuning/a", published)
+    found = peft_comparison.compare(
+        peft.read_records(published, 200), "full-finetuning/a", published
+    )
     close, far = (found.row(name, "accuracy") for name in ("lora/a", "lora/b"))
     assert (close.verdict, far.verdict) == ("no difference shown", "better")
     assert far.difference is not None
@@ -163,7 +166,7 @@ def test_figures_of_image_generation_are_shown_and_not_tested(tmp_path: Path) ->
         samples.document(tmp_path / f"{name.replace('/', '--')}.json", run)
     done = CliRunner().invoke(main, ["import", str(tmp_path), "--report-dir", str(tmp_path / "r")])
     assert done.exit_code == 0, done.output
-    compared = peft.compare(peft.read_records(tmp_path), "full-finetuning/a", tmp_path)
+    compared = peft_comparison.compare(peft.read_records(tmp_path), "full-finetuning/a", tmp_path)
     row = compared.row("lora/a", "dino_similarity")
     assert (row.verdict, row.estimate.value) == ("incomparable", 0.69)
     assert row.note == "one figure a run, without its spread: no test"
@@ -193,7 +196,7 @@ def test_runs_of_any_tool_are_compared_and_reported(tmp_path: Path) -> None:
 def test_published_runs_of_peft(real_data: Path) -> None:
     """Accuracies are shares of GSM8K's 1,319; what differs from LoRA beyond chance."""
     records = peft.read_records(real_data / "results" / "peft_metamathqa")
-    found = peft.compare(records, "lora/llama-3.2-3B-rank32", Path("peft_metamathqa"))
+    found = peft_comparison.compare(records, "lora/llama-3.2-3B-rank32", Path("peft_metamathqa"))
     verdicts = {row.group: row.verdict for row in found.rows if row.metric == "accuracy"}
     assert len(verdicts) == len(found.variants) == 17
     assert list(verdicts.values()).count("better") == 0
