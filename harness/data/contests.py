@@ -168,11 +168,9 @@ def read_contests(path: Path) -> list[tuple[str, Contest]]:
         DataError: a line is no such object, or two have one id.
     """
     contests: dict[str, Contest] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not text.strip():
-            continue
+    for number, row in json_lines(path, _FIX):
         place = f"{path.name}, line {number}"
-        row = _row(text, place)
+        _require_contest(row, place)
         name = str(row.get("id", number))
         if name in contests:
             raise DataError(f"{place}: the id '{shortened(name)}' stands twice", fix="rename one")
@@ -186,20 +184,39 @@ _KEYS = ("prompt", "one", "other")
 _FIX = 'each line is an object such as {"prompt": "...", "one": "...", "other": "..."}'
 
 
-def _row(text: str, place: str) -> dict[str, Any]:
+def json_lines(path: Path, fix: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file, each with the number of its line, counted from 1.
+
+    Args:
+        fix: what a line should be, for messages.
+
+    Raises:
+        DataError: the file is no UTF-8 text, or a line is no object.
+    """
     try:
-        row = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{place} is no JSON: {error}", fix=_FIX) from None
-    if not isinstance(row, dict):
-        raise DataError(f"{place} is no object", fix=_FIX)
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 text (byte {error.start})", fix=fix) from None
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path.name}, line {number} is no JSON: {error}", fix=fix) from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path.name}, line {number} is no object", fix=fix)
+        yield number, row
+
+
+def _require_contest(row: Mapping[str, Any], place: str) -> None:
     for key in _KEYS:
-        if not _is_said(row.get(key)):
+        if not is_said(row.get(key)):
             raise DataError(f"{place}: `{key}` is no text and no list of messages", fix=_FIX)
-    return row
 
 
-def _is_said(value: Any) -> bool:
+def is_said(value: Any) -> bool:
+    """Whether this is a text, or a list of messages."""
     if isinstance(value, str):
         return True
     return (

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from harness.core.component import NotHashed
-from harness.core.errors import StageFailed, shortened
+from harness.core.errors import DataError
 from harness.core.files import digest_json
 from harness.core.outside import as_planned
+from harness.data.contests import is_said, json_lines
 from harness.labellers.base import Compared, Contest, LabelJob, Labeller, Places, Verdict
 
 
@@ -48,31 +49,27 @@ def _verdicts(path: Path) -> dict[str, Verdict]:
     """The verdict on each contest, in both orders; contests that stand twice have the mean.
 
     Raises:
-        StageFailed: a line is no verdict.
+        DataError: a line is no verdict.
     """
     said: dict[str, list[float]] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not text.strip():
-            continue
-        contest, verdict = _line(text, f"{path.name}, line {number}")
+    for number, row in json_lines(path, _FIX):
+        contest, verdict = _line(row, f"{path.name}, line {number}")
         said.setdefault(_key(contest), []).append(verdict)
         said.setdefault(_key(contest.exchanged()), []).append(1 - verdict)
     return {key: sum(verdicts) / len(verdicts) for key, verdicts in said.items()}
 
 
-def _line(text: str, place: str) -> tuple[Contest, float]:
-    try:
-        row = json.loads(text)
-        contest, verdict = Contest(row["prompt"], row["one"], row["other"]), row["verdict"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise StageFailed(
-            "verdicts",
-            f"{place} is no verdict: {shortened(str(error))}",
-            fix='write {"prompt": "...", "one": "...", "other": "...", "verdict": 1}',
-        ) from None
+_FIX = 'write {"prompt": "...", "one": "...", "other": "...", "verdict": 1}'
+
+
+def _line(row: Mapping[str, Any], place: str) -> tuple[Contest, float]:
+    for key in ("prompt", "one", "other"):
+        if not is_said(row.get(key)):
+            raise DataError(f"{place}: `{key}` is no text and no list of messages", fix=_FIX)
+    verdict = row.get("verdict")
     if isinstance(verdict, bool) or not isinstance(verdict, int | float) or not 0 <= verdict <= 1:
-        raise StageFailed("verdicts", f"{place}: the verdict {verdict!r} is not from 0 to 1")
-    return contest, float(verdict)
+        raise DataError(f"{place}: `verdict` is no number from 0 to 1", fix=_FIX)
+    return Contest(row["prompt"], row["one"], row["other"]), float(verdict)
 
 
 def _key(contest: Contest) -> str:

@@ -294,3 +294,29 @@ def test_verdicts_of_people_are_replayed_in_either_order(judged: Workspace) -> N
     value = record.metrics["metrics"]["judge_win_rate"]["value"]
     assert value == pytest.approx(sum(wins) / len(wins))
     assert "no verdict on 1 of 4" in json.dumps(record.provenance)
+
+
+def test_a_dimension_may_have_a_prompt_of_its_own(judged: Workspace) -> None:
+    (judged.folder / "kind.jinja").write_text("{{ answer }} kind?", encoding="utf-8")
+    dimensions = {"true": {}, "kind": {"prompt": "kind.jinja", "scale": [0, 1]}}
+    scorer = {"labeller": JUDGE, "prompt": "rate.jinja", "dimensions": dimensions}
+    judged.write(scorers=["length", {"pointwise": scorer}])
+    stage = scored(judged.open().plan, "full-dpo", "pointwise")
+    assert stage.unhashed["prompts"] == {
+        "prompt": "{{ answer }} {{ dimension }}?", "prompt_kind": "{{ answer }} kind?",
+    }  # fmt: skip
+    outcome = judged.run()
+    metrics = outcome.records[stage.key].metrics["metrics"]
+    assert 0 <= metrics["judge_kind"]["value"] <= 1 <= metrics["judge_true"]["value"]
+    dimensions["kind"]["prompt"] = "judge.jinja"
+    with pytest.raises(SuiteError, match=r"pointwise\.dimensions\.kind\.prompt"):
+        judged.open()
+
+
+def test_a_panel_labels_nothing_for_training(judged: Workspace) -> None:
+    labeller = {"panel": {"members": ["longest", JUDGE]}}
+    rlaif = {"data": "preferences", "max_new_tokens": 4, "samples": 2, "then": "dpo"}
+    objectives = [{"sft": SFT}, {"rlaif": {**rlaif, "labeller": labeller}}]
+    judged.write(matrix={"data": ["letters"], "method": ["full"], "objective": objectives})
+    with pytest.raises(SuiteError, match="'panel' is a panel, which judges answers"):
+        judged.open()

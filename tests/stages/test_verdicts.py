@@ -10,7 +10,10 @@ import pytest
 
 from harness.commands.run import run_beside
 from harness.core.errors import DataError, SuiteError
+from harness.core.files import digest_file
 from harness.data.contests import Contest, read_contests, read_lines
+from harness.labellers.base import LabelJob
+from harness.labellers.replay import Replay
 from harness.planning.judging import judge_called, judges_of
 from tests.conftest import Workspace, write_jsonl
 
@@ -103,6 +106,33 @@ def test_a_file_of_no_contests_is_refused_with_its_line(
     file.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=told):
         read_contests(file)
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"[" * 100_000])
+def test_bytes_that_are_no_text_are_a_fault_of_the_file(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "contests.jsonl"
+    file.write_bytes(text)
+    with pytest.raises(DataError, match=r"contests\.jsonl"):
+        read_contests(file)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"verdict": 1.5}, "no number from 0 to 1"),
+        ({"verdict": True}, "no number from 0 to 1"),
+        ({"verdict": "A"}, "no number from 0 to 1"),
+        ({"one": 3}, "`one` is no text"),
+    ],
+)
+def test_a_line_that_is_no_verdict_is_refused_with_its_number(
+    tmp_path: Path, changed: dict[str, Any], told: str
+) -> None:
+    line = {"prompt": "q", "one": "a", "other": "b", "verdict": 1}
+    file = write_jsonl(tmp_path / "people.jsonl", [line, {**line, **changed}])
+    labeller = Replay(file=str(file), sha256=digest_file(file))
+    with pytest.raises(DataError, match=f"people.jsonl, line 2: .*{told}"):
+        labeller.label(LabelJob([Contest("q", "a", "b")], lambda *_: None, tmp_path))
 
 
 def test_contests_are_read_with_their_ids(tmp_path: Path) -> None:
