@@ -17,6 +17,7 @@ from harness.scorers import _lm_eval_requests as requests
 from harness.scorers._lm_eval_faults import file_of
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import DataFunction, build_requests, load_tasks, run_tasks
+from harness.scorers._sandbox import refusal
 from harness.scorers.base import ScoreJob
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def prepare(
     with _quiet():
         loaded = load_tasks([name], folder, local_data, allow_code=scorer.allow_code_execution)
         tasks = loaded["tasks"]
+        _require_sandbox(tasks)
         _set(scorer, tasks)
         build_requests(
             tasks,
@@ -55,6 +57,13 @@ def prepare(
         figures = requests.write(job.folder, tasks, encoder)
     template = digest_json(tokenizer.chat_template) if scorer.apply_chat_template else None
     return {**figures, "chat_template_sha256": template}
+
+
+def _require_sandbox(tasks: Mapping[str, Any]) -> None:
+    """Raise StageFailed where programs of a model would be run, and cannot be on this machine."""
+    unsafe = any(getattr(task, "UNSAFE_CODE", False) for task in tasks.values())
+    if unsafe and (reason := refusal()) is not None:
+        raise StageFailed("no sandbox", reason)
 
 
 def _template(tokenizer: Any) -> Callable[..., str]:

@@ -15,7 +15,7 @@ from lm_eval.api.model import LM
 
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import HarnessError, StageFailed
-from harness.scorers import _lm_eval_tasks
+from harness.scorers import _lm_eval, _lm_eval_tasks
 from harness.scorers._lm_eval import require_metrics, wrong_by_spaces
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import build_requests, load_tasks, run_tasks
@@ -369,6 +369,17 @@ def test_a_task_that_runs_code_in_a_way_of_its_own_is_refused(folder: Path) -> N
     (folder / "own.py").write_text("def by_itself(references, predictions):\n    exec('x = 1')\n")
     with pytest.raises(StageFailed, match="not by evaluate's code_eval"):
         load_tasks(["coded"], folder, {}, allow_code=True)
+
+
+def test_programs_are_refused_before_anything_is_trained_where_none_can_be_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_coded(folder, "passed", unsafe=True)
+    tasks = load_tasks(["coded", "choices"], folder, {}, allow_code=True)["tasks"]
+    monkeypatch.setattr(_lm_eval, "refusal", lambda: "bubblewrap is not installed")
+    _lm_eval._require_sandbox({"choices": tasks["choices"]})
+    with pytest.raises(StageFailed, match="bubblewrap is not installed"):
+        _lm_eval._require_sandbox(tasks)
 
 
 def test_code_that_a_task_does_not_tell_of_is_not_run_and_not_scored(folder: Path) -> None:
