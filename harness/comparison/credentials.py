@@ -200,13 +200,19 @@ def told(made: Credentials) -> str:
 
 
 def powered_rate(
-    variant: str, other: str, evaluation: str, won: Mapping[str, float], labels: Mapping[str, float]
+    variant: str,
+    other: str,
+    evaluation: str,
+    won: Mapping[str, float],
+    labels: Mapping[str, float],
+    stage: str = "",
 ) -> PoweredRate | None:
     """A variant's win rate with the judge's error in its interval.
 
     Args:
         won: example -> the judge's decision: 1, 0, or 1/2 for a tie.
         labels: example -> the same by its label; drawn at random from all examples.
+        stage: the key of the score stage whose win rate it is.
 
     Returns:
         None if fewer than LEAST_LABELS examples have both.
@@ -222,7 +228,7 @@ def powered_rate(
     return PoweredRate(
         variant=variant, other=other, evaluation=evaluation, labelled=len(both),
         examples=len(won), judged=result.judged, labels=result.labels,
-        both=result.estimate, weight=result.weight,
+        both=result.estimate, weight=result.weight, stage=stage,
     )  # fmt: skip
 
 

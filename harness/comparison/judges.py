@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.comparison.credentials import Credentials, told
 from harness.comparison.kept_credentials import known_attacks, known_credentials
-from harness.comparison.result import SuiteJudge
+from harness.comparison.result import PoweredRate, SuiteJudge
 from harness.planning.judging import Judged, judges_in, judges_of
 from harness.planning.planner import Plan
 from harness.store.stage import Stage
@@ -42,11 +42,30 @@ def _line(name: str, made: Credentials) -> SuiteJudge:
     )  # fmt: skip
 
 
-def trust_in(stage: Stage, root: Path) -> tuple[str, bool]:
-    """How well the judge that a score stage asks agrees with people, in words, and whether it is
-    shown to do so more than chance does; empty and False if it asks none, or nobody knows."""
+@dataclass(frozen=True)
+class Trust:
+    """How far the figures of a judge can be trusted, by its credentials by most labels.
+
+    Attributes:
+        credentials: how well it agrees with people, in words; empty if nobody knows.
+        shown: it is shown to do so more than chance does.
+        rate: the win rate of the stage with the judge's error in it; None if it is not known.
+    """
+
+    credentials: str = ""
+    shown: bool = False
+    rate: PoweredRate | None = None
+
+
+UNKNOWN = Trust()
+"""Of a judge that was held to no labels, and of scores that no judge gave."""
+
+
+def trust_in(stage: Stage, root: Path) -> Trust:
+    """How far the judge that a score stage asks can be trusted."""
     for judged in judges_in(stage):
-        for credentials in known_credentials(root, judged.identity):
-            if credentials.whole is not None:
-                return told(credentials), credentials.beats_chance
-    return "", False
+        for made in known_credentials(root, judged.identity):
+            if made.whole is not None:
+                rate = next((rate for rate in made.rates if rate.stage == stage.key), None)
+                return Trust(told(made), made.beats_chance, rate)
+    return Trust()

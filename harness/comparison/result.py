@@ -131,6 +131,7 @@ class PoweredRate:
         labels: by the labelled examples alone.
         both: by prediction-powered inference.
         weight: of the judge in it, from 0 to 1.
+        stage: the key of the score stage whose win rate it is.
     """
 
     variant: str
@@ -142,6 +143,13 @@ class PoweredRate:
     labels: Estimate
     both: Estimate
     weight: float
+    stage: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether the win rate may be one half, for all that the labels tell."""
+        half = Estimate(0.5, 0.5, 0.5)
+        return self.both.meets(half) is not False
 
 
 @dataclass(frozen=True)

@@ -111,14 +111,20 @@ def _without_difference(name: str, column: Column, part: str, group: Group) -> R
         detectable=None,
         level="checkpoint" if len(group.scores) == 1 else "method",
         verdict="baseline",
-        note=reason,
+        note="; ".join(part for part in (reason, _judges_error(first)) if part),
         by_seed=tuple(zip(group.scores, group.runs.points.tolist(), strict=True)),
         forgetting=first.forgetting,
         chance=first.chance,
         judged=first.judged,
-        credentials=first.credentials,
-        trusted=first.trusted,
+        credentials=first.trust.credentials,
+        trusted=first.judged and not first.doubt,
     )
+
+
+def _judges_error(scores: Scores) -> str:
+    """What the win rate is with the judge's error in its interval, where labels tell it."""
+    rate = scores.trust.rate if scores.judged else None
+    return "" if rate is None else f"with the judge's error, the win rate is {rate.both}"
 
 
 def _estimate(group: Group) -> tuple[Estimate, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.comparison.judges import trust_in
+from harness.comparison.judges import UNKNOWN, Trust, trust_in
 from harness.comparison.result import ALL
 from harness.comparison.statistics import Array, Clusters, Sample
 from harness.core.aggregate import AGGREGATES
@@ -92,7 +92,7 @@ class Scores:
         judged: a judge gave the values.
         drawn: of a mean, the variance of each example's value that drawing its answers anew would
             cause, shape (n,); None where one answer was drawn.
-        credentials, trusted: as a row has them.
+        trust: how far that judge can be trusted.
     """
 
     keys: Keys
@@ -112,17 +112,21 @@ class Scores:
     chance: float | None = None
     judged: bool = False
     drawn: Array | None = None
-    credentials: str = ""
-    trusted: bool = False
+    trust: Trust = UNKNOWN
 
     @property
     def doubt(self) -> str:
         """Why a judge's scores decide nothing; empty if they may."""
-        if not self.judged or self.trusted:
+        if not self.judged:
             return ""
-        if self.credentials:
-            return f"its judge is not shown to be better than chance ({self.credentials})"
-        return "its judge is uncalibrated (harness judge calibrate)"
+        if not self.trust.credentials:
+            return "its judge is uncalibrated (harness judge calibrate)"
+        if not self.trust.shown:
+            return f"its judge is not shown to be better than chance ({self.trust.credentials})"
+        rate = self.trust.rate
+        if self.even is not None and rate is not None and rate.open:
+            return f"with the judge's error the win rate may be one half: {rate.both}"
+        return ""
 
     def slice(self, group: str) -> Scores:
         """The examples of one group; all of them for ALL."""
@@ -164,9 +168,9 @@ class Reader:
             declared: dict[str, Any] = record.metrics["metrics"]
             judges = reward_models(scored.stage)
             model, template = self._written(scored.stage)
-            credentials, trusted = "", False
+            trust = UNKNOWN
             if any(metric.get("judged", False) for metric in declared.values()):
-                credentials, trusted = trust_in(scored.stage, self._store.root)
+                trust = trust_in(scored.stage, self._store.root)
             read = table.read([c for m in declared.values() for c in m["columns"].values()])
             named = columns_of(scored, record)
             for (name, metric), column in zip(declared.items(), named, strict=True):
@@ -186,7 +190,7 @@ class Reader:
                     " ".join(judge.key for judge in judges), self._forgetting(scored),
                     scored.stage.key, path.train is not None, model, template, _bounds(metric),
                     metric.get("even"), _chance(record, name), metric.get("judged", False),
-                    credentials=credentials, trusted=trusted,
+                    trust=trust,
                 )  # fmt: skip
         return scores
 

@@ -314,6 +314,7 @@ def test_report_shows_credentials_beside_what_was_judged(
         assert ("No winner is called" in text) == (rule == "shorter")
         assert f"rules.py:{rule}" in text, "the table of judges"
         assert "Win rates with the judge's error" in text
+        assert "with the judge's error, the win rate is" in text
         shutil.rmtree(store / "credentials")
 
 

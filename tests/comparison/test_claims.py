@@ -12,6 +12,8 @@ from statsmodels.stats.multitest import multipletests
 from harness.comparison.aligned import Unaligned, scores_of, scores_of_draws
 from harness.comparison.claims import ClaimVerdict, Question, decide
 from harness.comparison.contrasts import Contrast
+from harness.comparison.judges import Trust
+from harness.comparison.result import Estimate, PoweredRate
 from harness.comparison.scores import Scores
 from harness.comparison.share_contrasts import OneShare, PairedShares
 from harness.comparison.verdicts import benjamini_hochberg, holm
@@ -97,10 +99,23 @@ def test_figures_of_a_judge_that_is_not_trusted_support_and_refute_nothing(line:
         told = verdict(line, *sides)
         assert (told.verdict, told.p) == ("inconclusive", None)
         assert "its judge is uncalibrated" in told.reason
-        guessing = [replace(side, credentials="kappa 0.01") for side in sides]
+        guessing = [replace(side, trust=Trust("kappa 0.01")) for side in sides]
         assert "better than chance (kappa 0.01)" in verdict(line, *guessing).reason
-        trusted = [replace(side, credentials="kappa 0.6", trusted=True) for side in sides]
+        trusted = [replace(side, trust=Trust("kappa 0.6", True)) for side in sides]
         assert verdict(line, *trusted).verdict == outcome
+
+
+@pytest.mark.parametrize(("low", "outcome"), [(0.45, "inconclusive"), (0.55, "supported")])
+def test_a_win_rate_that_may_be_one_half_with_the_judges_error_decides_nothing(
+    low: float, outcome: str
+) -> None:
+    """By the judge alone the answers win; its error, known by labels, is in another interval."""
+    estimate = Estimate(0.65, low, 0.85)
+    rate = PoweredRate("a", "b", "tasks", 40, 200, 0.9, estimate, estimate, 0.3)
+    won = replace(run(np.arange(200) < 180), judged=True, even=0.5)
+    told = verdict("a better 0.5 on m", replace(won, trust=Trust("kappa 0.6", True, rate)), 0.5)
+    assert told.verdict == outcome
+    assert ("the win rate may be one half: 0.65" in told.reason) == (low < 0.5)
 
 
 def test_shares_are_tested_as_mcnemar_and_tango_have_it() -> None:
@@ -327,6 +342,6 @@ def test_judge_whose_error_is_not_known_decides_no_claim() -> None:
     told = verdict("a better b on m", replace(one, **judged), replace(other, **judged))
     assert (told.verdict, told.p, told.needed) == ("inconclusive", None, None)
     assert "its judge is uncalibrated" in told.reason
-    trusted = {"judged": True, "trusted": True}
+    trusted = {"judged": True, "trust": Trust("kappa 0.6", shown=True)}
     sure = verdict("a better b on m", replace(one, **trusted), replace(other, **trusted))
     assert sure.verdict == "supported"

@@ -201,7 +201,7 @@ def _rates(opened: Opened, judged: Judged, labels: Sequence[Label]) -> list[Powe
         several = by_sides.get((duel.one, duel.other), {})
         meant = {name: sum(shares) / len(shares) for name, shares in several.items()}
         decided = won_in(said_in(duel.stage, opened.store))
-        rate = powered_rate(duel.one, duel.other, duel.evaluation, decided, meant)
+        rate = powered_rate(duel.one, duel.other, duel.evaluation, decided, meant, duel.stage.key)
         if rate is not None:
             rates.append(rate)
     return rates
