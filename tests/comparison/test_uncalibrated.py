@@ -22,9 +22,8 @@ def judged(credentials: str = "", **changes: bool) -> list[Row]:
         row("lora", "judge_win_rate", 0.7),
         row("full", "judge_win_rate", 0.6),
     ]
-    return adjusted(
-        [replace(each, judged=True, credentials=credentials, **changes) for each in rows]
-    )
+    known = {"trusted": bool(credentials), **changes}
+    return adjusted([replace(each, judged=True, credentials=credentials, **known) for each in rows])
 
 
 def reported(rows: list[Row]) -> Comparison:
@@ -42,6 +41,19 @@ def test_a_difference_that_only_an_uncalibrated_judge_sees_is_no_verdict() -> No
     assert not any(each.set_apart or each.fell for each in judged())
 
 
+def test_a_judge_that_is_not_shown_to_beat_chance_calls_no_winner() -> None:
+    rows = judged("not better than chance: kappa 0.02 on 40 labels", trusted=False)
+    assert [each.verdict for each in rows] == ["baseline", "not trusted", "not trusted"]
+    told = answer(reported(rows))
+    assert told.startswith(
+        "No winner is called: the answers were only judged, and the judge is not"
+    )
+    assert "judge_win_rate (not better than chance: kappa 0.02 on 40 labels)" in told
+    text = report(reported(rows))
+    assert "not trusted" in text
+    assert "uncalibrated" not in text
+
+
 def test_its_figures_make_no_other_verdict_harder_to_reach() -> None:
     known = [row(f"v{i}", "chrf", 0.2, p=0.03 / 2) for i in range(2)]
     some = [replace(each, judged=True) for each in known * 4]
@@ -55,7 +67,7 @@ def test_the_answer_calls_no_winner_on_it() -> None:
     assert "lora has the highest judge_win_rate (uncalibrated): 0.700" in told
     assert "does best" not in told
     known = answer(reported(judged(KNOWN)))
-    assert known.startswith("lora does best on judge_win_rate (higher is better)")
+    assert known.startswith(f"lora does best on judge_win_rate ({KNOWN}) (higher is better)")
 
 
 def test_the_answer_is_about_another_metric_where_there_is_one() -> None:
