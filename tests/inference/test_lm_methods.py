@@ -12,6 +12,8 @@ from transformers import AutoTokenizer
 
 from harness.core import component
 from harness.inference import HarnessLM
+from harness.inference.continuous import Prompt
+from harness.inference.decoding import answer
 from harness.models.files import ModelRef
 from tests.families import make, method_of
 
@@ -74,3 +76,19 @@ def test_a_variant_is_read_as_transformers_reads_it(name: str, folder: Path) -> 
         whole = model.generate(**ids, max_new_tokens=6, do_sample=False)
         own = whole[0, ids["input_ids"].shape[1] :] if name not in SOFT else whole[0, -6:]
         assert text == tokenizer.decode(own, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("name", sorted(LOCAL))
+def test_a_policy_has_the_same_gradients_after_its_rollouts(name: str, folder: Path) -> None:
+    model, ids = variant(name, folder), torch.arange(10, 30).unsqueeze(0)
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    before = gradients()
+    answers = answer(model, [Prompt([5, 6, 7 + i], 4) for i in range(3)], 4096, (), 1)
+    assert [len(tokens) for tokens in answers] == [4, 4, 4]
+    assert all(map(torch.equal, gradients(), before))
+    assert any(gradient.any() for gradient in before)
