@@ -247,6 +247,7 @@ _TAILS = {
     "confidence": re.compile(rf"(?: at| with)? (?P<value>{_NUMBER} ?%?) confidence"),
     "metric": re.compile(r" on (?P<value>\S.*?)"),
 }
+_LONGEST = 500
 _FORM = "VARIANT not_worse OTHER on METRIC by 0.01"
 
 
@@ -256,6 +257,8 @@ def _fields_of(text: str) -> dict[str, Any]:
     Raises:
         ValueError: the line is no claim.
     """
+    if len(text) > _LONGEST:
+        raise ValueError(f"a claim in one line has at most {_LONGEST} characters")
     head, fields = _without_tails(" ".join(text.split()).rstrip("."))
     match = _HEAD.fullmatch(head)
     if match is None:

@@ -59,6 +59,7 @@ def test_title_of_a_claim_is_a_claim_again() -> None:
         ("lora notworse full on rougeL by 0.01", "did you mean `not_worse`?"),
         ("lora", "VARIANT not_worse OTHER on METRIC by 0.01"),
         ("lora better full", "names no metric"),
+        ("lora better full on rougeL " * 20, "at most 500 characters"),
         ("lora's loss is at most 3 on rougeL", "two metrics, 'loss' and 'rougeL'"),
         ("lora equal full on rougeL", "`equal` needs a margin above 0"),
         ("lora at_most full on rougeL by 0.1", "`at_most` takes no margin"),
