@@ -215,8 +215,8 @@ def test_of_several_files_of_a_package_one_must_be_named(
         ({"gguf": "nowhere/x.gguf"}, "there is no 'nowhere/x.gguf'"),
         ({"gguf": "train.jsonl"}, "train.jsonl is not a GGUF file"),
         pytest.param({"gguf": "broken.gguf"}, "broken.gguf cannot be read", marks=pytest.mark.slow),
-        ({"gguf": "x.gguf", "path": "somewhere"}, "give one of `path`, `gguf` and `package`"),
-        ({}, "give one of `path`, `gguf` and `package`"),
+        ({"gguf": "x.gguf", "path": "somewhere"}, "give one of `path`, `gguf`, `package` and"),
+        ({}, "give one of `path`, `gguf`, `package` and `endpoint`"),
         ({"package": "click", "revision": "main"}, "`revision` is only for a name on the hub"),
     ],
 )
