@@ -37,7 +37,7 @@ class Judge(Asking):
     """Entry of `models:`, untrained; default: the model of the cell. An entry that only judges is
     kept out of the matrix by naming the others under `matrix.model`."""
     batch_tokens: int = Field(8192, gt=0)
-    """Padded tokens in one forward pass. Part of the labels' identity: it changes rounding, which
+    """Tokens of one forward pass. Part of the labels' identity: it changes rounding, which
     can turn a label that is all but a tie."""
 
     def reply(self, job: LabelJob, questions: Sequence[Question]) -> list[Reply]:

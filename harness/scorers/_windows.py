@@ -19,7 +19,7 @@ class WindowScorer(Scorer):
     """Tokens by which a window moves. If the model's context makes the window shorter, this is made
     shorter by the same factor (512 of 1024 becomes 256 of 512)."""
     batch_tokens: int = Field(8192, gt=0)
-    """Tokens of a batch, padding included; fewer if their logits would take more than 1 GiB."""
+    """Tokens of one forward pass; fewer if the logits that are used take more than 1 GiB."""
 
     @model_validator(mode="after")
     def _windows_overlap(self) -> Self:

@@ -48,7 +48,7 @@ class Kl(WindowScorer):
     """`from_base` is KL(base || variant), `to_base` is KL(variant || base). With `to: start` the
     start takes the place of the base in both."""
     batch_tokens: int = Field(4096, gt=0)
-    """Tokens of a batch, padding included. The logits of two models are held for them."""
+    """Tokens of one forward pass. The logits of two models are held for those that are scored."""
 
     @model_validator(mode="before")
     @classmethod

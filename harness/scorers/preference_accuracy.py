@@ -36,7 +36,7 @@ class PreferenceAccuracy(Scorer):
     """Divide log-probabilities by the number of the answer's tokens, so that longer answers are not
     less likely for their length."""
     batch_tokens: int = Field(8192, gt=0)
-    """Tokens of a batch, padding included; fewer if their logits would take more than 1 GiB."""
+    """Tokens of one forward pass; fewer if the logits that are used take more than 1 GiB."""
 
     def asks(self, of: Subject) -> Mapping[str, Asked]:
         return {"model": of.model(), "rows": of.rows()}
