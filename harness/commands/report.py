@@ -170,7 +170,10 @@ def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) ->
             "command": opened.command,
             "examples": examples,
             "baselines": digests_of(opened.plan),
-            "judges": {p.name: digest_file(p) for p in kept_credentials(opened.store.root)},
+            "judges": {
+                f"{file.parent.name}/{file.name}": digest_file(file)
+                for file in kept_credentials(opened.store.root)
+            },
             "records": {k: [r.status, r.provenance.get("finished")] for k, r in records.items()},
             "code": {**plugins, "harness": package_digest(), **versions(_FIGURES)},
         }

@@ -315,6 +315,9 @@ def test_report_shows_credentials_beside_what_was_judged(
         assert f"rules.py:{rule}" in text, "the table of judges"
         assert "Win rates with the judge's error" in text
         assert "with the judge's error, the win rate is" in text
+        (kept,) = (store / "credentials").iterdir()
+        kept.rename(kept.with_name("0" * 32))
+        assert "(uncalibrated)" in summary(store), "the same file, of another judge"
         shutil.rmtree(store / "credentials")
 
 
