@@ -16,9 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import evalica
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from harness.comparison.intervals import CONFIDENCE
@@ -151,6 +149,9 @@ def _require_linked(met: NDArray[np.bool_], names: Sequence[str]) -> None:
 
 def _strengths(wins: Array) -> Array:
     """Log strengths with mean 0: wins, shape (models, models) -> (models,)."""
+    import evalica  # it brings pandas, which takes longer to import than all else of a report
+    import pandas as pd
+
     many = len(wins)
     one, other = (places.ravel().tolist() for places in np.indices((many, many)))
     result = evalica.bradley_terry(
