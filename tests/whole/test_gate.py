@@ -61,8 +61,8 @@ def test_suites_variant_is_judged_by_another_and_by_its_stored_baseline(
 
 
 def pocket(folder: Path, name: str, **changes: Any) -> Path:
-    """A suite that trains a LoRA on 400 rows of the pocket world, and scores 120 of its test."""
-    for split, rows in (("train", 400), ("test", 120)):
+    """A suite that trains a LoRA on 800 rows of the pocket world, and scores 300 of its test."""
+    for split, rows in (("train", 800), ("test", 300)):
         lines = (POCKET / "instruct" / f"{split}.jsonl").read_text().splitlines()
         (folder / f"{split}.jsonl").write_text("\n".join(lines[:rows]) + "\n")
     sft = {"num_train_epochs": 1, "per_device_train_batch_size": 16, "max_length": 256,
@@ -111,7 +111,7 @@ def test_planted_regressions_are_caught_and_harmless_changes_pass(tmp_path: Path
         done = CliRunner().invoke(main, ["run", str(path), *store, "--report-dir",
                                          str(tmp_path / "report")])  # fmt: skip
         assert done.exit_code == 0, done.output
-    margins = [word for m in ("rouge*=0.15", "exact_match=0.15", "perplexity*=20%")
+    margins = [word for m in ("rouge*=0.2", "exact_match=0.2", "perplexity*=25%")
                for word in ("--margin", m)]  # fmt: skip
 
     def outcome(candidate: str) -> tuple[int, str]:
@@ -124,11 +124,11 @@ def test_planted_regressions_are_caught_and_harmless_changes_pass(tmp_path: Path
     assert code == 1, said
     code, said = outcome(f"{good}:zero-shot")  # as an adapter that is not applied answers
     assert code == 1, said
-    # The adapter is there, and does nothing: its second matrix is zero, as before training.
+    # The adapter is there and does nothing, its second matrices being zero: the audit sees it.
     made = adapter_of(good, tmp_path / "store")
     code, said = check("--model", str(dead(made.parent, tmp_path / "dead")), "--suite", str(good),
                        "--baseline", f"{good}:lora-sft", *margins, *store)  # fmt: skip
-    assert code == 1, said
+    assert (code, "largest logit change 0" in said) == (4, True), said
     alive = ("--model", str(made.parent), "--suite", str(good))
     code, said = check(*alive, "--baseline", f"{good}:lora-sft", *margins, *store)
     assert code == 0, said
