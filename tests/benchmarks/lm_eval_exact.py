@@ -61,6 +61,17 @@ def exactness(ours: Any, theirs: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def mean_distance(one: Any, other: Any) -> float:
+    """How far log-probabilities are apart on average, in nats; 0 where there are none."""
+    distances = [
+        abs(first[0] - second[0])
+        for name in one
+        for first, second in zip(one[name]["answers"], other[name]["answers"], strict=True)
+        if not isinstance(first, str)
+    ]
+    return sum(distances) / len(distances) if distances else 0.0
+
+
 def changed(one: Any, other: Any) -> int:
     """How many documents have other metrics or another text."""
 
@@ -69,3 +80,23 @@ def changed(one: Any, other: Any) -> int:
         return sample["metrics"], texts
 
     return sum(said(one[name]) != said(other[name]) for name in one)
+
+
+def against_float32(ours: Any, theirs: Any, by_batch: Any, exact: Any) -> dict[str, Any]:
+    """How far both sides are from float32.
+
+    Args:
+        by_batch: lm-eval's side with another batch size, which changes some documents by itself.
+    """
+    return {
+        "changed": {
+            "ours": changed(ours, exact),
+            "lm-eval's": changed(theirs, exact),
+            "lm-eval's, by its batch size": changed(theirs, by_batch),
+        },
+        "distance": {
+            "ours": mean_distance(ours, exact),
+            "lm-eval's": mean_distance(theirs, exact),
+            "lm-eval's, by its batch size": mean_distance(theirs, by_batch),
+        },
+    }

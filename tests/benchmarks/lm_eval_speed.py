@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 from harness.core.files import write_atomic  # noqa: E402
 from tests.benchmarks.lm_eval_cases import CASES, MODELS, Case, model_folder, write_tasks  # noqa: E402
-from tests.benchmarks.lm_eval_exact import changed, exactness, tokens_differ  # noqa: E402
+from tests.benchmarks.lm_eval_exact import against_float32, exactness, tokens_differ  # noqa: E402
 from tests.benchmarks.lm_eval_table import SIDES, Row, holds, speed_line, tables  # noqa: E402
 
 SIZES = {"multiple_choice": (1, 2, 4, 8, 16), "generate_until": (8, 16, 32)}
@@ -199,14 +199,10 @@ def measure(name: str, options: Any, model_name: str, path: Path) -> dict[str, A
             number == 0 or asked != documents_of(case, names, options, 0)
         ):
             other = 1 if kept["batch"] > 1 else 16
-            with_other = run("lm-eval", model, tokenizer, asked, folder, other)["samples"]
+            by_batch = run("lm-eval", model, tokenizer, asked, folder, other)["samples"]
             exact = run("harness", model.float(), tokenizer, asked, folder, 1)["samples"]
             model.to(dtype)
-            row["changed"] = {
-                "ours": changed(samples["harness"], exact),
-                "lm-eval's": changed(samples["lm-eval"], exact),
-                "lm-eval's, by its batch size": changed(samples["lm-eval"], with_other),
-            }
+            row |= against_float32(samples["harness"], samples["lm-eval"], by_batch, exact)
         kept["rounds"].append(row)
         write_atomic(path, json.dumps(kept))
     return kept

@@ -59,7 +59,8 @@ EXACT = (
     "model", "case", "other requests", "other tokens", "log-probabilities apart",
     "other answers", "near-ties", "other texts",
 )  # fmt: skip
-CHANGED = "changed documents against float32"
+LOWER = ("changed documents against float32", "nats from float32, on average")
+"""More of the exactness table, in lower precision."""
 
 
 def speed_line(row: Row, dtype: str) -> str:
@@ -84,17 +85,17 @@ def exact_line(row: Row, dtype: str) -> str:
         ", ".join(row.named("near_ties")) or 0, row.exact("texts"),
     ]  # fmt: skip
     if dtype != "float32":
-        counts: dict[str, int] = {}
-        for each in row.rounds:
-            for what, count in each.get("changed", {}).items():
-                counts[what] = counts.get(what, 0) + count
-        cells.append(", ".join(f"{what} {count}" for what, count in counts.items()))
+        told = [each for each in row.rounds if "changed" in each]
+        for what, how in (("changed", sum), ("distance", statistics.mean)):
+            sides = told[0][what] if told else ()
+            figures = {side: how([each[what][side] for each in told]) for side in sides}
+            cells.append(", ".join(f"{side} {figure:.3g}" for side, figure in figures.items()))
     return line(cells)
 
 
 def tables(rows: Sequence[Row], dtype: str) -> str:
     """Both tables."""
-    exact = EXACT if dtype == "float32" else (*EXACT, CHANGED)
+    exact = EXACT if dtype == "float32" else (*EXACT, *LOWER)
     return "\n".join([
         line(SPEED), "|" + "---|" * len(SPEED), *(speed_line(row, dtype) for row in rows), "",
         line(exact), "|" + "---|" * len(exact), *(exact_line(row, dtype) for row in rows), "",
