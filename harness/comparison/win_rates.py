@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from harness.comparison.agreement import mean
 from harness.comparison.intervals import Runs, infer
@@ -164,6 +164,7 @@ def _estimate(value: float, moves: Array, together: Clusters) -> Estimate:
 
 def _fit(x: Array, y: Array) -> Array:
     """The coefficients of a logistic model of shares `y`, with the ridge."""
+    from scipy import optimize
 
     def loss(beta: Array) -> tuple[float, Array]:
         logits = x @ beta
@@ -192,6 +193,8 @@ def difficulties(models: Sequence[Contests]) -> dict[str, float]:
     Args:
         models: verdicts against the same baseline.
     """
+    from scipy import optimize
+
     names = list(dict.fromkeys(name for contests in models for name in contests.ids))
     places = {name: place for place, name in enumerate(names)}
     prompt = np.concatenate([[places[name] for name in contests.ids] for contests in models])
