@@ -86,10 +86,13 @@ class Finding:
 
 
 def suites() -> dict[str, dict[str, Any]]:
-    """Every committed suite by name, its models replaced by one that is in the package."""
+    """Every committed suite by name, its models replaced by one that is in the package; but for
+    lists of benchmarks alone, whose data is the hub's."""
     found = {}
     for suite, path in packaged_suites().items():
         tree = load_suite(str(path)).suite.model_dump(mode="json", exclude_unset=True)
+        if not tree["data"]:
+            continue
         for name, spec in tree["models"].items():
             kept = {key: spec[key] for key in spec if key not in ("package", "gguf", "path")}
             tree["models"][name] = {"path": "pocket/models/pocket-1m", **kept}

@@ -24,8 +24,8 @@ from harness.stages.score import _require_references
 from tests.conftest import Workspace, write_jsonl
 from tests.scorers.test_preference_accuracy import log_probability, scored
 
-WITHOUT = {"distinct", "self_bleu", "refusal", "win_rate", "reward"}
-"""Scorers of answers that hold them against nothing."""
+WITHOUT = {"distinct", "self_bleu", "refusal", "win_rate", "reward", "pairwise", "pointwise"}
+"""Scorers of answers that hold them against nothing, or against a reference if they are told to."""
 
 
 def said(text: str, *references: str) -> Prediction:
@@ -35,11 +35,11 @@ def said(text: str, *references: str) -> Prediction:
 @pytest.mark.parametrize("name", component.names("scorer"))
 def test_scorers_that_compare_with_references_say_so(name: str) -> None:
     declared: Any = component.find("scorer", name)
-    scorer = declared.model_construct(rule="house.py:better")
+    scorer = declared.model_construct(rule="house.py:better", labeller="reward")
     answers = scorer.reads(Subject().answers())
     compares = answers and name not in WITHOUT and "toy" not in name
     compares = compares and declared.__module__.startswith("harness.")
-    assert declared.needs_references is compares
+    assert scorer.needs_references is compares
 
 
 def test_a_row_without_a_reference_is_named_and_not_scored_0() -> None:
