@@ -281,16 +281,26 @@ def _training_cost(variant: VariantResult) -> str:
 
 
 def _forgotten(comparison: Comparison, chosen: Row, best: Row) -> str:
-    """How much the chosen variant and the best one forgot, if a metric measures that."""
-    rows, parts = table(comparison), []
+    """How much the chosen variant and the best one forgot, if a metric measures that: each metric
+    on which one of them moved, or the first if none did, and how many others there are."""
+    rows = table(comparison)
+    parts: list[str] = []
+    still: list[str] = []
     for column in forgetting(comparison):
         row, other = (rows.get((r.group, *column.key)) for r in (chosen, best))
         if row is None or row.difference is None:
             continue
         sentence = f"its {column.name} {column.arrow} moves by {_change(row)}"
-        if chosen is not best and other is not None and other.difference is not None:
+        beside = chosen is not best and other is not None and other.difference is not None
+        if beside and other is not None:
             sentence += f", that of the best by {_change(other)}"
-        parts.append(sentence)
+        moved = row.set_apart or (beside and other is not None and other.set_apart)
+        (parts if moved else still).append(sentence)
+    if not parts:
+        parts, still = still[:1], still[1:]
+    if still:
+        many = "one other measure" if len(still) == 1 else f"{len(still)} other measures"
+        parts.append(f"on {many} of forgetting no change is shown")
     return "; " + "; ".join(parts) if parts else ""
 
 

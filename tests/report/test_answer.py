@@ -179,3 +179,28 @@ def test_a_difference_of_another_metric_rows_or_slice_sets_nobody_apart() -> Non
         replace(worse, slice="numbers"),
     )
     assert called_as_good(answer(replace(made, rows=(*made.rows, *elsewhere)))) == "one"
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (["worse", "open", "worse alone"], "on one other measure of forgetting no change is shown"),
+        (["worse", "open", "open"], "on 2 other measures of forgetting no change is shown"),
+        (["open", "open", "open"], "on 2 other measures of forgetting no change is shown"),
+        (["worse", "worse", "worse"], ""),
+    ],
+)
+def test_of_many_measures_of_forgetting_those_are_told_that_moved(
+    how: list[str], told: str
+) -> None:
+    best = judged("best", "better", BEST, up=True)
+    base = baseline("base", REACH["below"], up=True)
+    kept = [
+        replace(judged("best", change, BEST, up=True), metric=f"kept-{i}", forgetting=True)
+        for i, change in enumerate(how)
+    ]
+    said = answer(of(best, base, *kept, dear="best", baseline="base"))
+    moved = [i for i, change in enumerate(how) if change != "open"] or [0]
+    assert [i for i in range(3) if f"its kept-{i}" in said] == moved
+    assert ("no change is shown" in said.split("its kept-")[-1]) is (told != "")
+    assert told in said
