@@ -78,6 +78,6 @@ def _contrast(
     if spread.nothing(value):
         value = 0.0 if abs(value) < 1e-12 else value
         additive = group.first.sample.aggregate == "mean"
-        return Alike(value, group.independent, bounds[1] if additive else math.inf)
+        return Alike(value, group.independent, max(map(abs, bounds)) if additive else math.inf)
     moved = Moved(value, spread, bounds)
     return moved if looks == "once" else Watched(moved, group.independent)

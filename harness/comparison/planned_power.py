@@ -219,7 +219,7 @@ def _expected_gap(claim: PlannedClaim, runs: Mapping[str, Runs]) -> float | None
     if said.relative:
         if claim.against not in runs:
             return None
-        margin *= float(Group.of(runs[claim.against]).runs.points.mean())
+        margin *= abs(float(Group.of(runs[claim.against]).runs.points.mean()))
     if said.expected is None and said.relation not in ("not_worse", "equal"):
         return None
     expected = said.expected or 0.0

@@ -47,7 +47,9 @@ class PairedShares(Contrast):
             return self._exact()
         if not -1 < null < 1:
             return 1.0 if null == self.value else LEAST_P
-        return max(LEAST_P, 2 * float(special.ndtr(-abs(self._score(null)))))
+        p = max(LEAST_P, 2 * float(special.ndtr(-abs(self._score(null)))))
+        # Nothing between 0 and the difference is rejected sooner than 0 is.
+        return max(p, self._exact()) if 0 < null / (self.value or -null) < 1 else p
 
     def error(self) -> float | None:
         # One changed row more keeps the standard error from being 0.

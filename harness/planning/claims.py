@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -161,7 +162,9 @@ def _compared(
     else:
         others = select(than, variants, f"{place}.than")
         others = [] if set(others) == set(ones) and len(ones) > 1 and than != "*" else others
-        found = list(pairs(ones, others, variants, named=than in others))
+        every = claim.variant == "*" and than != "*"
+        sides = [[one] for one in ones if one not in others] if every else [ones]
+        found = [p for side in sides for p in pairs(side, others, variants, named=than in others)]
     if not found:
         raise SuiteError(f"{', '.join(ones)} would be compared with itself", where=f"{place}.than")
     yield from ((one, other, None) for one, other in found)
@@ -215,7 +218,8 @@ def find_column(metric: str, known: Iterable[Column], place: str) -> Column:
         ends = (f"{column.evaluation}/", f"/{column.evaluation}")
         if not column.metric and (metric.startswith(ends[0]) or metric.endswith(ends[1])):
             name = metric.removeprefix(ends[0]).removesuffix(ends[1])
-            return replace(column, metric=name)
+            if not re.search(r" (?:by|within|at|with) ", name):  # no metric, but half of a claim
+                return replace(column, metric=name)
     if len(matching) == 1:
         return matching[0]
     if matching:

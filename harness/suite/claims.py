@@ -66,7 +66,7 @@ def _number(value: Any, what: str) -> Any:
     return value
 
 
-_NUMBER = r"\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 Amount = Annotated[float | str, BeforeValidator(lambda value: _number(value, "the amount"))]
 """A number, or text such as "10%"."""
 Values = Annotated[
@@ -243,7 +243,9 @@ _HEAD = re.compile(
     rf"(?: (?P<ratio>{_NUMBER} ?%|{_NUMBER}(?: times|x)) (?:of )?)? ?(?P<than>\S.*?)?"
 )
 _TAILS = {
-    "margin": re.compile(rf"(?: by| within)(?: more than| at most)? (?P<value>{_NUMBER} ?%?)"),
+    "margin": re.compile(
+        rf"(?: by| within)(?: more than| at most| at least)? (?P<value>{_NUMBER} ?%?)"
+    ),
     "confidence": re.compile(rf"(?: at| with)? (?P<value>{_NUMBER} ?%?) confidence"),
     "metric": re.compile(r" on (?P<value>\S.*?)"),
 }
@@ -267,6 +269,10 @@ def _fields_of(text: str) -> dict[str, Any]:
     named["relation"] = next(
         relation for words, relation in _WORDS if re.fullmatch(words, named["relation"])
     )
+    if named["relation"] in ("better", "worse") and " by at most " in text:
+        raise ValueError(
+            f"`{named['relation']}` by at most a margin is no claim: write `not_worse`, or `equals`"
+        )
     if "ratio" in named:
         named["ratio"] = re.sub(r"(?: times|x)$", "", named["ratio"]).replace(" ", "")
     if re.fullmatch(r"(?:every|each|all|any)(?: variants?)?", named["variant"]):

@@ -148,18 +148,21 @@ def test_score_test_uses_the_likeliest_shares_with_that_difference(
     ).x
     error = np.sqrt((2 * lost + null - null**2) / rows)
     wanted = 2 * stats.norm.sf(abs((up - down) / rows - null) / error)
+    if 0 < null < (up - down) / rows or (up - down) / rows < null < 0:  # no sooner than 0 is
+        wanted = max(wanted, stats.binomtest(down, up + down).pvalue)
     assert PairedShares(up, down, rows).p(null) == pytest.approx(wanted, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     "contrast",
-    [PairedShares(9, 4, 60), PairedShares(0, 0, 25), PairedShares(12, 0, 12), OneShare(7, 20, 0.3),
+    [PairedShares(9, 4, 60), PairedShares(5, 0, 1000), PairedShares(0, 5, 90),
+     PairedShares(0, 0, 25), PairedShares(12, 0, 12), OneShare(7, 20, 0.3),
      OneShare(0, 9, 0.1)],
 )  # fmt: skip
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
 def test_interval_holds_what_the_test_does_not_reject(contrast: Contrast, alpha: float) -> None:
     low, high = contrast.interval(alpha)
-    for null in np.linspace(-0.99, 0.99, 67):
+    for null in (*np.linspace(-0.99, 0.99, 67), 0.0005, -0.0005):
         if min(abs(null - low), abs(null - high)) > 1e-6:
             assert bool(low < null < high) is bool(contrast.p(null) >= alpha), (null, low, high)
 
@@ -243,6 +246,19 @@ def test_the_same_measurement_is_no_worse_than_itself() -> None:
     same = replace(run([0.3, 0.4]), measured="key")
     assert verdict("a not_worse b on m", same, same).verdict == "supported"
     assert verdict("a better b on m", same, same).verdict == "refuted"
+    alone = replace(run([1.0]), measured="key")
+    assert verdict("a not_worse b on m by 10%", alone, alone).verdict == "inconclusive"
+
+
+def test_scores_that_all_lie_at_their_bound_may_still_be_lower() -> None:
+    """Of scores between 0 and 1 that are held against a number."""
+    ten, many = (run([0.9] * count, bounds=(0.0, 1.0)) for count in (10, 200))
+    assert verdict("a not_worse b on m by 0.2", ten, 0.9).verdict == "inconclusive"
+    assert verdict("a not_worse b on m by 0.2", many, 0.9).verdict == "supported"
+    ones = run([1.0] * 10, bounds=(0.0, 1.0))
+    claim = parse_claim("a not_worse b on m by 0.1").model_copy(update={"looks": "repeated"})
+    told = decide([replace(asked("a not_worse b on m by 0.1", ones, 1.0), claim=claim)])[0]
+    assert told.verdict == "inconclusive"
 
 
 def test_other_scorer_is_incomparable_and_a_failed_side_is_failed() -> None:

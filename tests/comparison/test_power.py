@@ -10,6 +10,8 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from harness.comparison.aligned import scores_of
+from harness.comparison.planned_power import _expected_gap
 from harness.comparison.power import (
     detectable,
     equal_power,
@@ -18,6 +20,8 @@ from harness.comparison.power import (
     mcnemar_power,
     t_power,
 )
+from harness.planning.claims import PlannedClaim
+from harness.suite.claims import parse_claim
 
 
 @pytest.mark.parametrize(("gap", "n", "alpha"), [(0.3, 40, 0.05), (0.1, 400, 0.01), (1.0, 6, 0.1)])
@@ -73,3 +77,10 @@ def test_power_of_two_one_sided_tests_is_what_happens() -> None:
     values = 0.02 + 0.03 * rng.normal(size=20_000)
     inside = np.abs(values) < 0.1 - 1.959964 * 0.03
     assert equal_power(0.1, 0.02, 0.03, 0.05) == pytest.approx(inside.mean(), abs=0.01)
+
+
+def test_share_of_a_negative_value_leaves_room_for_what_is_not_worse() -> None:
+    """Not worse by more than 10% of a mean of -2: there is room of 0.2, if nothing changes."""
+    claim = PlannedClaim(parse_claim("a not_worse b on m by 10%"), "claims[0]", "a", "b", "m", "")
+    runs = {"b": {0: scores_of(["0", "1"], {"value": [-1.0, -3.0]})}}
+    assert _expected_gap(claim, runs) == pytest.approx(0.2)

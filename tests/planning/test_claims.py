@@ -30,6 +30,23 @@ COLUMNS = {
 }
 
 
+def test_every_variant_is_compared_with_the_nearest_of_several() -> None:
+    """With a base for each of two models, which lie closer to one another than to what is
+    trained."""
+    base = {"method": "none", "objective": "zero-shot"}
+    variants = {
+        "zero-shot@m": {"model": "m"} | base, "zero-shot@n": {"model": "n"} | base,
+        "full-sft": {"model": "m", "method": "full", "objective": "sft"},
+        "lora-sft": {"model": "m", "method": "lora", "objective": "sft", "lora.r": "4"},
+    }  # fmt: skip
+    claim = Claim.model_validate("every variant is better than zero-shot on forgetting")
+    columns = {name: [FORGETTING] for name in variants}
+    found = planned_claims([claim], variants, columns, {})
+    assert [(planned.variant, planned.against) for planned in found] == [
+        ("full-sft", "zero-shot@m"), ("lora-sft", "zero-shot@m"),
+    ]  # fmt: skip
+
+
 def planned(*claims: str | dict[str, Any]) -> list[PlannedClaim]:
     read = [Claim.model_validate(claim) for claim in claims]
     return planned_claims(read, VARIANTS, COLUMNS, BASELINES)
@@ -80,6 +97,7 @@ def test_metric_that_compares_with_the_baseline_itself_is_held_against_its_even_
          " mean 'lora'?"),
         ("lora better ful on forgetting", "claims[0].than: unknown variant 'ful'"),
         ("lora better full on rougeX/tasks", "claims[0].metric: unknown metric"),
+        ("lora better full on pocket/exam/acc by -0.1", "claims[0].metric: unknown metric"),
         ("lora better full on rougeL", "say rougeL/other, rougeL/tasks"),
         ("lora better lora on forgetting", "would be compared with itself"),
         ("zero-shot better baseline on forgetting", "would be compared with itself"),
