@@ -94,6 +94,7 @@ def _counts_any(scores: Scores, part: str) -> bool:
 def _without_difference(name: str, column: Column, part: str, group: Group) -> Row:
     """A variant's row without a difference, as the baseline has it."""
     first, (estimate, reason) = group.first, _estimate(group)
+    corrected = _judges_error(first) if part == ALL else ""  # labels are of all examples
     return Row(
         group=name,
         metric=column[0],
@@ -111,7 +112,7 @@ def _without_difference(name: str, column: Column, part: str, group: Group) -> R
         detectable=None,
         level="checkpoint" if len(group.scores) == 1 else "method",
         verdict="baseline",
-        note="; ".join(part for part in (reason, _judges_error(first)) if part),
+        note="; ".join(note for note in (reason, corrected) if note),
         by_seed=tuple(zip(group.scores, group.runs.points.tolist(), strict=True)),
         forgetting=first.forgetting,
         chance=first.chance,

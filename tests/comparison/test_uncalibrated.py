@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from harness.comparison.best import headline
-from harness.comparison.result import Comparison, Row
+from harness.comparison.judges import Trust
+from harness.comparison.result import Comparison, Estimate, PoweredRate, Row
+from harness.comparison.rows import rows_of
+from harness.comparison.scores import Keys, Scores
+from harness.comparison.statistics import Sample
 from harness.comparison.verdicts import adjusted
 from harness.report.answer import answer
 from harness.report.formats.markdown import report
@@ -81,3 +86,17 @@ def test_the_answer_is_about_another_metric_where_there_is_one() -> None:
 def test_the_tables_say_so_beside_the_numbers(credentials: str, said: bool) -> None:
     text = report(reported(judged(credentials)))
     assert ("uncalibrated" in text) is said
+
+
+def test_the_judges_error_is_told_of_all_examples_and_not_of_a_slice() -> None:
+    names = tuple(map(str, range(20)))
+    keys = Keys(names, names, ("short", "long") * 10)
+    estimate = Estimate(0.65, 0.55, 0.85)
+    rate = PoweredRate("a", "b", "tasks", 10, 20, 0.9, estimate, estimate, 0.3)
+    won = Scores(
+        keys, Sample("mean", {"value": np.arange(20.0) % 3 > 0}), True, "", "v1", "rows",
+        judged=True, trust=Trust("kappa 0.6", True, rate),
+    )  # fmt: skip
+    rows = rows_of({"a": {0: {("judge_win_rate", "tasks"): won}}}, "a")
+    assert [each.slice for each in rows] == ["", "long", "short"]
+    assert ["the judge's error" in each.note for each in rows] == [True, False, False]
