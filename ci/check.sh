@@ -2,17 +2,18 @@
 # Runs `harness check` by the variables of action.yml, and writes its outputs. It always succeeds:
 # the last step of the action ends with the check's own status, after the report has been kept.
 set -uo pipefail
-options=()
-if [ -n "${CLAIMS:-}" ]; then options+=(--claims "$CLAIMS"); fi
-if [ -n "${NAME:-}" ]; then options+=(--name "$NAME"); fi
-IFS=' ' read -r -a margins <<<"${MARGIN:-}"
-for margin in ${margins[@]+"${margins[@]}"}; do options+=(--margin "$margin"); done
-IFS=',' read -r -a allowed <<<"${ALLOW:-}"
-for name in ${allowed[@]+"${allowed[@]}"}; do options+=(--allow "$name"); done
 report=${REPORT:-harness-check}
+# What an earlier run or the repository left there is no result of this check.
+rm -f -- "$report"/{check.json,check.md,junit.xml,worse.csv}
+options=(--baseline="$BASELINE" --report-dir="$report")
+if [ -n "${CLAIMS:-}" ]; then options+=(--claims="$CLAIMS"); fi
+if [ -n "${NAME:-}" ]; then options+=(--name="$NAME"); fi
+if [ -n "${ALLOW:-}" ]; then options+=(--allow="${ALLOW//$'\n'/,}"); fi
+read -r -d '' -a margins <<<"${MARGIN:-}" || true
+for margin in ${margins[@]+"${margins[@]}"}; do options+=(--margin="$margin"); done
 
-python -m harness.cli check "$CANDIDATE" --baseline "$BASELINE" --report-dir "$report" \
-  ${options[@]+"${options[@]}"}
+# After `--` nothing is an option: a candidate called --help must not end with 0.
+python -m harness.cli check "${options[@]}" -- "$CANDIDATE"
 status=$?
 
 case $status in

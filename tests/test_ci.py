@@ -80,11 +80,30 @@ def test_action_runs_the_check_and_tells_its_outputs(tmp_path: Path) -> None:
         assert (told["verdict"], told["status"]) == (verdict, str(status)), said
         code, _ = run_step("Verdict", tmp_path, {"steps.check.outputs.status": told["status"]})
         assert code == status
+        assert (tmp_path / "harness-check" / "junit.xml").is_file() == (status != 2)
     assert not (tmp_path / "hacked").exists()
     assert "REGRESSED" in summary.read_text()
-    assert (tmp_path / "harness-check" / "junit.xml").is_file()
     assert set(ACTION["inputs"]) >= {"candidate", "baseline", "claims", "allow"}
     assert set(ACTION["outputs"]) == {"verdict", "report"}
+
+
+def test_no_input_of_the_action_is_read_as_an_option_or_left_out(tmp_path: Path) -> None:
+    new, base = results(tmp_path)
+    outputs, report = tmp_path / "outputs", tmp_path / "harness-check"
+    report.mkdir()
+    for candidate in ("--help", "-h", "--version", ""):
+        (report / "check.json").write_text("of an earlier run")
+        outputs.write_text("")
+        values = {"inputs.candidate": candidate, "inputs.baseline": base}
+        run_step("Check", tmp_path, values, GITHUB_OUTPUT=str(outputs))
+        told = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
+        assert (told["verdict"], told.get("report")) == ("not judged", None), candidate
+    values = {"inputs.candidate": new, "inputs.baseline": base, "inputs.margin":
+              "0.9\naccuracy=0.01\n", "inputs.allow": "inconclusive\nprompts\n"}  # fmt: skip
+    run_step("Check", tmp_path, values, GITHUB_OUTPUT=str(outputs))
+    told = json.loads((report / "check.json").read_text())
+    assert told["claims"][0]["margin"] == 0.01
+    assert told["allowed"] == ["inconclusive", "prompts"]
 
 
 def test_action_without_a_verdict_fails(tmp_path: Path) -> None:
