@@ -24,6 +24,7 @@ from harness.inference.wire import (
     excerpt,
     key_from,
     masked,
+    masked_answer,
     open_client,
     sendable,
     whole,
@@ -150,7 +151,9 @@ class ChatEndpoint:
                 answer in all tries, or asks to wait longer than `longest_wait`.
         """
         reply = self.call(path, body, _chat_reply if path == CHAT else _plain_reply, lost=lost)
-        return replace(reply, text=self._masked(reply.text), refused=self._masked(reply.refused))
+        finish, refused = masked_answer(reply.finish, self.key), masked(reply.refused, self.key)
+        text = masked_answer(reply.text, self.key)
+        return replace(reply, text=text, finish=finish, refused=refused)
 
     def call(
         self,
@@ -303,9 +306,6 @@ class ChatEndpoint:
 
     def _excerpt(self, text: str) -> str:
         return excerpt(text, self.key)
-
-    def _masked(self, text: str) -> str:
-        return masked(text, self.key)
 
 
 def _failure_of(state: Any) -> _Passing:

@@ -1,7 +1,8 @@
 """How requests to other servers are sent: the key, limits of a body, waits that a server asks for.
 
-No error or result contains the key, and no request carries what the environment holds for others:
-the OpenAI SDK would send `OPENAI_API_KEY` and further variables to any address.
+No error contains the key, and no result one of 12 characters or more. No request carries what the
+environment holds for others: the OpenAI SDK would send `OPENAI_API_KEY` and further variables to
+any address.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ _EXCERPT = 200
 """Characters of a server's reply that an error message quotes."""
 _LEAST_PART = 4
 """Shortest beginning of a key, in characters, that is masked at the end of a cut text."""
+_LEAST_IN_ANSWERS = 12
+"""The same in the answers of models. Local servers are given keys such as `EMPTY` and
+`token-abc123`, and their words stand in answers that have nothing to do with a key."""
 _SENT = frozenset(
     {"host", "accept", "connection", "content-type", "content-length", "transfer-encoding",
      "user-agent"}
@@ -118,12 +122,23 @@ def sendable(value: Any) -> Any:
     return [sendable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def masked(text: str, key: str | None) -> str:
-    """The text with the key masked, and also a beginning of the key where the text was cut."""
+def masked_answer(text: str, key: str | None) -> str:
+    """What a model wrote, with a key masked that is too long to be a word."""
+    if key is None or len(key) < _LEAST_IN_ANSWERS:
+        return text
+    return masked(text, key, _LEAST_IN_ANSWERS)
+
+
+def masked(text: str, key: str | None, least: int = _LEAST_PART) -> str:
+    """The text with the key masked, and also a beginning of the key where the text was cut.
+
+    Args:
+        least: the shortest such beginning, in characters.
+    """
     if not key:
         return text
     plain = text.replace(key, "***")
-    for size in range(len(key) - 1, _LEAST_PART - 1, -1):
+    for size in range(len(key) - 1, least - 1, -1):
         if plain.endswith(key[:size]):
             return plain[:-size] + "***"
     return plain

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Self
 
 from harness.core.errors import StageFailed
 from harness.core.files import write_atomic
+from harness.core.text import rewrite
 from harness.data.render import answer, question, turns_of
 from harness.inference.endpoint import ChatEndpoint, Refused
+from harness.inference.wire import masked_answer
 from harness.methods._service import ServiceMethod, Turns, Work
 from harness.models.endpoint import ServedModel
 from harness.models.files import ModelPlace
@@ -125,9 +127,9 @@ def _calls(endpoint: ServedModel) -> Callable[..., Any]:
         path: str, body: Any, parse: Callable[[Any], Any], once: bool = False, **options: Any
     ) -> Any:
         try:
-            return (replace(client, retries=0) if once else client).call(
-                path, body, parse, **options
-            )
+            asked = replace(client, retries=0) if once else client
+            told = asked.call(path, body, parse, **options)
+            return rewrite(told, lambda text: masked_answer(text, client.key))
         except Refused as refusal:
             raise StageFailed(
                 "fine-tuning", f"{endpoint.base_url} refuses {path}: {refusal}",

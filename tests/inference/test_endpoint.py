@@ -82,6 +82,14 @@ def test_a_key_is_masked_before_anything_is_cut(serve: Serve) -> None:
     assert client(server, [], key=key).ask({}).text == "Your key is ***. A"
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("token-abc123", "the next token"), ("none", "none of them"), ("EMPTY", "AN EMPTY LIST")],
+)
+def test_keys_of_local_servers_change_no_answer(serve: Serve, key: str, said: str) -> None:
+    assert client(serve(lambda *_: says(said)), [], key=key).ask({}).text == said
+
+
 def test_a_dead_endpoint_is_no_hang() -> None:
     with pytest.raises(StageFailed, match="gave no answer in 2 tries"):
         ChatEndpoint("http://127.0.0.1:9/v1", "m", retries=1, sleep=lambda _: None).ask({})

@@ -12,9 +12,11 @@ from harness.commands.plan import describe_plan
 from harness.comparison.compare import compare
 from harness.comparison.result import ALL
 from harness.core.errors import ModelError, SuiteError
+from harness.models.endpoint import ServedModel
+from harness.stages.fine_tuning import _calls
 from harness.store.stage import Record
 from tests.conftest import SFT, Workspace
-from tests.served import Answer, Jobs, Serve, Server, says
+from tests.served import Answer, Jobs, Serve, Server, as_json, says
 
 
 def knows(body: dict[str, Any], _: int) -> Answer:
@@ -205,3 +207,12 @@ def test_no_key_is_kept_with_a_job(
     assert set(service.keys) == {"Bearer sk-secret-2"}
     for file in Path(workspace.folder).rglob("*"):
         assert not file.is_file() or b"sk-secret" not in file.read_bytes()
+
+
+def test_a_key_in_the_words_of_a_service_is_masked(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIG_KEY", "sk-0123456789abc")
+    server = serve(lambda *_: as_json({"error": {"message": "no such key: sk-0123456789abc"}}))
+    call = _calls(ServedModel(base_url=server.url, model="m", api_key_env="BIG_KEY"))
+    assert call("fine_tuning/jobs/1", None, dict) == {"error": {"message": "no such key: ***"}}
