@@ -44,7 +44,7 @@ def _of_judge(judge: str, fought: Sequence[tuple[Duel, Fought]]) -> Iterator[Jud
     controlled = {key: length_controlled(models) for key, models in alike.items()}
     for duel, said in fought:
         won = np.asarray(list(won_in(said).values()))
-        rate = win_rate(won, Clusters(list(won_in(said))))
+        rate = win_rate(won, Clusters([said[name].cluster for name in won_in(said)]))
         place = ranks.get((duel.one, duel.evaluation))
         yield JudgedRate(
             judge, duel.one, duel.other, duel.evaluation, len(won), len(said) - len(won),
@@ -57,7 +57,8 @@ def _of_judge(judge: str, fought: Sequence[tuple[Duel, Fought]]) -> Iterator[Jud
 def _contests(said: Fought) -> Contests:
     won = won_in(said)
     excess = [float(said[name].lengths[0] - said[name].lengths[1]) for name in won]
-    return Contests(list(won), np.asarray(list(won.values())), np.asarray(excess))
+    clusters = [said[name].cluster for name in won]
+    return Contests(list(won), np.asarray(list(won.values())), np.asarray(excess), clusters)
 
 
 def _ranks(fought: Sequence[tuple[Duel, Fought]]) -> dict[tuple[str, str], Ranked]:
@@ -65,7 +66,8 @@ def _ranks(fought: Sequence[tuple[Duel, Fought]]) -> dict[tuple[str, str], Ranke
     verdicts: dict[str, list[Verdict]] = defaultdict(list)
     for duel, said in fought:
         verdicts[duel.evaluation] += [
-            Verdict(name, duel.one, duel.other, won) for name, won in won_in(said).items()
+            Verdict(said[name].cluster, duel.one, duel.other, won)
+            for name, won in won_in(said).items()
         ]
     ranks: dict[tuple[str, str], Ranked] = {}
     for evaluation, some in verdicts.items():

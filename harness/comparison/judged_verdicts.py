@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.data.contests import VERDICTS, Compared, read_lines
+from harness.store.score_table import SCORES, ScoreTable
 from harness.store.stage import Stage
 from harness.store.store import Store
 
@@ -16,10 +18,12 @@ class Said:
 
     Attributes:
         lengths: of the first and the second answer, in characters.
+        cluster: what the example belongs to; its id if it stands alone.
     """
 
     compared: Compared
     lengths: tuple[int, int]
+    cluster: str
 
     @property
     def sign(self) -> int | None:
@@ -42,13 +46,24 @@ def said_in(stage: Stage, store: Store) -> dict[str, Said]:
             verdict = line["reason"] if line["verdict"] is None else line["verdict"]
             orders.setdefault(line["example_id"], []).append(verdict)
             lines[line["example_id"]] = line
+    clusters = _clusters(folder)
     return {
         name: Said(
             Compared(tuple(verdicts), asked=lines[name]["asked"]),
             (lines[name]["one_length"], lines[name]["other_length"]),
+            clusters.get(name, name),
         )
         for name, verdicts in orders.items()
     }
+
+
+def _clusters(folder: Path) -> dict[str, str]:
+    """Example id -> its cluster, as the scores beside the verdicts have it; none without scores."""
+    if not (folder / SCORES).is_file():
+        return {}
+    keys = ScoreTable(folder).read(["example_id", "cluster"])
+    ids, clusters = (keys.column(name).to_pylist() for name in keys.column_names)
+    return dict(zip(ids, clusters, strict=True))
 
 
 def ratings_in(stage: Stage, store: Store) -> dict[str, dict[str, float | None]]:

@@ -7,7 +7,9 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -144,6 +146,29 @@ def test_a_rule_of_the_suite_calibrates_the_judge(
     assert made.transitivity.value == 1.0
     assert made.rates, "the suite's own win rates are told beside"
     assert all(rate.labelled >= 10 for rate in made.rates)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_labels_of_other_answers_correct_no_win_rate(
+    judged: Workspace, tmp_path: Path, changed: bool
+) -> None:
+    """A variant that was trained anew has other answers to the same rows."""
+    opened = judged.open()
+    known = judge_called(opened.plan, None)
+    said = " of an earlier training" if changed else ""
+    labels = [
+        Label(replace(pair, id=f"{pair.id}{said}", one=_with(pair.one, said)), 1)
+        for _, pair in triples(opened, known, 30, 0)
+    ]
+    write_labels(tmp_path / f"labels {changed}.jsonl", labels)
+    calibrate(opened, labels=tmp_path / f"labels {changed}.jsonl", runs=1)
+    kept = known_credentials(judged.store, known.identity)
+    (made,) = [one for one in kept if one.source == f"labels {changed}.jsonl"]
+    assert bool(made.rates) != changed
+
+
+def _with(answer: Any, more: str) -> Any:
+    return [{**turn, "content": turn["content"] + more} for turn in answer]
 
 
 def test_calibrating_trains_and_generates_nothing_and_asks_once(

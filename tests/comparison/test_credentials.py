@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.comparison.binomial import share
-from harness.comparison.credentials import Credentials, JudgedPair, credentials
+from harness.comparison.credentials import Credentials, JudgedPair, credentials, powered_rate
 
 
 def judged(
@@ -174,3 +174,34 @@ def test_credentials_are_kept_as_text_and_read_again() -> None:
 def test_no_pairs_make_no_credentials_to_speak_of() -> None:
     made = credentials("judge", "", [])
     assert (made.whole, made.labelled, made.further) == (None, 0, {})
+
+
+def test_equal_answers_tie_in_a_win_rate_though_nobody_labels_them() -> None:
+    """Labels are drawn of different answers alone, and must not stand for the others too."""
+    random, tries, covered = np.random.default_rng(0), 300, 0
+    for _ in range(tries):
+        names = [str(number) for number in range(400)]
+        equal = {name for name in names if random.random() < 0.5}
+        truth = {name: float(random.random() < 0.8) for name in names}
+        won = {n: 0.5 if n in equal else float(random.random() < 0.5) for n in names}
+        labels = {name: truth[name] for name in names if name not in equal and int(name) < 120}
+        rate = powered_rate("a", "b", "tasks", won, labels, equal=equal)
+        assert rate is not None
+        assert rate.both.low is not None
+        assert rate.both.high is not None
+        assert abs(rate.both.value - 0.65) < 0.15
+        covered += rate.both.low <= 0.65 <= rate.both.high
+    assert 0.92 <= covered / tries <= 0.99
+
+
+def test_win_rate_is_about_clusters_of_examples() -> None:
+    """Ten examples that say the same are one."""
+    won = {f"{number}": float(number % 3 > 0) for number in range(120)}
+    repeated = {f"{name} {copy}": value for name, value in won.items() for copy in range(10)}
+    clusters = {name: name.split()[0] for name in repeated}
+    one = powered_rate("a", "b", "tasks", won, dict(list(won.items())[:60]))
+    many = powered_rate("a", "b", "tasks", repeated, dict(list(repeated.items())[:600]),
+                        clusters=clusters)  # fmt: skip
+    assert one is not None
+    assert many is not None
+    assert many.both.low == pytest.approx(one.both.low)

@@ -9,18 +9,18 @@ from typing import Any
 
 from harness.commands.judge import tables
 from harness.commands.judge.asking import compared
-from harness.commands.judge.pairs import data_pairs, triples
+from harness.commands.judge.pairs import answers_of, data_pairs, triples
 from harness.commands.judge.ratings import rated
 from harness.commands.session import Opened
 from harness.comparison.credentials import JudgedPair, credentials, powered_rate
 from harness.comparison.judged_verdicts import Said, said_in, won_in
 from harness.comparison.kept_credentials import keep
 from harness.comparison.result import PoweredRate
-from harness.core.errors import SuiteError
+from harness.core.errors import HarnessError, SuiteError
 from harness.data.cells import content
 from harness.data.judge_labels import Label, Pair, digest_labels, read_labels
 from harness.data.preference_rule import Rule, find_rule, load_rule
-from harness.planning.duels import duels
+from harness.planning.duels import Duel, duels
 from harness.planning.judging import Judged, judge_called
 from harness.scheduling.schedule import Reporter
 from harness.stages.score import Score
@@ -186,22 +186,44 @@ def _orders(said: Said) -> tuple[float, float] | None:
 
 
 def _rates(opened: Opened, judged: Judged, labels: Sequence[Label]) -> list[PoweredRate]:
-    """The win rates of the suite whose answers were labelled, with the judge's error in them."""
-    by_sides: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for label in labels:
-        pair = label.pair
-        if label.dimension or not pair.example_id:
-            continue
-        for sides, won in (((pair.one_is, pair.other_is), label.sign),
-                           ((pair.other_is, pair.one_is), -label.sign)):  # fmt: skip
-            examples = by_sides.setdefault(sides, {})
-            examples.setdefault(pair.example_id, []).append((1 + won) / 2)
+    """The win rates of the suite whose answers were labelled, with the judge's error in them.
+
+    A label is of two answers, not of a row alone: another evaluation may have rows of the same
+    ids, and a variant that was trained anew gives other answers.
+    """
     rates = []
     for duel in duels(opened.plan, judged):
-        several = by_sides.get((duel.one, duel.other), {})
-        meant = {name: sum(shares) / len(shares) for name, shares in several.items()}
-        decided = won_in(said_in(duel.stage, opened.store))
-        rate = powered_rate(duel.one, duel.other, duel.evaluation, decided, meant, duel.stage.key)
+        said = said_in(duel.stage, opened.store)
+        if not won_in(said):
+            continue
+        try:
+            _, ones, others = answers_of(opened, duel)
+        except HarnessError:  # the answers are gone, and nothing tells what the labels are of
+            continue
+        both = {name: (ones[name].strip(), others[name].strip()) for name in ones.keys() & others}
+        rate = powered_rate(
+            duel.one, duel.other, duel.evaluation, won_in(said),
+            _meant(duel, both, labels), duel.stage.key,
+            equal=[name for name, (one, other) in both.items() if one == other],
+            clusters={name: one.cluster for name, one in said.items()},
+        )  # fmt: skip
         if rate is not None:
             rates.append(rate)
     return rates
+
+
+def _meant(
+    duel: Duel, both: Mapping[str, tuple[str, str]], labels: Sequence[Label]
+) -> dict[str, float]:
+    """Example -> how often its labels prefer the duel's first answer, half for a tie."""
+    shares: dict[str, list[float]] = {}
+    for label in labels:
+        pair, name = label.pair, label.pair.example_id
+        if label.dimension or name not in both:
+            continue
+        texts = content(pair.one).strip(), content(pair.other).strip()
+        if (duel.one, duel.other, both[name]) == (pair.one_is, pair.other_is, texts):
+            shares.setdefault(name, []).append((1 + label.sign) / 2)
+        elif (duel.one, duel.other, both[name]) == (pair.other_is, pair.one_is, texts[::-1]):
+            shares.setdefault(name, []).append((1 - label.sign) / 2)
+    return {name: sum(of_name) / len(of_name) for name, of_name in shares.items()}

@@ -32,7 +32,7 @@ def own_pairs(opened: Opened, judged: Judged, count: int, seed: int) -> list[Pai
         SuiteError: the judge compares no answers, or all of them are equal.
     """
     drawn = random.Random(seed)
-    fought = [(duel, *_answers(opened, duel)) for duel in duels(opened.plan, judged)]
+    fought = [(duel, *answers_of(opened, duel)) for duel in duels(opened.plan, judged)]
     if not fought:
         raise SuiteError(
             f"the judge '{judged.name}' compares no answers of this suite",
@@ -65,29 +65,29 @@ def triples(
         As `own_pairs`.
     """
     drawn = random.Random(seed)
-    answers: dict[str, dict[str, str]] = {}
-    rows: dict[str, Mapping[str, Any]] = {}
+    answers: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[tuple[str, str], Mapping[str, Any]] = {}
     for duel in duels(opened.plan, judged):
-        by_id, ones, others = _answers(opened, duel)
+        by_id, ones, others = answers_of(opened, duel)
         for name in by_id:
-            rows[name] = by_id[name]
-            said = answers.setdefault(name, {})
+            rows[duel.evaluation, name] = by_id[name]
+            said = answers.setdefault((duel.evaluation, name), {})
             said.update(
                 {w: t[name] for w, t in ((duel.one, ones), (duel.other, others)) if name in t}
             )
     if not answers:
         own_pairs(opened, judged, count, seed)  # says why
-    names, made = list(answers), 0
-    drawn.shuffle(names)
-    for name in names:
-        different = {text.strip(): whose for whose, text in sorted(answers[name].items())}
+    places, made = list(answers), 0
+    drawn.shuffle(places)
+    for place in places:
+        different = {text.strip(): whose for whose, text in sorted(answers[place].items())}
         chosen = drawn.sample(sorted(different), min(_TOGETHER, len(different)))
         for one, other in itertools.combinations(chosen, 2):
             if made == count:
                 return
             made += 1
-            (pair,) = _pair(rows[name], different[one], one, different[other], other)
-            yield rows[name], pair
+            (pair,) = _pair(rows[place], different[one], one, different[other], other)
+            yield rows[place], pair
 
 
 def data_pairs(
@@ -127,7 +127,7 @@ def data_pairs(
 Texts = Mapping[str, str]
 
 
-def _answers(opened: Opened, duel: Duel) -> tuple[dict[str, dict[str, Any]], Texts, Texts]:
+def answers_of(opened: Opened, duel: Duel) -> tuple[dict[str, dict[str, Any]], Texts, Texts]:
     """Example id -> row, the variant's answer, and the other answer."""
     stage, others = duel.stage, duel.others
     data = rows_of_stage(stage)
