@@ -12,7 +12,14 @@ import yaml
 from pydantic import ValidationError
 
 from harness.commands.sides import scored, side
-from harness.comparison.gate import ALLOWANCES, CANDIDATE, Checked, Settings, Side
+from harness.comparison.gate import (
+    ALLOWANCES,
+    CANDIDATE,
+    Checked,
+    Settings,
+    Side,
+    on_the_same_task,
+)
 from harness.comparison.judged import judge
 from harness.comparison.measured import Measured, Run
 from harness.core.component import explain
@@ -102,6 +109,7 @@ def _judged(
                 raise
             empty = Side(request.candidate, {}), Side(request.baseline, {})
             return Checked(*empty, (), (), (), settings.allow, f"the {role}: {error}")
+    sides["baseline"] = on_the_same_task(sides["baseline"], sides["candidate"])
     checked = judge(sides["candidate"], sides["baseline"], claims, settings)
     if not checked.verdicts:
         ours, theirs = (", ".join(list(s.metrics)[:8]) for s in sides.values())

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.comparison.claims import ClaimVerdict
@@ -51,6 +51,36 @@ class Side:
             for metric in run.metrics:
                 found.setdefault(metric.name, {})[seed] = metric
         return found
+
+
+def on_the_same_task(baseline: Side, candidate: Side) -> Side:
+    """The baseline, on the candidate's task if both are one sample file of lm-eval and share none.
+
+    Such a file names its task by its own name alone, which people change. Whether its examples are
+    those of the other is compared by their contents.
+    """
+    known = baseline.metrics.keys() & candidate.metrics.keys()
+    tasks = [{m.evaluation for r in s.runs.values() for m in r.metrics}
+             for s in (candidate, baseline)]  # fmt: skip
+    files = all(map(_one_sample_file, (candidate, baseline)))
+    if known or not files or any(len(names) != 1 for names in tasks):
+        return baseline
+    (ours,), (theirs,) = tasks
+    note = f"The baseline's examples of '{theirs}' are taken for those of '{ours}'."
+    runs = {
+        seed: replace(run, notes=(*run.notes, note),
+                      metrics=tuple(replace(metric, evaluation=ours) for metric in run.metrics))
+        for seed, run in baseline.runs.items()
+    }  # fmt: skip
+    return replace(baseline, runs=runs)
+
+
+def _one_sample_file(side: Side) -> bool:
+    return all(
+        run.source.get("tool") == "lm-evaluation-harness"
+        and str(run.source.get("file")).endswith(".jsonl")
+        for run in side.runs.values()
+    )
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,13 @@ class Claim(BaseModel):
             raise ValueError(f"it is no truth value, such as {str(value).lower()}")
         return value
 
+    @field_validator("variant", "than", mode="before")
+    @classmethod
+    def _a_selector(cls, value: Any) -> Any:
+        if value is None or isinstance(value, list):
+            raise ValueError("it is a name, a pattern such as `lora*`, or a mapping of axes")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not isinstance(self.than, str | float | int) and not self.than:

@@ -79,6 +79,20 @@ def test_one_command_gives_mcnemar_where_lm_eval_gives_an_unpaired_test(tmp_path
     assert (done.exit_code, "0.0013" in done.output, "worse" in done.output) == (0, True, True)
 
 
+def test_sample_files_of_any_name_are_compared_if_their_examples_are_the_same(
+    tmp_path: Path,
+) -> None:
+    renamed = []
+    for path, name in zip(sides(tmp_path, *moved(80)), ("new", "old"), strict=True):
+        renamed.append(str(Path(path).rename(tmp_path / f"samples_{name}.jsonl")))
+    code, said = check(*renamed)
+    assert (code, "examples of 'old' are taken for those of 'new'" in said) == (1, True), said
+    other = Path(samples.lm_eval_samples(tmp_path, scores(300), prompt="R"))
+    other = other.rename(tmp_path / "samples_other.jsonl")
+    code, said = check(renamed[0], str(other))
+    assert (code, "not the same prompts" in said) == (4, True), said
+
+
 def test_two_logs_of_inspect_are_compared_in_one_command(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     base, new = moved(30)

@@ -86,3 +86,12 @@ def test_line_that_is_no_claim_is_refused_with_what_is_wrong(line: str, told: st
 def test_mapping_that_is_no_claim_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Claim.model_validate(LORA_FULL | changed)
+
+
+@pytest.mark.parametrize("field", ["variant", "than"])
+@pytest.mark.parametrize("value", [["lora", "full"], None])
+def test_what_is_no_selector_is_refused_in_one_line(field: str, value: object) -> None:
+    with pytest.raises(ValidationError) as error:
+        Claim.model_validate(LORA_FULL | {field: value})
+    (told,) = error.value.errors()
+    assert "a pattern such as `lora*`" in told["msg"]
