@@ -241,6 +241,20 @@ def test_one_comment_is_updated_and_never_a_second_one_written(
     assert comment(tmp_path, PULL, "--name", "night")[1].startswith("updated")
 
 
+def test_comment_of_a_stranger_with_the_hidden_mark_is_left_alone(
+    tmp_path: Path, service: type[Comments]
+) -> None:
+    checked(tmp_path)
+    forged = f"{markdown.MARKER}\npassed"
+    service.kept[0] = {"id": 0, "body": forged, "author_association": "NONE",
+                       "user": {"login": "x", "type": "User"}}  # fmt: skip
+    assert comment(tmp_path, PULL) == (0, "commented on pull request 7\n")
+    assert service.kept[0]["body"] == forged
+    service.kept[2] |= {"author_association": "NONE", "user": {"type": "Bot"}}
+    assert comment(tmp_path, PULL) == (0, "updated the comment on pull request 7\n")
+    assert len(service.kept) == 2
+
+
 def test_fork_is_found_by_its_branch_and_commit(tmp_path: Path, service: type[Comments]) -> None:
     """A workflow_run of a fork names no pull request, and its artifact is not trusted to."""
     checked(tmp_path)

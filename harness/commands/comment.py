@@ -111,11 +111,19 @@ def comment(folder: Path, name: str = "") -> str:
         body = markdown.summary(checked, name=name, folded=False)
     mark = body.split("\n", 1)[0]
     for known in _comments(service, number):
-        if str(known.get("body", "")).startswith(mark):
+        if str(known.get("body", "")).startswith(mark) and _trusted(known):
             service.call("PATCH", f"/issues/comments/{int(known['id'])}", {"body": body})
             return f"updated the comment on pull request {number}"
     service.call("POST", f"/issues/{number}/comments", {"body": body})
     return f"commented on pull request {number}"
+
+
+def _trusted(known: dict[str, Any]) -> bool:
+    """Whether a comment is of a bot or of somebody who may write to the repository. Anybody can
+    write the hidden mark, and could edit the verdict that is put into a comment of theirs."""
+    if (known.get("user") or {}).get("type") == "Bot":
+        return True
+    return known.get("author_association", "OWNER") in ("OWNER", "MEMBER", "COLLABORATOR")
 
 
 def _event() -> dict[str, Any]:
