@@ -93,6 +93,8 @@ def _chosen(runs: Sequence[Run], variant: str, where: str) -> Mapping[int, Run]:
         groups = by_variant(runs)
     except DataError as error:
         raise Unreadable(error.message, where=where, fix=error.fix) from None
+    if not groups:
+        raise Unreadable("holds no metric", where=where)
     if variant and variant not in groups:
         raise HarnessError(unknown("variant", variant, groups, where=where))
     if not variant and len(groups) > 1:

@@ -148,10 +148,13 @@ def _metric(told: dict[str, Any], examples: Mapping[str, Examples], where: str) 
         raise Unreadable(f"has no column {sorted(missing)[0]}", where=where)
     if not columns:
         raise Unreadable("has no columns", where=where)
+    lost = told.get("unscored", 0)
+    if isinstance(lost, bool) or not isinstance(lost, int) or lost < 0:
+        raise Unreadable(f"unscored is {lost!r}", where=where)
     least, most = (_end(told.get("bounds"), i, where) for i in (0, 1))
     return table_metric(
         metric, evaluation, table, columns, where=where, lower=lower, aggregate=aggregate,
-        conditions=conditions, bounds=(least, most), unscored=int(told.get("unscored") or 0),
+        conditions=conditions, bounds=(least, most), unscored=lost,
     )  # fmt: skip
 
 

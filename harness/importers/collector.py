@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 5_000_000
 """The most rows of one evaluation."""
+_MOST_EXAMPLES = 10**12
+"""A larger number of examples, which no test can be made with, is as good as none."""
 
 
 @dataclass
@@ -200,7 +202,8 @@ def published(
     """
     number = a_number(value, f"{evaluation} {metric}".strip(), where)
     spread = float(stderr) if isinstance(stderr, int | float) else math.nan
-    rows = n if isinstance(n, int) and not isinstance(n, bool) and n > 0 else None
+    known = isinstance(n, int) and not isinstance(n, bool) and 0 < n <= _MOST_EXAMPLES
+    rows = n if known and isinstance(n, int) else None
     return Measured(
         metric, evaluation, number, not (lower_is_better(metric) if lower is None else lower),
         stderr=spread if math.isfinite(spread) and spread >= 0 else None, n=rows,

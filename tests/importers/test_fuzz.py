@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from harness import importers
 from harness.cli import main
 from harness.importers import csv_table
+from harness.importers.baseline import text_of
 from tests.importers import mutations, samples
 from tests.importers.samples import FILES
 
@@ -64,6 +67,21 @@ def refuse(folder: Path, seeds: range) -> None:
             assert status == 4, (seed, what, done, status, said)
             assert said.startswith("NOT JUDGED"), (seed, what, done, said)
             assert "Traceback" not in said, (seed, what, done, said)
+
+
+def test_stored_baseline_with_odd_values_is_judged_or_refused(tmp_path: Path) -> None:
+    (run, *_) = importers.read(FILES["lm-eval results"][1](tmp_path))
+    good, bad, report = (tmp_path / name for name in ("good.json", "bad.json", "report"))
+    good.write_text(text_of("main", [run], "1"))
+    for name, odd in (("evaluation", "\ud800"), ("n", 10**400), ("conditions", {"a": "\ud800"})):
+        told = json.loads(good.read_text())
+        told["metrics"][0][name] = odd
+        bad.write_text(json.dumps(told))
+        for sides in ((bad, good), (good, bad)):
+            status, said = check(*sides, "--report-dir", str(report))
+            assert (status in (0, 3, 4), "a fault of the harness" in said) == (True, False), said
+    bad.write_text(json.dumps({**json.loads(good.read_text()), "metrics": []}))
+    assert check(bad, good)[0] == check(good, bad)[0] == 4
 
 
 def test_hundred_damaged_files_are_refused(tmp_path: Path) -> None:

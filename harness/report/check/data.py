@@ -13,7 +13,7 @@ from harness.comparison.claims import ClaimVerdict
 from harness.comparison.gate import CANDIDATE, Checked, Side, Worse
 from harness.comparison.measured import Run
 from harness.comparison.result import Estimate
-from harness.core.text import csv_cell, visible
+from harness.core.text import csv_cell, rewrite, visible, well_formed
 from harness.report.check import words
 from harness.suite.claims import BASELINE, Claim
 
@@ -132,7 +132,7 @@ class CheckData(_Model):
 
 def data(checked: Checked) -> CheckData:
     """The check as plain data."""
-    return CheckData(
+    told = CheckData(
         outcome=checked.outcome,
         exit_code=checked.exit_code,
         headline=words.headline(checked),
@@ -148,6 +148,7 @@ def data(checked: Checked) -> CheckData:
         ],
         notes=list(checked.notes),
     )  # fmt: skip
+    return CheckData.model_validate(rewrite(told.model_dump(), well_formed))
 
 
 def text(checked: Checked) -> str:
