@@ -21,6 +21,8 @@ class Column:
             the baseline itself.
         bounds: the least and the greatest value that an example can have, if they are known.
         guessed: what guessing reaches may be known once it has run.
+        first: whether it is a benchmark's first metric, which the benchmark's name alone means;
+            None: it is of no benchmark.
     """
 
     scorer: str
@@ -30,6 +32,7 @@ class Column:
     bounds: tuple[float, float] | None = None
     guessed: bool = False
     higher_is_better: bool = True
+    first: bool | None = None
 
     def among(self, other: Column) -> bool:
         """Whether another column is this one, or has its metrics among those not known yet."""
@@ -43,9 +46,15 @@ class Column:
         if not self.metric:
             yield from (self.evaluation, f"{self.scorer}/{self.evaluation}")
             return
+        if self.first is not None:
+            yield f"{self.evaluation}/{self.metric}"
+        if self.first:
+            yield self.evaluation
+        if self.first is not False:
+            yield f"{self.scorer}/{self.evaluation}"
         yield from (
             f"{self.scorer}/{self.metric}/{self.evaluation}", f"{self.metric}/{self.evaluation}",
-            f"{self.scorer}/{self.metric}", f"{self.scorer}/{self.evaluation}", self.metric,
+            f"{self.scorer}/{self.metric}", self.metric,
         )  # fmt: skip
 
 
@@ -213,6 +222,9 @@ def find_column(metric: str, known: Iterable[Column], place: str) -> Column:
     """
     columns = sorted(known, key=lambda column: (column.evaluation, column.metric))
     matching = [column for column in columns if metric in column.names()]
+    # Of a benchmark that has run for some variants alone, the metrics are known.
+    known_ones = [column for column in matching if column.metric]
+    matching = [c for c in matching if c in known_ones or not any(k.among(c) for k in known_ones)]
     # A benchmark whose metrics are not known yet may have any: `TASK/acc`, `acc/TASK`.
     for column in columns if not matching else ():
         ends = (f"{column.evaluation}/", f"/{column.evaluation}")

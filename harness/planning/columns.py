@@ -46,11 +46,12 @@ def _columns(scorer: Scorer, evaluation: str, record: Record | None) -> Iterator
         told = list(record.metrics["metrics"]) if record is not None and record.ok else [""]
         prefix = f"{scorer.label} " if scorer.label and len(told) > 1 else ""
         names = [scorer.label or told[0]] if len(told) == 1 else [f"{prefix}{n}" for n in told]
-    for name, metric in itertools.zip_longest(names, metrics):
+    for place, (name, metric) in enumerate(itertools.zip_longest(names, metrics)):
         even = None if metric is None else metric.even
         bounds = None if metric is None else _bounds(metric)
         up = metric is None or metric.higher_is_better
-        yield Column(scorer.name, name, evaluation, even, bounds, bool(scorer.sets()), up)
+        first = place == 0 if metric is None and name else None
+        yield Column(scorer.name, name, evaluation, even, bounds, bool(scorer.sets()), up, first)
 
 
 def _bounds(metric: Metric) -> tuple[float, float] | None:

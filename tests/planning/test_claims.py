@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.core.errors import SuiteError
-from harness.planning.claims import Column, PlannedClaim, planned_claims
+from harness.planning.claims import Column, PlannedClaim, find_column, planned_claims
+from harness.planning.columns import _columns
+from harness.scorers.lm_eval import LmEval
 from harness.suite.claims import Claim
 from tests.conftest import Workspace
 
@@ -81,6 +84,31 @@ def test_selectors_mean_the_pairs_that_differ_least(line: str, pairs: list[str])
 def test_metric_may_be_named_in_several_ways(metric: str, column: Column) -> None:
     (claim,) = planned({"metric": metric, "variant": "lora-sft", "relation": "better"})
     assert (claim.metric, claim.evaluation) == (column.metric, column.evaluation)
+
+
+RAN = [Column("lm_eval", name, "pocket/exam", guessed=True, first=name == "acc")
+       for name in ("acc", "acc_norm")]  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [[*RAN], [EXAM, *RAN]], ids=["ran", "ran for some"])
+@pytest.mark.parametrize(
+    ("metric", "meant"),
+    [("pocket/exam", "acc"), ("lm_eval/pocket/exam", "acc"), ("pocket/exam/acc_norm", "acc_norm"),
+     ("acc_norm/pocket/exam", "acc_norm"), ("acc", "acc")],
+)  # fmt: skip
+def test_benchmark_is_called_the_same_once_it_has_run(
+    columns: list[Column], metric: str, meant: str
+) -> None:
+    assert find_column(metric, columns, "claims[0]").metric == meant
+
+
+def test_the_first_metric_of_a_benchmark_is_told_by_its_record() -> None:
+    told = SimpleNamespace(ok=True, metrics={"metrics": ["acc", "acc_norm"]})
+    found = list(_columns(LmEval(tasks=["pocket/exam"]), "pocket/exam", told))
+    assert [(column.metric, column.first) for column in found] == [
+        ("acc", True),
+        ("acc_norm", False),
+    ]
 
 
 def test_metric_that_compares_with_the_baseline_itself_is_held_against_its_even_value() -> None:
