@@ -23,6 +23,7 @@ class Column:
         guessed: what guessing reaches may be known once it has run.
         first: whether it is a benchmark's first metric, which the benchmark's name alone means;
             None: it is of no benchmark.
+        label: of its scorer; empty if it has none.
     """
 
     scorer: str
@@ -33,6 +34,7 @@ class Column:
     guessed: bool = False
     higher_is_better: bool = True
     first: bool | None = None
+    label: str = ""
 
     def among(self, other: Column) -> bool:
         """Whether another column is this one, or has its metrics among those not known yet."""
@@ -224,7 +226,11 @@ def find_column(metric: str, known: Iterable[Column], place: str) -> Column:
     matching = [column for column in columns if metric in column.names()]
     # Of a benchmark that has run for some variants alone, the metrics are known.
     known_ones = [column for column in matching if column.metric]
-    matching = [c for c in matching if c in known_ones or not any(k.among(c) for k in known_ones)]
+    matching = [
+        column
+        for column in matching
+        if column.metric or not any(k.among(column) and not k.label for k in known_ones)
+    ]
     # A benchmark whose metrics are not known yet may have any: `TASK/acc`, `acc/TASK`.
     for column in columns if not matching else ():
         ends = (f"{column.evaluation}/", f"/{column.evaluation}")
@@ -235,7 +241,7 @@ def find_column(metric: str, known: Iterable[Column], place: str) -> Column:
     if len(matching) == 1:
         return matching[0]
     if matching:
-        listed = ", ".join(f"{c.metric}/{c.evaluation}" for c in matching)
+        listed = ", ".join(f"{c.metric or 'METRIC'}/{c.evaluation}" for c in matching)
         raise SuiteError(
             f"'{metric}' is measured more than once", where=f"{place}.metric", fix=f"say {listed}"
         )

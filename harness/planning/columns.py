@@ -51,7 +51,10 @@ def _columns(scorer: Scorer, evaluation: str, record: Record | None) -> Iterator
         bounds = None if metric is None else _bounds(metric)
         up = metric is None or metric.higher_is_better
         first = place == 0 if metric is None and name else None
-        yield Column(scorer.name, name, evaluation, even, bounds, bool(scorer.sets()), up, first)
+        yield Column(
+            scorer.name, name, evaluation, even, bounds, bool(scorer.sets()), up, first,
+            scorer.label or "",
+        )  # fmt: skip
 
 
 def _bounds(metric: Metric) -> tuple[float, float] | None:

@@ -102,6 +102,17 @@ def test_benchmark_is_called_the_same_once_it_has_run(
     assert find_column(metric, columns, "claims[0]").metric == meant
 
 
+@pytest.mark.parametrize("plain", [EXAM, RAN[0]], ids=["new", "ran"])
+def test_benchmark_that_is_scored_twice_is_refused_before_it_has_run_and_after(
+    plain: Column,
+) -> None:
+    two = Column("lm_eval", "two", "pocket/exam", guessed=True, first=True, label="two")
+    with pytest.raises(SuiteError, match="two/pocket/exam"):
+        find_column("pocket/exam", [plain, two], "claims[0]")
+    assert find_column("two/pocket/exam", [plain, two], "claims[0]") == two
+    assert find_column("acc/pocket/exam", [plain, two], "claims[0]").metric == "acc"
+
+
 def test_the_first_metric_of_a_benchmark_is_told_by_its_record() -> None:
     told = SimpleNamespace(ok=True, metrics={"metrics": ["acc", "acc_norm"]})
     found = list(_columns(LmEval(tasks=["pocket/exam"]), "pocket/exam", told))
