@@ -15,7 +15,7 @@ import click
 
 from harness import __version__
 from harness.commands import signals
-from harness.core.errors import EXIT_CRASH, HarnessError
+from harness.core.errors import EXIT_CRASH, EXIT_PIPE, HarnessError
 from harness.core.locate import STORE
 from harness.core.text import visible
 
@@ -34,8 +34,8 @@ class Group(click.Group):
             ctx.exit(error.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except BrokenPipeError:
-            ctx.exit(0)
+        except BrokenPipeError:  # the reader is gone; what else failed must not look like success
+            ctx.exit(EXIT_PIPE)
         except KeyboardInterrupt as stop:
             with contextlib.suppress(OSError):  # the terminal itself may be gone
                 click.echo("\nstopped; the next `harness run` goes on from here", err=True)
@@ -234,7 +234,8 @@ def check(candidate: str | None, model: Path | None, suite: str | None, baseline
     request = checking.Request(candidate or str(model), baseline, claims, margins, confidence,
                                allow, report_dir, name, suite or "")  # fmt: skip
     checked, text = checking.check(request, store)
-    click.echo(text)
+    with contextlib.suppress(BrokenPipeError):  # `| head` does not read it to its end
+        click.echo(text)
     sys.exit(checked.exit_code)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 EXIT_OK, EXIT_REGRESSED, EXIT_USAGE, EXIT_INCONCLUSIVE = 0, 1, 2, 3
 EXIT_NOT_JUDGED, EXIT_FAILED_CELLS, EXIT_CRASH = 4, 5, 70
+EXIT_PIPE = 141
+"""As of a program that a closed pipe ends."""
 
 
 class HarnessError(Exception):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 5_000_000
 """The most rows of one evaluation."""
+_LARGEST = 1e100
+"""The largest score. The square of a far larger one is no finite number."""
 _MOST_EXAMPLES = 10**12
 """A larger number of examples, which no test can be made with, is as good as none."""
 
@@ -146,10 +148,13 @@ def table_metric(
         answers: rows of one id are several answers to it, and their mean is its score.
 
     Raises:
-        Unreadable: two rows have one id.
+        Unreadable: two rows have one id, or a score is too large for statistics.
     """
     import pyarrow.compute as pc
 
+    largest = max((float(np.abs(column).max(initial=0)) for column in columns.values()), default=0)
+    if largest > _LARGEST:
+        raise Unreadable(f"a score of {metric} has the size {largest:g}", where=where)
     order = pc.sort_indices(examples.ids).to_numpy()
     examples = examples.at(order)
     columns = {name: column[order] for name, column in columns.items()}

@@ -391,3 +391,24 @@ def test_which_of_the_published_differences_of_two_llamas_are_real(real_data: Pa
     assert (piqa.n, piqa.verdict) == (1838, "no difference shown")
     code, said = check(large, small, "--margin", "0.05")
     assert (code, "2 not judged" in said) == (4, True), "two figures have no standard error"
+
+
+def test_check_that_nobody_reads_to_its_end_keeps_its_status(tmp_path: Path) -> None:
+    """As in `harness check ... | head -1`, whose reader is gone before the table is written."""
+    for name, score in (("base", 1), ("new", 0)):
+        rows = "".join(f"{number},{score}\n" for number in range(100))
+        (tmp_path / f"{name}.csv").write_text(f"example_id,acc\n{rows}")
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "harness.cli", "check", "new.csv", "--baseline", "base.csv"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=write, check=False)
+    listed = subprocess.run([*command[:3], "list", "methods"], stdout=write, check=False)
+    os.close(write)
+    assert (done.returncode, listed.returncode) == (1, 141)
+
+
+def test_score_beyond_all_measure_is_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "base.csv").write_text("example_id,acc\na,1\nb,1\n")
+    (tmp_path / "new.csv").write_text("example_id,acc\na,0\nb,1e308\n")
+    code, said = check(str(tmp_path / "new.csv"), str(tmp_path / "base.csv"))
+    assert (code, "has the size 1e+308" in said) == (4, True)
