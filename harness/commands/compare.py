@@ -12,6 +12,7 @@ from harness import report as reporting
 from harness.commands.report import stored
 from harness.commands.session import store_at
 from harness.commands.sides import is_file, opened_variant, side
+from harness.comparison.gate import on_the_same_task
 from harness.comparison.imported import compare_runs
 from harness.comparison.result import Comparison
 from harness.core.text import line
@@ -58,7 +59,8 @@ def compare(variant: str, baseline: str, *, store: str | Path | None = None) -> 
 def _of_files(variant: str, baseline: str, store: Path) -> Comparison:
     """The comparison of two sides of which at least one was read from a file."""
     base = baseline if variant != baseline else f"{baseline} (again)"
-    runs = {base: side(baseline, store).runs, variant: side(variant, store).runs}
+    ours = side(variant, store)
+    runs = {base: on_the_same_task(side(baseline, store), ours).runs, variant: ours.runs}
     command = shlex.join(["harness", "compare", variant, baseline])
     return compare_runs(runs, base, suite="comparison", command=command)
 

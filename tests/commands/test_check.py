@@ -87,6 +87,7 @@ def test_sample_files_of_any_name_are_compared_if_their_examples_are_the_same(
         renamed.append(str(Path(path).rename(tmp_path / f"samples_{name}.jsonl")))
     code, said = check(*renamed)
     assert (code, "examples of 'old' are taken for those of 'new'" in said) == (1, True), said
+    assert harness.compare(*renamed).row(renamed[0], "exact_match").p is not None
     other = Path(samples.lm_eval_samples(tmp_path, scores(300), prompt="R"))
     other = other.rename(tmp_path / "samples_other.jsonl")
     code, said = check(renamed[0], str(other))
