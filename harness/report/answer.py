@@ -307,6 +307,8 @@ def _forgotten(comparison: Comparison, chosen: Row, best: Row) -> str:
 def _change(row: Row) -> str:
     """A difference with its verdict."""
     words = "no change is shown" if row.verdict == "no difference shown" else row.verdict
+    if row.shown_alone:
+        words += " once all comparisons are counted"
     change = numbers.both(row.difference, signed=True) if row.difference else numbers.MISSING
     return f"{change} ({words})"
 
