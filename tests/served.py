@@ -102,6 +102,8 @@ class Jobs:
                       "finished_at": 1090}  # fmt: skip
         if status == "failed":
             state["error"] = {"message": "the file has too few rows"}
+        if status == "error":
+            state["error"] = "out of quota"  # as some services tell it: a text
         return state
 
 

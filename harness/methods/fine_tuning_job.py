@@ -86,19 +86,40 @@ class FineTuningJob(ServiceMethod):
             told = work.call(f"{_JOBS}/{job}", None, _state)
             status = told["status"]
             if status == "succeeded":
-                begun, ended = told.get("created_at"), told.get("finished_at")
+                begun, ended = (_whole(told, name) for name in ("created_at", "finished_at"))
                 seconds = float(ended - begun) if begun and ended else None
                 about = {"job": job, "base": work.endpoint.model}
-                return Tuned(str(told["fine_tuned_model"]), told.get("trained_tokens"), seconds,
-                             about)  # fmt: skip
-            if status in ("failed", "cancelled"):
-                said = (told.get("error") or {}).get("message") or "the service gives no reason"
-                raise StageFailed("fine-tuning", f"the job {job} has {_ENDED[status]}: {said}")
+                tokens = _whole(told, "trained_tokens")
+                return Tuned(str(told["fine_tuned_model"]), tokens, seconds, about)
+            if status in _ENDED:
+                raise StageFailed(
+                    "fine-tuning", f"the job {job} has {_ENDED[status]}: {_reason(told)}"
+                )
             work.progress(f"job {job}: {status}")
             work.sleep(self.poll_seconds)
 
 
-_ENDED = {"failed": "failed", "cancelled": "been cancelled"}
+_ENDED = {
+    "failed": "failed",
+    "error": "failed",
+    "cancelled": "been cancelled",
+    "canceled": "been cancelled",
+    "stopped": "been stopped",
+    "expired": "expired",
+}
+"""The states that a job ends in without a model, in the words of the services that speak this."""
+
+
+def _whole(told: Mapping[str, Any], name: str) -> int | None:
+    """A number that a service may tell; None where it does not, or tells something else."""
+    value = told.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _reason(told: Mapping[str, Any]) -> str:
+    error = told.get("error")
+    said = error.get("message") if isinstance(error, Mapping) else error
+    return str(said) if said else "the service gives no reason"
 
 
 def _state(reply: Any) -> Mapping[str, Any]:
@@ -127,4 +148,4 @@ def _upload(work: Work, rows: Sequence[Turns], name: str) -> str:
 def _job_on(work: Work) -> str:
     """The id of the job that trains on the uploaded file; "" if there is none."""
     jobs = work.call(f"{_JOBS}?limit={_LISTED}", None, lambda reply: list(reply["data"]))
-    return next((str(j["id"]) for j in jobs if j["training_file"] == work.state["file"]), "")
+    return next((str(j["id"]) for j in jobs if j.get("training_file") == work.state["file"]), "")

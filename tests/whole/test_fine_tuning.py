@@ -140,6 +140,8 @@ def test_a_run_that_was_killed_goes_on_waiting_for_its_job(
 @pytest.mark.parametrize(
     ("states", "said"),
     [(["running", "failed"], "has failed: the file has too few rows"),
+     (["running", "error"], "has failed: out of quota"),
+     (["queued", "expired"], "has expired: the service gives no reason"),
      (["queued", "cancelled"], "has been cancelled")],
 )  # fmt: skip
 def test_a_job_that_does_not_succeed_fails_its_cell_alone(
