@@ -76,6 +76,7 @@ def pocket(folder: Path, name: str, **changes: Any) -> Path:
         "base": {"zero-shot": {"max_new_tokens": 24}},
         "scorers": ["rouge", "exact_match", {"perplexity": {"data": "tasks"}}],
         "generate": {"max_new_tokens": 24},
+        "executor": {"local": {"slots": 1, "threads": 1}},  # other tests run beside it
         **changes,
     }  # fmt: skip
     path = folder / f"{name}.yaml"
