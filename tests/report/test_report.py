@@ -77,7 +77,7 @@ def test_answer_names_the_cheapest_as_good_and_what_it_forgets() -> None:
     assert "As good by its interval, and cheaper, is lora-sft" in told
     assert "it takes less (12.0 s against 40.0 s of training time)" in told
     assert "its forgetting ↓ moves by" in told
-    assert "(no change is shown), that of the best by" in told
+    assert "(no change is shown once all comparisons are counted), that of the best by" in told
     assert told.endswith("(worse).")
 
 
