@@ -12,6 +12,9 @@ from typing import Any
 
 from harness.core.errors import HarnessError
 
+MOST_FILES = 50_000
+"""In a folder that a suite names; lm-eval's own tasks are 14,000."""
+
 
 def canonical(value: Any, where: str = "config") -> Any:
     """The value as plain JSON values with sorted keys.
@@ -55,6 +58,23 @@ def digest_file(path: Path) -> str:
     """sha256 of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files in a folder and its folders, sorted. Linked folders are not entered.
+
+    Raises:
+        HarnessError: there are so many that reading them all would take minutes, as below `/`.
+    """
+    paths: list[Path] = []
+    for beneath, _, names in os.walk(folder):
+        paths += (Path(beneath, name) for name in names)
+        if len(paths) > MOST_FILES:
+            raise HarnessError(
+                f"the folder {folder} holds more than {MOST_FILES:,} files, and all would be read",
+                fix="name the folder that holds what is meant, and no more",
+            )
+    return sorted(path for path in paths if path.is_file())
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.core.errors import HarnessError, StageFailed
-from harness.core.files import digest_file, digest_json
+from harness.core.files import digest_file, digest_json, files_below
 
 Digest = Callable[[Path], str]
 """A function from a file to its sha256."""
@@ -25,12 +25,14 @@ _TICK_NS = 2_000_000_000
 
 
 def tree_digest(folder: Path, digest: Digest) -> str:
-    """sha256 over the names and contents of all files below a folder, Python's caches aside."""
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.relative_to(folder).parts
-    )
+    """sha256 over the names and contents of all files below a folder, Python's caches aside.
+
+    Raises:
+        HarnessError: there are too many.
+    """
+    files = [
+        path for path in files_below(folder) if "__pycache__" not in path.relative_to(folder).parts
+    ]
     return digest_json({path.relative_to(folder).as_posix(): digest(path) for path in files})
 
 

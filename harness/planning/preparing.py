@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import SuiteError
+from harness.core.errors import HarnessError, SuiteError
 from harness.core.locate import locate
 from harness.core.outside import tree_digest
 from harness.data.preference_rule import find_rule
@@ -47,7 +47,13 @@ def find_outside(asked: Outside, name: str, sources: Sources, where: str) -> Loc
                     fix="name one beside the suite, in the working folder or of the package's"
                     " suites",
                 )
-            return str(folder), {"sha256": tree_digest(folder, digest)}
+            try:
+                return str(folder), {"sha256": tree_digest(folder, digest)}
+            except HarnessError as error:
+                raise SuiteError(error.message, where=f"{where}.{name}", fix=error.fix) from error
+            except OSError as error:
+                message = f"{error.filename} cannot be read: {error.strerror}"
+                raise SuiteError(message, where=f"{where}.{name}") from error
 
 
 def all_outside(asks: Mapping[str, Asked]) -> dict[str, Outside]:

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from harness.core.files import files_below
+
 Settings = Mapping[str, Any]
 """The fields of a task's file, with those that it includes. A `!function` stands as its text."""
 _NAMED = re.compile(
@@ -25,6 +27,8 @@ _NAMED = re.compile(
     re.MULTILINE,
 )
 """A key at the beginning of a line with its value, or with the lines of a list."""
+_WORD = re.compile(r"[\w-]+")
+"""A name that can be a folder's. `/` and `..` would lead out of lm-eval's."""
 _INCLUDE = re.compile(r"""^include[ \t]*:[ \t]*["']?([^\s"'#]+)""", re.MULTILINE)
 _TASK, _GROUP, _TAG, _FUNCTION = "task", "group", "tag", "!function "
 
@@ -74,7 +78,7 @@ class Index:
 
     def __init__(self, include: Path | None = None) -> None:
         self.include = include
-        self._nearby = {} if include is None else _defined(sorted(include.rglob("*yaml")))
+        self._nearby = {} if include is None else _defined(task_files(include))
 
     def names(self) -> Mapping[str, str]:
         """Every name -> `task`, `group` or `tag`."""
@@ -94,7 +98,7 @@ class Index:
 
     def _nearest_first(self, name: str) -> Iterator[Mapping[str, Files]]:
         yield self._nearby
-        words = re.split(r"[_-]", name)
+        words = re.split(r"[_-]", name) if _WORD.fullmatch(name) else []
         for count in range(len(words), 0, -1):  # most tasks lie in a folder of their name
             yield _beneath("_".join(words[:count]))
         yield _everywhere()
@@ -107,7 +111,7 @@ class Index:
         elif files.kind == _TAG:
             # A tag can stand in a file that tasks beside it include.
             folders = dict.fromkeys(path.parent for path in files.paths)
-            for path in dict.fromkeys(p for each in folders for p in sorted(each.rglob("*yaml"))):
+            for path in dict.fromkeys(p for each in folders for p in task_files(each)):
                 settings = _read(path)
                 if isinstance(settings.get(_TASK), str) and name in _listed(settings.get(_TAG)):
                     yield Task(str(settings[_TASK]), {**settings, **changes}, path)
@@ -147,16 +151,25 @@ def library() -> Path:
     return Path(spec.origin).parent / "tasks"
 
 
+def task_files(folder: Path) -> list[Path]:
+    """The files in a folder and below that may be a task's: `*yaml`, as some have no suffix.
+
+    Raises:
+        HarnessError: it holds too many files to be a folder of tasks.
+    """
+    return [path for path in files_below(folder) if path.name.endswith("yaml")]
+
+
 @cache
 def _everywhere() -> Mapping[str, Files]:
     """All names of lm-eval."""
-    return _defined(sorted(library().rglob("*yaml")))
+    return _defined(task_files(library()))
 
 
 @cache
 def _beneath(folder: str) -> Mapping[str, Files]:
     """The names in one of lm-eval's folders; some task files have no suffix."""
-    return _defined(sorted((library() / folder).rglob("*yaml")))
+    return _defined(task_files(library() / folder))
 
 
 def _defined(files: Iterable[Path]) -> Mapping[str, Files]:

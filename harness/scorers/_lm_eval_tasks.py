@@ -16,6 +16,7 @@ from harness.core.errors import StageFailed
 from harness.scorers._lm_eval_checks import unknown_task
 from harness.scorers._lm_eval_code import code_evals, without_code
 from harness.scorers._lm_eval_faults import explained, require_whole, scored
+from harness.scorers._lm_eval_index import task_files
 
 DataFunction = Callable[[str], Mapping[str, Sequence[Mapping[str, Any]]]]
 """Name of a configuration (a subject of MMLU) -> split -> rows."""
@@ -86,7 +87,7 @@ def _manager_of(names: tuple[str, ...], include_path: Path | None) -> Any:
 
 def _stamps(folder: Path | None) -> tuple[tuple[str, int, int], ...]:
     """What tells that a file of a folder was changed, added or removed."""
-    files = () if folder is None else sorted(folder.rglob("*yaml"))
+    files = () if folder is None else task_files(folder)
     stats = ((str(file), file.stat()) for file in files)
     return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
@@ -134,7 +135,7 @@ def _texts() -> Mapping[Path, str]:
 
     root = Path(lm_eval.__file__).parent / "tasks"
     texts: dict[Path, list[str]] = {}
-    for file in sorted(root.rglob("*yaml")):
+    for file in task_files(root):
         folder = root / file.relative_to(root).parts[0]
         texts.setdefault(folder, []).append(file.read_text(encoding="utf-8"))
     return {folder: "\n".join(parts) for folder, parts in texts.items()}

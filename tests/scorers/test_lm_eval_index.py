@@ -176,3 +176,16 @@ def test_missing_data_is_named_with_its_place_and_the_way_to_get_it(
     assert "gsm8k" not in message.replace("mmlu, gsm8k", "")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     checks.require_data(["mmlu"], Index(), [], "scorers[0].lm_eval")  # it can be fetched
+
+
+@pytest.mark.parametrize("name", ["/", "..", "../..", "~", "a/b", "/x", "", "*", "[", "x\0y"])
+def test_a_name_that_is_a_path_is_no_tasks(name: str) -> None:
+    """lm-eval's folder of that name is looked in first, and `/` would be the whole disk."""
+    assert Index().find(name) is None
+
+
+def test_a_folder_may_be_called_as_a_task_file_is(tmp_path: Path) -> None:
+    (tmp_path / "sums.yaml").mkdir()
+    (tmp_path / "gone.yaml").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "sums.yaml" / "task.yaml").write_text("task: our_sums\n", encoding="utf-8")
+    assert Index(tmp_path).find("our_sums") is not None

@@ -204,6 +204,16 @@ def test_a_folder_or_function_that_is_not_there_is_refused_by_plan(asked: Worksp
         assert f"scorers[0].lm_eval.{option}" in ended.stderr
 
 
+@pytest.mark.parametrize("option", ["include_path", "datasets_path"])
+def test_a_folder_that_is_the_whole_disk_is_refused_by_plan(asked: Workspace, option: str) -> None:
+    """Everything in such a folder is read for its digest, which would take minutes."""
+    asked.write(scorers=[{"lm_eval": {"tasks": ["rolling"], option: "/"}}])
+    ended = asked.command("plan", "suite.yaml")
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert f"scorers[0].lm_eval.{option}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_two_scorers_of_one_task_are_told_apart_by_a_label(asked: Workspace) -> None:
     short = {"tasks": ["letters"], "include_path": "tasks", "limit": 2, "num_fewshot": 0}
     scorers: list[Any] = [{"lm_eval": short}, {"lm_eval": {**short, "limit": 3}}]
