@@ -32,18 +32,10 @@ def holm(values: Sequence[float]) -> list[float]:
 
 def benjamini_hochberg(values: Sequence[float]) -> list[float]:
     """The step-up adjustment of p values for the rate of false discoveries (Benjamini & Hochberg,
-    1995), in the order of `values`.
+    1995), in the order of `values`."""
+    from scipy.stats import false_discovery_control
 
-    The k-th smallest of m values is multiplied by m / k, and is at most the adjusted value after
-    it.
-    """
-    result, most = [0.0] * len(values), 1.0
-    order = sorted(range(len(values)), key=values.__getitem__)
-    for place in range(len(values), 0, -1):
-        index = order[place - 1]
-        most = min(most, values[index] * len(values) / place)
-        result[index] = most
-    return result
+    return [float(value) for value in false_discovery_control(values)] if len(values) else []
 
 
 def adjusted(rows: list[Row]) -> list[Row]:

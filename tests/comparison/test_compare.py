@@ -59,6 +59,24 @@ def test_skewed_examples_move_the_end_that_they_hide() -> None:
     assert hall((values.mean() - found.high) / error) == pytest.approx(-plain)
 
 
+@pytest.mark.parametrize("shift", [0.6, 1.4])
+def test_turned_examples_have_the_turned_interval_and_the_same_p(shift: float) -> None:
+    """Of skewed examples too, whichever side of zero the skew lies on."""
+    values = np.random.default_rng(2).exponential(size=30) - shift
+    found, turned = infer(runs(values), 30), infer(runs(-values), 30)
+    assert found.p == pytest.approx(turned.p, rel=1e-6)
+    assert (found.low, found.high) == pytest.approx((-turned.high, -turned.low))
+    plain = stats.ttest_1samp(values, 0).pvalue
+    assert bool(found.p > plain * 1.01) is (found.value < 0)  # the long tail is above
+
+
+def test_an_interval_is_cut_to_what_can_be_unless_its_value_cannot() -> None:
+    found = Inference(0.9, 0.7, 1.1, 0.01, 0.1)
+    assert (found.within(-1, 1).low, found.within(-1, 1).high) == (0.7, 1)
+    assert (found.within(0.8, 2).low, found.within(0.8, 2).high) == (0.8, 1.1)
+    assert found.within(-0.5, 0.5) == found  # what it should lie in is not what it measures
+
+
 @given(st.lists(st.floats(-3, 3), min_size=2, max_size=12), st.integers(1, 4), st.integers(0, 99))
 @settings(max_examples=200, deadline=None)
 def test_interval_holds_zero_just_where_p_is_not_below_the_level(

@@ -83,6 +83,18 @@ def test_one_checkpoint_is_held_against_all_seeds_of_the_baseline() -> None:
     assert "one checkpoint against the baseline's 3 seeds" in row.note
 
 
+@pytest.mark.parametrize("seeds", [[0, 1], [0, 1, 2], [4, 5]])
+def test_seeds_of_the_baseline_that_were_left_out_are_named(seeds: list[int]) -> None:
+    """Two of three seeds have a pair; seeds that the baseline lacks are held against all of its."""
+    shared = keys(60)
+    made = {
+        "base": {s: scores(shared, noise(s)) for s in range(3)},
+        "own": {s: scores(shared, 1 + noise(9 + s)) for s in seeds},
+    }
+    named = "against the baseline's seeds 0 and 1 alone" in table(made)["own"].note
+    assert named is (seeds == [0, 1])
+
+
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_verdict_on_two_seeds_says_what_it_is_worth(seeds: int) -> None:
     shared = keys(60)
