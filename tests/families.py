@@ -14,8 +14,9 @@ from typing import Any, cast
 
 from harness.core import component
 from harness.methods.base import Method
-from harness.models.files import ModelInfo, tensor_shapes
+from harness.models.files import ModelInfo
 from harness.models.kinds import refuse_kind
+from harness.models.resolve import tensor_shapes
 
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}<|assistant|>"

@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from harness.cli import main
 from harness.core.component import find, names
 from harness.core.locate import package_suites, packaged_suites
-from harness.models.files import ModelSpec
+from harness.models.spec import ModelSpec
 from harness.store.stage import Resources
 from harness.suite.data import DataSpec, Split
 from harness.suite.suite import Generate, Suite, load_suite

@@ -20,7 +20,9 @@ from pathlib import Path
 from unittest import mock
 
 from harness.core.locate import package_suites, packaged_suites
-from harness.models.files import ModelInfo, ModelSpec, describe_folder
+from harness.models.files import ModelInfo
+from harness.models.resolve import describe_folder
+from harness.models.spec import ModelSpec
 from harness.planning import sources as plan_sources
 from harness.planning.planner import Plan, plan
 from harness.store.stage import Record

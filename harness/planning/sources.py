@@ -10,8 +10,10 @@ from typing import Any
 from harness.core.errors import ModelError, SuiteError, shortened, unknown
 from harness.core.locate import locate
 from harness.executors.base import Executor
-from harness.models.files import ModelInfo, ModelPlace, ModelSpec, resolve_model, resolve_served
+from harness.models.files import ModelInfo, ModelPlace
 from harness.models.generation_defaults import FILE, described
+from harness.models.resolve import resolve_model, resolve_served
+from harness.models.spec import ModelSpec
 from harness.planning.gguf import resolve_gguf
 from harness.stages._cost import Rates
 from harness.stages.base import Known

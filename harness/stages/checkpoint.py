@@ -14,8 +14,9 @@ from harness.core.measure import free_leftovers, number_count
 from harness.data.render import template_digest
 from harness.methods._layers import loaded_layers
 from harness.methods.base import Method
-from harness.models.files import ModelPlace, ModelRef, tensor_shapes
+from harness.models.files import ModelPlace, ModelRef
 from harness.models.layers import vocabulary_rows
+from harness.models.resolve import tensor_shapes
 from harness.stages import _audit, _audit_movement
 from harness.stages._models import checkpoint_of, model_ref, own_tokenizer
 from harness.stages.base import Job, Member, NotHashed, StageKind

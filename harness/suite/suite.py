@@ -22,7 +22,7 @@ from harness.core.fields import Name, Seed
 from harness.core.locate import find_suite
 from harness.core.secrecy import require_none, require_none_in
 from harness.models.checkpoint import CheckpointSpec
-from harness.models.files import ModelSpec
+from harness.models.spec import ModelSpec
 from harness.store.stage import Resources
 from harness.suite.claims import Claim
 from harness.suite.data import DataSpec

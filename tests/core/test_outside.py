@@ -21,8 +21,10 @@ from harness.core.errors import ModelError, StageFailed, SuiteError
 from harness.core.files import digest_file
 from harness.core.outside import as_planned, digest_known
 from harness.models import folder as model_folder
-from harness.models.files import ModelRef, ModelSpec, resolve_model
+from harness.models.files import ModelRef
 from harness.models.folder import content_identity, held, loaded_files
+from harness.models.resolve import resolve_model
+from harness.models.spec import ModelSpec
 from harness.scheduling.progress import ConsoleReporter
 from harness.scheduling.schedule import Outcome
 from harness.store.store import Store

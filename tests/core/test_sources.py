@@ -136,6 +136,7 @@ def test_every_file_that_does_work_is_behind_the_records_of_some_stage() -> None
         "harness.core.aggregate",
         "harness.store.score_table",
         "harness.models.files",
+        "harness.models.resolve",
         "harness.stages.base",
     ):
         assert name in behind

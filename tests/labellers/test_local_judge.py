@@ -14,7 +14,8 @@ from harness.data.contests import Contest, Question
 from harness.data.prompts import prompt_fields
 from harness.labellers.base import LabelJob
 from harness.labellers.judge import Judge, _asked
-from harness.models.files import ModelRef, ModelSpec
+from harness.models.files import ModelRef
+from harness.models.spec import ModelSpec
 from harness.planning import gguf as gguf_models
 from harness.scorers import pointwise
 from harness.store.store import Store

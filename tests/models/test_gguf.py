@@ -12,7 +12,8 @@ import pytest
 
 from harness.commands.gc import collect
 from harness.core.errors import HarnessError, ModelError
-from harness.models.files import ModelInfo, ModelRef, ModelSpec
+from harness.models.files import ModelInfo, ModelRef
+from harness.models.spec import ModelSpec
 from harness.planning import gguf as gguf_models
 from harness.store.store import Store
 from tests.conftest import Workspace

@@ -99,7 +99,7 @@ def test_exercises_tell_nothing_of_other_rows_than_training_rows() -> None:
 def test_models_are_small_and_complete() -> None:
     assert sum((POCKET / "models" / s / "model.safetensors").stat().st_size for s in SIZES) < 12e6
     for size, low, high in (("pocket-1m", 0.8e6, 1.2e6), ("pocket-4m", 3.5e6, 4.6e6)):
-        from harness.models.files import _safetensors_shapes
+        from harness.models.resolve import _safetensors_shapes
 
         shapes = _safetensors_shapes(POCKET / "models" / size / "model.safetensors", "")
         parameters = sum(a * (b[0] if b else 1) for a, *b in shapes.values())

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import ModelError
 from harness.methods._layers import loaded_layers
 from harness.methods.base import Method
-from harness.models.files import ModelRef, tensor_shapes
+from harness.models.files import ModelRef
 from harness.models.layers import names_of, vocabulary_rows
+from harness.models.resolve import tensor_shapes
 
 if TYPE_CHECKING:
     from peft import PeftConfig
