@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.comparison import tuning
@@ -13,6 +13,9 @@ from harness.planning.planner import Plan
 from harness.store.made_by import mixed
 from harness.store.rows_used import all_rows_used, sentences
 from harness.store.stage import Record
+
+_SHOWN = 3
+"""Evaluations that a note names, before it says how many more there are."""
 
 
 def contamination(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, Any]]:
@@ -158,25 +161,35 @@ def _agreed(name: str, agreement: Mapping[str, Any]) -> str:
 
 
 def _of_scorers(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
-    """The notes of scorers on rows, and on answers with the variants that gave them."""
-    groups_by_note: dict[str, list[str]] = defaultdict(list)
+    """The notes of scorers on rows, and on answers with the variants that gave them: once for all
+    evaluations of a scorer that say the same of the same variants."""
+    groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for path in planned.paths:
         for scored in path.scores:
             record = records.get(scored.stage.key)
             if record is None:
                 continue
-            name = f"{scored.label or scored.scorer} on {scored.evaluation}"
+            scorer = scored.label or scored.scorer
+            name = f"{scorer} on {scored.evaluation}"
             for note in record.provenance.get("scorer", {}).get("notes", ()):
                 yield f"{name}: {note}."
             for note in record.provenance.get("scorer", {}).get("answer_notes", ()):
-                groups_by_note[f"{name}: {note}"].append(path.variant.group)
+                groups[scorer, note, scored.evaluation].append(path.variant.group)
             if left_out := sum(record.metrics.get("unusable", {}).values()):
                 yield (
                     f"{name}: {left_out} of {left_out + record.metrics['rows']} rows are left out,"
                     " as the model's chat template refuses them or leaves out a turn."
                 )
-    for note, groups in groups_by_note.items():
-        yield f"{note} ({', '.join(dict.fromkeys(groups))})."
+    evaluations: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for (scorer, note, evaluation), variants in groups.items():
+        evaluations[scorer, note, ", ".join(dict.fromkeys(variants))].append(evaluation)
+    for (scorer, note, said_of), names in evaluations.items():
+        yield f"{scorer} on {_listed(names)}: {note} ({said_of})."
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def ledger(planned: Plan, records: Mapping[str, Record]) -> dict[str, float]:

@@ -145,6 +145,22 @@ def test_scorers_speak_of_rows_and_of_answers() -> None:
     assert told(plan(first, second), {}) == []
 
 
+def test_evaluations_of_which_the_same_is_said_stand_in_one_note() -> None:
+    """Five tasks of one benchmark, which all have the same fault, are no five notes."""
+    names = ["one", "two", "three", "four", "five"]
+    scored = tuple(Scored(stage("score"), "lm_eval", name, None) for name in names)
+    records = records_of(path("a", scores=scored), score={
+        "provenance": {"scorer": {"answer_notes": ["odd answers"]}},
+    })  # fmt: skip
+    assert told(plan(path("a", scores=scored)), records) == [
+        "lm_eval on one, two, three and 2 more: odd answers (a)."
+    ]
+    both = plan(path("a", scores=scored[:2]), path("b", scores=scored[1:2]))
+    assert told(both, records) == [
+        "lm_eval on one: odd answers (a).", "lm_eval on two: odd answers (a, b)."
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("rate", "said"), [(0.1, False), (0.11, True)])
 def test_variant_that_does_not_stop_is_told(rate: float, said: bool) -> None:
     cut = result(generation={"tasks": {"truncation_rate": rate}})
