@@ -9,7 +9,15 @@ from harness.comparison.result import ALL, Comparison, Estimate, Measured, Row, 
 from harness.core.text import label, line
 from harness.report import numbers
 from harness.report.tables.columns import judged_by
-from harness.report.tables.sheets import Cell, Line, Sheet, figure, metric_cell, name_cell
+from harness.report.tables.sheets import (
+    Cell,
+    Line,
+    Sheet,
+    figure,
+    metric_cell,
+    name_cell,
+    star_note,
+)
 
 TITLE = "What alignment cost"
 _WORDS = {
@@ -90,7 +98,13 @@ def sheet(comparison: Comparison) -> Sheet:
         lines.append(Line((*first, *cells), line(tax.reason)))
     # If nothing was measured at all, the reasons still need a column.
     heads = tuple(column.title for column in tax_columns) or ("measures",)
-    return Sheet("tax", TITLE, ("#", "variant", "start", *heads), tuple(lines), _note(comparison))
+    return Sheet(
+        "tax",
+        TITLE,
+        ("#", "variant", "start", *heads),
+        tuple(lines),
+        f"{_note(comparison)} {star_note(lines)}".rstrip(),
+    )
 
 
 def _cell(column: TaxColumn, row: Row | None) -> Cell:

@@ -11,13 +11,21 @@ from harness.report import cheaper, numbers
 from harness.report.tables.columns import (
     MAIN_COSTS,
     STAR,
-    STAR_NOTE,
     Column,
     difference,
     main,
     table,
 )
-from harness.report.tables.sheets import Cell, Line, Sheet, figure, head, metric_cell, name_cell
+from harness.report.tables.sheets import (
+    Cell,
+    Line,
+    Sheet,
+    figure,
+    head,
+    metric_cell,
+    name_cell,
+    star_note,
+)
 
 METRICS = 4
 """How many metrics it shows: the headline metric, those of forgetting, then others."""
@@ -32,8 +40,7 @@ def brief(comparison: Comparison) -> Sheet:
     lines = [row for v in comparison.variants for row in _lines(comparison, v, metrics, marked)]
     base = f"against {label(comparison.baseline)}"
     heads = ("verdict", head(metrics[0]), base, *map(head, metrics[1:]))
-    starred = any(STAR in (cell.change, cell.text) for row in lines for cell in row.cells)
-    notes = (STAR_NOTE if starred else "", cheaper.UNLIKE_NOTE if marked else "")
+    notes = (star_note(lines), cheaper.UNLIKE_NOTE if marked else "")
     return Sheet(
         "brief",
         "Results",

@@ -9,7 +9,7 @@ from harness.comparison.result import ClaimVerdict, Comparison, Noise, Outcome
 from harness.core.text import label, line
 from harness.report import numbers
 from harness.report.tables.columns import COSTS
-from harness.report.tables.sheets import Cell, Line, Sheet, figure, name_cell
+from harness.report.tables.sheets import Cell, Line, Sheet, figure
 
 _ORDER: tuple[Outcome, ...] = ("refuted", "failed", "incomparable", "inconclusive", "supported")
 """Verdicts in the order in which they are counted: what asks for a decision comes first."""
@@ -111,4 +111,4 @@ def _cells(verdict: ClaimVerdict) -> Iterator[Cell]:
         yield Cell(f"{verdict.n:,}", below=clusters, sort=verdict.n)
     else:
         yield Cell(numbers.MISSING)
-    yield name_cell(limits(verdict))
+    yield Cell(limits(verdict), name=True)  # a sentence, which is not cut as a name is

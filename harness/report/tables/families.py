@@ -16,6 +16,7 @@ from harness.report.tables.sheets import (
     metric_cell,
     name_cell,
     place,
+    star_note,
 )
 
 _OWN = "trained on this"
@@ -33,7 +34,7 @@ def sliced(comparison: Comparison) -> list[Sheet]:
             if (row.metric, row.evaluation) == column.key
         }
         if counts:
-            lines = (
+            lines = tuple(
                 Line(
                     (
                         name_cell(variant.group),
@@ -46,7 +47,9 @@ def sliced(comparison: Comparison) -> list[Sheet]:
             )  # fmt: skip
             heads = (f"{label(part)} (n\u00a0=\u00a0{n:,})" for part, n in counts.items())
             sheets.append(
-                Sheet(f"slices-{number}", head(column), ("variant", *heads), tuple(lines))
+                Sheet(
+                    f"slices-{number}", head(column), ("variant", *heads), lines, star_note(lines)
+                )
             )
     return sheets
 
@@ -85,7 +88,7 @@ def transfer(comparison: Comparison) -> Sheet:
         tuple(lines),
         f"Read across: what training on one set of rows does to the others ({way} is better)."
         f" Verdicts are against {label(comparison.baseline)}; where a variant is worse on rows it"
-        " was not trained on, that is what specialising costs.",
+        f" was not trained on, that is what specialising costs. {star_note(lines)}".rstrip(),
     )
 
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from harness.comparison.result import Comparison, Row, VariantResult
 from harness.core.text import label, line
 from harness.report import cheaper, numbers
-from harness.report.tables.columns import Column, Cost, columns, costs, difference, table
+from harness.report.tables.columns import (
+    STAR,
+    STAR_NOTE,
+    Column,
+    Cost,
+    columns,
+    costs,
+    difference,
+    table,
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,7 @@ def results(comparison: Comparison) -> Sheet:
             reason = "; ".join(line(reason) for reason in variant.reasons) or "no reason is known"
             failure = f"in part: {reason}" if variant.has_result else reason
             lines.append(Line(first, reason=failure, groups=place(variant, axes)))
+    notes = (star_note(lines), cheaper.UNLIKE_NOTE if marked else "")
     return Sheet(
         "results",
         "Results",
@@ -109,7 +119,7 @@ def results(comparison: Comparison) -> Sheet:
         "Each figure with its 95% interval; verdicts and differences are against"
         f" {label(comparison.baseline)} on the same examples. ↑ higher is better, ↓ lower is"
         " better. Costs are means over seeds, with the least and the most of them."
-        + (f" {cheaper.UNLIKE_NOTE}" if marked else ""),
+        + "".join(f" {note}" for note in notes if note),
         axes,
     )
 
@@ -153,10 +163,11 @@ def _named(variant: VariantResult) -> Cell:
 
 
 def metric_cell(row: Row | None) -> Cell:
-    """A metric with its interval and its verdict against the baseline."""
+    """A metric with its interval and its verdict against the baseline. A star tells of a difference
+    that the adjustment undid, whose p values stand in the table of differences."""
     if row is None:
         return Cell(numbers.MISSING)
-    change = line(row.note)
+    change = STAR if row.shown_alone else line(row.note)
     if row.difference is not None and row.verdict != "no difference shown":
         said = f" ({change})" if change else ""
         change = f"{numbers.value(row.difference, signed=True)}{said}"
@@ -167,6 +178,12 @@ def metric_cell(row: Row | None) -> Cell:
         change=change,
         sort=_finite(row.estimate.value),
     )
+
+
+def star_note(lines: Iterable[Line]) -> str:
+    """What a star means, if a cell has one."""
+    starred = any(STAR in (cell.change, cell.text) for row in lines for cell in row.cells)
+    return STAR_NOTE if starred else ""
 
 
 def against(comparison: Comparison) -> Sheet:
