@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.planning.planner import Plan
 from harness.store.stage import Record, Stage
+from harness.suite.filters import CellFilter
 
 
 def tunings(planned: Plan, records: Mapping[str, Record]) -> Iterator[dict[str, Any]]:
@@ -37,8 +38,9 @@ def notes(planned: Plan, records: Mapping[str, Record]) -> Iterator[str]:
         seeds = f"{len(tune.seeds)} seeds" if len(tune.seeds) > 1 else "one seed"
         yield (
             f"Hyper-parameters were chosen on validation rows by {tune.metric}: {tune.trials}"
-            f" trials ({tune.search} search, {seeds} a trial) for every cell alike. No trial was"
-            " scored on test rows."
+            f" trials ({tune.search} search, {seeds} a trial) for every cell{_with(tune.match)}"
+            f" alike.{' The others have what the suite gives them.' if tune.match else ''}"
+            " No trial was scored on test rows."
         )
     if budget is not None:
         exempt = "; runs that end by the clock do not repeat bit for bit" if budget.seconds else ""
@@ -52,6 +54,11 @@ def notes(planned: Plan, records: Mapping[str, Record]) -> Iterator[str]:
                 f" ({kept['validation_loss']:.4g}): step {kept['step']} of"
                 f" {record.metrics['steps']}."
             )
+
+
+def _with(match: CellFilter) -> str:
+    rules = [f"{axis} {' or '.join(map(str, names))}" for axis, names in match.items()]
+    return f" with {' and '.join(rules)}" if rules else ""
 
 
 def test_uses(planned: Plan) -> dict[str, dict[str, int]]:

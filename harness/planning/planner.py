@@ -27,10 +27,10 @@ from harness.planning.only import everyone
 from harness.planning.partial import partial_judges
 from harness.planning.precision import coarse_trainings
 from harness.planning.preparing import Preparing
-from harness.planning.recipe import Recipes, refuse_pairs
+from harness.planning.recipe import Recipes, refuse_pairs, trainings
 from harness.planning.scoring import NotAsked, Scoring, start_of
 from harness.planning.sources import Sources
-from harness.planning.tuning import judge_of, plan_tuning, tuned, winner
+from harness.planning.tuning import judge_of, plan_tuning, tuned, untuned_starts, winner
 from harness.scorers.base import Scorer, Subject
 from harness.stages.contamination import Contamination
 from harness.stages.generate import Generate
@@ -39,6 +39,7 @@ from harness.store.store import Store
 from harness.suite.suite import Loaded
 from harness.suite.tune import Tune
 from harness.variants.expand import baselines_of, expand, refuse_samples, shared_baseline
+from harness.variants.settings import holds
 from harness.variants.variant import Cell, Merged, Variant
 
 __all__ = ["Plan", "Scored", "VariantPath", "plan"]
@@ -139,6 +140,7 @@ class _Planner:
                 *partial_judges(paths, self.sources.models),
                 *self._coarse(variants),
                 *remarks(variants, self.sources),
+                *self._untuned(variants),
                 *undecided,
             ),
             judges=tuple(self.scoring.judges.values()),
@@ -200,6 +202,19 @@ class _Planner:
             if v.cell is not None and not v.cell.method.at_service
         )
 
+    def _untuned(self, variants: Sequence[Variant]) -> tuple[str, ...]:
+        tune = self.suite.tune
+        if tune is None:
+            return ()
+        steps = [
+            (variant.cell, training.step)
+            for variant in variants
+            if variant.cell is not None and holds(tune.match, variant.cell.labels)
+            for training in trainings(variant)
+            if training.step is not variant.cell.recipe
+        ]
+        return untuned_starts(tune, steps)
+
     def _tuned_path(self, variant: Variant) -> VariantPath:
         """The variant's path with the tuned settings; a draft until they are known."""
         settled, tuning = self._settled(variant)
@@ -211,10 +226,11 @@ class _Planner:
         """The variant with the tuned settings, None until they are known; and its tuning, None if
         the suite does not tune it."""
         cell = variant.cell
-        if self.suite.tune is None or cell is None:
+        tune = self.suite.tune
+        if cell is None or tune is None or not holds(tune.match, cell.labels):
             return variant, None
         if cell.group not in self.tunings:
-            self.tunings[cell.group] = self._tuning(self.suite.tune, cell)
+            self.tunings[cell.group] = self._tuning(tune, cell)
         tuning = self.tunings[cell.group]
         settings = winner(tuning, self._record)
         if settings is None:

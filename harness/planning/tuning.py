@@ -6,7 +6,7 @@ suite whose validation rows are also its test rows is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from harness.stages.select import Select, Tried
 from harness.store.stage import Record, Resources, Stage
 from harness.suite.tune import Range, Settings, Tune, propose
 from harness.variants.settings import with_settings
+from harness.variants.steps import Trained
 from harness.variants.variant import Cell
 
 
@@ -78,6 +79,27 @@ def judge_of(tune: Tune, scorers: Sequence[Scorer], entries: Mapping[str, Any]) 
             fix="say which rows judge (`tune.data`), or give one of the scorers a `label:`",
         )
     return judges[0]
+
+
+def untuned_starts(tune: Tune, trainings: Iterable[tuple[Cell, Trained]]) -> tuple[str, ...]:
+    """A warning for each field that `tune.space` varies and that is fixed in what a tuned variant
+    goes on from: an SFT before DPO keeps the rate that the suite gives it.
+
+    Args:
+        trainings: each tuned cell with a training that stands before its last.
+    """
+    fixed: dict[tuple[str, str, Any], list[str]] = {}
+    for cell, step in trainings:
+        for key in tune.space:
+            name, _, option = key.partition(".")
+            if name == step.objective.name:
+                value = getattr(step.objective, option)
+                fixed.setdefault((key, step.group, value), []).append(cell.group)
+    return tuple(
+        f"{', '.join(dict.fromkeys(groups))}: the trials do not choose {key} of {start}, which is"
+        f" trained before, or beside, at {value}: set it by `overrides:`"
+        for (key, start, value), groups in fixed.items()
+    )
 
 
 def tuned(cell: Cell, settings: Settings) -> Cell:

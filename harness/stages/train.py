@@ -95,7 +95,10 @@ class Train(StageKind):
 
     @classmethod
     def headline(cls, record: Record) -> str:
-        first, last = record.metrics.get("first_loss"), record.metrics.get("final_loss")
+        # Means of the first and the last tenth of the steps: one batch of a mixture, or of rows
+        # that are grouped by length, is of one kind alone.
+        first = record.metrics.get("early_loss", record.metrics.get("first_loss"))
+        last = record.metrics.get("final_loss")
         if first is None or last is None:  # an objective need not tell them
             return f"{record.metrics['steps']} steps"
         return f"loss {first:.2f} -> {last:.2f}"

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -26,6 +25,7 @@ from harness.models.spec import ModelSpec
 from harness.store.stage import Resources
 from harness.suite.claims import Claim
 from harness.suite.data import DataSpec
+from harness.suite.filters import CellFilter
 from harness.suite.settings import apply_setting
 from harness.suite.text import read_yaml
 from harness.suite.tune import Budget, Tune
@@ -84,16 +84,6 @@ class Generate(BaseModel):
 
 
 _SAMPLING = frozenset({"samples", "temperature", "top_p", "sample_seed"})
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-CellFilter = dict[
-    str, Annotated[list[str | int | float], BeforeValidator(_listed), Field(min_length=1)]
-]
-"""Axis -> a name, or a list of names, one of which must match."""
 
 
 class Override(BaseModel):

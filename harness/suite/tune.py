@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from harness.core import component
 from harness.core.errors import SuiteError
 from harness.core.fields import Seed
+from harness.suite.filters import CellFilter
 
 _STRICT = ConfigDict(
     extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -71,6 +72,9 @@ class Tune(BaseModel):
     trials: int = Field(gt=0)
     """The number of configurations tried for each combination of model, data, method and
     objective."""
+    match: CellFilter = {}
+    """Axis -> name or names: the cells that are tuned, such as `{objective: [dpo, ppo]}`; the
+    others keep what the suite gives them. Empty: all cells."""
     space: dict[str, list[Any] | Range]
     """`component.field` -> values to choose from, or `{low: 1e-4, high: 1e-2, log: true}`. Each
     cell uses only the entries of its own components."""

@@ -8,7 +8,8 @@ from typing import Any
 from harness.core import component
 from harness.core.component import C
 from harness.core.errors import SuiteError, unknown
-from harness.suite.suite import CellFilter, Suite
+from harness.suite.filters import CellFilter
+from harness.suite.suite import Suite
 from harness.suite.tune import Budget
 
 Fields = dict[str, dict[str, Any]]
@@ -88,6 +89,8 @@ def check_hyper(
                 where=f"overrides[{index}].set",
                 fix=f"remove it from one of the two (--set matrix.{key}=[...] sets the axis)",
             )
+    if suite.tune is not None:
+        _check_rule(suite.tune.match, named, hyper, "tune.match")
     _check_space(suite, hyper, tunable)
     keys += [(f"tune.space.{key}", key) for key in (suite.tune.space if suite.tune else ())]
     for where, key in keys:

@@ -207,7 +207,8 @@ def run(
     # model with its reloaded checkpoint, which computes without autocast.
     trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
     steps = [json.loads(line) for line in job.step_log.read_text(encoding="utf-8").splitlines()]
-    tail = steps[-max(1, len(steps) // 10) :]
+    tenth = max(1, len(steps) // 10)
+    early, late = (sum(s["loss"] for s in part) / tenth for part in (steps[:tenth], steps[-tenth:]))
     kept = keeper.finish() if keeper else {"policy": "last", "step": len(steps)}
     return TrainResult(
         steps=len(steps),
@@ -220,7 +221,8 @@ def run(
         arguments={k: v for k, v in training_args.items() if k not in _UNHASHED},
         metrics={
             "first_loss": steps[0]["loss"],
-            "final_loss": sum(s["loss"] for s in tail) / len(tail),
+            "early_loss": early,
+            "final_loss": late,
             "kept": kept,
             **({"budget": budget.summary()} if budget else {}),
         },
