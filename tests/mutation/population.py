@@ -144,7 +144,10 @@ class Mutant:
 
     def code(self, source: str) -> str | None:
         """The module's text with the change; None where it does not compile, or says the same."""
-        changed = mutate_code(source, _operators()[self.operator], self.occurrence)
+        try:
+            changed = mutate_code(source, _operators()[self.operator], self.occurrence)
+        except AttributeError:  # cosmic-ray's ExceptionReplacer knows no `except module.Error`
+            return None
         if changed is None or changed == source:
             return None
         try:
