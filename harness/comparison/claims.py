@@ -219,7 +219,7 @@ def _told(verdict: ClaimVerdict, shown: Contrast, limits: Sequence[Limit]) -> Cl
     verdict = replace(
         verdict,
         difference=Estimate(shown.value, low, high),
-        detectable=limits[0].contrast.detectable(verdict.claim.alpha),
+        detectable=limits[0].contrast.detectable(verdict.claim.alpha, limits[0].null),
     ).noted(shown.reason)
     if isinstance(shown, Ranged):
         return replace(verdict, verdict=by_range(verdict.claim, limits))

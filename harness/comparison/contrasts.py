@@ -60,7 +60,7 @@ class Contrast(ABC):
         Args:
             n: how many examples there are.
         """
-        error, seen, gap = self.error(), self.detectable(alpha), abs(self.value - null)
+        error, seen, gap = self.error(), self.detectable(alpha, null), abs(self.value - null)
         if not error or seen is None:
             return None, ""
         if gap < _NEAR * seen:
@@ -73,8 +73,8 @@ class Contrast(ABC):
         total = math.ceil(n * (error**2 - self.fixed()) / target)
         return (total - n if total > n else None), ""
 
-    def detectable(self, alpha: float) -> float | None:
-        """How far beyond a value the truth must be so that 80% of such experiments show it."""
+    def detectable(self, alpha: float, null: float = 0.0) -> float | None:
+        """How far beyond `null` the truth must be so that 80% of such experiments show it."""
         error = self.error()
         if error is None:
             return None
@@ -108,7 +108,7 @@ class Moved(Contrast):
     def fixed(self) -> float:
         return sum(variance for variance, _ in self.spread.seeds)
 
-    def detectable(self, alpha: float) -> float | None:
+    def detectable(self, alpha: float, null: float = 0.0) -> float | None:
         reach = max(self.spread.reach(alpha, side) for side in (-1, 1))
         return reach + self.spread.reach(2 * (1 - POWER), 1)
 
@@ -151,7 +151,7 @@ class Watched(Contrast):
     def fixed(self) -> float:
         return self.once.fixed()
 
-    def detectable(self, alpha: float) -> float | None:
+    def detectable(self, alpha: float, null: float = 0.0) -> float | None:
         reach = max(self._reach(alpha, side) for side in (-1, 1))
         return reach + self.once.spread.reach(2 * (1 - POWER), 1)
 
@@ -165,9 +165,9 @@ class Watched(Contrast):
 class Alike(Contrast):
     """A difference that is the same for every cluster: there is no spread to measure.
 
-    The sign test tells how sure it is that clusters lie on one side of a value at all. If none
-    differs and the metric is bounded, an interval is known all the same: at most so large a share
-    of clusters differ, and those by no more than the whole range (Clopper & Pearson, 1934).
+    The sign test tells how sure it is that clusters lie on one side of a value at all; it has no
+    interval. If none differs and the metric is bounded, there is one: at most so large a share of
+    clusters differ, and those by no more than the whole range (Clopper & Pearson, 1934).
 
     Attributes:
         span: the largest difference that one example can have; infinite if there is no such bound.
@@ -176,17 +176,25 @@ class Alike(Contrast):
     value: float
     clusters: int
     span: float = math.inf
-    reason: str = "every example, or cluster of them, differs by the same amount"
+
+    @property
+    def reason(self) -> str:  # type: ignore[override]
+        """Why there is no interval, or what it rests on."""
+        if self._bounded:
+            return "on average no example differs"
+        if self.value == 0:
+            return "no interval: on average no example differs"
+        return "no interval: all examples, or their clusters, moved alike; p is the sign test's"
 
     @property
     def _bounded(self) -> bool:
         return self.value == 0 and math.isfinite(self.span)
 
     def interval(self, alpha: float) -> Ends | None:
-        if self._bounded:
-            half = self.span * (1 - (alpha / 2) ** (1 / self.clusters))
-            return -half, half
-        return (self.value, self.value) if 2 * 0.5**self.clusters < alpha else None
+        if not self._bounded:
+            return None
+        half = self.span * (1 - (alpha / 2) ** (1 / self.clusters))
+        return -half, half
 
     def p(self, null: float) -> float | None:
         if null == self.value:

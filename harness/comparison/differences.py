@@ -12,9 +12,8 @@ from harness.comparison.contrasts import (
     Untold,
     Watched,
 )
-from harness.comparison.groups import Group
+from harness.comparison.groups import Group, changed_rows, common_change, effective_rows, partner
 from harness.comparison.intervals import Runs, infer, spread_of
-from harness.comparison.rows import changed_rows, common_change, effective_rows, partner
 from harness.comparison.share_contrasts import OneShare, PairedShares
 
 
@@ -31,7 +30,7 @@ def contrast_of(
     """
     if isinstance(base, float):
         return _from_constant(group, ratio * base, looks)
-    if ratio == 1 and _same(group, base):
+    if ratio == 1 and same_measurement(group, base):
         return Ranged(0.0, 0.0, 0.0, "the same measurement: same model, same rows")
     plain = group.plain and base.plain and ratio == 1 and looks == "once"
     if plain and (changed := changed_rows(group, base)) is not None:
@@ -42,8 +41,7 @@ def contrast_of(
         runs, apart = group.runs - scaled, None
     else:
         runs, apart = group.runs, scaled
-    least, most = group.bounds
-    bounds = (least - ratio * most, most - ratio * least)
+    bounds = _bounds(group, ratio)
     if ratio == 1:
         contrast = _contrast(group, runs, apart, bounds, looks)
         way = common_change(group, other, paired=paired) if isinstance(contrast, Alike) else None
@@ -54,7 +52,16 @@ def contrast_of(
     return _contrast(group, runs, apart, bounds, looks)
 
 
-def _same(group: Group, base: Group) -> bool:
+def _bounds(group: Group, ratio: float) -> tuple[float, float]:
+    """The least and the greatest value that a metric less `ratio` times itself can have."""
+    least, most = group.bounds
+    if ratio == 0:
+        return least, most
+    taken = sorted((ratio * least, ratio * most))
+    return least - taken[1], most - taken[0]
+
+
+def same_measurement(group: Group, base: Group) -> bool:
     """Whether both are the same measurement, which nothing can tell apart."""
     measured = {run.measured for run in (*group.scores.values(), *base.scores.values())}
     return len(measured) == 1 and "" not in measured

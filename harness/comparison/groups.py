@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from harness.comparison.intervals import Runs
+from harness.comparison import binomial
+from harness.comparison.intervals import Inference, Runs
 from harness.comparison.scores import Scores
 from harness.comparison.statistics import Array
 
@@ -68,3 +70,54 @@ class Group:
         places = [list(self.scores).index(seed) for seed in seeds]
         runs = Runs(self.runs.points[places], self.runs.moves[places])
         return Group({seed: self.scores[seed] for seed in seeds}, runs)
+
+
+def effective_rows(group: Group, inference: Inference) -> float:
+    """The effective sample size: how many independent rows would give an interval as wide as these
+    clusters and seeds do."""
+    if group.plain:
+        return float(group.first.sample.n)
+    clusters, rows = group.first.keys.together.count, group.first.sample.n * len(group.scores)
+    if inference.low is None or inference.high is None:  # nothing varies, or there is one cluster
+        return float(clusters)
+    half = (inference.high - inference.low) / 2
+    return binomial.effective_rows(inference.value, half, group.first.sample.n - 1, rows)
+
+
+def partner(group: Group, base: Group) -> tuple[Group, bool]:
+    """The runs of the baseline that a variant's runs are compared with, and whether each run is
+    compared with the one of its own seed alone."""
+    paired = group.runs.several and group.scores.keys() <= base.scores.keys()
+    return (base.only(list(group.scores)) if paired else base), paired
+
+
+def common_change(group: Group, base: Group, *, paired: bool) -> int | None:
+    """Returns which way all examples changed, if all of them changed alike.
+
+    Args:
+        paired: each run is compared with the baseline's run of the same seed alone.
+
+    Returns:
+        1 if every example is right in every run and wrong in the baseline's; -1 if it is the other
+        way round; 0 if all are equal; None if examples changed differently, or if the metric does
+        not say right or wrong.
+    """
+    ours, theirs = group.binary, base.binary
+    if ours is None or theirs is None:
+        return None
+    pairs = zip(ours, theirs, strict=True) if paired else itertools.product(ours, theirs)
+    ways = {int(way) for one, other in pairs for way in np.unique(one - other)}
+    return ways.pop() if len(ways) == 1 else None
+
+
+def changed_rows(group: Group, base: Group) -> tuple[int, int] | None:
+    """Counts the rows that changed between one run and the baseline's one run.
+
+    Returns:
+        (rows that became right, rows that became wrong); None if the metric does not say right or
+        wrong.
+    """
+    ours, theirs = group.binary, base.binary
+    if ours is None or theirs is None:
+        return None
+    return int((ours[0] > theirs[0]).sum()), int((ours[0] < theirs[0]).sum())

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from scipy import special
-
 from harness.comparison import unpaired
 from harness.comparison.binomial import share
-from harness.comparison.intervals import CONFIDENCE
+from harness.comparison.intervals import CONFIDENCE, student
 from harness.comparison.measured import Measured, Run
 from harness.comparison.result import ALL, Comparison, Estimate, Row, VariantResult
-from harness.comparison.rows import AllScores, rows_of
+from harness.comparison.rows import AllScores, rows_of, with_difference
 from harness.comparison.verdicts import adjusted
 from harness.core.errors import DataError, unknown
 
@@ -147,23 +146,21 @@ def _published(name: str, metric: Measured, base: Measured | None, baseline: str
         return row
     if base is None:
         return replace(row, verdict="incomparable", note="the baseline has no result here")
-    apart = unpaired.difference(unpaired.summary(metric), unpaired.summary(base))
-    if apart.p is None:
+    apart = unpaired.contrast_of(unpaired.Figure.of([metric]), unpaired.Figure.of([base]))
+    if apart.p(0.0) is None:
         return replace(row, verdict="incomparable", note=apart.reason)
-    return replace(
-        row, difference=Estimate(apart.value, apart.low, apart.high), p=apart.p,
-        detectable=apart.detectable, verdict="", note=unpaired.NOTE,
-    )  # fmt: skip
+    return with_difference(replace(row, verdict=""), apart)
 
 
 def _estimate(metric: Measured) -> Estimate:
-    told = unpaired.summary(metric)
-    if (count := unpaired.hits(told)) is not None and told.n is not None:
-        return share(count, told.n)
-    if told.stderr is None:
-        return Estimate(told.value)
-    reach = float(special.ndtri(1 - (1 - CONFIDENCE) / 2)) * told.stderr
-    return Estimate(told.value, told.value - reach, told.value + reach)
+    figure = unpaired.Figure.of([metric])
+    if figure.right is not None and figure.n is not None:
+        return share(figure.right, figure.n)
+    if not figure.parts:
+        return Estimate(figure.value)
+    ((variance, freedom),) = figure.parts
+    reach = student((1 - CONFIDENCE) / 2, freedom) * math.sqrt(variance)
+    return Estimate(figure.value, figure.value - reach, figure.value + reach)
 
 
 def _provenance(runs: Runs) -> dict[str, Any]:

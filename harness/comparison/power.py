@@ -67,17 +67,21 @@ def mcnemar_detectable(rows: int, changed: float, alpha: float) -> float | None:
     """The smallest gain that McNemar's exact test shows with 80% power; None if it shows none.
 
     With more rows than 20,000 by the normal approximation.
+
+    Args:
+        changed: the share of rows that are right on one side alone. A gain beyond it makes that
+            share as large as itself.
     """
     from scipy.optimize import brentq
 
     if rows > _EXACT:
         z = float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER))
         return z * math.sqrt(changed / rows)
-    if mcnemar_power(rows, changed, changed, alpha) < POWER:
-        return None
-    return float(
-        brentq(lambda gain: mcnemar_power(rows, changed, gain, alpha) - POWER, 0.0, changed)
-    )
+
+    def beyond(gain: float) -> float:
+        return mcnemar_power(rows, max(changed, gain), gain, alpha) - POWER
+
+    return float(brentq(beyond, 0.0, 1.0)) if beyond(1.0) > 0 else None
 
 
 def detectable(error: float, freedom: float, alpha: float) -> float:

@@ -6,15 +6,16 @@ of the variant that it is compared with.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from harness.comparison import binomial
-from harness.comparison.groups import Group
-from harness.comparison.intervals import Inference, Runs, infer
+from harness.comparison.contrasts import Contrast
+from harness.comparison.differences import contrast_of, same_measurement
+from harness.comparison.groups import Group, effective_rows, partner
+from harness.comparison.intervals import CONFIDENCE, infer
 from harness.comparison.result import ALL, Estimate, Row
 from harness.comparison.scores import Column, Scores
 
@@ -77,7 +78,7 @@ def _cell_rows(
         if name == (base := against[name]):
             yield row
         elif base not in groups and group.first.even is not None:
-            yield _from_constant(row, group, group.first.even)
+            yield with_difference(row, contrast_of(group, group.first.even))
         elif base not in groups:
             yield _incomparable(row, "the baseline has no result here")
         else:
@@ -140,18 +141,6 @@ def _estimate(group: Group) -> tuple[Estimate, str]:
     return binomial.share(inference.value * (rows := effective_rows(group, inference)), rows), ""
 
 
-def effective_rows(group: Group, inference: Inference) -> float:
-    """The effective sample size: how many independent rows would give an interval as wide as these
-    clusters and seeds do."""
-    if group.plain:
-        return float(group.first.sample.n)
-    clusters, rows = group.first.keys.together.count, group.first.sample.n * len(group.scores)
-    if inference.low is None or inference.high is None:  # nothing varies, or there is one cluster
-        return float(clusters)
-    half = (inference.high - inference.low) / 2
-    return binomial.effective_rows(inference.value, half, group.first.sample.n - 1, rows)
-
-
 def _with_difference_from(row: Row, group: Group, base: Group) -> Row:
     """The row with its difference from the baseline.
 
@@ -161,65 +150,13 @@ def _with_difference_from(row: Row, group: Group, base: Group) -> Row:
     runs = (*group.scores.values(), *base.scores.values())
     if reason := next(filter(None, (why_incomparable(run, base.first) for run in runs)), ""):
         return _incomparable(row, reason)
-    measured = {run.measured for run in runs}
-    if len(measured) == 1 and "" not in measured:
+    if same_measurement(group, base):
         return replace(row, verdict="same measurement", note="same model, same rows")
-    if group.plain and base.plain and (moved := changed_rows(group, base)) is not None:
-        return _with_difference(row, binomial.paired(*moved, group.first.sample.n))
-    other, paired = partner(group, base)
+    _, paired = partner(group, base)
     if paired and len(group.scores) < len(base.scores):
         alone = " and ".join(map(str, sorted(group.scores)))
         row = row.noted(f"against the baseline's seeds {alone} alone, which this one has too")
-    if paired or not base.runs.several:
-        inference = infer(group.runs - other.runs, group.independent)
-    else:
-        inference = infer(group.runs, group.independent, base.runs)
-    if inference.alike and (way := common_change(group, other, paired=paired)) is not None:
-        # The test counts each cluster once, whatever its number of examples and runs.
-        up, down = ((way == sign) * group.independent for sign in (1, -1))
-        inference = binomial.paired(up, down, group.independent)
-    least, most = group.bounds
-    inference = inference.within(least - most, most - least)
-    return _with_seed_notes(_with_difference(row, inference), group, base)
-
-
-def partner(group: Group, base: Group) -> tuple[Group, bool]:
-    """The runs of the baseline that a variant's runs are compared with, and whether each run is
-    compared with the one of its own seed alone."""
-    paired = group.runs.several and group.scores.keys() <= base.scores.keys()
-    return (base.only(list(group.scores)) if paired else base), paired
-
-
-def common_change(group: Group, base: Group, *, paired: bool) -> int | None:
-    """Returns which way all examples changed, if all of them changed alike.
-
-    Args:
-        paired: each run is compared with the baseline's run of the same seed alone.
-
-    Returns:
-        1 if every example is right in every run and wrong in the baseline's; -1 if it is the other
-        way round; 0 if all are equal; None if examples changed differently, or if the metric does
-        not say right or wrong.
-    """
-    ours, theirs = group.binary, base.binary
-    if ours is None or theirs is None:
-        return None
-    pairs = zip(ours, theirs, strict=True) if paired else itertools.product(ours, theirs)
-    ways = {int(way) for one, other in pairs for way in np.unique(one - other)}
-    return ways.pop() if len(ways) == 1 else None
-
-
-def changed_rows(group: Group, base: Group) -> tuple[int, int] | None:
-    """Counts the rows that changed between one run and the baseline's one run.
-
-    Returns:
-        (rows that became right, rows that became wrong); None if the metric does not say right or
-        wrong.
-    """
-    ours, theirs = group.binary, base.binary
-    if ours is None or theirs is None:
-        return None
-    return int((ours[0] > theirs[0]).sum()), int((ours[0] < theirs[0]).sum())
+    return _with_seed_notes(with_difference(row, contrast_of(group, base)), group, base)
 
 
 def _with_seed_notes(row: Row, group: Group, base: Group) -> Row:
@@ -247,30 +184,22 @@ def against_constant(
         constant: known without doubt, such as the one half of a preference.
     """
     group = Group.of(scores)
-    return _from_constant(_without_difference(name, column, ALL, group), group, constant)
+    row = _without_difference(name, column, ALL, group)
+    return with_difference(row, contrast_of(group, constant))
 
 
-def _from_constant(row: Row, group: Group, constant: float) -> Row:
-    """The row with its difference from a constant."""
-    if group.binary is not None:
-        rows = effective_rows(group, infer(group.runs, group.independent))
-        return _with_difference(
-            row, binomial.share_against(row.estimate.value * rows, rows, constant)
-        )
-    shifted = Runs(group.runs.points - constant, group.runs.moves)
-    least, most = (bound - constant for bound in group.bounds)
-    return _with_difference(row, infer(shifted, group.independent).within(least, most))
-
-
-def _with_difference(row: Row, inference: Inference) -> Row:
-    known = inference.reason in row.note or (
-        inference.p == 1 and row.note.startswith("no interval")
+def with_difference(row: Row, contrast: Contrast) -> Row:
+    """The row with its difference, as a claim with the same confidence would have it."""
+    ends = contrast.interval(1 - CONFIDENCE)
+    low, high = (None, None) if ends is None else ends
+    known = contrast.reason in row.note or (
+        contrast.value == 0 and row.note.startswith("no interval")
     )
     return replace(
-        row if known else row.noted(inference.reason),
-        difference=Estimate(inference.value, inference.low, inference.high),
-        p=inference.p,
-        detectable=inference.detectable,
+        row if known else row.noted(contrast.reason),
+        difference=Estimate(contrast.value, low, high),
+        p=contrast.p(0.0),
+        detectable=contrast.detectable(1 - CONFIDENCE),
     )
 
 

@@ -6,17 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scipy import special
-
-from harness.comparison import binomial
-from harness.comparison.contrasts import Contrast, Ends
+from harness.comparison.contrasts import Contrast, Ends, Untold
 from harness.comparison.groups import Group
-from harness.comparison.intervals import CONFIDENCE, POWER, Inference
+from harness.comparison.intervals import POWER, level, student
 from harness.comparison.limits import Limit, limits_of, p_of
 from harness.comparison.measured import Measured
 from harness.comparison.result import ClaimVerdict, Estimate
+from harness.comparison.share_contrasts import OneShare
 from harness.suite.claims import Claim
 
+Parts = tuple[tuple[float, float], ...]
 NOTE = "unpaired: no scores of examples are known, which would most likely show more"
 NO_SPREAD = "one figure without a standard error: no test"
 
@@ -46,53 +45,110 @@ def hits(metric: Measured) -> int | None:
     return count if close else None
 
 
-def difference(metric: Measured, base: Measured) -> Inference:
-    """`metric` minus `base` as if they were measured on other examples.
+@dataclass(frozen=True)
+class Figure:
+    """What is known of a metric without scores of examples.
 
-    Shares are compared as Agresti & Caffo (2000) do, all else by the normal distribution of the sum
-    of the squared standard errors.
+    Attributes:
+        n: how many examples there are; None if that is not known.
+        right: how many of them are right, if the metric is their share; else None.
+        parts: (variance, degrees of freedom) of each part of its doubt; none: it is not known.
     """
-    ours, theirs = hits(metric), hits(base)
-    if ours is not None and theirs is not None:
-        assert metric.n is not None
-        assert base.n is not None
-        return binomial.difference(ours, metric.n, theirs, base.n)
-    value = metric.value - base.value
-    if metric.stderr is None or base.stderr is None:
-        return Inference(value, None, None, None, None, NO_SPREAD)
-    error = math.hypot(metric.stderr, base.stderr)
-    if error == 0:
-        return Inference(value, None, None, None, None, "no interval: both standard errors are 0")
-    far = float(special.ndtri(1 - (1 - CONFIDENCE) / 2))
-    p = 2 * float(special.ndtr(-abs(value) / error))
-    seen = (far + float(special.ndtri(POWER))) * error
-    return Inference(value, value - far * error, value + far * error, p, seen)
+
+    value: float
+    n: int | None
+    right: int | None
+    parts: Parts
+
+    @classmethod
+    def of(cls, runs: Sequence[Measured]) -> Figure:
+        """The mean over the runs of one variant.
+
+        The runs have the same examples, whose noise their mean does not reduce; how the runs differ
+        is a part by itself, with as few degrees of freedom as there are runs but one.
+        """
+        known = [summary(metric) for metric in runs]
+        value, first = sum(metric.value for metric in known) / len(known), known[0]
+        errors = [metric.stderr for metric in known if metric.stderr is not None]
+        freedom = math.inf if first.n is None else max(first.n - 1, 1)
+        parts = [(sum(error**2 for error in errors) / len(errors), freedom)] if errors else []
+        if len(known) == 1:
+            return cls(value, first.n, hits(first), tuple(parts))
+        between = sum((metric.value - value) ** 2 for metric in known) / (len(known) - 1)
+        return cls(value, first.n, None, (*parts, (between / len(known), len(known) - 1)))
+
+    def plus_two(self) -> tuple[float, float]:
+        """The share with one success and one failure more, which keep its variance from being 0,
+        and that variance."""
+        rows = (self.n or 0) + 2
+        share = ((self.right or 0) + 1) / rows
+        return share, share * (1 - share) / rows
 
 
 @dataclass(frozen=True)
 class Apart(Contrast):
     """The difference of two metrics that were measured apart from each other.
 
+    The half-width of its interval is the root of the sum of each part's squared deviation, as in
+    harness.comparison.intervals. The interval always holds the difference itself, also where its
+    middle lies elsewhere and the confidence is low; p is the level at which it reaches a value.
+
     Attributes:
         middle: the middle of its interval; of shares it lies nearer to one half (Agresti & Caffo,
             2000, doi:10.1080/00031305.2000.10474560).
-        spread: its standard error.
+        parts: (variance, degrees of freedom) of each part of its squared standard error.
+        bounds: the least and the greatest value that the difference can have.
     """
 
     value: float
     middle: float
-    spread: float
+    parts: Parts
+    bounds: Ends = (-math.inf, math.inf)
     reason: str = NOTE
 
     def interval(self, alpha: float) -> Ends | None:
-        reach = float(special.ndtri(1 - alpha / 2)) * self.spread
-        return self.middle - reach, self.middle + reach
+        reach, (least, most) = self._reach(alpha), self.bounds
+        low, high = max(self.middle - reach, least), min(self.middle + reach, most)
+        return min(low, self.value), max(high, self.value)
 
     def p(self, null: float) -> float | None:
-        return 2 * float(special.ndtr(-abs(self.middle - null) / self.spread))
+        gap = abs(self.middle - null)
+        if (self.middle - null) * (self.value - null) <= 0:
+            return 1.0
+        return level(lambda alpha: self._reach(alpha) - gap)
 
     def error(self) -> float | None:
-        return self.spread
+        return math.sqrt(sum(variance for variance, _ in self.parts))
+
+    def detectable(self, alpha: float, null: float = 0.0) -> float | None:
+        return self._reach(alpha) + self._reach(2 * (1 - POWER))
+
+    def _reach(self, alpha: float) -> float:
+        return math.sqrt(sum(student(alpha / 2, free) ** 2 * part for part, free in self.parts))
+
+
+def contrast_of(one: Figure, base: Figure | float, ratio: float = 1.0) -> Contrast:
+    """`one` less `ratio` times `base`, as if they were measured on other examples.
+
+    Shares are compared as Agresti & Caffo (2000) do, or with a constant by their mid-P exact
+    interval; all else by Student's t.
+    """
+    if isinstance(base, float):
+        if one.right is not None and one.n is not None:
+            return OneShare(float(one.right), float(one.n), ratio * base)
+        base = Figure(base, None, None, ((0.0, math.inf),))
+    value = one.value - ratio * base.value
+    if one.right is not None and base.right is not None:
+        (ours, spread), (theirs, other_spread) = one.plus_two(), base.plus_two()
+        both = ((spread + ratio**2 * other_spread, math.inf),)
+        bounds = (min(-ratio, 0.0), 1 + max(-ratio, 0.0))
+        return Apart(value, ours - ratio * theirs, both, bounds)
+    if not one.parts or not base.parts:
+        return Untold(value, NO_SPREAD)
+    parts = (*one.parts, *((ratio**2 * part, freedom) for part, freedom in base.parts))
+    if not any(part for part, _ in parts):
+        return Untold(value, "no interval: the standard errors are 0")
+    return Apart(value, value, parts)
 
 
 @dataclass(frozen=True)
@@ -115,54 +171,22 @@ class Summaries:
         if self.reference is None or (not isinstance(self.reference, float) and not self.reference):
             reason = f"{self.blank.against} has no {self.blank.metric}"
             return replace(self.blank, reason=reason), ()
-        one, other = _pooled(self.candidate), _reference(self.reference)
-        verdict = replace(
-            self.blank, estimate=one.value, reference=other.value, n=one.n or 0,
-            seeds=len(self.candidate), level="checkpoint", unit=one.unit,
-            difference=Estimate(one.value - self.claim.times * other.value),
-        )  # fmt: skip
-        if one.stderr is None or other.stderr is None or math.hypot(one.stderr, other.stderr) == 0:
-            return replace(verdict, reason=NO_SPREAD), ()
-        limits = limits_of(self.claim, 1 if one.higher_is_better else -1,
-                           lambda ratio: _apart(one, other, ratio))  # fmt: skip
-        shown = _apart(one, other, self.claim.times)
+        one, reference = Figure.of(self.candidate), self.reference
+        other = reference if isinstance(reference, float) else Figure.of(reference)
+        first, sides = self.candidate[0], (self.candidate, reference)
+        several = any(len(side) > 1 for side in sides if not isinstance(side, float))
+        shown = contrast_of(one, other, self.claim.times)
         ends = shown.interval(self.claim.alpha)
-        assert ends is not None
-        return replace(
-            verdict, verdict="inconclusive", difference=Estimate(shown.value, *ends),
-            p=p_of(limits), detectable=shown.detectable(self.claim.alpha), reason=shown.reason,
-        ), limits  # fmt: skip
-
-
-def _pooled(runs: Sequence[Measured]) -> Measured:
-    """The mean over runs of one variant. With several runs, their spread is the standard error."""
-    told = [summary(metric) for metric in runs]
-    if len(told) == 1:
-        return told[0]
-    values = [metric.value for metric in told]
-    mean = sum(values) / len(values)
-    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-    return replace(told[0], value=mean, stderr=spread)
-
-
-def _reference(reference: Sequence[Measured] | float) -> Measured:
-    if isinstance(reference, float):
-        return Measured("", "", reference, stderr=0.0)
-    return _pooled(reference)
-
-
-def _apart(one: Measured, other: Measured, ratio: float) -> Apart:
-    middles, squares = [], []
-    for metric in (one, other):
-        count = hits(metric)
-        if count is None or metric.n is None:
-            middles.append(metric.value)
-            squares.append((metric.stderr or 0.0) ** 2)
-        else:
-            share = (count + 1) / (metric.n + 2)
-            middles.append(share)
-            squares.append(share * (1 - share) / (metric.n + 2))
-    return Apart(
-        one.value - ratio * other.value, middles[0] - ratio * middles[1],
-        math.sqrt(squares[0] + ratio**2 * squares[1]),
-    )  # fmt: skip
+        verdict = replace(
+            self.blank, estimate=one.value,
+            reference=other if isinstance(other, float) else other.value, n=one.n or 0,
+            seeds=len(self.candidate), level="method" if several else "checkpoint",
+            unit=first.unit,
+            difference=Estimate(shown.value, *(ends or ())), reason=shown.reason,
+        )  # fmt: skip
+        if ends is None:
+            return verdict, ()
+        limits = limits_of(self.claim, 1 if first.higher_is_better else -1,
+                           lambda ratio: contrast_of(one, other, ratio))  # fmt: skip
+        seen = limits[0].contrast.detectable(self.claim.alpha, limits[0].null)
+        return replace(verdict, verdict="inconclusive", p=p_of(limits), detectable=seen), limits

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.comparison.binomial import difference, share
+from harness.comparison.binomial import share
 from harness.comparison.result import ALL, Comparison, Conditions, Estimate, Row, VariantResult
+from harness.comparison.rows import with_difference
+from harness.comparison.unpaired import Figure, contrast_of
 from harness.comparison.verdicts import adjusted
 from harness.core.errors import DataError, unknown
 from harness.importers.peft_method_comparison import LOWER, TEST_ROWS
@@ -80,12 +83,12 @@ def _accuracy(record: Record, base: Record) -> Row:
     row = _row(record, "accuracy", share(correct, rows), higher_is_better=True)
     if record is base:
         return row
-    gap = difference(correct, rows, base.metrics["correct"], base.metrics["rows"])
-    return _row(
-        record, "accuracy", row.estimate, higher_is_better=True, verdict="",
-        difference=Estimate(gap.value, gap.low, gap.high), p=gap.p,
-        detectable=gap.detectable,
-    )  # fmt: skip
+    theirs, n = base.metrics["correct"], base.metrics["rows"]
+    apart = contrast_of(
+        Figure(correct / rows, rows, correct, ()), Figure(theirs / n, n, theirs, ())
+    )
+    # The report's notes say for all rows what its reason says.
+    return replace(with_difference(replace(row, verdict=""), apart), note="")
 
 
 def _figure(record: Record, base: Record, name: str) -> Row:

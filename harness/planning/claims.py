@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.core.errors import SuiteError, unknown
-from harness.planning.selectors import Labels, pairs, select
-from harness.suite.claims import BASELINE, CHANCE, COSTS, STORED, Claim
+from harness.core.errors import SuiteError, near, unknown
+from harness.planning.selectors import Labels, Pairing, pairs, select
+from harness.suite.claims import BASELINE, CHANCE, COSTS, EVERY, STORED, Claim
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Column:
         first: whether it is a benchmark's first metric, which the benchmark's name alone means;
             None: it is of no benchmark.
         label: of its scorer; empty if it has none.
+        told: of a benchmark that has not run, for which `metric` is empty: whether its other
+            columns are all of its metrics.
     """
 
     scorer: str
@@ -35,6 +37,7 @@ class Column:
     higher_is_better: bool = True
     first: bool | None = None
     label: str = ""
+    told: bool = False
 
     def among(self, other: Column) -> bool:
         """Whether another column is this one, or has its metrics among those not known yet."""
@@ -45,6 +48,8 @@ class Column:
 
     def names(self) -> Iterator[str]:
         """What a claim may call it, the most exact first."""
+        if self.label and (not self.metric or self.first):
+            yield from (f"{self.label}/{self.evaluation}", self.label)
         if not self.metric:
             yield from (self.evaluation, f"{self.scorer}/{self.evaluation}")
             return
@@ -85,12 +90,24 @@ class PlannedClaim:
     column: Column | None = None
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The claims of a suite about single variants, and what they leave out.
+
+    Attributes:
+        notes: which variants a claim means and says nothing of, with the reason.
+    """
+
+    claims: tuple[PlannedClaim, ...]
+    notes: tuple[str, ...]
+
+
 def planned_claims(
     claims: Sequence[Claim],
     variants: Labels,
     columns: Mapping[str, Sequence[Column]],
     baselines: Mapping[str, str],
-) -> list[PlannedClaim]:
+) -> Asked:
     """Every claim about every variant that it means.
 
     Args:
@@ -101,11 +118,14 @@ def planned_claims(
     Raises:
         SuiteError: a claim names a metric that is not measured, or a variant that is not there.
     """
-    return [
-        planned
+    each = [
+        _of(claim, f"claims[{index}]", variants, columns, baselines)
         for index, claim in enumerate(claims)
-        for planned in _of(claim, f"claims[{index}]", variants, columns, baselines)
     ]
+    return Asked(
+        tuple(planned for asked in each for planned in asked.claims),
+        tuple(note for asked in each for note in asked.notes),
+    )
 
 
 def _of(
@@ -114,71 +134,77 @@ def _of(
     variants: Labels,
     columns: Mapping[str, Sequence[Column]],
     baselines: Mapping[str, str],
-) -> Iterator[PlannedClaim]:
-    compared = list(_compared(claim, place, variants, baselines))
+) -> Asked:
+    compared, left_out = _compared(claim, place, variants, baselines)
+    notes = _left_out(place, left_out, "they differ from the other side on more axes than the rest;"
+                      " `every variant` leaves none out")  # fmt: skip
     cost = cost_key(claim.metric)
     if cost:
         _refuse_cost(claim, place)
-        for variant, against, constant in compared:
-            yield PlannedClaim(claim, place, variant, against, cost, "", constant, cost=True)
-        return
+        return Asked(tuple(
+            PlannedClaim(claim, place, variant, against, cost, "", constant, cost=True)
+            for variant, against, constant in compared
+        ), notes)  # fmt: skip
     column = find_column(claim.metric, {c for listed in columns.values() for c in listed}, place)
     measured = {n for n, listed in columns.items() if any(map(column.among, listed))}
-    several = len(compared) > 1
     if compared[0][1] == CHANCE and not column.guessed:
         message = f"what guessing reaches on {claim.metric} is not known"
         raise SuiteError(message, where=f"{place}.than", fix="say a number instead of `chance`")
-    missing = []
+    missing, planned = dict[str, None](), []
     for variant, against, constant in compared:
         own = constant is None and baselines.get(variant) == against
         if column.even is not None and own and against not in measured:
             against, constant = f"{column.even:g}", column.even
         sides = (variant, *((against,) if constant is None and against in variants else ()))
         lacking = [side for side in sides if side in columns and side not in measured]
-        if lacking:
-            missing.append(lacking[0])
-        else:
-            yield PlannedClaim(
+        missing.update(dict.fromkeys(lacking))
+        if not lacking:
+            planned.append(PlannedClaim(
                 claim, place, variant, against, column.metric, column.evaluation, constant,
                 column=column,
-            )  # fmt: skip
-    if missing and (not several or len(missing) == len(compared)):
+            ))  # fmt: skip
+    if not planned:
         raise SuiteError(
-            f"{missing[0]} has no {claim.metric}: the suite does not score it by that",
+            f"{next(iter(missing))} has no {claim.metric}: the suite does not score it by that",
             where=f"{place}.metric",
             fix="leave the claim out, or say another metric",
         )
+    unscored = _left_out(place, missing, f"the suite does not score them by {claim.metric}")
+    return Asked(tuple(planned), (*notes, *unscored))
+
+
+def _left_out(place: str, names: Iterable[str], reason: str) -> tuple[str, ...]:
+    listed = ", ".join(names)
+    return (f"{place} says nothing of {listed}: {reason}",) if listed else ()
 
 
 def _compared(
     claim: Claim, place: str, variants: Labels, baselines: Mapping[str, str]
-) -> Iterator[tuple[str, str, float | None]]:
-    """(variant, what it is compared with, that as a number) of each pair.
+) -> tuple[list[tuple[str, str, float | None]], tuple[str, ...]]:
+    """(variant, what it is compared with, that as a number) of each pair, and the variants that are
+    in no pair.
 
     Raises:
         SuiteError: a selector means no variant, or both mean the same one.
     """
     ones, than = select(claim.variant, variants, f"{place}.variant"), claim.than
     if isinstance(than, int | float):
-        yield from ((one, f"{than:g}", float(than)) for one in ones)
-        return
-    if than == CHANCE and CHANCE not in variants:
-        yield from ((one, CHANCE, None) for one in ones)
-        return
-    if isinstance(than, str) and than.startswith(STORED):
-        yield from ((one, than, None) for one in ones)
-        return
+        return [(one, f"{than:g}", float(than)) for one in ones], ()
+    if isinstance(than, str) and (
+        (than == CHANCE and CHANCE not in variants) or than.startswith(STORED)
+    ):
+        return [(one, than, None) for one in ones], ()
     if than == BASELINE and BASELINE not in variants:
-        found = [(one, baselines[one]) for one in ones if baselines.get(one, one) != one]
+        others = [baselines[one] for one in ones if baselines.get(one, one) != one]
+        with_one = [one for one in ones if baselines.get(one, one) != one]
+        pairing = Pairing(tuple(zip(with_one, others, strict=True)), ())
     else:
         others = select(than, variants, f"{place}.than")
-        others = [] if set(others) == set(ones) and len(ones) > 1 and than != "*" else others
-        every = claim.variant == "*" and than != "*"
-        sides = [[one] for one in ones if one not in others] if every else [ones]
-        found = [p for side in sides for p in pairs(side, others, variants, named=than in others)]
-    if not found:
+        same = set(others) == set(ones) and len(ones) > 1 and than != EVERY
+        pairing = pairs(ones, [] if same else others, variants, claim.variant, than)
+    if not pairing.pairs:
         raise SuiteError(f"{', '.join(ones)} would be compared with itself", where=f"{place}.than")
-    yield from ((one, other, None) for one, other in found)
+    return [(one, other, None) for one, other in pairing.pairs], pairing.left_out
 
 
 def about_these(
@@ -222,30 +248,49 @@ def find_column(metric: str, known: Iterable[Column], place: str) -> Column:
     Raises:
         SuiteError: none or several are called so.
     """
-    columns = sorted(known, key=lambda column: (column.evaluation, column.metric))
+    columns = _distinct(known)
     matching = [column for column in columns if metric in column.names()]
     # Of a benchmark that has run for some variants alone, the metrics are known.
     known_ones = [column for column in matching if column.metric]
     matching = [
         column
         for column in matching
-        if column.metric or not any(k.among(column) and not k.label for k in known_ones)
+        if column.metric or not any(k.among(column) and k.label == column.label for k in known_ones)
     ]
     # A benchmark whose metrics are not known yet may have any: `TASK/acc`, `acc/TASK`.
     for column in columns if not matching else ():
         ends = (f"{column.evaluation}/", f"/{column.evaluation}")
-        if not column.metric and (metric.startswith(ends[0]) or metric.endswith(ends[1])):
+        open_ended = not column.metric and not column.told
+        if open_ended and (metric.startswith(ends[0]) or metric.endswith(ends[1])):
             name = metric.removeprefix(ends[0]).removesuffix(ends[1])
             if not re.search(r" (?:by|within|at|with) ", name):  # no metric, but half of a claim
                 return replace(column, metric=name)
     if len(matching) == 1:
         return matching[0]
     if matching:
-        listed = ", ".join(f"{c.metric or 'METRIC'}/{c.evaluation}" for c in matching)
+        listed = ", ".join(f"{c.metric or c.label or 'METRIC'}/{c.evaluation}" for c in matching)
         raise SuiteError(
             f"'{metric}' is measured more than once", where=f"{place}.metric", fix=f"say {listed}"
         )
-    names = {name for column in columns for name in list(column.names())[-1:]}
-    hint = f"or a cost: {', '.join(COSTS)}"
-    raise SuiteError(unknown("metric", metric, {*names, *COSTS}, hint=hint),
-                     where=f"{place}.metric")  # fmt: skip
+    raise SuiteError(_unknown_metric(metric, columns), where=f"{place}.metric")
+
+
+def _distinct(columns: Iterable[Column]) -> list[Column]:
+    """Each metric once, in order; of a benchmark that has run for some variants alone, as these
+    have it."""
+    by_first = sorted(columns, key=lambda c: (c.evaluation, c.metric, c.label, not c.first))
+    distinct: dict[tuple[str, str, str, str], Column] = {}
+    for column in by_first:
+        distinct.setdefault((column.scorer, column.metric, column.evaluation, column.label), column)
+    return list(distinct.values())
+
+
+def _unknown_metric(metric: str, columns: Sequence[Column]) -> str:
+    """The message for an unknown metric: the nearest name, in whichever of its forms, the metrics
+    and the costs."""
+    forms = {name for column in columns for name in column.names() if column.metric in name}
+    nearest = near(metric, [*forms, *COSTS, *COSTS.values()])
+    names = {list(column.names())[-1] for column in columns}
+    costs = ", ".join(cost for cost in COSTS if cost != nearest)
+    known = {*names, nearest} if nearest else names
+    return unknown("metric", metric, known, hint=f"or a cost: {costs}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.planning.claims import Column
@@ -23,11 +22,13 @@ def columns_of(
     paths: Sequence[VariantPath],
     scorers: Sequence[Scorer],
     record: Callable[[Stage], Record | None],
+    reported: Callable[[Scorer, str], Sequence[str]],
 ) -> Mapping[str, list[Column]]:
     """Variant -> the metrics that are measured of it.
 
     Args:
         record: a stage's record, where it has ended.
+        reported: the metrics that a benchmark will have, as far as its files tell.
     """
     by_name = {(scorer.name, scorer.label): scorer for scorer in scorers}
     columns: dict[str, list[Column]] = {}
@@ -35,25 +36,49 @@ def columns_of(
         known = columns.setdefault(path.variant.group, [])
         for scored in (path.draft or path).scores:
             scorer = by_name[scored.scorer, scored.label]
-            measured = _columns(scorer, scored.evaluation, record(scored.stage))
+            measured = _columns(scorer, scored.evaluation, record(scored.stage), reported)
             known += [column for column in measured if column not in known]
     return columns
 
 
-def _columns(scorer: Scorer, evaluation: str, record: Record | None) -> Iterator[Column]:
-    names, metrics = titles(scorer), list(scorer.declared().values())
-    if not metrics:  # a benchmark, whose metrics only its record tells
-        told = list(record.metrics["metrics"]) if record is not None and record.ok else [""]
-        prefix = f"{scorer.label} " if scorer.label and len(told) > 1 else ""
-        names = [scorer.label or told[0]] if len(told) == 1 else [f"{prefix}{n}" for n in told]
-    for place, (name, metric) in enumerate(itertools.zip_longest(names, metrics)):
-        even = None if metric is None else metric.even
-        bounds = None if metric is None else _bounds(metric)
-        up = metric is None or metric.higher_is_better
-        first = place == 0 if metric is None and name else None
+def _columns(
+    scorer: Scorer,
+    evaluation: str,
+    record: Record | None,
+    reported: Callable[[Scorer, str], Sequence[str]],
+) -> Iterator[Column]:
+    if not scorer.declared():
+        yield from _of_benchmark(scorer, evaluation, record, reported)
+        return
+    for name, metric in zip(titles(scorer), scorer.declared().values(), strict=True):
         yield Column(
-            scorer.name, name, evaluation, even, bounds, bool(scorer.sets()), up, first,
-            scorer.label or "",
+            scorer.name, name, evaluation, metric.even, _bounds(metric), bool(scorer.sets()),
+            metric.higher_is_better, None, scorer.label or "",
+        )  # fmt: skip
+
+
+def _of_benchmark(
+    scorer: Scorer,
+    evaluation: str,
+    record: Record | None,
+    reported: Callable[[Scorer, str], Sequence[str]],
+) -> Iterator[Column]:
+    """The metrics of a benchmark as its record tells them; before it has run, those that its files
+    name, and a column without a name for the first of them, which the record will tell."""
+    label, guessed = scorer.label or "", bool(scorer.sets())
+    ran = record is not None and record.ok
+    names = (
+        list(record.metrics["metrics"]) if ran and record else list(reported(scorer, evaluation))
+    )
+    if not ran:
+        yield Column(
+            scorer.name, "", evaluation, guessed=guessed, label=label, told=bool(names)
+        )  # fmt: skip
+    prefix = f"{label} " if label and len(names) > 1 else ""
+    for place, name in enumerate(names):
+        title = label if label and len(names) == 1 else f"{prefix}{name}"
+        yield Column(
+            scorer.name, title, evaluation, guessed=guessed, first=ran and place == 0, label=label
         )  # fmt: skip
 
 

@@ -156,13 +156,15 @@ class _Planner:
     def _claims(
         self, paths: Sequence[VariantPath]
     ) -> tuple[tuple[PlannedClaim, ...], tuple[str, ...]]:
-        """The claims about the variants that are run, and a warning for each other claim."""
+        """The claims about the variants that are run, and warnings about what they leave out."""
         known = (*self.variants, *(path.variant for path in paths))
         everyone = {variant.group: variant.labels for variant in known}
         baselines = {**baselines_of(self.suite, self.variants), **self.baselines}
-        columns = columns_of(paths, self.scorers, self._record)
+        reported = self.scoring.reported if self.suite.claims else _unknown
+        columns = columns_of(paths, self.scorers, self._record, reported)
         asked = planned_claims(self.suite.claims, everyone, columns, baselines)
-        return about_these(asked, columns, everyone)
+        kept, undecided = about_these(asked.claims, columns, everyone)
+        return kept, (*asked.notes, *undecided)
 
     def _idle_scorers(self, paths: Sequence[VariantPath]) -> tuple[str, ...]:
         """Warnings about scorers that can score no variant.
@@ -415,3 +417,8 @@ class _Planner:
                         where=f"scorers[{index}].{scorer.name}",
                         fix="give one of them a `label:`",
                     )
+
+
+def _unknown(scorer: Scorer, evaluation: str) -> Sequence[str]:
+    """No metrics: nobody asks for their names."""
+    return ()

@@ -114,11 +114,19 @@ class Scoring:
         or something in one, whether any variant is scored by it or not."""
         for index, scorer in enumerate(scorers):
             where = f"scorers[{index}].{scorer.name}"
-            places = {
-                name: Path(find_outside(asked, name, self.sources, where)[0])
-                for name, asked in all_outside(scorer.asks(Subject())).items()
-            }
-            scorer.require(where, places)
+            scorer.require(where, self._places(scorer, where))
+
+    def reported(self, scorer: Scorer, evaluation: str) -> Sequence[str]:
+        """The names of the metrics that a scorer will have on one of its own sets; empty if they
+        are known only once it has run."""
+        return scorer.reported(evaluation, self._places(scorer, scorer.name))
+
+    def _places(self, scorer: Scorer, where: str) -> dict[str, Path]:
+        """Where the folders and the files of functions lie that a scorer asks for."""
+        return {
+            name: Path(find_outside(asked, name, self.sources, where)[0])
+            for name, asked in all_outside(scorer.asks(Subject())).items()
+        }
 
     def of(self, scorer: Scorer, where: str, path: VariantPath) -> list[Scored]:
         """A scorer's stages for a variant on its test rows; none where the variant lacks what the

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.core.errors import SuiteError, shortened, unknown
-from harness.suite.claims import Selector
+from harness.suite.claims import EVERY, Selector
 
 Labels = Mapping[str, Mapping[str, str]]
 """Variant -> axis -> its value there."""
@@ -66,21 +67,64 @@ def _by_axes(
     return names
 
 
+@dataclass(frozen=True)
+class Pairing:
+    """The pairs that a claim compares.
+
+    Attributes:
+        pairs: (variant, the other).
+        left_out: the variants of either side that are in no pair.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    left_out: tuple[str, ...]
+
+
 def pairs(
-    ones: Sequence[str], others: Sequence[str], variants: Labels, *, named: bool
-) -> Iterator[tuple[str, str]]:
-    """The pairs that are compared: those that differ on the fewest axes, such as in the method
-    alone.
+    ones: Sequence[str], others: Sequence[str], variants: Labels, variant: object, than: object
+) -> Pairing:
+    """The pairs of variants that a claim compares, none with itself.
+
+    - Another that is named: each variant is compared with it.
+    - *Every variant* on a side: each variant of that side that the other side does not mean is
+      compared with those nearest to it, which are those that differ from it on the fewest axes.
+    - Else those pairs that differ on the fewest axes, such as in the method alone.
 
     Args:
-        named: the others were named one by one, so that each variant is compared with each.
+        variant, than: the selectors that mean `ones` and `others`.
     """
-    both = [(one, other) for one in ones for other in others if one != other]
-    apart = [_distance(variants[one], variants[other]) for one, other in both]
+    if than in others:
+        chosen = _all(ones, others)
+    elif EVERY in (variant, than):
+        chosen = []
+        if variant == EVERY:
+            for one in _beside(ones, others):
+                chosen += _nearest(_all([one], others), variants)
+        if than == EVERY:
+            for other in _beside(others, ones):
+                chosen += _nearest(_all(ones, [other]), variants)
+    else:
+        chosen = _nearest(_all(ones, others), variants)
+    both = tuple(dict.fromkeys(chosen))
+    paired = {name for pair in both for name in pair}
+    meant = dict.fromkeys([*ones, *others])
+    return Pairing(both, tuple(name for name in meant if name not in paired))
+
+
+def _all(ones: Sequence[str], others: Sequence[str]) -> list[tuple[str, str]]:
+    return [(one, other) for one in ones for other in others if one != other]
+
+
+def _beside(these: Sequence[str], those: Sequence[str]) -> Sequence[str]:
+    """These without those; all of them if none would be left."""
+    return [name for name in these if name not in those] or these
+
+
+def _nearest(pairs: Sequence[tuple[str, str]], variants: Labels) -> list[tuple[str, str]]:
+    """The pairs that differ on the fewest axes."""
+    apart = [_distance(variants[one], variants[other]) for one, other in pairs]
     least = min(apart, default=0)
-    for pair, distance in zip(both, apart, strict=True):
-        if named or distance == least:
-            yield pair
+    return [pair for pair, distance in zip(pairs, apart, strict=True) if distance == least]
 
 
 def _distance(one: Mapping[str, str], other: Mapping[str, str]) -> int:

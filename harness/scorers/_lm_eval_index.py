@@ -226,6 +226,43 @@ def _read(path: Path, above: frozenset[Path] = frozenset()) -> dict[str, Any]:
     return {**included, **settings}
 
 
+_DEFAULTS = {
+    "loglikelihood": ("perplexity", "acc"),
+    "loglikelihood_rolling": ("word_perplexity", "byte_perplexity", "bits_per_byte"),
+    "multiple_choice": ("acc", "acc_norm"),
+    "generate_until": ("exact_match",),
+}
+"""The metrics of a task whose file names none, as lm-eval's DEFAULT_METRIC_REGISTRY has them."""
+
+
+def metrics_of(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """The names of the metrics that these tasks report together, with the filter where they have
+    several; empty if their files do not tell, as what a function returns."""
+    names, filters = dict[str, None](), dict[str, None]()
+    for task in tasks:
+        settings, listed = task.settings, _metrics(task.settings)
+        if not listed or settings.get("class") or settings.get("process_results"):
+            return ()
+        names.update(dict.fromkeys(listed))
+        chosen = settings.get("filter_list") or [{"name": "none"}]
+        filters.update(
+            (str(each.get("name")), None) for each in chosen if isinstance(each, Mapping)
+        )
+    if len(filters) < 2:
+        return tuple(names)
+    return tuple(f"{name},{chosen}" for name in names for chosen in filters)
+
+
+def _metrics(settings: Settings) -> list[str]:
+    """The metrics that a task's file names; none if one of them is a function."""
+    listed = settings.get("metric_list")
+    if listed is None:
+        return list(_DEFAULTS.get(str(settings.get("output_type", "generate_until")), ()))
+    named = [each.get("metric") for each in _listed(listed) if isinstance(each, Mapping)]
+    known = [name for name in named if isinstance(name, str) and not name.startswith(_FUNCTION)]
+    return known if len(known) == len(_listed(listed)) else []
+
+
 def faults(path: Path, folder: Path) -> Iterator[str]:
     """What is wrong with a task's file before anything of it is run.
 

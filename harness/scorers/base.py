@@ -207,6 +207,16 @@ class Scorer(Component):
         """The metrics of this scorer; override it if they depend on the scorer's fields."""
         return self.metrics
 
+    def reported(self, evaluation: str, places: Mapping[str, Path]) -> Sequence[str]:
+        """The names of the metrics that this scorer will have on one of its own sets, as far as
+        files on this machine tell; empty if they do not.
+
+        Args:
+            evaluation: one of `sets`.
+            places: as `require` has them.
+        """
+        return ()
+
     def planned(self) -> dict[str, Any]:
         """All fields, for the score stage. A field that `identity` fills in has that value, such as
         the digest of a folder."""

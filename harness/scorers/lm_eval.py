@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from harness.core.component import NotHashed
 from harness.data.preference_rule import NAMED
 from harness.scorers import _lm_eval_checks as checks
 from harness.scorers._asks import Outside
-from harness.scorers._lm_eval_index import Index
+from harness.scorers._lm_eval_index import Index, metrics_of
 from harness.scorers.base import Asked, Metric, ScoreJob, Scorer, Subject
 
 INCLUDE, DATA, REQUESTS = "include_path", "datasets_path", "requests"
@@ -132,6 +132,9 @@ class LmEval(Scorer):
     def declared(self) -> Mapping[str, Metric]:
         """Known once the task was scored."""
         return {} if self._scores is None else self._scores.metrics
+
+    def reported(self, evaluation: str, places: Mapping[str, Path]) -> Sequence[str]:
+        return metrics_of(Index(places.get(INCLUDE)).tasks(evaluation))
 
     def require(self, where: str, places: Mapping[str, Path]) -> None:
         index = Index(places.get(INCLUDE))

@@ -30,6 +30,8 @@ from harness.core.errors import SuiteError, near, shortened
 Relation = Literal["better", "worse", "not_worse", "equal", "at_most", "at_least"]
 CHANCE, BASELINE = "chance", "baseline"
 """What a claim may compare with instead of a variant: guessing, and each variant's baseline."""
+EVERY = "*"
+"""The selector of every variant."""
 STORED = "stored:"
 """What the name of a stored baseline begins with in a claim."""
 COSTS: Mapping[str, str] = {
@@ -195,7 +197,7 @@ class Claim(BaseModel):
             variant, than: names to use instead of the selectors.
         """
         subject = variant or _written(self.variant)
-        other = than or _written(self.than)
+        other = than or _written(self.than, other="other ")
         share = f"{self.ratio} of" if isinstance(self.ratio, str) else f"{self.times:.4g} times"
         about = "" if self.times == 1 else f"{share} "
         metric = COSTS.get(self.metric, self.metric)
@@ -228,16 +230,22 @@ def _amount(value: float | str) -> float:
     return float(value[:-1]) / 100 if isinstance(value, str) else float(value)
 
 
-def _written(selector: float | Selector) -> str:
+def _written(selector: float | Selector, other: str = "") -> str:
+    """A selector in words.
+
+    Args:
+        other: a word that tells every variant of the second side from those of the first.
+    """
     if isinstance(selector, Mapping):
-        return ", ".join(f"{axis} {' or '.join(map(str, v))}" for axis, v in selector.items())
+        axes = (f"{axis} {' or '.join(map(str, v))}" for axis, v in selector.items())
+        return f"every variant with {' and '.join(axes)}"
     if isinstance(selector, str):
-        return "every variant" if selector == "*" else selector
+        return f"every {other}variant" if selector == EVERY else selector
     return f"{selector:.4g}"
 
 
 _WORDS: tuple[tuple[str, Relation], ...] = (
-    (r"not[ _-]worse(?: than)?", "not_worse"),
+    (r"(?:not|no)[ _-]worse(?: than)?", "not_worse"),
     (r"better(?: than)?", "better"),
     (r"worse(?: than)?", "worse"),
     (r"equals?(?: to)?|as good as", "equal"),
@@ -256,6 +264,10 @@ _TAILS = {
     "confidence": re.compile(rf"(?: at| with)? (?P<value>{_NUMBER} ?%?) confidence"),
     "metric": re.compile(r" on (?P<value>\S.*?)"),
 }
+_EVERY = re.compile(r"\A(?:every|each|all|any)(?: other)?(?: (?:variants?|others?))?\Z")
+_NOT = re.compile(
+    r"(?:(?: |^)(?:not|no)|n['\u2019]t)[ _](?P<relation>better|equals?|at[ _](?:most|least))\b"
+)
 _LONGEST = 500
 _FORM = "VARIANT not_worse OTHER on METRIC by 0.01"
 
@@ -269,6 +281,11 @@ def _fields_of(text: str) -> dict[str, Any]:
     if len(text) > _LONGEST:
         raise ValueError(f"a claim in one line has at most {_LONGEST} characters")
     head, fields = _without_tails(" ".join(text.split()).rstrip("."))
+    if denied := _NOT.search(head):
+        raise ValueError(
+            f"{_quoted(text)}: `not {denied['relation']}` is no relation, as a claim says what is"
+            " to be shown; write `worse` or `not_worse` with a margin, or turn the sides around"
+        )
     match = _HEAD.fullmatch(head)
     if match is None:
         raise ValueError(_not_a_claim(text))
@@ -282,9 +299,8 @@ def _fields_of(text: str) -> dict[str, Any]:
         )
     if "ratio" in named:
         named["ratio"] = re.sub(r"(?: times|x)$", "", named["ratio"]).replace(" ", "")
-    if re.fullmatch(r"(?:every|each|all|any)(?: variants?)?", named["variant"]):
-        named["variant"] = "*"
-    than: Any = re.sub(r"['\u2019]s$", "", named.pop("than", BASELINE))
+    than: Any = _EVERY.sub(EVERY, re.sub(r"['\u2019]s$", "", named.pop("than", BASELINE)))
+    named["variant"] = _EVERY.sub(EVERY, named["variant"])
     fields["than"] = float(than) if re.fullmatch(rf"-?{_NUMBER}", than) else than
     if "metric" in named and "metric" in fields:
         raise ValueError(f"two metrics, '{named['metric']}' and '{fields['metric']}'")

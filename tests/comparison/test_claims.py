@@ -12,6 +12,8 @@ from statsmodels.stats.multitest import multipletests
 from harness.comparison.aligned import Unaligned, scores_of, scores_of_draws
 from harness.comparison.claims import ClaimVerdict, Question, decide
 from harness.comparison.contrasts import Contrast
+from harness.comparison.differences import contrast_of
+from harness.comparison.groups import Group
 from harness.comparison.judges import Trust
 from harness.comparison.result import Estimate, PoweredRate
 from harness.comparison.scores import Scores
@@ -350,6 +352,32 @@ def test_share_of_a_negative_value_is_a_margin_all_the_same(
     assert told.verdict == outcome
     near_zero = verdict("a not_worse b on m by 5%", run(noise(2)), run(noise(3)))
     assert "a share of a value that may be 0" in near_zero.reason
+
+
+@pytest.mark.parametrize("margin", [30, 100, 150, 300])
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.0, float("inf")), (-float("inf"), 0.9)])
+def test_margin_of_more_than_the_whole_value_keeps_interval_and_verdict_together(
+    margin: int, bounds: tuple[float, float]
+) -> None:
+    """Its limit is a ratio of 0 or below. What is known of the values bounds the difference."""
+    rng = np.random.default_rng(1)
+    for level in (0.05, 0.3, 0.85):
+        one, other = (run(level * rng.uniform(0.9, 1, 40), bounds=bounds) for _ in range(2))
+        group, base = (Group.of({0: side}) for side in (one, other))
+        for ratio in (1 - margin / 100, 1 + margin / 100):
+            contrast = contrast_of(group, base, ratio)
+            low, high = contrast.interval(0.05)
+            assert low <= contrast.value <= high
+            assert contrast.value == pytest.approx(
+                one.sample.point() - ratio * other.sample.point()
+            )
+            for null in (low - 1e-6, high + 1e-6):
+                inside = all(map(np.isfinite, contrast.bounds)) and not (
+                    contrast.bounds[0] <= null <= contrast.bounds[1]
+                )
+                assert inside or contrast.p(null) < 0.05
+        line = f"a not_worse b on m by {margin}%"
+        assert verdict(line, one, other).verdict == "supported"
 
 
 def test_judge_whose_error_is_not_known_decides_no_claim() -> None:

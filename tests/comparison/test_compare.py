@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from harness.comparison.binomial import effective_rows, paired, share, share_against
+from harness.comparison.binomial import effective_rows, share
 from harness.comparison.intervals import Inference, Runs, infer
+from harness.comparison.share_contrasts import OneShare, PairedShares
 from harness.comparison.statistics import Clusters, Sample
 from harness.comparison.verdicts import holm
 
@@ -94,24 +95,39 @@ def test_interval_holds_zero_just_where_p_is_not_below_the_level(
 
 
 @pytest.mark.parametrize("rows", [1, 5, 6, 20])
-def test_interval_of_paired_shares_holds_zero_just_where_exact_mcnemar_does(rows: int) -> None:
+@pytest.mark.parametrize("alpha", [0.5, 0.05, 0.01, 0.0005, 1e-5])
+def test_interval_of_paired_shares_holds_zero_just_where_exact_mcnemar_does(
+    rows: int, alpha: float
+) -> None:
     for up in range(rows + 1):
         for down in range(rows + 1 - up):
-            found = paired(up, down, rows)
+            shares = PairedShares(up, down, rows)
+            low, high = shares.interval(alpha)
             oracle = stats.binomtest(up, up + down).pvalue if up + down else 1.0
-            assert found.p == pytest.approx(oracle)
-            assert (found.p < 0.05) is not (found.low <= 0 <= found.high)
-            assert -1 <= found.low <= found.value + 1e-12
-            assert found.value <= found.high + 1e-12 <= 1 + 1e-9
-            again = paired(down, up, rows)
-            assert (again.low, again.high) == pytest.approx((-found.high, -found.low))
+            assert shares.p(0) == pytest.approx(oracle)
+            assert (shares.p(0) < alpha) is not (low <= 0 <= high)
+            assert -1 <= low <= shares.value + 1e-12
+            assert shares.value <= high + 1e-12 <= 1 + 1e-9
+            mirrored = PairedShares(down, up, rows).interval(alpha)
+            assert mirrored == pytest.approx((-high, -low))
+
+
+def test_interval_of_paired_shares_is_the_published_one_up_to_zero() -> None:
+    """Fagerland, Lydersen & Laake (2014), airway reactivity of 21 children: Tango's interval is
+    -0.517 to -0.026, where McNemar's exact p is 0.070, so that zero belongs to it."""
+    shares = PairedShares(1, 7, 21)
+    assert shares.p(0) == pytest.approx(0.070, abs=5e-4)
+    assert shares.interval(0.05) == pytest.approx((-0.517, 0.0), abs=5e-4)
+    assert shares.p(-0.026) == pytest.approx(shares.p(0)), "none before zero is rejected sooner"
+    assert shares.p(-0.517) == pytest.approx(0.05, abs=1e-3)
 
 
 def test_no_changed_row_of_fifty_still_leaves_room_for_a_difference() -> None:
-    found = paired(0, 0, 50)
-    assert (found.value, found.p) == (0.0, 1.0)
-    assert found.high == pytest.approx(1 - 0.025 ** (1 / 50))
-    assert found.low == -found.high
+    shares = PairedShares(0, 0, 50)
+    low, high = shares.interval(0.05)
+    assert (shares.value, shares.p(0)) == (0.0, 1.0)
+    assert high == pytest.approx(1.96**2 / (50 + 1.96**2), abs=1e-4)
+    assert low == pytest.approx(-high)
 
 
 @pytest.mark.parametrize(("correct", "rows"), [(0, 50), (1, 50), (25, 50), (50, 50), (0, 1)])
@@ -128,8 +144,9 @@ def test_interval_of_a_share_is_where_its_mid_p_is_at_the_level(correct: int, ro
 
 def test_share_against_a_known_one_agrees_with_its_interval() -> None:
     for correct in range(31):
-        found = share_against(correct, 30, 0.5)
-        assert (found.p < 0.05) is not (found.low <= 0 <= found.high)
+        against = OneShare(correct, 30, 0.5)
+        low, high = against.interval(0.05)
+        assert (against.p(0) < 0.05) is not (low <= 0 <= high)
 
 
 def test_share_in_clusters_counts_as_fewer_rows() -> None:

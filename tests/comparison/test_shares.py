@@ -9,8 +9,11 @@ import pytest
 from scipy import stats
 
 from harness.comparison import binomial
-from harness.comparison.binomial import difference, effective_rows, paired, share, share_against
+from harness.comparison.binomial import effective_rows, share
+from harness.comparison.measured import Measured
+from harness.comparison.share_contrasts import OneShare
 from harness.comparison.statistics import Clusters, Sample
+from harness.comparison.unpaired import Figure, contrast_of
 
 Z, POWER_Z = stats.norm.ppf([0.975, 0.8])
 
@@ -28,15 +31,15 @@ def test_share_is_what_it_says_within_its_interval(correct: int, rows: int) -> N
 
 @pytest.mark.parametrize(("correct", "known"), [(0, 0.1), (3, 0.5), (12, 0.25), (20, 0.9)])
 def test_share_against_a_known_one_has_the_mid_p_of_both_tails(correct: int, known: float) -> None:
-    found, rows = share_against(correct, 20, known), 20
+    against, rows = OneShare(correct, 20, known), 20
     above = stats.binom.sf(correct, rows, known) + stats.binom.pmf(correct, rows, known) / 2
-    assert found.p == pytest.approx(2 * min(above, 1 - above))
-    own = share(correct, rows)
-    assert (found.value, found.low, found.high) == pytest.approx(
-        (own.value - known, (own.low or 0) - known, (own.high or 0) - known)
+    assert against.p(0) == pytest.approx(2 * min(above, 1 - above))
+    alone = share(correct, rows)
+    assert (against.value, *against.interval(0.05)) == pytest.approx(
+        (alone.value - known, (alone.low or 0) - known, (alone.high or 0) - known)
     )
     error = math.sqrt(known * (1 - known) / rows)
-    assert found.detectable == pytest.approx((Z + POWER_Z) * error)
+    assert against.detectable(0.05) == pytest.approx((Z + POWER_Z) * error, rel=0.1)
 
 
 def test_effective_rows_are_korn_and_graubards() -> None:
@@ -47,32 +50,11 @@ def test_effective_rows_are_korn_and_graubards() -> None:
         assert effective_rows(value, half, freedom, 5) == 5
 
 
-def exact(count: int, rows: int, tail: float) -> tuple[float, float]:
-    """Clopper and Pearson's interval by scipy."""
-    if tail >= 0.5:
-        low = stats.beta.ppf(tail, count, rows - count + 1) if count else 0.0
-        high = stats.beta.ppf(1 - tail, count + 1, rows - count) if count < rows else 1.0
-        return float(low), float(high)
-    found = stats.binomtest(count, rows).proportion_ci(1 - 2 * tail) if rows else (0.0, 1.0)
-    return float(found[0]), float(found[1])
-
-
-@pytest.mark.parametrize(("up", "down", "rows"), [(3, 1, 20), (0, 4, 9), (12, 2, 60), (5, 5, 10)])
-def test_interval_of_paired_shares_is_newcombes_farthest_product(
-    up: int, down: int, rows: int
-) -> None:
-    found, ends = paired(up, down, rows), []
-    for angle in np.linspace(0, np.pi / 2, 181):
-        few, many = exact(up + down, rows, stats.norm.cdf(-Z * math.cos(angle)))
-        least, most = (
-            2 * end - 1 for end in exact(up, up + down, stats.norm.cdf(-Z * math.sin(angle)))
-        )
-        ends.append((min(few * least, many * least), max(few * most, many * most)))
-    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
-    assert found.value == (up - down) / rows
-    error = math.sqrt((up + down + 1) / (rows + 2) / rows)
-    assert found.detectable == pytest.approx((Z + POWER_Z) * error)
+def figure(right: int, rows: int) -> Figure:
+    """A published share."""
+    share = right / rows
+    error = math.sqrt(share * (1 - share) / (rows - 1))
+    return Figure.of([Measured("m", "e", share, n=rows, stderr=error)])
 
 
 @pytest.mark.parametrize("counts", [(7, 20, 3, 25), (0, 9, 2, 9), (30, 30, 11, 40)])
@@ -80,15 +62,14 @@ def test_difference_of_independent_shares_is_agresti_and_caffos(
     counts: tuple[int, int, int, int],
 ) -> None:
     correct, rows, base_correct, base_rows = counts
-    found = difference(*counts)
+    apart = contrast_of(figure(correct, rows), figure(base_correct, base_rows))
+    low, high = apart.interval(0.05)
     p, q = (correct + 1) / (rows + 2), (base_correct + 1) / (base_rows + 2)
     error = math.sqrt(p * (1 - p) / (rows + 2) + q * (1 - q) / (base_rows + 2))
-    assert found.value == pytest.approx(correct / rows - base_correct / base_rows)
-    assert (found.low, found.high) == pytest.approx(
-        (max(p - q - Z * error, -1), min(p - q + Z * error, 1))
-    )
-    assert found.p == pytest.approx(2 * stats.norm.sf(abs(p - q) / error))
-    assert found.detectable == pytest.approx((Z + POWER_Z) * error)
+    assert apart.value == pytest.approx(correct / rows - base_correct / base_rows)
+    assert (low, high) == pytest.approx((max(p - q - Z * error, -1), min(p - q + Z * error, 1)))
+    assert apart.p(0) == pytest.approx(2 * stats.norm.sf(abs(p - q) / error))
+    assert apart.detectable(0.05) == pytest.approx((Z + POWER_Z) * error)
 
 
 def test_chance_of_more_rows_counts_half_of_just_as_many() -> None:

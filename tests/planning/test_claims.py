@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.core.errors import SuiteError
-from harness.planning.claims import Column, PlannedClaim, find_column, planned_claims
+from harness.planning.claims import Asked, Column, PlannedClaim, find_column, planned_claims
 from harness.planning.columns import _columns
+from harness.planning.selectors import select
 from harness.scorers.lm_eval import LmEval
-from harness.suite.claims import Claim
+from harness.suite.claims import COSTS, Claim
 from tests.conftest import Workspace
 
 VARIANTS = {
@@ -44,15 +46,53 @@ def test_every_variant_is_compared_with_the_nearest_of_several() -> None:
     }  # fmt: skip
     claim = Claim.model_validate("every variant is better than zero-shot on forgetting")
     columns = {name: [FORGETTING] for name in variants}
-    found = planned_claims([claim], variants, columns, {})
-    assert [(planned.variant, planned.against) for planned in found] == [
+    asked = planned_claims([claim], variants, columns, {})
+    assert [(planned.variant, planned.against) for planned in asked.claims] == [
         ("full-sft", "zero-shot@m"), ("lora-sft", "zero-shot@m"),
     ]  # fmt: skip
+    assert asked.notes[0].startswith("claims[0] says nothing of zero-shot@n: ")
 
 
-def planned(*claims: str | dict[str, Any]) -> list[PlannedClaim]:
+def asked(*claims: str | dict[str, Any]) -> Asked:
     read = [Claim.model_validate(claim) for claim in claims]
     return planned_claims(read, VARIANTS, COLUMNS, BASELINES)
+
+
+def planned(*claims: str | dict[str, Any]) -> tuple[PlannedClaim, ...]:
+    return asked(*claims).claims
+
+
+SELECTORS = (
+    *VARIANTS, "lora", "sft", "dpo", "none", "*", "lora*", "*-sft", "[fl]*", "?ora-*", "zero*",
+    {"method": ["lora"]}, {"objective": ["sft", "dpo"]}, {"method": ["lora", "qlora"]},
+    {"method": ["*lora"], "objective": ["sft"]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("than", [*SELECTORS, "baseline"], ids=str)
+@pytest.mark.parametrize("variant", SELECTORS, ids=str)
+def test_each_variant_that_a_claim_means_is_compared_or_named(variant: Any, than: Any) -> None:
+    claim = {"metric": "forgetting", "variant": variant, "relation": "better", "than": than}
+    sides = [select(variant, VARIANTS, ""), *([] if than == "baseline" else
+                                              [select(than, VARIANTS, "")])]  # fmt: skip
+    alone = than == "baseline" and sides[0] == ["zero-shot"]
+    if alone or (than != "*" and sides[0] == sides[-1] and len(sides) == 2):
+        with pytest.raises(SuiteError, match="would be compared with itself"):
+            asked(claim)
+        return
+    plan = asked(claim)
+    paired = {name for one in plan.claims for name in (one.variant, one.against)}
+    assert all(one.variant != one.against for one in plan.claims)
+    for name in {name for side in sides for name in side} - paired:
+        assert re.search(rf"says nothing of .*\b{name}\b", " ".join(plan.notes)), name
+    every = [side for side, selector in zip(sides, (variant, than), strict=False)
+             if selector == "*"]  # fmt: skip
+    assert not every or not plan.notes, "every variant leaves none out"
+
+
+def test_variants_that_the_suite_does_not_score_by_a_claims_metric_are_named() -> None:
+    (note,) = asked("* better lora-sft on preferred").notes
+    assert note == "claims[0] says nothing of zero-shot: the suite does not score them by preferred"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +101,10 @@ def planned(*claims: str | dict[str, Any]) -> list[PlannedClaim]:
         ("lora not_worse full on forgetting", ["lora-sft full-sft"]),
         ("lora* better full-sft on forgetting", ["lora-sft full-sft", "lora-dpo full-sft"]),
         ("dpo better sft on forgetting", ["lora-dpo lora-sft"]),
-        ("full better * on forgetting", ["full-sft lora-sft", "full-sft qlora-sft"]),
+        (
+            "full better * on forgetting",
+            [f"full-sft {name}" for name in VARIANTS if name != "full-sft"],
+        ),
         ("qlora-sft better baseline on forgetting", ["qlora-sft zero-shot"]),
         ("*-sft better on forgetting", [f"{m}-sft zero-shot" for m in ("full", "lora", "qlora")]),
         ("every variant at_most 9 on forgetting", [f"{name} 9" for name in VARIANTS]),
@@ -115,11 +158,67 @@ def test_benchmark_that_is_scored_twice_is_refused_before_it_has_run_and_after(
 
 def test_the_first_metric_of_a_benchmark_is_told_by_its_record() -> None:
     told = SimpleNamespace(ok=True, metrics={"metrics": ["acc", "acc_norm"]})
-    found = list(_columns(LmEval(tasks=["pocket/exam"]), "pocket/exam", told))
+    found = list(_columns(LmEval(tasks=["pocket/exam"]), "pocket/exam", told, lambda *_: ()))
     assert [(column.metric, column.first) for column in found] == [
         ("acc", True),
         ("acc_norm", False),
     ]
+
+
+def columns_before(task: str, record: object = None, label: str | None = None) -> list[Column]:
+    """Of lm-eval's own task, whose file is read."""
+    scorer = LmEval(tasks=[task], label=label)
+    return list(_columns(scorer, task, record, lambda scorer, task: scorer.reported(task, {})))
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong", "meant"),
+    [
+        ("mmlu_anatomy", "accc/mmlu_anatomy", "acc/mmlu_anatomy"),
+        ("arc_easy", "arc_easy/acc_nrm", "arc_easy/acc_norm"),
+        ("gsm8k", "exact_match,strict/gsm8k", "exact_match,strict-match/gsm8k"),
+        ("lambada_openai", "perplexty/lambada_openai", "perplexity/lambada_openai"),
+    ],
+)  # fmt: skip
+def test_metric_that_a_benchmark_will_not_have_is_refused_before_it_runs(
+    task: str, wrong: str, meant: str
+) -> None:
+    columns = columns_before(task)
+    with pytest.raises(SuiteError, match=re.escape(f"did you mean '{meant}'?")):
+        find_column(wrong, columns, "claims[0]")
+    assert find_column(meant, columns, "claims[0]").metric in meant
+
+
+@pytest.mark.parametrize("label", [None, "five shots"])
+@pytest.mark.parametrize("task", ["arc_easy", "gsm8k"])
+def test_benchmark_has_the_same_names_before_it_has_run_and_after(
+    task: str, label: str | None
+) -> None:
+    """All names of its metrics, and those that mean the first of them."""
+    before = columns_before(task, label=label)
+    names = [column.metric for column in columns_before(task) if column.metric]
+    ran = SimpleNamespace(ok=True, metrics={"metrics": names})
+    after = columns_before(task, ran, label)
+    assert [column.metric for column in before if column.metric] == [c.metric for c in after]
+    for name in {name for column in [*before, *after] for name in column.names()}:
+        one, other = (find_column(name, columns, "claims[0]") for columns in (before, after))
+        assert one.metric in ("", other.metric), name
+        assert (one.metric == "") <= bool(other.first), name
+
+
+def test_task_whose_function_makes_its_metrics_may_have_any() -> None:
+    """What truthfulqa_mc2 has is told by its code alone."""
+    (column,) = columns_before("truthfulqa_mc2")
+    assert not column.told
+    assert find_column("acc/truthfulqa_mc2", [column], "claims[0]").metric == "acc"
+
+
+def test_message_on_an_unknown_metric_names_each_cost_once() -> None:
+    for name in ("nothing_like_it", "train_secs"):
+        with pytest.raises(SuiteError) as error:
+            planned(f"lora better full on {name}")
+        listed = str(error.value).partition("known: ")[2]
+        assert all(len(re.findall(rf"\b{cost}\b", listed)) == 1 for cost in COSTS), listed
 
 
 def test_metric_that_compares_with_the_baseline_itself_is_held_against_its_even_value() -> None:
@@ -135,7 +234,10 @@ def test_metric_that_compares_with_the_baseline_itself_is_held_against_its_even_
         ("lroa better full on forgetting", "claims[0].variant: unknown variant 'lroa'; did you"
          " mean 'lora'?"),
         ("lora better ful on forgetting", "claims[0].than: unknown variant 'ful'"),
-        ("lora better full on rougeX/tasks", "claims[0].metric: unknown metric"),
+        ("lora better full on rougeX/tasks", "unknown metric 'rougeX/tasks'; did you mean"
+         " 'rougeL/tasks'?"),
+        ("lora better full on train_secs", "unknown metric 'train_secs'; did you mean"
+         " 'train_seconds'?"),
         ("lora better full on pocket/exam/acc by -0.1", "claims[0].metric: unknown metric"),
         ("lora better full on rougeL", "say rougeL/other, rougeL/tasks"),
         ("lora better lora on forgetting", "would be compared with itself"),

@@ -45,10 +45,32 @@ def test_line_says_what_the_mapping_says(line: str, fields: dict[str, Any]) -> N
     assert parse_claim(line) == Claim(**fields)
 
 
+@pytest.mark.parametrize(
+    ("claim", "title"),
+    [
+        ("full better * on m", "full is better than every other variant on m"),
+        ("* not_worse lora* on m by 0.1",
+         "every variant is not worse than lora* on m by more than 0.1"),
+        ({"metric": "m", "variant": {"method": "lora", "objective": ["sft", "dpo"]},
+          "relation": "better", "than": {"method": "full"}},
+         "every variant with method lora and objective sft or dpo is better than every variant with"
+         " method full on m"),
+    ],
+)  # fmt: skip
+def test_title_reads_as_a_sentence(claim: Any, title: str) -> None:
+    assert Claim.model_validate(claim).title == title
+
+
 def test_title_of_a_claim_is_a_claim_again() -> None:
-    for line in ("lora not_worse full on rougeL by 0.01", "a equals b on m within 5%",
-                 "a is better than baseline on m", "a is at most 3 on m",
-                 "* at_most 0.6 times full on checkpoint_bytes"):  # fmt: skip
+    for line in (
+        "lora not_worse full on rougeL by 0.01",
+        "a equals b on m within 5%",
+        "a is better than baseline on m",
+        "a is at most 3 on m",
+        "* at_most 0.6 times full on checkpoint_bytes",
+        "full better * on m",
+        "* equals every other variant on m within 0.1",
+    ):
         claim = parse_claim(line)
         again = parse_claim(claim.title)
         named = {"metric": claim.metric}  # a title has the cost's name for people
@@ -63,6 +85,9 @@ def test_title_of_a_claim_is_a_claim_again() -> None:
         ("lora better full", "names no metric"),
         ("lora better full on rougeL " * 20, "at most 500 characters"),
         ("lora's loss is at most 3 on rougeL", "two metrics, 'loss' and 'rougeL'"),
+        ("lora is not better than full on rougeL", "`not better` is no relation"),
+        ("lora isn't equal to full on rougeL by 1", "`not equal` is no relation"),
+        ("lora is no better than full on rougeL", "write `worse` or `not_worse` with a margin"),
         ("lora equal full on rougeL", "`equal` needs a margin above 0"),
         ("lora at_most full on rougeL by 0.1", "`at_most` takes no margin"),
         ("lora is worse than full on rougeL by at most 0.1", "`worse` by at most a margin"),
