@@ -72,6 +72,10 @@ def test_no_number_of_examples_makes_up_for_seeds_that_differ() -> None:
     assert more > examples_needed(0.5, 0.05, 0.0, 0.05, both=False)
 
 
+def test_two_examples_are_the_fewest_that_vary() -> None:
+    assert examples_needed(1e-9, 0.5, 0.0, 0.05, both=False) == 2
+
+
 def test_power_of_two_one_sided_tests_is_what_happens() -> None:
     rng = np.random.default_rng(0)
     values = 0.02 + 0.03 * rng.normal(size=20_000)

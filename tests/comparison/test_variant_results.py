@@ -12,10 +12,11 @@ import pytest
 
 from harness.comparison import examples as read
 from harness.comparison import tuning
-from harness.comparison.costs import conditions, result_of, succeeded
+from harness.comparison.costs import Conditions, comparable, conditions, result_of, succeeded
 from harness.comparison.scores import Keys, Scores
 from harness.comparison.statistics import Sample
 from harness.planning.planner import Scored, VariantPath
+from harness.store.stage import Stage
 from harness.store.store import Store
 from harness.variants.variant import Elsewhere
 from tests.made_up import failed, path, plan, record, records_of, stage, variant, write_lines
@@ -183,6 +184,29 @@ def test_a_time_depends_on_device_threads_and_load(
     assert ("thread" in str(found)) is (threads is not None)
 
 
+def test_times_are_compared_under_one_condition_without_other_work() -> None:
+    alone, beside, other = (Conditions("Epyc", 2, busy) for busy in (False, True, False))
+    assert comparable([alone], [alone, other])
+    assert not comparable([alone], [Conditions("Epyc", 1, False)])
+    assert not comparable([beside], [beside])
+
+
+def test_what_services_counted_is_summed_over_answers_and_scores(store: Store) -> None:
+    """A local model has no such cost, which is not the same as a cost of 0."""
+    served = {"model": {"endpoint": {"base_url": "http://x"}}}
+    answers, asked = Stage("generate", served), Stage("score", {**served, "number": 1})
+    own = path(train=None, generate={"tasks": answers},
+               scores=(Scored(asked, "rouge", "tasks", None),))  # fmt: skip
+    counts = {"prompt_tokens": 30, "completion_tokens": 5, "money": 0.25}
+    made = records_of(own, generate={"cost": counts}, score={"cost": {"prompt_tokens": 12}})
+    cost = result_of("big", [own], made, store).cost
+    assert (cost["service_prompt_tokens"], cost["service_completion_tokens"]) == (42, 5)
+    assert cost["service_money"] == 0.25
+    local = path()
+    found = result_of("lora", [local], records_of(local, generate={"cost": counts}), store).cost
+    assert found["service_prompt_tokens"] is found["service_money"] is None
+
+
 def test_times_are_of_trainings_that_ended_well(store: Store) -> None:
     paths = [path(seed=seed) for seed in range(3)]
     threads = iter((1, 2, 3))
@@ -282,7 +306,7 @@ def test_tuning_and_budget_and_kept_checkpoints_are_told() -> None:
     best, last = path("a"), path("b")
     metrics = {"kept": {"policy": "best", "validation_loss": 1.23456, "step": 4}, "steps": 9}
     made = records_of(best, last, train=lambda s: {"metrics": metrics if s == best.train else {}})
-    tune = SimpleNamespace(seeds=(0,), metric="loss", trials=7, search="random")
+    tune = SimpleNamespace(seeds=(0,), metric="loss", trials=7, search="random", match={})
     suite = SimpleNamespace(seeds=(0,), tune=tune, budget=Budget(seconds=5))
     tuned, ended, kept = tuning.notes(plan(best, last, suite=suite), made)
     assert "by loss: 7 trials (random search, one seed a trial)" in tuned

@@ -17,9 +17,9 @@ import pytest
 import transformers
 
 from harness.commands import run as runs
-from harness.core.errors import ModelError, StageFailed, SuiteError
-from harness.core.files import digest_file
-from harness.core.outside import as_planned, digest_known
+from harness.core.errors import HarnessError, ModelError, StageFailed, SuiteError
+from harness.core.files import digest_file, files_below
+from harness.core.outside import as_planned, digest_known, tree_digest
 from harness.models import folder as model_folder
 from harness.models.files import ModelRef
 from harness.models.folder import content_identity, held, loaded_files
@@ -392,3 +392,15 @@ def test_packaged_models_keep_their_identity(name: str) -> None:
         "pocket-4m": "c08aa1d123c3cfba0e55e7b210102feb8b85f782e9acbcf2dc510266bd8da5fe",
     }
     assert identity(folder) == known[name]
+
+
+def test_a_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    """All files of a folder that a suite names are read; `/` is none that anybody means."""
+    (tmp_path / "below").mkdir()
+    for name in ("a.txt", "below/b.txt", "c.txt"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "below")
+    assert [path.name for path in files_below(tmp_path)] == ["a.txt", "b.txt", "c.txt"]
+    monkeypatch.setattr("harness.core.files.MOST_FILES", 2)
+    with pytest.raises(HarnessError, match="holds more than 2 files"):
+        tree_digest(tmp_path, lambda path: path.name)
