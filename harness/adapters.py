@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.errors import ModelError, unknown
 from harness.data.encode import prompt_text_ids
 from harness.data.render import chat_ids
@@ -214,7 +214,7 @@ def load_several(
         require_weights(folder, where)
         override = (methods or {}).get(name)
         method_name, fields = adapter_method(config, (override, {}) if override else None, where)
-        method = component.build_fields(component.find("method", method_name, where), fields, where)
+        method = from_yaml.build_fields(registry.find("method", method_name, where), fields, where)
         if not isinstance(method, PeftMethod) or (reason := method.refusal("swap")):
             reason = reason if isinstance(method, PeftMethod) else "it is not a PEFT adapter"
             raise ModelError(

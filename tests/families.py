@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.methods.base import Method
 from harness.models.files import ModelInfo
 from harness.models.kinds import refuse_kind
@@ -157,9 +157,9 @@ def info_of(folder: Path) -> ModelInfo:
 
 def method_of(name: str, **options: Any) -> Method:
     """A method with the options that suit tiny models."""
-    declared = component.find("method", name)
+    declared = registry.find("method", name)
     fields = {**METHODS.get(name, {}), **options}
-    return cast(Method, component.build_fields(declared, fields, f"method {name}"))
+    return cast(Method, from_yaml.build_fields(declared, fields, f"method {name}"))
 
 
 def refusal_of(info: ModelInfo, method: str) -> str | None:

@@ -30,8 +30,8 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from harness.cli import main
-from harness.core.component import find, names
 from harness.core.locate import package_suites, packaged_suites
+from harness.core.registry import find, names
 from harness.models.spec import ModelSpec
 from harness.store.stage import Resources
 from harness.suite.data import DataSpec, Split

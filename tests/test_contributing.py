@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core import component, sources
+from harness.core import registry, sources
 from harness.core.component import AXES
 from tests.conftest import SFT, Workspace
 
@@ -45,7 +45,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (info / "top_level.txt").write_text("\n".join(name.removesuffix(".py") for name in MODULES))
     monkeypatch.syspath_prepend(folder)
     importlib.invalidate_caches()
-    remembered = (component._entry_points, sources.digest_of, sources._installed_with)
+    remembered = (registry._entry_points, sources.digest_of, sources._installed_with)
     for cached in remembered:
         cached.cache_clear()
     yield

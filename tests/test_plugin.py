@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 import pytest
 from toy_weighted import Weighted
 
-from harness.core import component
+from harness.core import registry
 from harness.core.component import AXES, NotHashed
 from harness.core.errors import SuiteError
 from harness.models.files import ModelPlace
@@ -30,9 +30,9 @@ def test_each_addition_is_one_file_behind_an_entry_point() -> None:
     modules = [points[f"harness.{axis}s", name] for axis, name in ADDED.items()]
     assert len(set(modules)) == len(ADDED)
     for (axis, name), module in zip(ADDED.items(), modules, strict=True):
-        declared = component.find(axis, name)
+        declared = registry.find(axis, name)
         assert declared.__module__ == module
-        assert component.brought_by(declared) == "toy-plugin"
+        assert registry.brought_by(declared) == "toy-plugin"
         assert not [other for other in modules if other != module and other in dir(declared)]
 
 
@@ -54,9 +54,9 @@ class Deep(StageKind):
 def deep(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kind `deep`, as an entry point would bring it."""
     point = EntryPoint("deep", f"{__name__}:Deep", "harness.stages")
-    known = {axis: dict(component._entry_points(axis)) for axis in (*AXES, "stage")}
+    known = {axis: dict(registry._entry_points(axis)) for axis in (*AXES, "stage")}
     known["stage"]["deep"] = point
-    monkeypatch.setattr(component, "_entry_points", lambda axis: known[axis])
+    monkeypatch.setattr(registry, "_entry_points", lambda axis: known[axis])
 
 
 def recipe_of(**stage: Any) -> Any:

@@ -22,9 +22,9 @@ from harness.comparison.gate import (
 )
 from harness.comparison.judged import judge
 from harness.comparison.measured import Measured, Run
-from harness.core.component import explain
 from harness.core.errors import EXIT_NOT_JUDGED, HarnessError, StoreError, SuiteError, unknown
 from harness.core.files import write_atomic
+from harness.core.from_yaml import explain
 from harness.report.check import data, junit, markdown, terminal
 from harness.suite.claims import Claim
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import click
 
 from harness.commands.session import Opened
-from harness.core import component
+from harness.core import registry
 from harness.core.errors import SuiteError, unknown
 from harness.core.text import line, visible
 from harness.data.cells import said
@@ -156,7 +156,7 @@ def _entry(train: Stage) -> str:
 
 def _shows(train: Stage) -> bool:
     """Whether a training reads rows of the suite, and its objective can show them."""
-    declared = component.find("objective", train.config["objective"]["name"])
+    declared = registry.find("objective", train.config["objective"]["name"])
     shows = cast(type[Objective], declared).batches is not None
     return shows and train.inputs["train"].kind == "data"
 
@@ -171,7 +171,7 @@ def _lines(view: View, opened: Opened, *, color: bool) -> Iterator[str]:
         f" (variant {view.train.label}, model {model})"
     )
     mark = "shown in reverse" if color else f"between {_OPEN} and {_CLOSE}"
-    marked = cast(type[Objective], component.find("objective", objective)).marked
+    marked = cast(type[Objective], registry.find("objective", objective)).marked
     sampled = "prompts as the policy reads them: its answers are sampled, and no prompt is learnt"
     caption = f"{marked} are {mark}" if marked else sampled
     yield f"{caption}; special tokens such as EOS are written by their names"

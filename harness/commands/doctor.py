@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
 
-from harness.core import component
+from harness.core import registry
 from harness.core.files import digest_file
 from harness.core.memory import of_this_machine
 from harness.executors.base import Executor
@@ -63,7 +63,7 @@ def _torch() -> tuple[bool, str]:
 
 def _executor() -> tuple[bool, str]:
     """Whether the default executor can use the device that it would choose."""
-    local = cast(Executor, component.find("executor", "local")())
+    local = cast(Executor, registry.find("executor", "local")())
     refusal = local.refuse(Resources())
     slots = local.capacity()
     chosen = f"executor local: {local.device()}, {slots} stage{'s' * (slots > 1)} at once"

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from harness.core import component
+from harness.core import component, registry
 from harness.core.errors import SuiteError, unknown
 from harness.models.checkpoint import CheckpointSpec
 from harness.models.endpoint import CallBudget, Prices, ServedModel
@@ -134,9 +134,9 @@ def _axis(axis: str) -> dict[str, Any]:
     """The definitions of an axis: the options of its members, and how a suite names a member."""
     defs: dict[str, Any] = {}
     named: dict[str, Any] = {}
-    names = component.names(axis)
+    names = registry.names(axis)
     for name in names:
-        member = component.find(axis, name).model_json_schema(ref_template=_REF)
+        member = registry.find(axis, name).model_json_schema(ref_template=_REF)
         defs |= member.pop("$defs", {})
         defs[f"{axis} {name}"] = member
         named[name] = {"anyOf": [_ref(f"{axis} {name}"), {"type": "null"}]}

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from harness.commands.keys import options, schema
-from harness.core import component
+from harness.core import registry
 from harness.core.component import Component
 from harness.core.errors import HarnessError
 from harness.core.files import write_atomic
@@ -31,10 +31,10 @@ def members(axis: str, name: str | None) -> str:
         name: the member to document in full.
     """
     if name is not None:
-        return _page(component.find(axis, name))
+        return _page(registry.find(axis, name))
     lines = []
-    for member in component.names(axis):
-        declared = component.find(axis, member)
+    for member in registry.names(axis):
+        declared = registry.find(axis, member)
         summary = (inspect.getdoc(declared) or "").split("\n\n")[0]
         lines.append(f"{member:<16} {textwrap.shorten(summary, 96)}")
         if issubclass(declared, Objective):

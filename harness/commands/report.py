@@ -19,7 +19,7 @@ from harness.commands.session import (
     warn_of_changed_code,
 )
 from harness.commands.stored_baselines import digests_of, read_baselines
-from harness.core import component
+from harness.core import component, registry
 from harness.core.errors import HarnessError, StoreError
 from harness.core.files import digest_file, digest_json, write_atomic
 from harness.core.measure import versions
@@ -160,7 +160,7 @@ def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) ->
     plugins = {
         f"{axis} {name}": digest_of(module)
         for axis in (*component.AXES, "stage")
-        for name, module in component.from_elsewhere(axis).items()
+        for name, module in registry.from_elsewhere(axis).items()
     }
     return digest_json(
         {

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, TypeVar, cast
 
 from pydantic import Field, field_validator
 
-from harness.core import component
+from harness.core import from_yaml
 from harness.core.errors import SuiteError
 from harness.data.contests import TIE
 from harness.labellers.base import (
@@ -121,7 +121,7 @@ class Panel(Labeller):
 
 
 def _built(spec: Any, index: int) -> Labeller:
-    return cast(Labeller, component.build("labeller", spec, f"members[{index}]"))
+    return cast(Labeller, from_yaml.build("labeller", spec, f"members[{index}]"))
 
 
 def _mean_reply(replies: Sequence[Reply]) -> Reply:

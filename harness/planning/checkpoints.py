@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.errors import SuiteError
 from harness.core.locate import locate
 from harness.methods.base import Method
@@ -45,8 +45,8 @@ class Checkpoints:
             return variant.method
         info = self._resolved(variant)
         where = f"{self.sources.file}: checkpoints.{variant.group}.method"
-        declared = component.find("method", info.method, where)
-        fields = component.build_fields(declared, info.fields, f"{where} {info.method}")
+        declared = registry.find("method", info.method, where)
+        fields = from_yaml.build_fields(declared, info.fields, f"{where} {info.method}")
         return cast(Method, fields)
 
     def stage(self, variant: Elsewhere) -> Stage:
@@ -109,7 +109,7 @@ class Checkpoints:
                     fix="a checkpoint is a folder on this machine; download it first",
                 )
             method = (
-                component.split_spec(spec.method, "method", f"{place}.method")
+                from_yaml.split_spec(spec.method, "method", f"{place}.method")
                 if spec.method is not None
                 else None
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.component import Component
 from harness.planning.graph import Plan
 from harness.planning.recipe import steps_of, trainings
@@ -21,9 +21,9 @@ def executes(planned: Plan) -> list[str]:
     uses; each once. Nothing of a suite that is not listed runs code of its author's."""
     lines = [*_models(planned.suite)]
     members = list(_components(planned))
-    kinds = dict.fromkeys(component.find("stage", s.kind) for s in planned.stages())
+    kinds = dict.fromkeys(registry.find("stage", s.kind) for s in planned.stages())
     for declared in [*(type(member) for member in members), *kinds]:
-        package = component.brought_by(declared)
+        package = registry.brought_by(declared)
         if package:
             lines.append(f"{declared.axis} {declared.name}: the installed package {package}")
     lines += [f"{each.axis} {each.name}: {words}" for each in members for words in each.runs()]
@@ -48,11 +48,11 @@ def _models(suite: Suite) -> Iterator[str]:
 def _components(planned: Plan) -> Iterator[Component]:
     yield planned.executor
     for index, spec in enumerate(planned.suite.scorers):
-        scorer = cast(Scorer, component.build("scorer", spec, f"scorers[{index}]"))
+        scorer = cast(Scorer, from_yaml.build("scorer", spec, f"scorers[{index}]"))
         yield scorer
         for asked in scorer.asks(Subject()).values():
             if isinstance(asked, NamedLabeller):
-                yield component.build("labeller", asked.spec, f"scorers[{index}].{scorer.name}")
+                yield from_yaml.build("labeller", asked.spec, f"scorers[{index}].{scorer.name}")
     for path in planned.paths:
         yield from _of_variant((path.draft or path).variant)
     for judge in planned.judges:

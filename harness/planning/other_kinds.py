@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import cast
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.errors import SuiteError, unknown
 from harness.planning.sources import Sources
 from harness.stages.base import StageKind
@@ -36,7 +36,7 @@ def made_rows(
     """
     objective, inputs = step.asked_by.name, dict(inputs)
     where = f"the recipe of {objective}"
-    kind = cast(type[StageKind], component.find("stage", step.kind, where))
+    kind = cast(type[StageKind], registry.find("stage", step.kind, where))
     for role, source in inputs.items():
         _require_input(kind, role, source, f"{where}.{step.kind}")
     if "data" in kind.reads and "data" not in inputs:
@@ -51,7 +51,7 @@ def made_rows(
         "seed": cell.seed,
     }
     filled = {name: value for name, value in offered.items() if name in kind.model_fields}
-    stage = component.build_fields(kind, {**filled, **step.fields}, f"{where}.{step.kind}")
+    stage = from_yaml.build_fields(kind, {**filled, **step.fields}, f"{where}.{step.kind}")
     rows = next(iter(inputs.values()), None)
     return stage.stage(
         inputs,

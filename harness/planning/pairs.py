@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from harness.core import component
+from harness.core import registry
 from harness.methods.base import Method
 from harness.objectives.base import BASE, Objective
 from harness.variants.names import Names
@@ -49,14 +49,14 @@ def lacking(method: Method, needs: Mapping[str, str]) -> str | None:
 
 def pairs() -> Iterator[Pair]:
     """Every member of both axes, those from entry points too."""
-    for objective in component.names("objective"):
-        names = Names(cast(type[Objective], component.find("objective", objective)))
+    for objective in registry.names("objective"):
+        names = Names(cast(type[Objective], registry.find("objective", objective)))
         start = None if names.start_name == BASE else names.start_name
         # What trains its last stage is what a method must carry. model_construct: a field that a
         # suite must give says nothing of the pair.
-        aim = cast(Objective, component.find("objective", names.stages[-1]).model_construct())
-        for method in component.names("method"):
-            way = cast(Method, component.find("method", method)())
+        aim = cast(Objective, registry.find("objective", names.stages[-1]).model_construct())
+        for method in registry.names("method"):
+            way = cast(Method, registry.find("method", method)())
             yield Pair(method, objective, refusal_of(way, aim, start))
 
 

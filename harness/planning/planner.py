@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from harness.core import component
+from harness.core import from_yaml
 from harness.core.errors import SuiteError
 from harness.executors.base import Executor
 from harness.planning.checkpoints import Checkpoints
@@ -75,7 +75,7 @@ class _Planner:
     ) -> None:
         self.suite, self.file, self.text = loaded.suite, loaded.path, loaded.text
         self.store, self.known = store, known
-        self.executor = cast(Executor, component.build("executor", self.suite.executor, "executor"))
+        self.executor = cast(Executor, from_yaml.build("executor", self.suite.executor, "executor"))
         self.sources = Sources(self.suite, self.file, store, self.executor, limit)
         self.checkpoints = Checkpoints(self.sources)
         self.recipes = Recipes(self.suite, self.sources, self.executor)
@@ -94,7 +94,7 @@ class _Planner:
         self._awaited = False
         """Whether a score waits for the settings of the baseline."""
         self.scorers = [
-            cast(Scorer, component.build("scorer", spec, f"scorers[{i}]"))
+            cast(Scorer, from_yaml.build("scorer", spec, f"scorers[{i}]"))
             for i, spec in enumerate(self.suite.scorers)
         ]
         if limit is not None:

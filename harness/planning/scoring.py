@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, assert_never, cast
 
-from harness.core import component
+from harness.core import from_yaml
 from harness.core.errors import HarnessError, SuiteError, unknown
 from harness.executors.base import Executor
 from harness.labellers.base import Labeller
@@ -325,7 +325,7 @@ class Scoring:
                 self._place(draft, role, self.sources.place(entry))
 
     def _built(self, asked: NamedLabeller, where: str) -> Labeller:
-        labeller = cast(Labeller, component.build("labeller", asked.spec, where))
+        labeller = cast(Labeller, from_yaml.build("labeller", asked.spec, where))
         mute = [judge.name for judge in labeller.judges() if not judge.answers_questions]
         if asked.questions and mute:
             raise SuiteError(

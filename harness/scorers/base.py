@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol, cast
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.aggregate import AGGREGATES
 from harness.core.component import Component, NotHashed
 from harness.core.errors import StageFailed, unknown
@@ -348,5 +348,5 @@ def scorer_of(name: str, fields: Mapping[str, Any]) -> Scorer:
     Raises:
         SuiteError: a name or field that no scorer has.
     """
-    declared = cast(type[Scorer], component.find("scorer", name))
-    return component.build_fields(declared, fields, f"scorer {name}")
+    declared = cast(type[Scorer], registry.find("scorer", name))
+    return from_yaml.build_fields(declared, fields, f"scorer {name}")

@@ -12,7 +12,7 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
-from harness.core import component
+from harness.core import registry
 from harness.methods.base import BYTES
 from harness.models.endpoint import EndpointSettings
 from harness.models.files import ModelInfo
@@ -28,8 +28,8 @@ _NEAR = 3.0
 def _rated() -> list[str]:
     """The kinds of stage that take long: their rates are worth asking for. Those of other packages
     are all among them, since nothing of a package is imported for a suite that does not use it."""
-    elsewhere = component.from_elsewhere("stage")
-    return [n for n in component.names("stage") if n in elsewhere or kind_of(n).long]
+    elsewhere = registry.from_elsewhere("stage")
+    return [n for n in registry.names("stage") if n in elsewhere or kind_of(n).long]
 
 
 class Rates:

@@ -15,7 +15,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 from typing_extensions import TypeVar
 
-from harness.core import component
+from harness.core import component, from_yaml, registry
 from harness.core.component import AddedLater, Component, NotHashed
 from harness.core.errors import StageFailed
 from harness.core.measure import Ledger
@@ -85,7 +85,7 @@ def member_of(axis: str, identity: Mapping[str, Any]) -> Any:
     """
     name = identity["name"]
     fields = {field: v for field, v in identity.items() if field not in ("name", "version")}
-    return component.build_fields(component.find(axis, name), fields, f"{axis} {name}")
+    return from_yaml.build_fields(registry.find(axis, name), fields, f"{axis} {name}")
 
 
 def member_in(spec: Mapping[str, Any], axis: str) -> Any:
@@ -163,7 +163,7 @@ class StageKind(Component):
             resources: what the suite asks for; `resources()` may reduce it.
             known: what its cost is estimated from; None: the cost is unknown.
         """
-        kind, inputs = component.name_of(type(self)), dict(inputs or {})
+        kind, inputs = registry.name_of(type(self)), dict(inputs or {})
         for role in inputs:
             if not any(fnmatchcase(role, pattern) for pattern in self.reads):
                 raise AssertionError(f"a stage of kind {kind} has no input '{role}'")
@@ -241,7 +241,7 @@ class Job(Generic[K]):
     @cached_property
     def config(self) -> K:
         """The stage as it was planned: its fields."""
-        declared = cast(type[StageKind], component.find("stage", self.spec["kind"]))
+        declared = cast(type[StageKind], registry.find("stage", self.spec["kind"]))
         return cast(K, declared.from_spec(self.spec["config"], self.spec["unhashed"]))
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
-from harness.core import component
+from harness.core import registry
 from harness.store.stage import Record
 
 
@@ -35,4 +35,4 @@ def kind_of(name: str) -> Kind:
     Raises:
         SuiteError: there is no such kind; the package that brings it may be gone.
     """
-    return cast(Kind, component.find("stage", name))
+    return cast(Kind, registry.find("stage", name))

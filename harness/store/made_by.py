@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.core import component
+from harness.core import component, registry
 from harness.core.sources import digest_of
 from harness.store.stage import Record
 
@@ -23,11 +23,11 @@ CODE = "code"
 def code_behind(kind: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Part of a stage's work -> digest of its source files. The parts are the stage itself and each
     component that its config names. Components that no longer exist are left out."""
-    known = kind in component.names("stage")
-    modules = component.find("stage", kind).modules() if known else ()
+    known = kind in registry.names("stage")
+    modules = registry.find("stage", kind).modules() if known else ()
     digests = {f"stage {kind}": digest_of("harness.worker", *modules)}
     for axis, name in _components(config):
-        digests[f"{axis} {name}"] = component.find(axis, name).source_digest()
+        digests[f"{axis} {name}"] = registry.find(axis, name).source_digest()
     return digests
 
 
@@ -37,11 +37,11 @@ def _components(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         identity = config.get(axis)
         if not isinstance(identity, Mapping):
             continue
-        if identity.get("name") in component.names(axis):
+        if identity.get("name") in registry.names(axis):
             yield axis, identity["name"]
         for field in identity.values():
             asked = isinstance(field, Mapping) and "version" in field
-            if asked and field.get("name") in component.names("labeller"):
+            if asked and field.get("name") in registry.names("labeller"):
                 yield "labeller", field["name"]
 
 

@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from harness.core.component import explain
 from harness.core.errors import SuiteError, near, shortened
+from harness.core.from_yaml import explain
 
 Relation = Literal["better", "worse", "not_worse", "equal", "at_most", "at_least"]
 CHANCE, BASELINE = "chance", "baseline"

@@ -15,9 +15,10 @@ from pydantic import (
     field_validator,
 )
 
-from harness.core.component import AddedLater, explain, unhashed
+from harness.core.component import AddedLater, unhashed
 from harness.core.errors import ModelError, SuiteError, placed
 from harness.core.fields import Name, Seed
+from harness.core.from_yaml import explain
 from harness.core.locate import find_suite
 from harness.core.secrecy import require_none, require_none_in
 from harness.models.checkpoint import CheckpointSpec

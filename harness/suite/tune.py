@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.core import component
+from harness.core import registry
 from harness.core.errors import SuiteError
 from harness.core.fields import Seed
 from harness.suite.filters import CellFilter
@@ -220,7 +220,7 @@ def _random(tune: Tune, space: Space) -> list[Settings]:
     at most ceil(trials / m) <= n trials, and any n trials in a row have different settings of the
     objective.
     """
-    objectives = component.names("objective")
+    objectives = registry.names("objective")
     parts: dict[bool, Space] = {True: {}, False: {}}
     for key, choices in space.items():
         of_objective = key.split(".")[0] in objectives

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from harness.core import component
-from harness.core.component import split_spec
+from harness.core import registry
 from harness.core.errors import SuiteError, unknown
+from harness.core.from_yaml import split_spec
 from harness.methods.base import Method
 from harness.suite.suite import AXES, Suite
 
@@ -79,7 +79,7 @@ def trained_models(suite: Suite) -> list[str]:
 
 def _method(spec: Any, number: int) -> type[Method]:
     where = f"matrix.method[{number}]"
-    return cast(type[Method], component.find("method", split_spec(spec, "method", where)[0], where))
+    return cast(type[Method], registry.find("method", split_spec(spec, "method", where)[0], where))
 
 
 def fits(suite: Suite, model: str, method: type[Method]) -> bool:

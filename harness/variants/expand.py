@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.errors import SuiteError, unknown
 from harness.methods.base import Method
 from harness.scorers.base import Scorer
@@ -174,8 +174,8 @@ def _seeds_of(
     labels, fields = {"model": place["model"][0], "data": place["data"][0]}, {}
     where = {axis: f"matrix.{axis}[{place[axis][1]}]" for axis in ("method", "objective")}
     for axis, written_at in where.items():
-        labels[axis], options = component.split_spec(place[axis][0], axis, written_at)
-        declared = component.find(axis, labels[axis], written_at)
+        labels[axis], options = from_yaml.split_spec(place[axis][0], axis, written_at)
+        declared = registry.find(axis, labels[axis], written_at)
         if issubclass(declared, Method) and not fits(suite, labels["model"], declared):
             return []
         fields[labels[axis]] = options

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.errors import SuiteError
 from harness.labellers.base import Labeller
 from harness.objectives.base import BASE, Objective
@@ -82,7 +82,7 @@ def stages_of(declared: type[Objective]) -> list[str]:
     stages, starts = names.stages, {BASE}
     while names.start_name not in starts:  # a plugin's defaults may go round
         starts.add(names.start_name)
-        names = Names(cast(type[Objective], component.find("objective", names.start_name)))
+        names = Names(cast(type[Objective], registry.find("objective", names.start_name)))
         stages = [*names.stages, *stages]
     return [BASE, *stages]
 
@@ -91,7 +91,7 @@ def written(suite: Suite) -> dict[str, dict[str, Any]]:
     """The fields of every objective in the matrix, as they stand there."""
     fields_of: dict[str, dict[str, Any]] = {}
     for index, spec in enumerate(suite.matrix["objective"]):
-        name, fields = component.split_spec(spec, "objective", f"matrix.objective[{index}]")
+        name, fields = from_yaml.split_spec(spec, "objective", f"matrix.objective[{index}]")
         fields_of.setdefault(name, fields)
     return fields_of
 
@@ -106,7 +106,7 @@ def place_of(suite: Suite, axis: str, name: str, field: str) -> str:
         if key in suite.overrides[index].set:
             return f"overrides[{index}].set.{key}"
     for index, spec in enumerate(suite.matrix.get(axis, [])):
-        if component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0] == name:
+        if from_yaml.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0] == name:
             return f"matrix.{axis}[{index}].{key}"
     return f"reward_model.{field}" if name == "reward" else f"{axis} {key}"
 
@@ -114,7 +114,7 @@ def place_of(suite: Suite, axis: str, name: str, field: str) -> str:
 def adapter(suite: Suite) -> Any:
     """The matrix's own lora where it has one, so that its SFT serves the reward model too."""
     for index, spec in enumerate(suite.matrix["method"]):
-        if component.split_spec(spec, "method", f"matrix.method[{index}]")[0] == "lora":
+        if from_yaml.split_spec(spec, "method", f"matrix.method[{index}]")[0] == "lora":
             return spec
     return "lora"
 
@@ -136,7 +136,7 @@ def in_recipes(suite: Suite) -> dict[str, set[str]]:
             )
         return {"objective": objectives, "method": set()}
     spec = suite.reward_model.get("method", adapter(suite))
-    method = component.split_spec(spec, "method", "reward_model.method")[0]
+    method = from_yaml.split_spec(spec, "method", "reward_model.method")[0]
     return {"objective": objectives, "method": {method}}
 
 
@@ -162,22 +162,22 @@ def _objectives(suite: Suite) -> set[str]:
 
 def _of_scorer(spec: Any, where: str) -> Iterator[str]:
     """The objectives whose models a scorer reads, itself or through a labeller."""
-    scorer = cast(Scorer, component.build("scorer", spec, where))
+    scorer = cast(Scorer, from_yaml.build("scorer", spec, where))
     for name, asked in scorer.asks(Subject()).items():
         if isinstance(asked, RewardModel):
             yield "reward"
         elif isinstance(asked, NamedLabeller):
             place = f"{where}.{scorer.name}.{name}"
-            labeller = cast(Labeller, component.build("labeller", asked.spec, place))
+            labeller = cast(Labeller, from_yaml.build("labeller", asked.spec, place))
             yield from (model for member in labeller.judges() for model in member.beside)
 
 
 def _names_of(suite: Suite, name: str) -> Iterator[Names]:
     """The names in an objective's recipe, with its fields as written and with each value that an
     axis or an override gives one; none of an unknown one, which is refused where it stands."""
-    if name not in component.names("objective"):
+    if name not in registry.names("objective"):
         return
-    declared = cast(type[Objective], component.find("objective", name))
+    declared = cast(type[Objective], registry.find("objective", name))
     fields = written(suite).get(name, {})
     yield Names(declared, fields)
     axes = [(key, value) for key, values in suite.matrix.items() for value in values]
@@ -191,5 +191,5 @@ def _beside(suite: Suite, objective: str, names: Names) -> Iterator[str]:
     """The objectives whose models a recipe's labellers read."""
     where = place_of(suite, "objective", objective, "labeller")
     for spec in names.labellers:
-        labeller, _ = component.split_spec(spec, "labeller", where)
-        yield from cast(type[Labeller], component.find("labeller", labeller, where)).beside
+        labeller, _ = from_yaml.split_spec(spec, "labeller", where)
+        yield from cast(type[Labeller], registry.find("labeller", labeller, where)).beside

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.errors import HarnessError, SuiteError, unknown
 from harness.labellers.base import Labeller
 from harness.objectives.base import BASE, Objective
@@ -137,7 +137,7 @@ class Steps:
         """As `Recipe.label`."""
         self._require("labels", samples, Sampled)
         where = place_of(self._suite, "objective", self._asked.name, "labeller")
-        labeller = cast(Labeller, component.build("labeller", by, where))
+        labeller = cast(Labeller, from_yaml.build("labeller", by, where))
         for objective in labeller.beside:
             self.model(objective)
         return Labelled(self._asked, samples, labeller, options, check, truth)
@@ -180,11 +180,11 @@ def _require_start(suite: Suite, name: str, path: Sequence[str]) -> None:
     Raises:
         SuiteError: there is none of this name, it leaves no policy, or it comes after it.
     """
-    where, known = place_of(suite, "objective", path[0], "start"), component.names("objective")
+    where, known = place_of(suite, "objective", path[0], "start"), registry.names("objective")
     if name not in known:
         others = [other for other in known if other != path[0]]
         raise SuiteError(unknown("start", name, [BASE, *others]), where=where)
-    if cast(type[Objective], component.find("objective", name)).head == "score":
+    if cast(type[Objective], registry.find("objective", name)).head == "score":
         raise SuiteError(
             f"'{name}' leaves a model that scores, and nothing that writes can start from it",
             where=where,
@@ -236,10 +236,10 @@ def cell_beside(suite: Suite, spec: Spec, objective: str, several: Sequence[str]
     """
     section = suite.reward_model if objective == REWARD else {}
     where = f"{objective}_model"
-    method, options = component.split_spec(
+    method, options = from_yaml.split_spec(
         section.get("method", adapter(suite)), "method", f"{where}.method"
     )
-    component.find("method", method, f"{where}.method")
+    registry.find("method", method, f"{where}.method")
     model = section.get("model", spec.labels["model"])
     if str(model) not in suite.models:
         message = unknown("model", str(model), suite.models, hint="the keys of `models:`")
@@ -249,7 +249,7 @@ def cell_beside(suite: Suite, spec: Spec, objective: str, several: Sequence[str]
         message = f"a seed is a whole number from 0 to {2**32 - 1:,}, not {seed!r}"
         raise SuiteError(message, where=f"{where}.seed")
     fields = {key: value for key, value in section.items() if key not in _BESIDE}
-    known = [*_BESIDE, *component.find("objective", objective).model_fields]
+    known = [*_BESIDE, *registry.find("objective", objective).model_fields]
     for key in fields:
         if key not in known:
             raise SuiteError(unknown("key", key, known, where=where))
@@ -275,7 +275,7 @@ def _shown(value: Any) -> Any:
 
 def refuse_scores(objective: str, where: str) -> None:
     """A model that writes nothing has no answers to compare."""
-    declared = cast(type[Objective], component.find("objective", objective))
+    declared = cast(type[Objective], registry.find("objective", objective))
     if declared.head == "score":
         raise SuiteError(
             f"'{objective}' trains a model that scores and writes no answers, so it is no variant",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.core import component
-from harness.core.component import C
+from harness.core import from_yaml, registry
 from harness.core.errors import SuiteError, unknown
+from harness.core.from_yaml import C
 from harness.suite.filters import CellFilter
 from harness.suite.suite import Suite
 from harness.suite.tune import Budget
@@ -68,11 +68,11 @@ def check_hyper(
     }
     for axis in ("method", "objective"):
         named[axis] = [
-            component.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0]
+            from_yaml.split_spec(spec, axis, f"matrix.{axis}[{index}]")[0]
             for index, spec in enumerate(suite.matrix[axis])
         ]
         for index, name in enumerate(named[axis]):  # before a rule that spells it rightly is blamed
-            component.find(axis, name, f"matrix.{axis}[{index}]")
+            registry.find(axis, name, f"matrix.{axis}[{index}]")
     tunable = {*named["method"], *last}
     for index, rule in enumerate(suite.exclude):
         _check_rule(rule, named, hyper, f"exclude[{index}]")
@@ -156,7 +156,7 @@ def set_budget(parts: Fields, objective: str, budget: Budget) -> None:
     Raises:
         SuiteError: the objective has no such limit, or the cell sets one itself.
     """
-    declared = component.find("objective", objective)
+    declared = registry.find("objective", objective)
     if budget.field not in declared.model_fields:
         raise SuiteError(
             f"objective '{objective}' has no {budget.field}, and cannot keep a budget of {budget}",
@@ -186,4 +186,4 @@ def with_settings(declared: C, settings: Mapping[str, Any], where: str) -> C:
         return declared
     set_fields(parts, values, where)
     place = f"{where}.{declared.name}"
-    return component.build_fields(type(declared), parts[declared.name], place)
+    return from_yaml.build_fields(type(declared), parts[declared.name], place)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.methods.base import Method
 from harness.objectives.base import Objective
 from harness.suite.suite import Suite
@@ -46,8 +46,8 @@ def method_of(suite: Suite, spec: Spec) -> Method:
     name = spec.labels["method"]
     fields, places = _set(suite, spec, name, spec.fields[name], spec.labels["objective"])
     where = _place(suite, spec, "method", name, places)
-    declared = component.find("method", name)
-    return cast(Method, component.build_fields(declared, fields, where, places))
+    declared = registry.find("method", name)
+    return cast(Method, from_yaml.build_fields(declared, fields, where, places))
 
 
 def objective_of(suite: Suite, spec: Spec, name: str, fields: Mapping[str, Any]) -> Objective:
@@ -59,10 +59,10 @@ def objective_of(suite: Suite, spec: Spec, name: str, fields: Mapping[str, Any])
     Raises:
         SuiteError: a field or a value that cannot be meant.
     """
-    declared = component.find("objective", name, spec.where.get("objective", ""))
+    declared = registry.find("objective", name, spec.where.get("objective", ""))
     fields, places = _set(suite, spec, name, fields, name)
     where = _place(suite, spec, "objective", name, places)
-    return cast(Objective, component.build_fields(declared, fields, where, places))
+    return cast(Objective, from_yaml.build_fields(declared, fields, where, places))
 
 
 def within_budget(suite: Suite, spec: Spec, objective: Objective) -> Objective:
@@ -79,7 +79,7 @@ def within_budget(suite: Suite, spec: Spec, objective: Objective) -> Objective:
     _, places = _set(suite, spec, name, {}, name)
     where = _place(suite, spec, "objective", name, places)
     places[suite.budget.field] = f"budget.{suite.budget.field.removeprefix('max_')}"
-    return component.build_fields(type(objective), parts[name], where, places)
+    return from_yaml.build_fields(type(objective), parts[name], where, places)
 
 
 def _place(suite: Suite, spec: Spec, axis: str, name: str, places: Mapping[str, str]) -> str:
@@ -88,7 +88,7 @@ def _place(suite: Suite, spec: Spec, axis: str, name: str, places: Mapping[str, 
     if spec.labels[axis] == name and axis in spec.where:
         return f"{spec.where[axis]}.{name}" if spec.where[axis].endswith("]") else spec.where[axis]
     for index, member in enumerate(suite.matrix.get(axis, [])):
-        if component.split_spec(member, axis, f"matrix.{axis}[{index}]")[0] == name:
+        if from_yaml.split_spec(member, axis, f"matrix.{axis}[{index}]")[0] == name:
             return f"matrix.{axis}[{index}].{name}"
     if places:
         return next(iter(places.values())).rpartition(".")[0]

@@ -34,7 +34,7 @@ def python(code: str) -> str:
 def test_every_declaration_and_the_whole_control_half_import_with_torch_blocked() -> None:
     code = f"""{BLOCK}
 import importlib, pkgutil, harness
-from harness.core import component
+from harness.core import component, registry
 for name in ("cli", "commands", "importers", "report", "comparison", "planning", "variants",
              "scheduling", "suite", "store", "core"):
     module = importlib.import_module(f"harness.{{name}}")
@@ -43,8 +43,8 @@ for name in ("cli", "commands", "importers", "report", "comparison", "planning",
 for name in harness.__all__:
     getattr(harness, name)
 for axis in component.AXES:
-    for name in component.names(axis):
-        declared = component.find(axis, name)
+    for name in registry.names(axis):
+        declared = registry.find(axis, name)
         assert declared.__doc__, name
         for field, info in declared.model_fields.items():
             assert info.description, (name, field)

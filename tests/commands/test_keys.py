@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from harness.cli import main
 from harness.commands import keys
-from harness.core import component
+from harness.core import component, registry
 from harness.core.locate import packaged_suites
 from harness.suite.suite import Suite
 from harness.suite.text import read_yaml
@@ -155,7 +155,7 @@ def test_schema_is_printed_and_has_every_member(tmp_path: Path) -> None:
     printed = json.loads(CliRunner().invoke(main, ["schema"]).stdout)
     assert printed == SCHEMA
     for axis in component.AXES:
-        assert printed["$defs"][axis]["anyOf"][0]["enum"] == component.names(axis)
+        assert printed["$defs"][axis]["anyOf"][0]["enum"] == registry.names(axis)
     assert set(printed["properties"]) == set(Suite.model_fields)
 
 

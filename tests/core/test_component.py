@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from harness.core import component
-from harness.core.component import Component, build, build_fields, find, names, split_spec
+from harness.core import from_yaml, registry
+from harness.core.component import Component
 from harness.core.errors import HarnessError, SuiteError
+from harness.core.from_yaml import build, build_fields, split_spec
+from harness.core.registry import find, names
 
 
 class Inner(BaseModel):
@@ -64,7 +66,7 @@ def test_members_are_those_of_the_folder_then_those_of_other_packages() -> None:
     assert found[-1] == "toy_scorer" or "rouge" in found
     assert not any(name.startswith("_") or name == "base" for name in found)
     assert len(set(found)) == len(found)
-    outside = component.from_elsewhere("scorer")
+    outside = registry.from_elsewhere("scorer")
     assert set(found[-len(outside) :]) == set(outside)
     assert all("harness" not in module for module in outside.values())
     assert find("scorer", "rouge").name == "rouge"
@@ -79,10 +81,10 @@ def test_member_of_another_package_is_told_by_that_packages_name(
                               (ours, "finetune-harness", "")):  # fmt: skip
         named = None if dist is None else SimpleNamespace(name=dist)
         point = SimpleNamespace(value=value, dist=named)
-        monkeypatch.setattr(component, "_entry_points", lambda axis, p=point: {"toy": p})
-        assert component.brought_by(Toy) == name
-    monkeypatch.setattr(component, "_entry_points", lambda axis: {})
-    assert component.brought_by(Toy) == ""
+        monkeypatch.setattr(registry, "_entry_points", lambda axis, p=point: {"toy": p})
+        assert registry.brought_by(Toy) == name
+    monkeypatch.setattr(registry, "_entry_points", lambda axis: {})
+    assert registry.brought_by(Toy) == ""
 
 
 def test_fields_are_explained_by_their_docstrings_and_never_change() -> None:
@@ -112,7 +114,7 @@ def test_what_another_package_brings_must_be_of_the_axis(
     brought: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point = SimpleNamespace(load=lambda: brought, module="elsewhere", name="odd")
-    monkeypatch.setattr(component, "_entry_points", lambda axis: {"odd": point})
+    monkeypatch.setattr(registry, "_entry_points", lambda axis: {"odd": point})
     with pytest.raises(SuiteError, match="entry point 'odd' is no scorer"):
         find("scorer", "odd")
 
@@ -125,7 +127,7 @@ def test_brought_member_without_a_name_has_its_entry_points(
 
     for brought, name in ((Nameless, "odd"), (Toy, "toy")):
         point = SimpleNamespace(load=lambda brought=brought: brought)
-        monkeypatch.setattr(component, "_entry_points", lambda axis, p=point: {"odd": p})
+        monkeypatch.setattr(registry, "_entry_points", lambda axis, p=point: {"odd": p})
         assert find("scorer", "odd").name == name
 
 
@@ -136,10 +138,10 @@ def test_module_of_an_axis_defines_one_member(count: int) -> None:
     for i in range(count):
         vars(module)[f"Own{i}"] = type(f"Own{i}", (Toy,), {"__module__": "made_up"})
     with pytest.raises(HarnessError, match=f"made_up must define one component, not {count}"):
-        component._member(module)
+        registry._member(module)
     vars(module)["Own0"] = own = type("Own0", (Toy,), {"__module__": "made_up"})
     vars(module).pop("Own1", None)
-    assert component._member(module) is own
+    assert registry._member(module) is own
 
 
 @pytest.mark.parametrize(
@@ -236,10 +238,10 @@ def test_value_that_stands_elsewhere_is_blamed_there() -> None:
 
 
 def test_values_are_shown_as_yaml_has_them() -> None:
-    assert [component._short(v) for v in (None, True, False, "a")] == [
+    assert [from_yaml._short(v) for v in (None, True, False, "a")] == [
         "nothing", "true", "false", "'a'",
     ]  # fmt: skip
-    assert len(component._short("x" * 500)) < 100
+    assert len(from_yaml._short("x" * 500)) < 100
 
 
 @pytest.mark.parametrize(
@@ -249,8 +251,8 @@ def test_values_are_shown_as_yaml_has_them() -> None:
 def test_two_members_of_one_name_are_refused_with_their_packages(
     axis: str, name: str, packages: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(component, "_packages", lambda _: {name: frozenset(packages)})
-    monkeypatch.setattr(component, "names", lambda _: [name])
+    monkeypatch.setattr(registry, "_packages", lambda _: {name: frozenset(packages)})
+    monkeypatch.setattr(registry, "names", lambda _: [name])
     with pytest.raises(SuiteError) as refused:
         find(axis, name, "scorers[0]")
     assert all(package in refused.value.message for package in packages)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import pytest
 from pydantic import Field, ValidationError
 
-from harness.core import component
+from harness.core import registry
 from harness.core.component import AXES, AddedLater, Component, NotHashed
 
 NEEDED: Mapping[str, Mapping[str, Any]] = {
@@ -24,7 +24,7 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "replay": {"file": "verdicts.jsonl"},
     "endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "m"},
 }
-MEMBERS = [(axis, name) for axis in AXES for name in component.names(axis)]
+MEMBERS = [(axis, name) for axis in AXES for name in registry.names(axis)]
 SCORERS = [name for axis, name in MEMBERS if axis == "scorer"]
 
 TOLD = {"data", "label", "forgetting"}
@@ -58,7 +58,7 @@ OTHER: Mapping[str, Mapping[str, Any]] = {
 
 
 def made(axis: str, name: str, **fields: Any) -> Component:
-    found = component.find(axis, name)
+    found = registry.find(axis, name)
     needed = NEEDED.get(name, {}) if axis != "objective" or name == "ppo_ptx" else {}
     return found(**{**needed, **fields})
 

@@ -12,7 +12,7 @@ import pytest
 
 import harness
 from harness.commands import report as reports
-from harness.core import component, sources
+from harness.core import component, registry, sources
 from harness.core.sources import digest_of, package_digest, source_files
 from harness.objectives.base import Objective
 from harness.store.made_by import CODE, changed_since, code_behind, mixed
@@ -124,8 +124,8 @@ def test_every_file_that_does_work_is_behind_the_records_of_some_stage() -> None
     behind = {name for kind in kinds if f"harness.stages.{kind}" not in ASIDE
               for name in source_files("harness.worker", f"harness.stages.{kind}")}  # fmt: skip
     for axis in component.AXES:
-        for name in component.names(axis):
-            declared = component.find(axis, name)
+        for name in registry.names(axis):
+            declared = registry.find(axis, name)
             modules = (declared.__module__, (declared.impl or declared.__module__).split(":")[0])
             behind |= set(source_files(*modules))
     for part in WORK:
@@ -245,8 +245,8 @@ def test_report_is_made_again_when_any_file_of_the_package_changes(fresh: Path, 
 
 @pytest.mark.parametrize("axis", ["method", "objective", "scorer", "labeller"])
 def test_a_raised_version_gives_every_component_another_identity(axis: str) -> None:
-    for name in component.names(axis):
-        declared = component.find(axis, name)
+    for name in registry.names(axis):
+        declared = registry.find(axis, name)
         if any(field.is_required() for field in declared.model_fields.values()):
             continue
         raised = type(declared.__name__, (declared,), {"VERSION": declared.VERSION + 1})

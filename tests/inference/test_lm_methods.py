@@ -10,7 +10,7 @@ import torch
 from lm_eval.api.instance import Instance
 from transformers import AutoTokenizer
 
-from harness.core import component
+from harness.core import registry
 from harness.inference import HarnessLM
 from harness.inference.continuous import Prompt
 from harness.inference.decoding import answer
@@ -57,7 +57,7 @@ def plain(model: Any, tokenizer: Any) -> list[tuple[float, bool]]:
     return found
 
 
-LOCAL = [n for n in component.names("method") if not component.find("method", n).at_service]  # type: ignore[attr-defined]
+LOCAL = [n for n in registry.names("method") if not registry.find("method", n).at_service]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", sorted(LOCAL))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.adapters import BASE, Adapters, load_several
-from harness.core import component
+from harness.core import registry
 from harness.core.errors import ModelError
 from harness.models.files import ModelRef
 from tests.methods.test_methods import make
@@ -221,7 +221,7 @@ def test_what_cannot_be_mixed_is_refused_and_never_ignored(
 
 def test_every_method_is_either_mixed_here_or_says_why_not() -> None:
     covered = {TRAINED[name][0] for names in MIXED for name in names if name != BASE}
-    ours = [n for n in component.names("method") if n != "toy_method" and n != "qlora"]
+    ours = [n for n in registry.names("method") if n != "toy_method" and n != "qlora"]
     for name in ours:
         reason = make(name).refusal("mixed_batch")
         assert (reason is None) == (name in covered), (name, reason)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.models.files import ModelRef
 from tests.conftest import Workspace, chat_rows
 from tests.methods.test_methods import logits
@@ -148,7 +148,7 @@ def test_training_equals_plain_trl_and_peft_and_costs_what_the_formulas_say(
         difference = float((own[key] - tensor).abs().max())
         assert difference <= 1e-6 * float(tensor.abs().max()), key
 
-    made = component.build_fields(component.find("method", method), ours, method)
+    made = from_yaml.build_fields(registry.find("method", method), ours, method)
     ref = ModelRef(str(tiny_model), "float32", "cpu")
     elsewhere = logits(made.load_trained(ref, workspace.folder / "plain"))
     scale = float(elsewhere.abs().max())

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.errors import ModelError, SuiteError
 from harness.methods.base import Method
 from harness.models.files import ModelRef
@@ -31,8 +31,8 @@ every_method = pytest.mark.parametrize("case", CASES)
 
 
 def make(name: str, **options: Any) -> Method:
-    declared = component.find("method", name)
-    return cast(Method, component.build_fields(declared, options, f"method {name}"))
+    declared = registry.find("method", name)
+    return cast(Method, from_yaml.build_fields(declared, options, f"method {name}"))
 
 
 def of(case: str) -> Method:
@@ -372,10 +372,10 @@ def test_options_that_change_the_base_give_up_what_needs_it(ref: ModelRef) -> No
 
 
 def test_a_missing_package_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    declared = component.find("method", "lora")
+    declared = registry.find("method", "lora")
     monkeypatch.setattr(declared, "requires", ("no_such_package",))
     with pytest.raises(SuiteError, match="method 'lora' needs the package 'no_such_package'"):
-        component.build_fields(declared, {}, "matrix.method[0]")
+        from_yaml.build_fields(declared, {}, "matrix.method[0]")
 
 
 def test_unknown_layout_says_which_layers_there_are() -> None:

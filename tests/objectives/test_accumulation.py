@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.core import component
+from harness.core import registry
 from harness.objectives._reward_functions import FUNCTIONS
 from harness.objectives.base import TrainerObjective
 from tests.objectives.test_preference import job_of, losses_of, model_of
@@ -60,7 +60,7 @@ def _rewards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_objective_that_accumulates_is_in_this_table() -> None:
-    found = {name: component.find("objective", name) for name in component.names("objective")}
+    found = {name: registry.find("objective", name) for name in registry.names("objective")}
     accumulate = {n for n, c in found.items() if issubclass(c, TrainerObjective)}
     assert accumulate == {name for name, _, _ in EVERY.values()} | {"toy_objective"} & accumulate
 
@@ -71,7 +71,7 @@ def test_every_objective_that_accumulates_is_in_this_table() -> None:
 def test_losses_that_are_defined_over_a_forward_pass_are_told(
     name: str, options: dict[str, Any], tiny_model: Path, tmp_path: Path
 ) -> None:
-    declared: Any = component.find("objective", name)
+    declared: Any = registry.find("objective", name)
     module, _, function = declared.impl.partition(":")
     train: Callable[..., Any] = getattr(importlib.import_module(module), function)
     rows = PAIRS if name == "dpo" else PROMPTS
@@ -91,7 +91,7 @@ def test_weights_depend_on_the_rows_of_a_step_and_not_on_how_they_are_cut(
     case: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     name, rows, options = EVERY[case]
-    declared: Any = component.find("objective", name)
+    declared: Any = registry.find("objective", name)
     module, _, function = declared.impl.partition(":")
     train: Callable[..., Any] = getattr(importlib.import_module(module), function)
     cuts = WHOLE if options.get("num_generations") else [*WHOLE, *UNEVEN]

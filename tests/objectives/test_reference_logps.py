@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.comparison.provenance import ledger
-from harness.core import component
+from harness.core import registry
 from harness.core.errors import StageFailed
 from harness.methods.base import Method
 from harness.models.files import ModelRef
@@ -115,7 +115,7 @@ def test_from_the_base_a_seed_counts_where_the_fresh_adapter_is_no_base(aligned:
 
 def started(name: str, tiny_model: Path, folder: Path) -> Any:
     """A policy as the train stage hands it over: resumed from a checkpoint that is not the base."""
-    method = cast(Method, component.find("method", name)())
+    method = cast(Method, registry.find("method", name)())
     ref = ModelRef(str(tiny_model), "float32", "cpu")
     if not folder.exists():
         torch.manual_seed(0)

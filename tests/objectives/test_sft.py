@@ -154,13 +154,13 @@ def test_arguments_known_without_torch_are_the_fields_of_the_trainers_own_config
     import importlib
     import warnings
 
-    from harness.core import component
+    from harness.core import registry
     from harness.objectives._trl.arguments import fields_of
 
     places = {
         place
-        for name in component.names("objective")
-        if (place := getattr(component.find("objective", name, ""), "trainer_config", ""))
+        for name in registry.names("objective")
+        if (place := getattr(registry.find("objective", name, ""), "trainer_config", ""))
     }
     assert len(places) >= 7
     for place in places:

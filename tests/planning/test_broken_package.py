@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from harness.core import component
+from harness.core import registry
 from harness.core.component import AXES
 from harness.core.errors import SuiteError
 from harness.stages._cost import Rates
@@ -16,12 +16,12 @@ from tests.conftest import Workspace
 @pytest.fixture(autouse=True)
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member of every axis and a kind of stage, all in a module that is not there."""
-    points = component._entry_points
+    points = registry._entry_points
     added = {
         axis: {"broken": EntryPoint("broken", "gone_module:Gone", f"harness.{axis}s")}
         for axis in (*AXES, "stage")
     }
-    monkeypatch.setattr(component, "_entry_points", lambda axis: {**points(axis), **added[axis]})
+    monkeypatch.setattr(registry, "_entry_points", lambda axis: {**points(axis), **added[axis]})
 
 
 def test_a_suite_that_does_not_use_a_broken_package_is_planned(aligned: Workspace) -> None:
@@ -35,4 +35,4 @@ def test_a_suite_that_does_not_use_a_broken_package_is_planned(aligned: Workspac
 def test_a_member_that_cannot_be_imported_is_refused_with_its_package_and_place(axis: str) -> None:
     words = f"here: {axis} 'broken' of the package gone_module cannot be imported: No module named"
     with pytest.raises(SuiteError, match=words):
-        component.find(axis, "broken", "here")
+        registry.find(axis, "broken", "here")

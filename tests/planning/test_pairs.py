@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from harness.core import component
+from harness.core import registry
 from harness.methods.base import Method
 from harness.planning.pairs import pairs
 from harness.scheduling.schedule import Outcome
@@ -24,7 +24,7 @@ OURS = {name: [path.stem for path in (ROOT / "harness" / f"{name}s").glob("[!_]*
 
 def at_service(method: str) -> bool:
     """Whether a method trains at a service, and nothing here."""
-    return cast(type[Method], component.find("method", method)).at_service
+    return cast(type[Method], registry.find("method", method)).at_service
 
 
 def test_table_in_the_docs_is_current() -> None:
@@ -109,6 +109,6 @@ def test_every_method_that_works_with_reward_makes_a_reward_model(aligned: Works
 def test_every_method_that_carries_an_option_trains_with_it(
     workspace: Workspace, option: str
 ) -> None:
-    declared = {name: component.find("method", name)() for name in OURS["method"]}
+    declared = {name: registry.find("method", name)() for name in OURS["method"]}
     methods = [n for n, m in declared.items() if isinstance(m, Method) and not m.refusal(option)]
     _trained(workspace, sorted(methods), {"sft": {**QUICK, option: True}})

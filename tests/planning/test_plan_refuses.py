@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import main
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.errors import HarnessError
 from tests.conftest import PPO, Workspace, chat_rows, write_jsonl
 
@@ -125,7 +125,7 @@ def test_no_member_of_an_axis_takes_a_rate_or_a_count_that_nothing_can_be_done_w
     axis: str,
 ) -> None:
     checked = 0
-    members = [component.find(axis, name) for name in component.names(axis)]
+    members = [registry.find(axis, name) for name in registry.names(axis)]
     for declared in (m for m in members if m.__module__.startswith("harness.")):
         for field, info in declared.model_fields.items():
             bad: list[float] = []
@@ -140,7 +140,7 @@ def test_no_member_of_an_axis_takes_a_rate_or_a_count_that_nothing_can_be_done_w
             for value in bad:
                 checked += 1
                 with pytest.raises(HarnessError, match=rf"here\.{field}: "):
-                    component.build_fields(declared, {field: value}, "here")
+                    from_yaml.build_fields(declared, {field: value}, "here")
     assert checked or axis == "executor"
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from harness.commands.list import members
-from harness.core import component
+from harness.core import registry
 from harness.core.errors import SuiteError
 from harness.objectives.base import Objective
 from harness.planning.recipe import trainings
@@ -110,8 +110,8 @@ def test_labels_may_train_dpo_again(aligned: Workspace) -> None:
 )
 def test_names_are_taken_down_whatever_the_fields_hold(fields: dict[str, Any]) -> None:
     """A wrong field is refused with its place later, where the objective is made."""
-    for name in component.names("objective"):
-        declared = cast(type[Objective], component.find("objective", name))
+    for name in registry.names("objective"):
+        declared = cast(type[Objective], registry.find("objective", name))
         names = Names(declared, {k: v for k, v in fields.items() if k in declared.model_fields})
         assert names.stages
         assert isinstance(names.start_name, str)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 import pytest
 from toy_weighted import Weighted
 
-from harness.core import component
+from harness.core import registry
 from harness.core.errors import SuiteError
 from harness.models.files import ModelPlace
 from harness.planning.graph import learnt
@@ -32,10 +32,10 @@ class Deep(StageKind):
 @pytest.fixture(autouse=True)
 def deep(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kind `deep`, as an entry point would bring it."""
-    points = component._entry_points
+    points = registry._entry_points
     added = {"stage": {"deep": EntryPoint("deep", f"{__name__}:Deep", "harness.stages")}}
     monkeypatch.setattr(
-        component, "_entry_points", lambda axis: {**points(axis), **added.get(axis, {})}
+        registry, "_entry_points", lambda axis: {**points(axis), **added.get(axis, {})}
     )
 
 

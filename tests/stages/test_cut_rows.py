@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.core import component
+from harness.core import registry
 from harness.core.errors import DataError, HarnessError
 from harness.methods.full import Full
 from harness.objectives.sft import Sft
@@ -236,8 +236,8 @@ def test_where_no_row_is_over_the_context_nothing_is_said(
 
 LONG = [
     name
-    for name in component.names("objective")
-    if "max_length" in component.find("objective", name).model_fields
+    for name in registry.names("objective")
+    if "max_length" in registry.find("objective", name).model_fields
 ]
 
 
@@ -246,7 +246,7 @@ def test_every_objective_s_lengths_stay_within_the_context(name: str) -> None:
     from transformers import GPT2Config
 
     needed = {"ptx_data": "general"} if name == "ppo_ptx" else {}
-    declared: Any = component.find("objective", name)
+    declared: Any = registry.find("objective", name)
     given = declared(max_length=64, **needed)
     capped, room = within(given, Full(), GPT2Config(n_positions=CONTEXT))
     assert capped.max_length == room.tokens == CONTEXT

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 
 import pytest
 
-from harness.core import component
+from harness.core import registry
 from harness.methods.base import Method
 from harness.models.files import ModelPlace
 from harness.scheduling.schedule import pending
@@ -28,7 +28,7 @@ from harness.suite.data import Split
 from harness.worker import run_stage
 from tests.conftest import Workspace
 
-KINDS = component.names("stage")
+KINDS = registry.names("stage")
 
 
 class Counted(StageKind):
@@ -60,8 +60,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
     from importlib.metadata import EntryPoint
 
     point = EntryPoint("counted", f"{__name__}:Counted", "harness.stages")
-    known = {"stage": {**component._entry_points("stage"), "counted": point}}
-    monkeypatch.setattr(component, "_entry_points", lambda axis: known.get(axis, {}))
+    known = {"stage": {**registry._entry_points("stage"), "counted": point}}
+    monkeypatch.setattr(registry, "_entry_points", lambda axis: known.get(axis, {}))
     return Counted
 
 
@@ -72,17 +72,17 @@ def planned(workspace: Workspace) -> Iterator[Stage]:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_module_of_stages_declares_one_kind(name: str) -> None:
-    kind = component.find("stage", name)
+    kind = registry.find("stage", name)
     assert issubclass(kind, StageKind)
-    assert kind.name == component.name_of(kind) == name
+    assert kind.name == registry.name_of(kind) == name
     assert kind.run is not StageKind.run
     assert kind.__doc__
 
 
 def test_kinds_are_declared_without_torch() -> None:
     script = (
-        "import sys\nfrom harness.core import component\n"
-        "for name in component.names('stage'):\n    component.find('stage', name)\n"
+        "import sys\nfrom harness.core import registry\n"
+        "for name in registry.names('stage'):\n    registry.find('stage', name)\n"
         "assert not {'torch', 'transformers', 'trl', 'peft'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -90,7 +90,7 @@ def test_kinds_are_declared_without_torch() -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_kind_reads_kinds_that_exist(name: str) -> None:
-    reads = component.find("stage", name).reads
+    reads = registry.find("stage", name).reads
     named = {kind for kinds in reads.values() for kind in kinds.split(", ")}
     assert named <= {*KINDS, "*"}
 
@@ -99,7 +99,7 @@ def test_a_planned_stage_is_built_again_from_its_stage_json(aligned: Workspace) 
     """The worker sees what the plan saw: every field, and inputs in declared roles."""
     seen = set()
     for stage in planned(aligned):
-        declared: Any = component.find("stage", stage.kind)
+        declared: Any = registry.find("stage", stage.kind)
         spec = json.loads(json.dumps(stage.spec()))
         rebuilt = declared.from_spec(spec["config"], spec["unhashed"])
         assert rebuilt.stage(stage.inputs, label=stage.label).key == stage.key
@@ -150,18 +150,18 @@ def threaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Registered as an entry point would register it."""
     from importlib.metadata import EntryPoint
 
-    points = component._entry_points
+    points = registry._entry_points
     point = EntryPoint("threaded", f"{__name__}:Threaded", "harness.methods")
     added = {"method": {"threaded": point}}
     monkeypatch.setattr(
-        component, "_entry_points", lambda axis: {**points(axis), **added.get(axis, {})}
+        registry, "_entry_points", lambda axis: {**points(axis), **added.get(axis, {})}
     )
 
 
 @pytest.mark.usefixtures("threaded")
 def test_every_field_of_a_member_reaches_the_worker(tmp_path: Path) -> None:
     """Those that are not hashed too, in the stage itself and in those that read its checkpoint."""
-    component.find("method", "threaded")
+    registry.find("method", "threaded")
     stages = [
         Checkpoint(
             model={}, device="cpu", method=method, content="x", place=ModelPlace(source="m")
@@ -219,6 +219,6 @@ def test_cost_is_unknown_where_nothing_is_known(aligned: Workspace, tmp_path: Pa
     from harness.stages._cost import Rates
 
     for stage in planned(aligned):
-        declared: Any = component.find("stage", stage.kind)
+        declared: Any = registry.find("stage", stage.kind)
         known = Known(Rates(Store(tmp_path), "cpu"))
         assert "seconds" not in declared.of(stage).expected(known, stage.inputs)

@@ -13,7 +13,7 @@ import pytest
 
 from harness.commands import plan as describe
 from harness.comparison.compare import compare
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.errors import SuiteError
 from harness.inference.rewards import rewards
 from harness.methods.lora import Lora
@@ -270,7 +270,7 @@ def test_rewards_are_no_multiples_of_a_short_format(tiny_model: Path) -> None:
 def test_float16_is_refused_where_its_gradients_would_be_lost(
     device: str, objective: str, method: Any, says: str | None
 ) -> None:
-    aim = component.build_fields(component.find("objective", objective), {}, objective)
+    aim = from_yaml.build_fields(registry.find("objective", objective), {}, objective)
     if says is None:
         refuse_dtype(method, aim, "float16", device, "suite.yaml: models.m")
         return

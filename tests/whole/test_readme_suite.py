@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.core import component
+from harness.core import registry
 from tests.conftest import Workspace
 
 README = Path(__file__).parents[2] / "README.md"
@@ -47,7 +47,7 @@ def test_the_hub_suite_trains_every_method_on_a_real_model_in_bfloat16(
     shown = [next(iter(m)) if isinstance(m, dict) else m for m in tree["matrix"]["method"]]
     # The first comes with the tests, as a plugin; the other trains at a service.
     left_out = [*shown, "bitfit", "fine_tuning_job"]
-    others = [method for method in component.names("method") if method not in left_out]
+    others = [method for method in registry.names("method") if method not in left_out]
     tree["matrix"]["method"] += others
     (objective,) = tree["matrix"]["objective"]
     objective["sft"] |= FEW

@@ -10,7 +10,7 @@ import pytest
 from harness import comparison as compare
 from harness.commands import run as runs
 from harness.commands.list import members
-from harness.core import component
+from harness.core import registry
 from harness.core.errors import SuiteError
 from harness.methods.full import Full
 from harness.store.stage import Stage
@@ -143,7 +143,7 @@ def test_tuning_the_last_stage_trains_no_sft_again(aligned: Workspace) -> None:
 
 
 def test_objectives_are_listed_with_rows_recipe_and_paper() -> None:
-    pages = {name: members("objective", name) for name in component.names("objective")}
+    pages = {name: members("objective", name) for name in registry.names("objective")}
     assert (
         "rows: preference, ranked\nrecipe: base -> sft -> dpo\npaper: arXiv:2305.18290"
         in (pages["dpo"])

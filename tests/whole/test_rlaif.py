@@ -18,9 +18,9 @@ from harness.commands import report as reports
 from harness.commands.list import members
 from harness.commands.plan import describe_plan
 from harness.comparison.provenance import notes
-from harness.core.component import name_of
 from harness.core.errors import ModelError, StageFailed, SuiteError
 from harness.core.locate import package_suites
+from harness.core.registry import name_of
 from harness.data.pairs import pairs_of
 from harness.data.preference_rule import digest_rule, load_rule
 from harness.labellers._asking import LETTERS, Asking

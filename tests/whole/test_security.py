@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import main
-from harness.core import component
+from harness.core import from_yaml, registry
 from harness.core.errors import HarnessError
 from harness.core.secrecy import require_none
 from harness.objectives._trl import permitted as _permitted
@@ -23,8 +23,8 @@ from tests.planning.test_plan_refuses import planned, require_refused, sft
 
 TRAINERS = {
     name: (declared, declared.trainer_config)
-    for name in component.names("objective")
-    if (declared := component.find("objective", name)) and getattr(declared, "trainer_config", "")
+    for name in registry.names("objective")
+    if (declared := registry.find("objective", name)) and getattr(declared, "trainer_config", "")
 }
 DANGEROUS = (
     "push_to_hub", "hub_token", "hub_model_id", "hub_strategy", "hub_private_repo", "output_dir",
@@ -47,7 +47,7 @@ def test_every_argument_of_every_trainer_is_permitted_or_refused_with_its_reason
         known = name in _permitted.ELSEWHERE or _permitted.reason_of(name) != _permitted._UNKNOWN
         assert known, f"{name}: nothing says what it reads, writes or sends"
         with pytest.raises(HarnessError, match=name):
-            component.build_fields(declared, {"args": {name: "x"}}, "here")
+            from_yaml.build_fields(declared, {"args": {name: "x"}}, "here")
 
 
 @pytest.mark.parametrize("objective", TRAINERS)
@@ -57,7 +57,7 @@ def test_what_writes_sends_or_runs_something_else_is_refused(objective: str, nam
     if name not in fields_of(place):
         pytest.skip("it has no such argument")
     with pytest.raises(HarnessError) as caught:
-        component.build_fields(declared, {"args": {name: "hf_not_shown"}}, "here")
+        from_yaml.build_fields(declared, {"args": {name: "hf_not_shown"}}, "here")
     told = str(caught.value)
     assert told.startswith("here.args: ")
     assert name in told
@@ -69,7 +69,7 @@ def test_what_has_a_field_of_its_own_is_refused_under_args(objective: str) -> No
     declared, place = TRAINERS[objective]
     for name in fields_of(place) & set(declared.model_fields):
         with pytest.raises(HarnessError, match=rf"{name} is an option of its own"):
-            component.build_fields(declared, {"args": {name: 1}}, "here")
+            from_yaml.build_fields(declared, {"args": {name: 1}}, "here")
 
 
 @pytest.mark.parametrize(
@@ -79,15 +79,15 @@ def test_what_has_a_field_of_its_own_is_refused_under_args(objective: str) -> No
      {"lr_scheduler_kwargs": {"hub_token": "x"}}],
 )  # fmt: skip
 def test_permitted_arguments_carry_nothing_inside(args: dict[str, Any]) -> None:
-    declared = component.find("objective", "grpo")
+    declared = registry.find("objective", "grpo")
     with pytest.raises(HarnessError, match="may load something else or hold a secret"):
-        component.build_fields(declared, {"args": args}, "here")
+        from_yaml.build_fields(declared, {"args": args}, "here")
 
 
 def test_arguments_that_change_training_alone_are_let_through() -> None:
     args = {"neftune_noise_alpha": 5, "optim_args": "a=1", "lr_scheduler_kwargs": {"num_cycles": 2}}
-    declared = component.find("objective", "sft")
-    assert component.build_fields(declared, {"args": args}, "here").args == args  # type: ignore[attr-defined]
+    declared = registry.find("objective", "sft")
+    assert from_yaml.build_fields(declared, {"args": args}, "here").args == args  # type: ignore[attr-defined]
 
 
 def test_push_to_the_hub_is_refused_by_plan(workspace: Workspace) -> None:
