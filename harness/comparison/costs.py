@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -144,7 +144,7 @@ def _stages(path: VariantPath) -> Iterable[Stage]:
 
 _COSTS = (
     "seconds", "seconds_per_step", "trainable_parameters", "parameters", "checkpoint_bytes",
-    "state_bytes", "tokens", "flops",
+    "state_bytes", "tokens", "flops", "mfu",
 )  # fmt: skip
 
 
@@ -157,7 +157,8 @@ def _cost(
     costs["last_seconds"] = _mean([_spent(record) for record in trained])
     costs["last_tokens"] = costs["tokens"]
     for name in ("tokens", "flops"):
-        costs[name] = _mean([_summed(name, path, records) for path in paths])
+        costs[name] = _mean([_summed(_counted(name), path, records) for path in paths])
+    costs["joules"] = _mean([_summed(_energy, path, records) for path in paths])
     # A variant's cost is that of its whole path, even if other variants share its first stages.
     last, earlier = costs["last_seconds"], costs["seconds_before"] or 0.0
     costs["train_seconds"] = None if last is None else last + earlier
@@ -171,13 +172,30 @@ def _cost(
     return costs
 
 
-def _summed(name: str, path: VariantPath, records: Mapping[str, Record]) -> float | None:
-    """The sum of a cost over all trainings of a path; None if one of them is unknown."""
+Amount = Callable[[Record], float | None]
+"""The record of a training -> an amount of it; None if it is unknown."""
+
+
+def _counted(name: str) -> Amount:
+    return lambda record: record.cost.get(name)
+
+
+def _energy(record: Record) -> float | None:
+    """The joules of a training's steps. What a training took before it was stopped is unknown, so
+    that the energy of one that went on is unknown too."""
+    cost = record.cost
+    steps = cost.get("phases", {}).get("train")
+    went_on = steps is None or cost.get("train_seconds", steps) > steps
+    return None if went_on else cost.get("joules", {}).get("train")
+
+
+def _summed(amount: Amount, path: VariantPath, records: Mapping[str, Record]) -> float | None:
+    """The sum of an amount over all trainings of a path; None if one of them is unknown."""
     if path.train is None or not records[path.train.key].ok:
         return None
     stages = [s for s in behind(path.train) if kind_of(s.kind).purpose == "training"]
     trainings = [records.get(stage.key) for stage in stages]
-    counts = [None if record is None else record.cost.get(name) for record in trainings]
+    counts = [None if record is None else amount(record) for record in trainings]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 

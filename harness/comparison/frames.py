@@ -16,7 +16,8 @@ _NESTED = ("estimate", "difference", "by_seed")
 _ENDS = ("value", "low", "high")
 _COSTS = (
     "train_seconds", "seconds", "trainable_parameters", "state_bytes", "checkpoint_bytes",
-    "peak_host_bytes", "peak_device_bytes", "tokens", "flops", "tokens_per_second",
+    "peak_host_bytes", "peak_device_bytes", "tokens", "flops", "joules", "mfu",
+    "tokens_per_second",
 )  # fmt: skip
 
 

@@ -164,6 +164,6 @@ def _about(key: str, sides: Sequence[VariantResult]) -> str:
 
 def _alike(key: str, one: VariantResult, other: VariantResult) -> bool:
     """Whether two costs were measured under the same conditions, where that matters."""
-    if key in FASTER:
+    if key == "tokens_per_second":
         return comparable(one.answering, other.answering)
-    return key != "train_seconds" or comparable(one.timed, other.timed)
+    return key not in ("train_seconds", "joules", "mfu") or comparable(one.timed, other.timed)

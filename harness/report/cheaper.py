@@ -12,7 +12,8 @@ from harness.report.tables.columns import COSTS, Cost
 RESPECTS = (
     "trainable_parameters", "state_bytes", "peak_device_bytes", "tokens", "train_seconds",
 )  # fmt: skip
-TIMES = ("train_seconds", "seconds_before", "last_seconds")
+TIMES = ("train_seconds", "seconds_before", "last_seconds", "joules", "mfu")
+"""The costs that depend on the machine, its threads and its other work."""
 _SPEED = "tokens_per_second"
 Marked = frozenset[tuple[str, str]]
 """(variant, cost) pairs whose time cannot be compared with the other variants' times."""

@@ -67,7 +67,7 @@ def measures(comparison: Comparison, variants: list[VariantResult]) -> list[Meas
 
 def _cost(cost: Cost, variants: list[VariantResult], marked: cheaper.Marked) -> Measure:
     """A cost of all variants; a time that cannot be compared with the others is left out."""
-    up = cost.kind == "rate"
+    up = cost.up
     amounts = tuple(
         None if (variant.group, cost.key) in marked else cost.amount(variant)
         for variant in variants

@@ -107,6 +107,17 @@ def rate(amount: float | None, unit: str) -> str:
     return f"{number(amount, _places(amount, 3))} {unit}"
 
 
+def energy(joules: float | None) -> str:
+    """An energy with three digits: `84.0 J`, `12.3 kJ`, `4.56 MJ`."""
+    if joules is None or not math.isfinite(joules):
+        return MISSING
+    for unit in ("J", "kJ", "MJ"):
+        if joules < 999.5 or unit == "MJ":
+            break
+        joules /= 1000
+    return f"{number(joules, _places(joules, 3))} {unit}"
+
+
 def money(amount: float | None) -> str:
     """An amount of money, in whatever currency, with three digits and at least two decimals."""
     if amount is None or not math.isfinite(amount):

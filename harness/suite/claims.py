@@ -44,11 +44,13 @@ COSTS: Mapping[str, str] = {
     "checkpoint_bytes": "checkpoint",
     "tokens": "tokens trained on",
     "flops": "training FLOPs",
+    "joules": "training energy",
+    "mfu": "MFU of the last training",
     "tokens_per_second": "generation speed",
 }
 """The costs that a claim can be about: the key of each, and its name for people."""
 
-FASTER = frozenset({"tokens_per_second"})
+FASTER = frozenset({"tokens_per_second", "mfu"})
 """The costs of which more is better."""
 
 

@@ -58,6 +58,21 @@ def test_variant_is_told_over_its_seeds(store: Store) -> None:
     assert "tokens" not in found.spread
 
 
+def test_energy_is_that_of_all_steps_of_a_path_and_unknown_after_a_stop(store: Store) -> None:
+    earlier = stage("train", {"train": stage("data")}, "sft of lora")
+    train = stage("train", {"start": earlier})
+    own = path(train=train, generate={}, scores=())
+    made = records_of(own)
+    steps = {"phases": {"train": 2.0, "load": 8.0}, "train_seconds": 2.0}
+    made[earlier.key] = record(earlier, cost={**steps, "joules": {"train": 300.0, "load": 40.0}})
+    made[train.key] = record(train, cost={**steps, "joules": {"train": 700.0}, "mfu": 0.25})
+    found = result_of("lora", [own], made, store)
+    assert (found.cost["joules"], found.cost["mfu"]) == (1000.0, 0.25)
+    goes_on = {**steps, "train_seconds": 9.0, "joules": {"train": 300.0}}
+    made[earlier.key] = record(earlier, cost=goes_on)
+    assert result_of("lora", [own], made, store).cost["joules"] is None
+
+
 def test_what_was_trained_before_is_part_of_the_price(store: Store) -> None:
     earlier = stage("train", {"train": stage("data")}, "sft of lora")
     train = stage("train", {"start": earlier})
@@ -69,6 +84,7 @@ def test_what_was_trained_before_is_part_of_the_price(store: Store) -> None:
     assert found.cost["seconds_before"] == 5.0
     assert found.cost["last_seconds"] == 2.0
     assert found.cost["train_seconds"] == 7.0
+    assert found.cost["joules"] is None
     without = {key: kept for key, kept in made.items() if key != earlier.key}
     assert result_of("lora", [own], without, store).cost["train_seconds"] == 2.0
     untimed = {**made, earlier.key: record(earlier)}

@@ -76,7 +76,7 @@ class Cost:
 
     Attributes:
         key: in VariantResult.cost.
-        kind: how it is written: `seconds`, `bytes`, `count`, `rate`, `money`.
+        kind: how it is written: `seconds`, `bytes`, `count`, `rate`, `money`, `joules`, `share`.
     """
 
     key: str
@@ -91,9 +91,14 @@ class Cost:
         return amount if amount is not None and math.isfinite(amount) else None
 
     @property
+    def up(self) -> bool:
+        """True for what is better the more of it there is: speeds, and the use of a device."""
+        return self.kind in ("rate", "share")
+
+    @property
     def training(self) -> bool:
         """Whether it is a cost of training, which an untrained model does not have."""
-        return self.kind != "rate" and not self.key.startswith(_SERVICE)
+        return not self.up and not self.key.startswith(_SERVICE)
 
     def text(self, variant: VariantResult) -> str:
         """The variant's cost with its unit; a dash if it was not measured."""
@@ -110,6 +115,10 @@ class Cost:
             return numbers.rate(amount, "tokens/s")
         if self.kind == "money":
             return numbers.money(amount)
+        if self.kind == "joules":
+            return numbers.energy(amount)
+        if self.kind == "share":
+            return numbers.share(amount)
         return numbers.size(amount) if self.kind == "bytes" else numbers.count(amount)
 
 
@@ -122,6 +131,8 @@ COSTS = (
     Cost("checkpoint_bytes", "checkpoint", "bytes"),
     Cost("seconds_before", "of that time, stages before", "seconds"),
     Cost("tokens", "tokens trained on", "count"),
+    Cost("joules", "training energy", "joules"),
+    Cost("mfu", "MFU of the last training", "share"),
     Cost("tokens_per_second", "generation speed", "rate"),
     Cost("service_prompt_tokens", "tokens sent to a service", "count"),
     Cost("service_completion_tokens", "tokens it wrote", "count"),
