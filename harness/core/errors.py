@@ -165,12 +165,14 @@ def boundary(part: str) -> Iterator[None]:
             ) from error
         raise StageFailed("input/output", f"{part}: {error}") from error
     except Exception as error:
-        raise StageFailed(_reason(error), f"{part}: {type(error).__name__}: {error}") from error
+        raise StageFailed(reason_of(error), f"{part}: {type(error).__name__}: {error}") from error
 
 
-def _reason(error: Exception) -> str:
-    """The reason of a failure. Torch's out-of-memory errors are recognised by name, since this
-    module must not import torch."""
+def reason_of(error: Exception) -> str:
+    """The reason of a failure: `out of memory`, `disk full` or `error`. Torch's out-of-memory
+    errors are recognised by name, since this module must not import torch."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
     text = f"{type(error).__name__} {error}".lower()
     if "outofmemory" in text or "out of memory" in text or "can't allocate memory" in text:
         return "out of memory"

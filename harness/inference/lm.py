@@ -5,7 +5,6 @@ Requests, truncation, windows, stop strings and results are lm-eval's; a model c
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,8 +20,6 @@ from harness.inference.lm_answers import Asks, answers
 from harness.inference.lm_text import Encoder, prefix_of, render_chat
 from harness.inference.sharing import Sharing, sharing_of
 from harness.inference.token_scores import Asked, Work, score_tokens
-
-_LOG = logging.getLogger(__name__)
 
 
 class HarnessLM(TemplateLM):
@@ -120,8 +117,6 @@ class HarnessLM(TemplateLM):
             )
         self.model = model.eval()
         self.sharing = sharing_of(model) if sharing is None else sharing
-        if not self.sharing.shares:
-            _LOG.info("prefixes are not shared: %s", self.sharing.why)
 
     @property
     def device(self) -> Any:

@@ -7,6 +7,7 @@ its own making differs there, or raises, and reads its rows padded.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import warnings
@@ -16,12 +17,19 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from harness.core.errors import reason_of
 from harness.inference.context import context_of
 from harness.inference.continuous import Prompt, answer_packed
 from harness.inference.packed import read_packed
 from harness.inference.padded import Flat, Read, marked, read_padded
 from harness.inference.trie import Trie
 
+_LOG = logging.getLogger(__name__)
+_UNFIT = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What a model raises at what it was not made for."""
 _ROUNDING = 4.0
 """How many times the difference that padding alone makes two ways of reading may differ."""
 _STEP = 4e-5
@@ -45,7 +53,7 @@ class Sharing:
     Attributes:
         shares: rows of up to `span` tokens may share their prefixes.
         span: None: rows of any length.
-        why: the reason where nothing is shared.
+        why: the reason where nothing is shared, or where answers are not.
         difference: the largest one seen between both ways, in nats; NaN where one failed.
         answers: tokens may be generated one after the other in the same way.
     """
@@ -70,7 +78,11 @@ def sharing_of(model: Any) -> Sharing:
     kind = (getattr(adapter, "peft_type", None), model.dtype, model.device, model.training)
     known = _FOUND.setdefault(model, {})
     if kind not in known:
-        known[kind] = find_sharing(model)
+        sharing = known[kind] = find_sharing(model)
+        if not sharing.shares:
+            _LOG.info("prefixes are not shared: %s", sharing.why)
+        elif not sharing.answers:
+            _LOG.info("answers are not written by continuous batching: %s", sharing.why)
     return known[kind]
 
 
@@ -79,6 +91,10 @@ def find_sharing(model: Any) -> Sharing:
 
     Windows of attention are tried too, made so small that these rows are longer than they are: a
     model whose attention is told its window shares rows of any length, any other up to its window.
+
+    Raises:
+        Exception: what the model raised was no refusal, such as memory that is exhausted. Another
+            way to read would not help.
     """
     config = model.config.get_text_config().to_dict()
     unmasked = span_of(config)
@@ -91,7 +107,6 @@ def find_sharing(model: Any) -> Sharing:
 
 
 def _compare(model: Any, span: int | None) -> Sharing:
-
     limits = [n for n in (span, context_of(model), _LONGEST) if n is not None]
     rows = list(_rows(int(model.config.get_text_config().vocab_size), min(limits)))
     if not rows:
@@ -102,15 +117,30 @@ def _compare(model: Any, span: int | None) -> Sharing:
             padded = _padded(model, rows)
             # A budget that cuts the tree in the middle: what is carried over is tried too.
             differences = [_distance(_packed(model, rows, n), padded) for n in (4096, _CUT)]
-        except Exception as error:
-            # Whatever a model raises at what it was not made for, it is only refused here.
-            return Sharing(False, why=f"{type(error).__name__}: {error}")
+        except _UNFIT as error:
+            return Sharing(False, why=_refusal(error))
         difference, rounding = max(differences), _Rounding(model, rows, padded)
         if not rounding.explains(difference):
             why = f"its log-probabilities differ by {difference:.1e} nats from those of rows alone"
             return Sharing(False, why=why, difference=difference)
-        answers = rounding.explains(_lost(model, rows))
-    return Sharing(True, span, difference=difference, answers=answers)
+        try:
+            lost = _lost(model, rows)
+        except _UNFIT as error:
+            return Sharing(True, span, _refusal(error), difference)
+        answers = rounding.explains(lost)
+        why = "" if answers else f"its tokens are up to {lost:.1e} nats less likely than others"
+    return Sharing(True, span, why, difference, answers)
+
+
+def _refusal(error: Exception) -> str:
+    """What a model raised, as the reason why it is read otherwise.
+
+    Raises:
+        Exception: the same error, if it is one of the memory or the device, not of the model.
+    """
+    if reason_of(error) != "error" or type(error).__name__ == "AcceleratorError":
+        raise error
+    return f"{type(error).__name__}: {error}"
 
 
 @dataclass
@@ -145,11 +175,8 @@ def _lost(model: Any, rows: list[list[int]]) -> float:
     short = [row[: len(row) - 3 - number] for number, row in enumerate(rows[:2])]
     prompts = [Prompt(row, _ROOM) for row in short if row]
     if not prompts:
-        return math.nan
-    try:
-        found = answer_packed(model, prompts, 4096, (), cache_bytes=0)
-    except Exception:
-        return math.nan  # as in `_compare`: the plain path serves
+        raise ValueError("its context is too short for an answer")
+    found = answer_packed(model, prompts, 4096, (), cache_bytes=0)
     whole = [[*prompt.ids, *row] for prompt, row in zip(prompts, found, strict=True)]
     likely = _padded(model, whole, _ROOM + 1)
     chosen = torch.tensor([token for row in found for token in row])

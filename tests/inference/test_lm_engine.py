@@ -23,7 +23,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from harness.core.errors import ModelError, StageFailed
 from harness.core.locate import package_suites
 from harness.inference import HarnessLM, continuous, token_scores
-from harness.inference.sharing import Sharing, find_sharing, span_of
+from harness.inference import sharing as sharing_module
+from harness.inference.sharing import Sharing, find_sharing, sharing_of, span_of
 from harness.inference.token_scores import Asked, score_tokens
 from tests import lm_tasks
 from tests.families import FAMILIES, LLAMA, make
@@ -186,6 +187,47 @@ def test_trained_models_in_lower_precision_share_too() -> None:
         sharing = find_sharing(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval())
         assert sharing.shares, sharing.why
         assert sharing.answers
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_memory_or_a_device_that_fails_is_no_way_to_read(
+    fault: Exception, llama: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read otherwise the model would fail in the same way, with another message or none."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    for part in ("read_packed", "answer_packed"):
+        with monkeypatch.context() as patched:
+            patched.setattr(sharing_module, part, fail)
+            with pytest.raises(type(fault)):
+                find_sharing(llama[0])
+
+
+def test_what_a_model_refuses_is_the_reason_why_it_is_read_otherwise(
+    llama: Loaded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise TypeError("no such mask")
+
+    monkeypatch.setattr(sharing_module, "answer_packed", refuse)
+    caplog.set_level("INFO")
+    model = copy.deepcopy(llama[0])
+    found = sharing_of(model)
+    assert (found.shares, found.answers, found.why) == (True, False, "TypeError: no such mask")
+    assert "answers are not written by continuous batching: TypeError: no such mask" in caplog.text
+    monkeypatch.setattr(sharing_module, "read_packed", refuse)
+    assert find_sharing(model).why == "TypeError: no such mask"
+    assert not find_sharing(model).shares
 
 
 def test_finding_out_whether_prefixes_may_be_shared_takes_few_passes(llama: Loaded) -> None:

@@ -217,7 +217,7 @@ def test_costs_carry_their_units() -> None:
         "12 B", "12.4 MiB", "1.0 GiB", "2.0 GiB",
     ]  # fmt: skip
     assert [numbers.energy(j) for j in (None, 84, 999.6, 12_345, 4.56e6, 7e9)] == [
-        "–", "84.0 J", "1.00 kJ", "12.3 kJ", "4.56 MJ", "7,000 MJ",
+        numbers.MISSING, "84.0 J", "1.00 kJ", "12.3 kJ", "4.56 MJ", "7,000 MJ",
     ]  # fmt: skip
 
 
