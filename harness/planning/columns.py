@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from harness.core.errors import SuiteError
 from harness.planning.claims import Column
 from harness.planning.graph import VariantPath
 from harness.scorers.base import Metric, Scorer
 from harness.store.stage import Record, Stage
+from harness.variants.variant import Variant
 
 
 def titles(scorer: Scorer) -> list[str]:
@@ -85,3 +88,29 @@ def _of_benchmark(
 def _bounds(metric: Metric) -> tuple[float, float] | None:
     """The least and the greatest value of an example, if the metric is a mean of them."""
     return metric.bounds if metric.aggregate == "mean" else None
+
+
+def require_distinct(scorers: Sequence[Scorer], variants: Sequence[Variant]) -> None:
+    """Raise SuiteError if two scorers would write into the same column of a table."""
+    evaluations = list(dict.fromkeys(e for v in variants for e in v.evaluations))
+    seen: dict[tuple[str, str], int] = {}
+    for index, scorer in enumerate(scorers):
+        entries = evaluations if scorer.data is None else [scorer.data]
+        for title, entry in itertools.product(titles(scorer), entries):
+            other = seen.setdefault((title, entry), index)
+            if other != index:
+                raise SuiteError(
+                    f"'{title}' is a metric of scorers[{other}] too, on '{entry}'",
+                    where=f"scorers[{index}].{scorer.name}",
+                    fix="give one of them a `label:`",
+                )
+    brought: dict[tuple[str | None, str], int] = {}
+    for index, scorer in enumerate(scorers):
+        for entry in scorer.sets():
+            other = brought.setdefault((scorer.label, entry), index)
+            if other != index:
+                raise SuiteError(
+                    f"scorers[{other}] scores '{entry}' too, into the same columns",
+                    where=f"scorers[{index}].{scorer.name}",
+                    fix="give one of them a `label:`",
+                )

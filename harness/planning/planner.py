@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from harness.core import from_yaml
 from harness.core.errors import SuiteError
 from harness.executors.base import Executor
+from harness.planning.answering import Answering
 from harness.planning.checkpoints import Checkpoints
 from harness.planning.claims import PlannedClaim, about_these, planned_claims
-from harness.planning.columns import columns_of, titles
+from harness.planning.columns import columns_of, require_distinct
+from harness.planning.contamination import contamination_stages
 from harness.planning.graph import (
     Plan,
     Scored,
     Tuning,
     VariantPath,
     named_starts,
-    trained_rows,
 )
 from harness.planning.lengths import Fitting
 from harness.planning.models import remarks, require_language_model, require_trainable
@@ -32,8 +32,6 @@ from harness.planning.scoring import NotAsked, Scoring, start_of
 from harness.planning.sources import Sources
 from harness.planning.tuning import judge_of, plan_tuning, tuned, untuned_starts, winner
 from harness.scorers.base import Scorer, Subject
-from harness.stages.contamination import Contamination
-from harness.stages.generate import Generate
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
 from harness.suite.suite import Loaded
@@ -43,8 +41,6 @@ from harness.variants.settings import holds
 from harness.variants.variant import Cell, Merged, Variant
 
 __all__ = ["Plan", "Scored", "VariantPath", "plan"]
-
-CONTAMINATION_N = 8
 
 
 def plan(
@@ -80,15 +76,7 @@ class _Planner:
         self.checkpoints = Checkpoints(self.sources)
         self.recipes = Recipes(self.suite, self.sources, self.executor)
         self.preparing = Preparing(self.sources, self.checkpoints)
-        self.scoring = Scoring(
-            self.suite, self.sources, self.checkpoints, self.preparing, self.recipes, self.executor,
-            self._generate, self._unscored, self._baseline,
-        )  # fmt: skip
         self.fitting = Fitting(self.sources, self.checkpoints)
-        self.baselines: Mapping[str, str] = {}
-        self.variants: list[Variant] = []
-        """All variants of the suite. They decide which rows are asked."""
-        self._answering: dict[tuple[str, str], list[Variant]] = {}
         self.unheard: tuple[str, ...] = ()
         self.tunings: dict[str, Tuning] = {}
         self._awaited = False
@@ -99,12 +87,20 @@ class _Planner:
         ]
         if limit is not None:
             self.scorers = [scorer.limited(limit) for scorer in self.scorers]
+        self.answering = Answering(
+            self.suite, self.sources, self.checkpoints, self.executor, self.fitting, self.scorers
+        )
+        self.scoring = Scoring(
+            self.suite, self.sources, self.checkpoints, self.preparing, self.recipes, self.executor,
+            self.answering.stage, self.answering.unscored, self._baseline,
+        )  # fmt: skip
 
     def plan(self, only: str | None) -> Plan:
         variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
-        self.variants = variants
+        self.answering.variants = variants
         if only is not None:
-            self.variants, self.unheard = everyone(self.suite, variants, self._readable)
+            everybody, self.unheard = everyone(self.suite, variants, self._readable)
+            self.answering.variants = everybody
         for variant in variants:
             refuse_pairs(variant)
             self.checkpoints.refuse_merge(variant)
@@ -113,9 +109,9 @@ class _Planner:
             for used in (variant, *models):
                 require_language_model(self.sources.model(used.model), used.model, self.file)
             require_trainable(variant, self.sources)
-        self._require_distinct_metrics(variants)
+        require_distinct(self.scorers, variants)
         self.scoring.require_named(self.scorers)
-        self.baselines = baselines = baselines_of(self.suite, variants)
+        self.answering.baselines = baselines = baselines_of(self.suite, variants)
         paths = named_starts([self._tuned_path(variant) for variant in variants])
         self.preparing.require_data()
         idle = self._idle_scorers(paths)
@@ -128,7 +124,7 @@ class _Planner:
             baselines=baselines,
             executor=self.executor,
             paths=paths,
-            contamination=tuple(self._contamination(paths)),
+            contamination=tuple(contamination_stages(paths, self.sources, self.suite.resources)),
             data=dict(self.sources.data),
             models=dict(self.sources.models),
             warnings=(
@@ -157,9 +153,12 @@ class _Planner:
         self, paths: Sequence[VariantPath]
     ) -> tuple[tuple[PlannedClaim, ...], tuple[str, ...]]:
         """The claims about the variants that are run, and warnings about what they leave out."""
-        known = (*self.variants, *(path.variant for path in paths))
+        known = (*self.answering.variants, *(path.variant for path in paths))
         everyone = {variant.group: variant.labels for variant in known}
-        baselines = {**baselines_of(self.suite, self.variants), **self.baselines}
+        baselines = {
+            **baselines_of(self.suite, self.answering.variants),
+            **self.answering.baselines,
+        }
         reported = self.scoring.reported if self.suite.claims else _unknown
         columns = columns_of(paths, self.scorers, self._record, reported)
         asked = planned_claims(self.suite.claims, everyone, columns, baselines)
@@ -192,10 +191,6 @@ class _Planner:
         described = self.checkpoints.described(variant)
         self.sources.model(described.model)
         return described
-
-    def _unscored(self, entry: str, split: str) -> list[int]:
-        asked = self.variants if split == "test" else [v for v in self.variants if v.cell]
-        return self.fitting.unwritten(asked, entry, split).left_out
 
     def _coarse(self, variants: Sequence[Variant]) -> tuple[str, ...]:
         return coarse_trainings(
@@ -250,11 +245,11 @@ class _Planner:
         Raises:
             NotAsked: the variant is the baseline, or the baseline cannot be asked.
         """
-        variant, groups = path.variant, self.baselines
+        variant, groups = path.variant, self.answering.baselines
         group = groups.get(variant.group) or next(
-            groups[v.group] for v in self.variants if v.model == variant.model
+            groups[v.group] for v in self.answering.variants if v.model == variant.model
         )
-        seeds = {v.seed: v for v in reversed(self.variants) if v.group == group}
+        seeds = {v.seed: v for v in reversed(self.answering.variants) if v.group == group}
         baseline = seeds.get(variant.seed) or list(seeds.values())[-1]
         same = NotAsked(f"it compares with the baseline, which is {group} itself", noted=True)
         if group == variant.group:
@@ -309,7 +304,7 @@ class _Planner:
         asked = {s.data for s in self.scorers if s.reads(Subject().answers())}
         for entry in variant.evaluations:
             if asked & {None, entry}:
-                generate[entry] = self._generate(variant, entry, train)
+                generate[entry] = self.answering.stage(variant, entry, train)
         path = VariantPath(variant, train, generate, (), start=self._start(variant))
         for index, scorer in enumerate(self.scorers):
             scores += self.scoring.of(scorer, f"scorers[{index}]", path)
@@ -329,94 +324,10 @@ class _Planner:
             return None
         return self._path(start) if scored else VariantPath(start, self._trained(start), {}, ())
 
-    def _generate(
-        self, variant: Variant, entry: str, train: Stage | None, split: str = "test"
-    ) -> Stage:
-        inputs = {"data": self.sources.rows(entry, split)}
-        if variant.generate.num_fewshot:
-            inputs["shots"] = self.sources.rows(entry, "train")
-        if train is not None:
-            inputs["checkpoint"] = train
-        unfit = self.fitting.decide(self._asked(entry, split), entry, split)
-        answers = Generate(
-            device=self.executor.device(),
-            model=None if train is not None else self.sources.model_config(variant.model),
-            merged=isinstance(variant, Merged),
-            place=self.checkpoints.place(variant),
-            generate=variant.generate,
-            left_out=unfit.left_out,
-            truncate_left=unfit.cut.get(variant.model),
-        )
-        return answers.stage(
-            inputs,
-            resources=self.suite.resources,
-            label=variant.id,
-            known=self.sources.known(variant.model, inputs["data"]),
-        )
-
-    def _asked(self, entry: str, split: str) -> list[Variant]:
-        """The variants that answer a split's rows: one list for all of them."""
-        if (entry, split) not in self._answering:
-            self._answering[entry, split] = [
-                variant
-                for variant in self.variants
-                if (entry in variant.evaluations if split == "test" else self._tried(variant))
-            ]
-        return self._answering[entry, split]
-
-    def _tried(self, variant: Variant) -> bool:
-        """Whether it answers validation rows: it is trained, or trials are compared with it."""
-        if variant.cell is not None:
-            return True
-        compared = any(s.reads(Subject().baseline().answers()) for s in self.scorers)
-        return compared and variant.group in self.baselines.values()
-
     def _checks(self, paths: tuple[VariantPath, ...]) -> dict[str, tuple[Stage, ...]]:
         """The checks of all labels that the paths depend on, except labels that only trials use."""
         used = {stage.key for path in paths for stage in path.stages()}
         return {key: checks for key, checks in self.recipes.labels.checks.items() if key in used}
-
-    def _contamination(self, paths: tuple[VariantPath, ...]) -> Iterator[Stage]:
-        """One stage for each pair of a training set and a test set of the same variant."""
-        seen = set()
-        for path in (path.draft or path for path in paths):
-            if path.train is None:
-                continue
-            trained_on = trained_rows(path.train)
-            for rows, entry in itertools.product(trained_on, path.variant.evaluations):
-                test = self.sources.rows(entry, "test")
-                if (rows.key, test.key) not in seen:
-                    seen.add((rows.key, test.key))
-                    yield Contamination(n=CONTAMINATION_N).stage(
-                        {"train": rows, "test": test},
-                        resources=self.suite.resources,
-                        label=f"{rows.label} in {test.label}",
-                    )
-
-    def _require_distinct_metrics(self, variants: Sequence[Variant]) -> None:
-        """Raise SuiteError if two scorers would write into the same column of a table."""
-        evaluations = list(dict.fromkeys(e for v in variants for e in v.evaluations))
-        seen: dict[tuple[str, str], int] = {}
-        for index, scorer in enumerate(self.scorers):
-            entries = evaluations if scorer.data is None else [scorer.data]
-            for title, entry in itertools.product(titles(scorer), entries):
-                other = seen.setdefault((title, entry), index)
-                if other != index:
-                    raise SuiteError(
-                        f"'{title}' is a metric of scorers[{other}] too, on '{entry}'",
-                        where=f"scorers[{index}].{scorer.name}",
-                        fix="give one of them a `label:`",
-                    )
-        brought: dict[tuple[str | None, str], int] = {}
-        for index, scorer in enumerate(self.scorers):
-            for entry in scorer.sets():
-                other = brought.setdefault((scorer.label, entry), index)
-                if other != index:
-                    raise SuiteError(
-                        f"scorers[{other}] scores '{entry}' too, into the same columns",
-                        where=f"scorers[{index}].{scorer.name}",
-                        fix="give one of them a `label:`",
-                    )
 
 
 def _unknown(scorer: Scorer, evaluation: str) -> Sequence[str]:
