@@ -14,6 +14,7 @@ from harness.planning.checkpoints import Checkpoints
 from harness.planning.claims import PlannedClaim, about_these, planned_claims
 from harness.planning.columns import columns_of, require_distinct
 from harness.planning.contamination import contamination_stages
+from harness.planning.draft import NotAsked
 from harness.planning.graph import (
     Plan,
     Scored,
@@ -25,10 +26,11 @@ from harness.planning.lengths import Fitting
 from harness.planning.models import remarks, require_language_model, require_trainable
 from harness.planning.only import everyone
 from harness.planning.partial import partial_judges
+from harness.planning.policies import start_of
 from harness.planning.precision import coarse_trainings
 from harness.planning.preparing import Preparing
 from harness.planning.recipe import Recipes, refuse_pairs, trainings
-from harness.planning.scoring import NotAsked, Scoring, start_of
+from harness.planning.scoring import Scoring
 from harness.planning.sources import Sources
 from harness.planning.tuning import judge_of, plan_tuning, tuned, untuned_starts, winner
 from harness.scorers.base import Scorer, Subject

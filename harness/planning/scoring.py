@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, assert_never, cast
+from typing import Any, assert_never
 
-from harness.core import from_yaml
 from harness.core.errors import HarnessError, SuiteError, unknown
 from harness.executors.base import Executor
-from harness.labellers.base import Labeller
 from harness.models.files import ModelPlace
 from harness.planning.checkpoints import Checkpoints
+from harness.planning.draft import Draft, NotAsked
 from harness.planning.graph import Scored, VariantPath
 from harness.planning.places import SuitePlaces
+from harness.planning.policies import base_of
 from harness.planning.preparing import Preparing, all_outside, find_outside
-from harness.planning.recipe import Recipes, name_of, refuse_pairs
+from harness.planning.recipe import Recipes, refuse_pairs
+from harness.planning.scored_labellers import built_labeller, judging_model
 from harness.planning.sources import Sources
 from harness.scorers._asks import (
     AnswersOf,
@@ -42,7 +43,7 @@ from harness.stages.score import DATA, PREDICTIONS, Score, role_of
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.reward import scoring_reward
-from harness.variants.variant import Cell, Merged, Untrained, Variant
+from harness.variants.variant import Cell, Merged, Variant
 
 Generate = Callable[[Variant, str, Stage | None, str], Stage]
 """(variant, data entry, its checkpoint, split) -> the stage of its answers."""
@@ -51,41 +52,6 @@ LeftOut = Callable[[str, str], list[int]]
 Baseline = Callable[[VariantPath], VariantPath]
 """path -> the path of the variant that the suite compares it with, else NotAsked."""
 Asks = Mapping[str, Asked]
-
-
-class NotAsked(Exception):
-    """A variant lacks what a scorer asks for; the message says what.
-
-    Attributes:
-        noted: True if the report says so; False where the page of the scorer does already.
-    """
-
-    def __init__(self, reason: str, *, noted: bool = False) -> None:
-        super().__init__(reason)
-        self.noted = noted
-
-
-@dataclass
-class _Draft:
-    """A score stage on its way: what each thing asked for adds to it.
-
-    Attributes:
-        scorer: that of this set of examples alone.
-        where: the scorer's place in the suite, for messages.
-        fields: of harness.stages.score.Score.
-    """
-
-    scorer: Scorer
-    path: VariantPath
-    entry: str
-    split: str
-    where: str
-    fields: dict[str, Any]
-    inputs: dict[str, Stage] = field(default_factory=dict)
-
-    def add(self, field: str, role: str, value: Any) -> None:
-        """One more entry of a field that is a mapping."""
-        self.fields[field] = {**self.fields.get(field, {}), role: value}
 
 
 @dataclass
@@ -159,7 +125,7 @@ class Scoring:
             NotAsked: the variant lacks what the scorer asks for.
         """
         asks = scorer.asks(Subject())
-        draft = _Draft(
+        draft = Draft(
             scorer, path, entry, split, f"{where}.{scorer.name}",
             {"scorer": scorer.identity(), "settings": scorer.planned()},
         )  # fmt: skip
@@ -202,7 +168,7 @@ class Scoring:
             raise SuiteError(message, where=place, fix=f"add '{named}' to `evaluate:`")
         return (named,)
 
-    def _add(self, draft: _Draft, name: str, asked: Asked, asks: Asks) -> None:
+    def _add(self, draft: Draft, name: str, asked: Asked, asks: Asks) -> None:
         """Adds one thing that the scorer asks for to its stage."""
         role, entry, split = role_of(name, asked), draft.entry, draft.split
         match asked:
@@ -239,7 +205,7 @@ class Scoring:
             case _:
                 assert_never(asked)
 
-    def _policy(self, draft: _Draft, whose: Whose) -> VariantPath:
+    def _policy(self, draft: Draft, whose: Whose) -> VariantPath:
         """The path whose answers or model are asked for.
 
         Raises:
@@ -254,13 +220,13 @@ class Scoring:
                     raise NotAsked("it starts from the base, or was trained elsewhere")
                 return path.start
             case "base":
-                return path if path.train is None else _base_of(path)
+                return path if path.train is None else base_of(path)
             case "baseline":
                 return self.baseline(path)
             case _:
                 assert_never(whose)
 
-    def _model(self, draft: _Draft, role: str, asked: ModelOf, asks: Asks) -> None:
+    def _model(self, draft: Draft, role: str, asked: ModelOf, asks: Asks) -> None:
         whose = asked.whose
         policy = self._policy(draft, whose)
         if whose == "base" and Subject().model() in asks.values():
@@ -279,12 +245,12 @@ class Scoring:
             draft.add("others", role, which)
         self._place(draft, role, self.checkpoints.place(policy.variant))
 
-    def _place(self, draft: _Draft, role: str, place: ModelPlace) -> None:
+    def _place(self, draft: Draft, role: str, place: ModelPlace) -> None:
         """Where a model lies, which the stage loads under a role."""
         draft.add("places", role, place)
         draft.fields["device"] = self.executor.device()
 
-    def _reward(self, draft: _Draft, role: str) -> None:
+    def _reward(self, draft: Draft, role: str) -> None:
         """The reward model as an input.
 
         Raises:
@@ -300,14 +266,14 @@ class Scoring:
         draft.inputs[role] = stage
         self._place(draft, role, self.sources.place(judge.model))
 
-    def _labeller(self, draft: _Draft, name: str, asked: NamedLabeller) -> None:
+    def _labeller(self, draft: Draft, name: str, asked: NamedLabeller) -> None:
         """A labeller with the models that it reads: the suite's reward model, or an untrained one.
 
         Raises:
             SuiteError: no such labeller, or a model that a scorer cannot give it.
         """
         where = f"{draft.where}.{name}"
-        labeller = self._built(asked, where)
+        labeller = built_labeller(asked, self.sources, where)
         draft.add("scorer", name, labeller.identity())
         fields = labeller.model_dump(mode="json")
         draft.add("labellers", name, {"name": labeller.name, **fields})
@@ -319,32 +285,10 @@ class Scoring:
                     )
                 self._reward(draft, f"{role}.{REWARD}")
             if member.reads_model:
-                entry = self._judging_model(member, f"{where}.{member.name}.model")
+                entry = judging_model(member, self.suite.models, f"{where}.{member.name}.model")
                 self.sources.weights(entry, f"as the labeller {member.name}")
                 draft.add("others", role, {"model": self.sources.model_config(entry)})
                 self._place(draft, role, self.sources.place(entry))
-
-    def _built(self, asked: NamedLabeller, where: str) -> Labeller:
-        labeller = cast(Labeller, from_yaml.build("labeller", asked.spec, where))
-        mute = [judge.name for judge in labeller.judges() if not judge.answers_questions]
-        if asked.questions and mute:
-            raise SuiteError(
-                f"'{mute[0]}' compares two answers, and rates none by a rubric",
-                where=where,
-                fix="name a judge that reads text, such as `judge` or `endpoint`",
-            )
-        digest = self.sources.store.file_digest
-        return labeller.placed(SuitePlaces(self.sources.file, digest, f"{where}.{labeller.name}"))
-
-    def _judging_model(self, labeller: Labeller, where: str) -> str:
-        """The entry of `models:` that judges: one for all variants."""
-        named = getattr(labeller, "model", None)
-        if named is None and len(self.suite.models) == 1:
-            return next(iter(self.suite.models))
-        if named not in self.suite.models:
-            message = unknown("model", f"{named or ''}", self.suite.models)
-            raise SuiteError(message, where=where, fix="name the model that judges all variants")
-        return str(named)
 
 
 def _answers(asks: Asks) -> bool:
@@ -369,29 +313,3 @@ def _refuse_names(asks: Asks, where: str) -> None:
     for name, asked in asks.items():
         if not name.isidentifier() or (name in _ROLES and not role_of("", asked)):
             raise HarnessError(f"{where} cannot call what it asks for '{name}'", fix="rename it")
-
-
-def _base_of(path: VariantPath) -> VariantPath:
-    """The untrained model under a variant, which answers with the variant's settings."""
-    variant = path.variant
-    base = Untrained(
-        id=variant.model, group=variant.model, model=variant.model, generate=variant.generate,
-        evaluations=variant.evaluations, labels=variant.labels, seed=variant.seed,
-    )  # fmt: skip
-    return VariantPath(base, None, {}, ())
-
-
-def start_of(variant: Variant) -> Cell | None:
-    """What a variant's last training stage goes on from, as a cell of its own: scored as it is,
-    never merged. None where that is the base."""
-    cell = variant.cell
-    if cell is None or cell.recipe.start is None:
-        return None
-    start = cell.recipe.start
-    return replace(
-        cell,
-        id=name_of(cell, start),
-        group=start.group,
-        recipe=start,
-        labels={**cell.labels, "objective": start.objective.name},
-    )
