@@ -18,7 +18,8 @@ from harness.core.files import write_atomic
 from harness.core.locate import packaged_suites
 from harness.objectives.base import Objective
 from harness.scorers._lm_eval_checks import unknown_task
-from harness.scorers._lm_eval_index import Index, library
+from harness.scorers._lm_eval_index import Index
+from harness.scorers._lm_eval_registry import library
 from harness.store.store import Store
 from harness.variants.names import Names, stages_of
 

@@ -50,7 +50,9 @@ def answer(
         StageFailed: the model's logits are not numbers.
     """
     can = None if names else sharing or sharing_of(model)
-    packs = [can is not None and can.answers and can.allows(each.places) for each in prompts]
+    packs = [
+        can is not None and can.allows(each.places) and can.can_answer(model) for each in prompts
+    ]
     chosen = [i for i, pack in enumerate(packs) if pack]
     rows = answer_packed(
         model, [prompts[i] for i in chosen], budget, end_tokens, choose,

@@ -12,8 +12,8 @@ import math
 import random
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -46,7 +46,7 @@ _WINDOWS = ("window", "window_size", "chunk_size")
 """How the names of config fields end that bound what a token attends to."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sharing:
     """What was found.
 
@@ -55,18 +55,37 @@ class Sharing:
         span: None: rows of any length.
         why: the reason where nothing is shared, or where answers are not.
         difference: the largest one seen between both ways, in nats; NaN where one failed.
-        answers: tokens may be generated one after the other in the same way.
+        answers: tokens may be generated one after the other in the same way; None: not tried yet.
+            `can_answer` tries it, since log-likelihoods alone need not wait for that.
+        spread: the standard deviation of the log-probabilities of the rows that were read.
+        small_windows: windows of attention were made small for it.
     """
 
     shares: bool
     span: int | None = None
     why: str = ""
     difference: float = math.nan
-    answers: bool = False
+    answers: bool | None = False
+    spread: float = math.nan
+    small_windows: bool = False
 
     def allows(self, tokens: int) -> bool:
         """Whether a row of so many tokens may be read in a packed tree."""
         return self.shares and (self.span is None or tokens <= self.span)
+
+    def can_answer(self, model: Any) -> bool:
+        """Whether tokens may be generated in a packed tree: tried once, when first asked.
+
+        Args:
+            model: the one that this was found of.
+        """
+        if self.answers is None:
+            with _small_windows(model) if self.small_windows else nullcontext():
+                self.why = _why_not_answers(model, self)
+            self.answers = not self.why
+            if self.why:
+                _LOG.info("answers are not written by continuous batching: %s", self.why)
+        return self.answers
 
 
 _FOUND: WeakKeyDictionary[Any, dict[tuple[Any, ...], Sharing]] = WeakKeyDictionary()
@@ -81,8 +100,6 @@ def sharing_of(model: Any) -> Sharing:
         sharing = known[kind] = find_sharing(model)
         if not sharing.shares:
             _LOG.info("prefixes are not shared: %s", sharing.why)
-        elif not sharing.answers:
-            _LOG.info("answers are not written by continuous batching: %s", sharing.why)
     return known[kind]
 
 
@@ -102,13 +119,12 @@ def find_sharing(model: Any) -> Sharing:
         with _small_windows(model):
             masked = _compare(model, span_of({**config, "sliding_window": None}))
         if masked.shares:
-            return masked
+            return replace(masked, small_windows=True)
     return _compare(model, unmasked)
 
 
 def _compare(model: Any, span: int | None) -> Sharing:
-    limits = [n for n in (span, context_of(model), _LONGEST) if n is not None]
-    rows = list(_rows(int(model.config.get_text_config().vocab_size), min(limits)))
+    rows = _tried(model, span)
     if not rows:
         return Sharing(False, why="its context is too short to share any of it")
     with warnings.catch_warnings():
@@ -119,17 +135,11 @@ def _compare(model: Any, span: int | None) -> Sharing:
             differences = [_distance(_packed(model, rows, n), padded) for n in (4096, _CUT)]
         except _UNFIT as error:
             return Sharing(False, why=_refusal(error))
-        difference, rounding = max(differences), _Rounding(model, rows, padded)
-        if not rounding.explains(difference):
+        difference, spread = max(differences), float(padded.std())
+        if not _rounding_explains(difference, model, rows, spread):
             why = f"its log-probabilities differ by {difference:.1e} nats from those of rows alone"
             return Sharing(False, why=why, difference=difference)
-        try:
-            lost = _lost(model, rows)
-        except _UNFIT as error:
-            return Sharing(True, span, _refusal(error), difference)
-        answers = rounding.explains(lost)
-        why = "" if answers else f"its tokens are up to {lost:.1e} nats less likely than others"
-    return Sharing(True, span, why, difference, answers)
+    return Sharing(True, span, difference=difference, answers=None, spread=spread)
 
 
 def _refusal(error: Exception) -> str:
@@ -143,28 +153,41 @@ def _refusal(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-@dataclass
-class _Rounding:
-    """How far two ways to read the same rows may differ.
+def _why_not_answers(model: Any, sharing: Sharing) -> str:
+    """Why tokens are not generated in a packed tree; empty if they can be."""
+    rows = _tried(model, sharing.span)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            lost = _lost(model, rows)
+        except _UNFIT as error:
+            return _refusal(error)
+        if _rounding_explains(lost, model, rows, sharing.spread):
+            return ""
+    return f"its tokens are up to {lost:.1e} nats less likely than others"
 
-    Attributes:
-        padded: the rows' log-probabilities, read together.
+
+def _tried(model: Any, span: int | None) -> list[list[int]]:
+    """The rows that a model is tried on; none if its context is too short."""
+    limits = [n for n in (span, context_of(model), _LONGEST) if n is not None]
+    return list(_rows(int(model.config.get_text_config().vocab_size), min(limits)))
+
+
+def _rounding_explains(difference: float, model: Any, rows: list[list[int]], spread: float) -> bool:
+    """Whether two ways to read the same rows differ by rounding alone.
+
+    How much padding makes is asked for what is more than a few steps: that takes a pass a row.
+
+    Args:
+        spread: the standard deviation of the rows' log-probabilities.
     """
+    import torch
 
-    model: Any
-    rows: list[list[int]]
-    padded: Any
-
-    def explains(self, difference: float) -> bool:
-        """Whether rounding explains a difference. How much padding alone makes is asked for what
-        is more than a few steps: that takes a pass a row."""
-        import torch
-
-        step = max(_STEP, _ROUNDING * torch.finfo(self.model.dtype).eps)
-        if difference <= step * float(self.padded.std()):
-            return True
-        single = torch.cat([_padded(self.model, [row]) for row in self.rows])
-        return difference <= _ROUNDING * _distance(self.padded, single)
+    step = max(_STEP, _ROUNDING * torch.finfo(model.dtype).eps)
+    if difference <= step * spread:
+        return True
+    single = torch.cat([_padded(model, [row]) for row in rows])
+    return difference <= _ROUNDING * _distance(_padded(model, rows), single)
 
 
 def _lost(model: Any, rows: list[list[int]]) -> float:

@@ -9,17 +9,16 @@ import difflib
 import glob
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SuiteError, shortened, unknown
+from harness.scorers._lm_eval_data import FORMATS
+from harness.scorers._lm_eval_fields import group_faults, task_faults
 from harness.scorers._lm_eval_index import Index, faults
 
 _NEAREST, _SHOWN = 3, 6
-FORMATS = ("json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset",
-           "imagefolder", "audiofolder", "videofolder", "sql")  # fmt: skip
-"""Data sets that are files beside the task."""
 _TRUE = frozenset(["1", "ON", "YES", "TRUE"])
 
 
@@ -41,23 +40,33 @@ def require_names(tasks: Sequence[str], index: Index, where: str) -> None:
 
 
 def require_readable(tasks: Sequence[str], index: Index, where: str) -> None:
-    """Raise SuiteError for files of the suite's folder, behind such a name, that cannot be read, or
-    that name functions outside the folder."""
+    """Raise SuiteError for files of the suite's folder, behind such a name, that cannot be read,
+    that name functions outside the folder, or that have fields which lm-eval cannot use."""
     folder = index.include
     if folder is None:
         return
-    behind = {
-        path: name
-        for name in tasks
-        for path in (*_defining(index, name), *(task.path for task in index.tasks(name)))
-        if path.is_relative_to(folder)
-    }
-    for path, name in behind.items():
-        if wrong := "; ".join(faults(path, folder)):
-            raise SuiteError(
-                f"{path}: {wrong}", where=f"{where}.include_path",
-                fix=f"mend the file, which is behind the task {name}",
-            )  # fmt: skip
+    for name in tasks:
+        for path, wrong in _faults_behind(name, index, folder):
+            if wrong:
+                raise SuiteError(
+                    f"{path}: {'; '.join(dict.fromkeys(wrong))}",
+                    where=f"{where}.include_path",
+                    fix=f"mend the file, which is behind the task {name}",
+                )
+
+
+def _faults_behind(name: str, index: Index, folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The files of the suite's folder behind a name, and what is wrong with each: first as files,
+    then by their fields."""
+    tasks = [task for task in index.tasks(name) if task.path.is_relative_to(folder)]
+    for path in dict.fromkeys((*_defining(index, name), *(task.path for task in tasks))):
+        if path.is_relative_to(folder):
+            yield path, [*faults(path, folder)]
+    for path, settings in index.groups(name):
+        if path.is_relative_to(folder):
+            yield path, [*group_faults(settings)]
+    for task in tasks:
+        yield task.path, [*task_faults(task.settings, task.path.parent)]
 
 
 def _defining(index: Index, name: str) -> tuple[Path, ...]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import HarnessError, StageFailed
-from harness.scorers._lm_eval_checks import FORMATS, how_to_get, missing_data, told
+from harness.scorers._lm_eval_checks import how_to_get, missing_data, told
+from harness.scorers._lm_eval_data import FORMATS
 from harness.scorers._lm_eval_index import Index
 
 

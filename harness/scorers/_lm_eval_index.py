@@ -6,7 +6,6 @@ few of these files, and the names of all.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from harness.core.files import files_below
+from harness.scorers._lm_eval_registry import defines, library
 
 Settings = Mapping[str, Any]
 """The fields of a task's file, with those that it includes. A `!function` stands as its text."""
@@ -30,7 +30,9 @@ _NAMED = re.compile(
 _WORD = re.compile(r"[\w-]+")
 """A name that can be a folder's. `/` and `..` would lead out of lm-eval's."""
 _INCLUDE = re.compile(r"""^include[ \t]*:[ \t]*["']?([^\s"'#]+)""", re.MULTILINE)
-_TASK, _GROUP, _TAG, _FUNCTION = "task", "group", "tag", "!function "
+FUNCTION = "!function "
+"""What a function stands as among the settings, before its name."""
+_TASK, _GROUP, _TAG = "task", "group", "tag"
 
 
 class _Loader(yaml.CSafeLoader):
@@ -38,7 +40,7 @@ class _Loader(yaml.CSafeLoader):
 
 
 def _as_text(loader: Any, suffix: str, node: Any) -> str:
-    return f"{_FUNCTION}{loader.construct_scalar(node)}"
+    return f"{FUNCTION}{loader.construct_scalar(node)}"
 
 
 _Loader.add_multi_constructor("!function", _as_text)
@@ -96,6 +98,12 @@ class Index:
         """The tasks behind a name, as far as their files can be read."""
         yield from self._tasks(name, {}, ())
 
+    def groups(self, name: str) -> Iterator[tuple[Path, Settings]]:
+        """The file and settings of a name that is a group's."""
+        files = self.find(name)
+        if files is not None and files.kind == _GROUP:
+            yield files.paths[0], _read(files.paths[0])
+
     def _nearest_first(self, name: str) -> Iterator[Mapping[str, Files]]:
         yield self._nearby
         words = re.split(r"[_-]", name) if _WORD.fullmatch(name) else []
@@ -136,19 +144,6 @@ class Index:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-@cache
-def library() -> Path:
-    """The folder of lm-eval's own tasks. The package is not imported.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    spec = importlib.util.find_spec("lm_eval")
-    if spec is None or spec.origin is None:
-        raise ImportError("lm_eval is not installed")
-    return Path(spec.origin).parent / "tasks"
 
 
 def task_files(folder: Path) -> list[Path]:
@@ -259,7 +254,7 @@ def _metrics(settings: Settings) -> list[str]:
     if listed is None:
         return list(_DEFAULTS.get(str(settings.get("output_type", "generate_until")), ()))
     named = [each.get("metric") for each in _listed(listed) if isinstance(each, Mapping)]
-    known = [name for name in named if isinstance(name, str) and not name.startswith(_FUNCTION)]
+    known = [name for name in named if isinstance(name, str) and not name.startswith(FUNCTION)]
     return known if len(known) == len(_listed(listed)) else []
 
 
@@ -279,27 +274,31 @@ def faults(path: Path, folder: Path) -> Iterator[str]:
             yield "include: it includes itself"
     for field, value in settings.items():
         for named in _functions(value):
-            if not _within(named, path.parent, folder):
+            file = _file_of(named, path.parent, folder)
+            if file is None:
                 yield (
                     f"{field}: !function {named} is neither in a file of the folder nor one of"
                     " lm_eval.tasks; NAME.rows is the function rows of NAME.py beside the task"
                 )
+            elif not defines(file, named.rpartition(".")[2]):
+                yield f"{field}: !function {named}: {file.name} has no {named.rpartition('.')[2]}"
 
 
-def _within(named: str, beside: Path, folder: Path) -> bool:
-    """Whether a function lies in the folder that the suite names, or among lm-eval's tasks."""
+def _file_of(named: str, beside: Path, folder: Path) -> Path | None:
+    """The file of a function; None if it lies neither in the folder that the suite names nor among
+    lm-eval's tasks."""
     module = named.rpartition(".")[0].replace(".", "/")
     file = (beside / f"{module}.py").resolve()
     if file.is_file():
-        return file.is_relative_to(folder.resolve())
+        return file if file.is_relative_to(folder.resolve()) else None
     shared = (library().parents[1] / f"{module}.py").resolve()
-    return shared.is_file() and shared.is_relative_to(library().resolve())
+    return shared if shared.is_file() and shared.is_relative_to(library().resolve()) else None
 
 
 def _functions(value: Any) -> Iterator[str]:
     """The functions that a field names."""
-    if isinstance(value, str) and value.startswith(_FUNCTION):
-        yield value.removeprefix(_FUNCTION)
+    if isinstance(value, str) and value.startswith(FUNCTION):
+        yield value.removeprefix(FUNCTION)
     elif isinstance(value, Mapping | list):
         for part in value.values() if isinstance(value, Mapping) else value:
             yield from _functions(part)

@@ -113,7 +113,7 @@ def test_each_family_is_read_as_transformers_reads_it(
 ) -> None:
     model, _ = family(name)
     sharing = find_sharing(model)
-    assert sharing.shares is sharing.answers is (name not in OWN_WAY), sharing.why
+    assert sharing.shares is sharing.can_answer(model) is (name not in OWN_WAY), sharing.why
     rows = asked_rows()
     expected = read_alone(model, rows)
     assert sharing.span is None  # a window is masked
@@ -177,16 +177,17 @@ def test_rounding_is_not_taken_for_another_way_to_read(
     for name in ("llama", "mamba"):
         model = copy.deepcopy(family(name)[0]).to(dtype)
         sharing = find_sharing(model)
-        assert sharing.shares is sharing.answers is (name not in OWN_WAY), sharing.why
+        assert sharing.shares is sharing.can_answer(model) is (name not in OWN_WAY), sharing.why
 
 
 def test_trained_models_in_lower_precision_share_too() -> None:
     """In bfloat16 a row alone is 0.2 nats from itself in a batch here."""
     folder = package_suites() / "pocket/models/pocket-1m"
     for dtype in (torch.bfloat16, torch.float32):
-        sharing = find_sharing(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval())
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        sharing = find_sharing(model)
         assert sharing.shares, sharing.why
-        assert sharing.answers
+        assert sharing.can_answer(model)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_memory_or_a_device_that_fails_is_no_way_to_read(
         with monkeypatch.context() as patched:
             patched.setattr(sharing_module, part, fail)
             with pytest.raises(type(fault)):
-                find_sharing(llama[0])
+                find_sharing(llama[0]).can_answer(llama[0])
 
 
 def test_what_a_model_refuses_is_the_reason_why_it_is_read_otherwise(
@@ -223,7 +224,8 @@ def test_what_a_model_refuses_is_the_reason_why_it_is_read_otherwise(
     caplog.set_level("INFO")
     model = copy.deepcopy(llama[0])
     found = sharing_of(model)
-    assert (found.shares, found.answers, found.why) == (True, False, "TypeError: no such mask")
+    assert (found.shares, found.can_answer(model)) == (True, False)
+    assert found.why == "TypeError: no such mask"
     assert "answers are not written by continuous batching: TypeError: no such mask" in caplog.text
     monkeypatch.setattr(sharing_module, "read_packed", refuse)
     assert find_sharing(model).why == "TypeError: no such mask"
@@ -231,12 +233,18 @@ def test_what_a_model_refuses_is_the_reason_why_it_is_read_otherwise(
 
 
 def test_finding_out_whether_prefixes_may_be_shared_takes_few_passes(llama: Loaded) -> None:
-    """It is paid for every model, and each pass reads all weights."""
+    """It is paid for every model, and each pass reads all weights. Those of answers are paid where
+    answers are asked for, once."""
     passes = []
     hook = llama[0].register_forward_pre_hook(lambda *_: passes.append(1))
-    find_sharing(llama[0])
+    sharing = find_sharing(llama[0])
+    assert len(passes) <= 6
+    assert sharing.can_answer(llama[0])
+    before_asked_again = len(passes)
+    assert 6 < before_asked_again <= 14
+    assert sharing.can_answer(llama[0])
     hook.remove()
-    assert len(passes) <= 16
+    assert len(passes) == before_asked_again
 
 
 def test_rows_beyond_a_bound_that_attention_is_not_told_are_read_padded(llama: Loaded) -> None:

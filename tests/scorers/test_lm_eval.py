@@ -14,7 +14,7 @@ import yaml
 from lm_eval.api.model import LM
 
 from harness.core.aggregate import AGGREGATES
-from harness.core.errors import HarnessError, StageFailed
+from harness.core.errors import HarnessError, StageFailed, SuiteError
 from harness.scorers import _lm_eval, _lm_eval_tasks
 from harness.scorers._lm_eval import require_metrics, wrong_by_spaces
 from harness.scorers._lm_eval_rows import Scores, scores_of
@@ -471,20 +471,20 @@ MALFORMED: dict[str, tuple[str, dict[str, Any]]] = {
     "no split": ("test_split", {"test_split": None}),
     "a split that is a list": ("test_split", {"test_split": ["test"]}),
     "no such file": (
-        "dataset_path",
+        "dataset_kwargs",
         {"dataset_kwargs": {"data_files": {"test": "/nowhere/at/all.jsonl"}}},
     ),
     "a file that is no JSON": (
-        "dataset_path",
+        "dataset_kwargs",
         {"dataset_kwargs": {"data_files": {"test": "FOLDER/broken.txt"}}},
     ),
     "a file without rows": (
-        "dataset_path",
+        "dataset_kwargs",
         {"dataset_kwargs": {"data_files": {"test": "FOLDER/empty.txt"}}},
     ),
     "no data at all": ("dataset_path", {"dataset_path": None, "dataset_kwargs": None}),
     "data that is a number": ("dataset_path", {"dataset_path": 3}),
-    "options of the data that are a list": ("dataset_path", {"dataset_kwargs": ["x"]}),
+    "options of the data that are a list": ("dataset_kwargs", {"dataset_kwargs": ["x"]}),
     "shots without rows for them": ("fewshot_split", {"num_fewshot": 2, "fewshot_split": "train"}),
     "shots that are a word": ("num_fewshot", {"num_fewshot": "two", "fewshot_split": "test"}),
     "more shots than rows": ("num_fewshot", {"num_fewshot": 99, "fewshot_split": "test"}),
@@ -524,6 +524,13 @@ WRITTEN: dict[str, tuple[str, str]] = {
     "results that are nothing": ("process_results", "process_results: !function own.forgets\n"),
     "a class that is a function": ("class", "class: !function own.forgets\n"),
 }
+TOLD_LATER = {
+    "a field that no row has", "targets that no row has", "a target beyond the choices",
+    "choices that are one text", "a file that is no JSON", "more shots than rows",
+    "an unknown prompt", "a function that fails", "rows that are nothing",
+    "results that are nothing", "a class that is a function",
+}  # fmt: skip
+"""What only the rows, or functions that are run, can tell: the `requests` stage."""
 OWN = """
 def fails(rows):
     raise RuntimeError("it fails")
@@ -533,11 +540,21 @@ def forgets(*anything):
 """
 
 
+def refused_by_plan(folder: Path) -> str:
+    """What the plan says of the task `odd`; empty if nothing."""
+    try:
+        scorer = LmEval(tasks=["odd"], include_path=str(folder))
+        scorer.require("scorers[0].lm_eval", {"include_path": folder})
+    except SuiteError as error:
+        return str(error)
+    return ""
+
+
 def refusal(folder: Path) -> str:
     """What the plan, else the run, says of the task `odd`; empty if it is scored."""
-    scorer = LmEval(tasks=["odd"], include_path=str(folder))
+    if refused := refused_by_plan(folder):
+        return refused
     try:
-        scorer.require("scorers[0].lm_eval", {"include_path": folder})
         task = load_tasks(["odd"], folder, {}, allow_code=False)["tasks"]
         build_requests(task, lambda *_: None, limit=None, chat_template=None,
                        system_instruction=None, fewshot_as_multiturn=False)  # fmt: skip
@@ -559,6 +576,7 @@ def test_a_malformed_task_is_an_error_that_names_file_and_field(folder: Path, fa
     message = refusal(folder)
     assert "odd.yaml" in message
     assert field in message
+    assert (refused_by_plan(folder) == "") is (fault in TOLD_LATER)
 
 
 @pytest.mark.parametrize("fault", WRITTEN)
@@ -572,6 +590,7 @@ def test_a_task_file_that_is_odd_itself_is_an_error_that_names_it(folder: Path, 
     message = refusal(folder)
     assert "odd.yaml" in message
     assert named in message
+    assert (refused_by_plan(folder) == "") is (fault in TOLD_LATER)
 
 
 def test_answers_that_are_wrong_by_their_spaces_alone_are_counted() -> None:

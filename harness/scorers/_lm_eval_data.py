@@ -1,0 +1,68 @@
+"""Where a benchmark task's rows lie, as far as its file tells."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import shortened
+from harness.scorers._lm_eval_index import Settings
+
+FORMATS = ("json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset",
+           "imagefolder", "audiofolder", "videofolder", "sql")  # fmt: skip
+"""Data sets that are files beside the task."""
+
+
+def data_faults(settings: Settings) -> Iterator[str]:
+    """What is wrong with where a task's rows lie, each as `field: fault`."""
+    if settings.get("custom_dataset") is not None:
+        return
+    path, options = settings.get("dataset_path"), settings.get("dataset_kwargs")
+    if path is None:
+        yield "dataset_path: is missing: a data set of the hub, or json with dataset_kwargs"
+        return
+    if settings.get("test_split") is None and settings.get("validation_split") is None:
+        yield "test_split: is missing, and so is validation_split: no rows are asked"
+    files = options.get("data_files") if isinstance(options, dict) else None
+    if path in FORMATS and files is not None and not (options or {}).get("data_dir"):
+        yield from _files(settings, files)
+
+
+def _files(settings: Settings, files: Any) -> Iterator[str]:
+    splits = files if isinstance(files, dict) else {"train": files}
+    for split, paths in splits.items():
+        for name in paths if isinstance(paths, list) else [paths]:
+            if not isinstance(name, str):
+                yield f"dataset_kwargs.data_files: is no path: {shown(name)}"
+            elif fault := _file(name):
+                place = f"data_files.{split}" if isinstance(files, dict) else "data_files"
+                yield f"dataset_kwargs.{place}: {fault}"
+    for field in ("test_split", "validation_split", "training_split", "fewshot_split"):
+        split = settings.get(field)
+        if isinstance(split, str) and re.match(r"\w+", split)[0] not in splits:  # type: ignore[index]
+            yield f"{field}: the data has no {shown(split)} ({listed(map(str, splits))})"
+
+
+def _file(name: str) -> str:
+    """What is wrong with a file of rows that a task names; those on the web are not looked at."""
+    if "://" in name or "::" in name:
+        return ""
+    matches = [Path(each) for each in glob.glob(name, recursive=True)]
+    if not matches:
+        return f"there is no file {shown(name)}"
+    if all(path.is_file() and not path.stat().st_size for path in matches):
+        return f"{shown(name)} is empty"
+    return ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names, for a message."""
+    return ", ".join(sorted(names))
+
+
+def shown(value: Any) -> str:
+    """A value of a file, for a message."""
+    return shortened(repr(value))
