@@ -15,7 +15,7 @@ from scipy import special
 
 from harness.comparison.intervals import POWER, Spread, level
 
-_NEAR = 0.01
+NEAR = 0.01
 """A difference closer to its limit than this share of the detectable one would need 10,000 times as
 many examples."""
 LEAST_P = 1e-60
@@ -63,7 +63,7 @@ class Contrast(ABC):
         error, seen, gap = self.error(), self.detectable(alpha, null), abs(self.value - null)
         if not error or seen is None:
             return None, ""
-        if gap < _NEAR * seen:
+        if gap < NEAR * seen:
             return None, "the difference lies so close to the limit that no test set would do"
         ends = self.interval(alpha)
         reach = 0.0 if ends is None else abs(ends[self.value < null] - self.value)

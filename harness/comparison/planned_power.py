@@ -140,7 +140,9 @@ def _power(claim: PlannedClaim, planned: Plan, store: Store, scores: AllScores) 
     gap = _expected_gap(claim, runs)
     both = claim.claim.relation == "equal"
     needed = None
-    if gap is not None:
+    if gap is not None and gap > 0 and spread.changed is not None and not claim.claim.margin_size:
+        needed = power.mcnemar_needed(spread.changed, gap, alpha)
+    elif gap is not None:
         needed = power.examples_needed(spread.variance, gap, spread.fixed, alpha, both=both)
     return ClaimPower(claim, n, seeds, seen, gap, needed, spread.basis)
 

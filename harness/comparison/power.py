@@ -8,6 +8,7 @@ summed over the numbers of rows that may change (Miettinen, 1968, Biometrics 24:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy import special
@@ -108,4 +109,33 @@ def examples_needed(
     room = (gap / z) ** 2 - fixed
     if gap <= 0 or room <= 0:
         return None
-    return max(2, math.ceil(variance / room))
+    start = max(2, math.ceil(variance / room))
+    if both or fixed:
+        return start
+    # Student's t needs a few more, as the spread is not known either.
+    return _least(lambda n: t_power(gap, math.sqrt(variance / n), n - 1, alpha) >= POWER, start)
+
+
+def mcnemar_needed(changed: float, gain: float, alpha: float) -> int:
+    """How many rows McNemar's exact test needs to show a gain with 80% power.
+
+    Args:
+        changed: the share of rows that are right on one side alone; at least `gain`.
+        gain: above 0.
+    """
+    gain = min(gain, 1.0)
+    share = max(changed, gain)
+    z = float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER))
+    start = max(2, math.ceil(z**2 * (share - gain**2) / gain**2))
+    return _least(lambda n: mcnemar_power(n, share, gain, alpha) >= POWER, start)
+
+
+def _least(enough: Callable[[int], bool], start: int) -> int:
+    """The least number, from about half of `start` on, that is enough."""
+    low, high = start // 2, start
+    while not enough(high):
+        low, high = high, math.ceil(high * 1.5)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if middle > 1 and enough(middle) else (middle, high)
+    return high

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from scipy import special
 
 from harness.comparison import binomial
-from harness.comparison.contrasts import LEAST_P, Contrast, Ends
+from harness.comparison.contrasts import LEAST_P, NEAR, Contrast, Ends
 from harness.comparison.intervals import POWER
-from harness.comparison.power import mcnemar_detectable
+from harness.comparison.power import mcnemar_detectable, mcnemar_needed
 
 _HAIR = 1e-12
 """The farthest that an end of an interval comes to a value which the interval does not hold."""
@@ -71,6 +71,13 @@ class PairedShares(Contrast):
             return mcnemar_detectable(self.rows, changed, alpha)
         error = math.sqrt((changed - min(null**2, changed / 2)) / self.rows)
         return float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER)) * error
+
+    def needed(self, null: float, alpha: float, n: int) -> tuple[int | None, str]:
+        gap, seen = abs(self.value), self.detectable(alpha)
+        if null or gap < NEAR * (seen or 1.0):
+            return super().needed(null, alpha, n)
+        total = mcnemar_needed((self.up + self.down) / self.rows, gap, alpha)
+        return (total - n if total > n else None), ""
 
     def error(self) -> float | None:
         changed = self._changed
