@@ -31,21 +31,37 @@ def about_margin(claim: Claim, base: Group | float) -> str:
     return "" if sure else "its margin is a share of a value that may be 0"
 
 
-def noise_of(contrast: Contrast, group: Group, base: Group | float) -> Noise | None:
-    """The shares of the difference's variance that examples, drawn answers and seeds cause."""
-    error, sides = contrast.error(), [group] if isinstance(base, float) else [group, base]
-    drawn = [_drawn(side) for side in sides]
-    seeds = contrast.fixed()
-    if not error or not (seeds or any(part is not None for part in drawn)):
+def noise_of(
+    contrast: Contrast, group: Group, base: Group | float, ratio: float = 1.0
+) -> Noise | None:
+    """The shares of the difference's variance that examples, drawn answers and seeds cause; None if
+    only one source is known (the three of arXiv:2512.21326).
+
+    What drawing the answers of several runs anew would change is a part of how the runs differ; for
+    a single run it is a part of how the examples do.
+
+    Args:
+        ratio: how many times the base's value is subtracted.
+    """
+    sides = [(group, 1.0)] if isinstance(base, float) else [(group, 1.0), (base, ratio**2)]
+    error, fixed = contrast.error(), contrast.fixed()
+    drawn = [(side.runs.several, _drawn(side), times) for side, times in sides]
+    known = all(part is not None for _, part, _ in drawn)
+    if not error or not (fixed or known):
         return None
-    total = max(error**2, seeds)
-    answers = None
-    if all(part is not None for part in drawn):
-        answers = min(sum(part or 0.0 for part in drawn), total - seeds) / total
-    elif not seeds:
-        return None
-    examples = 1 - seeds / total - (answers or 0.0)
-    return Noise(examples, answers, seeds / total if seeds else None)
+    total = max(error**2, fixed)
+    of_seeds, of_examples = (
+        sum(times * (part or 0.0) for several, part, times in drawn if several is which)
+        for which in (True, False)
+    )
+    of_seeds, of_examples = min(of_seeds, fixed), min(of_examples, total - fixed)
+    if not known:
+        return Noise(1 - fixed / total, None, fixed / total)
+    return Noise(
+        (total - fixed - of_examples) / total,
+        (of_seeds + of_examples) / total,
+        (fixed - of_seeds) / total if fixed else None,
+    )
 
 
 def _drawn(group: Group) -> float | None:

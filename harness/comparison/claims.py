@@ -156,7 +156,9 @@ def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
     limits = limits_of(question.claim, up, lambda ratio: contrast_of(group, base, ratio, looks))
     shown = contrast_of(group, base, question.claim.times, looks)
     verdict = replace(_counted(verdict, group, base), verdict="inconclusive")
-    told = replace(_told(verdict, shown, limits), noise=noise_of(shown, group, base))
+    told = replace(
+        _told(verdict, shown, limits), noise=noise_of(shown, group, base, question.claim.times)
+    )
     if group.first.doubt:
         told = replace(told, p=None)  # whatever its figures are, they support and refute nothing
     told = told.noted(group.first.doubt).noted(note)

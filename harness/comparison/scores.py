@@ -171,11 +171,13 @@ class Reader:
             trust = UNKNOWN
             if any(metric.get("judged", False) for metric in declared.values()):
                 trust = trust_in(scored.stage, self._store.root)
-            read = table.read([c for m in declared.values() for c in m["columns"].values()])
+            columns_read = [c for m in declared.values() for c in m["columns"].values()]
+            columns_read += [m["drawn"] for m in declared.values() if "drawn" in m]
+            read = table.read(columns_read)
             named = columns_of(scored, record)
             for (name, metric), column in zip(declared.items(), named, strict=True):
                 columns = {
-                    statistic: read.column(column).to_numpy().astype(np.float64, copy=False)
+                    statistic: _floats(read, column)
                     for statistic, column in metric["columns"].items()
                 }
                 if column in scores:
@@ -190,6 +192,7 @@ class Reader:
                     " ".join(judge.key for judge in judges), self._forgetting(scored),
                     scored.stage.key, path.train is not None, model, template, _bounds(metric),
                     metric.get("even"), _chance(record, name), metric.get("judged", False),
+                    drawn=_floats(read, metric["drawn"]) if "drawn" in metric else None,
                     trust=trust,
                 )  # fmt: skip
         return scores
@@ -236,6 +239,10 @@ class Reader:
         new_keys = Keys(*(tuple(table.column(name).to_pylist()) for name in KEYS))
         self._known.append((table, new_keys))
         return new_keys
+
+
+def _floats(table: pa.Table, column: str) -> Array:
+    return np.asarray(table.column(column).to_numpy().astype(np.float64, copy=False))
 
 
 def _judging_models(stage: Stage) -> dict[str, Any]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, cast
+from typing import Annotated, Any, ClassVar, Protocol, Self, cast
+
+from pydantic import model_validator
 
 from harness.core import from_yaml, registry
 from harness.core.aggregate import AGGREGATES
-from harness.core.component import Component, NotHashed
+from harness.core.component import AddedLater, Component, NotHashed
 from harness.core.errors import StageFailed, unknown
 from harness.data.contests import Compared, Contest, Question, Reply, Verdict
 from harness.data.preference_rule import Rule
 from harness.data.words import Words, unread
 from harness.scorers._asks import Asked, Policy, Subject
+from harness.scorers._draws import mean_of_draws
 
 __all__ = [
     "SHARE", "Asked", "Compared", "Contest", "Judge", "LoadedModel", "Metric", "Policy",
@@ -203,6 +206,23 @@ class Scorer(Component):
     variant is trained on. It is also true for general text that a training mixes in against
     forgetting (`ptx_data`); set `false` if that is not meant."""
 
+    drawn: Annotated[bool, AddedLater] = False
+    """Score the drawn answers (`generate: {samples: k}`) in the place of the greedy one: an example
+    has their mean, and claims tell the noise of drawing from that of examples and seeds. For
+    scorers of single answers whose metrics are means."""
+
+    @model_validator(mode="after")
+    def _draws_can_be_scored(self) -> Self:
+        if not self.drawn:
+            return self
+        kind = type(self)
+        whole = kind.score_job is not Scorer.score_job or kind.asks is not Scorer.asks
+        if whole or kind.samples_needed is not Scorer.samples_needed:
+            raise ValueError("drawn: it does not score one answer by itself")
+        if any(metric.aggregate != "mean" for metric in self.declared().values()):
+            raise ValueError("drawn: a metric of it is no mean over examples")
+        return self
+
     def declared(self) -> Mapping[str, Metric]:
         """The metrics of this scorer; override it if they depend on the scorer's fields."""
         return self.metrics
@@ -276,7 +296,7 @@ class Scorer(Component):
 
     def samples_needed(self) -> int:
         """How many samples of each prompt it compares; 0 if it reads the greedy answer only."""
-        return 0
+        return 2 if self.drawn else 0
 
     def questions(self) -> int:
         """How many questions to a judge each row makes, to estimate the cost; 0 if it asks none."""
@@ -336,6 +356,8 @@ class Scorer(Component):
             One mapping for each answer, in their order. A scorer that does not ask for the
             variant's answers adds each example's `example_id`, `cluster` and `group`.
         """
+        if self.drawn:
+            return list(mean_of_draws(self.score_all, job.answers()))
         return list(self.score_all(job.answers()))
 
 

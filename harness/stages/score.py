@@ -27,6 +27,7 @@ from harness.scorers._asks import (
     Subject,
     Whose,
 )
+from harness.scorers._draws import noise_column
 from harness.scorers.base import LoadedModel, Prediction, ScoreJob, Scorer, scorer_of
 from harness.stages._cost import BYTES_A_TOKEN, service_cost
 from harness.stages._fitting import usable
@@ -170,6 +171,9 @@ class Score(StageKind):
         if about := {**scorer.provenance(), **figures}:
             job.provenance["scorer"] = about
         declared = {name: metric.declare(name) for name, metric in scorer.declared().items()}
+        if scorer.drawn:
+            for metric in declared.values():
+                metric["drawn"] = noise_column(metric["columns"]["value"])
         values = {name: aggregate(metric, rows) for name, metric in declared.items()}
         require_figures(values, scorer)
         return {

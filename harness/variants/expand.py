@@ -213,7 +213,7 @@ def refuse_samples(variant: Variant, scorers: Iterable[Scorer]) -> None:
             untrained = isinstance(variant, Untrained)
             place = f"base.{variant.labels['objective']}" if untrained else "generate"
             raise SuiteError(
-                f"it compares {needed} or more samples of each prompt, and variant {variant.id}"
+                f"it reads {needed} or more samples of each prompt, and variant {variant.id}"
                 f" draws {drawn or 'none'}",
                 where=f"scorers[{index}].{scorer.name}",
                 fix=f"add `samples: 4` to `{place}:`",

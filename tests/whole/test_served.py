@@ -136,6 +136,30 @@ def test_samples_have_a_seed_each(served: Server, workspace: Workspace) -> None:
     assert {(body["temperature"], body["top_p"]) for body in drawn} == {(0.7, 0.9)}
 
 
+def test_claim_tells_the_noise_of_drawn_answers_from_that_of_examples(
+    served: Server, workspace: Workspace
+) -> None:
+    """Every other answer of the served model is right, where one can be."""
+
+    def drawn(body: dict[str, Any], number: int) -> Answer:
+        return says(body["messages"][-1]["content"][0] * (3 if body.get("seed", 0) % 2 else 9))
+
+    served.reply = drawn
+    workspace.write(
+        scorers=[{"exact_match": {"drawn": True}}],
+        claims=["zero-shot@big equals zero-shot@tiny on exact_match within 0.01"],
+    )
+    with pytest.raises(SuiteError, match=r"it reads 2 or more samples(.|\n)*add `samples: 4` to"):
+        workspace.open()
+    workspace.tree["base"]["zero-shot"] |= {"samples": 4, "temperature": 1.0}
+    opened = workspace.open()
+    (verdict,) = compare(opened.plan, workspace.run().records, opened.store).claims
+    assert verdict.noise is not None, verdict.reason
+    assert 0 < verdict.noise.answers < 1
+    assert sum(verdict.noise.known.values()) == pytest.approx(1)
+    assert 0 < verdict.estimate < 0.5
+
+
 def test_thinking_that_a_server_leaves_in_is_not_scored(
     served: Server, workspace: Workspace
 ) -> None:

@@ -9,6 +9,7 @@ from harness.comparison.gate import CANDIDATE, Checked
 from harness.comparison.result import Estimate
 from harness.core.text import label, line
 from harness.report import numbers
+from harness.report.tables.claims import spend
 from harness.suite.claims import BASELINE
 
 MARKS = {"passed": "✅", "regressed": "❌", "inconclusive": "❔", "not judged": "⚠️"}
@@ -111,4 +112,6 @@ def reason(verdict: ClaimVerdict) -> str:
                 verdict.detectable, numbers.decimals(Estimate(verdict.detectable))
             )
             parts.append(f"the smallest change that {verdict.n:,} examples show is {seen}")
+        if said := spend(verdict.noise):
+            parts.append(said)
     return "; ".join(parts)

@@ -57,14 +57,14 @@ def limits(verdict: ClaimVerdict) -> str:
         f"some {numbers.count(_rounded(more))} more examples would decide it, the difference"
         " staying as it is"
     )  # fmt: skip
-    parts = (needed, _spend(verdict.noise), line(verdict.reason))
+    parts = (needed, spend(verdict.noise), line(verdict.reason))
     return "; ".join(part for part in parts if part)
 
 
 _SPEND = {"examples": "more examples", "answers": "more answers to each", "seeds": "more seeds"}
 
 
-def _spend(noise: Noise | None) -> str:
+def spend(noise: Noise | None) -> str:
     """Where the doubt comes from, and what to spend on next; empty if that is not known."""
     if noise is None:
         return ""
