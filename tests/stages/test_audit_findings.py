@@ -308,6 +308,9 @@ def test_a_loss_that_is_no_number_names_its_step(tmp_path: Path) -> None:
     assert _audit._finite(log)["status"] == "passed"
     log.write_text("\n".join(map(json.dumps, [*steps, {"step": 4, "loss": math.nan}])))
     assert _audit._finite(log)["detail"] == "4 steps; not step 4"
+    lost = [{"step": number, "loss": math.inf} for number in (4, 5)]
+    log.write_text("\n".join(map(json.dumps, [*steps, *lost])))
+    assert _audit._finite(log)["detail"] == "5 steps; not step 4"
 
 
 def test_probe_is_of_the_first_rows_cut_to_one_length(tokenizer: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -33,6 +34,11 @@ def test_one_bit_a_swap_and_two_signs_are_each_seen(
     seen = [digest(tensor) for tensor in (own, bit, swapped, signs, shifted, own[:19])]
     assert len(set(seen)) == len(seen)
     assert digest(own.clone()) == digest(own.t().contiguous().t()) == seen[0]
+
+
+def test_in_the_machines_memory_it_is_a_sha256_of_the_bytes() -> None:
+    tensor = torch.arange(10, dtype=torch.float32)
+    assert on_the_machine(tensor) == hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
 
 
 def test_a_number_without_a_shape_and_an_empty_tensor_have_a_fingerprint_too() -> None:
