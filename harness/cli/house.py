@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import store_option
+from harness.cli.options import Choice, store_option
 
 
 @click.command(name="list")
-@click.argument("what", type=click.Choice(
+@click.argument("what", metavar="WHAT", type=Choice(
     ["methods", "objectives", "scorers", "labellers", "executors", "pairs", "suites",
      "stages", "keys", "importers", "tasks"]))  # fmt: skip
 @click.argument("name", required=False)
@@ -24,8 +24,10 @@ def list_(what: str, name: str | None, store: Path, kind: str | None, status: st
           text: str) -> None:  # fmt: skip
     """List components, suites, stages or keys.
 
-    NAME shows one member with its options, one section of the keys, or the benchmark tasks with
-    this in their names. `pairs` shows which methods and objectives can be combined.
+    WHAT is one of methods, objectives, scorers, labellers, executors, pairs, suites, stages, keys,
+    importers and tasks. NAME shows one member with its options, one section of the keys, or the
+    benchmark tasks with this in their names. `pairs` shows which methods and objectives can be
+    combined.
     """
     from harness.commands import keys
     from harness.commands import list as listing

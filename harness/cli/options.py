@@ -7,7 +7,18 @@ from typing import Any
 
 import click
 
+from harness.core.errors import unknown
 from harness.core.locate import STORE
+
+
+class Choice(click.Choice[str]):
+    """A choice among names that says which one was most likely meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices:
+            self.fail(unknown("word", str(value), self.choices), param, ctx)
+        return str(super().convert(value, param, ctx))
+
 
 store_option = click.option(
     "--store", type=Path, default=STORE, show_default=True, envvar="HARNESS_STORE",

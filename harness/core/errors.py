@@ -102,7 +102,7 @@ def unknown(what: str, value: str, known: Iterable[str], *, where: str = "", hin
     tail = f"  ({hint})" if hint else ""
     prefix = f"{where}: " if where else ""
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    listed = ", ".join(shortened(name) for name in known[:_SHOWN])
+    listed = ", ".join(shortened(name) for name in known[:_SHOWN]) or "none"
     return f"{prefix}unknown {what} '{shortened(value)}'{guess}\n  known: {listed}{more}{tail}"
 
 

@@ -113,6 +113,8 @@ def explain(
             lines.append(f"{whole}: missing, and needed")
         else:
             message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "string_pattern_mismatch":
+                message = _form(model, item["loc"]) or message
             if item["type"] == "string_type" and (misread := _misread(item["input"])):
                 message = misread
             # Our own validators name the value themselves, if it may be shown: it could be a secret
@@ -127,6 +129,14 @@ def explain(
 
 _MOST = 10
 """The most mistakes in one message."""
+
+
+def _form(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """What a text must look like, by the field's examples; empty without any. A regular expression
+    tells few people."""
+    field = _owner(model, loc[:-1]).model_fields.get(str(loc[-1])) if loc else None
+    forms = " or ".join(map(str, (field.examples if field is not None else None) or ()))
+    return f"this must look like {forms}" if forms else ""
 
 
 def _misread(value: Any) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from harness.core.errors import SuiteError
+from harness.core.errors import SuiteError, near
 from harness.core.secrecy import secret_variable
 
 BASELINES = Path("baselines")
@@ -41,7 +44,8 @@ def find_suite(name: str) -> Path:
         name: a path, or the name of a suite of the package, such as `pocket/demo`.
 
     Raises:
-        SuiteError: there is no such file; the message lists the package's suites.
+        SuiteError: there is no such file. The message names the nearest one in the same folder or
+            in the package, and lists the package's suites.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") and is_there(path) and path.is_file():
@@ -49,11 +53,25 @@ def find_suite(name: str) -> Path:
     packaged = package_suites() / f"{name.removesuffix('.yaml')}.yaml"
     if is_there(packaged) and packaged.is_file():
         return packaged
-    known = ", ".join(packaged_suites())
+    known, is_folder = packaged_suites(), is_there(path) and path.is_dir()
+    beside = _yaml_files(path if is_folder else path.parent)
+    stem = re.sub(r"\.ya?ml$", "", name)
+    meant = next(iter(beside), "") if is_folder else near(stem, [*beside, *known])
+    guess = f"; did you mean '{beside.get(meant, meant)}'?" if meant else ""
     raise SuiteError(
-        f"no suite file '{_short(name)}'",
-        fix=f"give a path to a YAML file, or one of: {known}  (harness init)",
+        f"no suite file '{_short(name)}'{', which is a folder' if is_folder else ''}{guess}",
+        fix=f"give a path to a YAML file, or one of: {', '.join(known)}  (harness init)",
     )
+
+
+def _yaml_files(folder: Path) -> dict[str, str]:
+    """The YAML files in a folder as they would be typed, by that name without its ending; none
+    where the folder must not be read."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    except OSError:
+        return {}
+    return {str(path.with_suffix("")): str(path) for path in paths}
 
 
 _NAMES_MODELS = re.compile(r"^models:", re.MULTILINE)
@@ -100,12 +118,31 @@ def locate(reference: str, suite_file: Path, where: str) -> Path | None:
         if is_there(root / path, where):
             return (root / path).resolve()
     if path.suffix in _FILES or not _HUB_NAME.fullmatch(text):
+        meant = _nearest(path, (suite_file.parent, Path.cwd(), package_suites()))
+        guess = f"; did you mean '{meant}'?" if meant else ""
         raise SuiteError(
-            f"there is no '{_short(text)}'",
+            f"there is no '{_short(text)}'{guess}",
             where=where,
             fix=f"looked in {suite_file.parent}, the working folder and the package's suites",
         )
     return None
+
+
+_MOST_BESIDE = 1000
+"""Files of a folder that a misspelt name is compared with."""
+
+
+def _nearest(path: Path, roots: Iterable[Path]) -> str:
+    """The path that was most likely meant: of the same folder, with a similar name; or empty."""
+    for root in roots:
+        try:
+            beside = list(itertools.islice((root / path).parent.iterdir(), _MOST_BESIDE))
+        except OSError:  # there is no such folder, or it must not be read
+            continue
+        names = {other.stem: other.name for other in beside}
+        for stem in difflib.get_close_matches(path.stem[:200], names, n=1):
+            return str(path.with_name(names[stem]))
+    return ""
 
 
 def is_there(path: Path, where: str = "") -> bool:

@@ -55,7 +55,7 @@ class Rlaif(Objective):
     """Neither answer is better where the labeller's probability is within this of a half."""
     check: int = Field(200, ge=0)
     """Of the preferences that the rows hold, so many are labelled for the agreement; 0: none."""
-    truth: str | None = Field(None, pattern=NAMED)
+    truth: str | None = Field(None, pattern=NAMED, examples=["FILE.py:FUNCTION"])
     """`FILE.py:FUNCTION` of a rule that knows any two answers, as the scorer `win_rate` names one:
     FUNCTION(row, one, other) is above 0 where the first is better, below 0 for the other, 0 for a
     tie, None where it does not know. The labels' agreement with it is reported, and nothing is

@@ -53,7 +53,8 @@ def gguf_file(spec: ModelSpec, suite_file: Path, where: str) -> Path:
     if spec.package is None:
         found = locate(str(spec.gguf), suite_file, f"{where}.gguf")
         if found is None or not found.is_file():
-            raise ModelError(f"there is no file '{spec.gguf}'", where=f"{where}.gguf")
+            why = f"'{spec.gguf}' is a folder" if found else f"there is no file '{spec.gguf}'"
+            raise ModelError(why, where=f"{where}.gguf", fix="name a file that ends in .gguf")
         return found
     try:
         package = importlib.metadata.distribution(spec.package)

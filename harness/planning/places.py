@@ -34,8 +34,10 @@ class SuitePlaces:
         try:
             return require_fields(text, needed, known)
         except ValueError as error:
-            file = "" if text == named else f"{shortened(named)}: "
-            raise SuiteError(f"{file}{error}", where=where) from None
+            if text != named:
+                raise SuiteError(f"{shortened(named)}: {error}", where=where) from None
+            fix = "write the template here, or name a file that ends in .jinja"
+            raise SuiteError(str(error), where=where, fix=fix) from None
 
     def file(self, named: str, field: str) -> tuple[str, str]:
         """As `Places.file`."""

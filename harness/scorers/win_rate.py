@@ -23,7 +23,7 @@ class WinRate(Scorer):
     VERSION = 2
     metrics = {"win_rate": Metric(bounds=SHARE)}
 
-    rule: str = Field(pattern=NAMED)
+    rule: str = Field(pattern=NAMED, examples=["FILE.py:FUNCTION"])
     """`FILE.py:FUNCTION` of a rule. The file lies beside the suite, in the working folder or in the
     package (`pocket/truth.py:better`). FUNCTION(row, one, other) returns a number above 0 if the
     first answer is better, below 0 if the other one is, and 0 for a tie. It is Python code that

@@ -111,7 +111,9 @@ class Suite(BaseModel):
 
     model_config = _STRICT
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80, examples=["my-suite_1.0"]
+    )
     """The name of the suite and of its report's folder."""
     description: str = ""
     """One paragraph for the beginning of the report."""

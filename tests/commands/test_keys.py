@@ -26,7 +26,7 @@ READ = {"type", "properties", "patternProperties", "additionalProperties", "prop
         "anyOf", "enum", "const", "$ref", "required", "minProperties", "maxProperties", "minItems",
         "maxItems", "prefixItems", "pattern", "minLength", "maxLength", "minimum", "maximum",
         "exclusiveMinimum", "exclusiveMaximum", "default", "description", "title", "$defs",
-        "$schema", "uniqueItems"}  # fmt: skip
+        "$schema", "uniqueItems", "examples"}  # fmt: skip
 
 
 def wrong(value: Any, schema: dict[str, Any], place: str = "") -> str:
