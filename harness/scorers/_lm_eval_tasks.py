@@ -164,7 +164,7 @@ def build_requests(
     tasks: Mapping[str, Any],
     progress: Callable[[int, int, str], None],
     *,
-    limit: int | None,
+    limit: int | float | None,
     chat_template: Callable[..., str] | None,
     **options: Any,
 ) -> None:
@@ -178,6 +178,7 @@ def build_requests(
         StageFailed: a prompt cannot be made.
     """
     from lm_eval.api import task as lm_eval_task
+    from lm_eval.evaluator_utils import get_sample_size
 
     for name, task in tasks.items():
 
@@ -189,7 +190,7 @@ def build_requests(
         with scored(name, {name: task}), seeded(), mock.patch.object(lm_eval_task, "tqdm", told):
             require_whole(task)
             task.build_all_requests(
-                limit=limit,
+                limit=get_sample_size(task, limit),
                 apply_chat_template=chat_template is not None,
                 chat_template=chat_template,
                 **options,

@@ -14,9 +14,26 @@ from harness.data.preference_rule import NAMED
 from harness.scorers import _lm_eval_checks as checks
 from harness.scorers._asks import Outside
 from harness.scorers._lm_eval_index import Index, metrics_of
+from harness.scorers._lm_eval_options import options_of
 from harness.scorers.base import Asked, Metric, ScoreJob, Scorer, Subject
 
 INCLUDE, DATA, REQUESTS = "include_path", "datasets_path", "requests"
+
+_ELSEWHERE = {
+    "model": "name the model under `models:`",
+    "model_args": "write the model's options under `models:`",
+    "batch_size": "batches hold a number of tokens here: `batch_tokens`",
+    "max_batch_size": "batches hold a number of tokens here: `batch_tokens`",
+    "device": "the executor chooses it: `executor: {local: {device: cuda}}`",
+    "log_samples": "every example's row is kept, and samples_TASK.jsonl is always written",
+    "output_path": "results_TASK.json and samples_TASK.jsonl lie in the folder of the stage",
+    "confirm_run_unsafe_code": "it is called `allow_code_execution` here",
+    "use_cache": "what is finished is kept, and not run again",
+    "cache_requests": "requests are kept, and not built again",
+    "seed": "only worked examples are drawn: `fewshot_seed`",
+    "metadata": "tasks that are told their lengths by it, such as ruler's, are not run here",
+}
+"""Options of lm_eval's command line -> what there is in their place."""
 
 
 class LmEval(Scorer):
@@ -37,12 +54,13 @@ class LmEval(Scorer):
     VERSION = 1
 
     tasks: list[str] = Field(min_length=1)
-    """Names of tasks, groups and tags, as `lm_eval --tasks` takes them (`lm_eval ls tasks`)."""
+    """Names of tasks, groups and tags, as `lm_eval --tasks` takes them (`lm_eval ls tasks`): a
+    list, or one text with commas."""
     num_fewshot: int | None = Field(None, ge=0)
     """Worked examples before each question; default: the task's own number. As in lm-eval, a task
     that sets 0 itself keeps it."""
-    limit: int | None = Field(None, gt=0)
-    """Score the first so many examples of each task."""
+    limit: int | float | None = Field(None, gt=0)
+    """Score the first so many examples of each task; below 1, this share of them."""
     apply_chat_template: bool = False
     """Write each request as a user's turn by the model's chat template."""
     fewshot_as_multiturn: bool | None = None
@@ -50,7 +68,8 @@ class LmEval(Scorer):
     system_instruction: str | None = None
     """A system prompt before each request."""
     gen_kwargs: dict[str, Any] = {}
-    """Changes to a task's `generation_kwargs`, such as `{max_gen_toks: 64}`."""
+    """Changes to a task's `generation_kwargs`, such as `{max_gen_toks: 64}`, or as text, such as
+    `max_gen_toks=64,temperature=0`."""
     fewshot_seed: int = Field(1234, ge=0)
     """Seed by which worked examples are drawn; lm-eval's own default."""
     include_path: Annotated[str | None, NotHashed] = None
@@ -70,6 +89,52 @@ class LmEval(Scorer):
 
     _scores: Any = PrivateAttr(None)
     _about: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_options(cls, fields: Any) -> Any:
+        """Options of lm_eval's command line that have another place here."""
+        for name in _ELSEWHERE.keys() & fields.keys() if isinstance(fields, Mapping) else ():
+            raise ValueError(f"{name}: {_ELSEWHERE[name]}")
+        return fields
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list):
+            return names
+        names = [each.strip() if isinstance(each, str) else each for each in names]
+        for name in names:
+            if isinstance(name, str) and name.endswith((".yaml", ".yml")):
+                raise ValueError(
+                    f"{name} is a file: name its folder as `include_path`, and here its `task:`"
+                )
+        return [name for name in names if name != ""]
+
+    @field_validator("limit")
+    @classmethod
+    def _counted(cls, value: int | float | None) -> int | float | None:
+        if value is None or value < 1:
+            return value
+        if int(value) != value:
+            raise ValueError(f"{value} is neither a number of examples nor a share below 1")
+        return int(value)
+
+    @field_validator("apply_chat_template", mode="before")
+    @classmethod
+    def _one_template(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(
+                f"'{value}' is no template here: write true, and give the model its"
+                " `chat_template: FILE` under `models:`"
+            )
+        return value
+
+    @field_validator("gen_kwargs", mode="before")
+    @classmethod
+    def _as_mapping(cls, value: Any) -> Any:
+        return options_of(value) if isinstance(value, str) else value
 
     @field_validator("datasets")
     @classmethod
@@ -104,7 +169,8 @@ class LmEval(Scorer):
         return {task: self.model_copy(update={"tasks": [task]}) for task in self.tasks}
 
     def limited(self, rows: int) -> Scorer:
-        return self.model_copy(update={"limit": min(rows, self.limit or rows)})
+        asked = rows if self.limit is None or self.limit < 1 else self.limit
+        return self.model_copy(update={"limit": min(rows, asked)})
 
     def asks(self, of: Subject) -> Mapping[str, Asked]:
         tasks = {} if self.include_path is None else {INCLUDE: of.folder(self.include_path)}

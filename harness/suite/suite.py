@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from harness.core.component import AddedLater, unhashed
@@ -118,9 +119,9 @@ class Suite(BaseModel):
     description: str = ""
     """One paragraph for the beginning of the report."""
     models: dict[Name, ModelSpec]
-    """Name -> model."""
-    data: dict[Name, DataSpec]
-    """Name -> splits."""
+    """Name -> model; or one model's path alone, whose last part is its name."""
+    data: dict[Name, DataSpec] = {}
+    """Name -> splits. May be left out where scorers bring their own examples, as lm_eval does."""
     matrix: dict[str, list[Any]] = {}
     """Axes: model, data, method, objective, and hyper-parameters such as `lora.r`. Without a matrix
     nothing is trained; only `base` and `checkpoints` are scored."""
@@ -170,9 +171,22 @@ class Suite(BaseModel):
     resources: OwnResources = OwnResources()
     """The resources of a stage, trackers included. They are not part of a stage's identity."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _models_alone(cls, tree: Any) -> Any:
+        """Models alone, without rows of the suite's own, are scored as they are."""
+        if isinstance(tree, Mapping):
+            if not any(tree.get(key) for key in ("data", "matrix", "base", "checkpoints")):
+                return {**tree, "base": {"zero-shot": {}}}
+            if tree.get("matrix") and not tree.get("data"):
+                raise ValueError("data: there are no rows to train on; add an entry with `train:`")
+        return tree
+
     @field_validator("models", mode="before")
     @classmethod
     def _model_shorthand(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {Path(value).name or value: value}
         if isinstance(value, Mapping):
             return {k: {"path": v} if isinstance(v, str) else v for k, v in value.items()}
         return value
