@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,11 +30,29 @@ def compare(a: str, b: str, store: Path) -> None:
     sys.exit(5 if comparison.failed else 0)
 
 
-@click.command()
+class _Check(click.Command):
+    """Removes an earlier verdict also where an option of this check is wrong."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        words = list(args[1] if len(args) > 1 else kwargs["args"])
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError:
+            from harness.commands import check as checking
+
+            for place, word in enumerate(words):
+                name, equals, value = word.partition("=")
+                if name == "--report-dir" and (equals or words[place + 1 : place + 2]):
+                    checking.discard(Path(value if equals else words[place + 1]))
+            raise
+
+
+@click.command(cls=_Check)
 @click.argument("candidate", metavar="[CANDIDATE]", required=False)
-@click.option("--model", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Instead of CANDIDATE: a folder with an adapter or a model, which is scored"
-              " first as --suite scores its variants.")  # fmt: skip
+@click.option("--model", metavar="MODEL",
+              help="Instead of CANDIDATE: a folder with an adapter or a model, or its name on the"
+              " hub (NAME or NAME@REVISION), which is scored first as --suite scores its"
+              " variants.")  # fmt: skip
 @click.option("--suite", help="The suite for --model.")
 @click.option("--baseline", required=True, metavar="BASELINE", help="What it is judged by.")
 @click.option("--claims", type=Path, metavar="FILE", help="YAML list of claims, such as"
@@ -51,7 +70,7 @@ def compare(a: str, b: str, store: Path) -> None:
               help="Also write check.json, check.md, junit.xml and worse.csv here.")  # fmt: skip
 @click.option("--name", default="", help="Tells several checks of one pull request apart.")
 @store_option
-def check(candidate: str | None, model: Path | None, suite: str | None, baseline: str,
+def check(candidate: str | None, model: str | None, suite: str | None, baseline: str,
           claims: Path | None, margins: tuple[str, ...], confidence: float, allow: tuple[str, ...],
           report_dir: Path | None, name: str, store: Path) -> None:  # fmt: skip
     """Judge a candidate by a baseline: may it ship?
@@ -63,8 +82,10 @@ def check(candidate: str | None, model: Path | None, suite: str | None, baseline
     from harness.commands import check as checking
 
     if (candidate is None) == (model is None) or (model is None) != (suite is None):
+        if report_dir is not None:
+            checking.discard(report_dir)
         raise click.UsageError("give a CANDIDATE, or --model with --suite")
-    request = checking.Request(candidate or str(model), baseline, claims, margins, confidence,
+    request = checking.Request(candidate or model or "", baseline, claims, margins, confidence,
                                allow, report_dir, name, suite or "")  # fmt: skip
     checked, text = checking.check(request, store)
     with contextlib.suppress(BrokenPipeError):  # `| head` does not read it to its end

@@ -25,21 +25,34 @@ def _command() -> str:
 @report_dir
 @no_examples
 @records_file
+@click.option("--changed", is_flag=True, help="Run only the variants whose results the --records"
+              " FILE does not hold, and write it again. It needs no store.")  # fmt: skip
 def run(suite: str, store: Path, limit: int | None, only: str | None, settings: tuple[str, ...],
-        report_dir: Path | None, no_examples: bool, records: Path | None) -> None:  # fmt: skip
+        report_dir: Path | None, no_examples: bool, records: Path | None, changed: bool,
+        ) -> None:  # fmt: skip
     """Train and score what is not cached yet, then compare and report.
 
     SUITE is a YAML file, or a suite of the package such as pocket/demo. Exit status: 0 for success;
     2 for a mistake in the suite; 5 if a variant failed (the others are reported).
     """
+    from harness.commands import changed as changing
     from harness.commands import report as reports
     from harness.commands import run as runs
     from harness.commands.session import open_suite
 
+    if changed and records is None:
+        raise click.UsageError("--changed needs --records FILE: what an earlier run wrote there")
     opened = open_suite(suite, settings, store, only, limit)
     opened.command = _command()
     folder = report_dir or REPORTS / opened.plan.suite.name
     runs.require_places(folder, records)
+    if changed and records is not None:
+        done = changing.run_changed(opened, records, examples=not no_examples)
+        click.echo(done.text)
+        if done.groups and done.complete:
+            reported = reports.report(opened, done.records, folder, examples=not no_examples)
+            click.echo(f"\n{reported.text}\nreport: {reported.folder / 'index.html'}")
+        sys.exit(5 if done.failed else 0)
     outcome = runs.run_stages(opened)
     reported = reports.report(opened, outcome.records, folder, examples=not no_examples)
     click.echo(reported.text)

@@ -45,7 +45,8 @@ class Request:
         margins: each `0.01`, `5%`, or `METRIC=0.01`.
         allow: names of ALLOWANCES.
         name: tells several checks of one pull request apart.
-        suite: the suite by which `candidate`, then a folder of a model, is scored first.
+        suite: the suite by which `candidate`, then a folder of a model or its name on the hub, is
+            scored first.
     """
 
     candidate: str
@@ -66,7 +67,8 @@ def check(
     *,
     announced: bool = True,
 ) -> tuple[Checked, str]:
-    """Judge the candidate, write the files, and give the table for the terminal.
+    """Judge the candidate, write the files, and give the table for the terminal. What an earlier
+    check left in the folder is removed first: if this one fails, there is no verdict.
 
     What cannot be read or compared is an outcome too: `not judged`, with the files that CI reads.
 
@@ -77,6 +79,8 @@ def check(
     Raises:
         HarnessError: an option is wrong.
     """
+    if request.report_dir is not None:
+        discard(request.report_dir)
     settings = Settings(_margins(request.margins), request.confidence, _allowed(request.allow))
     claims = None if request.claims is None else read_claims(request.claims)
     checked = _judged(request, claims, settings, store, given)
@@ -101,7 +105,7 @@ def _judged(
             continue
         try:
             if role == CANDIDATE and request.suite:
-                sides[role] = scored(Path(name), request.suite, store)
+                sides[role] = scored(name, request.suite, store)
             else:
                 sides[role] = side(name, store)
         except HarnessError as error:
@@ -199,6 +203,19 @@ def write(checked: Checked, folder: Path, name: str = "") -> None:
             write_atomic(folder / file, content)
     except OSError as error:
         raise StoreError(f"the report cannot be written: {error}", where=str(folder)) from error
+
+
+def discard(folder: Path) -> None:
+    """Remove what an earlier check wrote, so that nobody reads it as the verdict of this one.
+
+    Raises:
+        StoreError: a file cannot be removed.
+    """
+    try:
+        for file in FILES:
+            (folder / file).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"an old report cannot be removed: {error}", where=str(folder)) from error
 
 
 def announce(checked: Checked, folder: Path | None, name: str = "") -> None:

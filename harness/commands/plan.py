@@ -146,7 +146,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
 def _reasons(stages: Iterable[Stage], store: Store) -> list[str]:
     """For each stage, how it differs from the cached stages, so that none of them can be used."""
     lines: list[str] = []
-    misses = Misses(store)
+    misses = Misses(store.query(status="ok"))
     for stage in stages:
         lines.append(f"\n{stage.kind} {stage.label} ({stage.key[:12]}) is not cached:")
         lines += [f"  {reason}" for reason in misses.explain(stage)]

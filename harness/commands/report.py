@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -181,7 +181,12 @@ def _inputs(opened: Opened, records: Mapping[str, Record], *, examples: bool) ->
 
 
 def write_records(
-    opened: Opened, records: Mapping[str, Record], file: Path, *, examples: bool
+    opened: Opened,
+    records: Mapping[str, Record],
+    file: Path,
+    *,
+    examples: bool,
+    others: Sequence[Record] = (),
 ) -> None:
     """Write the records of the plan's stages as JSON lines: numbers and digests, without any rows.
 
@@ -189,15 +194,16 @@ def write_records(
 
     Args:
         examples: False also leaves out the messages of failures, as they may quote a row.
+        others: records that are no part of the plan and are written behind it.
 
     Raises:
         StoreError: the file cannot be written.
     """
     lines = []
-    for stage in opened.plan.stages():
-        if stage.key not in records:
-            continue  # not run, because a trial failed; the record of its tuning says so
-        record = records[stage.key].model_dump(mode="json")
+    # A stage that did not run because a trial failed has none; the record of its tuning says so.
+    planned = [records[s.key] for s in opened.plan.stages() if s.key in records]
+    for each in (*planned, *others):
+        record = each.model_dump(mode="json")
         record["provenance"].pop("started", None)
         record["provenance"].pop("finished", None)
         if record["error"]:

@@ -22,7 +22,7 @@ from harness.commands.session import (
 from harness.core.errors import StoreError
 from harness.planning.checks import length_notes, preflight, script_notes
 from harness.planning.graph import upstream
-from harness.planning.planner import Plan, plan
+from harness.planning.planner import Plan
 from harness.scheduling.progress import ConsoleReporter
 from harness.scheduling.schedule import Kept, Outcome, Reporter, Starts, execute, pending
 from harness.store.places import require_space, require_writable
@@ -122,14 +122,13 @@ def _run(opened: Opened, executor: Starts, reporter: Reporter) -> Outcome:
     store, start = opened.store, time.monotonic()
     log = store.root / "log.txt"
     _prepare(opened, executor, reporter, log)
-    stages, targets = opened.plan.stages(), list(opened.plan.targets())
-    require_space(pending(stages, targets, store), store.root)
+    require_space(pending(opened.plan.stages(), opened.targets(), store), store.root)
     opened.seconds["data stages"] = time.monotonic() - start
     start = time.monotonic()
     outcome = _execute(opened, executor, reporter, log, None)
     while opened.plan.open:
         known = opened.plan
-        opened.plan = plan(opened.loaded, store, opened.only, opened.limit, outcome.records)
+        opened.plan_again(outcome.records)
         if {s.key for s in known.targets()} == {s.key for s in opened.plan.targets()}:
             break  # every trial of some variant failed, so that nothing was chosen
         outcome = _execute(opened, executor, reporter, log, outcome)
@@ -153,7 +152,7 @@ def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) ->
             refuse_bad_data(done)
             opened.first = done
             # The rows decide what is measured, and their lengths what the trainings cost.
-            opened.plan = plan(opened.loaded, store, opened.only, opened.limit)
+            opened.plan_again()
     preflight(opened.plan, records_of(opened.plan.groundwork(), store))
     for note in (*length_notes(opened.plan), *script_notes(opened.plan, store)):
         print(f"note: {note}", file=sys.stderr)
@@ -162,7 +161,7 @@ def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) ->
 def _execute(
     opened: Opened, executor: Starts, reporter: Reporter, log: Path, earlier: Outcome | None
 ) -> Outcome:
-    stages, targets = opened.plan.stages(), list(opened.plan.targets())
+    stages, targets = opened.plan.stages(), opened.targets()
     return execute(stages, targets, executor, opened.store, reporter, log, earlier)
 
 

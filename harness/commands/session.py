@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.commands.stored_baselines import require_baselines
 from harness.core.errors import HarnessError, SuiteError
 from harness.core.locate import STORE
+from harness.planning.changed import changed_targets
 from harness.planning.planner import Plan, plan
 from harness.planning.trackers import refuse_trackers
 from harness.scheduling.schedule import Outcome
@@ -32,6 +33,7 @@ class Opened:
         command: the command as it was typed, which makes the report again.
         settings: the changes to the suite by `--set`.
         first: the stages that ran before the plan was complete: they read and measure rows.
+        earlier: the records of an earlier run, by key, if only what changed since is to run.
     """
 
     loaded: Loaded
@@ -43,6 +45,18 @@ class Opened:
     command: str = ""
     settings: tuple[str, ...] = ()
     first: Outcome = field(default_factory=Outcome)
+    earlier: Mapping[str, Record] | None = None
+
+    def plan_again(self, records: Mapping[str, Record] | None = None) -> None:
+        """Plan what these records, of this run, have made known."""
+        known = {**(self.earlier or {}), **(records or {})}
+        self.plan = plan(self.loaded, self.store, self.only, self.limit, known)
+
+    def targets(self) -> list[Stage]:
+        """The stages that a run must bring to an end."""
+        if self.earlier is None:
+            return list(self.plan.targets())
+        return changed_targets(self.plan, self.earlier)
 
 
 def open_suite(

@@ -21,6 +21,7 @@ from harness.comparison.scores import Column, Reader, Scores
 from harness.core.errors import DataError, HarnessError, SuiteError, shortened, unknown
 from harness.core.locate import BASELINE_NAME, BASELINES
 from harness.importers.files import Unreadable
+from harness.models.hub import hub_snapshot
 from harness.planning.graph import learnt
 from harness.planning.planner import VariantPath
 
@@ -161,20 +162,22 @@ def suite_runs(reference: str, store: Path, settings: Sequence[str] = ()) -> dic
     return {path.variant.seed: _run(path, read(path), source) for path in paths}
 
 
-def scored(model: Path, suite: str, store: Path) -> Side:
+def scored(model: str, suite: str, store: Path) -> Side:
     """A checkpoint that was trained elsewhere, scored now as the suite scores its variants.
 
     Args:
-        model: a folder with an adapter, as PEFT saves it, or with a whole model.
+        model: a folder with an adapter, as PEFT saves it, or with a whole model; or the name of
+            such a repository on the hub, with `@REVISION` if not its main branch is meant.
 
     Raises:
-        HarnessError: the suite or the folder has a mistake.
+        HarnessError: the suite or the folder has a mistake, or the hub has no such model.
         Unreadable: a stage failed.
     """
-    settings = (f"checkpoints.{CANDIDATE}.path={json.dumps(str(model.resolve()))}",)
+    folder = Path(model) if _exists(model) else hub_snapshot(model, "--model")
+    settings = (f"checkpoints.{CANDIDATE}.path={json.dumps(str(folder.resolve()))}",)
     opened = open_suite(suite, settings, store, CANDIDATE, None)
     run_stages(opened)
-    return Side(str(model), suite_runs(f"{suite}:{CANDIDATE}", store, settings))
+    return Side(model, suite_runs(f"{suite}:{CANDIDATE}", store, settings))
 
 
 def _run(path: VariantPath, scores: Mapping[Column, Scores], source: Mapping[str, str]) -> Run:

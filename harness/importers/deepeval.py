@@ -1,5 +1,10 @@
 """Test runs of deepeval: .deepeval/.latest_run_full.json, .latest_test_run.json, or the
-test_run_*.json of DEEPEVAL_RESULTS_FOLDER."""
+test_run_*.json of DEEPEVAL_RESULTS_FOLDER.
+
+As test_run/api.py and test_run.py write them, without what is None. A metric is `{"name": ...,
+"score": ..., "threshold": ..., "success": ...}` in `metricsData`; in older files it is `{"metric":
+..., "score": ..., "minimumScore" or "threshold": ...}` in `metricsMetadata`.
+"""
 
 from __future__ import annotations
 
@@ -52,12 +57,14 @@ def read(path: Path) -> list[Run]:
     for number, case in enumerate(cases):
         place = f"{where}: test case {number}"
         scores: dict[str, Any] = {"passed": case.get("success")}
-        for metric in sequence(case.get("metricsData") or [], "metricsData", place):
-            title = a_name(mapping(metric, "a metric", place).get("name"), "a metric", place)
+        told = case.get("metricsData") or case.get("metricsMetadata") or []
+        for metric in sequence(told, "metricsData", place):
+            metric = mapping(metric, "a metric", place)
+            title = a_name(metric.get("name", metric.get("metric")), "a metric", place)
             if title in scores:
                 raise Unreadable(f"has the metric {title} twice", where=place)
             scores[title] = None if metric.get("error") else metric.get("score")
-            _learn(thresholds, title, metric)
+            _learn(thresholds, title, metric, case)
         asked = [case.get(k) for k in ("input", "expectedOutput", "scenario", "expectedOutcome",
                                        "context")]  # fmt: skip
         collector.add(
@@ -77,10 +84,14 @@ def read(path: Path) -> list[Run]:
     ]
 
 
-def _learn(thresholds: dict[str, set[bool]], title: str, metric: dict[str, Any]) -> None:
+def _learn(
+    thresholds: dict[str, set[bool]], title: str, metric: dict[str, Any], case: dict[str, Any]
+) -> None:
     """Note whether a metric passes above its threshold (True) or below it: deepeval says nothing
     else of its direction."""
     known = thresholds.setdefault(title, set())
+    if "metricsMetadata" in case and "success" not in metric:
+        known.add(True)  # then every metric passed at its minimum score or above
     score, threshold, passed = (metric.get(k) for k in ("score", "threshold", "success"))
     plain = isinstance(score, int | float) and isinstance(threshold, int | float)
     if plain and score != threshold and isinstance(passed, bool):

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.comparison.measured import Run
 from harness.core.text import label
-from harness.importers.base import a_name, mapping, sequence
+from harness.importers.base import MAX_NAME, a_name, mapping, sequence
 from harness.importers.collector import Collector
 from harness.importers.files import Unreadable, digest, json_file
 
@@ -68,14 +68,18 @@ def _run(frame: dict[str, Any], path: Path) -> Run:
     names = {name: a_name(frame.get(name), name, where) for name in _FIELDS}
     collector = Collector(names["task_id"], where, answers=True)
     seen = set()
-    for number, item in enumerate(sequence(frame.get("items"), "items", where)):
-        item = mapping(item, f"item {number}", where)
+    told = enumerate(sequence(frame.get("items"), "items", where))
+    items = [mapping(item, f"item {number}", where) for number, item in told]
+    clustered = any(item.get("cluster_id") is not None for item in items)
+    for item in items:
         key = a_name(item.get("item_id"), "item_id", where), str(item.get("epoch") or 0)
         if key in seen:
             raise Unreadable(f"item '{key[0]}' occurs twice in epoch {key[1]}", where=where)
         seen.add(key)
-        collector.add(key[0], {names["metric_name"]: item.get("score")},
-                      cluster=item.get("cluster_id"))  # fmt: skip
+        cluster = item.get("cluster_id")
+        if cluster is None and clustered:  # it may be null: such an item stands alone
+            cluster = f"alone\x1f{key[0]}"[:MAX_NAME]
+        collector.add(key[0], {names["metric_name"]: item.get("score")}, cluster=cluster)
     return Run(
         label(names["model_id"]),
         tuple(collector.measured()),

@@ -1,7 +1,13 @@
-"""Results of LightEval: results_*.json, details_*.parquet, or the folder that has both."""
+"""Results of LightEval: results_*.json, details_*.parquet, or the folder that has both.
+
+As logging/info_loggers.py and evaluation_tracker.py write them. In older files a task is
+`suite|task|shots`, its configuration stands under `suite|task`, and the columns of details are flat
+(`metrics`, `full_prompt`); if rows had shapes of their own, all columns are text.
+"""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +23,7 @@ from harness.importers.files import Unreadable, digest, inside, json_file
 NAME = "lighteval"
 TITLE = "LightEval: results_*.json, details_*.parquet, or the output folder"
 _DETAILS = re.compile(r"details_(?P<task>.+?)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)$")
-_MAX_ROWS = 5_000_000
+_MAX_ROWS, _MAX_TEXT = 5_000_000, 20_000
 
 
 def recognises(path: Path, start: bytes) -> bool:
@@ -68,7 +74,7 @@ def _run(content: dict[str, Any], details: list[Path], path: Path) -> Run:
     for file in details:
         match = _DETAILS.match(file.stem)
         task = (match["task"] if match else file.stem).split("/")[-1]
-        tables |= {m.name: m for m in _details(file, task, conditions.get(task, {}), content)}
+        tables |= {m.name: m for m in _details(file, task, _of(conditions, task), content)}
     merged = [tables.pop(m.name, m) for m in metrics] + list(tables.values())
     if not merged:
         raise Unreadable("has no results", where=where)
@@ -96,6 +102,11 @@ def _conditions(content: Mapping[str, Any], where: str) -> dict[str, dict[str, s
     return found
 
 
+def _of(conditions: Mapping[str, dict[str, str]], task: str) -> dict[str, str]:
+    """The conditions of a task, which older files keep without its number of shots."""
+    return conditions.get(task) or conditions.get(task.rpartition("|")[0], {})
+
+
 def _summary(
     content: Mapping[str, Any], conditions: Mapping[str, dict[str, str]], where: str
 ) -> list[Measured]:
@@ -108,7 +119,7 @@ def _summary(
                 found.append(
                     published(
                         name, task, value, where, lower=_lower(content, task, name),
-                        stderr=metrics.get(f"{name}_stderr"), conditions=conditions.get(task, {}),
+                        stderr=metrics.get(f"{name}_stderr"), conditions=_of(conditions, task),
                         n=_size(content, task),
                     )
                 )  # fmt: skip
@@ -117,8 +128,11 @@ def _summary(
 
 def _task(content: Mapping[str, Any], task: str) -> dict[str, Any]:
     configs = content.get("config_tasks")
-    config = configs.get(task) if isinstance(configs, dict) else None
-    return config if isinstance(config, dict) else {}
+    plain = task.rpartition("|")[0] or task
+    for name, config in configs.items() if isinstance(configs, dict) else ():
+        if isinstance(config, dict) and (name in (task, plain) or name.endswith(f"|{plain}")):
+            return config
+    return {}
 
 
 def _size(content: Mapping[str, Any], task: str) -> object:
@@ -126,12 +140,26 @@ def _size(content: Mapping[str, Any], task: str) -> object:
 
 
 def _lower(content: Mapping[str, Any], task: str, metric: str) -> bool | None:
-    for told in _task(content, task).get("metrics") or []:
-        if isinstance(told, dict) and told.get("metric_name") == metric:
-            higher = told.get("higher_is_better")
+    config = _task(content, task)
+    told = config.get("metrics") or config.get("metric")
+    for one in told if isinstance(told, list) else []:
+        name = one.get("metric_name") if isinstance(one, dict) else None
+        if name == metric or (isinstance(name, list) and metric in name):
+            higher = one.get("higher_is_better")  # of several metrics: one for each name
+            higher = higher.get(metric) if isinstance(higher, dict) else higher
             if isinstance(higher, bool):
                 return not higher
     return None
+
+
+def _scores(value: object, where: str) -> dict[str, Any]:
+    """The metrics of one row; older files may hold them as Python's text of a dict."""
+    if isinstance(value, str) and len(value) <= _MAX_TEXT:
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            raise Unreadable("the metrics are no text of numbers", where=where) from None
+    return mapping(value, "metric", where)
 
 
 def _details(
@@ -152,7 +180,7 @@ def _details(
         raise Unreadable(f"is damaged: {error}", where=where) from error
     collector = Collector(task, where)
     for number, row in enumerate(rows):
-        scores = mapping(row.get("metric") or row.get("metrics"), f"row {number}: metric", where)
+        scores = _scores(row.get("metric") or row.get("metrics"), f"{where}: row {number}")
         doc = row.get("doc") if isinstance(row.get("doc"), dict) else {}
         answer = row.get("model_response") if isinstance(row.get("model_response"), dict) else {}
         asked = (doc or {}).get("query", row.get("example"))

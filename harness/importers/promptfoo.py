@@ -1,4 +1,9 @@
-"""Output of `promptfoo eval -o results.json`: versions 2 and 3 of its results, and its lines."""
+"""Output of `promptfoo eval -o results.json`: versions 1 to 3 of its results, and its lines.
+
+As src/types/index.ts has them. The rows of versions 1 and 2 have no index of their test and prompt,
+and no `failureReason`; of version 1 the prompt's template is `display`, and `raw`, as always, is
+the prompt with the test's variables.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +29,7 @@ def recognises(path: Path, start: bytes) -> bool:
         return False
     return (b'"promptIdx"' in start and b'"testIdx"' in start) or (
         b'"evalId"' in start and b'"results"' in start) or (
+        b'"vars"' in start and b'"prompt"' in start and b'"results"' in start) or (
         b'"gradingResult"' in start and b'"provider"' in start)  # fmt: skip
 
 
@@ -64,9 +70,10 @@ def _variant(row: dict[str, Any], place: str) -> str:
     if isinstance(provider, dict):
         provider = provider.get("label") or provider.get("id")
     name = a_name(provider or "provider", "the provider", place)
-    raw = prompt.get("label") or prompt.get("raw") if isinstance(prompt, dict) else prompt
+    if isinstance(prompt, dict):
+        prompt = prompt.get("label") or prompt.get("display") or prompt.get("raw")
     index = row.get("promptIdx")
-    return f"{label(name)}\x1f{index if index is not None else label(raw or '')}"
+    return f"{label(name)}\x1f{index if index is not None else label(prompt or '')}"
 
 
 def _named(collectors: dict[str, Collector]) -> dict[str, Collector]:
@@ -83,16 +90,33 @@ def _add(collector: Collector, row: dict[str, Any], number: int, place: str) -> 
     assert test is not None
     asked = {"vars": row.get("vars", test.get("vars")), "assert": test.get("assert")}
     content = fingerprint(json.dumps(asked, sort_keys=True, default=str))
-    broken = row.get("failureReason") == _ERROR or (
-        bool(row.get("error")) and row.get("gradingResult") is None
+    answer = row.get("response")
+    answered = isinstance(answer, dict) and answer.get("output") is not None
+    broken = (
+        row.get("failureReason") == _ERROR
+        or _grader_failed(row.get("gradingResult"))
+        or (
+            # An assertion that fails is an error too in old files: then there is an answer.
+            bool(row.get("error")) and row.get("gradingResult") is None and not answered
+        )
     )
     named = row.get("namedScores")
     scores: dict[str, Any] = {"score": row.get("score"), "pass": row.get("success")}
     scores |= mapping(named, "namedScores", place) if named is not None else {}
-    if broken:  # the model gave no answer, which says nothing of its quality
+    if broken:  # there is no answer, or no grade of it, which says nothing of the model's quality
         scores = dict.fromkeys(scores)
     prompt = row.get("prompt")
     raw = prompt.get("raw") if isinstance(prompt, dict) else prompt
     # A test of --repeat is a test of its own with the same variables: they belong together.
     collector.add(row.get("testIdx", len(collector.ids)), scores, cluster=f"{content:08x}",
                   content=content, prompt=fingerprint(raw))  # fmt: skip
+
+
+def _grader_failed(grading: Any) -> bool:
+    """Whether a model that was to grade the answer gave no grade."""
+    if not isinstance(grading, dict):
+        return False
+    parts = grading.get("componentResults")
+    every = [grading, *(parts if isinstance(parts, list) else ())]
+    told = [one.get("metadata") for one in every if isinstance(one, dict)]
+    return any(isinstance(one, dict) and one.get("graderError") is True for one in told)

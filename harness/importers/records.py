@@ -6,7 +6,7 @@ baseline (`harness baseline set`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,7 @@ def read(path: Path) -> list[Run]:
     where = str(path)
     metrics: dict[tuple[str, int], dict[str, Measured]] = {}
     runs: list[Run] = []
-    for number, line in json_lines(path):
-        place = f"{where}: line {number}"
-        try:
-            record = Record.model_validate(line)
-        except ValidationError as error:
-            raise Unreadable(f"is no record: {error.errors()[0]['msg']}", where=place) from None
+    for place, record in lines(path):
         if record.kind == "import":
             runs.append(_imported(record, place))
         elif record.kind == "score" and record.ok and _TRIAL not in record.label:
@@ -65,6 +60,20 @@ def read(path: Path) -> list[Run]:
     if not runs:
         raise Unreadable("has no record of a score", where=where)
     return runs
+
+
+def lines(path: Path) -> Iterator[tuple[str, Record]]:
+    """(place, record) of each line.
+
+    Raises:
+        Unreadable: a line is no record.
+    """
+    for number, line in json_lines(path):
+        place = f"{path}: line {number}"
+        try:
+            yield place, Record.model_validate(line)
+        except ValidationError as error:
+            raise Unreadable(f"is no record: {error.errors()[0]['msg']}", where=place) from None
 
 
 def _named(title: str) -> tuple[tuple[str, int], str]:

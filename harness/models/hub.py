@@ -1,11 +1,14 @@
-"""Resolves the revision of a model on the Hugging Face hub to a commit."""
+"""Resolves the revision of a model on the Hugging Face hub to a commit, and fetches its files."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from harness.core.errors import ModelError
+from harness.core.errors import ModelError, shortened
 
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 _NO_NETWORK = "check the name; without a network, download it elsewhere and set HF_HOME, or give a"
 _NO_NETWORK += " folder"
 
@@ -52,6 +55,36 @@ def commit_of(name: str, revision: str | None, where: str) -> str:
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined,unused-ignore]
         raise ModelError(
             f"{absent} did not answer ({type(error).__name__}: {_first_line(error)})",
+            where=where,
+            fix=_NO_NETWORK,
+        ) from None
+
+
+def hub_snapshot(reference: str, where: str) -> Path:
+    """The folder in the cache of a model or an adapter on the hub. It is fetched if it is not
+    there; of its files only settings, tokenizer and safetensors.
+
+    Args:
+        reference: NAME, or NAME@REVISION.
+
+    Raises:
+        ModelError: it is neither in the cache nor to be had from the hub.
+    """
+    from huggingface_hub import errors, snapshot_download
+
+    name, _, revision = reference.partition("@")
+    if not _NAME.fullmatch(name):
+        raise ModelError(
+            f"'{shortened(reference)}' is no folder, and no name on the hub", where=where,
+            fix="give a folder with an adapter or a model, or organisation/name",
+        )  # fmt: skip
+    commit = commit_of(name, revision or None, where)
+    try:
+        return Path(snapshot_download(name, revision=commit, allow_patterns=_FILES))
+    except (errors.HTTPError, errors.LocalEntryNotFoundError, OSError) as error:  # type: ignore[attr-defined,unused-ignore]
+        raise ModelError(
+            f"the files of '{name}' at {commit[:12]} cannot be fetched ({type(error).__name__}:"
+            f" {_first_line(error)})",
             where=where,
             fix=_NO_NETWORK,
         ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from harness.core.errors import SuiteError
@@ -138,11 +138,16 @@ def _fits(
 
 
 class Misses:
-    """Explains why stages are not cached. The store's records are read once for all stages."""
+    """Explains why stages are not cached.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        finished: for each finished stage its kind, label, key, config and inputs. They are read
+            once for all stages.
+    """
+
+    def __init__(self, finished: Iterable[Mapping[str, Any]]) -> None:
         self._finished: dict[str, list[tuple[str, dict[str, str]]]] = {}
-        for row in store.query(status="ok"):
+        for row in finished:
             name = f"{row['label']} ({row['key'][:12]})"
             inputs = {role: key[:12] for role, key in row["inputs"].items()}
             tree = _flat({**row["config"], "inputs": inputs})

@@ -18,8 +18,10 @@ from statsmodels.stats.proportion import proportions_ztest
 import harness
 from harness.cli import main
 from harness.commands import check as checking
+from harness.comparison.gate import Checked, Side
 from harness.comparison.share_contrasts import PairedShares
 from harness.importers import baseline
+from harness.models.hub import hub_snapshot
 from harness.report.check import data, markdown
 from tests.comparisons import HOSTILE
 from tests.importers import samples
@@ -415,3 +417,56 @@ def test_score_beyond_all_measure_is_not_judged(tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("example_id,acc\na,0\nb,1e308\n")
     code, said = check(str(tmp_path / "new.csv"), str(tmp_path / "base.csv"))
     assert (code, "has the size 1e+308" in said) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [["--allow", "everything"], ["--margin", "much"], ["--confidence", "2"],
+     ["--claims", "none.yaml"], ["--suite", "pocket/demo"], ["--no-such-option"],
+     ["--baseline", "no-such-baseline"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_check_with_a_mistake_leaves_no_verdict_of_an_earlier_one(
+    tmp_path: Path, mistake: list[str]
+) -> None:
+    sides_, report = sides(tmp_path, *moved(0)), tmp_path / "report"
+    assert check(*sides_, f"--report-dir={report}")[0] == 0
+    (report / "notes.txt").write_text("mine")
+    code, said = check(*sides_, "--report-dir", str(report), *mistake)
+    assert (code, [file.name for file in report.iterdir()]) == (2, ["notes.txt"]), said
+
+
+def test_names_that_differ_have_comments_of_their_own() -> None:
+    names = ["", "a b", "a-b", "ab", "a/b", "a--b", "a\nb", "a -->b", "x" * 60, "x" * 61, "x" * 62]
+    checked = data.read(data.text(_empty()))
+    marks = [markdown.summary(checked, name=name).split("\n", 1)[0] for name in names]
+    assert len(set(marks)) == len(names)
+    assert all(m.startswith("<!-- ") and m.index("-->") == len(m) - 3 for m in marks)
+    assert marks[1] == "<!-- finetune-harness check a b -->"  # comments of plain names are found
+
+
+def _empty() -> Checked:
+    return Checked(Side("a", {}), Side("b", {}), (), (), (), frozenset(), "nothing")
+
+
+def test_a_model_of_the_hub_is_taken_from_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, repository = "c" * 40, tmp_path / "models--us--tiny"
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(commit)
+    (snapshot / "config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in ("us/tiny", f"us/tiny@{commit}", "us/tiny@main"):
+        assert hub_snapshot(name, "--model") == snapshot
+    for name, reason in (
+        ("us/none", "'us/none' is no folder here, is not in the hub's cache"),
+        ("./us/none", "'./us/none' is no folder, and no name on the hub"),
+        ("us/tiny@elsewhere", "is not in the hub's cache"),
+    ):
+        done = CliRunner().invoke(main, ["check", "--model", name, "--suite", "pocket/exam",
+                                         "--baseline", "x"])  # fmt: skip
+        assert (done.exit_code, reason in done.output) == (2, True), done.output
+        assert len(done.output.splitlines()) == 2

@@ -1,9 +1,12 @@
 """Small result files in the format of every tool, as the tools' own sources write them.
 
 Built after: lm_eval/evaluator.py and loggers/evaluation_tracker.py (0.4.13); inspect_ai/log/_log.py
-and _recorders/eval.py; HELM's per_instance_stats.json and run_spec.json; LightEval's
-logging/info_loggers.py; eval.schema.json 0.3 of Every Eval Ever; promptfoo's EvaluateSummaryV3;
-deepeval/test_run/api.py; evalsig/io/json_runframe.py; PEFT's method_comparison/*/run.py.
+and _recorders/eval.py; HELM's per_instance_stats.json and run_spec.json; eval.schema.json 0.3 of
+Every Eval Ever; PEFT's method_comparison/*/run.py; and, as their repositories have them at these
+commits: LightEval's logging/info_loggers.py and evaluation_tracker.py (huggingface/lighteval
+02932a2, 010dc62, c7c7805); promptfoo's src/types/index.ts (promptfoo/promptfoo 0011eb0); deepeval's
+test_run/api.py and test_run.py (confident-ai/deepeval 004b651, ed59312, 08080fc); EVALSIG's
+io/json_runframe.py and io/parquet.py (vtensor/evalsig 504c35f).
 """
 
 from __future__ import annotations
@@ -149,13 +152,65 @@ def lighteval_details(path: Path) -> Path:
     return file
 
 
+def lighteval_details_2024(path: Path) -> Path:
+    """Older: flat columns. Rows of several shapes were written as text, column by column."""
+    rows = [
+        {"example": f"q{i}", "instruction": "", "full_prompt": f"Q: q{i}", "choices": ["A", "B"],
+         "num_effective_few_shots": 0, "num_asked_few_shots": 0, "predictions": ["A"],
+         "gold_index": [0], "truncated": [0], "padded": [0],
+         "metrics": {"acc": value, "logits": [0.5]}, "specifics": None}
+        for i, value in enumerate(RIGHT)
+    ]  # fmt: skip
+    file = path / "details_leaderboard|arc:challenge|25_2024-11-05T14-43-47.148527.parquet"
+    texts = [{name: str(value) for name, value in sorted(row.items())} for row in rows]
+    pq.write_table(pa.Table.from_pylist(texts), file)
+    return file
+
+
 def lighteval_results(path: Path) -> Path:
     task = "arc:challenge|25"
+    metric = {
+        "metric_name": "acc",
+        "higher_is_better": True,
+        "category": "LOGPROBS",
+        "sample_level_fn": "compute",
+        "corpus_level_fn": "mean",
+        "batched_compute": False,
+    }
     return document(
         path / "results_2025-11-05T14-43-47.148527.json",
-        {"config_general": {"lighteval_sha": "abc", "model_name": "some/model"},
-         "results": {task: {"acc": 0.625, "acc_stderr": 0.183}, "all": {}},
-         "versions": {task: 0}, "config_tasks": {task: {"effective_num_docs": 8}},
+        {"config_general": {"lighteval_sha": "abc", "num_fewshot_seeds": 1, "max_samples": 8,
+                            "job_id": "0", "model_name": "some/model",
+                            "model_config": {"model_name": "some/model", "revision": "main"}},
+         "results": {task: {"acc": 0.625, "acc_stderr": 0.183},
+                     "all": {"acc": 0.625, "acc_stderr": 0.183}},
+         "versions": {task: 0},
+         "config_tasks": {task: {"name": "arc:challenge", "hf_repo": "allenai/ai2_arc",
+                                 "metrics": [metric], "original_num_docs": 1172,
+                                 "effective_num_docs": 8}},
+         "summary_tasks": {task: {"hashes": {"hash_examples": "a"}, "truncated": 0}},
+         "summary_general": {"hashes": {"hash_examples": "a"}, "truncated": 0}},
+    )  # fmt: skip
+
+
+def lighteval_results_2024(path: Path) -> Path:
+    """Older: the configuration of `suite|task|shots` stands under `suite|task`, and one metric
+    may have several names."""
+    task = "leaderboard|arc:challenge|25"
+    metric = {"metric_name": ["acc", "gap"], "higher_is_better": {"acc": True, "gap": False},
+              "category": "MULTICHOICE", "use_case": "ACCURACY"}  # fmt: skip
+    results = {"acc": 0.625, "acc_stderr": 0.183, "gap": 0.1, "gap_stderr": 0.01}
+    return document(
+        path / "results_2024-11-05T14-43-47.148527.json",
+        {"config_general": {"lighteval_sha": "abc", "num_fewshot_seeds": 1, "max_samples": 8,
+                            "job_id": "", "start_time": 1.5, "end_time": 2.5,
+                            "total_evaluation_time_secondes": "1.0", "model_name": "some/model",
+                            "model_sha": "", "model_dtype": "torch.float16", "model_size": "1 GB"},
+         "results": {task: results, "all": results},
+         "versions": {"leaderboard|arc:challenge": 0},
+         "config_tasks": {"leaderboard|arc:challenge": {
+             "name": "arc:challenge", "metric": [metric], "original_num_docs": 1172,
+             "effective_num_docs": 8}},
          "summary_tasks": {}, "summary_general": {}},
     )  # fmt: skip
 
@@ -187,11 +242,15 @@ def every_eval_ever_samples(path: Path) -> Path:
 
 def promptfoo(path: Path) -> Path:
     rows = [
-        {"promptIdx": 0, "testIdx": i, "provider": {"id": "openai:gpt-x", "label": ""},
-         "prompt": {"raw": f"Answer: q{i}", "label": "p"}, "vars": {"q": f"q{i}"},
-         "testCase": {"vars": {"q": f"q{i}"}, "assert": []}, "success": bool(value),
-         "score": value, "failureReason": 0 if value else 1, "namedScores": {"tone": 1},
-         "gradingResult": {"pass": bool(value), "score": value, "componentResults": []}}
+        {"id": f"r{i}", "promptIdx": 0, "testIdx": i, "promptId": "4f", "cost": 0.001,
+         "provider": {"id": "openai:gpt-x", "label": ""}, "latencyMs": 12, "vars": {"q": f"q{i}"},
+         "prompt": {"raw": f"Answer: q{i}", "label": "Answer: {{q}}"},
+         "response": {"output": "a", "tokenUsage": {"total": 9}, "cached": False},
+         "testCase": {"vars": {"q": f"q{i}"}, "assert": [{"type": "equals", "value": "b"}]},
+         "success": bool(value), "score": value, "namedScores": {"tone": 1}, "metadata": {},
+         "failureReason": 0 if value else 1, **({} if value else {"error": 'Expected "b"'}),
+         "gradingResult": {"pass": bool(value), "score": value, "reason": "so",
+                           "componentResults": [{"pass": bool(value), "score": value}]}}
         for i, value in enumerate(RIGHT)
     ]  # fmt: skip
     return document(
@@ -202,18 +261,58 @@ def promptfoo(path: Path) -> Path:
     )  # fmt: skip
 
 
-def deepeval(path: Path) -> Path:
-    cases = [
-        {"name": f"test_case_{i}", "input": f"q{i}", "actualOutput": "a", "success": bool(value),
-         "metricsData": [
-             {"name": "Answer Relevancy", "threshold": 0.5, "success": bool(value),
-              "score": 0.9 if value else 0.1, "strictMode": False},
-             {"name": "Bias", "threshold": 0.5, "success": True, "score": 0.0}]}
+def promptfoo_2023(path: Path) -> Path:
+    """Version 1: rows without indexes, and a failed assertion is an `error` beside the answer."""
+    rows = [
+        {"prompt": {"raw": f"Answer: q{i}", "display": "Answer: {{q}}"}, "vars": {"q": f"q{i}"},
+         "response": {"output": "a", "tokenUsage": {"total": 9, "prompt": 8, "completion": 1}},
+         "provider": {"id": "openai:gpt-x"}, "success": bool(value), "latencyMs": 12,
+         **({} if value else {"error": 'Expected output "b" but got "a"'})}
         for i, value in enumerate(RIGHT)
     ]  # fmt: skip
+    table = {"head": {"prompts": ["Answer: {{q}}"], "vars": ["q"]}, "body": []}
+    return document(
+        path / "output.json",
+        {"results": {"version": 1, "results": rows, "stats": {"successes": sum(RIGHT),
+                                                              "failures": 3}, "table": table},
+         "config": {"description": "refunds"}, "shareableUrl": None},
+    )  # fmt: skip
+
+
+def deepeval(path: Path) -> Path:
+    """What is None is not written."""
+    cases = [
+        {"name": f"test_case_{i}", "input": f"q{i}", "actualOutput": "a", "flaky": False,
+         "success": bool(value), "runDuration": 0.5, "order": i,
+         "metricsData": [
+             {"name": "Answer Relevancy", "threshold": 0.5, "success": bool(value), "flaky": False,
+              "score": 0.9 if value else 0.1, "strictMode": False, "evaluationModel": "gpt-x",
+              "evaluationCost": 0.001, "reason": "so", "verboseLogs": "..."},
+             {"name": "Bias", "threshold": 0.5, "success": True, "score": 0.0,
+              "strictMode": False}]}
+        for i, value in enumerate(RIGHT)
+    ]  # fmt: skip
+    scores = [{"metric": "Bias", "scores": [0.0], "passes": 1, "fails": 0, "errors": 0}]
     return document(path / ".latest_run_full.json",
-                    {"testCases": cases, "conversationalTestCases": [], "metricsScores": [],
-                     "identifier": "nightly", "hyperparameters": {"model": "m"}})  # fmt: skip
+                    {"testFile": "test_x.py", "testCases": cases, "conversationalTestCases": [],
+                     "metricsScores": scores, "identifier": "nightly",
+                     "hyperparameters": {"model": "m"}, "testPassed": sum(RIGHT),
+                     "testFailed": len(RIGHT) - sum(RIGHT), "runDuration": 4.0})  # fmt: skip
+
+
+def deepeval_2024(path: Path) -> Path:
+    """Older: metrics under another name, which pass at their minimum score. The file of
+    DEEPEVAL_RESULTS_FOLDER is named by its time alone."""
+    cases = [
+        {"name": f"test_case_{i}", "input": f"q{i}", "actualOutput": "a", "expectedOutput": "b",
+         "success": bool(value), "runDuration": 0.5, "traceStack": {},
+         "metricsMetadata": [{"metric": "Answer Relevancy", "score": 0.9 if value else 0.1,
+                              "minimumScore": 0.5, "reason": "so"}]}
+        for i, value in enumerate(RIGHT)
+    ]  # fmt: skip
+    return document(path / "20240105_101112",
+                    {"testFile": "test_x.py", "testCases": cases, "configurations": {},
+                     "metricScores": [{"metric": "Answer Relevancy", "score": 0.6}]})  # fmt: skip
 
 
 def evalsig(path: Path) -> Path:
@@ -293,11 +392,15 @@ FILES: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "inspect eval": ("inspect", inspect_eval),
     "helm": ("helm", helm),
     "lighteval details": ("lighteval", lighteval_details),
+    "lighteval details 2024": ("lighteval", lighteval_details_2024),
     "lighteval results": ("lighteval", lighteval_results),
+    "lighteval results 2024": ("lighteval", lighteval_results_2024),
     "every-eval-ever": ("every-eval-ever", every_eval_ever),
     "every-eval-ever samples": ("every-eval-ever", every_eval_ever_samples),
     "promptfoo": ("promptfoo", promptfoo),
+    "promptfoo 2023": ("promptfoo", promptfoo_2023),
     "deepeval": ("deepeval", deepeval),
+    "deepeval 2024": ("deepeval", deepeval_2024),
     "evalsig": ("evalsig", evalsig),
     "evalsig parquet": ("evalsig", evalsig_parquet),
     "alpaca-eval": ("alpaca-eval", alpaca_eval),

@@ -20,8 +20,9 @@ from tests.importers.samples import FILES, RIGHT
 
 SHARE = sum(RIGHT) / len(RIGHT)
 ROWS = {"lm-eval samples", "inspect json", "inspect eval", "helm", "lighteval details",
-        "every-eval-ever samples", "promptfoo", "deepeval", "evalsig", "evalsig parquet",
-        "alpaca-eval", "csv"}  # fmt: skip
+        "lighteval details 2024", "every-eval-ever samples", "promptfoo", "promptfoo 2023",
+        "deepeval", "deepeval 2024", "evalsig", "evalsig parquet", "alpaca-eval",
+        "csv"}  # fmt: skip
 
 
 def one(runs: list[Run], metric: str) -> Measured:
@@ -51,12 +52,48 @@ def test_scores_are_those_of_the_file(tmp_path: Path) -> None:
     expected = {
         "lm-eval samples": "exact_match", "inspect eval": "match", "helm": "exact_match",
         "lighteval details": "acc", "promptfoo": "pass", "deepeval": "passed",
+        "lighteval details 2024": "acc", "promptfoo 2023": "pass", "deepeval 2024": "passed",
         "every-eval-ever samples": "score", "alpaca-eval": "win_rate", "evalsig": "accuracy",
     }  # fmt: skip
     for what, metric in expected.items():
         folder = tmp_path / what
         folder.mkdir()
         assert one(importers.read(FILES[what][1](folder)), metric).value == SHARE, what
+
+
+def test_older_layouts_tell_what_the_newer_ones_do(tmp_path: Path) -> None:
+    """The number of documents, directions and metrics stood at other places."""
+    runs = importers.read(samples.lighteval_results_2024(tmp_path))
+    accuracy, gap = one(runs, "acc"), one(runs, "gap")
+    assert (accuracy.n, accuracy.higher_is_better, gap.higher_is_better) == (8, True, False)
+    assert accuracy.conditions["task version"] == "0"
+    relevancy = one(importers.read(samples.deepeval_2024(tmp_path)), "Answer Relevancy")
+    assert (relevancy.n, relevancy.higher_is_better) == (8, True)
+    (run,) = importers.read(samples.promptfoo_2023(tmp_path))
+    assert (run.variant, one([run], "pass").unscored) == ("openai:gpt-x", 0)
+    file = samples.promptfoo_2023(tmp_path)
+    content = json.loads(file.read_text())
+    content["results"]["results"][0] |= {"response": {"error": "429"}, "error": "429"}
+    assert one(importers.read(samples.document(file, content)), "pass").unscored == 1
+
+
+def test_an_answer_that_promptfoos_grader_could_not_grade_is_unscored(tmp_path: Path) -> None:
+    file = samples.promptfoo(tmp_path)
+    content = json.loads(file.read_text())
+    grading = content["results"]["results"][0]["gradingResult"]
+    grading["componentResults"][0]["metadata"] = {"graderError": True}
+    passed = one(importers.read(samples.document(file, content)), "pass")
+    assert (passed.n, passed.unscored) == (7, 1)
+
+
+def test_an_item_of_evalsig_without_a_cluster_stands_alone(tmp_path: Path) -> None:
+    frame = samples.evalsig_frame()
+    frame["items"][0]["cluster_id"] = None
+    (run,) = importers.read(samples.document(tmp_path / "run.json", frame))
+    table = run.metrics[0].examples
+    assert table is not None
+    assert table.clusters is not None
+    assert len(set(table.clusters.to_pylist())) == 5
 
 
 def test_old_result_file_tells_its_number_of_documents_by_its_standard_error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from harness.comparison.claims import ClaimVerdict
@@ -50,7 +51,13 @@ def summary(checked: Checked, *, name: str = "", folded: bool = True) -> str:
 
 
 def _token(name: str) -> str:
-    return "".join(c for c in name if c.isalnum() or c in "._ ")[:60]
+    """The name as an HTML comment can hold it. If that is not the whole name, its digest follows,
+    so that two names never mean one comment."""
+    token = "".join(c for c in name if c.isalnum() or c in "._ ")[:60]
+    if token == name:
+        return token
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{token} {digest}"
 
 
 def _cut(text: str) -> str:

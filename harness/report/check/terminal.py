@@ -36,7 +36,7 @@ def table(checked: Checked) -> str:
             )
             for v in kept
         ]
-        parts.append(_aligned([heads, *rows]))
+        parts.append(aligned([heads, *rows]))
     if len(shown) > len(kept):
         rest = Counter(words.OUTCOMES[v.verdict] for v in shown[_MOST:])
         told = ", ".join(f"{count} {outcome}" for outcome, count in rest.items())
@@ -56,7 +56,7 @@ def rows_table(comparison: Comparison, variant: str) -> str:
             if r.group == comparison.baseline and r.slice == ALL}  # fmt: skip
     heads = ("metric", "baseline", "this", "difference", "p", "p (Holm)", "verdict", "n")
     lines = [heads, *(_line(row, base.get((row.metric, row.evaluation))) for row in rows)]
-    parts = [_aligned(lines)]
+    parts = [aligned(lines)]
     parts += _folded([f"{_metric(row)}: {line(row.note)}" for row in rows if row.note])
     parts += [_wrap(f"note: {line(note)}") for note in comparison.notes]
     return "\n\n".join(parts).replace(numbers.MINUS, "-").replace("\u00a0", " ")
@@ -110,7 +110,8 @@ def _short(text: str) -> str:
     return f"{text[:half]}…{text[half + 1 - _NAME :]}"
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> str:
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """The rows as lines, each column as wide as its widest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
