@@ -16,7 +16,8 @@ from harness.commands.run import run_stages
 from harness.commands.session import Opened, open_suite
 from harness.comparison.gate import CANDIDATE, Side
 from harness.comparison.imported import by_variant
-from harness.comparison.measured import Examples, Measured, Run, conditions_of
+from harness.comparison.measured import Examples, Measured, Run, RunCosts, conditions_of
+from harness.comparison.run_costs import run_costs
 from harness.comparison.scores import Column, Reader, Scores
 from harness.core.errors import DataError, HarnessError, SuiteError, shortened, unknown
 from harness.core.locate import BASELINE_NAME, BASELINES
@@ -24,6 +25,7 @@ from harness.importers.files import Unreadable
 from harness.models.hub import hub_snapshot
 from harness.planning.graph import learnt
 from harness.planning.planner import VariantPath
+from harness.store.stage import Record
 
 
 def side(name: str, store: Path) -> Side:
@@ -159,7 +161,15 @@ def suite_runs(reference: str, store: Path, settings: Sequence[str] = ()) -> dic
         )  # fmt: skip
     read = Reader(records, opened.store, learnt(opened.plan))
     source = {"tool": "harness", "file": reference, "suite": opened.plan.suite.name}
-    return {path.variant.seed: _run(path, read(path), source) for path in paths}
+    return {
+        path.variant.seed: replace(_run(path, read(path), source), costs=_costs(path, records))
+        for path in paths
+    }
+
+
+def _costs(path: VariantPath, records: Mapping[str, Record]) -> RunCosts:
+    trained = None if path.train is None else records[path.train.key]
+    return run_costs(trained, [records[stage.key] for stage in path.generate.values()], records)
 
 
 def scored(model: str, suite: str, store: Path) -> Side:

@@ -152,13 +152,13 @@ def _cost(
     paths: list[VariantPath], trained: list[Record], records: Mapping[str, Record]
 ) -> dict[str, float | None]:
     costs = _means([record.cost for record in trained], _COSTS)
-    before = [[_spent(records[s.key]) or 0.0 for s in _before(p, records)] for p in paths]
+    before = [[spent(records[s.key]) or 0.0 for s in _before(p, records)] for p in paths]
     costs["seconds_before"] = _mean([sum(seconds) for seconds in before if seconds])
-    costs["last_seconds"] = _mean([_spent(record) for record in trained])
+    costs["last_seconds"] = _mean([spent(record) for record in trained])
     costs["last_tokens"] = costs["tokens"]
     for name in ("tokens", "flops"):
         costs[name] = _mean([_summed(_counted(name), path, records) for path in paths])
-    costs["joules"] = _mean([_summed(_energy, path, records) for path in paths])
+    costs["joules"] = _mean([_summed(energy_of, path, records) for path in paths])
     # A variant's cost is that of its whole path, even if other variants share its first stages.
     last, earlier = costs["last_seconds"], costs["seconds_before"] or 0.0
     costs["train_seconds"] = None if last is None else last + earlier
@@ -180,7 +180,7 @@ def _counted(name: str) -> Amount:
     return lambda record: record.cost.get(name)
 
 
-def _energy(record: Record) -> float | None:
+def energy_of(record: Record) -> float | None:
     """The joules of a training's steps. What a training took before it was stopped is unknown, so
     that the energy of one that went on is unknown too."""
     cost = record.cost
@@ -250,20 +250,20 @@ def _spread(
     return ranges
 
 
-def _spent(record: Record) -> float | None:
+def spent(record: Record) -> float | None:
     """Seconds of a stage's work: of its training steps if it trains, else of all it did."""
     cost = record.cost
     seconds = cost.get("train_seconds", cost.get("phases", {}).get("train", cost.get("seconds")))
     return None if seconds is None else float(seconds)
 
 
-_KNOWN_ELSEWHERE = ("parameters", "trainable_parameters", "checkpoint_bytes", "tokens_per_second")
+KNOWN_ELSEWHERE = ("parameters", "trainable_parameters", "checkpoint_bytes", "tokens_per_second")
 """The costs that are known of a checkpoint that was trained elsewhere."""
 
 
 def _without_training(cost: dict[str, float | None]) -> dict[str, float | None]:
     """The costs of a checkpoint that was trained elsewhere: what its training cost is unknown."""
-    return {name: amount if name in _KNOWN_ELSEWHERE else None for name, amount in cost.items()}
+    return {name: amount if name in KNOWN_ELSEWHERE else None for name, amount in cost.items()}
 
 
 def _means(costs: list[dict[str, Any]], names: Iterable[str]) -> dict[str, float | None]:

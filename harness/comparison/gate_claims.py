@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from harness.comparison.gate import CANDIDATE, Settings, Side
 from harness.comparison.measured import Measured
 from harness.core.errors import HarnessError, near, unknown
-from harness.suite.claims import BASELINE, CHANCE, Claim
+from harness.planning.claims import cost_key
+from harness.suite.claims import BASELINE, CHANCE, COSTS, Claim
 
 SHARE_MARGIN, RELATIVE_MARGIN = 0.02, "5%"
 """The default margins: of metrics between 0 and 1, and as a share of the baseline's value."""
@@ -84,8 +85,13 @@ def asked_claims(
     for claim in claims:
         _require_sides(claim, candidate, baseline)
         names = [name for name, metrics in every.items() if _means(claim.metric, metrics)]
+        if not names and (cost := cost_key(claim.metric)):
+            if claim.than == CHANCE:
+                raise HarnessError(f"nobody guesses a {COSTS[cost]}", where=claim.title)
+            names = [cost]
         if not names:
-            raise HarnessError(unknown("metric", claim.metric, every, where=claim.title))
+            known = {*every, *COSTS}
+            raise HarnessError(unknown("metric", claim.metric, known, where=claim.title))
         than = BASELINE if isinstance(claim.than, str) and claim.than != CHANCE else claim.than
         for name in names:
             yield claim.model_copy(update={"than": than}), name

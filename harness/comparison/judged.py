@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.comparison.claims import ClaimVerdict, Question, decide
+from harness.comparison.claims import ClaimVerdict, CostQuestion, Question, decide
+from harness.comparison.cost_claims import cost_question
 from harness.comparison.gate import Checked, Settings, Side, Worse
 from harness.comparison.gate_claims import asked_claims, default_claims
 from harness.comparison.measured import Examples, Measured, plain
+from harness.comparison.run_costs import result_of_runs
 from harness.comparison.scores import Scores
 from harness.comparison.unpaired import Summaries
-from harness.suite.claims import BASELINE, Claim
+from harness.suite.claims import BASELINE, COSTS, Claim
 
 _MOST = 200
 """How many examples that got worse are kept of each metric."""
@@ -33,7 +35,9 @@ def judge(
     """
     ours, theirs = candidate.metrics, baseline.metrics
     pairs = [
-        _Pair(claim, name, ours.get(name, {}), theirs.get(name, {}))
+        _Pair(claim, name, {}, {}, about_cost=True)
+        if name in COSTS and name not in ours and name not in theirs
+        else _Pair(claim, name, ours.get(name, {}), theirs.get(name, {}))
         for claim, name in (
             default_claims(ours, theirs, settings)
             if claims is None
@@ -50,12 +54,13 @@ def judge(
 
 @dataclass(frozen=True)
 class _Pair:
-    """A claim and both sides' metric, by seed."""
+    """A claim and both sides' metric, by seed; of a claim about a cost, `name` is its key."""
 
     claim: Claim
     name: str
     ours: Mapping[int, Measured]
     theirs: Mapping[int, Measured]
+    about_cost: bool = False
 
     @property
     def first(self) -> Measured:
@@ -111,9 +116,12 @@ def _equal(one: Measured, other: Measured) -> bool:
 def _decided(
     pairs: Sequence[_Pair], candidate: Side, baseline: Side, settings: Settings
 ) -> list[ClaimVerdict]:
-    questions: dict[int, Question | Summaries] = {}
+    questions: dict[int, Question | Summaries | CostQuestion] = {}
     verdicts: dict[int, ClaimVerdict] = {}
     for place, pair in enumerate(pairs):
+        if pair.about_cost:
+            questions[place] = _cost(pair, candidate, baseline)
+            continue
         blank = ClaimVerdict(pair.claim, candidate.variant, _against(pair.claim, baseline),
                              pair.first.metric, pair.first.evaluation, "incomparable",
                              higher_is_better=pair.first.higher_is_better)  # fmt: skip
@@ -126,6 +134,17 @@ def _decided(
     decided = decide(list(questions.values()))
     verdicts |= dict(zip(questions, decided, strict=True))
     return [_limited(verdicts[place], pair) for place, pair in enumerate(pairs)]
+
+
+def _cost(pair: _Pair, candidate: Side, baseline: Side) -> CostQuestion:
+    than = pair.claim.than
+    against = (
+        float(than)
+        if isinstance(than, float | int)
+        else result_of_runs(baseline.runs, baseline.variant)
+    )
+    ours = result_of_runs(candidate.runs, candidate.variant)
+    return cost_question(pair.claim, pair.name, ours, against)
 
 
 _HINTS = {"not the same prompts": " (--allow prompts compares them all the same)"}

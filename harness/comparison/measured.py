@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.comparison.result import Conditions
 from harness.comparison.scores import Keys, Scores
 from harness.comparison.statistics import Array, Sample
 from harness.core.files import digest_json
@@ -208,6 +209,22 @@ def plain(metrics: Mapping[int, Measured]) -> dict[int, Measured]:
 
 
 @dataclass(frozen=True)
+class RunCosts:
+    """What one run cost.
+
+    Attributes:
+        amounts: key, as in harness.suite.claims.COSTS -> seconds, bytes or count.
+        trained: False for an untrained model, whose training cost nothing.
+        timed, answering: the different conditions that its trainings and its answers ran under.
+    """
+
+    amounts: Mapping[str, float]
+    trained: bool = True
+    timed: tuple[Conditions, ...] = ()
+    answering: tuple[Conditions, ...] = ()
+
+
+@dataclass(frozen=True)
 class Run:
     """What one source says of one checkpoint, or of one model.
 
@@ -224,5 +241,7 @@ class Run:
     seed: int = 0
     source: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    costs: RunCosts | None = None
+    """What it cost; None if its source does not tell."""
     error: str = ""
     """Why it has no metrics, if the source says that it failed."""

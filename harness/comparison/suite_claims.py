@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from harness.comparison.aligned import Runs
-from harness.comparison.claims import Amount, ClaimVerdict, CostQuestion, Question, decide
-from harness.comparison.costs import LONE_TIME, SAME, SAME_TIME, comparable
+from harness.comparison.claims import ClaimVerdict, CostQuestion, Question, decide
+from harness.comparison.cost_claims import cost_question
 from harness.comparison.measured import Measured, Run, conditions_of
 from harness.comparison.result import VariantResult
 from harness.comparison.rows import AllScores
 from harness.comparison.scores import Scores
 from harness.planning.claims import PlannedClaim
 from harness.planning.planner import Plan
-from harness.suite.claims import COSTS, FASTER
-
-_COUNTED = frozenset({"trainable_parameters", "parameters", "state_bytes", "checkpoint_bytes",
-                      "tokens", "flops"})  # fmt: skip
-"""Costs that are counted and not measured: they have no noise."""
 
 
 def verdicts(
@@ -116,54 +110,9 @@ def _why_failed(variant: VariantResult) -> str:
 
 
 def _cost(claim: PlannedClaim, results: Mapping[str, VariantResult]) -> CostQuestion:
-    key, sides = claim.metric, [results[claim.variant]]
-    if claim.constant is None:
-        sides.append(results[claim.against])
+    variant = results[claim.variant]
+    other = claim.constant if claim.constant is not None else results[claim.against]
+    sides = [side for side in (variant, other) if isinstance(side, VariantResult)]
     failed = "; ".join(_why_failed(side) for side in sides if not side.has_result)
-    amounts = [_amount(key, side) for side in sides]
-    missing = [side.group for side, amount in zip(sides, amounts, strict=True) if amount is None]
-    reason = _about(key, sides)
-    if missing:
-        reason = f"the {COSTS[key]} of {' and '.join(missing)} was not measured"
-    elif len(sides) > 1 and not _alike(key, *sides):
-        amounts = [None, None]
-        reason = "measured beside other work, or on another device or with other threads"
-    if claim.constant is not None:
-        amounts.append(Amount(claim.constant, claim.constant, claim.constant))
-    one, other = amounts
-    return CostQuestion(claim.claim, claim.variant, claim.against, key, one, other, reason, failed)
-
-
-def _amount(key: str, variant: VariantResult) -> Amount | None:
-    """A variant's cost with its range over seeds and what is not told apart from that; None if it
-    was not measured."""
-    value = variant.cost.get(key)
-    if value is None and not variant.trained and key not in (*FASTER, "parameters"):
-        value = 0.0  # an untrained model has no costs of training
-    if value is None or not math.isfinite(value):
-        return None
-    low, high = variant.spread.get(key, (value, value))
-    noise = math.sqrt(1.0 if key in _COUNTED else _noise(key, variant))
-    return Amount(value, min(low, value) / noise, max(high, value) * noise, len(variant.seeds))
-
-
-def _noise(key: str, variant: VariantResult) -> float:
-    """How many times greater a measured cost may be by chance alone."""
-    if key.startswith("peak_"):
-        return SAME
-    return LONE_TIME if len(variant.seeds) == 1 else SAME_TIME
-
-
-def _about(key: str, sides: Sequence[VariantResult]) -> str:
-    """What a reader must know of how a cost was measured."""
-    if key in _COUNTED or key.startswith("peak_"):
-        return ""
-    times = max(_noise(key, side) for side in sides)
-    return f"as times do not repeat exactly, one counts as greater only from {times:g} times on"
-
-
-def _alike(key: str, one: VariantResult, other: VariantResult) -> bool:
-    """Whether two costs were measured under the same conditions, where that matters."""
-    if key == "tokens_per_second":
-        return comparable(one.answering, other.answering)
-    return key not in ("train_seconds", "joules", "mfu") or comparable(one.timed, other.timed)
+    question = cost_question(claim.claim, claim.metric, variant, other, failed)
+    return replace(question, variant=claim.variant, against=claim.against)

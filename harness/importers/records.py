@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.comparison.measured import Measured, Run
+from harness.comparison.measured import Measured, Run, RunCosts
+from harness.comparison.run_costs import run_costs
 from harness.core.text import label
 from harness.importers.base import a_number, mapping
 from harness.importers.files import Unreadable, digest, json_lines
@@ -41,7 +42,11 @@ def read(path: Path) -> list[Run]:
     where = str(path)
     metrics: dict[tuple[str, int], dict[str, Measured]] = {}
     runs: list[Run] = []
+    stages: dict[str, Record] = {}
     for place, record in lines(path):
+        if record.ok and record.kind not in ("score", "import") and _TRIAL not in record.label:
+            stages[record.key] = record.model_copy(update={"metrics": {}, "config": {
+                "model": record.config.get("model")}})  # fmt: skip
         if record.kind == "import":
             runs.append(_imported(record, place))
         elif record.kind == "score" and record.ok and _TRIAL not in record.label:
@@ -54,12 +59,22 @@ def read(path: Path) -> list[Run]:
         " errors: name the suite (SUITE:VARIANT) or a stored baseline to have a verdict."
     )
     runs += [
-        Run(variant, tuple(found.values()), seed, source, (note,))
+        Run(variant, tuple(found.values()), seed, source, (note,), _costs(variant, seed, stages))
         for (variant, seed), found in metrics.items()
     ]
     if not runs:
         raise Unreadable("has no record of a score", where=where)
     return runs
+
+
+def _costs(variant: str, seed: int, stages: Mapping[str, Record]) -> RunCosts | None:
+    """The costs of a variant's run; None if the file has no record of its answers or training."""
+    its = [record for record in stages.values() if _named(record.label)[0] == (variant, seed)]
+    trained = [record for record in its if record.kind in ("train", "fine_tuning", "checkpoint")]
+    answers = [record for record in its if record.kind == "generate"]
+    if not trained and not answers:
+        return None
+    return run_costs(trained[-1] if trained else None, answers, stages)
 
 
 def lines(path: Path) -> Iterator[tuple[str, Record]]:

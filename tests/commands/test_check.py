@@ -470,3 +470,50 @@ def test_a_model_of_the_hub_is_taken_from_its_cache(
                                          "--baseline", "x"])  # fmt: skip
         assert (done.exit_code, reason in done.output) == (2, True), done.output
         assert len(done.output.splitlines()) == 2
+
+
+def records(file: Path, **state_bytes: float | None) -> str:
+    """A record file of variants that each have an SFT, a DPO from there, answers and a score."""
+    lines = []
+    for name, amount in state_bytes.items():
+        cost = {"state_bytes": amount, "tokens": 100, "train_seconds": 10.0, "flops": 1e9,
+                "peak_memory": {"host_bytes": 2**30}}  # fmt: skip
+        machine = {"processor": "a", "threads": 1, "waited": 0.0}
+        metrics = {"metrics": {"rougeL": {"value": 0.4, "higher_is_better": True}}, "rows": 8}
+        for kind, label, inputs, told in (
+            ("data", "rows", {}, {}), ("train", f"{name}-sft", {"train": "rows"}, cost),
+            ("train", name, {"start": f"train {name}-sft"}, cost),
+            ("generate", name, {"checkpoint": f"train {name}"}, {"tokens_per_second": 50.0}),
+            ("score", f"{name} rouge tasks", {}, {}),
+        ):  # fmt: skip
+            key = "rows" if kind == "data" else f"{kind} {label}"
+            lines.append({"key": key, "kind": kind, "status": "ok", "label": label,
+                          "inputs": inputs, "cost": told, "provenance": machine,
+                          "config": {"scorer": {"name": "rouge", "version": 1}},
+                          "metrics": metrics if kind == "score" else {}})  # fmt: skip
+    return str(samples.lines(file, lines))
+
+
+def test_costs_of_records_are_claimed_about(tmp_path: Path) -> None:
+    file = records(tmp_path / "records.jsonl", full=1000.0, qlora=550.0, other=None)
+    asked = tmp_path / "claims.yaml"
+
+    def verdict(candidate: str, claim: str) -> tuple[int, str]:
+        asked.write_text(f"- {claim}\n")
+        return check(f"{file}:{candidate}", f"{file}:full", "--claims", str(asked))
+
+    claim = "candidate's state memory is at most 60% of baseline's"
+    code, said = verdict("qlora", claim)
+    assert (code, "55.0%" in said, "550 B" in said) == (0, True, True), said
+    assert verdict("full", claim)[0] == 1
+    code, said = verdict("other", claim)
+    assert (code, "the state memory of other was not measured" in said) == (4, True), said
+    # Both trainings of a path count, and times are told apart by twice their size only.
+    for most, status in ((200, 0), (199, 1)):
+        tokens = f"{{metric: tokens, variant: candidate, relation: at_most, than: {most}}}"
+        assert verdict("qlora", tokens)[0] == status
+    assert verdict("qlora", "candidate better baseline on train_seconds")[0] == 3
+    code, said = verdict("qlora", "candidate better baseline on stat_bytes")
+    assert (code, "did you mean 'state_bytes'" in said) == (2, True), said
+    code, said = verdict("qlora", "candidate better chance on state_bytes")
+    assert (code, "nobody guesses" in said) == (2, True), said

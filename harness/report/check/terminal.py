@@ -12,6 +12,8 @@ from harness.report import numbers
 from harness.report.check import words
 
 WIDTH = 110
+_FIRST, _FEW = {"worse": 0, "better": 1}, 5
+"""The verdicts that a reader looks for, and from how many metrics on they are counted."""
 _MOST, _REASONS, _FALLEN, _NAME = 20, 8, 3, 38
 """How many claims, reasons and metrics with examples it shows, and how wide the name of a metric
 is."""
@@ -50,13 +52,19 @@ def table(checked: Checked) -> str:
 
 
 def rows_table(comparison: Comparison, variant: str) -> str:
-    """A line for each metric of one variant against the baseline, and why some are not compared."""
+    """A line for each metric of one variant against the baseline, those first that differ, and why
+    some are not compared."""
     rows = [row for row in comparison.rows if row.group == variant and row.slice == ALL]
+    rows.sort(key=lambda row: _FIRST.get(row.verdict, len(_FIRST)))
     base = {(r.metric, r.evaluation): r for r in comparison.rows
             if r.group == comparison.baseline and r.slice == ALL}  # fmt: skip
     heads = ("metric", "baseline", "this", "difference", "p", "p (Holm)", "verdict", "n")
     lines = [heads, *(_line(row, base.get((row.metric, row.evaluation))) for row in rows)]
     parts = [aligned(lines)]
+    if len(rows) > _FEW:
+        counts = Counter(row.verdict for row in rows)
+        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if verdict)
+        parts.insert(0, f"of {len(rows)} metrics: {told}")
     parts += _folded([f"{_metric(row)}: {line(row.note)}" for row in rows if row.note])
     parts += [_wrap(f"note: {line(note)}") for note in comparison.notes]
     return "\n\n".join(parts).replace(numbers.MINUS, "-").replace("\u00a0", " ")

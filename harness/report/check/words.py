@@ -10,6 +10,7 @@ from harness.comparison.result import Estimate
 from harness.core.text import label, line
 from harness.report import numbers
 from harness.report.tables.claims import spend
+from harness.report.tables.columns import COSTS, Cost
 from harness.suite.claims import BASELINE
 
 MARKS = {"passed": "✅", "regressed": "❌", "inconclusive": "❔", "not judged": "⚠️"}
@@ -53,8 +54,17 @@ def metric(verdict: ClaimVerdict) -> str:
     return f"{label(name)} {'↑' if verdict.higher_is_better else '↓'}"
 
 
+def _cost(verdict: ClaimVerdict) -> Cost | None:
+    """How a cost is written, if a verdict is about one."""
+    if verdict.evaluation or verdict.n:
+        return None
+    return next((cost for cost in COSTS if cost.key == verdict.metric), None)
+
+
 def value(number: float | None, verdict: ClaimVerdict) -> str:
-    """One side's value with the digits that the difference justifies."""
+    """One side's value with the digits that the difference justifies; a cost with its unit."""
+    if number is not None and (cost := _cost(verdict)) is not None:
+        return cost.written(number)
     places = numbers.decimals(verdict.difference or Estimate(number or 0.0))
     return numbers.number(number, places)
 
@@ -63,6 +73,10 @@ def difference(verdict: ClaimVerdict) -> str:
     """The difference with its interval."""
     if verdict.difference is None:
         return numbers.MISSING
+    if _cost(verdict) is not None:
+        if verdict.estimate is None or not verdict.reference:
+            return numbers.MISSING
+        return numbers.share(verdict.estimate / verdict.reference)
     told = numbers.value(verdict.difference, signed=True)
     interval = numbers.interval(verdict.difference, signed=True)
     return f"{told} {interval}" if interval else told
