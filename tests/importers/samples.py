@@ -6,7 +6,7 @@ Every Eval Ever; PEFT's method_comparison/*/run.py; and, as their repositories h
 commits: LightEval's logging/info_loggers.py and evaluation_tracker.py (huggingface/lighteval
 02932a2, 010dc62, c7c7805); promptfoo's src/types/index.ts (promptfoo/promptfoo 0011eb0); deepeval's
 test_run/api.py and test_run.py (confident-ai/deepeval 004b651, ed59312, 08080fc); EVALSIG's
-io/json_runframe.py and io/parquet.py (vtensor/evalsig 504c35f). Means over all tasks or tests, which
+io/json_runframe.py and io/parquet.py (vtensor/evalsig 504c35f). Means over all tests, which
 the tools write too, are left empty: the importers do not read them.
 """
 
