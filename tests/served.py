@@ -51,6 +51,7 @@ class Jobs:
     Attributes:
         states: what a job says of itself at each question, the last one for ever.
         files: content of each uploaded file; jobs: each job that was started.
+        cancelled: ids of jobs, as they were asked to be cancelled.
         lost: how many starts of jobs are done, and never answered.
         refuses: whether it takes no file.
     """
@@ -60,6 +61,7 @@ class Jobs:
         self.files: dict[str, str] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.lost, self.refuses = 0, False
+        self.cancelled: list[str] = []
 
     def __call__(self, body: dict[str, Any], number: int) -> Answer:
         raise AssertionError("a service is asked at paths")
@@ -68,6 +70,10 @@ class Jobs:
         part = path.removeprefix("/v1/").partition("?")[0]
         if part == "files":
             return self._file(body)
+        if part.endswith("/cancel"):
+            name = part.split("/")[-2]
+            self.cancelled.append(name)
+            return as_json({"id": name, "status": "cancelled"})
         if part.startswith("fine_tuning/jobs/"):
             return as_json(self._state(part.rpartition("/")[2]))
         if part == "fine_tuning/jobs" and body:

@@ -7,6 +7,7 @@ import click
 from harness import __version__
 from harness.cli.boundary import Group
 from harness.cli.house import doctor, gc, init, list_, schema
+from harness.cli.jobs import jobs
 from harness.cli.judge import judge
 from harness.cli.results import baseline, check, comment, compare, import_
 from harness.cli.suites import data, plan, report, run
@@ -19,7 +20,7 @@ def main() -> None:
 
 
 for command in (
-    run, plan, data, report, compare, check, comment, baseline, import_, judge, list_, schema,
-    doctor, init, gc,
+    run, plan, data, report, compare, check, comment, baseline, import_, judge, jobs, list_,
+    schema, doctor, init, gc,
 ):  # fmt: skip
     main.add_command(command)

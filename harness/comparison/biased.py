@@ -2,54 +2,90 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from harness.comparison.binomial import share
-from harness.comparison.intervals import CONFIDENCE
+import numpy as np
+
+from harness.comparison.agreement import mean, proportion
+from harness.comparison.judged_verdicts import Said, rankings_of, said_in
 from harness.comparison.result import Estimate
+from harness.comparison.statistics import Clusters
+from harness.data.contests import Standing
 from harness.planning.graph import Plan
-from harness.store.stage import Record
+from harness.stages.score import judging_stages
+from harness.store.stage import Stage
+from harness.store.store import Store
 
 
-def bias_notes(planned: Plan, records: Mapping[str, Record]) -> Iterator[str]:
-    """A sentence for each judged score over the contests of all variants, taken as independent."""
-    counts: dict[str, list[Mapping[str, Any]]] = {}
+def bias_notes(planned: Plan, store: Store) -> Iterator[str]:
+    """A sentence for each judged score over the contests of all variants. The variants answer the
+    same examples, so that the intervals are over clusters of these."""
+    asked: dict[str, dict[str, Stage]] = {}
     for path in planned.paths:
         for scored in path.scores:
-            record = records.get(scored.stage.key)
-            biases = record.provenance.get("scorer", {}).get("biases") if record else None
-            if biases:
-                name = f"{scored.label or scored.scorer} on {scored.evaluation}"
-                counts.setdefault(name, []).append(biases)
-    for name, several in counts.items():
-        if parts := list(_parts(several)):
-            yield f"{name}: the judge's {'; '.join(parts)} (95%, contests as if independent)."
+            name = f"{scored.label or scored.scorer} on {scored.evaluation}"
+            by_key = {stage.key: stage for stage in judging_stages(scored.stage)}
+            asked.setdefault(name, {}).update(by_key)
+    for name, stages in asked.items():
+        said = [one for stage in stages.values() for one in said_in(stage, store).values()]
+        lists = [one for stage in stages.values() for one in rankings_of(stage, store)]
+        if parts := [*_of_contests(said), *_of_lists(lists)]:
+            yield f"{name}: the judge's {'; '.join(parts)} (95%, over clusters of examples)."
 
 
-def _parts(several: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    both, flips, unequal, longer = (
-        sum(biases[name] for biases in several) for name in ("both", "flips", "unequal", "longer")
-    )
+def _of_contests(said: Sequence[Said]) -> Iterator[str]:
+    both = [s for s in said if s.compared.asked and len(s.compared.known) == 2]
     if both:
-        yield f"verdict changes with the order in {_text(share(flips, both))} of {both} contests"
-        total, squares = (sum(biases["first"][i] for biases in several) for i in (0, 1))
-        yield f"mean probability of the first place is {_text(_mean(total, squares, both))}"
+        clusters = Clusters([s.cluster for s in both])
+        flips = np.asarray([float(s.compared.flips) for s in both])
+        known = [s.compared.known for s in both]
+        first = np.asarray([(one + 1 - exchanged) / 2 for one, exchanged in known])
+        changed = _text(proportion(flips, clusters))
+        yield f"verdict changes with the order in {changed} of {len(both)} contests"
+        yield f"mean probability of the first place is {_text(_mean(first, clusters))}"
+    unequal = [s for s in said if s.compared.asked and s.sign and s.lengths[0] != s.lengths[1]]
     if unequal:
-        yield f"choice is the longer answer in {_text(share(longer, unequal))} of {unequal}"
+        longer = [float((s.lengths[0] > s.lengths[1]) == (s.sign == 1)) for s in unequal]
+        share = proportion(np.asarray(longer), Clusters([s.cluster for s in unequal]))
+        yield f"choice is the longer answer in {_text(share)} of {len(unequal)}"
 
 
-def _mean(total: float, squares: float, n: int) -> Estimate:
-    """A mean of shares with its interval by Student's t, from their sum and that of squares."""
-    from scipy import stats
+def _of_lists(lists: Sequence[tuple[str, Sequence[Standing]]]) -> Iterator[str]:
+    """Of rankings in several orders: whether the best answer stays the best, and what the first
+    place is worth.
 
-    mean = total / n
-    if n < 2:
-        return Estimate(mean)
-    deviation = math.sqrt(max(0.0, squares - n * mean**2) / (n - 1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / math.sqrt(n)
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
+    Args:
+        lists: the cluster of each example, and how the answers to it stand.
+    """
+    known = [(cluster, of) for cluster, of in lists
+             if of[0].asked and all(one.reason is None for one in of)]  # fmt: skip
+    if not known:
+        return
+    clusters = Clusters([cluster for cluster, _ in known])
+    orders = range(len(known[0][1][0].orders))
+    if len(orders) > 1:
+        flips = [float(len({_best(of, order) for order in orders}) > 1) for _, of in known]
+        changed = _text(proportion(np.asarray(flips), clusters))
+        yield f"best answer changes with the order in {changed} of {len(known)} lists"
+    first = [np.mean([_first(of, order) for order in orders]) for _, of in known]
+    share = _text(_mean(np.asarray(first), clusters))
+    yield f"first place stands above {share} of the others"
+
+
+def _best(of: Sequence[Standing], order: int) -> frozenset[int]:
+    """The answers that stand highest in one order."""
+    shares = [float(one.orders[order]) for one in of]
+    return frozenset(place for place, share in enumerate(shares) if share == max(shares))
+
+
+def _first(of: Sequence[Standing], order: int) -> float:
+    """The share of the others that the answer in the first place stands above."""
+    return next(float(one.orders[order]) for one in of if one.places[order] == 0)
+
+
+def _mean(values: np.ndarray, clusters: Clusters) -> Estimate:
+    inference = mean(values, clusters).within(0.0, 1.0)
+    return Estimate(inference.value, inference.low, inference.high)
 
 
 def _text(estimate: Estimate) -> str:

@@ -11,7 +11,7 @@ from harness.comparison.alignment import taxes
 from harness.comparison.best import beside_best
 from harness.comparison.costs import result_of, succeeded
 from harness.comparison.examples import examples
-from harness.comparison.judged_rates import judged_rates
+from harness.comparison.judged_rates import judged_ranks, judged_rates
 from harness.comparison.judges import suite_judges
 from harness.comparison.measured import Run
 from harness.comparison.result import ALL, Comparison, Row
@@ -76,7 +76,7 @@ def compare(
         provenance=provenance.provenance(planned, records),
         data=tuple(provenance.data(planned, records)),
         ledger=provenance.ledger(planned, records),
-        notes=tuple(provenance.notes(planned, records, variants)),
+        notes=tuple(provenance.notes(planned, records, variants, store)),
         suite_text=planned.text,
         tuning=tuple(tuning.tunings(planned, records)),
         rows_used=tuple(all_rows_used(planned.stages(), records)),
@@ -87,6 +87,7 @@ def compare(
         claims=tuple(verdicts(planned, variants, scores, stored)),
         judges=suite_judges(planned, store),
         judged_rates=judged_rates(planned, store),
+        judged_ranks=judged_ranks(planned, store),
         correction=planned.suite.correction,
     )
 

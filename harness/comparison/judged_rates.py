@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from harness.comparison.judged_verdicts import Said, said_in, won_in
-from harness.comparison.rankings import Ranked, Verdict, linked, ranking
-from harness.comparison.result import JudgedRate
+from harness.comparison.judged_verdicts import Said, said_of, won_in
+from harness.comparison.rankings import Ranked, Verdict, linked, ranking, win_matrix
+from harness.comparison.result import JudgedRank, JudgedRate
 from harness.comparison.statistics import Clusters
 from harness.comparison.win_rates import Contests, length_controlled, win_rate
 from harness.planning.duels import Duel, duels
@@ -31,7 +31,7 @@ def judged_rates(planned: Plan, store: Store) -> tuple[JudgedRate, ...]:
     return tuple(
         rate
         for name, judged in judges_of(planned).items()
-        for rate in _of_judge(name, [(d, said_in(d.stage, store)) for d in duels(planned, judged)])
+        for rate in _of_judge(name, [(d, said_of(d, store)) for d in duels(planned, judged)])
     )
 
 
@@ -61,17 +61,45 @@ def _contests(said: Fought) -> Contests:
     return Contests(list(won), np.asarray(list(won.values())), np.asarray(excess), clusters)
 
 
+def judged_ranks(planned: Plan, store: Store) -> tuple[JudgedRank, ...]:
+    """The variants that a judge compared with one another and not with one baseline alone, the
+    strongest first."""
+    return tuple(
+        rank
+        for name, judged in judges_of(planned).items()
+        for rank in _ranked(name, [(d, said_of(d, store)) for d in duels(planned, judged)])
+    )
+
+
+def _ranked(judge: str, fought: Sequence[tuple[Duel, Fought]]) -> Iterator[JudgedRank]:
+    for evaluation, verdicts in _verdicts(fought).items():
+        for group in linked(verdicts):
+            won = win_matrix(group)
+            names = list(dict.fromkeys(one for one, _ in won))
+            if len(won) / 2 < len(names):  # a tree: most often all against one baseline
+                continue
+            for model in ranking(group, _ROUNDS):
+                against = {other: won[model.name, other] for other in names
+                           if (model.name, other) in won}  # fmt: skip
+                yield JudgedRank(judge, model.name, evaluation, model.strength, model.rank, against)
+
+
 def _ranks(fought: Sequence[tuple[Duel, Fought]]) -> dict[tuple[str, str], Ranked]:
     """(model, evaluation) -> its place among the models that verdicts link with it."""
+    ranks: dict[tuple[str, str], Ranked] = {}
+    for evaluation, some in _verdicts(fought).items():
+        for group in linked(some):
+            if len({name for v in group for name in (v.one, v.other)}) >= _LEAST_RANKED:
+                ranks |= {(r.name, evaluation): r for r in ranking(group, _ROUNDS)}
+    return ranks
+
+
+def _verdicts(fought: Sequence[tuple[Duel, Fought]]) -> dict[str, list[Verdict]]:
+    """Evaluation -> the verdicts on its examples."""
     verdicts: dict[str, list[Verdict]] = defaultdict(list)
     for duel, said in fought:
         verdicts[duel.evaluation] += [
             Verdict(said[name].cluster, duel.one, duel.other, won)
             for name, won in won_in(said).items()
         ]
-    ranks: dict[tuple[str, str], Ranked] = {}
-    for evaluation, some in verdicts.items():
-        for group in linked(some):
-            if len({name for v in group for name in (v.one, v.other)}) >= _LEAST_RANKED:
-                ranks |= {(r.name, evaluation): r for r in ranking(group, _ROUNDS)}
-    return ranks
+    return verdicts

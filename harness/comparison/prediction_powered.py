@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.comparison import binomial
 from harness.comparison.intervals import CONFIDENCE, student
 from harness.comparison.result import Estimate
 from harness.comparison.statistics import Array, Clusters
@@ -50,6 +51,10 @@ def powered_mean(
     var(Y - weight f)/n + weight² var(f')/N. Few labels: the quantile is Student's t with a degree
     less than there are labelled clusters, where the papers have the normal one.
 
+    Labels that are all alike have no spread, and still do not say that all other labels would be
+    so. The share of others is then between 0 and the upper end of the exact interval of a share of
+    which none was seen, and lies anywhere within the bounds.
+
     Args:
         labels: of the labelled examples, shape (n,), n > 1.
         verdicts: the judge's on the same examples, shape (n,), on the same scale.
@@ -59,13 +64,14 @@ def powered_mean(
     spread, other_spread = _centred(verdicts, clusters), _centred(others, other_clusters)
     label_spread = _centred(labels, clusters)
     weight = _weight(label_spread, spread, other_spread)
+    if _variance(label_spread - weight * spread) + weight**2 * _variance(other_spread) <= 0:
+        weight = 0.0  # all that is left without a spread says nothing about the other examples
     shift = weight * (float(others.mean()) - float(verdicts.mean())) if len(others) else 0.0
     value = float(labels.mean()) + shift
     variance = _variance(label_spread - weight * spread) + weight**2 * _variance(other_spread)
-    freedom = clusters.count - 1
     judged = float(np.concatenate([verdicts, others]).mean())
-    alone = _interval(float(labels.mean()), _variance(label_spread), freedom, bounds)
-    return Powered(_interval(value, variance, freedom, bounds), weight, alone, judged)
+    alone = _interval(float(labels.mean()), _variance(label_spread), clusters.count, bounds)
+    return Powered(_interval(value, variance, clusters.count, bounds), weight, alone, judged)
 
 
 def _weight(labels: Array, verdicts: Array, others: Array) -> float:
@@ -93,10 +99,18 @@ def _variance(centred: Array) -> float:
     return float(centred @ centred) / (count * (count - 1)) if count > 1 else 0.0
 
 
-def _interval(value: float, variance: float, freedom: int, bounds: tuple[float, float]) -> Estimate:
-    """The interval of Student's t, cut to the bounds; none without a spread or for one cluster."""
-    if freedom < 1 or variance <= 0:
+def _interval(value: float, variance: float, count: int, bounds: tuple[float, float]) -> Estimate:
+    """The interval of Student's t, cut to the bounds; none for one cluster.
+
+    Args:
+        count: clusters of labelled examples.
+    """
+    if count < 2:
         return Estimate(value)
-    half = student((1 - CONFIDENCE) / 2, freedom) * math.sqrt(variance)
+    if variance <= 0:
+        others = binomial.share(0, count).high or 0.0
+        low, high = (value + others * (bound - value) for bound in bounds)
+        return Estimate(value, low, high)
+    half = student((1 - CONFIDENCE) / 2, count - 1) * math.sqrt(variance)
     low, high = max(bounds[0], value - half), min(bounds[1], value + half)
     return Estimate(min(max(value, bounds[0]), bounds[1]), low, high)

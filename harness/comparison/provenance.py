@@ -13,6 +13,7 @@ from harness.planning.planner import Plan
 from harness.store.made_by import mixed
 from harness.store.rows_used import all_rows_used, sentences
 from harness.store.stage import Record
+from harness.store.store import Store
 
 _SHOWN = 3
 """Evaluations that a note names, before it says how many more there are."""
@@ -215,7 +216,10 @@ def _of_trainings(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]
 
 
 def notes(
-    planned: Plan, records: Mapping[str, Record], variants: tuple[VariantResult, ...]
+    planned: Plan,
+    records: Mapping[str, Record],
+    variants: tuple[VariantResult, ...],
+    store: Store,
 ) -> Iterable[str]:
     """The notes of a comparison: what a reader must know about how its numbers came about."""
     yield from tuning.notes(planned, records)
@@ -249,7 +253,7 @@ def notes(
     if several := mixed(records.values()):
         yield several
     yield from dict.fromkeys(_of_scorers(planned, records))
-    yield from bias_notes(planned, records)
+    yield from bias_notes(planned, store)
     yield from planned.warnings
     for variant in variants:
         for entry, figures in variant.generation.items():

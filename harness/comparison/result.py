@@ -207,6 +207,25 @@ class JudgedRate:
 
 
 @dataclass(frozen=True)
+class JudgedRank:
+    """A variant's place among all variants that a judge compared with one another.
+
+    Attributes:
+        strength: of Bradley and Terry, with ties as half a win each.
+        rank: a range where the intervals of strengths overlap.
+        won: other variant -> how often this one's answers are preferred, half for a tie, and over
+            how many examples; those that it was compared with.
+    """
+
+    judge: str
+    variant: str
+    evaluation: str
+    strength: Estimate
+    rank: str
+    won: Mapping[str, tuple[float, int]]
+
+
+@dataclass(frozen=True)
 class Measured:
     """One measure of an aligned variant.
 
@@ -449,6 +468,7 @@ class Comparison:
     claims: tuple[ClaimVerdict, ...] = ()
     judges: tuple[SuiteJudge, ...] = ()
     judged_rates: tuple[JudgedRate, ...] = ()
+    judged_ranks: tuple[JudgedRank, ...] = ()
     """The verdicts on what the suite claims, in its order."""
     correction: Literal["holm", "bh"] = "holm"
     """How p was adjusted over the claims."""

@@ -20,7 +20,7 @@ from harness.core.aggregate import AGGREGATES
 from harness.core.errors import HarnessError
 from harness.core.files import digest_json
 from harness.planning.planner import Scored, VariantPath
-from harness.stages.score import PREDICTIONS, reward_models, rows_of_stage
+from harness.stages.score import PREDICTIONS, judging_stages, reward_models, rows_of_stage
 from harness.store.score_table import KEYS, ScoreTable
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
@@ -248,6 +248,7 @@ def _floats(table: pa.Table, column: str) -> Array:
 def _judging_models(stage: Stage) -> dict[str, Any]:
     """The untrained models of the judges of a score stage, by role: the scores of two models are
     not compared."""
+    stage = judging_stages(stage)[0]  # all of them ask the same judges
     if not stage.unhashed.get("labellers"):
         return {}
     names = set(stage.unhashed["labellers"])

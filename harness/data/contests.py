@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,35 @@ VERDICTS = "verdicts.jsonl"
 """The file of everything that a judge said, beside the scores that are made from it: see
 `lines_of` and `rated_line`."""
 TIE = 0.5
+RANK = "rank"
+"""The dimension of what a ranking says: the share of the other answers that an answer is above."""
 Verdict = float | str
 """The probability, in [0, 1], that a contest's first answer is better; or, if the labeller gives
 none, the reason as a sentence. Contests without a verdict are counted by reason."""
 Reply = Mapping[str, float] | str
 """The probability of each choice of a question (they sum to 1); or why there is none."""
 
+Ranks = Mapping[str, float] | str
+"""The rank of each choice of a question, 1 for the best, equal ones sharing the mean of theirs; or
+why there is none."""
+
 
 @dataclass(frozen=True)
 class Contest:
-    """Two answers to one prompt, as strings or as lists of messages, like the rows they are of."""
+    """Two answers to one prompt, as strings or as lists of messages, like the rows they are of.
+
+    Attributes:
+        reference: a good answer, for judges that compare with one; empty if there is none.
+    """
 
     prompt: Any
     one: Any
     other: Any
+    reference: str = ""
 
     def exchanged(self) -> Contest:
         """The same contest with its answers in the other order."""
-        return Contest(self.prompt, self.other, self.one)
+        return replace(self, one=self.other, other=self.one)
 
     def equal(self) -> bool:
         """Whether both answers say the same, so that nobody needs to be asked."""
@@ -98,17 +109,86 @@ class Compared:
         return 0.0 if max(self.known) < TIE else TIE
 
     @property
+    def turned(self) -> Compared:
+        """The same of the contest with its answers exchanged."""
+        return Compared(
+            _turned(self.orders), {n: _turned(said) for n, said in self.members.items()}, self.asked
+        )
+
+    @property
     def flips(self) -> bool:
         """Whether one order prefers one answer and the other order the other."""
         return bool(self.known) and min(self.known) < TIE < max(self.known)
+
+
+def _turned(orders: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    return tuple(one if isinstance(one, str) else 1 - one for one in reversed(orders))
 
 
 EQUAL = Compared((TIE, TIE), asked=False)
 """Of answers that say the same."""
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How an answer stands among those of all variants.
+
+    Attributes:
+        orders: in each order that the judge read them in, the share of the others that it stands
+            above, half for one of its rank; or why there is no ranking.
+        places: its place in each of these orders, counted from 0; empty if all answers are equal,
+            so that nobody was asked.
+    """
+
+    orders: tuple[Verdict, ...]
+    places: tuple[int, ...] = ()
+
+    @property
+    def asked(self) -> bool:
+        """Whether the judge was asked."""
+        return bool(self.places)
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no standing; None if there is one."""
+        return next((share for share in self.orders if isinstance(share, str)), None)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over all orders; None if one of them is missing."""
+        known = [share for share in self.orders if not isinstance(share, str)]
+        return sum(known) / len(known) if len(known) == len(self.orders) else None
+
+    def beside(self, other: Standing) -> Compared:
+        """Both answers as a contest: the one that stands higher is the better one."""
+        orders: list[Verdict] = []
+        for one, two in zip(self.orders, other.orders, strict=True):
+            if isinstance(one, str) or isinstance(two, str):
+                orders.append(next(share for share in (one, two) if isinstance(share, str)))
+            else:
+                orders.append(TIE + 0.5 * ((one > two) - (one < two)))
+        return Compared(tuple(orders), asked=self.asked and self.places != other.places)
+
+
+def standing_line(
+    example: str, order: int, answer: Any, share: Verdict, asked: bool
+) -> dict[str, Any]:
+    """How an answer stands in one order, as a line of `verdicts.jsonl`."""
+    missing = isinstance(share, str)
+    return {
+        "example_id": example, "form": "listwise", "dimension": RANK, "judge": None,
+        "one": "variant", "other": None, "order": order, "verdict": None,
+        "value": None if missing else share, "reason": share if missing else None,
+        "asked": asked, "one_length": len(content(answer)), "other_length": None,
+    }  # fmt: skip
+
+
 def lines_of(
-    example: str, sides: tuple[str, str], contest: Contest, compared: Compared
+    example: str,
+    sides: tuple[str, str],
+    contest: Contest,
+    compared: Compared,
+    dimension: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """A contest as lines of `verdicts.jsonl`: one for each order in which it was asked.
 
@@ -116,6 +196,7 @@ def lines_of(
         example: id of the row.
         sides: what was compared: two of `variant`, `baseline`, `start` and `reference`, or the
             names `one` and `other` of a file of contests.
+        dimension: what the answers were rated for; None: on the whole.
     """
     lengths = {
         "one_length": len(content(contest.one)), "other_length": len(content(contest.other)),
@@ -124,7 +205,7 @@ def lines_of(
         for order, verdict in enumerate(orders):
             missing = isinstance(verdict, str)
             yield {
-                "example_id": example, "form": "pairwise", "dimension": None, "judge": judge,
+                "example_id": example, "form": "pairwise", "dimension": dimension, "judge": judge,
                 "one": sides[0], "other": sides[1], "order": order,
                 "verdict": None if missing else verdict, "value": None,
                 "reason": verdict if missing else None, "asked": compared.asked, **lengths,
@@ -158,11 +239,30 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.split("\n") if line]
 
 
+def compared_in(
+    lines: Iterable[Mapping[str, Any]], dimension: str | None = None
+) -> dict[str, Compared]:
+    """Example id -> what a judge, or a panel as a whole, says of its contest.
+
+    Args:
+        dimension: by the ratings for this; None: on the whole.
+    """
+    orders: dict[str, list[Verdict]] = {}
+    asked: dict[str, bool] = {}
+    for line in lines:
+        is_whole = line["form"] == "pairwise" and line["judge"] is None
+        if is_whole and line["dimension"] == dimension:
+            verdict = line["reason"] if line["verdict"] is None else line["verdict"]
+            orders.setdefault(line["example_id"], []).append(verdict)
+            asked[line["example_id"]] = line["asked"]
+    return {name: Compared(tuple(said), asked=asked[name]) for name, said in orders.items()}
+
+
 def read_contests(path: Path) -> list[tuple[str, Contest]]:
     """The contests of a JSON-lines file, each with its id.
 
     A line has `prompt`, `one` and `other`, strings or lists of messages, and may have an `id` (else
-    its number, from 1) and whatever else its maker needs.
+    its number, from 1), a `reference` and whatever else its maker needs.
 
     Raises:
         DataError: a line is no such object, or two have one id.
@@ -174,7 +274,8 @@ def read_contests(path: Path) -> list[tuple[str, Contest]]:
         name = str(row.get("id", number))
         if name in contests:
             raise DataError(f"{place}: the id '{shortened(name)}' stands twice", fix="rename one")
-        contests[name] = Contest(*(row[key] for key in _KEYS))
+        prompt, one, other = (row[key] for key in _KEYS)
+        contests[name] = Contest(prompt, one, other, str(row.get("reference") or ""))
     if not contests:
         raise DataError(f"{path.name} holds no contest", fix=_FIX)
     return list(contests.items())

@@ -24,8 +24,13 @@ MARK = "| "
 """What `quoted` writes before each line of a text."""
 _EMPTY = "(nothing: the text is empty)"
 _SPECIAL = re.compile(
-    r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
-    r"|<[|\uff5c][^<>\n]{1,60}[|\uff5c]>"
+    r"<[|\uff5c][^<>\n]{1,60}[|\uff5c]>|<[|\uff5c][^<>\s]{1,60}>|<[^<>\s|\uff5c]{1,60}[|\uff5c]>"
+    r"|</?(?:s|bos|eos|pad|unk|mask|sep|cls|sop|eop|eod|eom|eot|endoftext|im_start|im_end"
+    r"|(?:begin|start|end)_of_\w{1,30}|extra_id_\d+|reserved_\w{1,30}|unused_?\d+"
+    r"|_?(?:human|user|assistant|bot|ai|system)_?)>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK|g?MASK"
+    r"|sMASK|CLS|SEP|PAD|UNK|BOS|EOS|unused\w{0,20})\]|<</?SYS>>",
+    re.IGNORECASE,
 )
 """Marks of turns in the chat templates of well-known models, for judges behind a server, whose
 tokens are not known."""

@@ -38,8 +38,12 @@ _TRANSIENT = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({400, 413, 422})
 """Statuses for a request that the server will never accept, such as one beyond its context."""
 _CROWDED = 429
+_CODES = frozenset(map(str, range(400, 600)))
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance")
 """Codes of a 429 that no wait ends."""
+_LEAST_WAIT = 0.5
+"""Shorter waits that a server asks for are no reason to ask it again and again without a pause: the
+back-off is waited instead."""
 _JITTER = 0.25
 """Largest part by which a back-off is lengthened, so that many threads do not come back at once."""
 T = TypeVar("T")
@@ -181,7 +185,7 @@ class ChatEndpoint:
 
         def wait(state: RetryCallState) -> float:
             failure = _failure_of(state)
-            if failure.wait is not None:
+            if failure.wait is not None and failure.wait >= _LEAST_WAIT:
                 return failure.wait
             back_off: float = 0.5 * 2 ** min(state.attempt_number - 1, 30)
             return min(self.longest_wait, back_off * (1 + _JITTER * self.jitter()))
@@ -281,7 +285,7 @@ class ChatEndpoint:
         told = fields.get("error") if isinstance(fields, dict) else None
         if told:
             code = told.get("code") if isinstance(told, dict) else None
-            status = code if isinstance(code, int) and 400 <= code < 600 else 500
+            status = int(str(code)) if str(code) in _CODES else 500
             raise self._failure(status, json.dumps(told), response.headers)
         raise _Passing(f"a body without an answer ({said})", charged=True)
 
@@ -315,10 +319,13 @@ def _failure_of(state: Any) -> _Passing:
 
 
 def _chat_reply(fields: Any) -> Reply:
-    """The first choice of a chat completion. Its text is "" if it is null: a refusal, or a model
+    """The first choice of a chat completion. Gateways to several services tell an error of one of
+    them in the choice. Its text is "" if it is null: a refusal, or a model
     that was cut while it still reasoned."""
     choice = fields["choices"][0]
     message, finish = choice["message"], choice.get("finish_reason")
+    if choice.get("error") or finish == "error":
+        raise ValueError("an answer that broke off in an error")
     refused = message.get("refusal") or ("content_filter" if finish == "content_filter" else "")
     tokens = ((choice.get("logprobs") or {}).get("content")) or []
     likeliest = tuple(

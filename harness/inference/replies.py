@@ -3,21 +3,26 @@
 The file of an endpoint is only ever appended to, one line for each event, each in a single write.
 So it survives a kill at any moment, several processes may share it, and what was spent can be
 summed from it. All that this module knows it has read from the file, its own lines included.
+
+Whoever sends a request holds a lock of its digest meanwhile. Another process that needs the same
+reply waits for it, and reads it from the file; if the first one was killed, it sends the request
+itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from harness.core.errors import StageFailed
 from harness.core.files import digest_json
@@ -28,6 +33,8 @@ from harness.models.endpoint import EndpointSettings
 
 Progress = Callable[[int, int, str], None]
 _NAME = 24
+_LOOK_SECONDS = 0.5
+"""How often who waits for another process looks whether its own run has ended."""
 _DEFAULTS = asdict(Reply(""))
 _RAISE = "raise `budget`, then run again: replies until now are kept, and cost nothing again"
 
@@ -80,6 +87,7 @@ class Replies:
         self._reserved: dict[str, list[Amount]] = {}
         self._ours: set[str] = set()
         self._turn = threading.Condition()
+        self._ended = threading.Event()
         self._refresh()
         self._known = {key: reply for key, reply in self._known.items() if not reply.refused}
 
@@ -114,6 +122,7 @@ class Replies:
         missing = {k: r for k, r in zip(keys, asked, strict=True) if k not in self._known}
         total, before, begun = len(set(keys)), self.paid.calls, time.monotonic()
         pool = ThreadPoolExecutor(self.settings.concurrency)
+        self._ended.clear()
         try:
             work = [pool.submit(self._fetch, key, request) for key, request in missing.items()]
             for done, future in enumerate(as_completed(work), total - len(missing) + 1):
@@ -122,6 +131,7 @@ class Replies:
                 spent = self.paid.told(self.settings.prices)
                 progress(done, total, f"replies, {rate:.1f}/s, {spent}")
         finally:
+            self._ended.set()
             pool.shutdown(cancel_futures=True)
         return [self._known[key] for key in keys]
 
@@ -136,11 +146,42 @@ class Replies:
         return counts if prices is None else {**counts, "money": prices.of(prompt, completion)}
 
     def _fetch(self, key: str, request: _Request) -> None:
-        """Get the reply to a request, unless another process got it since."""
+        """Get the reply to a request, unless another process got it since, or gets it now."""
+        if not self._is_known(key):
+            with self._claimed(key):
+                if not self._is_known(key):
+                    self._pay(key, request)
+
+    def _is_known(self, key: str) -> bool:
         with self._turn:
             self._refresh()
-            if key in self._known:
-                return
+            return key in self._known
+
+    @contextlib.contextmanager
+    def _claimed(self, key: str) -> Iterator[None]:
+        """Hold the lock of a request: one process at a time sends it.
+
+        Raises:
+            CancelledError: another process holds it, and this run has ended in the meantime.
+        """
+        folder = self.path.with_suffix(".claims")
+        folder.mkdir(exist_ok=True)
+        lock = FileLock(folder / f"{key}.lock")
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=_LOOK_SECONDS)
+            except Timeout:
+                if self._ended.is_set():
+                    raise CancelledError from None
+        try:
+            yield
+        finally:
+            lock.release()
+        # The reply is in the file, so that whoever makes a lock of this name anew finds it there.
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+    def _pay(self, key: str, request: _Request) -> None:
+        """Send a request, and keep its reply."""
         body = request.body
         self._reserve(key, body)
         try:
@@ -160,6 +201,25 @@ class Replies:
             event["charged"] = _counts(_at_most(amount, most(body)))
         self._settle(key, event, amount)
 
+    def set_aside(self, job: str, amount: Amount) -> None:
+        """Set aside the most that a job of the service can cost, if there is a budget.
+
+        Args:
+            job: its name; `charge` then notes what it did cost.
+
+        Raises:
+            StageFailed: it could exceed the budget.
+        """
+        if self.settings.budget is not None:
+            self._reserve_amount(job, amount)
+
+    def charge(self, job: str, amount: Amount | None) -> None:
+        """Note what a job did cost, in place of what was set aside for it; None: nothing."""
+        with self._turn:
+            self._write({"asked": job, **({} if amount is None else {"charged": _counts(amount)})})
+            self._refresh()
+            self._ours.discard(job)
+
     def _reserve(self, key: str, body: Mapping[str, Any]) -> None:
         """Set aside the most that a request can cost, if there is a budget. If only requests that
         are under way stand in the way, wait for them.
@@ -175,7 +235,9 @@ class Replies:
                 "budget", "a budget in tokens or money needs a longest answer",
                 fix="set max_tokens, or give the budget in calls",
             )  # fmt: skip
-        amount = largest or Amount(1)
+        self._reserve_amount(key, largest or Amount(1))
+
+    def _reserve_amount(self, key: str, amount: Amount) -> None:
         with self._turn:
             while over := self._reserved_or_over(key, amount):
                 if not self._ours:
@@ -262,6 +324,8 @@ class Replies:
             reply = self._known[key] = Reply(**{"text": "", **event["reply"]})
             counts = (1, reply.prompt_tokens, reply.completion_tokens)
             self.spent += Amount(*event.get("charged", counts))
+        elif "charged" in event:
+            self.spent += Amount(*event["charged"])
 
 
 def _changed(reply: Reply) -> dict[str, Any]:
@@ -270,7 +334,8 @@ def _changed(reply: Reply) -> dict[str, Any]:
 
 
 def _counts(amount: Amount) -> list[int]:
-    return [amount.calls, amount.prompt_tokens, amount.completion_tokens]
+    counts = list(astuple(amount))
+    return counts if amount.training_tokens else counts[:-1]
 
 
 def _at_most(amount: Amount, largest: Amount | None) -> Amount:

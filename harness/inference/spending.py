@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from harness.models.endpoint import CallBudget, Prices
@@ -14,31 +15,34 @@ _A_TURN, _A_REQUEST = 16, 64
 
 @dataclass(frozen=True)
 class Amount:
-    """A number of requests, and the tokens of their prompts and answers."""
+    """A number of requests, and the tokens of their prompts and answers; of jobs, those that they
+    train on."""
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    training_tokens: int = 0
 
     def __add__(self, other: Amount) -> Amount:
         return Amount(
             self.calls + other.calls,
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
+            self.training_tokens + other.training_tokens,
         )
 
     def __sub__(self, other: Amount) -> Amount:
-        less = (-other.calls, -other.prompt_tokens, -other.completion_tokens)
-        return self + Amount(*less)
+        return self + Amount(*(-count for count in astuple(other)))
 
     @property
     def tokens(self) -> int:
-        """Tokens of prompts and answers."""
-        return self.prompt_tokens + self.completion_tokens
+        """Tokens of prompts, answers and trainings."""
+        return self.prompt_tokens + self.completion_tokens + self.training_tokens
 
     def money(self, prices: Prices) -> float:
         """What the tokens cost."""
-        return prices.of(self.prompt_tokens, self.completion_tokens)
+        training = self.training_tokens * (prices.training or 0.0) / 1e6
+        return prices.of(self.prompt_tokens, self.completion_tokens) + training
 
     def told(self, prices: Prices | None) -> str:
         """The amount for people: its money if there are prices, else its tokens."""
@@ -48,16 +52,42 @@ class Amount:
 def most(body: Mapping[str, Any]) -> Amount | None:
     """The most that a request can cost; None if it does not limit its answer.
 
-    A token of a text has at least one byte, so that a prompt has no more tokens than bytes.
+    A token of a text has at least one byte, so that a prompt has no more tokens than bytes. Fields
+    such as `tools` and `response_format` are written into the prompt by the server: they count as
+    JSON with spaces.
     """
     limits = [body.get(name) for name in ("max_tokens", "max_completion_tokens")]
     known = [limit for limit in limits if isinstance(limit, int)]
     if not known:
         return None
-    turns = body.get("messages")
+    best_of = body.get("best_of")
+    answers = max(1, best_of) if isinstance(best_of, int) else 1
+    turns, beside = body.get("messages"), _A_REQUEST + _beside(body)
     if turns is None:
-        return Amount(1, _bytes(body.get("prompt")) + _A_REQUEST, max(known))
-    return Amount(1, _bytes(turns) + _A_TURN * len(turns) + _A_REQUEST, max(known))
+        return Amount(1, _bytes(body.get("prompt")) + beside, answers * max(known))
+    spoken = sum(map(_of_turn, turns)) + _A_TURN * len(turns)
+    return Amount(1, spoken + beside, answers * max(known))
+
+
+def _of_turn(turn: Mapping[str, Any]) -> int:
+    """The bytes of a turn; what is more than texts, such as calls of tools, is written as JSON."""
+    texts = {name: value for name, value in turn.items() if isinstance(value, str)}
+    more = {name: value for name, value in turn.items() if name not in texts}
+    return _bytes(texts) + (_as_json(more) if more else 0)
+
+
+def _beside(body: Mapping[str, Any]) -> int:
+    """The bytes of the structures and texts that stand beside the turns."""
+    more = {
+        name: value
+        for name, value in body.items()
+        if name not in ("messages", "prompt", "model") and isinstance(value, Mapping | list | str)
+    }
+    return _as_json(more) if more else 0
+
+
+def _as_json(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False, indent=4).encode("utf-8", "replace"))
 
 
 def _bytes(value: Any) -> int:

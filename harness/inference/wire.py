@@ -7,7 +7,9 @@ any address.
 
 from __future__ import annotations
 
+import datetime
 import email.utils
+import json
 import math
 import os
 import time
@@ -137,7 +139,7 @@ def masked(text: str, key: str | None, least: int = _LEAST_PART) -> str:
     """
     if not key:
         return text
-    plain = text.replace(key, "***")
+    plain = text.replace(key, "***").replace(json.dumps(key)[1:-1], "***")
     for size in range(len(key) - 1, least - 1, -1):
         if plain.endswith(key[:size]):
             return plain[:-size] + "***"
@@ -159,7 +161,9 @@ def asked_wait(headers: Any) -> float | None:
     seconds = _number(header)
     if seconds is None and header is not None:
         try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+            date = email.utils.parsedate_to_datetime(header)
+            date = date if date.tzinfo else date.replace(tzinfo=datetime.UTC)
+            seconds = date.timestamp() - time.time()
         except (ValueError, OverflowError):
             return None
     return None if seconds is None else max(0.0, seconds)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from harness.core.component import Component
 from harness.core.errors import StageFailed
-from harness.data.contests import Compared, Contest, Question, Reply, Verdict
+from harness.data.contests import Compared, Contest, Question, Ranks, Reply, Verdict
 
-__all__ = ["Compared", "Contest", "LabelJob", "Labeller", "Places", "Question", "Reply", "Verdict"]
+__all__ = [
+    "Compared", "Contest", "LabelJob", "Labeller", "Places", "Question", "Ranks", "Reply",
+    "Verdict", "ranks_of",
+]  # fmt: skip
 
 
 @dataclass
@@ -97,6 +100,20 @@ class Labeller(Component):
             fix="use a judge that reads text, such as `judge` or `endpoint`",
         )
 
+    def rank(self, job: LabelJob, questions: Sequence[Question]) -> list[Ranks]:
+        """Rank the choices of each question, here by how probable each of them is as its answer.
+
+        Raises:
+            StageFailed: it answers no questions.
+        """
+        replies = self.reply(job, questions)
+        return [
+            reply
+            if isinstance(reply, str)
+            else ranks_of({c: -reply.get(c, 0.0) for c in q.choices})
+            for reply, q in zip(replies, questions, strict=True)
+        ]
+
     def placed(self, places: Places) -> Self:
         """The labeller with what its fields name in their place, such as the text of a prompt's
         file. Plans call it; what it returns is hashed."""
@@ -114,3 +131,13 @@ class Labeller(Component):
         """Number of concurrent requests to another machine, to estimate the time; 0 for a local
         labeller."""
         return 0
+
+
+def ranks_of(places: Mapping[str, float]) -> dict[str, float]:
+    """Ranks by numbers of which the least is the best, such as places in a list; equal ones share
+    the mean of their ranks."""
+    values = list(places.values())
+    return {
+        name: 1 + sum(other < place for other in values) + (values.count(place) - 1) / 2
+        for name, place in places.items()
+    }

@@ -17,8 +17,10 @@ from harness.labellers.base import (
     Labeller,
     Places,
     Question,
+    Ranks,
     Reply,
     Verdict,
+    ranks_of,
 )
 
 T = TypeVar("T")
@@ -85,6 +87,12 @@ class Panel(Labeller):
     def reply(self, job: LabelJob, questions: Sequence[Question]) -> list[Reply]:
         said = self._each(job, lambda judge, work: judge.reply(work, questions))
         return [_mean_reply(replies) for replies in zip(*said.values(), strict=True)]
+
+    def rank(self, job: LabelJob, questions: Sequence[Question]) -> list[Ranks]:
+        """By the mean of the members' ranks (Borda's count)."""
+        said = self._each(job, lambda judge, work: judge.rank(work, questions))
+        means = [_mean_reply(ranks) for ranks in zip(*said.values(), strict=True)]
+        return [mean if isinstance(mean, str) else ranks_of(mean) for mean in means]
 
     def _each(
         self, job: LabelJob, ask: Callable[[Labeller, LabelJob], list[T]]

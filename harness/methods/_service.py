@@ -70,6 +70,30 @@ class ServiceMethod(Method):
     objectives: ClassVar[frozenset[str]] = frozenset({"sft"})
     """The objectives that the service can train."""
 
+    def most_tokens(self, rows: Sequence[Turns]) -> int | None:
+        """The most tokens that the service can train on; None if that is the service's choice.
+
+        Args:
+            rows: the chats to train on.
+        """
+        return None
+
+    def state_of(self, call: Call, job: str) -> str:
+        """What the service says of a job, in a word.
+
+        Raises:
+            StageFailed: the service does not tell.
+        """
+        raise NotImplementedError
+
+    def cancel(self, call: Call, job: str) -> str:
+        """Ask the service to cancel a job, and return what it says of it then.
+
+        Raises:
+            StageFailed: it refuses.
+        """
+        raise NotImplementedError
+
     def tune(self, work: Work) -> Tuned:
         """Start the training, or go on with one that an earlier attempt started; wait for its end.
 

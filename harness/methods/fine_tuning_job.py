@@ -10,9 +10,11 @@ from pydantic import Field, field_validator
 
 from harness.core.component import NotHashed
 from harness.core.errors import StageFailed
-from harness.methods._service import ServiceMethod, Tuned, Turns, Work
+from harness.methods._service import Call, ServiceMethod, Tuned, Turns, Work
 from harness.models.endpoint import without_secrets
 
+_A_TURN = 16
+"""Tokens that a chat template adds at most to a turn, and to a whole chat."""
 _JOBS, _FILES = "fine_tuning/jobs", "files"
 _LISTED = 100
 """Jobs that are looked through for one that was started before."""
@@ -55,6 +57,19 @@ class FineTuningJob(ServiceMethod):
         if "job" not in work.state:
             work.keep(job=self._started(work))
         return self._ended(work, str(work.state["job"]))
+
+    def most_tokens(self, rows: Sequence[Turns]) -> int | None:
+        if self.n_epochs is None:
+            return None
+        turns = [turn for row in rows for turn in row]
+        written = sum(len(json.dumps(turn, ensure_ascii=False).encode()) for turn in turns)
+        return self.n_epochs * (written + _A_TURN * (len(turns) + len(rows)))
+
+    def state_of(self, call: Call, job: str) -> str:
+        return str(call(f"{_JOBS}/{job}", None, _state)["status"])
+
+    def cancel(self, call: Call, job: str) -> str:
+        return str(call(f"{_JOBS}/{job}/cancel", {}, lambda reply: reply["status"]))
 
     def _started(self, work: Work) -> str:
         """The id of the job. The request is sent a single time: if its reply is lost, or this

@@ -30,6 +30,7 @@ class Draft:
         scorer: that of this set of examples alone.
         where: the scorer's place in the suite, for messages.
         fields: of harness.stages.score.Score.
+        other: what the variant is compared with, in the place of its baseline.
     """
 
     scorer: Scorer
@@ -39,6 +40,7 @@ class Draft:
     where: str
     fields: dict[str, Any]
     inputs: dict[str, Stage] = field(default_factory=dict)
+    other: VariantPath | None = None
 
     def add(self, field: str, role: str, value: Any) -> None:
         """One more entry of a field that is a mapping."""

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from harness.planning.graph import Plan, VariantPath
 from harness.planning.judging import Judged, judges_in
-from harness.stages.score import PREDICTIONS
+from harness.stages.score import PREDICTIONS, judging_stages
 from harness.store.stage import Stage
 
 OTHER = "other"
 """The name by which a scorer that compares asks for the other answers."""
 REFERENCE = "reference"
+RANKING = "ranking"
+"""The name by which a scorer asks for the ranking of all answers."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Duel:
     Attributes:
         one, other: whose answers they are: names of variants, or `reference`.
         stage: the score stage, whose verdicts are in its folder.
-        rated: the score stage with the ratings of the other answers, of a judge that rates.
+        rated: the score stage with the ratings of the other answers, of a judge that rates or
+            ranks.
     """
 
     one: str
@@ -45,32 +48,40 @@ def duels(planned: Plan, judged: Judged) -> list[Duel]:
     if not judged.compares:
         return _by_ratings(planned, judged)
     whose = _whose(planned)
-    first: dict[tuple[str, str, str], Duel] = {}
+    first: dict[tuple[frozenset[str], str], Duel] = {}
     for path in planned.paths:
         for scored in path.scores:
             if not _asks(scored.stage, judged):
                 continue
-            other = scored.stage.inputs.get(OTHER)
-            name = REFERENCE if other is None else whose.get(other.key, other.label)
-            duel = Duel(path.variant.group, name, scored.evaluation, scored.stage)
-            first.setdefault((duel.one, duel.other, duel.evaluation), duel)
+            for stage in judging_stages(scored.stage):
+                other = stage.inputs.get(OTHER)
+                name = REFERENCE if other is None else whose.get(other.key, other.label)
+                one = path.variant.group
+                if stage is not scored.stage:
+                    one = whose[stage.inputs[PREDICTIONS].key]
+                duel = Duel(one, name, scored.evaluation, stage)
+                first.setdefault((frozenset((one, name)), duel.evaluation), duel)
     return list(first.values())
 
 
 def _by_ratings(planned: Plan, judged: Judged) -> list[Duel]:
-    """Each variant against its baseline, where the judge rated the answers of both."""
+    """Each variant against its baseline, where the judge rated the answers of both; every two
+    variants, where it ranked the answers of all."""
     rated: dict[tuple[str, str], Stage] = {}
     for path in planned.paths:
         for scored in path.scores:
             if _asks(scored.stage, judged):
                 rated.setdefault((path.variant.group, scored.evaluation), scored.stage)
-    fought = []
+    ranks = judged.stage.kind == "ranking"
+    fought: dict[tuple[frozenset[str], str], Duel] = {}
     for (name, evaluation), stage in rated.items():
         baseline = planned.baselines.get(name, planned.baseline)
-        other = rated.get((baseline, evaluation))
-        if name != baseline and other is not None:
-            fought.append(Duel(name, baseline, evaluation, stage, other))
-    return fought
+        others = [n for n, entry in rated if entry == evaluation and (ranks or n == baseline)]
+        for other in others:
+            if other != name and planned.baselines.get(other, planned.baseline) != name:
+                duel = Duel(name, other, evaluation, stage, rated[other, evaluation])
+                fought.setdefault((frozenset((name, other)), evaluation), duel)
+    return list(fought.values())
 
 
 def _asks(stage: Stage, judged: Judged) -> bool:

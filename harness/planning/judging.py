@@ -12,7 +12,7 @@ from harness.core.files import digest_json
 from harness.labellers.base import Labeller
 from harness.planning.graph import Plan
 from harness.stages.base import member_of
-from harness.stages.score import Score
+from harness.stages.score import Score, judging_stages
 from harness.stages.verdicts import NAME, Verdicts
 from harness.store.stage import Stage
 from harness.store.store import Store
@@ -25,7 +25,7 @@ class Judged:
     Attributes:
         name: of the labeller.
         asked: the name by which the scorer asks for it.
-        stage: a score stage that asks it.
+        stage: the stage that asks it: a score stage, or one of a ranking.
     """
 
     name: str
@@ -40,8 +40,24 @@ class Judged:
 
     @property
     def compares(self) -> bool:
-        """Whether it is asked about two answers; else it rates single ones."""
+        """Whether it is asked about two answers; else it rates single ones, or ranks several."""
         return hasattr(Score.of(self.stage).built(), "against")
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """What it rates answers for; nothing if it compares or ranks them."""
+        return tuple(getattr(Score.of(self.stage).built(), "dimensions", ()))
+
+    @property
+    def reads_references(self) -> bool:
+        """Whether it rates answers beside a good one."""
+        return not self.compares and Score.of(self.stage).built().needs_references
+
+    @property
+    def questions(self) -> int:
+        """Questions that a pair of answers makes, where none is asked again."""
+        asked = Score.of(self.stage).built().questions()
+        return 2 * asked if self.dimensions else asked
 
     @property
     def identity(self) -> str:
@@ -67,7 +83,11 @@ class Judged:
         if not file.is_file():
             raise SuiteError(f"there is no file '{file}'", fix="name a file of contests")
         score = Score.of(self.stage)
+        rates = {} if self.compares else {
+            "scorer": score.scorer, "settings": score.settings, "prompts": score.prompts,
+        }  # fmt: skip
         verdicts = Verdicts(
+            **rates,
             device=score.device or "cpu",
             labeller=self.labeller,
             sha256=store.file_digest(file),
@@ -92,11 +112,14 @@ class Judged:
 
 
 def judges_in(stage: Stage) -> list[Judged]:
-    """The judges that a score stage asks."""
+    """The judges that a score stage asks, or whose verdicts it reads."""
     if stage.kind != "score":
         return []
-    asked = Score.of(stage).labellers
-    return [Judged(fields["name"], name, stage) for name, fields in asked.items()]
+    return [
+        Judged(fields["name"], name, asking)
+        for asking in judging_stages(stage)
+        for name, fields in Score.of(asking).labellers.items()
+    ]
 
 
 def judges_of(planned: Plan) -> dict[str, Judged]:

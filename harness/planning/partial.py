@@ -12,7 +12,7 @@ from harness.planning.graph import Scored, VariantPath, behind
 from harness.stages._judging import roles_of
 from harness.stages._models import REWARD
 from harness.stages.base import member_of
-from harness.stages.score import Score
+from harness.stages.score import Score, judging_stages
 from harness.store.stage import Stage
 
 _PLEASED = "policies learn to please the judge that trains them, arXiv:2603.12246"
@@ -42,12 +42,13 @@ def _reasons(
     """(name of a judge of a score, why it may favour the variant)."""
     if scored.stage.kind != "score":
         return
-    score = Score.of(scored.stage)
+    stage = judging_stages(scored.stage)[0]  # all of them ask the same judges
+    score = Score.of(stage)
     for asked, fields in score.labellers.items():
         for role, judge in roles_of(member_of("labeller", fields), asked):
             model = score.others.get(role, {}).get("model", {})
             name = getattr(judge, "model", None) or judge.name
-            if path.train is not None and _trained(path.train, judge, scored.stage, role, model):
+            if path.train is not None and _trained(path.train, judge, stage, role, model):
                 yield name, f"also trained {{variants}}, which it scores here ({_PLEASED})"
             if kinship := _kinship(path, judge, model, models):
                 yield name, f"{kinship} {{variants}}, which it scores ({_OWN_KIND})"

@@ -81,6 +81,8 @@ class _Planner:
         self.fitting = Fitting(self.sources, self.checkpoints)
         self.unheard: tuple[str, ...] = ()
         self.tunings: dict[str, Tuning] = {}
+        self.chosen: Sequence[Variant] = ()
+        """The variants that are run."""
         self._awaited = False
         """Whether a score waits for the settings of the baseline."""
         self.scorers = [
@@ -94,12 +96,12 @@ class _Planner:
         )
         self.scoring = Scoring(
             self.suite, self.sources, self.checkpoints, self.preparing, self.recipes, self.executor,
-            self.answering.stage, self.answering.unscored, self._baseline,
+            self.answering.stage, self.answering.unscored, self._baseline, self._rivals,
         )  # fmt: skip
 
     def plan(self, only: str | None) -> Plan:
         variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
-        self.answering.variants = variants
+        self.answering.variants = self.chosen = variants
         if only is not None:
             everybody, self.unheard = everyone(self.suite, variants, self._readable)
             self.answering.variants = everybody
@@ -251,8 +253,7 @@ class _Planner:
         group = groups.get(variant.group) or next(
             groups[v.group] for v in self.answering.variants if v.model == variant.model
         )
-        seeds = {v.seed: v for v in reversed(self.answering.variants) if v.group == group}
-        baseline = seeds.get(variant.seed) or list(seeds.values())[-1]
+        baseline = _of_seed(self.answering.variants, group, variant.seed)
         same = NotAsked(f"it compares with the baseline, which is {group} itself", noted=True)
         if group == variant.group:
             raise same
@@ -265,6 +266,28 @@ class _Planner:
         if train is not None and train == path.train and len(kinds) == 1:
             raise same
         return VariantPath(settled, train, {}, ())
+
+    def _rivals(self, path: VariantPath) -> list[VariantPath]:
+        """The paths of all other variants that are run, as far as their answers: each of the same
+        seed where it has that, else its first.
+
+        Raises:
+            NotAsked: it is no variant itself, but the start of one, or the settings of another are
+                not chosen yet.
+        """
+        mine, rivals = path.variant, list[VariantPath]()
+        groups = list(dict.fromkeys(variant.group for variant in self.chosen))
+        if mine.group not in groups:
+            raise NotAsked("it compares variants, and this is the start of some alone")
+        for group in groups:
+            if group == mine.group:
+                continue
+            settled, _ = self._settled(_of_seed(self.chosen, group, mine.seed))
+            if settled is None:
+                self._awaited = True
+                raise NotAsked(f"the settings of {group} are not chosen yet")
+            rivals.append(VariantPath(settled, self._trained(settled), {}, ()))
+        return rivals
 
     def _tuning(self, tune: Tune, cell: Cell) -> Tuning:
         judge = judge_of(tune, self.scorers, self.suite.data)
@@ -335,3 +358,9 @@ class _Planner:
 def _unknown(scorer: Scorer, evaluation: str) -> Sequence[str]:
     """No metrics: nobody asks for their names."""
     return ()
+
+
+def _of_seed(variants: Sequence[Variant], group: str, seed: int) -> Variant:
+    """A variant of a group: of this seed where there is one, else the first."""
+    seeds = {v.seed: v for v in reversed(variants) if v.group == group}
+    return seeds.get(seed) or list(seeds.values())[-1]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, assert_never
 
 from harness.core.errors import HarnessError, SuiteError, unknown
 from harness.executors.base import Executor
 from harness.models.files import ModelPlace
+from harness.planning.between import Baseline, Rival, everyone, seated
 from harness.planning.checkpoints import Checkpoints
 from harness.planning.draft import Draft, NotAsked
 from harness.planning.graph import Scored, VariantPath
@@ -29,16 +30,20 @@ from harness.scorers._asks import (
     NamedLabeller,
     NamedPrompt,
     NamedRule,
+    PairsOf,
     Prepared,
+    RankingOf,
     RewardModel,
     ScoredRows,
     Subject,
     Whose,
 )
 from harness.scorers.base import Scorer
-from harness.stages._judging import roles_of
+from harness.scorers.listwise import LETTERS
+from harness.stages._judging import ANSWERS, roles_of
 from harness.stages._models import CHECKPOINT, REWARD
 from harness.stages.base import Known
+from harness.stages.ranking import LABELLER, Ranking
 from harness.stages.score import DATA, PREDICTIONS, Score, role_of
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
@@ -49,8 +54,8 @@ Generate = Callable[[Variant, str, Stage | None, str], Stage]
 """(variant, data entry, its checkpoint, split) -> the stage of its answers."""
 LeftOut = Callable[[str, str], list[int]]
 """(data entry, split) -> numbers of the rows that no variant's model is scored on."""
-Baseline = Callable[[VariantPath], VariantPath]
-"""path -> the path of the variant that the suite compares it with, else NotAsked."""
+Rivals = Callable[[VariantPath], Sequence[VariantPath]]
+"""path -> those of all other variants, as far as their answers, else NotAsked."""
 Asks = Mapping[str, Asked]
 
 
@@ -71,6 +76,7 @@ class Scoring:
     generate: Generate
     left_out: LeftOut
     baseline: Baseline
+    rivals: Rivals
     judges: dict[str, Cell] = field(default_factory=dict)
     _lacking: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
     """(place of a scorer, what is lacking) -> the variants that lack it."""
@@ -118,8 +124,14 @@ class Scoring:
             scores.append(Scored(stage, scorer.name, entry, label, shows, scorer.forgetting))
         return scores
 
-    def stage(self, scorer: Scorer, where: str, path: VariantPath, entry: str, split: str) -> Stage:
+    def stage(
+        self, scorer: Scorer, where: str, path: VariantPath, entry: str, split: str,
+        other: VariantPath | None = None,
+    ) -> Stage:  # fmt: skip
         """One score stage.
+
+        Args:
+            other: what the variant is compared with, in the place of its baseline.
 
         Raises:
             NotAsked: the variant lacks what the scorer asks for.
@@ -127,7 +139,7 @@ class Scoring:
         asks = scorer.asks(Subject())
         draft = Draft(
             scorer, path, entry, split, f"{where}.{scorer.name}",
-            {"scorer": scorer.identity(), "settings": scorer.planned()},
+            {"scorer": scorer.identity(), "settings": scorer.planned()}, other=other,
         )  # fmt: skip
         _refuse_names(asks, draft.where)
         for name, asked in asks.items():
@@ -138,7 +150,7 @@ class Scoring:
         counts = {} if rows is None else self.sources.counts(rows)
         return Score(**draft.fields).stage(
             draft.inputs,
-            label=_label(scorer, path, entry, asks),
+            label=_label(scorer, path, entry, asks, other),
             resources=self.suite.resources,
             known=Known(self.sources.rates, rows=counts),
         )
@@ -202,8 +214,59 @@ class Scoring:
                 text = place.prompt(named, option or name, needed, known)
                 draft.add("prompts", name, text)
                 draft.add("scorer", name, {"sha256": hashlib.sha256(text.encode()).hexdigest()})
+            case PairsOf(by):
+                self._pairs(draft, role, by)
+            case RankingOf():
+                draft.inputs[role] = self._ranking(draft, asked, asks)
             case _:
                 assert_never(asked)
+
+    def _everyone(self, draft: Draft) -> tuple[Rival, list[Rival]]:
+        """The variant, and the others that answer the rows.
+
+        Raises:
+            NotAsked: there is no other, or trials are scored, of which there is one at a time.
+        """
+        entry, split = draft.entry, draft.split
+        if split != "test":
+            raise NotAsked("it compares variants, and there is one trial at a time")
+        rivals = [p for p in self.rivals(draft.path) if entry in p.variant.evaluations]
+        return everyone(
+            draft.path, rivals, lambda path: self.generate(path.variant, entry, path.train, split)
+        )
+
+    def _pairs(self, draft: Draft, role: str, by: Scorer) -> None:
+        """The stages that compare the variant with each other one: a pair is one stage, whichever
+        of the two asks for it."""
+        where = draft.where.rpartition(".")[0]
+        mine, others = self._everyone(draft)
+        for number, rival in enumerate(others):
+            one, other = (at.path for at in seated(mine, rival, self.baseline))
+            stage = self.stage(by, where, one, draft.entry, draft.split, other)
+            draft.inputs[f"{role}.{number:03}"] = stage
+            draft.add("scorer", LABELLER, stage.config["scorer"][LABELLER])
+
+    def _ranking(self, draft: Draft, asked: RankingOf, asks: Asks) -> Stage:
+        """The stage that ranks the answers of all variants, whichever of them asks for it."""
+        mine, others = self._everyone(draft)
+        if len(others) >= len(LETTERS):
+            raise SuiteError(
+                f"{len(others) + 1} variants are too many to rank at once; {len(LETTERS)} can be",
+                where=draft.where, fix="use `pairwise: {against: variants}`",
+            )  # fmt: skip
+        shared = replace(draft, inputs={}, fields=dict(draft.fields))
+        self._add(shared, LABELLER, asked.labeller, asks)
+        self._add(shared, "prompt", asked.prompt, asks)
+        draft.fields["scorer"] = shared.fields["scorer"]
+        shared.inputs[DATA] = rows = self.sources.rows(draft.entry, draft.split)
+        stages = {each.answers.key: each.answers for each in (mine, *others)}
+        for number, key in enumerate(sorted(stages)):
+            shared.inputs[f"{ANSWERS}.{number:03}"] = stages[key]
+        return Ranking(**shared.fields).stage(
+            shared.inputs, label=f"{draft.entry} {draft.scorer.name}",
+            resources=self.suite.resources,
+            known=Known(self.sources.rates, rows=self.sources.counts(rows)),
+        )  # fmt: skip
 
     def _policy(self, draft: Draft, whose: Whose) -> VariantPath:
         """The path whose answers or model are asked for.
@@ -222,7 +285,7 @@ class Scoring:
             case "base":
                 return path if path.train is None else base_of(path)
             case "baseline":
-                return self.baseline(path)
+                return draft.other or self.baseline(path)
             case _:
                 assert_never(whose)
 
@@ -296,9 +359,13 @@ def _answers(asks: Asks) -> bool:
     return any(isinstance(asked, AnswersOf) for asked in asks.values())
 
 
-def _label(scorer: Scorer, path: VariantPath, entry: str, asks: Asks) -> str:
+def _label(
+    scorer: Scorer, path: VariantPath, entry: str, asks: Asks, other: VariantPath | None
+) -> str:
     """What people call the stage; after its model where no variant was trained and none answers."""
     variant = path.variant
+    if other is not None:
+        return f"{variant.id} against {other.variant.id} {scorer.name}"
     if _answers(asks):
         return f"{variant.id} {scorer.name}"
     name = variant.id if path.train is not None else variant.model

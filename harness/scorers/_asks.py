@@ -116,6 +116,32 @@ class NamedPrompt:
     option: str = ""
 
 
+@dataclass(frozen=True)
+class PairsOf:
+    """What a judge says of the variant's answers beside those of each other variant:
+    `ScoreJob.pairs`. Every two variants are compared once, in a stage that both of them read.
+
+    Attributes:
+        by: the scorer of such a stage, which compares a variant with its baseline: the one variant
+            stands in the place of the baseline of the other.
+    """
+
+    by: Any
+
+
+@dataclass(frozen=True)
+class RankingOf:
+    """A judge's rankings of the answers of all variants to each prompt: `ScoreJob.ranking`. They
+    are made once, in a stage that all variants read.
+
+    Attributes:
+        labeller, prompt: what that stage asks for, under these names.
+    """
+
+    labeller: NamedLabeller
+    prompt: NamedPrompt
+
+
 Outside = NamedRule | NamedFunction | NamedFolder
 """What lies outside the store, and is hashed by its content."""
 
@@ -142,6 +168,8 @@ Asked = (
     | NamedLabeller
     | NamedPrompt
     | Prepared
+    | PairsOf
+    | RankingOf
 )
 """A further kind of thing is a class here, a method of
 `Subject`, a case in `harness.planning.scoring` (which input is it?) and one in
@@ -224,6 +252,18 @@ class Subject(Policy):
             questions: refuse one that only compares two answers, as a reward model does.
         """
         return NamedLabeller(spec, questions)
+
+    def pairs(self, by: Any) -> PairsOf:
+        """What a judge says of every two variants.
+
+        Args:
+            by: the scorer that asks it, one that compares with the baseline.
+        """
+        return PairsOf(by)
+
+    def ranking(self, labeller: NamedLabeller, prompt: NamedPrompt) -> RankingOf:
+        """A judge's rankings of the answers of all variants."""
+        return RankingOf(labeller, prompt)
 
     def prompt(
         self, named: str, needed: tuple[str, ...], known: tuple[str, ...], option: str = ""

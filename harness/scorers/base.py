@@ -13,7 +13,15 @@ from harness.core import from_yaml, registry
 from harness.core.aggregate import AGGREGATES
 from harness.core.component import AddedLater, Component, NotHashed
 from harness.core.errors import StageFailed, unknown
-from harness.data.contests import Compared, Contest, Question, Reply, Verdict
+from harness.data.contests import (
+    Compared,
+    Contest,
+    Question,
+    Ranks,
+    Reply,
+    Standing,
+    Verdict,
+)
 from harness.data.preference_rule import Rule
 from harness.data.words import Words, unread
 from harness.scorers._asks import Asked, Policy, Subject
@@ -21,7 +29,8 @@ from harness.scorers._draws import mean_of_draws
 
 __all__ = [
     "SHARE", "Asked", "Compared", "Contest", "Judge", "LoadedModel", "Metric", "Policy",
-    "Prediction", "Question", "Reply", "ScoreJob", "Scorer", "Subject", "Verdict", "scorer_of",
+    "Prediction", "Question", "Ranks", "Reply", "ScoreJob", "Scorer", "Standing", "Subject",
+    "Verdict", "scorer_of",
 ]  # fmt: skip
 
 
@@ -119,6 +128,14 @@ class Judge(Protocol):
         """
         ...
 
+    def rank(self, questions: Sequence[Question]) -> list[Ranks]:
+        """Its ranking of the choices of each question.
+
+        Raises:
+            StageFailed: as `ask`.
+        """
+        ...
+
 
 def _unheard(done: int, total: int, note: str) -> None:
     """The default of `ScoreJob.progress`: does nothing."""
@@ -176,6 +193,15 @@ class ScoreJob:
     def prompt(self, name: str = "prompt") -> str:
         """The text of the prompt of `Subject.prompt(...)`."""
         return cast(str, self._named(name))
+
+    def pairs(self, name: str = "pairs") -> Sequence[Mapping[str, Compared]]:
+        """Of each other variant: example id -> what the judge of `Subject.pairs(...)` says of the
+        variant's answer beside the other's."""
+        return cast(Sequence[Mapping[str, Compared]], self._named(name))
+
+    def ranking(self, name: str = "ranking") -> Mapping[str, Standing]:
+        """Example id -> how the variant's answer stands in `Subject.ranking(...)`."""
+        return cast(Mapping[str, Standing], self._named(name))
 
     def _named(self, name: str) -> Any:
         if name not in self.asked:
@@ -301,6 +327,17 @@ class Scorer(Component):
     def questions(self) -> int:
         """How many questions to a judge each row makes, to estimate the cost; 0 if it asks none."""
         return 0
+
+    def contested(
+        self, contests: Sequence[Contest], judge: Judge, prompts: Mapping[str, str]
+    ) -> Mapping[str | None, Sequence[Compared]]:
+        """What a judge that rates or ranks says of two answers, by the dimensions that it rates
+        and, under None, on the whole. Only scorers of such judges have it.
+
+        Args:
+            prompts: the texts of the prompts that the scorer asks for, by their names.
+        """
+        raise NotImplementedError
 
     def provenance(self) -> dict[str, Any]:
         """What the record says about the scoring; called after it. The report shows sentences under

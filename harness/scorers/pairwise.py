@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import PrivateAttr
 
-from harness.data.cells import content
 from harness.data.contests import TIE, lines_of, write_lines
 from harness.data.render import prompt_row
 from harness.scorers._judged import (
@@ -20,12 +19,12 @@ from harness.scorers._judged import (
 from harness.scorers.base import (
     SHARE,
     Asked,
-    Compared,
     Contest,
     Metric,
     ScoreJob,
     Scorer,
     Subject,
+    Verdict,
 )
 
 
@@ -51,12 +50,13 @@ class Pairwise(Scorer):
 
     labeller: str | dict[str, Any]
     """The judge, as `rlaif` names its labeller: `reward`, `{judge: {model: NAME}}`, ..."""
-    against: Literal["baseline", "start", "reference"] = "baseline"
+    against: Literal["baseline", "start", "reference", "variants"] = "baseline"
     """The other answer: that of the variant that the suite compares this one with, that of the
-    checkpoint that its last training started from, or the row's first reference."""
+    checkpoint that its last training started from, the row's first reference, or those of all other
+    variants. With `variants` the win rate is the mean over the others, every two variants are
+    compared once, and the report ranks them all."""
 
     _notes: list[str] = PrivateAttr(default_factory=list)
-    _biases: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def needs_references(self) -> bool:  # type: ignore[override]
@@ -71,15 +71,21 @@ class Pairwise(Scorer):
         }
 
     def shows(self) -> str:
-        return {"start": "preference", "baseline": "", "reference": "answers"}[self.against]
+        shows = {"start": "preference", "reference": "answers", "variants": "answers"}
+        return shows.get(self.against, "")
 
     def asks(self, of: Subject) -> Mapping[str, Asked]:
+        if self.against == "variants":
+            plain = {"against": "baseline", "data": None, "label": None, "forgetting": None}
+            return {"answers": of.answers(), "pairs": of.pairs(self.model_copy(update=plain))}
         others = {"baseline": of.baseline, "start": of.start}
         other = {"other": others[self.against]().answers()} if self.against in others else {}
         labeller = of.labeller(self.labeller)
         return {"answers": of.answers(), "rows": of.rows(), "labeller": labeller, **other}
 
     def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
+        if self.against == "variants":
+            return self._mean_of_pairs(job)
         answers, rows = job.answers(), job.rows()
         others = (
             [answer.references[0] for answer in answers]
@@ -103,47 +109,39 @@ class Pairwise(Scorer):
         )
         reasons = [one.reason for one in compared if one.reason is not None]
         self._notes = missing_note(f"against {self.against}", reasons, len(compared))
-        self._biases.update(biases(contests, compared))
         return [
             {
                 **column_of("judge_win", one.decided),
-                **column_of("judge_mean", None if isinstance(one.mean, str) else one.mean),
+                **column_of("judge_mean", _known(one.mean)),
             }
             for one in compared
         ]
 
+    def _mean_of_pairs(self, job: ScoreJob) -> list[dict[str, Any]]:
+        """The means over the other variants, as far as there are verdicts."""
+        of_answers = [[pair[answer.example_id] for pair in job.pairs()] for answer in job.answers()]
+        said = [compared for several in of_answers for compared in several]
+        reasons = [compared.reason for compared in said if compared.reason is not None]
+        self._notes = missing_note("against the other variants", reasons, len(said))
+        return [
+            {
+                **column_of("judge_win", _mean(one.decided for one in several)),
+                **column_of("judge_mean", _mean(_known(one.mean) for one in several)),
+            }
+            for several in of_answers
+        ]
+
     def questions(self) -> int:
-        return 2
+        return 0 if self.against == "variants" else 2
 
     def provenance(self) -> dict[str, Any]:
-        notes = {"answer_notes": self._notes} if self._notes else {}
-        return {**notes, "biases": self._biases}
+        return {"answer_notes": self._notes} if self._notes else {}
 
 
-def biases(contests: Sequence[Contest], compared: Sequence[Compared]) -> dict[str, Any]:
-    """How much the order and the length of answers matter to a judge, as counts, so that those of
-    several variants can be added.
-
-    Returns:
-        `both`: contests with a verdict in both orders; `flips`: those whose verdict changes with
-        the order; `first`: sum, and sum of squares, of the mean probability of the first place;
-        `unequal`: contests decided between answers of two lengths; `longer`: those of them that the
-        longer answer won.
-    """
-    asked = [(c, one) for c, one in zip(contests, compared, strict=True) if one.asked and one.known]
-    both = [one for _, one in asked if len(one.known) == 2]
-    first = [(one.known[0] + 1 - one.known[1]) / 2 for one in both]
-    longer = list(_longer_preferred(asked))
-    return {
-        "both": len(both), "flips": sum(one.flips for one in both),
-        "first": [math.fsum(first), math.fsum(share**2 for share in first)],
-        "unequal": len(longer), "longer": sum(longer),
-    }  # fmt: skip
+def _known(verdict: Verdict) -> float | None:
+    return None if isinstance(verdict, str) else verdict
 
 
-def _longer_preferred(asked: Iterable[tuple[Contest, Compared]]) -> Iterable[bool]:
-    """Of each contest that was decided between answers of two lengths, whether the longer won."""
-    for contest, one in asked:
-        longer = len(content(contest.one)) - len(content(contest.other))
-        if longer and one.decided in (0.0, 1.0):
-            yield (longer > 0) == (one.decided == 1.0)
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None

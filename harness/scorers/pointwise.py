@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
-from harness.data.contests import Question, Reply, Verdict, rated_line, write_lines
+from harness.core.files import digest_json
+from harness.data.cells import content
+from harness.data.contests import (
+    EQUAL,
+    TIE,
+    Compared,
+    Contest,
+    Question,
+    Reply,
+    Verdict,
+    rated_line,
+    write_lines,
+)
 from harness.data.prompts import prompt_fields
 from harness.data.render import prompt_row
 from harness.scorers._judged import column_of, judged_metric, missing_note
-from harness.scorers.base import Asked, Metric, ScoreJob, Scorer, Subject
+from harness.scorers.base import Asked, Judge, Metric, ScoreJob, Scorer, Subject
 
 PROMPT = """\
 Below are a conversation with an assistant{{ ", a good answer to its last turn," if reference }} \
@@ -46,6 +59,8 @@ NEEDED = ("answer",)
 FIELDS = ("question", "turns", "answer", "reference", "dimension", "about", "lowest", "highest",
           "chat")  # fmt: skip
 _WIDEST = 20
+_ALIKE = 1e-9
+"""Ratings that differ by less, as a share of the scale, are equal."""
 
 
 class Dimension(BaseModel):
@@ -167,19 +182,58 @@ class Pointwise(Scorer):
 
     def _questions(self, job: ScoreJob) -> Iterator[Question]:
         """A question about each answer on each dimension, all of one answer together."""
+        prompts = {name: job.prompt(name) for name in self._prompts()}
         for answer, row in zip(job.answers(), job.rows(), strict=True):
-            asked = prompt_fields(prompt_row(row)["prompt"])
-            for name, dimension in self.dimensions.items():
-                lowest, highest = dimension.scale
-                fields = {
-                    **asked, "answer": answer.text,
-                    "reference": answer.references[0] if self.reference else "",
-                    "dimension": name, "about": dimension.about, "lowest": lowest,
-                    "highest": highest,
-                }  # fmt: skip
-                template = job.prompt("prompt" if dimension.prompt is None else f"prompt_{name}")
-                ratings = tuple(str(rating) for rating in range(lowest, highest + 1))
-                yield Question(template, fields, ratings)
+            reference = answer.references[0] if self.reference else ""
+            yield from self._about(prompt_row(row)["prompt"], answer.text, reference, prompts)
+
+    def _prompts(self) -> list[str]:
+        """The names of the prompts that it asks for."""
+        dimensions = self.dimensions.items()
+        return ["prompt", *(f"prompt_{name}" for name, d in dimensions if d.prompt is not None)]
+
+    def _about(
+        self, prompt: Any, answer: str, reference: str, prompts: Mapping[str, str]
+    ) -> Iterator[Question]:
+        """A question about an answer on each dimension."""
+        asked = prompt_fields(prompt)
+        for name, dimension in self.dimensions.items():
+            lowest, highest = dimension.scale
+            fields = {
+                **asked, "answer": answer, "reference": reference, "dimension": name,
+                "about": dimension.about, "lowest": lowest, "highest": highest,
+            }  # fmt: skip
+            template = prompts["prompt" if dimension.prompt is None else f"prompt_{name}"]
+            ratings = tuple(str(rating) for rating in range(lowest, highest + 1))
+            yield Question(template, fields, ratings)
+
+    def contested(
+        self, contests: Sequence[Contest], judge: Judge, prompts: Mapping[str, str]
+    ) -> Mapping[str | None, Sequence[Compared]]:
+        """Of two answers the one that is rated higher is better; on the whole, by the sum of the
+        differences, each as a share of its scale."""
+        sides = [(contest, side) for contest in contests for side in (contest.one, contest.other)]
+        questions = [
+            list(self._about(contest.prompt, content(side).strip(), contest.reference, prompts))
+            for contest, side in sides
+        ]
+        distinct = {_asks(question): question for several in questions for question in several}
+        replies = dict(zip(distinct, judge.ask(list(distinct.values())), strict=True))
+        rated = [[_expected(replies[_asks(question)]) for question in several]
+                 for several in questions]  # fmt: skip
+        gaps = [
+            [_gap(a, b, d.scale) for a, b, d in zip(one, other, self.dimensions.values(),
+                                                    strict=True)]
+            for one, other in zip(rated[::2], rated[1::2], strict=True)
+        ]  # fmt: skip
+        whole = [next((g for g in of if isinstance(g, str)), None) or _total(of) for of in gaps]
+        gaps_of: dict[str | None, Sequence[Verdict]] = {None: whole}
+        for place, name in enumerate(self.dimensions):
+            gaps_of[name] = [of[place] for of in gaps]
+        return {
+            dimension: [_decision(contest, gap) for contest, gap in zip(contests, of, strict=True)]
+            for dimension, of in gaps_of.items()
+        }
 
     def questions(self) -> int:
         return len(self.dimensions)
@@ -193,6 +247,30 @@ def _expected(reply: Reply) -> Verdict:
     if isinstance(reply, str):
         return reply
     return sum(int(rating) * p for rating, p in reply.items()) / sum(reply.values())
+
+
+def _asks(question: Question) -> str:
+    """What tells a question from others."""
+    return digest_json([question.template, dict(question.fields)])
+
+
+def _gap(one: Verdict, other: Verdict, scale: tuple[int, int]) -> Verdict:
+    """How much higher the first answer is rated, as a share of the scale."""
+    if isinstance(one, str) or isinstance(other, str):
+        return next(rating for rating in (one, other) if isinstance(rating, str))
+    return (one - other) / (scale[1] - scale[0])
+
+
+def _total(gaps: Sequence[Verdict]) -> float:
+    return math.fsum(gap for gap in gaps if not isinstance(gap, str))
+
+
+def _decision(contest: Contest, gap: Verdict) -> Compared:
+    if contest.equal():
+        return EQUAL
+    if isinstance(gap, str):
+        return Compared((gap,))
+    return Compared((TIE + 0.5 * ((gap > _ALIKE) - (gap < -_ALIKE)),))
 
 
 def _known(value: Verdict) -> float | None:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from harness.data.contests import Compared, Contest, Question, Reply, Verdict
+from harness.data.contests import (
+    Compared,
+    Contest,
+    Question,
+    Ranks,
+    Reply,
+    Standing,
+    Verdict,
+    compared_in,
+    read_lines,
+)
 from harness.labellers.base import LabelJob, Labeller
 from harness.models.files import ModelPlace
 from harness.stages._models import REWARD, load_beside, load_model
 from harness.stages.base import Job
+from harness.store.stage import SPEC
+
+STANDINGS = "standings.jsonl"
+"""How each variant's answer to each prompt stands, in the folder of a ranking stage."""
+ANSWERS = "answers"
+"""What the roles of the answers that a ranking stage reads begin with."""
 
 
 def roles_of(labeller: Labeller, name: str) -> Iterator[tuple[str, Labeller]]:
@@ -66,6 +84,10 @@ class Judging:
         work = self._work(())
         return self._noted(work, self._labeller.reply(work, questions))
 
+    def rank(self, questions: Sequence[Question]) -> list[Ranks]:
+        work = self._work(())
+        return self._noted(work, self._labeller.rank(work, questions))
+
     def _noted(self, work: LabelJob, said: list[Any]) -> list[Any]:
         self._job.cost.update(work.cost)
         self.figures.update(work.figures)
@@ -92,3 +114,52 @@ class Judging:
         if labeller.reads_model:
             return load_model(self._job, role, self._models[role], self._places[role])[:2]
         return None, None
+
+
+def answers_in(inputs: Mapping[str, Any]) -> list[str]:
+    """The roles of the answers that a ranking stage reads."""
+    return sorted(role for role in inputs if role.startswith(f"{ANSWERS}."))
+
+
+def compared_with(folder: Path, answers: str) -> dict[str, Compared]:
+    """Example id -> what a judge says of one variant's answer beside another's.
+
+    Args:
+        folder: of the score stage that compared them. answers: the key of the generate stage of
+            the one variant.
+    """
+    said = compared_in(read_lines(folder))
+    first = _inputs(folder)["predictions"]["key"] == answers
+    return said if first else {name: compared.turned for name, compared in said.items()}
+
+
+def standings_of(folder: Path, answers: str) -> dict[str, Standing]:
+    """Example id -> how the answer of one variant stands.
+
+    Args:
+        folder: of a ranking stage. answers: the key of the variant's generate stage.
+    """
+    inputs = _inputs(folder)
+    (role,) = (role for role in answers_in(inputs) if inputs[role]["key"] == answers)
+    return {
+        line["example_id"]: standing_in(line)
+        for line in standing_lines(folder)
+        if line["of"] == role
+    }
+
+
+def standing_lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a ranking stage: `example_id`, `cluster`, the role of the answers (`of`), and
+    the fields of a Standing."""
+    with (folder / STANDINGS).open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def standing_in(line: Mapping[str, Any]) -> Standing:
+    """The Standing of such a line."""
+    return Standing(tuple(line["orders"]), tuple(line["places"]))
+
+
+def _inputs(folder: Path) -> dict[str, Any]:
+    inputs: dict[str, Any] = json.loads((folder / SPEC).read_text(encoding="utf-8"))["inputs"]
+    return inputs

@@ -21,7 +21,9 @@ from harness.scorers._asks import (
     NamedLabeller,
     NamedPrompt,
     NamedRule,
+    PairsOf,
     Prepared,
+    RankingOf,
     RewardModel,
     ScoredRows,
     Subject,
@@ -31,7 +33,7 @@ from harness.scorers._draws import noise_column
 from harness.scorers.base import LoadedModel, Prediction, ScoreJob, Scorer, scorer_of
 from harness.stages._cost import BYTES_A_TOKEN, service_cost
 from harness.stages._fitting import usable
-from harness.stages._judging import Judging
+from harness.stages._judging import Judging, compared_with, standings_of
 from harness.stages._metrics import aggregate, require_figures, require_finite
 from harness.stages._models import CHECKPOINT, REWARD, load_base, load_beside, load_model
 from harness.stages._outside import read_outside
@@ -66,6 +68,11 @@ def role_of(name: str, asked: Asked) -> str:
             return name
 
 
+def judging_stages(stage: Stage) -> list[Stage]:
+    """The stages that asked a judge for a score: those whose verdicts it reads, or itself."""
+    return [s for s in stage.inputs.values() if s.kind in ("score", "ranking")] or [stage]
+
+
 def rows_of_stage(stage: Stage) -> Stage | None:
     """The data stage whose rows were scored; None where the scorer brings its examples itself."""
     return (stage.inputs.get(PREDICTIONS) or stage).inputs.get(DATA)
@@ -73,8 +80,13 @@ def rows_of_stage(stage: Stage) -> Stage | None:
 
 def reward_models(stage: Stage) -> list[Stage]:
     """The training stages of the reward models that a score stage reads, a labeller's included."""
-    roles = (role for role in stage.inputs if role.rpartition(".")[2] == REWARD)
-    return [stage.inputs[role] for role in roles]
+    models = {
+        source.key: source
+        for each in judging_stages(stage)
+        for role, source in each.inputs.items()
+        if role.rpartition(".")[2] == REWARD
+    }
+    return list(models.values())
 
 
 class Score(StageKind):
@@ -228,8 +240,18 @@ class _Reader:
                 return self._labeller(name)
             case NamedPrompt():
                 return self.config.prompts[name]
+            case PairsOf():
+                roles = [each for each in job.spec["inputs"] if each.startswith(f"{role}.")]
+                return [compared_with(job.input(each), self._answers) for each in sorted(roles)]
+            case RankingOf():
+                return standings_of(job.input(role), self._answers)
             case _:
                 assert_never(asked)
+
+    @property
+    def _answers(self) -> str:
+        """The key of the variant's answers."""
+        return str(self.job.spec["inputs"][PREDICTIONS]["key"])
 
     def services(self) -> dict[str, Any]:
         """What the variant's own model cost, where a service answers for it."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from harness.core.outside import as_planned
-from harness.data.contests import lines_of, read_contests, write_lines
+from harness.data.contests import Compared, Contest, lines_of, read_contests, write_lines
 from harness.labellers.base import Labeller
 from harness.models.files import ModelPlace
+from harness.scorers.base import scorer_of
 from harness.stages._judging import Judging, roles_of
-from harness.stages.base import Job, Member, NotHashed, StageKind
+from harness.stages.base import AddedLater, Job, Member, NotHashed, StageKind
 from harness.store.stage import Record, Resources
 
 NAME = "labeller"
@@ -34,6 +36,13 @@ class Verdicts(StageKind):
     """Digest of the file of contests (see harness.data.contests.read_contests)."""
     repeat: int = 0
     """Number of an independent repetition, for a judge that may say something else each time."""
+    scorer: Annotated[dict[str, Any] | None, AddedLater] = None
+    """Identity of the scorer by whose rubric the answers are rated, or by whose prompt they are
+    ranked; None: the labeller is asked which answer is better."""
+    settings: Annotated[dict[str, Any], NotHashed] = {}
+    """Every field of that scorer."""
+    prompts: Annotated[dict[str, str], NotHashed] = {}
+    """The texts of its prompts, by the names that it asks for them by."""
     models: dict[str, dict[str, Any]] = {}
     """Role -> identity of an untrained model that the labeller reads, under `model`."""
     places: Annotated[dict[str, ModelPlace], NotHashed] = {}
@@ -62,17 +71,27 @@ class Verdicts(StageKind):
                 named = read_contests(path)
         judge = Judging(job, self.labeller, NAME, self.models, self.places, self.repeat)
         with job.ledger.phase("label"):
-            compared = judge.compare([contest for _, contest in named])
+            compared = self._compared(judge, [contest for _, contest in named])
         with job.ledger.phase("write"):
             write_lines(
                 job.folder,
                 (
                     line
-                    for (name, contest), said in zip(named, compared, strict=True)
-                    for line in lines_of(name, ("one", "other"), contest, said)
+                    for dimension, several in compared.items()
+                    for (name, contest), said in zip(named, several, strict=True)
+                    for line in lines_of(name, ("one", "other"), contest, said, dimension)
                 ),
             )
-        reasons = Counter(said.reason for said in compared if said.reason)
+        reasons = Counter(said.reason for said in compared[None] if said.reason)
         return {
             "contests": len(named), "missing": dict(reasons), "labeller": dict(judge.figures),
         }  # fmt: skip
+
+    def _compared(
+        self, judge: Judging, contests: Sequence[Contest]
+    ) -> Mapping[str | None, Sequence[Compared]]:
+        """The verdicts on the whole, and by each dimension that answers are rated for."""
+        if self.scorer is None:
+            return {None: judge.compare(contests)}
+        scorer = scorer_of(self.scorer["name"], self.settings)
+        return scorer.contested(contests, judge, self.prompts)

@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness.cli import main
-from harness.commands.judge.calibrate import calibrate
-from harness.commands.judge.pairs import data_pairs, own_pairs, triples
-from harness.comparison.judged_verdicts import ratings_in
+from harness.commands.judge.calibrate import _meant, calibrate
+from harness.commands.judge.pairs import _pair, data_pairs, own_pairs, triples
 from harness.comparison.kept_credentials import known_attacks, known_credentials
 from harness.core.errors import HarnessError, StageFailed, SuiteError
 from harness.data.cells import content
-from harness.data.judge_labels import Label, read_labels, write_labels
+from harness.data.contests import read_lines
+from harness.data.judge_labels import Label, Pair, read_labels, write_labels
 from harness.planning.duels import duels
 from harness.planning.judging import judge_called
 from tests.conftest import Workspace, chat_rows, write_jsonl
@@ -374,13 +374,11 @@ def test_a_judge_that_rates_is_held_to_labels_by_dimension(
     (duel,) = duels(opened.plan, judge)
     assert (duel.one, duel.other) == ("full-sft", "zero-shot")
     pairs = own_pairs(opened, judge, 12, 0)
-    one, other = (ratings_in(s, opened.store) for s in (duel.stage, duel.rated) if s is not None)
+    one, other = (ratings(s, opened.store) for s in (duel.stage, duel.rated) if s is not None)
     labels = []
     for pair in pairs:
         for name, sign in (("helpful", 1), ("polite", -1)):  # as the judge says, and the contrary
-            a, b = (ratings[pair.example_id][name] for ratings in (one, other))
-            assert a is not None
-            assert b is not None
+            a, b = one[pair.example_id, name], other[pair.example_id, name]
             labels.append(Label(pair, sign * ((a > b) - (a < b)), "ann", name))
     write_labels(tmp_path / "labels.jsonl", labels)
     result = command("calibrate", "--labels", "labels.jsonl")
@@ -389,12 +387,36 @@ def test_a_judge_that_rates_is_held_to_labels_by_dimension(
     lines = {part.slice: part.agreement.value for part in made.agreements}
     assert lines["dimension helpful"] == 1.0
     assert lines["dimension polite"] < 0.5
-    assert (made.runs, made.position, made.repeatability) == (1, None, None)
+    assert (made.runs, made.position) == (2, None)
+    assert made.repeatability is not None
+    assert made.repeatability.value == 1.0, "nothing is sampled"
     assert command("calibrate", "--rule", "rules.py:longer").exit_code == 0
-    alien = command("calibrate", "--data", "preferences")
-    assert alien.exit_code == 2
-    assert "rated none of these" in alien.output
-    attacked = command("attack")
-    assert attacked.exit_code == 2
-    assert "rates single answers" in attacked.output
+    elsewhere = command("calibrate", "--data", "preferences")
+    assert elsewhere.exit_code == 0, "answers that the suite never rated are rated now"
+    attacked = command("attack", "--pairs", "3")
+    assert attacked.exit_code == 0, attacked.output
+    (record,) = known_attacks(rating.store, judge.identity)
+    assert record.control.won == 0
     assert command("label", "--pairs", "4").exit_code == 0
+
+
+def ratings(stage: Any, store: Any) -> dict[tuple[str, str], float]:
+    """(example id, dimension) -> the rating in a score stage."""
+    lines = read_lines(stage.path(store.root))
+    return {(line["example_id"], line["dimension"]): line["value"] for line in lines}
+
+
+def test_pairs_of_rows_that_are_called_alike_are_told_apart_by_their_prompts() -> None:
+    """Two evaluations may have rows of one id, and equal answers to them."""
+    rows = [{"id": "1", "cluster": "1", "group": "", "prompt": p} for p in ("Why?", "Who?")]
+    (one,), (other,) = (_pair(row, "a", "yes", "b", "no") for row in rows)
+    assert one.id != other.id
+    assert (one.prompt, other.prompt) == ("Why?", "Who?")
+
+
+def test_a_label_of_a_text_holds_for_every_variant_that_gave_it() -> None:
+    prompt = [{"role": "user", "content": "Why?"}]
+    pair = Pair("p", prompt, "same", "other", "row", "one variant", "reference")
+    both = {"row": ("other", "same"), "elsewhere": ("same", "other")}
+    assert _meant({"row": prompt}, both, [Label(pair, 1), Label(pair, 0)]) == {"row": 0.25}
+    assert _meant({"row": [{"role": "user", "content": "What?"}]}, both, [Label(pair, 1)]) == {}

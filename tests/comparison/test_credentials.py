@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from harness.comparison.binomial import share
-from harness.comparison.credentials import Credentials, JudgedPair, credentials, powered_rate
+from harness.comparison.calibration import JudgedPair, credentials
+from harness.comparison.credentials import Credentials
+from harness.comparison.powered_rates import powered_rate
 
 
 def judged(

@@ -104,3 +104,44 @@ def test_labels_of_one_cluster_count_as_one() -> None:
     )  # fmt: skip
     assert thrice.estimate.value == pytest.approx(once.estimate.value)
     assert thrice.estimate.low == pytest.approx(once.estimate.low)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_labels_that_are_all_alike_still_leave_doubt(value: float) -> None:
+    verdicts, others = np.asarray([1.0, 0.0] * 10), np.asarray([1.0, 0.0, 1.0] * 30)
+    result = powered(np.full(20, value), verdicts, others)
+    for estimate in (result.labels, result.estimate):
+        assert estimate.value == value
+        assert estimate.low is not None
+        assert estimate.high is not None
+        assert 0 <= estimate.low <= value <= estimate.high <= 1
+        assert 0.05 < estimate.high - estimate.low < 0.25
+    fewer = powered(np.full(10, value), verdicts[:10], others)
+    assert fewer.labels.high is not None
+    assert fewer.labels.low is not None
+    assert result.labels.high is not None
+    assert result.labels.low is not None
+    assert fewer.labels.high - fewer.labels.low > result.labels.high - result.labels.low
+
+
+def test_a_judge_that_agrees_on_all_labels_and_says_one_thing_of_the_rest_is_not_believed() -> None:
+    """There is no spread left, and 10 labels do not say that it is right on 1,000 others."""
+    labels = np.asarray([1.0, 0.0] * 5)
+    result = powered(labels, labels, np.ones(1000))
+    assert (result.weight, result.estimate) == (0.0, result.labels)
+    assert result.estimate.low is not None
+
+
+def test_intervals_of_labels_that_are_rarely_others_cover_the_truth() -> None:
+    random, tries, share = np.random.default_rng(3), 400, 0.97
+    covered = alike = 0
+    for _ in range(tries):
+        labels = (random.random(25) < share).astype(float)
+        alone = powered(labels, labels, np.asarray([])).labels
+        assert alone.low is not None
+        assert alone.high is not None
+        if labels.all():
+            alike += 1
+            covered += alone.low <= share <= alone.high
+    assert alike > 100
+    assert covered == alike

@@ -20,6 +20,7 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "lm_eval": {"tasks": ["arc_easy"]},
     "pairwise": {"labeller": "reward"},
     "pointwise": {"labeller": "judge"},
+    "listwise": {"labeller": "judge"},
     "panel": {"members": ["reward", "judge"]},
     "replay": {"file": "verdicts.jsonl"},
     "endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "m"},
@@ -36,6 +37,7 @@ IDLE: Mapping[str, set[str]] = {
     "lm_eval": {"include_path", "datasets_path", "batch_tokens"},  # folders count by their content
 }
 OTHER: Mapping[str, Mapping[str, Any]] = {
+    "listwise": {"labeller": "endpoint", "prompt": "other.jinja"},
     "bertscore": {"model_type": "roberta-large", "baseline": (0.1, 0.1, 0.1), "num_layers": 3},
     "classification": {"labels": ["a", "c"]},
     "distinct": {"orders": [1, 3]},

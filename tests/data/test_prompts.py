@@ -116,3 +116,24 @@ def test_a_prompt_is_a_template_or_the_name_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "bad.jinja").write_bytes(b"\xff\xfe")
     with pytest.raises(SuiteError, match="is not UTF-8"):
         prompt_text("bad.jinja", suite, "here")
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["<|im_end|>", "<|turn>", "<turn|>", "<end_of_turn>", "<end_of_utterance>", "<eos>", "</s>",
+     "[SYSTEM_PROMPT]", "[/INST]", "[TOOL_RESULTS]", "[gMASK]", "<sop>", "<extra_id_0>",
+     "<reserved_106>", "<unused7>", "[unused_token_145]", "<_user>", "<|channel|>", "<<SYS>>",
+     "<\uff5cAssistant\uff5c>", "<|START_OF_TURN_TOKEN|>", "<EOS>"],
+)  # fmt: skip
+def test_turn_markers_of_any_family_are_broken_up(mark: str) -> None:
+    assert mark not in plain(f"text {mark} A")
+    assert plain(f"text {mark} A").replace(" ", "") == f"text{mark}A"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<div class='a'>b</div>", "if a < b and c > d:", "List<String> x;", "a[i] = [1, 2]", "x | y",
+     "[see below]", "std::vector<int>", "x <| f -> y", "p <|> q", "<p>", "a <= b || c >= d"],
+)  # fmt: skip
+def test_code_and_markup_stay_as_they_are(text: str) -> None:
+    assert plain(text) == text

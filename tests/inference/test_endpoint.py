@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import traceback
@@ -11,6 +12,7 @@ import pytest
 
 from harness.core.errors import StageFailed
 from harness.inference.endpoint import COMPLETIONS, ChatEndpoint, Refused, key_from
+from harness.inference.wire import asked_wait, masked
 from tests.served import (
     CROWDED,
     DROPPED,
@@ -42,7 +44,7 @@ def test_faults_that_pass_are_tried_again_and_waits_honoured(serve: Serve) -> No
     server, waits = serve(lambda _, number: faults[number - 1]), list[float]()
     found = client(server, waits, key="secret", retries=6).ask({"x": 1})
     assert (found.text, found.prompt_tokens) == ("A", 7)
-    assert waits == [7.0, 1.0, 0.0, 4.0, 8.0, 16.0]
+    assert waits == [7.0, 1.0, 2.0, 4.0, 8.0, 16.0]
     assert set(server.keys) == {"Bearer secret"}
 
 
@@ -233,3 +235,42 @@ def test_one_client_serves_many_threads(serve: Serve) -> None:
     for thread in threads:
         thread.join()
     assert texts == {number: str(number) for number in range(16)}
+
+
+@pytest.mark.parametrize("asked_for", ["0", "-5", "0.01", "Fri, 01 Jan 2021 00:00:00 GMT"])
+def test_a_server_that_asks_for_no_wait_is_not_asked_without_a_pause(
+    serve: Serve, asked_for: str
+) -> None:
+    """Such a 429 for ever would be a loop without an end."""
+    server = serve(lambda *_: (429, {"Retry-After": asked_for}, b"{}"))
+    waits: list[float] = []
+    with pytest.raises(StageFailed, match="raise patience"):
+        client(server, waits, patience=20).ask({})
+    assert waits == [0.5, 1, 2, 4, 8]
+
+
+def test_a_date_without_a_zone_is_of_greenwich(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_000_000_000.0)
+    for date in ("Sun, 09 Sep 2001 01:47:10 -0000", "Sun, 09 Sep 2001 01:47:10 GMT"):
+        assert asked_wait({"Retry-After": date}) == 30
+
+
+def test_an_error_in_the_choice_is_no_answer(serve: Serve) -> None:
+    """Gateways answer 200 where the service behind them broke off."""
+    broken = {"message": {"content": "half an ans"}, "finish_reason": "error",
+              "error": {"code": 502, "message": "provider"}}  # fmt: skip
+    server = serve(lambda _, n: as_json({"choices": [broken]}) if n == 1 else says("whole"))
+    assert client(server, []).ask({}).text == "whole"
+
+
+def test_a_code_that_is_a_text_counts_as_its_number(serve: Serve) -> None:
+    told = {"error": {"code": "401", "message": "who are you?"}}
+    server = serve(lambda *_: as_json(told))
+    with pytest.raises(StageFailed, match="check the key"):
+        ChatEndpoint(server.url, "m", sleep=lambda _: None).ask({})
+    assert len(server.asked) == 1
+
+
+def test_a_key_is_masked_as_json_writes_it_too() -> None:
+    key = 'q"uo\\te-key-1234'
+    assert "uo" not in masked(json.dumps({"echo": key}), key)

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from harness.core.errors import StageFailed
 from harness.inference.endpoint import ChatEndpoint, Reply
-from harness.inference.replies import Replies
+from harness.inference.replies import Replies, _Request
 from harness.inference.spending import Amount, most
 from harness.models.endpoint import EndpointSettings
 from tests.served import CROWDED, DROPPED, Serve, Server, says
@@ -110,6 +110,58 @@ bodies = [{"messages": [{"role": "user", "content": f"q{n}"}]} for n in range(co
 texts = Replies(folder, settings, ChatEndpoint.of(settings)).ask(bodies)
 assert [reply.text for reply in texts] == [f"q{n}" for n in range(count)]
 """
+
+
+def test_two_processes_that_need_the_same_replies_pay_once(serve: Serve, tmp_path: Path) -> None:
+    def slow(body: dict[str, Any], _: int) -> Any:
+        time.sleep(0.1)
+        return says(body["messages"][0]["content"])
+
+    server = serve(slow)
+    command = [sys.executable, "-c", RUN, server.url, str(tmp_path), "24"]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    assert len(server.asked) == 24
+    assert not list(tmp_path.glob("*.claims/*")), "no lock is left behind"
+
+
+def test_a_request_whose_sender_was_killed_is_sent_by_who_waited(
+    serve: Serve, tmp_path: Path
+) -> None:
+    begun, freed = threading.Event(), threading.Event()
+
+    def first_hangs(body: dict[str, Any], number: int) -> Any:
+        if number == 1:
+            begun.set()
+            freed.wait(60)
+        return says(body["messages"][0]["content"])
+
+    server = serve(first_hangs)
+    process = subprocess.Popen([sys.executable, "-c", RUN, server.url, str(tmp_path), "1"])
+    assert begun.wait(120)
+    waiting = threading.Thread(target=lambda: replies(tmp_path, server).ask(bodies(1)))
+    waiting.start()
+    waiting.join(0.5)
+    assert len(server.asked) == 1, "it waits for the other's reply"
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    waiting.join(60)
+    freed.set()
+    assert not waiting.is_alive()
+    assert len(server.asked) == 2
+
+
+def test_who_waits_for_another_process_stops_when_its_own_run_fails(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """One request is held elsewhere, and the other one fails for good."""
+    server = serve(lambda *_: (401, {}, b"no"))
+    asked = replies(tmp_path, server, concurrency=2)
+    held = bodies(2)
+    key = _Request(held[0], "chat/completions", 0, None).key
+    with asked._claimed(key), pytest.raises(StageFailed, match="check the key"):
+        asked.ask(held)
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -268,6 +320,35 @@ def test_the_most_is_no_less_than_any_tokenizer_counts(texts: list[str], longest
     assert amount is not None
     assert amount.prompt_tokens >= sum(len(text.encode()) + 10 for text in texts)
     assert amount.completion_tokens == longest
+
+
+CITY = {"type": "object", "properties": {"city": {"type": "string", "enum": ["Rome", "Oslo"]}}}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"tools": [TOOL]}, {"response_format": {"type": "json_schema", "json_schema": TOOL}},
+     {"functions": [TOOL["function"]]}, {"guided_regex": "[AB]" * 100}],
+)  # fmt: skip
+def test_the_most_counts_all_that_a_server_may_write_into_the_prompt(fields: Any) -> None:
+    plain = most({**bodies(1)[0], "max_tokens": 1})
+    more = most({**bodies(1)[0], "max_tokens": 1, **fields})
+    assert plain is not None
+    assert more is not None
+    written = len(json.dumps(fields, indent=2))
+    assert more.prompt_tokens - plain.prompt_tokens >= written
+
+
+def test_the_most_counts_calls_of_tools_and_every_answer_that_is_drawn() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    turns = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+    amount = most({"messages": turns, "max_tokens": 5})
+    assert amount is not None
+    assert amount.prompt_tokens > len(json.dumps(call))
+    several = most({"prompt": "x", "max_tokens": 5, "best_of": 4})
+    assert several is not None
+    assert several.completion_tokens == 20
 
 
 @pytest.mark.parametrize(

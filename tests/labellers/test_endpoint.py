@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from harness.core.errors import StageFailed
 from harness.inference.endpoint import ChatEndpoint
 from harness.inference.replies import replies_file
-from harness.labellers.base import Contest, LabelJob
-from harness.labellers.endpoint import UNREADABLE, Endpoint, choice_of
+from harness.labellers.base import Contest, LabelJob, Question
+from harness.labellers.endpoint import UNREADABLE, Endpoint, choice_of, order_of
 from harness.stages._labels import outcome_of
-from tests.served import Answer, Serve, says
+from tests.served import Answer, Serve, as_json, says
 
 AT = {"model": "m", "base_url": "http://localhost:1/v1"}
 CONTEST = Contest("q", "one", "other")
@@ -188,3 +188,85 @@ def test_what_was_refused_is_asked_again_by_a_later_run_alone(serve: Serve, tmp_
     assert (label(), len(server.asked)) == (["refused by the labeller"], 2)
     assert (label(), len(server.asked)) == ([0.5], 3)
     assert (label(), len(server.asked)) == ([0.5], 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "order"),
+    [("B > A > C", "BAC"), ("[B] > [A] > [C]", "BAC"), ("[[B]] > [[A]] > [[C]]", "BAC"),
+     ("I think: [[c > b > a]]", "CBA"), ("Ranking: A, C, B.", "ACB"), ("1. B\n2. C\n3. A", "BCA"),
+     ("Answer B > Answer A > Answer C", "BAC"), ("**B** > **A** > **C**\n", "BAC"),
+     ("(1) C (2) B (3) A", "CBA"), ("B\nA\nC", "BAC"),
+     ("[[A > B > C]] or rather [[B > A > C]]", None), ("B > A", None), ("B > A > C > D", None),
+     ("B > A > A", None), ("A is better than B and C", None), ("C < B < A", None), ("", None),
+     ("2. A\n1. B\n3. C", None), ("B >= A > C", None), ("B > A > C" + " " * 20_000, None),
+     ("<think>B > A > C</think> A > B > C", None)],
+)  # fmt: skip
+def test_a_reply_is_one_order_of_all_answers_or_none(text: str, order: str | None) -> None:
+    ranks = order_of(text, ("A", "B", "C"))
+    assert ranks == (None if order is None else {c: i for i, c in enumerate(order, 1)})
+
+
+def test_answers_of_one_rank_share_it() -> None:
+    assert order_of("B > A = C", ("A", "B", "C")) == {"B": 1, "A": 2.5, "C": 2.5}
+    assert order_of("A = B = C", ("A", "B", "C")) == {"A": 2, "B": 2, "C": 2}
+
+
+def test_a_reply_without_an_order_is_asked_again_and_then_missing(
+    serve: Serve, tmp_path: Path
+) -> None:
+    def reply(body: dict[str, Any], _: int) -> Answer:
+        turns = body["messages"]
+        if len(turns) == 3:
+            assert turns[2]["content"].startswith("Reply with each of A, B")
+        return says("B > A" if len(turns) == 3 and "yields" in turns[0]["content"] else "B.")
+
+    server = serve(reply)
+    labeller = Endpoint(base_url=server.url, model="m", max_tokens=4)
+    questions = [
+        Question("{{ a }}", {"a": "yields"}, ("A", "B")),
+        Question("{{ a }}", {"a": "never"}, ("A", "B", "C")),
+    ]
+    job = LabelJob((), lambda *_: None, tmp_path)
+    assert labeller.rank(job, questions) == [{"B": 1, "A": 2}, UNREADABLE]
+    assert sorted(body["max_tokens"] for body in server.asked) == [8, 8, 12, 12]
+    assert job.cost["calls"] == 4
+
+
+TEN = tuple(str(number) for number in range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "expected"),
+    [("10", [{"10": 0.8, "9": 0.2}], 9.8),  # a token of its own
+     ("10", [{"1": 0.8, "9": 0.2}, {"0": 1.0}], 9.8),
+     ("10", [{"1": 1.0}, {"0": 0.75, "<|end|>": 0.25}], 7.75),
+     ("1", [{"1": 1.0}, {"0": 0.25, "<|end|>": 0.75}], 3.25),
+     ("1", [{"1": 0.5, "2": 0.5}], 1.5),  # the reply ended
+     (" 10", [{" ": 1.0}, {"1": 1.0}, {"0": 1.0}], 10.0),
+     ("\u258110", [{"\u258110": 0.5, "\u25818": 0.5}], 9.0),
+     ("7", [{"7": 0.5, "1": 0.5}], 7.0),  # 1 may be 10: the number itself counts
+     ("7", [{"7": 0.99, "1": 0.01}], 7.0),
+     ("7", [{"7": 0.5, "1": 0.25, "10": 0.25}], 6.25),
+     ("7.", [{"7": 0.5, "6": 0.5}, {".": 1.0}], 6.5),
+     ("seven", [{"seven": 1.0}], None)],
+)  # fmt: skip
+def test_a_rating_is_read_from_as_many_tokens_as_it_has(
+    serve: Serve, tmp_path: Path, text: str, told: list[dict[str, float]], expected: float | None
+) -> None:
+    tokens = [
+        [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in likely.items()]
+        for likely in told
+    ]
+    content = [{**top[0], "top_logprobs": top} for top in tokens]
+    message = {"role": "assistant", "content": text}
+    choice = {"message": message, "logprobs": {"content": content}, "finish_reason": "stop"}
+    server = serve(lambda *_: as_json({"choices": [choice]}))
+    labeller = Endpoint(base_url=server.url, model="m", args={"logprobs": True}, again=0)
+    question = Question("{{ a }}", {"a": "x"}, TEN)
+    (reply,) = labeller.reply(LabelJob((), lambda *_: None, tmp_path), [question])
+    if expected is None:
+        assert reply == UNREADABLE
+    else:
+        assert not isinstance(reply, str)
+        assert sum(int(rating) * p for rating, p in reply.items()) == pytest.approx(expected)
+        assert sum(reply.values()) == pytest.approx(1.0)

@@ -79,9 +79,6 @@ def test_a_verdict_that_changes_with_the_order_is_a_tie_and_a_missing_one_is_no_
     assert known == {"won": 1, "lost": 0, "flips": 0.5, "tied": 0.5, "half": 0.5}
     (missing,) = scorer.provenance()["answer_notes"]
     assert "no verdict on 2 of 7 answers (1: no letter; 1: refused)" in missing
-    biases = scorer.provenance()["biases"]
-    assert biases["first"] == [pytest.approx(0.65 + 0.35 + 0.8 + 0.5 + 0.3), pytest.approx(1.525)]
-    assert (biases["both"], biases["flips"], biases["unequal"], biases["longer"]) == (5, 1, 2, 1)
     lines = read_lines(tmp_path)
     assert len(lines) == 2 * len(said)
     first, second = (line for line in lines if line["example_id"] == "5")
@@ -115,6 +112,27 @@ def test_a_rating_is_the_expectation_over_the_scale(tmp_path: Path) -> None:
         3.0, 4.0, None, 2.75,
     ]  # fmt: skip
     assert len(scorer.provenance()["answer_notes"]) == 2
+
+
+def test_two_answers_are_compared_by_their_ratings_each_asked_about_once() -> None:
+    """The rows of two evaluations may be called alike: what is asked tells them apart."""
+    rates = {"good": "5", "fair": "3", "bad": "1"}
+    judge = Told(rate=lambda q: {rates.get(q.fields["answer"], "x"): 1.0}
+                 if q.fields["answer"] in rates else "refused")  # fmt: skip
+    scorer = Pointwise(labeller="told", dimensions={"true": Dimension(), "kind": Dimension()})
+    said = scorer.contested(
+        [Contest("Why?", "good", "bad"), Contest("Why?", "bad", "fair"),
+         Contest("Who?", "bad", "x"), Contest("Why?", "same", "same ")],
+        judge, {"prompt": "{{ answer }}"},
+    )  # fmt: skip
+    assert set(said) == {None, "true", "kind"}
+    for compared in said.values():
+        assert [one.decided for one in compared] == [1.0, 0.0, None, 0.5]
+        assert compared[2].reason == "refused"
+        assert not compared[3].asked
+    asked = [(q.fields["question"], q.fields["answer"]) for q in judge.asked]
+    assert asked.count(("Why?", "bad")) == 2, "once on each dimension"
+    assert asked.count(("Who?", "bad")) == 2
 
 
 @pytest.fixture
@@ -224,7 +242,10 @@ def test_a_changed_prompt_is_another_score(judged: Workspace) -> None:
         ({"pairwise": {"labeller": {"panel": {"members": ["reward"]}}}}, "members"),
         ({"pairwise": {"labeller": {"panel": {"members": ["reward", "jugde"]}}}}, "did you mean"),
         ({"pairwise": {"labeller": {"replay": {"file": "no.jsonl"}}}}, "replay.file"),
-        ({"pairwise": {"labeller": "reward", "against": "bas"}}, "'baseline', 'start' or"),
+        (
+            {"pairwise": {"labeller": "reward", "against": "bas"}},
+            "'start', 'reference' or",
+        ),
         ({"pointwise": {"labeller": "judge", "prompt": "judge.jinja"}}, "pointwise.prompt"),
         ({"pointwise": {"labeller": "judge", "dimensions": {"a": {"scale": [5, 1]}}}}, "no scale"),
         ({"pointwise": {"labeller": "judge", "dimensions": {"a b": {}}}}, "no name of a dim"),

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from harness.cli import main
 from harness.commands.plan import describe_plan
 from harness.comparison.compare import compare
 from harness.comparison.result import ALL
 from harness.core.errors import ModelError, SuiteError
 from harness.models.endpoint import ServedModel
-from harness.stages.fine_tuning import _calls
+from harness.stages.fine_tuning import calls_of
 from harness.store.stage import Record
 from tests.conftest import SFT, Workspace
 from tests.served import Answer, Jobs, Serve, Server, as_json, says
@@ -216,5 +218,65 @@ def test_a_key_in_the_words_of_a_service_is_masked(
 ) -> None:
     monkeypatch.setenv("BIG_KEY", "sk-0123456789abc")
     server = serve(lambda *_: as_json({"error": {"message": "no such key: sk-0123456789abc"}}))
-    call = _calls(ServedModel(base_url=server.url, model="m", api_key_env="BIG_KEY"))
+    call = calls_of(ServedModel(base_url=server.url, model="m", api_key_env="BIG_KEY"))
     assert call("fine_tuning/jobs/1", None, dict) == {"error": {"message": "no such key: ***"}}
+
+
+def test_a_budget_stops_a_job_before_it_is_started(
+    service: Server, jobs: Jobs, workspace: Workspace
+) -> None:
+    big = workspace.tree["models"]["big"]["endpoint"]
+    big["budget"] = {"money": 0.001}
+    failed = tuning(workspace.run())
+    assert failed.error is not None
+    assert "could exceed the budget of 0.001 in money" in failed.error["message"]
+    assert not jobs.jobs
+    big["budget"] = {"money": 1}
+    assert tuning(workspace.run()).ok, "what was set aside for no job is free again"
+    files = (workspace.store / "replies").glob("*.jsonl")
+    events = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    assert [e["charged"] for e in events if e["asked"].startswith("job of") and "charged" in e] == [
+        [1, 0, 0, 480]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"budget": {"tokens": 9}, "n_epochs": None}, "set n_epochs"),
+     ({"budget": {"money": 9}, "prices": {"prompt": 1, "completion": 1}}, "add `training:`")],
+)  # fmt: skip
+def test_a_job_that_no_budget_can_bound_is_not_started(
+    service: Server, jobs: Jobs, workspace: Workspace, change: dict[str, Any], said: str
+) -> None:
+    if "n_epochs" in change:
+        workspace.tree["matrix"]["method"][1]["fine_tuning_job"].pop("n_epochs")
+        change = {"budget": change["budget"]}
+    workspace.tree["models"]["big"]["endpoint"].update(change)
+    failed = tuning(workspace.run())
+    assert failed.error is not None
+    assert said in str(failed.error)
+    assert not jobs.jobs
+
+
+def test_jobs_are_listed_and_cancelled_on_request(
+    service: Server, jobs: Jobs, workspace: Workspace
+) -> None:
+    jobs.states = ["queued", "cancelled"]
+    suite = [str(workspace.path), "--store", str(workspace.store)]
+
+    def command(*arguments: str) -> Any:
+        return CliRunner().invoke(main, ["jobs", *arguments])
+
+    workspace.write()
+    assert "no job was started" in command("list", *suite).output
+    tuning(workspace.run())
+    listed = command("list", *suite)
+    assert listed.exit_code == 0, listed.output
+    assert listed.stdout.startswith("job-0  cancelled  ")
+    typo = command("cancel", *suite, "job-1")
+    assert typo.exit_code == 2
+    assert "did you mean 'job-0'" in typo.output
+    cancelled = command("cancel", *suite, "job-0")
+    assert cancelled.exit_code == 0, cancelled.output
+    assert "job-0: cancelled" in cancelled.stdout
+    assert jobs.cancelled == ["job-0"]

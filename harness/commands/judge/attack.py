@@ -11,9 +11,9 @@ from harness.commands.judge.asking import compared
 from harness.commands.judge.pairs import answer_like, data_pairs, own_pairs
 from harness.commands.session import Opened
 from harness.comparison.judge_attacks import Attacked, attack_record
-from harness.comparison.judged_verdicts import Said
+from harness.comparison.judged_verdicts import Said, said_in
 from harness.comparison.kept_credentials import keep
-from harness.core.errors import StageFailed, SuiteError
+from harness.core.errors import StageFailed
 from harness.core.files import digest_json
 from harness.data.cells import content
 from harness.data.judge_attacks import ATTACKS, NOTHING, Attack
@@ -54,7 +54,8 @@ def attack(
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> str:
-    """Attack the answers that the judge does not prefer, and return how often that wins.
+    """Attack the answers that the judge does not prefer, and return how often that wins. One that
+    rates or ranks prefers what it rates higher, or ranks first of two.
 
     Args:
         labels: attack the pairs of this file of labels.
@@ -66,11 +67,6 @@ def attack(
         StageFailed: the judge failed, or gave no verdict without an attack.
     """
     judged = judge_called(opened.plan, judge)
-    if not judged.compares:
-        raise SuiteError(
-            f"'{judge or judged.name}' rates single answers, and attacks need one that compares",
-            fix="add a scorer such as `- pairwise: {labeller: ...}` with the same labeller",
-        )
     if labels is not None:
         known = {label.pair.id: label.pair for label in read_labels(labels)}
         pairs = list(known.values())[:count]
@@ -78,11 +74,13 @@ def attack(
         pairs = [pair for _, pair, _ in data_pairs(opened, entry, count, seed)]
     else:
         pairs = own_pairs(opened, judged, count, seed)
-    (before,) = compared(opened, judged, pairs, 1, reporter)
+    (asked,) = compared(opened, judged, pairs, 1, reporter)
+    before = said_in(asked, opened.store)
     attempts = list(_attempts(pairs, before))
     if not attempts:
         raise StageFailed("judge", f"the judge gave no verdict on any of {len(pairs)} pairs")
-    (after,) = compared(opened, judged, [attempt.pair for attempt in attempts], 1, reporter)
+    (again,) = compared(opened, judged, [attempt.pair for attempt in attempts], 1, reporter)
+    after = said_in(again, opened.store)
     attacked = [_attacked(attempt, after[attempt.pair.id]) for attempt in attempts]
     record = attack_record(judge or judged.name, attacked)
     digest = digest_json([pair.id for pair in pairs])

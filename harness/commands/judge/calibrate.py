@@ -10,17 +10,18 @@ from typing import Any
 from harness.commands.judge import tables
 from harness.commands.judge.asking import compared
 from harness.commands.judge.pairs import answers_of, data_pairs, triples
-from harness.commands.judge.ratings import rated
 from harness.commands.session import Opened
-from harness.comparison.credentials import JudgedPair, credentials, powered_rate
-from harness.comparison.judged_verdicts import Said, said_in, won_in
+from harness.comparison.calibration import JudgedPair, credentials
+from harness.comparison.judged_verdicts import Said, said_in, said_of, won_in
 from harness.comparison.kept_credentials import keep
+from harness.comparison.powered_rates import powered_rate
 from harness.comparison.result import PoweredRate
 from harness.core.errors import HarnessError, SuiteError
 from harness.data.cells import content
 from harness.data.judge_labels import Label, Pair, digest_labels, read_labels
 from harness.data.preference_rule import Rule, find_rule, load_rule
-from harness.planning.duels import Duel, duels
+from harness.data.render import prompt_row
+from harness.planning.duels import duels
 from harness.planning.judging import Judged, judge_called
 from harness.scheduling.schedule import Reporter
 from harness.stages.score import Score
@@ -73,12 +74,10 @@ def calibrate(
     asked = _asked(opened, judged, labels, rule, entry, count, seed)
     pairs = list({label.pair.id: label.pair for label in asked.labels}.values())
     by_pair = _by_pair(asked.labels)
-    if judged.compares:
-        said = compared(opened, judged, pairs, runs, reporter)
-        held = [_compared(pair, by_pair[pair.id], said) for pair in pairs]
-    else:
-        signs = rated(opened, judged, pairs)
-        held = [_rated(p, by_pair[p.id], of_pair) for p, of_pair in zip(pairs, signs, strict=True)]
+    stages = compared(opened, judged, pairs, runs, reporter)
+    said = [said_in(stage, opened.store) for stage in stages]
+    rated = {name: said_in(stages[0], opened.store, name) for name in judged.dimensions}
+    held = [_compared(pair, by_pair[pair.id], said, rated) for pair in pairs]
     made = credentials(judge or judged.name, asked.source, held, precision)
     made = made.model_copy(update={"rates": _rates(opened, judged, asked.labels)})
     path = keep(opened.store.root, judged.identity, digest_labels(asked.labels), made)
@@ -160,19 +159,18 @@ def _by_pair(labels: Sequence[Label]) -> dict[str, dict[str, dict[str, int]]]:
 Labels = Mapping[str, Mapping[str, int]]
 
 
-def _compared(pair: Pair, labels: Labels, said: Sequence[Mapping[str, Said]]) -> JudgedPair:
+def _compared(
+    pair: Pair,
+    labels: Labels,
+    said: Sequence[Mapping[str, Said]],
+    rated: Mapping[str, Mapping[str, Said]],
+) -> JudgedPair:
     first = said[0][pair.id]
     return JudgedPair(
         pair.row, labels, tuple(run[pair.id].sign for run in said), _orders(first), first.lengths,
         first.compared.asked, _names(pair),
+        {name: of_dimension[pair.id].sign for name, of_dimension in rated.items()},
     )  # fmt: skip
-
-
-def _rated(pair: Pair, labels: Labels, signs: Mapping[str, int | None]) -> JudgedPair:
-    lengths = len(content(pair.one)), len(content(pair.other))
-    return JudgedPair(
-        pair.row, labels, (signs[""],), None, lengths, names=_names(pair), rated=signs
-    )
 
 
 def _names(pair: Pair) -> tuple[str, str, str]:
@@ -193,17 +191,18 @@ def _rates(opened: Opened, judged: Judged, labels: Sequence[Label]) -> list[Powe
     """
     rates = []
     for duel in duels(opened.plan, judged):
-        said = said_in(duel.stage, opened.store)
+        said = said_of(duel, opened.store)
         if not won_in(said):
             continue
         try:
-            _, ones, others = answers_of(opened, duel)
+            rows, ones, others = answers_of(opened, duel)
         except HarnessError:  # the answers are gone, and nothing tells what the labels are of
             continue
         both = {name: (ones[name].strip(), others[name].strip()) for name in ones.keys() & others}
+        asked = {name: prompt_row(rows[name])["prompt"] for name in both if name in rows}
         rate = powered_rate(
             duel.one, duel.other, duel.evaluation, won_in(said),
-            _meant(duel, both, labels), duel.stage.key,
+            _meant(asked, both, labels), duel.stage.key,
             equal=[name for name, (one, other) in both.items() if one == other],
             clusters={name: one.cluster for name, one in said.items()},
         )  # fmt: skip
@@ -213,17 +212,22 @@ def _rates(opened: Opened, judged: Judged, labels: Sequence[Label]) -> list[Powe
 
 
 def _meant(
-    duel: Duel, both: Mapping[str, tuple[str, str]], labels: Sequence[Label]
+    asked: Mapping[str, Any], both: Mapping[str, tuple[str, str]], labels: Sequence[Label]
 ) -> dict[str, float]:
-    """Example -> how often its labels prefer the duel's first answer, half for a tie."""
+    """Example -> how often its labels prefer the first of both answers, half for a tie. A label is
+    of two texts: it holds for every variant that gave one of them.
+
+    Args:
+        asked: example -> its prompt. both: example -> both answers.
+    """
     shares: dict[str, list[float]] = {}
     for label in labels:
         pair, name = label.pair, label.pair.example_id
-        if label.dimension or name not in both:
+        if label.dimension or name not in both or asked.get(name) != pair.prompt:
             continue
         texts = content(pair.one).strip(), content(pair.other).strip()
-        if (duel.one, duel.other, both[name]) == (pair.one_is, pair.other_is, texts):
+        if both[name] == texts:
             shares.setdefault(name, []).append((1 + label.sign) / 2)
-        elif (duel.one, duel.other, both[name]) == (pair.other_is, pair.one_is, texts[::-1]):
+        elif both[name] == texts[::-1]:
             shares.setdefault(name, []).append((1 - label.sign) / 2)
     return {name: sum(of_name) / len(of_name) for name, of_name in shares.items()}

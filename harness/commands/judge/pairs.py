@@ -158,7 +158,7 @@ def _pair(row: Mapping[str, Any], one_is: str, one: str, other_is: str, other: s
     if one.strip() == other.strip():
         return []
     prompt = prompt_row(row)["prompt"]
-    name = digest_json([row["id"], one_is, other_is, one, other])[:16]
+    name = digest_json([row["id"], prompt, one_is, other_is, one, other])[:16]
     first, second = (answer_like(prompt, text) for text in (one, other))
     return [Pair(name, prompt, first, second, str(row["id"]), one_is, other_is)]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from harness.comparison.result import Comparison, Estimate, JudgedRate, SuiteJudge
+from harness.comparison.result import Comparison, Estimate, JudgedRank, JudgedRate, SuiteJudge
 from harness.core.text import line
 from harness.report import numbers
 from harness.report.tables.sheets import Cell, Line, Sheet, figure, name_cell
@@ -72,6 +72,31 @@ def _rate(rate: JudgedRate) -> Iterator[Cell]:
         yield figure(f"{count:,}", count)
     yield _estimate(rate.strength, signed=True)
     yield Cell(rate.rank or numbers.MISSING)
+
+
+def ranks(comparison: Comparison) -> Sheet:
+    """A line for each variant that a judge compared with all others, and its win rates."""
+    others = list(dict.fromkeys(rank.variant for rank in comparison.judged_ranks))
+    return Sheet(
+        "judged_ranks",
+        "Rankings by judges",
+        ("variant", "on", "judge", "rank", "strength", *(f"against {line(o)}" for o in others)),
+        tuple(Line(tuple(_rank(rank, others))) for rank in comparison.judged_ranks),
+        "Every two variants compared with one another: how often the answers of the line's variant"
+        " are preferred to the column's, half for a tie. Strength: log-odds of Bradley and Terry"
+        " (1952) from all these pairs, with an interval over clusters of examples; a rank is a"
+        " range where intervals overlap.",
+    )  # fmt: skip
+
+
+def _rank(rank: JudgedRank, others: Sequence[str]) -> Iterator[Cell]:
+    for name in (rank.variant, rank.evaluation, rank.judge):
+        yield name_cell(name)
+    yield Cell(rank.rank)
+    yield _estimate(rank.strength, signed=True)
+    for other in others:
+        won = rank.won.get(other)
+        yield Cell(numbers.MISSING) if won is None else figure(f"{won[0]:.3f}", won[0])
 
 
 def rates(comparison: Comparison) -> Sheet:

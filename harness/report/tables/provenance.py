@@ -9,7 +9,7 @@ from typing import Any
 from harness.comparison.result import Comparison, VariantResult
 from harness.core.text import line
 from harness.report import numbers
-from harness.report.tables.judges import judged, judges, rates
+from harness.report.tables.judges import judged, judges, ranks, rates
 from harness.report.tables.sheets import Cell, Line, Sheet, figure, merged, name_cell
 from harness.report.tables.trials import trials
 from harness.store.rows_used import RowsUsed
@@ -18,6 +18,7 @@ from harness.store.rows_used import RowsUsed
 def evidence(comparison: Comparison) -> list[Sheet]:
     """The tables that speak for and against the results; empty ones are left out."""
     makers = (
+        ranks,
         judged,
         judges,
         rates,

@@ -1,0 +1,71 @@
+"""Notes on a judge: their intervals are over clusters of examples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from harness.comparison.biased import _of_contests, _of_lists
+from harness.comparison.judged_verdicts import Said
+from harness.data.contests import Compared, Standing
+
+
+def said(orders: tuple[float, float], lengths: tuple[int, int], cluster: str) -> Said:
+    return Said(Compared(orders), lengths, cluster)
+
+
+def test_counts_are_those_of_the_contests_that_were_asked_and_answered() -> None:
+    several = [
+        said((0.9, 0.6), (5, 1), "a"), said((0.1, 0.4), (5, 1), "b"), said((0.9, 0.3), (9, 1), "c"),
+        said((0.5, 0.5), (2, 1), "d"), said((0.5, 0.9), (2, 1), "e"),
+        Said(Compared(("no letter", 0.2)), (2, 1), "f"),
+        Said(Compared((0.5, 0.5), asked=False), (2, 2), "g"),
+    ]  # fmt: skip
+    changes, first, longer = _of_contests(several)
+    assert "changes with the order in 20%" in changes
+    assert changes.endswith("of 5 contests")
+    assert first.startswith("mean probability of the first place is 52%")  # (.65+.35+.8+.5+.3)/5
+    assert longer.startswith("choice is the longer answer in 50%")
+    assert longer.endswith("of 2")
+
+
+def width(text: str) -> int:
+    found = re.search(r"\((\d+)% to (\d+)%\)", text)
+    assert found is not None
+    return int(found[2]) - int(found[1])
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_the_same_examples_under_many_variants_do_not_narrow_an_interval(part: int) -> None:
+    once = [
+        said((0.9, 0.2) if n % 3 == 0 else (0.8, 0.7), (n % 2 + 1, 1 + (n + 1) % 2), str(n))
+        for n in range(30)
+    ]
+    alone, repeated = (list(_of_contests(several)) for several in (once, once * 8))
+    independent = list(_of_contests([
+        said((one.compared.known[0], one.compared.known[1]), one.lengths, f"{turn} {one.cluster}")
+        for turn in range(8) for one in once
+    ]))  # fmt: skip
+    assert abs(width(repeated[part]) - width(alone[part])) <= 3
+    assert width(independent[part]) < 0.6 * width(alone[part])
+
+
+def standings(*orders: Sequence[float]) -> list[Standing]:
+    """Of answers by their shares in each order; the second order is the first one reversed."""
+    count = len(orders)
+    return [Standing(tuple(of), (place, count - 1 - place)) for place, of in enumerate(orders)]
+
+
+def test_lists_tell_whether_the_best_answer_stays_the_best() -> None:
+    stays = standings((1.0, 1.0), (0.5, 0.5), (0.0, 0.0))
+    places_only = standings((1.0, 0.0), (0.5, 0.5), (0.0, 1.0))
+    missing = [Standing(("no ranking", 0.5), (0, 1)), Standing(("no ranking", 0.5), (1, 0))]
+    equal = [Standing((0.5, 0.5)), Standing((0.5, 0.5))]
+    lists = [("a", stays), ("b", places_only), ("c", missing), ("d", equal)]
+    changes, first = _of_lists(lists)
+    assert changes.startswith("best answer changes with the order in 50%")
+    assert changes.endswith("of 2 lists")
+    assert first.startswith("first place stands above 75%")  # of (1 + 0) / 2, and (1 + 1) / 2
+    assert list(_of_lists([("c", missing), ("d", equal)])) == []
