@@ -36,6 +36,8 @@ IDLE: Mapping[str, set[str]] = {
     "evaluate": {"trust_remote_code"},  # nothing is scored without it
     "lm_eval": {"include_path", "datasets_path", "batch_tokens"},  # folders count by their content
 }
+DRAWN = {"evaluate", "exact_match", "length", "rouge", "squad", "token_f1"}
+"""Scorers of one answer by itself whose metrics are means, which can score drawn answers."""
 OTHER: Mapping[str, Mapping[str, Any]] = {
     "listwise": {"labeller": "endpoint", "prompt": "other.jinja"},
     "bertscore": {"model_type": "roberta-large", "baseline": (0.1, 0.1, 0.1), "num_layers": 3},
@@ -86,6 +88,10 @@ def test_every_field_that_changes_a_score_is_part_of_its_identity(name: str) -> 
         if field in TOLD or field in IDLE.get(name, ()):
             continue
         value = OTHER.get(name, {}).get(field, _another(getattr(member, field), info.annotation))
+        if field == "drawn" and name not in DRAWN:
+            with pytest.raises(ValidationError, match="drawn: "):
+                made("scorer", name, drawn=True)
+            continue
         assert written(made("scorer", name, **{field: value})) != written(member), field
 
 
