@@ -91,7 +91,7 @@ def suites() -> dict[str, dict[str, Any]]:
     found = {}
     for suite, path in packaged_suites().items():
         tree = load_suite(str(path)).suite.model_dump(mode="json", exclude_unset=True)
-        if not tree["data"]:
+        if not tree.get("data"):
             continue
         for name, spec in tree["models"].items():
             kept = {key: spec[key] for key in spec if key not in ("package", "gguf", "path")}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SuiteError, shortened, unknown
-from harness.scorers._lm_eval_data import FORMATS
+from harness.scorers._lm_eval_data import FORMATS, missing_files
 from harness.scorers._lm_eval_fields import group_faults, task_faults
 from harness.scorers._lm_eval_index import Index, faults
 
@@ -112,7 +112,17 @@ def missing_data(
 
 
 def require_data(tasks: Sequence[str], index: Index, local: Collection[str], where: str) -> None:
-    """Raise SuiteError for data that is not here, on a machine that is told to stay offline."""
+    """Raise SuiteError for files of rows that are not here; and for data of the hub that is not, on
+    a machine that is told to stay offline."""
+    for name in tasks:
+        for task in index.tasks(name):
+            own = index.include is not None and task.path.is_relative_to(index.include)
+            if own and "class" not in task.settings and (lost := [*missing_files(task.settings)]):
+                raise SuiteError(
+                    f"{task.path}: {'; '.join(lost)}",
+                    where=f"{where}.include_path",
+                    fix=f"mend the file, which is behind the task {name}",
+                )
     asked = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
     offline = next((n for n in asked if os.environ.get(n, "").upper() in _TRUE), None)
     if offline is None:

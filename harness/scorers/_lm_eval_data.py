@@ -31,15 +31,28 @@ def data_faults(settings: Settings) -> Iterator[str]:
         yield from _files(settings, files)
 
 
+def missing_files(settings: Settings) -> Iterator[str]:
+    """The files of a task's rows that are not here, or empty, each as `field: fault`. Who has the
+    requests that were made of them needs them no more."""
+    options = settings.get("dataset_kwargs")
+    if settings.get("dataset_path") not in FORMATS or not isinstance(options, dict):
+        return
+    files = options.get("data_files")
+    if files is None or options.get("data_dir"):
+        return
+    for split, paths in (files if isinstance(files, dict) else {"": files}).items():
+        for name in paths if isinstance(paths, list) else [paths]:
+            if isinstance(name, str) and (fault := _file(name)):
+                place = f"data_files.{split}" if split else "data_files"
+                yield f"dataset_kwargs.{place}: {fault}"
+
+
 def _files(settings: Settings, files: Any) -> Iterator[str]:
     splits = files if isinstance(files, dict) else {"train": files}
-    for split, paths in splits.items():
+    for paths in splits.values():
         for name in paths if isinstance(paths, list) else [paths]:
             if not isinstance(name, str):
                 yield f"dataset_kwargs.data_files: is no path: {shown(name)}"
-            elif fault := _file(name):
-                place = f"data_files.{split}" if isinstance(files, dict) else "data_files"
-                yield f"dataset_kwargs.{place}: {fault}"
     for field in ("test_split", "validation_split", "training_split", "fewshot_split"):
         split = settings.get(field)
         if isinstance(split, str) and re.match(r"\w+", split)[0] not in splits:  # type: ignore[index]

@@ -59,7 +59,7 @@ class LmEval(Scorer):
     num_fewshot: int | None = Field(None, ge=0)
     """Worked examples before each question; default: the task's own number. As in lm-eval, a task
     that sets 0 itself keeps it."""
-    limit: int | float | None = Field(None, gt=0)
+    limit: Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0)] | None = None
     """Score the first so many examples of each task; below 1, this share of them."""
     apply_chat_template: bool = False
     """Write each request as a user's turn by the model's chat template."""

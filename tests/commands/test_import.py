@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import main
-from harness.comparison.binomial import difference
+from harness.comparison.contrasts import Contrast
 from harness.comparison.result import Conditions
+from harness.comparison.unpaired import Figure, contrast_of
 from harness.core.errors import DataError
 from harness.importers import peft_comparison
 from harness.importers import peft_method_comparison as peft
@@ -143,19 +144,22 @@ def test_mistakes_are_answered_with_the_choices(
         peft.read_records(tmp_path_factory.mktemp("empty"), 200)
 
 
+def difference(ours: int, theirs: int) -> Contrast:
+    """Of two shares of 200, of which the examples are not known."""
+    one, other = (Figure(right / 200, 200, right, ()) for right in (ours, theirs))
+    return contrast_of(one, other)
+
+
 def test_interval_and_p_of_two_shares_agree_and_power_is_what_is_promised() -> None:
     for correct in range(60, 141, 4):
-        found = difference(correct, 200, 100, 200)
-        assert found.p is not None
-        assert found.low is not None
-        assert found.high is not None
-        assert (found.p < 0.05) is not (found.low <= 0 <= found.high)
-    seen, rng = difference(100, 200, 100, 200).detectable, np.random.default_rng(0)
-    assert seen is not None
+        found = difference(correct, 100)
+        low, high = found.interval(0.05)
+        assert (found.p(0.0) < 0.05) is not (low <= 0 <= high)
+    seen, rng = difference(100, 100).detectable(0.05), np.random.default_rng(0)
     draws = zip(rng.binomial(200, 0.5 + seen / 2, 500), rng.binomial(200, 0.5 - seen / 2, 500),
                 strict=True)  # fmt: skip
-    found_ = [(difference(int(a), 200, int(b), 200).p or 0.0) < 0.05 for a, b in draws]
-    assert np.mean(found_) == pytest.approx(0.8, abs=0.06)
+    shown = [difference(int(a), int(b)).p(0.0) < 0.05 for a, b in draws]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.06)
 
 
 def test_figures_of_image_generation_are_shown_and_not_tested(tmp_path: Path) -> None:

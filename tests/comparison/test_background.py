@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ COPIES = {"exact": 3, "overlap": 2, "test_rows": 40, "n": 13}
 
 
 def told(planned: Any, records: Any, *variants: Any) -> list[str]:
-    return list(background.notes(planned, records, variants))
+    return list(background.notes(planned, records, variants, Store(Path("no-store"))))
 
 
 def result(**changes: Any) -> Any:

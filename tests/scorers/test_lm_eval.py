@@ -545,6 +545,7 @@ def refused_by_plan(folder: Path) -> str:
     try:
         scorer = LmEval(tasks=["odd"], include_path=str(folder))
         scorer.require("scorers[0].lm_eval", {"include_path": folder})
+        scorer.require_data("scorers[0].lm_eval", {"include_path": folder})
     except SuiteError as error:
         return str(error)
     return ""

@@ -24,7 +24,8 @@ from harness.stages.score import _require_references
 from tests.conftest import Workspace, write_jsonl
 from tests.scorers.test_preference_accuracy import log_probability, scored
 
-WITHOUT = {"distinct", "self_bleu", "refusal", "win_rate", "reward", "pairwise", "pointwise"}
+WITHOUT = {"distinct", "self_bleu", "refusal", "win_rate", "reward", "pairwise", "pointwise",
+           "listwise"}  # fmt: skip
 """Scorers of answers that hold them against nothing, or against a reference if they are told to."""
 
 

@@ -544,7 +544,11 @@ def test_labels_of_a_reward_model_train_dpo_and_agree_as_recorded(fed: Workspace
     trained = records["train", "lora-rlaif"]
     assert trained.metrics["first_loss"] == pytest.approx(math.log(2), abs=1e-6)
     opened = fed.open()
-    said = [note for note in notes(opened.plan, reports.stored(opened), ()) if "AI labels" in note]
+    said = [
+        note
+        for note in notes(opened.plan, reports.stored(opened), (), opened.store)
+        if "AI labels" in note
+    ]
     assert len(said) == 1
     assert f"on {found['share']:.1%} of {found['n']} pairs" in said[0]
     assert "lora-rlaif goes on from lora-sft by reward (train)" in describe_plan(opened, why=False)
