@@ -3,6 +3,8 @@
 # the last step of the action ends with the check's own status, after the report has been kept.
 set -uo pipefail
 report=${REPORT:-harness-check}
+# A second line of it would be an output of its own.
+case $report in *$'\n'* | *$'\r'*) echo "report-dir has several lines" >&2; exit 1 ;; esac
 # What an earlier run or the repository left there is no result of this check.
 rm -f -- "$report"/{check.json,check.md,junit.xml,worse.csv}
 options=(--baseline="$BASELINE" --report-dir="$report")
@@ -16,6 +18,13 @@ for margin in ${margins[@]+"${margins[@]}"}; do options+=(--margin="$margin"); d
 python -m harness.cli check "${options[@]}" -- "$CANDIDATE"
 status=$?
 
+# An artifact's name may hold letters, digits and few signs; two names stay two.
+artifact_name() {
+  local plain=${1//[^A-Za-z0-9._-]/-}
+  [ "$plain" = "$1" ] || plain+=-$(printf %s "$1" | sha256sum | cut -c1-8)
+  printf %s "$plain"
+}
+
 case $status in
 0) verdict=passed ;;
 1) verdict=regressed ;;
@@ -26,4 +35,5 @@ esac
   echo "status=$status"
   echo "verdict=$verdict"
   if [ -f "$report/check.json" ]; then echo "report=$report"; fi
+  echo "artifact=harness-check${NAME:+-$(artifact_name "$NAME")}"
 } >>"${GITHUB_OUTPUT:-/dev/stdout}"

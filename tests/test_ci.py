@@ -106,6 +106,25 @@ def test_no_input_of_the_action_is_read_as_an_option_or_left_out(tmp_path: Path)
     assert told["allowed"] == ["inconclusive", "prompts"]
 
 
+def test_no_input_of_the_action_writes_an_output_and_names_of_artifacts_are_valid(
+    tmp_path: Path,
+) -> None:
+    new, base = results(tmp_path)
+    outputs, names = tmp_path / "outputs", set()
+    values = {"inputs.candidate": base, "inputs.baseline": base}
+    for name in ("night/a", "night-a", 'a:b"c', ""):
+        outputs.write_text("")
+        run_step("Check", tmp_path, {**values, "inputs.name": name}, GITHUB_OUTPUT=str(outputs))
+        told = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
+        assert re.fullmatch(r"[\w.-]+", told["artifact"])
+        names.add(told["artifact"])
+    assert len(names) == 4
+    outputs.write_text("")
+    values = {**values, "inputs.candidate": new, "inputs.report-dir": "x\nverdict=passed"}
+    code, _ = run_step("Check", tmp_path, values, GITHUB_OUTPUT=str(outputs))
+    assert (code, outputs.read_text()) == (1, "")
+
+
 def test_action_without_a_verdict_fails(tmp_path: Path) -> None:
     assert run_step("Verdict", tmp_path, {"steps.check.outputs.status": ""})[0] == 4
 
