@@ -45,6 +45,7 @@ OTHER: Mapping[str, Mapping[str, Any]] = {
     "distinct": {"orders": [1, 3]},
     "lm_eval": {
         "tasks": ["mmlu"],
+        "limit": 7,
         "gen_kwargs": {"max_gen_toks": 9},
         "datasets": {"a": "b.py:c"},
         "fewshot_as_multiturn": False,
