@@ -66,15 +66,25 @@ def files_below(folder: Path) -> list[Path]:
     Raises:
         HarnessError: there are so many that reading them all would take minutes, as below `/`.
     """
-    paths: list[Path] = []
+    return sorted(path for path in map(Path, names_below(folder)) if path.is_file())
+
+
+def names_below(folder: Path) -> list[str]:
+    """The paths of what lies in a folder and its folders and is no folder, in no order, as text:
+    it may be a link that leads nowhere.
+
+    Raises:
+        HarnessError: as `files_below`.
+    """
+    paths: list[str] = []
     for beneath, _, names in os.walk(folder):
-        paths += (Path(beneath, name) for name in names)
+        paths += (os.path.join(beneath, name) for name in names)
         if len(paths) > MOST_FILES:
             raise HarnessError(
                 f"the folder {folder} holds more than {MOST_FILES:,} files, and all would be read",
                 fix="name the folder that holds what is meant, and no more",
             )
-    return sorted(path for path in paths if path.is_file())
+    return paths
 
 
 def write_atomic(path: Path, text: str) -> None:

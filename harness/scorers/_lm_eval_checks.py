@@ -69,7 +69,7 @@ def _faults_behind(name: str, index: Index, folder: Path) -> Iterator[tuple[Path
         yield task.path, [*task_faults(task.settings, task.path.parent)]
 
 
-def _defining(index: Index, name: str) -> tuple[Path, ...]:
+def _defining(index: Index, name: str) -> Sequence[Path]:
     files = index.find(name)
     return () if files is None else files.paths
 

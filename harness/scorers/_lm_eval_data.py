@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import shortened
-from harness.scorers._lm_eval_index import Settings
+from harness.scorers._lm_eval_scan import Settings
 
 FORMATS = ("json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset",
            "imagefolder", "audiofolder", "videofolder", "sql")  # fmt: skip

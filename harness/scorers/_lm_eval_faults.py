@@ -7,7 +7,6 @@ import os
 import re
 import traceback
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from harness.core.errors import HarnessError, StageFailed
@@ -17,9 +16,8 @@ from harness.scorers._lm_eval_index import Index
 
 
 @contextlib.contextmanager
-def explained(name: str, manager: Any, include_path: Path | None) -> Iterator[None]:
+def explained(name: str, index: Index) -> Iterator[None]:
     """Faults of a task's file or data, told with the file and the reason."""
-    index = Index(include_path)
     try:
         yield
     except StageFailed:
@@ -31,8 +29,8 @@ def explained(name: str, manager: Any, include_path: Path | None) -> Iterator[No
                 f"the task {name} needs the package {error.name}, which is not installed",
                 fix=f"pip install {error.name}",
             ) from error
-        entry = manager.task_index.get(name)
-        place = getattr(entry, "yaml_path", None)
+        files = index.find(name)
+        place = None if files is None else files.paths[0]
         path = _data_set(error)
         if path is not None:
             missing = missing_data([name], index, ()) or {path: ["default"]}

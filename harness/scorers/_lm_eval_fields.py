@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.scorers._lm_eval_data import data_faults, listed, shown
-from harness.scorers._lm_eval_index import FUNCTION, Settings
 from harness.scorers._lm_eval_registry import Registry, registry
+from harness.scorers._lm_eval_scan import FUNCTION, Settings
 
 if TYPE_CHECKING:
     import jinja2

@@ -1,49 +1,30 @@
-"""Names and settings of lm-evaluation-harness's tasks, read from its files as text.
+"""Names and settings of lm-evaluation-harness's tasks, without lm-eval.
 
-lm-eval's own index imports its libraries and reads 14,000 files as YAML, some 10 s. A plan needs a
-few of these files, and the names of all.
+Its own index imports its libraries and reads 14,000 files as YAML, some 10 s. A plan needs a few of
+these files, and the names of all; a run the same files, which `behind` names.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from harness.core.files import files_below
-from harness.scorers._lm_eval_registry import defines, library
-
-Settings = Mapping[str, Any]
-"""The fields of a task's file, with those that it includes. A `!function` stands as its text."""
-_NAMED = re.compile(
-    r"""^["']?(?P<kind>task|group|tag|class)["']?[ \t]*:[ \t]*"""
-    r"""(?P<value>[^\s#\[][^\n]*?|\[[^\]]*\])?[ \t]*(?:\#[^\n]*)?$"""
-    r"""(?P<items>(?:\n[ \t]*(?:-[ \t][^\n]*|\#[^\n]*)?(?=\n|\Z))*)""",
-    re.MULTILINE,
+from harness.scorers._lm_eval_registry import defines, library, registry
+from harness.scorers._lm_eval_scan import (
+    FUNCTION,
+    GROUP,
+    TAG,
+    TASK,
+    Files,
+    Settings,
+    defined,
+    everywhere,
+    functions,
+    load,
+    read,
 )
-"""A key at the beginning of a line with its value, or with the lines of a list."""
-_WORD = re.compile(r"[\w-]+")
-"""A name that can be a folder's. `/` and `..` would lead out of lm-eval's."""
-_INCLUDE = re.compile(r"""^include[ \t]*:[ \t]*["']?([^\s"'#]+)""", re.MULTILINE)
-FUNCTION = "!function "
-"""What a function stands as among the settings, before its name."""
-_TASK, _GROUP, _TAG = "task", "group", "tag"
-
-
-class _Loader(yaml.CSafeLoader):
-    """Reads `!function x.y` as text: nothing is imported."""
-
-
-def _as_text(loader: Any, suffix: str, node: Any) -> str:
-    return f"{FUNCTION}{loader.construct_scalar(node)}"
-
-
-_Loader.add_multi_constructor("!function", _as_text)
 
 
 @dataclass(frozen=True)
@@ -59,18 +40,6 @@ class Task:
     path: Path
 
 
-@dataclass(frozen=True)
-class Files:
-    """The files that define a name.
-
-    Attributes:
-        kind: `task`, `group` or `tag`. A tag is defined by its tasks.
-    """
-
-    kind: str
-    paths: tuple[Path, ...]
-
-
 class Index:
     """Finds tasks, groups and tags by name, first in a folder of the suite.
 
@@ -80,145 +49,87 @@ class Index:
 
     def __init__(self, include: Path | None = None) -> None:
         self.include = include
-        self._nearby = {} if include is None else _defined(task_files(include))
+        self._nearby: Mapping[str, Files] = {} if include is None else defined(include)
 
     def names(self) -> Mapping[str, str]:
         """Every name -> `task`, `group` or `tag`."""
-        everywhere = {name: files.kind for name, files in _everywhere().items()}
-        return {**everywhere, **{name: files.kind for name, files in self._nearby.items()}}
+        return {name: files.kind for name, files in {**everywhere(), **self._nearby}.items()}
 
     def find(self, name: str) -> Files | None:
-        """The files that define a name; None where nothing is called so."""
-        for index in self._nearest_first(name):
-            if name in index:
-                return index[name]
-        return None
+        """What defines a name; None where nothing is called so."""
+        return self._nearby.get(name) or everywhere().get(name)
+
+    def behind(self, name: str) -> Mapping[str, Files]:
+        """A name and all that it leads to: a group's members, a tag's tasks. Those that stand in
+        the group's own file have none of their own."""
+        reached: dict[str, Files] = {}
+        waiting = [name]
+        while waiting:
+            files = self.find(each := waiting.pop())
+            if files is None or each in reached:
+                continue
+            reached[each] = files
+            members = read(files.paths[0]).get(TASK) if files.kind == GROUP else files.tasks
+            waiting += _named(members)
+        return reached
 
     def tasks(self, name: str) -> Iterator[Task]:
         """The tasks behind a name, as far as their files can be read."""
         yield from self._tasks(name, {}, ())
 
     def groups(self, name: str) -> Iterator[tuple[Path, Settings]]:
-        """The file and settings of a name that is a group's."""
-        files = self.find(name)
-        if files is not None and files.kind == _GROUP:
-            yield files.paths[0], _read(files.paths[0])
-
-    def _nearest_first(self, name: str) -> Iterator[Mapping[str, Files]]:
-        yield self._nearby
-        words = re.split(r"[_-]", name) if _WORD.fullmatch(name) else []
-        for count in range(len(words), 0, -1):  # most tasks lie in a folder of their name
-            yield _beneath("_".join(words[:count]))
-        yield _everywhere()
+        """The files and settings of the groups behind a name, itself among them."""
+        for files in self.behind(name).values():
+            if files.kind == GROUP:
+                yield files.paths[0], read(files.paths[0])
 
     def _tasks(self, name: str, changes: Settings, above: tuple[Path, ...]) -> Iterator[Task]:
         files = self.find(name)
         if files is None:
-            if changes.get(_TASK) == name:  # it stands in the group's own file
+            if changes.get(TASK) == name:  # it stands in the group's own file
                 yield Task(name, changes, above[-1])
-        elif files.kind == _TAG:
-            # A tag can stand in a file that tasks beside it include.
-            folders = dict.fromkeys(path.parent for path in files.paths)
-            for path in dict.fromkeys(p for each in folders for p in task_files(each)):
-                settings = _read(path)
-                if isinstance(settings.get(_TASK), str) and name in _listed(settings.get(_TAG)):
-                    yield Task(str(settings[_TASK]), {**settings, **changes}, path)
-        elif files.kind == _TASK:
+        elif files.kind == TAG:
+            for each in files.tasks:
+                yield from self._tasks(each, {k: v for k, v in changes.items() if k != TASK}, above)
+        elif files.kind == TASK:
             path = files.paths[0]
-            yield Task(name, {**_read(path), **changes}, path)
+            yield Task(name, {**read(path), **changes}, path)
         elif files.paths[0] not in above:
             path = files.paths[0]
-            yield from self._members(_read(path).get(_TASK), changes, (*above, path))
+            yield from self._members(read(path), changes, (*above, path))
 
-    def _members(self, members: Any, changes: Settings, above: tuple[Path, ...]) -> Iterator[Task]:
+    def _members(
+        self, group: Settings, changes: Settings, above: tuple[Path, ...]
+    ) -> Iterator[Task]:
+        """The tasks of a group. What is no field of a group is one of each of its tasks."""
+        fields = registry().group_fields
+        changes = {**{k: v for k, v in group.items() if k not in fields}, **changes}
+        members = group.get(TASK)
         for member in members if isinstance(members, list) else ():
             if isinstance(member, str):
                 yield from self._tasks(member, changes, above)
-            elif isinstance(member, Mapping):
-                known = member.get(_GROUP) or member.get(_TASK)
-                if isinstance(known, str):
-                    yield from self._tasks(known, {**changes, **member}, above)
-                if isinstance(member.get(_TASK), list):
-                    yield from self._members(member[_TASK], changes, above)
+            elif isinstance(member, Mapping) and isinstance(known := member.get(GROUP), str):
+                if self.find(known) is None:
+                    yield from self._members(member, changes, above)
+                else:
+                    others = {k: v for k, v in member.items() if k != GROUP}
+                    yield from self._tasks(known, {**changes, **others}, above)
+            elif isinstance(member, Mapping) and isinstance(known := member.get(TASK), str):
+                yield from self._tasks(known, {**changes, **member}, above)
+
+
+def _named(members: Any) -> Iterator[str]:
+    """The names that a group's list of members uses, those of groups inside it too."""
+    for member in members if isinstance(members, list) else ():
+        if isinstance(member, str):
+            yield member
+        elif isinstance(member, Mapping):
+            yield from (known for key in (GROUP, TASK) if isinstance(known := member.get(key), str))
+            yield from _named(member.get(TASK))
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def task_files(folder: Path) -> list[Path]:
-    """The files in a folder and below that may be a task's: `*yaml`, as some have no suffix.
-
-    Raises:
-        HarnessError: it holds too many files to be a folder of tasks.
-    """
-    return [path for path in files_below(folder) if path.name.endswith("yaml")]
-
-
-@cache
-def _everywhere() -> Mapping[str, Files]:
-    """All names of lm-eval."""
-    return _defined(task_files(library()))
-
-
-@cache
-def _beneath(folder: str) -> Mapping[str, Files]:
-    """The names in one of lm-eval's folders; some task files have no suffix."""
-    return _defined(task_files(library() / folder))
-
-
-def _defined(files: Iterable[Path]) -> Mapping[str, Files]:
-    """Name -> the files that define it."""
-    found: dict[str, tuple[str, list[Path]]] = {}
-    for file, text in _with_included(files):
-        entries = list(_NAMED.finditer(text))
-        kinds = {each["kind"] for each in entries}
-        # A group lists its tasks, unless the file has a class: then it is a task of that class.
-        left_out = _GROUP if "class" in kinds else _TASK if _GROUP in kinds else ""
-        for each in entries:
-            if each["kind"] in (left_out, "class"):
-                continue
-            for name in _names_in(each["value"] or "", each["items"]):
-                kind, paths = found.setdefault(name, (each["kind"], []))
-                if kind == each["kind"]:
-                    paths.append(file)
-    return {name: Files(kind, tuple(paths)) for name, (kind, paths) in found.items()}
-
-
-def _with_included(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    """The files with their texts, and those that they include that are not called `*yaml`."""
-    others: dict[Path, None] = {}
-    for file in files:
-        text = file.read_text(encoding="utf-8", errors="replace")
-        yield file, text
-        for name in _INCLUDE.findall(text):
-            if not name.endswith("yaml") and (file.parent / name).is_file():
-                others[file.parent / name] = None
-    for file in others:
-        yield file, file.read_text(encoding="utf-8", errors="replace")
-
-
-def _names_in(value: str, items: str) -> Iterator[str]:
-    """The names in `name`, `[name, name]` or `- name` lines."""
-    parts = value.strip("[]").split(",") if value.startswith("[") else [value]
-    lines = (line.strip() for line in items.splitlines())
-    parts += [line.removeprefix("-") for line in lines if line.startswith("-") and not value]
-    for part in parts:
-        name = part.split(" #")[0].strip().strip("'\"")
-        if name not in ("", "null", "~") and ": " not in name:
-            yield name
-
-
-def _read(path: Path, above: frozenset[Path] = frozenset()) -> dict[str, Any]:
-    """A task's file with what it includes; empty where it is no YAML mapping."""
-    settings, _ = _loaded(path)
-    if path in above:
-        return {}
-    included: dict[str, Any] = {}
-    for name in _listed(settings.pop("include", [])):
-        if isinstance(name, str):
-            included |= _read((path.parent / name).resolve(), above | {path})
-    return {**included, **settings}
 
 
 _DEFAULTS = {
@@ -264,7 +175,7 @@ def faults(path: Path, folder: Path) -> Iterator[str]:
     Args:
         folder: the one that the suite names. Functions lie in it.
     """
-    settings, fault = _loaded(path)
+    settings, fault = load(path)
     if fault:
         yield f"it {fault}"
     for name in _listed(settings.get("include", [])):
@@ -273,7 +184,7 @@ def faults(path: Path, folder: Path) -> Iterator[str]:
         elif (path.parent / name).resolve() == path.resolve():
             yield "include: it includes itself"
     for field, value in settings.items():
-        for named in _functions(value):
+        for named in functions(value):
             file = _file_of(named, path.parent, folder)
             if file is None:
                 yield (
@@ -293,23 +204,3 @@ def _file_of(named: str, beside: Path, folder: Path) -> Path | None:
         return file if file.is_relative_to(folder.resolve()) else None
     shared = (library().parents[1] / f"{module}.py").resolve()
     return shared if shared.is_file() and shared.is_relative_to(library().resolve()) else None
-
-
-def _functions(value: Any) -> Iterator[str]:
-    """The functions that a field names."""
-    if isinstance(value, str) and value.startswith(FUNCTION):
-        yield value.removeprefix(FUNCTION)
-    elif isinstance(value, Mapping | list):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _functions(part)
-
-
-def _loaded(path: Path) -> tuple[dict[str, Any], str]:
-    """The mapping in a file, or why there is none."""
-    try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        return {}, f"cannot be read: {error.strerror}"
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        return {}, f"cannot be read: {' '.join(str(error).split())}"
-    return (settings, "") if isinstance(settings, dict) else ({}, "is no mapping of fields")

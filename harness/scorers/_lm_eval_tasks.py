@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,7 +14,8 @@ from harness.core.errors import StageFailed
 from harness.scorers._lm_eval_checks import unknown_task
 from harness.scorers._lm_eval_code import code_evals, without_code
 from harness.scorers._lm_eval_faults import explained, require_whole, scored
-from harness.scorers._lm_eval_index import task_files
+from harness.scorers._lm_eval_index import Index
+from harness.scorers._lm_eval_scan import TAG, Files
 
 DataFunction = Callable[[str], Mapping[str, Sequence[Mapping[str, Any]]]]
 """Name of a configuration (a subject of MMLU) -> split -> rows."""
@@ -41,104 +40,60 @@ def load_tasks(
         StageFailed: an unknown name (with the nearest), a task file that cannot be read, data that
             cannot be had, a task that runs code.
     """
-    manager = _manager_of(tuple(names), include_path)
+    index = Index(include_path)
     loaded: dict[str, Any] = {"tasks": {}, "groups": {}}
     for name in names:
-        if name not in manager.all_tasks:
-            raise StageFailed("unknown task", unknown_task(name, manager.all_tasks))
+        if index.find(name) is None:
+            raise StageFailed("unknown task", unknown_task(name, index.names()))
         with (
-            explained(name, manager, include_path),
+            explained(name, index),
             _in_place_of_the_hub(local_data),
             without_code(allow_code),
             seeded(),
         ):
-            parts = manager.load([name])
+            parts = _manager(index.behind(name)).load([name])
         loaded["tasks"] |= parts["tasks"]
         loaded["groups"] |= parts["groups"]
     for name, task in loaded["tasks"].items():
-        if getattr(task, "UNSAFE_CODE", False) and not allow_code:
-            raise StageFailed(
-                "code execution is off",
-                f"the task {name} runs the programs that a model writes",
-                fix="set allow_code_execution: true; they then run inside bubblewrap",
-            )
-        if getattr(task, "UNSAFE_CODE", False) and not any(code_evals(task)):
-            raise StageFailed(
-                "code outside the sandbox",
-                f"the task {name} runs the programs that a model writes in a way of its own, and"
-                " not by evaluate's code_eval, in whose place the sandbox stands",
-                fix="leave the task out; run it with lm-eval itself on a machine that may be lost",
-            )
-        for code_eval in code_evals(task):
-            code_eval.imported, code_eval.allowed = True, allow_code
+        _require_leave(name, task, allow_code=allow_code)
     return loaded
 
 
-def _manager_of(names: tuple[str, ...], include_path: Path | None) -> Any:
-    """An index of tasks that has these names, if there is one. lm-eval's own index reads 14,000
-    files as YAML, some 10 s, so that the folders which seem to have the names are tried first."""
-    named = () if include_path is None else (include_path,)
-    content = _stamps(include_path)
-    manager = _manager((*_folders(names), *named), content, defaults=False)
-    if all(_whole(name, manager.task_index) for name in names):
-        return manager
-    return _manager(named, content, defaults=True)
+def _require_leave(name: str, task: Any, *, allow_code: bool) -> None:
+    """Raise StageFailed for a task that would run a model's programs without leave, or elsewhere
+    than in the sandbox."""
+    unsafe = getattr(task, "UNSAFE_CODE", False)
+    if unsafe and not allow_code:
+        raise StageFailed(
+            "code execution is off",
+            f"the task {name} runs the programs that a model writes",
+            fix="set allow_code_execution: true; they then run inside bubblewrap",
+        )
+    if unsafe and not any(code_evals(task)):
+        raise StageFailed(
+            "code outside the sandbox",
+            f"the task {name} runs the programs that a model writes in a way of its own, and"
+            " not by evaluate's code_eval, in whose place the sandbox stands",
+            fix="leave the task out; run it with lm-eval itself on a machine that may be lost",
+        )
+    for code_eval in code_evals(task):
+        code_eval.imported, code_eval.allowed = True, allow_code
 
 
-def _stamps(folder: Path | None) -> tuple[tuple[str, int, int], ...]:
-    """What tells that a file of a folder was changed, added or removed."""
-    files = () if folder is None else task_files(folder)
-    stats = ((str(file), file.stat()) for file in files)
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
-
-
-def _whole(name: str, index: Mapping[str, Any]) -> bool:
-    """Whether all tasks of a group or tag are in the index too."""
-    if name not in index:
-        return False
-    config = index[name].cfg
-    if config is None:  # a tag; of those in several folders an index of these keeps one
-        return len(_folders((name,))) <= 1
-    children = config.get("task", ())
-    if not isinstance(children, list):
-        return True
-    named = (child.get("task") if isinstance(child, dict) else child for child in children)
-    return all(isinstance(child, str) and _whole(child, index) for child in named)
-
-
-@cache
-def _manager(
-    paths: tuple[Path, ...], content: tuple[tuple[str, int, int], ...], *, defaults: bool
-) -> Any:
-    """An index of folders; `content` tells it from one that was made before they were changed."""
+def _manager(names: Mapping[str, Files]) -> Any:
+    """lm-eval's manager of tasks, which knows these names. By itself it would read 14,000 files."""
     from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._index import Entry, Kind, TaskIndex
+    from lm_eval.tasks._yaml_loader import load_yaml
 
-    return TaskManager(include_path=[str(path) for path in paths], include_defaults=defaults)
-
-
-@cache
-def _folders(names: tuple[str, ...]) -> tuple[Path, ...]:
-    """lm-eval's folders with a file that defines a task, group or tag of one of these names."""
-    either = "|".join(map(re.escape, names))
-    defines = re.compile(
-        rf"""^\s*(?:(?:task|group|tag)\s*:|-)\s*["']?(?:{either})["']?\s*(?:\#.*)?$"""
-        rf"""|^\s*tag\s*:\s*\[(?:[^\]\n]*[\s,])?["']?(?:{either})["']?\s*[,\]]""",
-        re.MULTILINE,
-    )
-    return tuple(folder for folder, text in _texts().items() if defines.search(text))
-
-
-@cache
-def _texts() -> Mapping[Path, str]:
-    """The text of all task files in each of lm-eval's folders; some have no suffix."""
-    import lm_eval
-
-    root = Path(lm_eval.__file__).parent / "tasks"
-    texts: dict[Path, list[str]] = {}
-    for file in task_files(root):
-        folder = root / file.relative_to(root).parts[0]
-        texts.setdefault(folder, []).append(file.read_text(encoding="utf-8"))
-    return {folder: "\n".join(parts) for folder, parts in texts.items()}
+    manager = TaskManager(include_defaults=False)
+    tags = {name: files for name, files in names.items() if files.kind == TAG}
+    for name in names.keys() - tags:
+        path = names[name].paths[0]
+        TaskIndex.process_cfg(load_yaml(path, resolve_func=False), path, manager.task_index)
+    for name, files in tags.items():  # whole, in the place of the part that its tasks registered
+        manager.task_index[name] = Entry(name, Kind.TAG, None, tags=set(files.tasks))
+    return manager
 
 
 @contextlib.contextmanager

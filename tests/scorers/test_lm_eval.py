@@ -15,7 +15,7 @@ from lm_eval.api.model import LM
 
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import HarnessError, StageFailed, SuiteError
-from harness.scorers import _lm_eval, _lm_eval_tasks
+from harness.scorers import _lm_eval
 from harness.scorers._lm_eval import require_metrics, wrong_by_spaces
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import build_requests, load_tasks, run_tasks
@@ -387,25 +387,6 @@ def test_code_that_a_task_does_not_tell_of_is_not_run_and_not_scored(folder: Pat
     with pytest.raises(StageFailed, match="runs the programs") as failed:
         scored(folder, "coded")
     assert "allow_code_execution" in str(failed.value.fix)
-
-
-def test_a_tag_or_group_over_several_of_lm_evals_folders_is_whole(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    all_of_them = object()
-    build = _lm_eval_tasks._manager
-
-    def manager(paths: tuple[Path, ...], content: Any, *, defaults: bool) -> Any:
-        return all_of_them if defaults else build(paths, content, defaults=defaults)
-
-    monkeypatch.setattr(_lm_eval_tasks, "_manager", manager)
-    # Tasks of gsm8k and of gsm8k_platinum.
-    assert _lm_eval_tasks._manager_of(("self_consistency",), None) is all_of_them
-    group = {"group": "other_shots", "task": [{"task": "arc_easy", "num_fewshot": 2}]}
-    (folder / "other_shots.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
-    assert _lm_eval_tasks._manager_of(("other_shots",), folder) is all_of_them
-    whole = _lm_eval_tasks._manager_of(("arc_challenge",), folder)
-    assert "arc_easy" in whole.all_tasks
 
 
 GENERATES = {

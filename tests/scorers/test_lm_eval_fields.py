@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.scorers._lm_eval_fields import group_faults, task_faults
-from harness.scorers._lm_eval_index import _everywhere, _read
 from harness.scorers._lm_eval_registry import library, registry
+from harness.scorers._lm_eval_scan import everywhere, read
 
 BROKEN = "med_text_classification"
 """lm-eval's tasks that name files on the machine of their author."""
@@ -23,7 +23,7 @@ TASK: dict[str, Any] = {
 def of_library(most: int) -> list[tuple[str, Path, bool]]:
     """Up to so many of lm-eval's tasks and groups of each folder, with their files."""
     folders: dict[tuple[str, ...], list[tuple[str, Path, bool]]] = {}
-    for name, files in _everywhere().items():
+    for name, files in everywhere().items():
         if files.kind != "tag" and BROKEN not in str(files.paths[0]):
             parts = (*files.paths[0].relative_to(library()).parts[:1], files.kind)
             folders.setdefault(parts, []).append((name, files.paths[0], files.kind == "group"))
@@ -36,7 +36,7 @@ def test_nothing_is_wrong_with_lm_evals_own_tasks(most: int) -> None:
     files = of_library(most)
     assert len(files) > 200
     for name, path, is_group in files:
-        settings = _read(path)
+        settings = read(path)
         faults = group_faults(settings) if is_group else task_faults(settings, path.parent)
         assert not [*faults], name
 

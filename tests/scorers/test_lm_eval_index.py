@@ -89,16 +89,6 @@ def test_names_are_known_without_lm_eval_and_torch() -> None:
     assert done.stdout == "[]\n", done.stderr
 
 
-@pytest.mark.slow
-def test_names_and_kinds_are_those_of_lm_evals_own_index() -> None:
-    from lm_eval.tasks import TaskManager
-
-    index, kinds = TaskManager().task_index, Index().names()
-    assert set(kinds) == set(index)
-    own = {name: entry.kind.name.lower().removeprefix("py_") for name, entry in index.items()}
-    assert kinds == own
-
-
 def write(folder: Path, name: str, tree: dict[str, Any] | str) -> None:
     text = tree if isinstance(tree, str) else yaml.safe_dump(tree, sort_keys=False)
     (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
