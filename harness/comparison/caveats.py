@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.comparison.contrasts import Contrast
-from harness.comparison.groups import Group
-from harness.comparison.intervals import infer
+from harness.comparison.groups import Group, partner
+from harness.comparison.intervals import CONFIDENCE, infer
 from harness.comparison.result import Noise
 from harness.suite.claims import Claim
 
@@ -26,8 +26,8 @@ def about_margin(claim: Claim, base: Group | float) -> str:
     """What a margin that is a share of the other's value is worth; empty if nothing limits it."""
     if not claim.relative or isinstance(base, float):
         return ""
-    other = infer(base.runs, base.independent)
-    sure = other.low is not None and other.high is not None and not other.low <= 0 <= other.high
+    p = infer(base.runs, base.independent).p
+    sure = p is not None and p < 1 - CONFIDENCE
     return "" if sure else "its margin is a share of a value that may be 0"
 
 
@@ -43,7 +43,9 @@ def noise_of(
     Args:
         ratio: how many times the base's value is subtracted.
     """
-    sides = [(group, 1.0)] if isinstance(base, float) else [(group, 1.0), (base, ratio**2)]
+    sides = [(group, 1.0)]
+    if isinstance(base, Group):
+        sides.append((partner(group, base)[0], ratio**2))
     error, fixed = contrast.error(), contrast.fixed()
     drawn = [(side.runs.several, _drawn(side), times) for side, times in sides]
     known = all(part is not None for _, part, _ in drawn)

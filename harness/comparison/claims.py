@@ -94,11 +94,10 @@ def decide(
 ) -> list[ClaimVerdict]:
     """The verdict on each claim, in order, with p adjusted over all of them."""
     found = [_numbers(question) for question in questions]
-    family = [i for i, (verdict, _) in enumerate(found) if verdict.p is not None]
+    family = {i: p for i, (verdict, _) in enumerate(found) if (p := verdict.p) is not None}
     adjust = holm if correction == "holm" else benjamini_hochberg
-    adjusted = adjust([found[i][0].p or 0.0 for i in family])
     verdicts = [verdict for verdict, _ in found]
-    for i, p in zip(family, adjusted, strict=True):
+    for i, p in zip(family, adjust(list(family.values())), strict=True):
         verdict, limits = found[i]
         verdicts[i] = _decided(replace(verdict, p_adjusted=p), limits, len(family))
     return verdicts
@@ -198,13 +197,12 @@ def _sides(question: Question) -> tuple[Runs, Runs | float, str]:
 
 def _counted(verdict: ClaimVerdict, group: Group, base: Group | float) -> ClaimVerdict:
     """The verdict with its numbers of examples, seeds, and what these limit."""
-    seeds = len(group.scores)
-    several = seeds > 1 or (isinstance(base, Group) and len(base.scores) > 1)
+    several = group.runs.several or (isinstance(base, Group) and base.runs.several)
     verdict = replace(
         verdict,
         n=len(group.first.keys.ids),
         clusters=group.first.keys.together.count,
-        seeds=seeds,
+        seeds=len(group.scores),
         level="method" if several else "checkpoint",
         estimate=float(group.runs.points.mean()),
         reference=base if isinstance(base, float) else float(base.runs.points.mean()),

@@ -202,7 +202,7 @@ class Alike(Contrast):
         if self._bounded:
             least = max(1 - abs(null) / self.span, 0.0)
             return max(LEAST_P, min(1.0, 2 * least**self.clusters))
-        return max(LEAST_P, min(1.0, 2 * 0.5**self.clusters))
+        return max(LEAST_P, 2 * 0.5**self.clusters)
 
 
 @dataclass(frozen=True)

@@ -41,15 +41,12 @@ def contrast_of(
         runs, apart = group.runs - scaled, None
     else:
         runs, apart = group.runs, scaled
-    bounds = _bounds(group, ratio)
-    if ratio == 1:
-        contrast = _contrast(group, runs, apart, bounds, looks)
-        way = common_change(group, other, paired=paired) if isinstance(contrast, Alike) else None
-        if way is not None and looks == "once":
-            up, down = ((way == sign) * group.independent for sign in (1, -1))
-            return PairedShares(up, down, group.independent)
-        return contrast
-    return _contrast(group, runs, apart, bounds, looks)
+    contrast = _contrast(group, runs, apart, _bounds(group, ratio), looks)
+    if ratio == 1 and looks == "once" and isinstance(contrast, Alike):
+        way, clusters = common_change(group, other, paired=paired), group.independent
+        if way is not None:
+            return PairedShares(clusters * (way == 1), clusters * (way == -1), clusters)
+    return contrast
 
 
 def _bounds(group: Group, ratio: float) -> tuple[float, float]:

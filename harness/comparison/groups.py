@@ -120,4 +120,5 @@ def changed_rows(group: Group, base: Group) -> tuple[int, int] | None:
     ours, theirs = group.binary, base.binary
     if ours is None or theirs is None:
         return None
-    return int((ours[0] > theirs[0]).sum()), int((ours[0] < theirs[0]).sum())
+    (one,), (other,) = ours, theirs
+    return int((one > other).sum()), int((one < other).sum())

@@ -141,7 +141,7 @@ def _alike(value: float, clusters: int) -> Inference:
         said = "no interval: on average no example differs"
         return Inference(value, None, None, 1.0, None, said)
     said = "no interval: all examples, or their clusters, moved alike; p is the sign test's"
-    return Inference(value, None, None, min(1.0, 2 * 0.5**clusters), None, said)
+    return Inference(value, None, None, 2 * 0.5**clusters, None, said)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ number."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from scipy import special
@@ -16,8 +15,8 @@ from harness.comparison.power import mcnemar_detectable, mcnemar_needed
 
 _HAIR = 1e-12
 """The farthest that an end of an interval comes to a value which the interval does not hold."""
-_SURE = 1e9
-"""So many standard errors stand for any number of them where the error is 0."""
+_LEAST_VARIANCE = 1e-12
+"""Of a number of rows; it stands for none, so that what differs is any number of errors away."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,7 @@ class PairedShares(Contrast):
         return (self.up - self.down) / self.rows
 
     def interval(self, alpha: float) -> Ends | None:
-        far = float(special.ndtri(1 - alpha / 2))
-        low = self._end(lambda null: self._score(null) - far, -1.0, self.value)
-        high = self._end(lambda null: self._score(null) + far, self.value, 1.0)
+        low, high = self._end(alpha, -1), self._end(alpha, 1)
         if self._exact() >= alpha:
             return min(low, 0.0), max(high, 0.0)
         return (max(low, _HAIR), high) if self.value > 0 else (low, min(high, -_HAIR))
@@ -56,8 +53,6 @@ class PairedShares(Contrast):
     def p(self, null: float) -> float | None:
         if null == 0:
             return self._exact()
-        if not -1 < null < 1:
-            return 1.0 if null == self.value else LEAST_P
         p = max(LEAST_P, 2 * float(special.ndtr(-abs(self._score(null)))))
         # Nothing between 0 and the difference is rejected sooner than 0 is, nor is anything beyond
         # 0 rejected later.
@@ -66,10 +61,11 @@ class PairedShares(Contrast):
         return max(p, self._exact()) if abs(null) < abs(self.value) else p
 
     def detectable(self, alpha: float, null: float = 0.0) -> float | None:
-        changed = self._changed
         if null == 0:
-            return mcnemar_detectable(self.rows, changed, alpha)
-        error = math.sqrt((changed - min(null**2, changed / 2)) / self.rows)
+            return mcnemar_detectable(self.rows, self._changed, alpha)
+        # So large a difference changes as many rows at least.
+        limit = min(abs(null), 1.0)
+        error = math.sqrt((max(self._changed, limit) - limit**2) / self.rows)
         return float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER)) * error
 
     def needed(self, null: float, alpha: float, n: int) -> tuple[int | None, str]:
@@ -80,8 +76,9 @@ class PairedShares(Contrast):
         return (total - n if total > n else None), ""
 
     def error(self) -> float | None:
-        changed = self._changed
-        return math.sqrt((changed - min(self.value**2, changed / 2)) / self.rows)
+        # Where all rows changed one way, half of their variance is left as doubt.
+        moved = min(self.value**2, self._changed / 2)
+        return math.sqrt((self._changed - moved) / self.rows)
 
     @property
     def _changed(self) -> float:
@@ -90,7 +87,8 @@ class PairedShares(Contrast):
 
     def _exact(self) -> float:
         changed = self.up + self.down
-        return min(1.0, 2 * float(special.bdtr(min(self.up, self.down), changed, 0.5)))
+        tails = 2 * float(special.bdtr(min(self.up, self.down), changed, 0.5))
+        return max(LEAST_P, min(1.0, tails))
 
     def _score(self, null: float) -> float:
         """How many standard errors the difference lies above `null`, the errors being those of the
@@ -100,22 +98,18 @@ class PairedShares(Contrast):
         root = math.sqrt(max(linear**2 + 8 * n * down * null * (1 - null), 0.0))
         lost = (root - linear) / (4 * n)
         variance = n * (2 * lost + null * (1 - null))
-        gap = up - down - n * null
-        if variance <= 1e-12:
-            return 0.0 if abs(gap) < 1e-9 else math.copysign(_SURE, gap)
-        return gap / math.sqrt(variance)
+        return (up - down - n * null) / math.sqrt(max(variance, _LEAST_VARIANCE))
 
-    @staticmethod
-    def _end(beyond: Callable[[float], float], low: float, high: float) -> float:
-        """Where the test at the level begins to reject, between a value that it rejects and the
-        estimate; the bound itself if even that is not rejected."""
+    def _end(self, alpha: float, side: int) -> float:
+        """Where the score test begins to reject, from the difference on down (side -1) or up
+        (side 1); the bound itself if all rows moved there, as it is not rejected then."""
         from scipy.optimize import brentq
 
-        low, high = max(low, -1 + _HAIR), min(high, 1 - _HAIR)
-        ends = beyond(low), beyond(high)
-        if ends[0] * ends[1] > 0:
-            return low if abs(low) > abs(high) else high
-        return float(brentq(beyond, low, high, xtol=1e-10))
+        if self.value == side:
+            return self.value
+        far = float(special.ndtri(1 - alpha / 2))
+        low, high = sorted((side * (1 - _HAIR), self.value))
+        return float(brentq(lambda null: far + side * self._score(null), low, high, xtol=1e-10))
 
 
 @dataclass(frozen=True)

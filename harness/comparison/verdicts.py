@@ -46,12 +46,12 @@ def adjusted(rows: list[Row]) -> list[Row]:
     """
     judged = list(rows)
     for part in itertools.product((True, False), repeat=2):
-        family = [
-            i
+        family = {
+            i: row.p
             for i, row in enumerate(rows)
             if (row.slice == ALL, row.uncalibrated) == part and row.p is not None
-        ]
-        for i, p in zip(family, holm([rows[i].p or 0.0 for i in family]), strict=True):
+        }
+        for i, p in zip(family, holm(list(family.values())), strict=True):
             judged[i] = _judged(replace(rows[i], p_holm=p), len(family))
     return [
         replace(row, verdict="no difference shown")
@@ -64,8 +64,10 @@ def adjusted(rows: list[Row]) -> list[Row]:
 def _judged(row: Row, family: int) -> Row:
     """The row with the verdict that its adjusted p gives; a note says where the p alone, and so the
     interval, would have given another one."""
-    if row.difference is None or row.p is None or row.p_holm is None:
+    if row.difference is None:
         return row
+    assert row.p is not None
+    assert row.p_holm is not None
     if row.p_holm < _ALPHA and row.uncalibrated:
         return replace(row, verdict=UNTRUSTED if row.credentials else UNCALIBRATED)
     if row.p_holm < _ALPHA:
