@@ -26,6 +26,17 @@ def set_up(device: str) -> None:
         importlib.import_module("torch").backends.cuda.enable_cudnn_sdp(False)
 
 
+def upload(tensor: Any, device: Any) -> Any:
+    """A tensor of the CPU on a torch.device.
+
+    The host does not wait: a copy to a GPU goes through pinned memory. A plain `.to(device)` waits
+    until the GPU has done all that was asked of it before.
+    """
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def energy() -> float | None:
     """The energy in joules that this process's GPU has used since its driver started, by all
     processes; None if CUDA has not been used, or if NVML (nvidia-ml-py) gives no value."""

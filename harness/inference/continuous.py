@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.core.device import upload
 from harness.inference.packed import (
     Keys,
     as_bias,
@@ -20,7 +21,7 @@ from harness.inference.packed import (
     taking_over,
 )
 from harness.inference.padded import marked
-from harness.inference.sampling import Choose, likeliest, uniform
+from harness.inference.sampling import Choose, likeliest, require_numbers, uniform
 from harness.inference.trie import Pass, Trie, common_prefix
 
 if TYPE_CHECKING:
@@ -182,9 +183,13 @@ class _Engine:
         self.rows += rows
 
     def _go_on(self, rows: Sequence[_Row], logits: Tensor) -> None:
-        """Choose the next token of rows by logits of shape (rows, vocabulary)."""
-        chosen = self._choose([row.draws for row in rows], logits)
-        for row, token in zip(rows, chosen.tolist(), strict=True):
+        """Choose the next token of rows by logits of shape (rows, vocabulary).
+
+        The host waits for the tokens, once a step, as they decide which rows go on.
+        """
+        tokens = self._choose([row.draws for row in rows], logits).tolist()
+        require_numbers(min(tokens))
+        for row, token in zip(rows, tokens, strict=True):
             row.answer.append(token)
 
     def _write(
@@ -223,34 +228,34 @@ class _Engine:
         import torch
 
         device = self._model.device
-        lengths = torch.tensor([row.length for row in self.rows], device=device)
+        state = torch.tensor([[row.length, row.answer[-1]] for row in self.rows])
+        lengths, newest = upload(state, device).unbind(1)
         longest = max(row.length for row in self.rows) + 1
         back = lengths.unsqueeze(1) - torch.arange(longest, device=device)
         lines = torch.arange(len(self.rows), device=device)
         biases: dict[tuple[Any, ...], Tensor] = {}
 
         def bias(window: int, like: Tensor) -> Tensor:
-            key = (window, like.dtype, like.device)
+            key = (window, like.dtype)
             if key not in biases:
                 seen = (back >= 0) & (back < (window or longest))
-                biases[key] = as_bias(seen.to(like.device), like.dtype)[0, 0, :, None, None]
+                biases[key] = as_bias(seen, like.dtype)[0, 0, :, None, None]
             return biases[key]
 
         def attend(
             module: Any, query: Tensor, key: Tensor, value: Tensor, rest: dict[str, Any]
         ) -> Tensor:
             keys, values = self._buffers[module]
-            at = (lines.to(key.device), slice(None), lengths.to(key.device))
+            at = (lines, slice(None), lengths)
             keys[at], values[at] = key[:, :, 0], value[:, :, 0]
             inner, _ = own_attention(module)
             kept = (buffer[: len(lines), :, :longest] for buffer in (keys, values))
             window = rest.get("sliding_window") or 0
             return inner(module, query, *kept, bias(window, query), **rest)[0]
 
-        newest = torch.tensor([[row.answer[-1]] for row in self.rows], device=device)
         with attending(self._model, attend):
             logits = self._model(
-                input_ids=newest, position_ids=lengths.unsqueeze(1), use_cache=False
+                input_ids=newest.unsqueeze(1), position_ids=lengths.unsqueeze(1), use_cache=False
             ).logits[:, -1]
         self._go_on(self.rows, logits)
 

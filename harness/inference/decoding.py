@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from harness.core.device import upload
 from harness.inference.batches import budget_batches, padded
 from harness.inference.continuous import Prompt, answer_packed
-from harness.inference.sampling import Choose, likeliest, uniform
+from harness.inference.sampling import Choose, likeliest, require_numbers, uniform
 from harness.inference.sharing import Sharing, sharing_of
 from harness.models.generation_defaults import TOKEN_IDS
 
@@ -94,25 +95,31 @@ def decode(
     asks = {"max_new_tokens": room, "pad_token_id": pad, "use_cache": True, **(options or {})}
     if options is None:
         asks = {"generation_config": _greedy(room, end_tokens, pad)}
+    least: list[Any] = []
     with torch.inference_mode(), suite_alone(model) if options is None else nullcontext():
         whole = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            **_watched(prompts, length, choose),
+            input_ids=upload(ids, model.device),
+            attention_mask=upload(mask, model.device),
+            **_watched(prompts, length, choose, least),
             **({} if names is None else {"adapter_names": list(names)}),
             **asks,
         )
+    if least:
+        require_numbers(int(torch.stack(least).min()))
     rows = whole[:, length:].tolist()
     return [
         _until_end(row[: each.room], end_tokens) for each, row in zip(prompts, rows, strict=True)
     ]
 
 
-def _watched(prompts: Sequence[Prompt], length: int, choose: Choose) -> dict[str, Any]:
+def _watched(
+    prompts: Sequence[Prompt], length: int, choose: Choose, least: list[Any]
+) -> dict[str, Any]:
     """What `generate` of transformers is given to choose tokens and to end rows by.
 
     Args:
         length: tokens of the padded prompts.
+        least: gets the least token of each step, a tensor, to be read when all is done.
     """
     import torch
     from transformers import LogitsProcessorList, StoppingCriteriaList
@@ -122,14 +129,16 @@ def _watched(prompts: Sequence[Prompt], length: int, choose: Choose) -> dict[str
     def ended(input_ids: Any, scores: Any, **_: Any) -> Any:
         rows, beams = input_ids[:, length:].tolist(), len(input_ids) // len(prompts)
         done = [prompts[i // beams].ended(row, ()) for i, row in enumerate(rows)]
-        return torch.tensor(done, device=input_ids.device)
+        return upload(torch.tensor(done), input_ids.device)
 
     def chosen(input_ids: Any, scores: Any) -> Any:
         """Scores (rows, vocabulary) with 0 at the chosen token and -inf elsewhere."""
         tokens = choose(draws, scores)
+        least.append(tokens.min())
         if choose is likeliest:
             return scores  # the search finds them by itself, or whatever else is asked for
-        return torch.full_like(scores, -torch.inf).scatter_(-1, tokens.unsqueeze(1), 0.0)
+        index = tokens.clamp(min=0).unsqueeze(1)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, index, 0.0)
 
     alike = len({each.room for each in prompts}) == 1 and all(each.ends is None for each in prompts)
     return {

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from harness.core.device import upload
 from harness.inference.padded import Read
 from harness.inference.positions import logits_at
 from harness.inference.trie import Interval, Pass, Trie
@@ -63,9 +64,9 @@ def read_packed(
         with torch.inference_mode(), attending(model, keys.attend):
             logits = logits_at(
                 model,
-                torch.from_numpy(chosen).to(model.device).unsqueeze(0),
-                input_ids=torch.from_numpy(each.ids).to(model.device).unsqueeze(0),
-                position_ids=torch.from_numpy(each.positions).to(model.device).unsqueeze(0),
+                torch.from_numpy(chosen).unsqueeze(0),
+                input_ids=upload(torch.from_numpy(each.ids), model.device).unsqueeze(0),
+                position_ids=upload(torch.from_numpy(each.positions), model.device).unsqueeze(0),
             )
         if len(logits):
             yield each.place + chosen.nonzero()[0], logits
@@ -151,7 +152,7 @@ class Keys:
                 above = np.arange(allowed.shape[1] - len(lines))
                 columns = np.concatenate([above, lines])
                 allowed = allowed & (lines[:, None] - columns < window)
-            self._biases[key] = as_bias(torch.from_numpy(allowed).to(like.device), like.dtype)
+            self._biases[key] = as_bias(upload(torch.from_numpy(allowed), like.device), like.dtype)
         return self._biases[key]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.core.device import upload
 from harness.inference.batches import budget_batches, padded
 from harness.inference.positions import logits_at
 
@@ -75,8 +76,8 @@ def read_padded(
         for line, i in enumerate(batch):
             places[line, : lengths[i]] = np.arange(firsts[i], firsts[i] + lengths[i])
             chosen[line, : lengths[i]] = reads[firsts[i] : firsts[i] + lengths[i]]
-        tensors = (t.to(model.device) for t in (ids, mask, torch.from_numpy(chosen)))
-        ids, mask, picked = tensors
+        ids, mask = (upload(each, model.device) for each in (ids, mask))
         with torch.inference_mode():
+            picked = torch.from_numpy(chosen)
             logits = logits_at(model, picked, input_ids=ids, attention_mask=mask)
         yield places[chosen], logits

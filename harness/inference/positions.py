@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from harness.core.device import upload
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -59,17 +61,19 @@ def _small(head: Any, hidden: Tensor) -> bool:
     return 4 * hidden.shape[0] * hidden.shape[1] * len(weight) <= SMALL_BYTES
 
 
-def where(chosen: Tensor) -> Pick:
-    """A `Pick` of the positions where `chosen`, (rows, tokens), is true: (1, positions, size)."""
-    return lambda values: values[chosen].unsqueeze(0)
+def at(rows: Tensor, columns: Tensor) -> Pick:
+    """A `Pick` of positions by row and column, both (positions,): (1, positions, size)."""
+    return lambda values: values[rows, columns].unsqueeze(0)
 
 
 def logits_at(model: Any, chosen: Tensor, **inputs: Any) -> Tensor:
     """Logits of the chosen positions, (positions, vocabulary), row by row.
 
     Args:
-        chosen: (rows, tokens) booleans.
+        chosen: (rows, tokens) booleans, on the CPU: where they are counted on a GPU, the host
+            waits.
         inputs: the model's keyword arguments.
     """
-    with head_on(model, chosen.shape[1], where(chosen)) as taken:
+    rows, columns = (upload(each, model.device) for each in chosen.nonzero(as_tuple=True))
+    with head_on(model, chosen.shape[1], at(rows, columns)) as taken:
         return taken(model(**inputs, use_cache=False).logits)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from harness.core.device import upload
 from harness.core.errors import StageFailed
 from harness.data.encode import Encoded, answered_text
 from harness.data.render import TEMPLATE_COLUMNS, encoded
@@ -86,7 +87,7 @@ def rewards(
         ids, mask = padded([sequences[i] for i in places], config.pad_token_id)
         with torch.inference_mode(), autocast_of(model):
             out = model(
-                input_ids=ids.to(model.device), attention_mask=mask.to(model.device),
+                input_ids=upload(ids, model.device), attention_mask=upload(mask, model.device),
                 use_cache=False,
             )  # fmt: skip
         for i, value in zip(places, out.logits[:, 0].float().tolist(), strict=True):

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from harness.core.device import upload
 from harness.core.errors import StageFailed
 
 if TYPE_CHECKING:
@@ -25,18 +26,15 @@ def seed_of(base: int, example: str, number: int) -> int:
 
 Choose = Callable[[Sequence[Iterator[float]], "Tensor"], "Tensor"]
 """(uniform numbers of each row, logits of shape (rows, vocabulary)) -> the next token of each row,
-(rows,)."""
+(rows,); NOT_A_NUMBER where the row's logits are not numbers."""
+NOT_A_NUMBER = -1
+"""In place of a token: so the host reads tokens and faults at once, and waits for a GPU once."""
 
 
 def likeliest(draws: Sequence[Iterator[float]], logits: Tensor) -> Tensor:
-    """The likeliest token of each row, as transformers' greedy search finds it.
-
-    Raises:
-        StageFailed: logits are not numbers.
-    """
+    """The likeliest token of each row, as transformers' greedy search finds it."""
     best, tokens = logits.float().max(-1)
-    _require_numbers(best)
-    return tokens
+    return tokens.masked_fill(best.isnan(), NOT_A_NUMBER)
 
 
 def sampled(
@@ -46,20 +44,16 @@ def sampled(
 
     The number is looked up in the cumulative probabilities. So a row's tokens do not depend on the
     other rows of the batch, while transformers draws for the whole batch from one generator.
-
-    Raises:
-        StageFailed: logits are not numbers.
     """
     import torch
 
     likely = (logits.double() / temperature).softmax(-1)
     reached = running_sum(nucleus(likely, top_p) if top_p < 1 else likely)
-    _require_numbers(reached[:, -1])
     numbers = torch.tensor([next(each) for each in draws], dtype=torch.float64)
-    wanted = numbers.to(reached.device).unsqueeze(1) * reached[:, -1:]
+    wanted = upload(numbers, reached.device).unsqueeze(1) * reached[:, -1:]
     # The first token whose cumulative probability exceeds the number; its own is never 0.
     token = torch.searchsorted(reached, wanted, right=True).clamp(max=logits.shape[1] - 1)
-    return token.squeeze(1)
+    return token.squeeze(1).masked_fill(reached[:, -1].isnan(), NOT_A_NUMBER)
 
 
 def uniform(seed: int) -> Iterator[float]:
@@ -71,8 +65,13 @@ def uniform(seed: int) -> Iterator[float]:
         yield from torch.rand(_STEPS, generator=generator, dtype=torch.float64).tolist()
 
 
-def _require_numbers(values: Tensor) -> None:
-    if bool(values.isnan().any()):
+def require_numbers(least: int) -> None:
+    """Check the least of some chosen tokens.
+
+    Raises:
+        StageFailed: it is NOT_A_NUMBER.
+    """
+    if least == NOT_A_NUMBER:
         raise StageFailed(
             "not a number",
             "the model's logits are not numbers: it has no likeliest token",

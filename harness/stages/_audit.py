@@ -46,7 +46,7 @@ def logits(model: Any, ids: Any) -> Any:
     training = model.training
     model.eval()
     last = torch.arange(ids.shape[1]).flip(0) % _PROBE_STRIDE == 0
-    chosen = last.to(ids.device).expand(ids.shape)
+    chosen = last.expand(ids.shape)
     with torch.no_grad():
         if model.get_output_embeddings() is None:
             output = model(input_ids=ids, use_cache=False).logits

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harness.core.device import upload
 from harness.inference.batches import budget_batches, within_logits
 from harness.objectives._ppo import losses
 from harness.objectives._ppo.models import Actor, batch_of, reference_logits
 from harness.objectives._ppo.rollout import Rollouts
+from harness.objectives._trl.later import read
 from harness.objectives.ppo import Ppo
 
 Score = Callable[[list[list[int]], list[list[int]]], Tensor]
@@ -55,7 +57,7 @@ def experience(
     for rows in micro_batches(rollouts, range(len(answers)), budget):
         batch = batch_of([prompts[i] for i in rows], [answers[i] for i in rows], pad, job.device)
         logits, own_values = actor(batch)
-        index, width = torch.tensor(rows, device=job.device), batch.tokens.shape[1]
+        index, width = upload(torch.tensor(rows), mask.device), batch.tokens.shape[1]
         starting = reference_logits(job, batch)
         for whole, part in (
             (mask, batch.mask.float()),
@@ -67,7 +69,7 @@ def experience(
             whole[index, :width] = (part * batch.mask).to(whole.dtype)
 
     scores = score(prompts, answers).to(old.dtype)
-    finished = torch.tensor(rollouts.finished, device=job.device)
+    finished = upload(torch.tensor(rollouts.finished), mask.device)
     judged = losses.missing_eos(scores, finished, objective.missing_eos_penalty)
     kl = losses.kl_estimate(old, reference, objective.kl_estimator) * mask
     rewards = losses.token_rewards(judged, kl, mask, kl_coef)
@@ -77,6 +79,7 @@ def experience(
     explained = losses.explained_variance(values, returns, mask)
     if objective.whiten_advantages:
         advantages = losses.whiten(advantages, mask)
+    distinct = len(set(map(tuple, answers))) / len(answers)
     figures = {
         "reward": scores.mean(),
         "reward_less_kl": (judged - kl_coef * kl.sum(1)).mean(),
@@ -85,9 +88,9 @@ def experience(
         "explained_variance": explained,
         "response_length": mask.sum(1).mean(),
         "eos_rate": finished.float().mean(),
-        "distinct_answers": torch.tensor(len(set(map(tuple, answers))) / len(answers)),
+        "distinct_answers": torch.full((), distinct, device=mask.device),
     }
-    means = {name: float(value) for name, value in figures.items()}
+    means = dict(zip(figures, read(figures.values()), strict=True))
     return Experience(rollouts, mask, old, values, advantages, returns, means)
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.core.device import upload
 from harness.inference.batches import within_logits
 from harness.objectives._ppo import losses
 from harness.objectives._ppo.experience import Experience, micro_batches
 from harness.objectives._ppo.models import Actor, batch_of
 from harness.objectives._ppo.ptx import Pretraining
 from harness.objectives._ppo.rollout import derived_seed
+from harness.objectives._trl.later import read
 from harness.objectives.ppo import Ppo
 
 _SHARES = ("clip_fraction", "approx_kl")
@@ -40,12 +43,13 @@ def improve(
         Figures for the log, as means over the minibatches, and the counts `gradient_steps`,
         `stopped_early` (0 or 1) and `trained_tokens`.
     """
-    sums: dict[str, float] = {}
+    sums: dict[str, Any] = {}
     done, stopped, trained = 0, 0.0, 0
     for epoch, number, rows in _minibatches(objective, len(batch.old), actor.job.seed, step):
         optimizer.zero_grad()
         figures = _backward(objective, actor, batch, rows, pad)
-        if done and objective.stop_kl is not None and figures["approx_kl"] > objective.stop_kl:
+        limit = objective.stop_kl
+        if done and limit is not None and float(figures["approx_kl"]) > limit:
             stopped = 1.0
             break
         trained += sum(len(batch.rollouts.prompts[i] + batch.rollouts.answers[i]) for i in rows)
@@ -60,7 +64,7 @@ def improve(
         for name, value in figures.items():
             sums[name] = sums.get(name, 0.0) + value
     optimizer.zero_grad()
-    means = {name: value / done for name, value in sums.items()}
+    means = {name: total / done for name, total in zip(sums, read(sums.values()), strict=True)}
     loss = means["policy_loss"] + objective.value_coef * means["value_loss"]
     loss -= objective.entropy_coef * means["new_entropy"]
     if general is not None:
@@ -71,16 +75,17 @@ def improve(
 
 def _backward(
     objective: Ppo, actor: Actor, batch: Experience, rows: list[int], pad: int
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     """Add the gradient of a minibatch's loss, in passes within the token budget.
 
     Every term is a mean over the minibatch's tokens, so the split into passes changes rounding
     only.
 
     Returns:
-        The mean of each term.
+        The mean of each term, a scalar in float64: numbers are read once for a whole step, or the
+        GPU would have no work while the host reads.
     """
-    tokens = batch.mask[rows].sum()
+    tokens = batch.mask[_index(rows, batch)].sum()
     names = ("policy_loss", "value_loss", "new_entropy", *_SHARES)
     sums = torch.zeros(len(names), dtype=torch.float64, device=tokens.device)
     budget = within_logits(actor.model, objective.batch_tokens)
@@ -90,7 +95,11 @@ def _backward(
             loss = loss / tokens
         loss.backward()
         sums += torch.stack([(means[name] / tokens).detach().double() for name in names])
-    return dict(zip(names, sums.tolist(), strict=True))  # one synchronisation with the GPU
+    return dict(zip(names, sums, strict=True))
+
+
+def _index(rows: list[int], batch: Experience) -> Tensor:
+    return upload(torch.tensor(rows), batch.mask.device)  # type: ignore[no-any-return]
 
 
 def _loss(
@@ -107,8 +116,9 @@ def _loss(
         actor.job.device,
     )
     width = padded.tokens.shape[1]
+    index = _index(rows, batch)
     mask, old, advantages, values, returns = (
-        t[rows, :width]
+        t[index, :width]
         for t in (batch.mask, batch.old, batch.advantages, batch.values, batch.returns)
     )
     logits, new_values = actor(padded)
@@ -141,7 +151,7 @@ def _minibatches(
             yield epoch, number, order[start : start + objective.minibatch_size]
 
 
-def _clip(objective: Ppo, actor: Actor) -> dict[str, float]:
+def _clip(objective: Ppo, actor: Actor) -> dict[str, Tensor]:
     """Clip the gradients of policy and value separately; return their norms before clipping."""
     norms = {}
     for name, owned in (
@@ -149,5 +159,5 @@ def _clip(objective: Ppo, actor: Actor) -> dict[str, float]:
         ("value_grad_norm", actor.value_parameters()),
     ):
         limit = objective.max_grad_norm or math.inf
-        norms[name] = float(torch.nn.utils.clip_grad_norm_(owned.values(), limit))
+        norms[name] = torch.nn.utils.clip_grad_norm_(owned.values(), limit).double()
     return norms

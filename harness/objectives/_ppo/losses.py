@@ -167,6 +167,5 @@ def adapted(kl_coef: float, kl: float, target: float, gain: float) -> float:
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """1 - Var(returns - V) / Var(returns) over the tokens, a scalar; 0 if all returns are equal."""
     spread = masked_variance(returns, mask)
-    if spread == 0:
-        return torch.zeros_like(spread)
-    return 1 - masked_variance(returns - values, mask) / spread
+    share = 1 - masked_variance(returns - values, mask) / spread
+    return torch.where(spread == 0, torch.zeros_like(spread), share)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from harness.core.device import upload
 from harness.core.errors import StageFailed
 from harness.data.render import turns_of
 from harness.inference.batches import end_tokens, padded
@@ -49,8 +50,8 @@ def batch_of(
     tokens, mask = padded(answers, pad)
     starts = torch.tensor([len(prompt) - 1 for prompt in prompts]).unsqueeze(1)
     places = (starts + torch.arange(tokens.shape[1])).clamp(max=ids.shape[1] - 1)
-    moved = (t.to(device) for t in (ids, attention, tokens, mask, places))
-    return Batch(*moved)
+    device = torch.device(device)
+    return Batch(*(upload(each, device) for each in (ids, attention, tokens, mask, places)))
 
 
 class Actor:
@@ -147,7 +148,7 @@ def scorer(job: TrainJob, pad: int, batch_tokens: int) -> Callable[..., Tensor]:
         names = [f"answer {i}" for i in range(len(rows))]
         fix = "lower max_length or max_new_tokens"
         scores = require_all(rewards(model, pad, rows, batch_tokens), names, context_of(model), fix)
-        return torch.tensor(scores, device=job.device)
+        return cast(Tensor, upload(torch.tensor(scores), torch.device(job.device)))
 
     return score
 

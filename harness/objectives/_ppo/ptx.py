@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from harness.core.device import upload
 from harness.core.errors import StageFailed
 from harness.data.encode import ended
 from harness.data.render import encoded
@@ -43,7 +45,7 @@ class Pretraining:
                 fix="name an entry with training rows as ppo_ptx.ptx_data",
             )
 
-    def backward(self, answers: int, *path: int) -> tuple[float, int]:
+    def backward(self, answers: int, *path: int) -> tuple[Tensor, int]:
         """Add the gradient of gamma times the mean loss per token.
 
         Args:
@@ -51,23 +53,24 @@ class Pretraining:
             path: numbers that identify the gradient step, such as step, epoch and minibatch.
 
         Returns:
-            The mean loss per token in nats, and the number of tokens.
+            The mean loss per token in nats, a scalar in float64, and the number of tokens.
         """
         count = max(1, round(answers * self.objective.ptx_ratio))
         order = random.Random(derived_seed("ptx", self.job.data_seed, *path))
         chosen = [order.choice(self.pieces) for _ in range(count)]
         tokens = sum(len(piece) - 1 for piece in chosen)
-        summed = 0.0
+        summed = torch.zeros((), dtype=torch.float64, device=self.job.device)
         budget = within_logits(self.job.model, self.objective.batch_tokens)
         for batch in budget_batches([len(p) for p in chosen], budget):
             loss = self._summed([chosen[i] for i in batch])
             (self.coef * loss / tokens).backward()
-            summed += loss.item()
+            summed += loss.detach()
         return summed / tokens, tokens
 
     def _summed(self, rows: Sequence[list[int]]) -> Any:
         """-log pi(x), summed over all tokens of the rows."""
-        ids, mask = (t.to(self.job.device) for t in padded(rows, self.pad))
+        device = torch.device(self.job.device)
+        ids, mask = (upload(each, device) for each in padded(rows, self.pad))
         with autocast(self.job):
             out = self.job.model(input_ids=ids, attention_mask=mask, use_cache=False)
         logits = full(out.logits[:, -ids.shape[1] :][:, :-1])

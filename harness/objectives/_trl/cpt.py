@@ -237,7 +237,7 @@ class Collator:
 class PackedTrainer(LabelledTrainer):
     """A trainer that counts the tokens of packed rows without padding; TRL would count padding."""
 
-    _seen = 0
+    _seen: torch.Tensor | int = 0
 
     def compute_loss(
         self,
@@ -247,9 +247,9 @@ class PackedTrainer(LabelledTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """The loss of a batch, as TRL computes it."""
-        tokens = int(inputs.pop("tokens").sum())
+        tokens = inputs.pop("tokens").sum()
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self.model.training:
-            self._seen += tokens
+            self._seen = self._seen + tokens
             self._metrics["train"]["num_tokens"] = [self._seen]
         return loss

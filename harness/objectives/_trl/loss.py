@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,9 @@ from trl.kernels import ChunkedLogProbFunction
 from trl.trainer import sft_trainer
 
 from harness.core.errors import StageFailed
-from harness.inference.positions import SMALL_BYTES, head_on, where
+from harness.inference.positions import SMALL_BYTES, at, head_on
 from harness.models.precision import autocast_of, is_short
+from harness.objectives._trl.later import LoggedLater
 
 IGNORED = -100
 """The label of a token that is not in the loss (torch.nn.CrossEntropyLoss's ignore_index)."""
@@ -36,9 +37,13 @@ TILE_BYTES = 64 * 2**20
 """Largest size of the float32 logits in memory at one time."""
 _TILE_ROWS = 4096
 """Largest number of positions in a tile, as in TRL."""
+_TILED = ("cpu",)
+"""Devices on which the gradient is computed in the forward pass; TRL has kernels for others."""
+PLACES = "label_places"
+"""The collated column with the places of the labels."""
 
 
-class LabelledTrainer(SFTTrainer):
+class LabelledTrainer(LoggedLater, SFTTrainer):
     """SFTTrainer that computes only what its loss needs.
 
     Args:
@@ -48,6 +53,8 @@ class LabelledTrainer(SFTTrainer):
     Raises:
         StageFailed: TRL's loss is used, and the head has an adapter, which TRL's loss would ignore.
     """
+
+    data_collator: Any
 
     def __init__(self, *args: Any, token_metrics: bool = False, **options: Any) -> None:
         with _adapted_heads():
@@ -65,6 +72,7 @@ class LabelledTrainer(SFTTrainer):
         if not self._as_trl:
             peft = hasattr(self.model, "peft_config")
             add_labelled_loss(self.model.get_base_model() if peft else self.model)
+            self.data_collator = WithPlaces(self.data_collator)
 
     def compute_loss(
         self,
@@ -74,12 +82,13 @@ class LabelledTrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """The sum of -log p over the batch's labels, divided by the labels of the whole step."""
+        places = inputs.pop(PLACES, None)
         if self._as_trl or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs["use_cache"] = False
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
-        outputs = model(**inputs, loss_over=Labels(num_items_in_batch))
+        outputs = model(**inputs, loss_over=Labels(num_items_in_batch, places))
         loss = outputs.loss
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
@@ -88,9 +97,9 @@ class LabelledTrainer(SFTTrainer):
             # aux_loss is a mean over its batch: a step of several batches averages these means.
             batches = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss / batches
-            self._metrics[mode]["aux_loss"].append(outputs.aux_loss.item())
+            self._metrics[mode]["aux_loss"].append(outputs.aux_loss.detach())
         if mode == "train":
-            self._total_train_tokens += _tokens(inputs)
+            self._total_train_tokens = self._total_train_tokens + _tokens(inputs)
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
         return loss
 
@@ -109,17 +118,50 @@ def _adapted_heads() -> Iterator[None]:
         sft_trainer.BaseTunerLayer = refused
 
 
-def _tokens(inputs: dict[str, Any]) -> int:
+class WithPlaces:
+    """Wraps a collator, and adds the places of the labels to its batches.
+
+    The number of labels decides the shape of what is computed. Where it is counted on a GPU, the
+    host waits for it; here it is counted on the CPU, before the batch goes to the GPU.
+    """
+
+    def __init__(self, collate: Callable[[Any], dict[str, Any]]) -> None:
+        self._collate = collate
+
+    def __call__(self, examples: Any) -> dict[str, Any]:
+        batch = self._collate(examples)
+        return {**batch, PLACES: label_places(batch["labels"])}
+
+
+def label_places(labels: Tensor) -> Tensor:
+    """Rows and columns of the positions that predict a label, (2, labels), row by row.
+
+    Columns are negative, counted from the end: a soft prompt adds columns before them.
+
+    Args:
+        labels: (rows, tokens), the label of each token itself.
+    """
+    rows, columns = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+    return torch.stack([rows, columns - (labels.shape[1] - 1)])
+
+
+def _tokens(inputs: dict[str, Any]) -> Tensor | int:
     if "attention_mask" in inputs:
-        return int(inputs["attention_mask"].sum())
+        return inputs["attention_mask"].sum()  # type: ignore[no-any-return]
     return int(inputs["position_ids"].shape[1])  # a batch as one row, without padding
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Number of labels that a loss is the mean over; None: the labels of the batch."""
+    """What a loss is the mean over.
+
+    Attributes:
+        count: number of labels; None: the labels of the batch.
+        places: `label_places` of the batch; None: they are looked up.
+    """
 
     count: Tensor | int | None
+    places: Tensor | None = None
 
 
 def add_labelled_loss(model: Any) -> None:
@@ -136,17 +178,19 @@ def add_labelled_loss(model: Any) -> None:
     def forward(self: Any, *args: Any, loss_over: Labels | None = None, **inputs: Any) -> Any:
         if loss_over is None:
             return before(*args, **inputs)
-        labels = inputs.pop("labels")[:, 1:]
+        whole = inputs.pop("labels")
+        places = label_places(whole) if loss_over.places is None else loss_over.places
+        labels, (rows, columns) = whole[:, 1:], places
         number = (labels != IGNORED).sum() if loss_over.count is None else loss_over.count
         count = torch.as_tensor(number, device=labels.device).clamp(min=1)
         if plain is not None and not inputs.get("output_router_logits"):
             hidden = self.base_model(*args, **inputs).last_hidden_state[:, :-1]
-            return MoeCausalLMOutputWithPast(loss=plain.mean_loss(self, hidden, labels, count))
-        chosen = functional.pad(labels != IGNORED, (0, 1))
-        with head_on(self, chosen.shape[1], where(chosen)) as taken:
+            loss = plain.mean_loss(self, hidden, labels, count, places)
+            return MoeCausalLMOutputWithPast(loss=loss)
+        with head_on(self, whole.shape[1], at(rows, columns - 1)) as taken:
             outputs = before(*args, **inputs)
         logits = taken(outputs.logits)[0].float()
-        total = functional.cross_entropy(logits, labels[labels != IGNORED], reduction="sum")
+        total = functional.cross_entropy(logits, labels[rows, columns], reduction="sum")
         aux_loss = getattr(outputs, "aux_loss", None)
         return MoeCausalLMOutputWithPast(loss=total / count, aux_loss=aux_loss)
 
@@ -223,23 +267,26 @@ class Head:
             slopes.mul_(self.scale)
         return losses[:, 0].masked_fill(shares == 0, 0.0), slopes
 
-    def mean_loss(self, model: Any, hidden: Tensor, labels: Tensor, count: Tensor) -> Tensor:
+    def mean_loss(
+        self, model: Any, hidden: Tensor, labels: Tensor, count: Tensor, places: Tensor
+    ) -> Tensor:
         """The sum of -log p over the labels, divided by `count`; a scalar in float32.
 
         Args:
             hidden: hidden states, (rows, tokens, size).
             labels: the next token of each position, (rows, tokens).
             count: the divisor, a scalar.
+            places: rows and columns of the positions with a label, (2, labels).
         """
         head = model.get_output_embeddings()
-        if hidden.device.type == "cpu":
+        if hidden.device.type in _TILED:
             learns = torch.is_grad_enabled()
-            loss = _MeanLoss.apply(hidden, head.weight, head.bias, labels, count, self, learns)
-            return loss  # type: ignore[no-any-return]
-        chosen = labels != IGNORED
+            inputs = hidden, head.weight, head.bias, labels, count, places, self, learns
+            return _MeanLoss.apply(*inputs)  # type: ignore[no-any-return]
+        rows, columns = places
         log_probs = ChunkedLogProbFunction.apply(
-            hidden[chosen], head.weight, head.bias, labels[chosen], 1.0, 32768, self.cap,
-            self.scale, ("log_probs",),
+            hidden[rows, columns], head.weight, head.bias, labels[rows, columns], 1.0, 32768,
+            self.cap, self.scale, ("log_probs",),
         )  # fmt: skip
         return -log_probs[0].sum() / count  # type: ignore[no-any-return]
 
@@ -269,16 +316,17 @@ class _MeanLoss(torch.autograd.Function):
         bias: Tensor | None,
         labels: Tensor,
         count: Tensor,
+        places: Tensor,
         head: Head,
         learns: bool,
     ) -> Tensor:
         """`learns`: whether gradients are needed; under no_grad needs_input_grad stays true."""
         to_hidden, to_weight, to_bias = (learns and wanted for wanted in ctx.needs_input_grad[:3])
-        chosen = labels != IGNORED
         if to_weight and 4 * labels.numel() * len(weight) <= SMALL_BYTES:
             # Picking positions would save little: sum the weight's gradient in TRL's order.
-            chosen = torch.ones_like(chosen)
-        rows, targets = hidden[chosen], labels[chosen]
+            places = torch.cartesian_prod(*map(torch.arange, labels.shape)).T
+        lines, columns = places
+        rows, targets = hidden[lines, columns], labels[lines, columns]
         device = hidden.device.type
         mixed = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if mixed else hidden.dtype
@@ -301,23 +349,25 @@ class _MeanLoss(torch.autograd.Function):
                     of_weight.addmm_(slopes.t(), tile.float())
                 if of_bias is not None:
                     of_bias += slopes.sum(0)
-        ctx.save_for_backward(chosen, of_rows)
+        ctx.save_for_backward(places, of_rows)
+        ctx.shape = hidden.shape
         ctx.of_parameters = of_weight, of_bias  # gradients, so not counted as saved activations
         ctx.like = hidden.dtype, weight.dtype, None if bias is None else bias.dtype
-        grid = torch.zeros_like(chosen, dtype=torch.float32).masked_scatter(chosen, losses)
+        grid = torch.zeros_like(labels, dtype=torch.float32)
+        grid[lines, columns] = losses
         return grid.sum() / count  # TRL sums over all positions too
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
-        chosen, of_rows = ctx.saved_tensors
+        (lines, columns), of_rows = ctx.saved_tensors
         of_weight, of_bias = ctx.of_parameters
         del ctx.of_parameters
         to_hidden, to_weight, to_bias = ctx.like
         whole = None
         if of_rows is not None:
             gradient = (of_rows * slope).to(to_hidden)
-            whole = gradient.new_zeros((*chosen.shape, gradient.shape[-1]))
-            whole[chosen] = gradient
+            whole = gradient.new_zeros(ctx.shape)
+            whole[lines, columns] = gradient
         weight = None if of_weight is None else (of_weight * slope).to(to_weight)
         bias = None if of_bias is None else (of_bias * slope).to(to_bias)
-        return whole, weight, bias, None, None, None, None
+        return whole, weight, bias, None, None, None, None, None

@@ -10,6 +10,7 @@ import torch
 
 from harness.core.errors import StageFailed
 from harness.models.precision import autocast_of
+from harness.objectives._trl.loss import PLACES
 
 CHECK = "packed documents do not see one another"
 _TOKENS = 64
@@ -106,7 +107,7 @@ def _second(
     inputs = {
         name: value.to(device) if isinstance(value, torch.Tensor) else value
         for name, value in batch.items()
-        if name not in ("labels", "tokens")
+        if name not in ("labels", "tokens", PLACES)
     }
     with autocast_of(model):  # as in the training
         logits: torch.Tensor = model(**inputs, use_cache=False).logits

@@ -18,6 +18,7 @@ from harness.data.pairs import Pair, grouped, pairs_of
 from harness.data.render import asked_ids
 from harness.models.precision import autocast
 from harness.objectives._trl.accumulation import WholeBatch
+from harness.objectives._trl.later import LoggedLater
 from harness.objectives._trl.reward_figures import figures
 from harness.objectives._trl.shown import pairs_by_row, sequences
 from harness.objectives._trl.tokens import Tokenised, answered
@@ -188,7 +189,7 @@ class GroupCollator:
         }
 
 
-class GroupedRewardTrainer(WholeBatch, Tokenised, RewardTrainer):
+class GroupedRewardTrainer(LoggedLater, WholeBatch, Tokenised, RewardTrainer):
     """RewardTrainer with a loss over prompts: the mean over a prompt's pairs, then over prompts.
 
     InstructGPT, equation 1. TRL's loss has no weights for pairs.
@@ -222,7 +223,7 @@ class GroupedRewardTrainer(WholeBatch, Tokenised, RewardTrainer):
         loss = loss if share == 1 else loss * share
         mode = "train" if self.model.training else "eval"
         if mode == "train":
-            self._total_train_tokens += int(inputs["attention_mask"].sum())
+            self._total_train_tokens = self._total_train_tokens + inputs["attention_mask"].sum()
         with torch.no_grad():
             self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
             for name, value in (
@@ -232,5 +233,5 @@ class GroupedRewardTrainer(WholeBatch, Tokenised, RewardTrainer):
                 ("accuracy", (chosen > rejected).float().mean()),
                 ("margin", (chosen - rejected).mean()),
             ):
-                self._metrics[mode][name].append(value.item())
+                self._metrics[mode][name].append(value)
         return (loss, outputs) if return_outputs else loss
