@@ -20,7 +20,7 @@ from harness.scorers._lm_eval_scan import FUNCTION, Settings
 if TYPE_CHECKING:
     import jinja2
 
-_BESIDE = frozenset(["include", "class", "group"])
+_BESIDE = frozenset(["include", "class", "group", "task_list"])
 """Keys of a task's file that lm-eval takes out before it reads the fields."""
 _TEMPLATES = ("doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix",
               "doc_to_decontamination_query")  # fmt: skip
@@ -35,7 +35,7 @@ _TYPES: Mapping[str, tuple[str, Type]] = {
          "dataset_path", "use_prompt"), ("a text", str),
     ),
     **dict.fromkeys(
-        ("dataset_kwargs", "generation_kwargs", "fewshot_config", "metadata"), ("a mapping", dict)
+        ("dataset_kwargs", "generation_kwargs", "fewshot_config"), ("a mapping", dict)
     ),
     **dict.fromkeys(("metric_list", "filter_list"), ("a list", list)),
     **dict.fromkeys(("unsafe_code", "should_decontaminate"), ("true or false", bool)),
