@@ -86,6 +86,6 @@ def test_a_suite_runs_with_every_example(workspace: Workspace) -> None:
     assert "shouted" in {r.kind for r in outcome.records.values()}
     scored = {r.label for r in outcome.records.values() if r.kind == "score"}
     assert scored == {
-        f"{name} wordier"
+        f"{name} wordier on letters"
         for name in ("full-sft", "norms_only-sft", "full-row_by_row", "full-rlaif")
     }

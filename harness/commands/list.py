@@ -100,13 +100,13 @@ def stages(store: Path, kind: str | None, status: str | None, text: str) -> str:
     if not store.is_dir():
         raise HarnessError(f"there is no store at {store}", fix="harness run SUITE makes one")
     rows = Store(store).query(kind, status, text)
-    lines = [
-        f"{'stage':<14} {'state':<7} {'key':<13} {'for':<34} {'took':>9} {'size':>11}  finished"
-    ]
+    width = max([len("for"), *(len(row["label"]) for row in rows)])
+    heads = f"{'for':<{width}} {'took':>9} {'size':>11}  finished"
+    lines = [f"{'stage':<14} {'state':<7} {'key':<13} {heads}"]
     for row in rows:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["finished"] or 0))
         lines.append(
-            f"{row['kind']:<14} {row['status']:<7} {row['key'][:12]:<13} {row['label']:<34.34}"
+            f"{row['kind']:<14} {row['status']:<7} {row['key'][:12]:<13} {row['label']:<{width}}"
             f" {row['seconds'] or 0:>7.1f} s {row['bytes'] / 2**20:>7.2f} MiB  {when}"
         )
     size = sum(row["bytes"] for row in rows) / 2**20

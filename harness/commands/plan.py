@@ -91,15 +91,15 @@ class _Planned:
         """Whether the stage may take long, and no stage like it was measured."""
         return kind_of(self.stage.kind).long and self.stage.expected_seconds is None
 
-    def line(self) -> str:
-        """The stage's line in the table."""
+    def line(self, width: int) -> str:
+        """The stage's line in the table; its label takes so many characters."""
         seconds, memory = self.stage.expected_seconds, self.stage.predicted.get("state_bytes")
         expected = "unknown" if self.seconds_unknown else ""
         expected = expected if seconds is None else f"{seconds:.0f} s"
         return (
-            f"{self.state:<8} {self.stage.kind:<14} {self.stage.label:<34.34} {expected:>10}"
+            f"{self.state:<8} {self.stage.kind:<14} {self.stage.label:<{width}} {expected:>10}"
             f" {f'{memory / 2**20:.1f} MiB' if memory is not None else '':>13}"
-        )
+        ).rstrip()
 
 
 def _stages(planned: Plan, store: Store) -> list[_Planned]:
@@ -118,8 +118,10 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     stages = _stages(planned, store)
     waiting = [each for each in stages if each.state == "to run"]
     lines = [f"{planned.suite.name}: {len(planned.paths)} variants, baseline {planned.baseline}"]
-    lines.append(f"{'state':<8} {'stage':<14} {'for':<34} {'expected':>10} {'state memory':>13}")
-    lines += [each.line() for each in stages]
+    width = max([len("for"), *(len(each.stage.label) for each in stages)])
+    heads = f"{'for':<{width}} {'expected':>10} {'state memory':>13}"
+    lines.append(f"{'state':<8} {'stage':<14} {heads}")
+    lines += [each.line(width) for each in stages]
     total = sum(each.stage.expected_seconds or 0.0 for each in waiting)
     expected = f"; about {total:.0f} s expected for those with a formula" if total else ""
     cached = sum(each.state == "cached" for each in stages)

@@ -61,7 +61,7 @@ class Answering:
         return answers.stage(
             inputs,
             resources=self.suite.resources,
-            label=variant.id,
+            label=f"{variant.id} on {entry}",
             known=self.sources.known(variant.model, inputs["data"]),
         )
 

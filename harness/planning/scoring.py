@@ -263,7 +263,7 @@ class Scoring:
         for number, key in enumerate(sorted(stages)):
             shared.inputs[f"{ANSWERS}.{number:03}"] = stages[key]
         return Ranking(**shared.fields).stage(
-            shared.inputs, label=f"{draft.entry} {draft.scorer.name}",
+            shared.inputs, label=f"{draft.scorer.label or draft.scorer.name} on {draft.entry}",
             resources=self.suite.resources,
             known=Known(self.sources.rates, rows=self.sources.counts(rows)),
         )  # fmt: skip
@@ -363,13 +363,12 @@ def _label(
     scorer: Scorer, path: VariantPath, entry: str, asks: Asks, other: VariantPath | None
 ) -> str:
     """What people call the stage; after its model where no variant was trained and none answers."""
-    variant = path.variant
+    variant, named = path.variant, scorer.label or scorer.name
+    about = named if entry in named else f"{named} on {entry}"
     if other is not None:
-        return f"{variant.id} against {other.variant.id} {scorer.name}"
-    if _answers(asks):
-        return f"{variant.id} {scorer.name}"
-    name = variant.id if path.train is not None else variant.model
-    return f"{name} {scorer.label or f'{scorer.name} {entry}'}"
+        return f"{variant.id} against {other.variant.id} {about}"
+    name = variant.id if path.train is not None or _answers(asks) else variant.model
+    return f"{name} {about}"
 
 
 _ROLES = frozenset([CHECKPOINT, DATA, PREDICTIONS, REWARD])

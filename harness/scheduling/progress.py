@@ -89,14 +89,14 @@ class ConsoleReporter:
             seconds = _time(record.cost.get("seconds", 0.0))
             headline = (kind_of(record.kind).headline(record), _rows(record))
             summary = "; ".join(filter(None, headline))
-            self._line(f"{count} {stage.kind:<13} {stage.label:<28} {summary}  {seconds}")
+            self._line(f"{count} {stage.kind:<13} {stage.label:<36} {summary}  {seconds}")
             return
         error = record.error or {}
         if error.get("skipped"):  # the failure itself was told where it happened
-            self._line(f"{count} {stage.kind:<13} {stage.label:<28} {error['skipped']}")
+            self._line(f"{count} {stage.kind:<13} {stage.label:<36} {error['skipped']}")
             return
         message = error.get("message", "").split("\n")
-        self._line(f"{count} {stage.kind:<13} {stage.label:<28} FAILED: {message[0]}")
+        self._line(f"{count} {stage.kind:<13} {stage.label:<36} FAILED: {message[0]}")
         for line in message[1:]:
             self._line(f"      {line.strip()}")
 

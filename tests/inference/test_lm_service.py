@@ -147,13 +147,13 @@ def test_a_suite_scores_tasks_of_a_served_model_beside_the_local_one(
     outcome = workspace.run()
     records = {r.label: r for r in outcome.records.values() if r.kind == "score"}
     for task in ("weighted", "written_fewshot"):
-        here, there = records[f"tiny lm_eval {task}"], records[f"there lm_eval {task}"]
+        here, there = records[f"tiny lm_eval on {task}"], records[f"there lm_eval on {task}"]
         assert here.ok
         assert there.ok
         for name, metric in here.metrics["metrics"].items():
             told = there.metrics["metrics"][name]["value"]
             assert told == pytest.approx(metric["value"], abs=1e-4), (task, name)
         assert there.cost["calls"] > 0
-    refused = records["there lm_eval rolling"]
+    refused = records["there lm_eval on rolling"]
     assert "their first token has none" in (refused.error or {})["message"]
-    assert [r.label for r in outcome.failed if r.kind == "score"] == ["there lm_eval rolling"]
+    assert [r.label for r in outcome.failed if r.kind == "score"] == ["there lm_eval on rolling"]

@@ -66,7 +66,7 @@ def test_prompt_that_does_not_fit_is_left_out_for_all_and_told(small: Workspace)
     assert not outcome.failed
     found = generated(outcome)
     assert {label: r.metrics["rows"] for label, r in found.items()} == {
-        "zero-shot": 5, "lora-sft": 5,
+        "zero-shot on letters": 5, "lora-sft on letters": 5,
     }  # fmt: skip
     assert {r.config["left_out"][0] for r in found.values()} == {5}
     assert {r.metrics["left_out"] for r in found.values()} == {1}
@@ -353,4 +353,4 @@ def test_shots_that_the_template_takes_only_alone_are_dropped_and_counted(
     )
     outcome = small.run(only="few-shot")
     assert not outcome.failed
-    assert generated(outcome)["few-shot"].metrics["mean_shots"] == 1
+    assert generated(outcome)["few-shot on letters"].metrics["mean_shots"] == 1

@@ -62,20 +62,20 @@ def test_a_suite_scores_tasks_as_lm_eval_scores_the_same_model(
     assert results is not None
     tables = {**results["results"], **results.get("groups", {})}
     for task in TASKS:
-        metrics = records[f"tiny lm_eval {task}"].metrics["metrics"]
+        metrics = records[f"tiny lm_eval on {task}"].metrics["metrics"]
         assert metrics
         for name, metric in metrics.items():
             expected = tables[task].get(name if "," in name else f"{name},none")
             if expected is not None:  # a group's table has only what its file names
                 assert metric["value"] == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
-    group = records["tiny lm_eval weighted"]
+    group = records["tiny lm_eval on weighted"]
     keys = ScoreTable(folder_of(asked, group)).read(["example_id", "cluster"]).to_pydict()
     assert set(keys["cluster"]) == {"letters", "endings"}
     assert group.provenance["scorer"]["chance"] == 0.25
 
 
 def test_lm_evals_own_files_stand_beside_the_scores(asked: Workspace) -> None:
-    record = scores(asked.run(only="zero-shot"))["tiny lm_eval weighted"]
+    record = scores(asked.run(only="zero-shot"))["tiny lm_eval on weighted"]
     folder = folder_of(asked, record)
     results = json.loads((folder / "results_weighted.json").read_text(encoding="utf-8"))
     assert "acc,none" in results["results"]["letters"]
@@ -95,7 +95,7 @@ def test_a_changed_task_file_or_limit_scores_that_task_alone_again(asked: Worksp
     again = asked.run(only="zero-shot")
     assert len(again.ran) == 1
     assert prepared(asked) == len(TASKS) + 1
-    assert scores(again)["tiny lm_eval rolling"].metrics["rows"] == 3
+    assert scores(again)["tiny lm_eval on rolling"].metrics["rows"] == 3
     data = asked.folder / "tasks" / "test.jsonl"
     data.write_text(data.read_text(encoding="utf-8").replace("Which", "What"), encoding="utf-8")
     changed = asked.run(only="zero-shot")
@@ -278,7 +278,7 @@ def test_what_a_benchmark_cannot_mean_is_refused_by_plan(asked: Workspace) -> No
 
 def test_requests_that_lost_their_beginning_are_counted_and_told(asked: Workspace) -> None:
     asked.tree["scorers"] = [{"lm_eval": {"tasks": ["letters"], "include_path": "tasks"}}]
-    record = scores(asked.run(only="zero-shot"))["tiny lm_eval letters"]
+    record = scores(asked.run(only="zero-shot"))["tiny lm_eval on letters"]
     about = record.provenance["scorer"]
     assert about["truncated"] == 24  # 6 questions of 4 choices, in a context of 256 bytes
     (note,) = about["answer_notes"]

@@ -48,7 +48,7 @@ def test_a_part_of_a_suite_is_asked_the_rows_that_the_whole_of_it_is(workspace: 
     )
     give(workspace, [*chat_rows(100, 3), LONG])
     part = workspace.run(only="lora*")
-    assert counted(part, "generate") == {"zero-shot": 3, "lora-sft": 3}
+    assert counted(part, "generate") == {"zero-shot on letters": 3, "lora-sft on letters": 3}
     whole = workspace.run()
     assert set(counted(whole, "generate").values()) == {3}
     assert without_training(part).keys() <= without_training(whole).keys()
@@ -82,8 +82,8 @@ def test_models_are_scored_on_rows_that_every_template_writes(
     give(workspace, [*rows[:3], odd])
     outcome = workspace.run()
     assert counted(outcome, "score") == {
-        "tiny perplexity letters": 3,
-        "picky perplexity letters": 3,
+        "tiny perplexity on letters": 3,
+        "picky perplexity on letters": 3,
     }
     opened = workspace.open()
     notes = compare.compare(opened.plan, outcome.records, opened.store).notes
@@ -98,11 +98,11 @@ def test_models_are_scored_on_rows_that_every_template_writes(
 def test_prompts_over_max_tokens_are_asked_of_no_variant(workspace: Workspace) -> None:
     workspace.write(matrix={}, evaluate=["letters"], scorers=["exact_match"])
     give(workspace, [*chat_rows(100, 3), LONG], max_tokens=100)
-    assert counted(workspace.run(), "generate") == {"zero-shot": 3}
+    assert counted(workspace.run(), "generate") == {"zero-shot on letters": 3}
     (told,) = length_notes(workspace.open().plan)
     assert "1 of 4 prompts do not fit (up to 252 tokens, and max_tokens is 100)" in told
     give(workspace, [*chat_rows(100, 3), LONG], max_tokens=100, overlong="truncate_left")
-    assert counted(workspace.run(), "generate") == {"zero-shot": 4}
+    assert counted(workspace.run(), "generate") == {"zero-shot on letters": 4}
     letters = {"train": {"path": "train.jsonl", "max_tokens": 9}, "test": "test.jsonl"}
     workspace.write(data={**workspace.tree["data"], "letters": letters})
     with pytest.raises(SuiteError, match=r"max_length: 512}`\): put it under `test:`"):

@@ -48,7 +48,7 @@ def test_a_served_model_is_asked_scored_and_compared(served: Server, workspace: 
     outcome = workspace.run()
     assert not outcome.failed
     records = {r.label: r for r in outcome.records.values() if r.kind == "generate"}
-    zero = records["zero-shot@big"]
+    zero = records["zero-shot@big on letters"]
     assert zero.metrics["refused_rate"] == pytest.approx(1 / 12)
     assert zero.cost["calls"] == 12
     assert zero.cost["money"] == pytest.approx((11 * 30 * 2.5 + 11 * 4 * 10) / 1e6)
@@ -109,7 +109,7 @@ def test_a_budget_fails_its_cell_alone(served: Server, workspace: Workspace) -> 
     workspace.tree["models"]["big"]["endpoint"]["budget"] = {"calls": 5}
     outcome = workspace.run()
     assert [record.label for record in outcome.failed if record.kind == "generate"] == [
-        "zero-shot@big"
+        "zero-shot@big on letters"
     ]
     assert len(served.asked) == 5
     workspace.tree["models"]["big"]["endpoint"]["budget"] = {"calls": 20}
@@ -165,7 +165,7 @@ def test_thinking_that_a_server_leaves_in_is_not_scored(
 ) -> None:
     served.reply = lambda body, _: says(f"<think>Hm.</think> {body['messages'][-1]['content'][0]}")
     outcome = workspace.run()
-    (record,) = [r for r in outcome.records.values() if r.label == "zero-shot@big" and
+    (record,) = [r for r in outcome.records.values() if r.label == "zero-shot@big on letters" and
                  r.kind == "generate"]  # fmt: skip
     assert record.metrics["thinking_rate"] == 1.0
     path = workspace.store / "generate" / record.key[:24] / "predictions.jsonl"
@@ -201,7 +201,7 @@ def test_how_a_model_is_reached_is_no_part_of_its_answers(
 ) -> None:
     def key() -> str:
         (stage,) = [s for s in workspace.open().plan.stages()
-                    if s.kind == "generate" and s.label == "zero-shot@big"]  # fmt: skip
+                    if s.kind == "generate" and s.label == "zero-shot@big on letters"]  # fmt: skip
         return stage.key
 
     before, endpoint = key(), workspace.tree["models"]["big"]["endpoint"]

@@ -107,7 +107,7 @@ def test_a_served_model_answers_as_the_same_model_here(
     assert there.metrics["metrics"] == here.metrics["metrics"]
     # It ignores that log-probabilities of prompts are asked for.
     (failed,) = outcome.failed
-    assert failed.label == "there lm_eval letters"
+    assert failed.label == "there lm_eval on letters"
     assert "does not tell the log-probabilities of prompts" in (failed.error or {})["message"]
 
 
