@@ -214,12 +214,12 @@ def _counted(verdict: ClaimVerdict, group: Group, base: Group | float) -> ClaimV
 
 def _told(verdict: ClaimVerdict, shown: Contrast, limits: Sequence[Limit]) -> ClaimVerdict:
     """The verdict with its difference and p."""
-    ends = shown.interval(verdict.claim.alpha)
+    ends, first = shown.interval(verdict.claim.alpha), limits[0]
     low, high = (None, None) if ends is None else ends
     verdict = replace(
         verdict,
         difference=Estimate(shown.value, low, high),
-        detectable=limits[0].contrast.detectable(verdict.claim.alpha, limits[0].null),
+        detectable=first.contrast.detectable(verdict.claim.alpha, first.null),
     ).noted(shown.reason)
     if isinstance(shown, Ranged):
         return replace(verdict, verdict=by_range(verdict.claim, limits))

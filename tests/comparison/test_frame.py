@@ -52,6 +52,19 @@ def test_table_is_found_in_its_folder_or_by_its_name(tmp_path: Path) -> None:
         load(tmp_path / "elsewhere")
 
 
+@pytest.mark.parametrize("where", ["whole", "middle"])
+def test_a_damaged_table_is_told_with_its_place(tmp_path: Path, where: str) -> None:
+    """A file that is no table, and one whose index is damaged: two errors of the library."""
+    table = tmp_path / TABLE
+    to_frame(comparison()).to_parquet(table)
+    data = table.read_bytes()
+    table.write_bytes(b"x" * 50 if where == "whole" else data[:-300] + b"\xff" * 200 + data[-100:])
+    for place in (table, tmp_path):
+        with pytest.raises(HarnessError, match=f"{TABLE} cannot be read") as error:
+            load(place)
+        assert "make it again" in str(error.value)
+
+
 def test_rows_are_looked_up_by_variant_metric_evaluation_and_slice() -> None:
     rows = (row("a", "f1", 0.1), row("a", "f1", 0.2, evaluation="other"),
             row("a", "f1", 0.3, slice="part"), row("b", "bleu", 0.4))  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from harness.comparison.judges import UNKNOWN, Trust
 from harness.comparison.result import ALL
 from harness.comparison.scores import Keys, Reader, Scores, columns_of
 from harness.comparison.statistics import Sample
@@ -82,6 +84,34 @@ def test_metrics_are_read_with_their_columns(store: Store) -> None:
     )  # fmt: skip
     assert (first.rows, first.measured, first.judge) == (rows.key, one.stage.key, "")
     assert (first.model, first.template, first.forgetting) == ("", "", False)
+
+
+def test_what_drawing_the_answers_anew_would_change_is_read_where_it_is_declared(
+    store: Store,
+) -> None:
+    drawn = {**F1, "columns": {"value": "n"}, "drawn": "f1"}
+    one, of = scored(store, stage("data"), metrics={"spread": drawn, "loss": LOSS})
+    spread, loss = Reader({of.key: of}, store)(path(scores=(one,))).values()
+    assert spread.drawn.tolist() == [0.25, 1.0]
+    assert spread.slice("h").drawn.tolist() == [1.0]
+    assert loss.drawn is None
+    assert loss.slice("h").drawn is None
+
+
+def test_a_metric_that_declares_nothing_more_is_no_judges_and_has_the_bounds_of_its_kind(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Trust("kappa 0.6", True)
+    monkeypatch.setattr("harness.comparison.scores.trust_in", lambda of, root: known)
+    more = {**F1, "bounds": [0.0, 100.0], "even": 0.5, "judged": True}
+    one, of = scored(store, stage("data"), metrics={"f1": F1, "loss": LOSS, "wins": more})
+    plain, loss, wins = Reader({of.key: of}, store)(path(scores=(one,))).values()
+    assert (plain.even, plain.judged, plain.bounds) == (None, False, (-math.inf, math.inf))
+    assert loss.bounds == (1.0, math.inf)
+    assert (wins.even, wins.judged, wins.bounds) == (0.5, True, (0.0, 100.0))
+    assert wins.trust is known
+    one, of = scored(store, stage("data"))
+    assert read(store, {}, one, of).trust is UNKNOWN
 
 
 def test_lists_of_examples_that_are_alike_are_kept_once(store: Store) -> None:
