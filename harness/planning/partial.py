@@ -47,7 +47,7 @@ def _reasons(
     for asked, fields in score.labellers.items():
         for role, judge in roles_of(member_of("labeller", fields), asked):
             model = score.others.get(role, {}).get("model", {})
-            name = getattr(judge, "model", None) or judge.name
+            name = getattr(judge, "model", judge.name) or path.variant.model
             if path.train is not None and _trained(path.train, judge, stage, role, model):
                 yield name, f"also trained {{variants}}, which it scores here ({_PLEASED})"
             if kinship := _kinship(path, judge, model, models):

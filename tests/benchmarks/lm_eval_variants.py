@@ -132,7 +132,8 @@ def work(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     if asked["swap"]:
         adapters = load_several(ModelRef(asked["base"], "float32", "cpu"), asked["adapters"])
-        tasks = [*manager().load(asked["names"])["tasks"].values()]
+        index = manager()  # without one, every call would read the index of lm-eval's own tasks
+        tasks = [*index.load(asked["names"])["tasks"].values()]
         lm = None
         for name in adapters.names:
             adapters.use(name)
@@ -140,7 +141,7 @@ def work(asked: Mapping[str, Any]) -> dict[str, Any]:
                 lm = HarnessLM(adapters.model, adapters.tokenizer)
                 seconds.watch(adapters.model)
             lm.use(adapters.model)
-            answers[name] = evaluate(lm, tasks, None)
+            answers[name] = evaluate(lm, tasks, index)
     else:
         for name, folder in asked["adapters"].items():
             base = AutoModelForCausalLM.from_pretrained(asked["base"], dtype="float32")

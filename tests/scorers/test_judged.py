@@ -267,7 +267,7 @@ def test_what_a_judge_cannot_be_is_refused_before_anything_runs(
         ("longest", {"panel": {"members": ["longest", JUDGE]}}, "longest also trained full-rlaif"),
         ("reward", "reward", "the judge reward also trained full-rlaif, which it scores"),
         ("reward", "longest", ""),
-        ("longest", JUDGE, "the judge judge is the base of zero-shot, full-sft, full-rlaif, which"),
+        ("longest", JUDGE, "the judge tiny is the base of zero-shot, full-sft, full-rlaif, which"),
     ],
 )
 def test_a_judge_that_may_favour_a_variant_is_told(
