@@ -35,6 +35,9 @@ class Method(Component):
     at_service: ClassVar[bool] = False
     """True if a service trains its own models (see harness.methods._service). Such a method and a
     model whose files are here make no cell of a matrix, nor do the others and a served model."""
+    elsewhere: ClassVar[bool] = False
+    """True if a service computes the steps and gives the weights back (see
+    harness.methods._elsewhere); all else is done here."""
     adapts: ClassVar[bool] = True
     """True if it adds parameters to a base that stays unchanged."""
     reload_tolerance: ClassVar[float] = 1e-5

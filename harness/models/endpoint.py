@@ -58,6 +58,37 @@ class CallBudget(BaseModel):
         return self.tokens is not None or self.money is not None
 
 
+def plain_address(value: str) -> str:
+    """The address of a service, as it is: it is written to disk.
+
+    Raises:
+        ValueError: it is none of a server, or may hold a secret.
+    """
+    parts = urllib.parse.urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("base_url is an address such as https://api.example.org/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(
+            "base_url holds a user, a password or a query, and is written to disk; name the"
+            " variable of a key with api_key_env"
+        )
+    return value
+
+
+def variable_name(value: Any) -> Any:
+    """The name of the environment variable with a key; None for no key.
+
+    Raises:
+        ValueError: it is none, and may be the key itself.
+    """
+    if value is None or (isinstance(value, str) and _VARIABLE.fullmatch(value)):
+        return value
+    raise ValueError(
+        "api_key_env is the name of an environment variable, such as JUDGE_KEY (capitals,"
+        " digits and _), and not the key; what it holds is not shown here"
+    )
+
+
 class EndpointSettings(BaseModel):
     """A model behind an OpenAI-compatible endpoint, and how it is asked.
 
@@ -97,28 +128,8 @@ class EndpointSettings(BaseModel):
     """The most that may be spent: `{calls: 1000}`, `{tokens: 1000000}` or `{money: 5}`, for all
     stages of the store that ask this model. No request is sent that could exceed it."""
 
-    @field_validator("base_url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        parts = urllib.parse.urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("base_url is an address such as https://api.example.org/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(
-                "base_url holds a user, a password or a query, and is written to disk; name the"
-                " variable of a key with api_key_env"
-            )
-        return value
-
-    @field_validator("api_key_env", mode="before")
-    @classmethod
-    def _a_name(cls, value: Any) -> Any:
-        if value is None or (isinstance(value, str) and _VARIABLE.fullmatch(value)):
-            return value
-        raise ValueError(
-            "api_key_env is the name of an environment variable, such as JUDGE_KEY (capitals,"
-            " digits and _), and not the key; what it holds is not shown here"
-        )
+    _address = field_validator("base_url")(plain_address)
+    _variable = field_validator("api_key_env", mode="before")(variable_name)
 
     @field_validator("args")
     @classmethod

@@ -21,6 +21,10 @@ BASE = "base"
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial")
 """Schedules that depend on the share of the training done alone."""
 
+_ADAMW = ("adamw_torch", "adamw_torch_fused")
+REHEARSED = frozenset({"lr_scheduler_kwargs", "shuffle_dataset", "truncation_mode"})
+"""Arguments of a trainer that show in its batches and learning rates alone."""
+
 
 @dataclass
 class TrainJob:
@@ -147,6 +151,9 @@ class Objective(Component):
     """`module:function(objective, job) -> list of dicts`: sequences as the trainer's collator makes
     them (input_ids and labels; position_ids where documents are packed; `row`, its number, and
     `part`, its name, where a row becomes several), for `harness data`."""
+    schedule: ClassVar[str | None] = None
+    """`module:function(objective, job) -> harness.data.steps.Schedule`: the steps of a training
+    whose loss is the mean of -log p over labels, for methods that compute it elsewhere."""
     marked: ClassVar[str] = "tokens in the loss"
     """What the labels of `batches` mark, for people; nothing where it shows prompts alone."""
     head: ClassVar[Literal["lm", "score"]] = "lm"
@@ -216,6 +223,13 @@ class Objective(Component):
     def cut(self) -> slice:
         """What is left of a row as it is trained on: all of it, where long rows are not cut."""
         return slice(None)
+
+    def refuse_elsewhere(self) -> str | None:
+        """The reason why a service cannot compute the steps of this training, as the end of a
+        sentence; None where it can."""
+        if self.schedule is None:
+            return "this objective does not write them down as tokens and labels"
+        return None
 
     def more_data(self) -> Mapping[str, str]:
         """Role -> data entry whose training rows it needs beside the variant's own."""
@@ -339,6 +353,18 @@ class TrainerObjective(Objective):
     @property
     def validates(self) -> bool:
         return self.keep == "best"
+
+    def refuse_elsewhere(self) -> str | None:
+        ends = [name for name in ("max_tokens", "max_seconds") if getattr(self, name) is not None]
+        own = sorted(self.args.keys() - REHEARSED)
+        refused = {
+            f"{', '.join(ends)} would end them by what they take here": bool(ends),
+            "keep: best needs losses on validation rows": self.keep != "last",
+            f"optim: {self.optim} is not the AdamW that it has": self.optim not in _ADAMW,
+            f"args: {', '.join(own)} would not reach it": bool(own),
+        }
+        reasons = [reason for reason, applies in refused.items() if applies]
+        return super().refuse_elsewhere() or (reasons[0] if reasons else None)
 
     def needs(self) -> Mapping[str, str]:
         if self.gradient_checkpointing:

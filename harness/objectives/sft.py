@@ -22,6 +22,7 @@ class Sft(TrainerObjective):
     impl = "harness.objectives._trl.sft:train"
     trainer_config = "trl.trainer.sft_config:SFTConfig"
     batches = "harness.objectives._trl.sft:batches"
+    schedule = "harness.objectives._trl.sft:schedule"
     paper = "arXiv:2203.02155"
     layouts = ("messages", "prompt_completion", "text")
     keeps = ("last", "best")
@@ -44,6 +45,10 @@ class Sft(TrainerObjective):
     def needs(self) -> Mapping[str, str]:
         packed = {"packing": "packing is on, and packed documents would see each other"}
         return {**super().needs(), **(packed if self.packing else {})}
+
+    def refuse_elsewhere(self) -> str | None:
+        metrics = "token_metrics needs the logits" if self.token_metrics else None
+        return super().refuse_elsewhere() or metrics
 
     def answers_only(self, layout: str) -> bool | None:
         return None if self.packing else self.in_loss(layout)

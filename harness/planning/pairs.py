@@ -27,6 +27,8 @@ def refusal_of(method: Method, objective: Objective, start: str | None) -> str |
     Args:
         start: the objective whose checkpoint the training goes on from; None: the model as it is.
     """
+    if method.elsewhere and (reason := objective.refuse_elsewhere()) is not None:
+        return f"{method.name} has a service compute the steps, and {reason}"
     refused = method.refuse_objective(objective.name, start)
     if refused is not None:
         return refused

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.core.errors import StageFailed
 from harness.objectives._trl.movement import ELEMENTS
 from harness.objectives.base import Evidence
 
@@ -108,3 +109,10 @@ def excused(checks: Sequence[Check]) -> list[Check]:
 def check(name: str, good: bool, detail: str) -> Check:
     """A finding that is either passed or failed."""
     return {"check": name, "status": "passed" if good else "failed", "detail": detail}
+
+
+def require(audit: list[Check]) -> None:
+    """Raise where a check failed: a training that isn't what it says is no result."""
+    failed = [check for check in audit if check["status"] == "failed"]
+    if failed:
+        raise StageFailed("audit", "; ".join(f"{c['check']}: {c['detail']}" for c in failed))

@@ -21,13 +21,13 @@ from harness.methods._service import ServiceMethod, Turns, Work
 from harness.models.endpoint import ServedModel
 from harness.models.files import ModelPlace
 from harness.stages._cost import BYTES_A_TOKEN
+from harness.stages._state import State
 from harness.stages.base import REPLIES, Job, Known, Member, NotHashed, StageKind
 from harness.stages.data import read_rows
 from harness.store.stage import Record, Resources, Stage
 
-TUNED, JOBS = "tuned.json", "jobs"
-"""What the stage leaves: the tuned model's name. The folder beside the store's replies that keeps
-which job was started for which stage."""
+TUNED = "tuned.json"
+"""What the stage leaves: the tuned model's name."""
 
 
 class FineTuning(StageKind):
@@ -70,7 +70,7 @@ class FineTuning(StageKind):
         endpoint = self.place.endpoint
         assert endpoint is not None
         rows = _chats(job.input("train"))
-        state = _State(job.replies / JOBS / f"{job.folder.name}.json")
+        state = State.of(job)
         work = Work(
             endpoint=endpoint,
             rows=rows,
@@ -117,30 +117,14 @@ def job_of(stage: Stage, root: Path) -> str | None:
     Args:
         root: the store's folder.
     """
-    path = root / REPLIES / JOBS / f"{stage.path(root).name}.json"
-    job = _State(path).fields.get("job")
+    job = State(root / REPLIES, stage.path(root).name).fields.get("job")
     return None if job is None else str(job)
-
-
-class _State:
-    """What is known of a job, on disk: it outlives a kill, and the removal of the stage."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.fields: dict[str, Any] = (
-            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        )
-
-    def keep(self, **fields: Any) -> None:
-        self.fields.update(fields)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, json.dumps(self.fields, indent=1) + "\n")
 
 
 class _Budget:
     """What a job may cost, beside the replies of its model: a budget is for both."""
 
-    def __init__(self, job: Job, endpoint: ServedModel, state: _State) -> None:
+    def __init__(self, job: Job, endpoint: ServedModel, state: State) -> None:
         self._endpoint, self._state, self._most = endpoint, state, 0
         self._name = f"job of {job.folder.name}"
         self._replies = Replies(job.replies, endpoint, ChatEndpoint.of(endpoint))

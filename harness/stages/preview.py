@@ -16,6 +16,7 @@ from harness.objectives.base import Objective, TrainJob
 from harness.stages._fitting import fitting, usable
 from harness.stages._models import model_ref
 from harness.stages._room import within
+from harness.stages._stand_in import stand_in
 from harness.stages.base import Job, Member, NotHashed, StageKind
 from harness.stages.data import read_rows
 from harness.stages.train import rows_of
@@ -86,7 +87,7 @@ def _batches(
         raise StageFailed("preview", f"{objective.name} has no way to show the rows it trains on")
     module, _, name = objective.batches.partition(":")
     train = TrainJob(
-        model=_stand_in(),
+        model=stand_in(),
         tokenizer=tokenizer,
         rows=cast(Any, rows),
         validation=[],
@@ -104,19 +105,6 @@ def _batches(
     )
     batches = getattr(importlib.import_module(module), name)(objective, train)
     return cast(list[dict[str, Any]], batches)
-
-
-def _stand_in() -> Any:
-    """The smallest model a trainer takes: how rows are prepared depends on the tokenizer alone."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-            num_attention_heads=1, num_key_value_heads=1,
-            bos_token_id=None, eos_token_id=None, pad_token_id=None,
-        )
-    )  # fmt: skip
 
 
 def _described(tokenizer: Any, batch: Mapping[str, Sequence[int]]) -> dict[str, Any]:

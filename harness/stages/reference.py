@@ -14,18 +14,14 @@ from harness.models.files import ModelPlace, ModelRef
 from harness.objectives.base import Objective, TrainJob
 from harness.stages import _audit, _audit_movement
 from harness.stages import _companions as _start
+from harness.stages._audit_movement import require
 from harness.stages._cost import BYTES_A_TOKEN, weights_bytes
 from harness.stages._fitting import fitting
 from harness.stages._models import model_ref
 from harness.stages._reference import LOGPS
 from harness.stages._room import within
 from harness.stages.base import AddedLater, Job, Known, Member, NotHashed, StageKind, member_of
-from harness.stages.train import (
-    import_libraries,
-    require,
-    reset,
-    rows_of,
-)
+from harness.stages.train import import_libraries, reset, rows_of
 from harness.store.stage import Record, Stage
 
 

@@ -14,8 +14,10 @@ from trl import SFTConfig, pack_dataset
 from harness.core.errors import DataError
 from harness.data.render import encoded, layout_of
 from harness.data.row import Row
+from harness.data.steps import Schedule
 from harness.objectives._trl.loss import IGNORED, LabelledTrainer
 from harness.objectives._trl.packed import apart, leaking
+from harness.objectives._trl.rehearsal import Rehearsal
 from harness.objectives._trl.tokens import labelled
 from harness.objectives._trl.trainer import arguments, run
 from harness.objectives.base import TrainJob, TrainResult
@@ -29,7 +31,7 @@ def train(objective: Sft, job: TrainJob) -> TrainResult:
     rows = _table(objective, job, job.rows)
 
     def make(training_args: dict[str, Any], callbacks: list[TrainerCallback]) -> LabelledTrainer:
-        trainer = _trainer(objective, job, rows, training_args, callbacks)
+        trainer: LabelledTrainer = _trainer(objective, job, rows, training_args, callbacks)
         # `wrapped` packing has no seq_lengths: it is one stream of rows, cut at max_length.
         if "seq_lengths" in trainer.train_dataset.column_names:
             checks.append(_packed(trainer))
@@ -71,6 +73,15 @@ def batches(objective: Sft, job: TrainJob) -> list[dict[str, list[int]]]:
     return prepared
 
 
+def schedule(objective: Sft, job: TrainJob) -> Schedule:
+    """The steps that `train` would take on the job's rows; the job's model is not used up."""
+    rows = _table(objective, job, job.rows)
+    steps = objective.steps(len(rows))
+    planned = {**arguments(objective, job, steps), "logging_strategy": "no"}
+    rehearsal: Rehearsal = _trainer(objective, job, rows, planned, [], Rehearsal)
+    return rehearsal.schedule(objective)
+
+
 def _table(objective: Sft, job: TrainJob, rows: Sequence[Row]) -> Dataset:
     """input_ids and labels of each row (and seq_lengths of packed rows), cut or packed to
     max_length as TRL does it. Sequences without a token in the loss are left out.
@@ -103,7 +114,8 @@ def _trainer(
     rows: Dataset,
     training_args: dict[str, Any],
     callbacks: list[TrainerCallback],
-) -> LabelledTrainer:
+    kind: type[LabelledTrainer] = LabelledTrainer,
+) -> Any:
     options = {
         "max_length": objective.max_length,
         "packing": objective.packing,
@@ -118,7 +130,7 @@ def _trainer(
         "activation_offloading": False,
         "dataset_num_proc": None,
     }
-    return LabelledTrainer(
+    return kind(
         token_metrics=objective.token_metrics,
         model=job.model,
         args=SFTConfig(**{**options, **training_args}),

@@ -1,0 +1,70 @@
+"""Reads chosen files out of a tar that may be hostile."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from harness.core.errors import StageFailed
+
+_MEMBERS = 1000
+_PART = 2**20
+
+
+def extract(archive: Path, folder: Path, names: Collection[str], limit: int) -> None:
+    """Write the files of these names into a folder, whatever folder of the archive they are in.
+    Other plain files are passed over. Nothing is extracted by tar itself.
+
+    Args:
+        limit: largest size in bytes of all files of the archive together, unpacked.
+
+    Raises:
+        StageFailed: the archive holds a link, a device, an absolute path or one with `..`, the same
+            name twice, or too much; it lacks a name; or it is no tar.
+    """
+    seen: set[str] = set()
+    size = count = 0
+    try:
+        with tarfile.open(archive, "r|*") as tar:
+            for member in tar:
+                size, count = size + max(0, member.size), count + 1
+                if size > limit or count > _MEMBERS:
+                    raise _refused(f"holds more than {limit} bytes, or {_MEMBERS} files")
+                if fault := _fault(member):
+                    raise _refused(f"holds {member.name[:100]!a}, {fault}")
+                name = PurePosixPath(member.name).name
+                if not member.isfile() or name not in names:
+                    continue
+                if name in seen:
+                    raise _refused(f"holds {name} twice")
+                seen.add(name)
+                stream = tar.extractfile(member)
+                assert stream is not None, "a plain file can be read"
+                with (folder / name).open("wb") as file:
+                    file.writelines(_parts(stream))
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise _refused(f"cannot be read: {type(error).__name__}") from None
+    if missing := sorted(set(names) - seen):
+        raise _refused(f"holds no {missing[0]}")
+
+
+def _fault(member: tarfile.TarInfo) -> str | None:
+    path = PurePosixPath(member.name)
+    if member.issym() or member.islnk():
+        return "a link"
+    if not member.isfile() and not member.isdir():
+        return "which is no plain file"
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name:
+        return "a path that leads out of it"
+    return None
+
+
+def _parts(stream: IO[bytes]) -> Iterator[bytes]:
+    while part := stream.read(_PART):
+        yield part
+
+
+def _refused(what: str) -> StageFailed:
+    return StageFailed("weights", f"the archive that the service gave {what}")
