@@ -22,6 +22,7 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "dora": ("dora", {"r": 4}),
     "houlsby": ("bottleneck", {"reduction_factor": 4}),
     "pfeiffer": ("bottleneck", {"placement": "pfeiffer", "reduction_factor": 8}),
+    "tinker": ("tinker", {"r": 4, "train_mlp": False, "base_model": "tiny-1"}),
     "ia3": ("ia3", {}),
     "prompt": ("prompt_tuning", {"num_virtual_tokens": 3}),
     "long-prompt": ("prompt_tuning", {"num_virtual_tokens": 7}),
@@ -33,6 +34,7 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
 TOGETHER = [name for name in TRAINED if name != "pissa"]
 MIXED = [
     ["lora", BASE, "rslora", "lora.some"],
+    ["tinker", BASE, "lora", "tinker"],
     ["pfeiffer", "houlsby", BASE, "pfeiffer"],
     ["prompt", "p", "long-prompt", BASE],
     ["long-prefix", BASE, "prefix", "long-prefix"],
