@@ -157,7 +157,7 @@ class Elsewhere(PeftMethod):
         return None if start is None else f"{self.name} goes on from no checkpoint of {start}"
 
     def refuse_model(self, info: ModelInfo) -> str | None:
-        if self.base_model is None and info.revision is None:
+        if self.base_model is None and info.source and info.revision is None:
             return "it is a folder; name the model at the service with base_model"
         if has_experts(info):
             return "it is a mixture of experts, whose adapters come back in a format of the service"

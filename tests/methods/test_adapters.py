@@ -22,7 +22,7 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "dora": ("dora", {"r": 4}),
     "houlsby": ("bottleneck", {"reduction_factor": 4}),
     "pfeiffer": ("bottleneck", {"placement": "pfeiffer", "reduction_factor": 8}),
-    "tinker": ("tinker", {"r": 4, "train_mlp": False, "base_model": "tiny-1"}),
+    "tinker": ("tinker", {"r": 4, "train_mlp": False}),
     "ia3": ("ia3", {}),
     "prompt": ("prompt_tuning", {"num_virtual_tokens": 3}),
     "long-prompt": ("prompt_tuning", {"num_virtual_tokens": 7}),
