@@ -189,9 +189,10 @@ def plain_lora(config: Mapping[str, Any]) -> tuple[int, int] | str:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or isinstance(rank, bool) or rank <= 0:
         return f"its rank is {rank!r}"
-    number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-    if not number or alpha not in range(1, _MOST_ALPHA):
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
         return f"its lora_alpha is {alpha!r}"
+    if alpha not in range(1, _MOST_ALPHA):
+        return f"its lora_alpha is {alpha!r}, and no whole number above 0"
     plain = {"peft_type": "LORA", "bias": "none"}
     other = [name for name, wanted in plain.items() if config.get(name, wanted) != wanted]
     other += [name for name in _OTHERWISE if config.get(name)]
