@@ -131,11 +131,11 @@ def mcnemar_needed(changed: float, gain: float, alpha: float) -> int:
 
 
 def _least(enough: Callable[[int], bool], start: int) -> int:
-    """The least number, from about half of `start` on, that is enough."""
+    """The least number above half of `start`, which is 2 or more, that is enough."""
     low, high = start // 2, start
     while not enough(high):
         low, high = high, math.ceil(high * 1.5)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if middle > 1 and enough(middle) else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high

@@ -148,8 +148,8 @@ class PoweredRate:
     @property
     def open(self) -> bool:
         """Whether the win rate may be one half, for all that the labels tell."""
-        half = Estimate(0.5, 0.5, 0.5)
-        return self.both.meets(half) is not False
+        low, high = self.both.low, self.both.high
+        return low is None or high is None or low <= 0.5 <= high
 
 
 @dataclass(frozen=True)

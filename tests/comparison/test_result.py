@@ -34,7 +34,7 @@ def test_an_estimate_is_written_with_four_digits_and_its_interval_if_it_has_one(
     ("low", "high", "is_open"),
     [
         (0.4, 0.6, True), (0.5, 0.6, True), (0.4, 0.5, True), (0.51, 0.6, False),
-        (0.4, 0.49, False), (None, None, True),
+        (0.4, 0.49, False), (None, None, True), (None, 0.4, True), (0.6, None, True),
     ],
 )  # fmt: skip
 def test_a_win_rate_is_open_as_long_as_it_may_be_one_half(

@@ -120,3 +120,31 @@ def test_moves_of_a_mean_are_the_distances_from_it() -> None:
     alone = Clusters(["a", "b", "c"])
     for found in (sample("share", hits=[1, 0, 1], of=[1, 1, 1]), sample("mean", value=[1, 0, 1])):
         assert found.moves(alone) == pytest.approx(np.asarray([1, 0, 1]) - 2 / 3)
+
+
+@pytest.mark.parametrize("alpha", [0.4, 0.05, 0.001])
+@pytest.mark.parametrize(("correct", "rows"), [(0, 7), (2, 7), (7, 7), (30, 90)])
+def test_ends_of_a_share_are_where_its_mid_p_is_half_of_the_level(
+    correct: int, rows: int, alpha: float
+) -> None:
+    found = share(correct, rows, alpha)
+    for end, edge, tail in ((found.low, 0.0, alpha / 2), (found.high, 1.0, 1 - alpha / 2)):
+        if correct == rows * edge:
+            assert end == edge
+            continue
+        above = stats.binom.sf(correct, rows, end) + stats.binom.pmf(correct, rows, end) / 2
+        assert above == pytest.approx(tail)
+        assert binomial.share_p(correct, rows, end) == pytest.approx(alpha)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_a_share_is_never_less_likely_than_impossible_nor_more_than_sure(rows: int) -> None:
+    """Of what is seen and of what is known: the smaller tail, twice."""
+    for correct in range(rows + 1):
+        for known in (0.0, 0.1, 0.5, 0.75, 1.0):
+            above = stats.binom.sf(correct, rows, known)
+            above += stats.binom.pmf(correct, rows, known) / 2
+            wanted = 2 * min(above, 1 - above)
+            found = binomial.share_p(correct, rows, known)
+            assert found == pytest.approx(wanted, abs=1e-12)
+            assert 0 <= found <= 1
