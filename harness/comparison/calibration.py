@@ -182,8 +182,18 @@ def _biases(pairs: Sequence[JudgedPair], dimension: str) -> dict[str, Estimate |
     return {
         "position": of_orders(judge_biases.position_bias),
         "flips": of_orders(judge_biases.flip_rate),
+        "by_mean": _accuracy_by_mean(both, dimension),
         "verbosity": verbosity,
     }
+
+
+def _accuracy_by_mean(pairs: Sequence[JudgedPair], dimension: str) -> Estimate | None:
+    """How often the mean probability of both orders names the better answer, half for neither."""
+    decided = [pair for pair in pairs if pair.label(dimension) and pair.orders is not None]
+    if not decided:
+        return None
+    leans = np.sign([sum(pair.orders) - 1 for pair in decided if pair.orders is not None])
+    return agreement.proportion((1 + leans * _labels(decided, dimension)) / 2, _clusters(decided))
 
 
 def _repeatability(pairs: Sequence[JudgedPair]) -> Estimate | None:

@@ -55,6 +55,9 @@ class Credentials(BaseModel):
         people: Krippendorff's alpha of the people; None if no pair has two labels.
         agreements: over all pairs first, then by dimension and by length.
         position, flips: None if the judge does not read both orders.
+        by_mean: as `accuracy`, by the mean probability of both orders, which is what
+            `judge_preference` is made of: a judge whose verdicts all change with the order may
+            still lean to the better answer.
         verbosity: None if all answers are equally long.
         repeatability: None for one run.
         transitivity, chance: the share of triples that fit a ranking, and what chance reaches.
@@ -82,6 +85,7 @@ class Credentials(BaseModel):
     precision: float
     further: dict[str, int | None]
     rates: list[PoweredRate] = []
+    by_mean: Estimate | None = None
     format: int = FORMAT
 
     @property

@@ -157,6 +157,30 @@ def test_faults_are_measured_on_what_the_judge_was_asked() -> None:
     assert credentials("judge", "", equal).position is None
 
 
+def test_a_judge_whose_verdicts_all_flip_may_still_lean_to_the_better_answer() -> None:
+    """Of ten pairs it leans to the better answer in seven, to the worse in two, to none in one."""
+    leanings = [0.02] * 7 + [-0.02] * 2 + [0.0]
+    pairs = [
+        JudgedPair(str(n), {"": {"ann": 1}}, (0,), (0.9375 + lean, 0.0625), (1, 1))
+        for n, lean in enumerate(leanings)
+    ]
+    tied = JudgedPair("tied", {"": {"ann": 0}}, (0,), (0.9, 0.1), (1, 1))
+    one_order = JudgedPair("one order", {"": {"ann": 1}}, (1,), None, (1, 1))
+    made = credentials("judge", "", [*pairs, tied, one_order])
+    assert made.flips is not None
+    assert made.by_mean is not None
+    assert (made.flips.value, made.by_mean.value) == (1.0, pytest.approx(0.75))
+    mirrored = [
+        replace(pair, labels={"": {"ann": -1}}, orders=(1 - pair.orders[0], 1 - pair.orders[1]))
+        for pair in pairs
+        if pair.orders is not None
+    ]
+    other = credentials("judge", "", mirrored).by_mean
+    assert other is not None
+    assert other.value == pytest.approx(0.75)
+    assert credentials("judge", "", [tied, one_order]).by_mean is None
+
+
 def test_triples_of_one_prompt_are_held_to_a_ranking() -> None:
     merits = {"a": 3, "b": 2, "c": 1}
     pairs = [

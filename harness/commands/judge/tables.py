@@ -62,6 +62,9 @@ def _faults(made: Credentials) -> Iterator[tuple[str, str, str]]:
         )
     if made.flips is not None:
         yield "flip rate", _both(made.flips), "verdicts that change with the order of the answers"
+    if made.by_mean is not None:
+        means = "as accuracy, by the mean probability of both orders"
+        yield "accuracy by the mean", _both(made.by_mean), means
     if made.verbosity is not None:
         yield (
             "verbosity bias",
