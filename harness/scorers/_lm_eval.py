@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import StageFailed
-from harness.core.files import digest_json, write_atomic
+from harness.core.files import digest_json
 from harness.inference.lm_text import Encoder, prefix_of, render_chat
 from harness.inference.service import Service
 from harness.scorers import _lm_eval_requests as requests
 from harness.scorers._lm_eval_faults import file_of
+from harness.scorers._lm_eval_files import write
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import DataFunction, build_requests, load_tasks, run_tasks
 from harness.scorers._sandbox import refusal
@@ -22,8 +22,6 @@ from harness.scorers.base import ScoreJob
 
 if TYPE_CHECKING:
     from harness.scorers.lm_eval import LmEval
-
-RESULTS, SAMPLES = "results_{}.json", "samples_{}.jsonl"
 
 
 def prepare(
@@ -83,7 +81,7 @@ def evaluate(
 ) -> tuple[Scores, dict[str, Any]]:
     """The scores of the scorer's one task, and what the record should say of them.
 
-    Writes `results_TASK.json` and `samples_TASK.jsonl` into the stage's folder, as lm-eval does.
+    Writes `results_*.json` and `samples_*.jsonl` into the stage's folder, as lm-eval does.
 
     Args:
         prepared: the folder of the requests.
@@ -113,7 +111,7 @@ def evaluate(
     by_task = _by_task(loaded["groups"].get(name))
     scores = scores_of(samples, loaded["tasks"], results["results"], name, by_task=by_task)
     require_metrics(scores, name, loaded["tasks"])
-    _write(job.folder, name, results, samples)
+    write(job.folder, scorer, results, engine)
     return scores, _about(scorer, scores, samples, results, engine)
 
 
@@ -234,29 +232,6 @@ def wrong_by_spaces(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
         for logged in samples.values()
         for sample in logged
     )
-
-
-def _write(
-    folder: Path,
-    name: str,
-    results: Mapping[str, Any],
-    samples: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> None:
-    """Results and samples in lm-eval's own form, for its own tools."""
-    from lm_eval.utils import handle_non_serializable
-
-    def text(value: Any, indent: int | None = None) -> str:
-        return json.dumps(value, default=handle_non_serializable, ensure_ascii=False, indent=indent)
-
-    aggregated = {key: value for key, value in results.items() if key != "samples"}
-    write_atomic(folder / RESULTS.format(_safe(name)), text(aggregated, indent=2) + "\n")
-    for task, logged in samples.items():
-        lines = "".join(f"{text(sample)}\n" for sample in logged)
-        write_atomic(folder / SAMPLES.format(_safe(task)), lines)
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
 @contextmanager

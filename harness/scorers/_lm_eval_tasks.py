@@ -153,18 +153,28 @@ def build_requests(
 
 
 def run_tasks(engine: Any, loaded: Mapping[str, Any], name: str, **options: Any) -> dict[str, Any]:
-    """`lm_eval.evaluate`, without its own intervals (ours are of the rows).
+    """`lm_eval.evaluate`, with the standard errors that have a formula, and not those that it draws
+    100,000 samples for (our intervals are of the rows).
 
     Raises:
         StageFailed: the task's filters, metrics or functions fail. A fault of the model is raised
             as it is.
     """
     import lm_eval
+    from lm_eval import evaluator_utils
+    from lm_eval.api.metrics import acc_all, acc_all_stderr, mean, mean_stderr
 
-    with scored(name, loaded["tasks"]), seeded():
-        results: dict[str, Any] = lm_eval.evaluate(
-            engine, loaded, bootstrap_iters=0, log_samples=True, **options
-        )
+    formulas = {mean: mean_stderr, acc_all: acc_all_stderr}
+
+    def error_of(metric: Any, **_: Any) -> Any:
+        return formulas.get(metric)
+
+    with (
+        scored(name, loaded["tasks"]),
+        seeded(),
+        mock.patch.object(evaluator_utils, "stderr_for_metric", error_of),
+    ):
+        results: dict[str, Any] = lm_eval.evaluate(engine, loaded, log_samples=True, **options)
     return results
 
 

@@ -1,4 +1,5 @@
-"""What lm-eval's task files can say: our scorer asks and scores as lm-eval's own model does."""
+"""What lm-eval's task files can say: our scorer asks and scores as lm-eval's own model does, and
+lm-eval's own tools read what it leaves."""
 
 from __future__ import annotations
 
@@ -7,16 +8,30 @@ import logging
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import datasets
 import lm_eval
 import pytest
+from datasets import Dataset
+from lm_eval.loggers.evaluation_tracker import EvaluationTracker
+from lm_eval.loggers.trackio_logger import _sample_to_trace
+from lm_eval.loggers.wandb_logger import WandbLogger
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from lm_eval.utils import (
+    get_file_task_name,
+    get_latest_filename,
+    get_results_filenames,
+    get_sample_results_filenames,
+    make_table,
+    sanitize_task_name,
+)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from harness.importers import lm_eval as importer
 from harness.scorers import _lm_eval, _lm_eval_tasks
 from harness.scorers.base import LoadedModel, ScoreJob
 from harness.scorers.lm_eval import INCLUDE, REQUESTS, LmEval
@@ -82,7 +97,7 @@ def ours(loaded: LoadedModel, folder: Path, name: str, place: Path, **options: A
 def theirs(loaded: LoadedModel, folder: Path, name: str, **options: Any) -> Any:
     return lm_eval.simple_evaluate(
         model=HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=8),
-        tasks=[name], bootstrap_iters=0,
+        tasks=[name],
         task_manager=TaskManager(include_path=str(folder), include_defaults=False), **options,
     )  # fmt: skip
 
@@ -149,3 +164,78 @@ def test_answers_that_are_drawn_several_times_differ_and_are_the_same_in_every_r
     assert texts[0] == texts[1]
     assert all(len(each) == 4 for each in texts[0])
     assert all(len(set(each)) > 1 for each in texts[0])
+
+
+TIMES = {"date", "git_hash", "start_time", "end_time", "total_evaluation_time_seconds"}
+"""What lm-eval tells of a run and not of its results."""
+OF_THE_MODEL = {"bootstrap_iters", "model_revision", "model_sha"}
+"""What the record of the stage tells of a model, and this file does not."""
+
+
+def written(results: Any, tracker: Any, place: Path) -> Path:
+    """The folder of what lm-eval's own command leaves."""
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples)
+    for task in results["configs"]:
+        tracker.save_results_samples(task_name=task, samples=samples[task])
+    (folder,) = place.iterdir()
+    return folder
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The results, and the samples of each task, as lm-eval's scripts find them in a folder."""
+    files = [str(path) for path in folder.iterdir()]
+    newest = get_latest_filename(get_results_filenames(files))
+    samples = {
+        sanitize_task_name(get_file_task_name(Path(path).name)): Path(path)
+        for path in get_sample_results_filenames(files)
+    }
+    return json.loads(Path(newest).read_text(encoding="utf-8")), samples
+
+
+@pytest.mark.parametrize("name", ["even_above", "repeated", "inputs", "inline", "several_texts"])
+def test_lm_evals_own_tools_read_our_files_as_they_read_its(
+    name: str, loaded: LoadedModel, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ours").mkdir()
+    ours(loaded, folder, name, tmp_path / "ours")
+    tracker = EvaluationTracker(output_path=str(tmp_path / "theirs"))
+    results = theirs(loaded, folder, name, evaluation_tracker=tracker)
+    mine, my_samples = read(tmp_path / "ours")
+    its_folder = written(results, tracker, tmp_path / "theirs")
+    told = [
+        {(each.metric, each.evaluation.replace("::", "__")) for each in run.metrics}
+        for place in (tmp_path / "ours", its_folder)
+        for run in importer.read(place)
+    ]
+    assert told[0] == told[1] != set()
+    its, its_samples = read(its_folder)
+    assert make_table(mine) == make_table(its)
+    assert ("groups" in mine) is ("groups" in its)
+    if "groups" in its:
+        assert make_table(mine, "groups") == make_table(its, "groups")
+    assert its.keys() - mine.keys() <= TIMES
+    assert its["config"].keys() - mine["config"].keys() <= OF_THE_MODEL
+    assert mine["task_hashes"] == its["task_hashes"]
+    logged = [logger(each) for each in (mine, its)]
+    assert logged[0] == logged[1]
+    assert my_samples.keys() == its_samples.keys()
+    for task, named in its_samples.items():
+        path = named.rename(tmp_path / f"{task}.jsonl")  # `datasets` reads no name with `::`
+        rows = [Dataset.from_json(str(each)) for each in (my_samples[task], path)]
+        assert rows[0].features == rows[1].features
+        for part in ("arguments", "target", "filter", "doc", "metrics", "prompt_hash"):
+            assert rows[0][part] == rows[1][part]
+        kind = "multiple_choice" if "acc" in rows[0].column_names else "generate_until"
+        traces = [[_sample_to_trace(TRACES, row, task, kind) for row in each] for each in rows]
+        assert len(traces[0]) == len(traces[1]) > 0
+
+
+TRACES = SimpleNamespace(Trace=lambda **parts: parts)
+
+
+def logger(results: Any) -> Any:
+    """What lm-eval would send to Weights & Biases."""
+    wandb = WandbLogger.__new__(WandbLogger)
+    wandb.post_init(results)
+    return wandb._sanitize_results_dict()

@@ -77,11 +77,13 @@ def test_a_suite_scores_tasks_as_lm_eval_scores_the_same_model(
 def test_lm_evals_own_files_stand_beside_the_scores(asked: Workspace) -> None:
     record = scores(asked.run(only="zero-shot"))["tiny lm_eval on weighted"]
     folder = folder_of(asked, record)
-    results = json.loads((folder / "results_weighted.json").read_text(encoding="utf-8"))
-    assert "acc,none" in results["results"]["letters"]
-    lines = (folder / "samples_letters.jsonl").read_text(encoding="utf-8").splitlines()
+    (results,) = folder.glob("results_weighted_*.json")
+    (samples,) = folder.glob("samples_letters_*.jsonl")
+    table = json.loads(results.read_text(encoding="utf-8"))["results"]
+    assert "acc,none" in table["letters"]
+    lines = samples.read_text(encoding="utf-8").splitlines()
     assert {"doc_id", "arguments", "filtered_resps", "acc"} <= set(json.loads(lines[0]))
-    assert {"results_weighted.json", "samples_letters.jsonl"} <= set(record.outputs)
+    assert {results.name, samples.name} <= set(record.outputs)
 
 
 def test_a_changed_task_file_or_limit_scores_that_task_alone_again(asked: Workspace) -> None:
