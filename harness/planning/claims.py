@@ -140,14 +140,14 @@ def _of(
                       " `every variant` leaves none out")  # fmt: skip
     cost = cost_key(claim.metric)
     if cost:
-        _refuse_cost(claim, place)
+        _refuse_cost(claim, place, variants)
         return Asked(tuple(
             PlannedClaim(claim, place, variant, against, cost, "", constant, cost=True)
             for variant, against, constant in compared
         ), notes)  # fmt: skip
     column = find_column(claim.metric, {c for listed in columns.values() for c in listed}, place)
     measured = {n for n, listed in columns.items() if any(map(column.among, listed))}
-    if compared[0][1] == CHANCE and not column.guessed:
+    if _is_guessing(claim, variants) and not column.guessed:
         message = f"what guessing reaches on {claim.metric} is not known"
         raise SuiteError(message, where=f"{place}.than", fix="say a number instead of `chance`")
     missing, planned = dict[str, None](), []
@@ -155,7 +155,7 @@ def _of(
         own = constant is None and baselines.get(variant) == against
         if column.even is not None and own and against not in measured:
             against, constant = f"{column.even:g}", column.even
-        sides = (variant, *((against,) if constant is None and against in variants else ()))
+        sides = (variant, against) if constant is None else (variant,)
         lacking = [side for side in sides if side in columns and side not in measured]
         missing.update(dict.fromkeys(lacking))
         if not lacking:
@@ -190,17 +190,14 @@ def _compared(
     ones, than = select(claim.variant, variants, f"{place}.variant"), claim.than
     if isinstance(than, int | float):
         return [(one, f"{than:g}", float(than)) for one in ones], ()
-    if isinstance(than, str) and (
-        (than == CHANCE and CHANCE not in variants) or than.startswith(STORED)
-    ):
-        return [(one, than, None) for one in ones], ()
+    if _is_guessing(claim, variants) or _is_stored(claim):
+        return [(one, str(than), None) for one in ones], ()
     if than == BASELINE and BASELINE not in variants:
-        others = [baselines[one] for one in ones if baselines.get(one, one) != one]
-        with_one = [one for one in ones if baselines.get(one, one) != one]
-        pairing = Pairing(tuple(zip(with_one, others, strict=True)), ())
+        with_one = [(one, baselines[one]) for one in ones if baselines.get(one, one) != one]
+        pairing = Pairing(tuple(with_one), ())
     else:
         others = select(than, variants, f"{place}.than")
-        same = set(others) == set(ones) and len(ones) > 1 and than != EVERY
+        same = set(others) == set(ones) and than != EVERY
         pairing = pairs(ones, [] if same else others, variants, claim.variant, than)
     if not pairing.pairs:
         raise SuiteError(f"{', '.join(ones)} would be compared with itself", where=f"{place}.than")
@@ -235,10 +232,19 @@ def cost_key(metric: str) -> str:
     return known.get(metric.removeprefix("cost/"), "")
 
 
-def _refuse_cost(claim: Claim, place: str) -> None:
-    if isinstance(claim.than, str) and claim.than.startswith(STORED):
+def _is_guessing(claim: Claim, variants: Labels) -> bool:
+    """Whether it compares with what guessing reaches, and not with a variant of that name."""
+    return claim.than == CHANCE and CHANCE not in variants
+
+
+def _is_stored(claim: Claim) -> bool:
+    return isinstance(claim.than, str) and claim.than.startswith(STORED)
+
+
+def _refuse_cost(claim: Claim, place: str, variants: Labels) -> None:
+    if _is_stored(claim):
         raise SuiteError("a stored baseline has no costs", where=f"{place}.than")
-    if claim.than == CHANCE:
+    if _is_guessing(claim, variants):
         raise SuiteError(f"nobody guesses a {COSTS[cost_key(claim.metric)]}", where=f"{place}.than")
 
 

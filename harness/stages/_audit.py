@@ -24,6 +24,7 @@ _PROBE_ROWS, _PROBE_TOKENS, _PROBE_STRIDE = 4, 64, 8
 _GOLDEN, _MIX = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9  # odd, as in the splitmix64 generator
 _SUMMED = 2**24
 """Bytes summed at once: eight times as many stand beside them."""
+_MODULUS = 2**64
 
 
 def probe(tokenizer: Any, rows: list[dict[str, Any]], device: str) -> Any:
@@ -31,7 +32,7 @@ def probe(tokenizer: Any, rows: list[dict[str, Any]], device: str) -> Any:
     import torch
 
     ids = [encode(tokenizer, row)[0] for row in rows[:_PROBE_ROWS]]
-    length = min(_PROBE_TOKENS, *(len(i) for i in ids)) if len(ids) > 1 else len(ids[0])
+    length = min(_PROBE_TOKENS, *map(len, ids))
     return torch.tensor([i[:length] for i in ids], device=device)
 
 
@@ -83,12 +84,12 @@ def sums(raw: Any) -> str:
 
     first = second = 0
     for start in range(0, len(raw), _SUMMED):
-        part = raw[start : start + _SUMMED].long() + 1
+        part = raw[start : start + _SUMMED].long()
         place = torch.arange(start, start + len(part), device=raw.device)
         mixed = (place * _GOLDEN) ^ ((place * _GOLDEN) >> 29)
         first += int((part * (mixed * _MIX | 1)).sum())
         second += int((part * (2 * place + 1)).sum())
-    return f"{len(raw)} {first % 2**64:016x} {second % 2**64:016x}"
+    return f"{len(raw)} {first % _MODULUS:016x} {second % _MODULUS:016x}"
 
 
 def frozen_state(model: Any) -> dict[str, Any]:
@@ -100,9 +101,10 @@ def expected_trainable(method: Method, base: Any, also_train: Sequence[str]) -> 
     """What the method's formula says, from the loaded model's own shapes, and the modules that are
     trained in full beside it."""
     info = method.describe(base)
-    whole = {n: s for n, s in info.shapes.items() if set(n.split(".")) & set(also_train)}
-    count = method.count_trainable(info.without(also_train))
-    return None if count is None else count + sum(math.prod(shape) for shape in whole.values())
+    rest = info.without(also_train)
+    whole = (shape for name, shape in info.shapes.items() if name not in rest.shapes)
+    count = method.count_trainable(rest)
+    return None if count is None else count + sum(map(math.prod, whole))
 
 
 def audit(
@@ -210,5 +212,5 @@ def _finite(step_log: Path) -> Check:
     if not step_log.is_file():
         return {"check": name, "status": "skipped", "detail": "the objective wrote no step log"}
     steps = [json.loads(line) for line in step_log.read_text().splitlines()]
-    bad = [s["step"] for s in steps if not math.isfinite(s.get("loss", 0.0))]
+    bad = [s["step"] for s in steps if "loss" in s and not math.isfinite(s["loss"])]
     return check(name, not bad, f"{len(steps)} steps" + (f"; not step {bad[0]}" if bad else ""))

@@ -60,7 +60,7 @@ def _number(value: Any, what: str) -> Any:
     Raises:
         ValueError: it is neither.
     """
-    if isinstance(value, str) and not re.fullmatch(rf"{_NUMBER}%?", value.strip()):
+    if isinstance(value, str) and not re.fullmatch(rf"{_NUMBER}(?: ?%)?", value.strip()):
         raise ValueError(f"{what} is a number, or a share such as 10%, not {shortened(value)!r}")
     if isinstance(value, bool):
         raise ValueError(f"{what} is a number, not {str(value).lower()}")
@@ -146,7 +146,7 @@ class Claim(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not isinstance(self.than, str | float | int) and not self.than:
+        if self.than in ("", {}):
             raise ValueError("`than` names no variant")
         if not self.variant:
             raise ValueError("`variant` names no variant")
@@ -158,7 +158,7 @@ class Claim(BaseModel):
             raise ValueError("`ratio` belongs to `at_most` and `at_least`")
         if self.times <= 0:
             raise ValueError("`ratio` is above 0")
-        if isinstance(self.margin, float) and self.margin < 0:
+        if self.margin_size < 0:
             raise ValueError("a margin is 0 or more; the relation says which way")
         return self
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
+from trl.trainer import sft_trainer
 
+from harness.core.errors import StageFailed
 from harness.inference.likelihood import log_likelihoods
 from harness.inference.sharing import sharing_of
 from harness.objectives._trl import loss as _loss
@@ -107,6 +113,141 @@ def test_loss_and_gradients_are_those_of_all_logits(
     require_equal(family(name))
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("count", [None, 1])
+def test_loss_is_the_mean_over_the_labels_that_are_counted(name: str, count: int | None) -> None:
+    model, given = family(name).eval(), batch()
+    given["labels"][1, 7] = given["input_ids"][1, 7] = 0  # the first token of the vocabulary
+    labels = int((given["labels"][:, 1:] != _loss.IGNORED).sum())
+    wanted = by_hand(model, given, count or labels)
+    _loss.add_labelled_loss(model)
+    found = model(**given, loss_over=_loss.Labels(count)).loss
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+def test_places_are_of_the_positions_that_predict_a_label_from_the_end() -> None:
+    """A soft prompt adds columns before them."""
+    none = _loss.IGNORED
+    labels = torch.tensor([[none, 5, none, 7], [3, none, none, none], [none, none, 0, 1]])
+    rows, columns = _loss.label_places(labels)
+    assert [*zip(rows.tolist(), columns.tolist(), strict=True)] == [
+        (0, -3),
+        (0, -1),
+        (2, -2),
+        (2, -1),
+    ]
+    collated = _loss.WithPlaces(lambda examples: {"labels": labels, "rows": examples})(3)
+    assert collated["rows"] == 3
+    assert torch.equal(collated[_loss.PLACES], torch.stack([rows, columns]))
+
+
+def test_tokens_without_a_label_are_marked_as_torch_marks_them() -> None:
+    assert torch.nn.CrossEntropyLoss().ignore_index == _loss.IGNORED
+
+
+def test_model_is_called_as_before_where_no_such_loss_is_asked_for() -> None:
+    """`generate` reads from the signature what it may give to a model."""
+    model, given = family("llama").eval(), batch()
+    before, signature = model(**given), inspect.signature(model.forward)
+    _loss.add_labelled_loss(model)
+    after = model(**given)
+    assert torch.equal(after.logits, before.logits)
+    assert torch.equal(after.loss, before.loss)
+    assert [*inspect.signature(model.forward).parameters] == [*signature.parameters]
+
+
+def operations(model: Any, learns: bool) -> Counter[str]:
+    """How often each operation ran while a loss was computed."""
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            counted[func.overloadpacket.__name__] += 1
+            return func(*args, **(kwargs or {}))
+
+    counted: Counter[str] = Counter()
+    with torch.set_grad_enabled(learns), Names():
+        model(**batch(), loss_over=_loss.Labels(10))
+    return counted
+
+
+def test_gradients_are_computed_of_what_learns_and_of_nothing_else() -> None:
+    """A head that is frozen, and an evaluation, would pay for them in vain."""
+    whole, frozen = family("llama"), family("llama")
+    frozen.get_output_embeddings().requires_grad_(False)
+    for model in (whole, frozen):
+        _loss.add_labelled_loss(model)
+    counts = [operations(model, learns) for model in (whole, frozen) for learns in (True, False)]
+    assert [count["addmm_"] for count in counts] == [1, 0, 0, 0]
+    assert counts[0]["mm"] == counts[2]["mm"] == counts[1]["mm"] + 1 == counts[3]["mm"] + 1
+
+
+def test_a_vocabulary_that_is_larger_than_a_tile_is_read_row_by_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = family("llama").requires_grad_(False)
+    model.get_input_embeddings().requires_grad_(True)
+    _loss.add_labelled_loss(model)
+    monkeypatch.setattr(_loss, "TILE_BYTES", 1)
+    with Widest() as seen:
+        model(**batch(), loss_over=_loss.Labels(10))
+    assert seen.rows == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_head_is_told_without_dropout_and_the_model_is_left_as_it_was(training: bool) -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("phi", **SIZES, embd_pdrop=0.5, resid_pdrop=0.5)
+    model = AutoModelForCausalLM.from_config(config).train(training)
+    assert _loss.Head.of(model) is not None
+    assert model.training is training
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [(torch.float32, 1.001), (torch.bfloat16, 1.5), (torch.float32, -1.0)]
+)
+@pytest.mark.parametrize("size", [1e-3, 1.0])
+def test_a_head_whose_logits_are_off_by_a_share_is_not_taken_for_a_plain_one(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, factor: float, size: float
+) -> None:
+    model = family("llama").to(dtype)
+    model.get_output_embeddings().weight.data.mul_(size)
+    assert _loss.Head.of(model) is not None
+    own = type(model).forward
+
+    def scaled(self: Any, *args: Any, **given: Any) -> Any:
+        outputs = own(self, *args, **given)
+        outputs.logits = outputs.logits * factor
+        return outputs
+
+    monkeypatch.setattr(type(model), "forward", scaled)
+    assert _loss.Head.of(model) is None
+
+
+def test_a_head_of_zeros_is_a_plain_one() -> None:
+    model = family("llama")
+    model.get_output_embeddings().weight.data.zero_()
+    assert _loss.Head.of(model) is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "factor"),
+    [
+        ({"model_type": "granite", "logits_scaling": 8.0}, 1 / 8),
+        ({"model_type": "hyperclovax", "logits_scaling": 0.5}, 0.5),
+        ({"model_type": "cohere", "logit_scale": 0.0625}, 0.0625),
+        ({"model_type": "falcon_h1", "lm_head_multiplier": 0.3}, 0.3),
+        ({"model_type": "grok", "output_multiplier": 3.0, "logit_scale": None}, 3.0),
+        ({"model_type": "llama", "logits_scaling": None}, 1.0),
+    ],
+)
+def test_factor_of_the_logits_is_read_where_each_family_keeps_it(
+    fields: dict[str, Any], factor: float
+) -> None:
+    assert _loss._scale(SimpleNamespace(**fields)) == factor
+
+
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "gpt_neox"])
 def test_each_family_with_one_matrix_for_a_head_takes_the_short_way(name: str) -> None:
     assert _loss.Head.of(family(name)) is not None
@@ -191,34 +332,124 @@ def test_training_is_that_of_plain_trl_to_the_bit(
 ) -> None:
     plain, ours = (_trained(kind, tiny_model, tmp_path, own) for own in (False, True))
     assert plain["losses"] == ours["losses"]
+    assert plain["tokens"] == ours["tokens"]
     assert all(torch.equal(plain["weights"][n], ours["weights"][n]) for n in plain["weights"])
 
 
 def test_the_experts_own_loss_is_added_as_trl_adds_it(tiny_model: Path, tmp_path: Path) -> None:
     plain, ours = (_trained("mixtral", tiny_model, tmp_path, own) for own in (False, True))
-    assert ours["losses"] == pytest.approx(plain["losses"], rel=1e-6)
+    for name in ("losses", "aux_loss", "tokens"):
+        assert ours[name] == pytest.approx(plain[name], rel=1e-6)
+        assert len(ours[name]) == 4
+
+
+@pytest.mark.parametrize("count", [None, 60])
+@pytest.mark.parametrize("training", [True, False])
+def test_one_batch_is_judged_and_counted_as_trl_does_it(
+    training: bool, count: int | None, tiny_model: Path, tmp_path: Path
+) -> None:
+    """In training and in an evaluation, with the labels of the batch or of a whole step."""
+    told = []
+    for own in (True, False):
+        made = _trainer("mixtral", tiny_model, tmp_path / str(own), own)
+        made.current_gradient_accumulation_steps = 2
+        made.model.train(training)
+        loss = made.compute_loss(made.model, batch(), num_items_in_batch=count)
+        told.append((loss.item(), dict(made._metrics["train"]), dict(made._metrics["eval"])))
+    (loss, *ours), (wanted, *theirs) = told
+    assert loss == pytest.approx(wanted, rel=1e-6)
+    for own_metrics, metrics in zip(ours, theirs, strict=True):
+        for name in ("num_tokens", "aux_loss"):
+            assert (name in own_metrics) == (name in metrics)
+            own_values = [float(value) for value in own_metrics.get(name, [])]
+            assert own_values == pytest.approx(metrics.get(name, []), rel=1e-6)
+
+
+def test_outputs_are_returned_beside_the_loss_where_they_are_asked_for(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    made = _trainer("full", tiny_model, tmp_path)
+    with pytest.warns(FutureWarning, match="return_outputs"):
+        loss, outputs = made.compute_loss(made.model, batch(), return_outputs=True)
+    assert made.compute_loss(made.model, batch()).item() == pytest.approx(loss.item(), rel=1e-6)
+    assert outputs.logits is not None
+
+
+AS_TRL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "metrics of tokens": ({"token_metrics": True}, {}),
+    "another loss": ({}, {"loss_type": "dft"}),
+    "label smoothing": ({}, {"label_smoothing_factor": 0.1}),
+    "a loss of the caller": ({"compute_loss_func": lambda *_, **__: torch.zeros(())}, {}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning")
+@pytest.mark.parametrize(("further", "changed"), AS_TRL.values(), ids=AS_TRL)
+def test_any_other_loss_is_left_to_trl_and_an_adapter_on_the_head_is_refused_there(
+    further: dict[str, Any], changed: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    made = _trainer("full", tiny_model, tmp_path / "full", further=further, **changed)
+    assert made._as_trl
+    with pytest.raises(StageFailed, match="adapter on the head cannot be trained"):
+        _trainer("head", tiny_model, tmp_path / "head", further=further, **changed)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora", "head"])
+def test_the_plain_loss_is_of_labels_alone_unless_something_else_is_asked_for(
+    kind: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    made = _trainer(kind, tiny_model, tmp_path)
+    assert not made._as_trl
+    assert made.compute_loss(made.model, batch()).requires_grad
+    assert sft_trainer.BaseTunerLayer is BaseTunerLayer, "TRL is as it was"
+
+
+def test_tokens_of_a_batch_are_those_that_are_no_padding() -> None:
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    assert _loss._tokens({"attention_mask": mask, "position_ids": torch.zeros(1, 9)}) == 3
+    assert _loss._tokens({"position_ids": torch.zeros(1, 7)}) == 7
 
 
 def _trained(kind: str, path: Path, folder: Path, own: bool) -> dict[str, Any]:
+    made = _trainer(kind, path, folder, own)
+    made.train()
+    losses, tokens, experts = (
+        [entry[name] for entry in made.state.log_history if name in entry]
+        for name in ("loss", "num_tokens", "aux_loss")
+    )
+    weights = dict(made.model.named_parameters())
+    return {"losses": losses, "tokens": tokens, "aux_loss": experts, "weights": weights}
+
+
+def _trainer(
+    kind: str, path: Path, folder: Path, own: bool = True, further: Any = None, **changed: Any
+) -> Any:
+    """TRL's trainer, or ours (`own`), of a tiny model.
+
+    Args:
+        further: arguments of the trainer. changed: fields of its config.
+    """
     from datasets import Dataset
     from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
     from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
     torch.manual_seed(0)
-    if kind == "mixtral":
-        config = AutoConfig.for_model(kind, **{**SIZES, "vocab_size": 300, "num_local_experts": 2})
+    if kind in ("mixtral", "head"):  # the tiny model's head is tied
+        sizes = {**SIZES, "vocab_size": 300, "num_local_experts": 2}
+        config = AutoConfig.for_model("mixtral" if kind == "mixtral" else "llama", **sizes)
         model = AutoModelForCausalLM.from_config(config)
     else:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     adapters = {
         "lora": LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"),
+        "head": LoraConfig(target_modules=["lm_head"], task_type="CAUSAL_LM"),
         "prompt_tuning": PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
         "prefix_tuning": PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
     }
     if kind in adapters:
         model = get_peft_model(model, adapters[kind])
-    trainer = (_loss.LabelledTrainer if own else SFTTrainer)(
+    return (_loss.LabelledTrainer if own else SFTTrainer)(
         model=model,
         processing_class=AutoTokenizer.from_pretrained(path),
         train_dataset=Dataset.from_list([{"messages": r["messages"]} for r in chat_rows(0, 24)]),
@@ -227,12 +458,10 @@ def _trained(kind: str, path: Path, folder: Path, own: bool) -> dict[str, Any]:
             per_device_train_batch_size=3, gradient_accumulation_steps=2, bf16=False,
             gradient_checkpointing=False, logging_steps=1, save_strategy="no", report_to=[],
             use_cpu=True, dataloader_pin_memory=False, disable_tqdm=True, assistant_only_loss=True,
-            router_aux_loss_coef=0.1 if kind == "mixtral" else None,
+            router_aux_loss_coef=0.1 if kind == "mixtral" else None, **changed,
         ),
+        **(further or {}),
     )  # fmt: skip
-    trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {"losses": losses, "weights": dict(model.named_parameters())}
 
 
 @pytest.mark.parametrize("asked", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import pytest
 
 from harness.core.errors import SuiteError
-from harness.planning.claims import Asked, Column, PlannedClaim, find_column, planned_claims
+from harness.planning.claims import (
+    Asked,
+    Column,
+    PlannedClaim,
+    about_these,
+    find_column,
+    planned_claims,
+)
 from harness.planning.columns import _columns
 from harness.planning.selectors import select
 from harness.scorers.lm_eval import LmEval
@@ -257,6 +265,175 @@ def test_claim_about_what_is_not_there_is_refused(claim: Any, told: str) -> None
     with pytest.raises(SuiteError) as error:
         planned(claim)
     assert told in str(error.value)
+
+
+def test_variants_with_the_names_of_what_else_is_compared_are_meant_by_these_names() -> None:
+    labels = {"model": "m", "objective": "sft"}
+    variants = {name: labels | {"method": name} for name in ("lora", "chance", "baseline")}
+    for metric, columns in (("forgetting", [FORGETTING]), ("state_bytes", [])):
+        for than in ("chance", "baseline"):
+            (one,) = planned_claims(
+                [Claim(metric=metric, variant="lora", relation="at_most", than=than)],
+                variants, {name: columns for name in variants}, {"lora": "chance"},
+            ).claims  # fmt: skip
+            assert (one.variant, one.against, one.constant) == ("lora", than, None)
+
+
+def test_claim_about_a_cost_needs_a_variant_or_a_number_on_the_other_side() -> None:
+    (one,) = planned("lora-sft's state memory is at most 9")
+    assert (one.metric, one.evaluation, one.cost, one.column) == ("state_bytes", "", True, None)
+    assert (one.against, one.constant) == ("9", 9.0)
+    with pytest.raises(
+        SuiteError, match=re.escape("claims[0].than: a stored baseline has no costs")
+    ):
+        planned("lora-sft at_most stored:v1 on cost/joules")
+    (scored,) = planned("lora-sft at_least stored:v1 on forgetting")
+    assert (scored.against, scored.constant, scored.cost) == ("stored:v1", None, False)
+    assert scored.column == FORGETTING
+
+
+def asked_of(columns: dict[str, list[Column]], baselines: dict[str, str], claim: str) -> Asked:
+    return planned_claims([Claim.model_validate(claim)], VARIANTS, columns, baselines)
+
+
+def test_both_sides_must_be_scored_by_the_metric_unless_it_compares_with_the_baseline_itself() -> (
+    None
+):
+    with_it = {name: [ROUGE, WON] if name != "zero-shot" else [] for name in VARIANTS}
+    for claim, baselines in (
+        ("lora-sft better baseline on rougeL/tasks", BASELINES),
+        ("lora-sft better zero-shot on rougeL/tasks", {}),
+        ("lora-sft better zero-shot on preferred", {}),
+        ("zero-shot better 0.5 on preferred", BASELINES),
+    ):
+        with pytest.raises(SuiteError, match=r"^claims\[0\].metric: zero-shot has no "):
+            asked_of(with_it, baselines, claim)
+    (one,) = asked_of(with_it, BASELINES, "lora-sft better zero-shot on preferred").claims
+    assert one.constant == 0.5
+    (one,) = asked_of(with_it, BASELINES, "lora-sft at_least 0.4 on preferred").claims
+    assert one.constant == 0.4
+    everyone = {name: [WON] for name in VARIANTS}
+    (one,) = asked_of(everyone, BASELINES, "lora-sft better baseline on preferred").claims
+    assert (one.against, one.constant) == ("zero-shot", None), "the baseline has a score to compare"
+
+
+def test_what_is_left_out_as_unscored_is_named_beside_what_is_compared() -> None:
+    with_it = {name: [ROUGE] if "sft" in name or name == "zero-shot" else [] for name in VARIANTS}
+    plan = asked_of(with_it, BASELINES, "lora* better zero-shot on rougeL/tasks")
+    assert [one.variant for one in plan.claims] == ["lora-sft"]
+    assert plan.notes == (
+        "claims[0] says nothing of lora-dpo: the suite does not score them by rougeL/tasks",
+    )
+
+
+def test_sides_that_mean_the_same_variants_are_one_side() -> None:
+    for variant, than in (("sft", "*-sft"), ("lora-sft", "lora-sft"), ("full", "full-sft")):
+        with pytest.raises(SuiteError, match="would be compared with itself"):
+            planned({"metric": "forgetting", "variant": variant, "relation": "worse", "than": than})
+    pairs = {(one.variant, one.against) for one in planned("* better * on forgetting")}
+    assert {one for one, _ in pairs} == {*VARIANTS}
+
+
+BENCHMARK_NAMES = {
+    "first, ran": (
+        Column("lm_eval", "acc", "t", first=True),
+        ["t/acc", "t", "lm_eval/t", "lm_eval/acc/t", "acc/t", "lm_eval/acc", "acc"],
+    ),
+    "another, ran": (
+        Column("lm_eval", "f1", "t", first=False),
+        ["t/f1", "lm_eval/f1/t", "f1/t", "lm_eval/f1", "f1"],
+    ),
+    "first, not ran": (Column("lm_eval", "", "t"), ["t", "lm_eval/t"]),
+    "first, labelled, not ran": (
+        Column("lm_eval", "", "t", label="few"),
+        ["few/t", "few", "t", "lm_eval/t"],
+    ),
+    "first, labelled, ran": (
+        Column("lm_eval", "acc", "t", first=True, label="few"),
+        ["few/t", "few", "t/acc", "t", "lm_eval/t", "lm_eval/acc/t", "acc/t", "lm_eval/acc", "acc"],
+    ),
+    "another, labelled": (
+        Column("lm_eval", "f1", "t", first=False, label="few"),
+        ["t/f1", "lm_eval/f1/t", "f1/t", "lm_eval/f1", "f1"],
+    ),
+    "of no benchmark": (
+        Column("rouge", "rougeL", "t", label="mine"),
+        ["rouge/t", "rouge/rougeL/t", "rougeL/t", "rouge/rougeL", "rougeL"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("column", "names"), BENCHMARK_NAMES.values(), ids=BENCHMARK_NAMES)
+def test_column_has_the_names_of_the_docs_and_no_others(column: Column, names: list[str]) -> None:
+    assert list(column.names()) == names
+    others = {name for _, listed in BENCHMARK_NAMES.values() for name in listed} - {*names}
+    for name in names:
+        assert find_column(name, [column], "claims[0]") == column
+    for name in others if column.metric else ():
+        with pytest.raises(SuiteError):
+            find_column(name, [column], "claims[0]")
+
+
+def test_benchmark_that_ran_for_some_variants_alone_is_named_by_its_first_metric() -> None:
+    """In whichever order its columns come."""
+    for columns in itertools.permutations([EXAM, *RAN]):
+        assert find_column("pocket/exam", columns, "claims[0]").metric == "acc"
+    # Of another run of the same benchmark nothing is known yet.
+    again = Column("lm_eval", "", "pocket/exam", guessed=True, label="again")
+    assert find_column("again", [*RAN, again], "claims[0]") == again
+    with pytest.raises(SuiteError, match=re.escape("say again/pocket/exam, acc/pocket/exam")):
+        find_column("pocket/exam", [*RAN, again], "claims[0]")
+    with pytest.raises(SuiteError, match=re.escape("METRIC/pocket/exam, again/pocket/exam")):
+        find_column("pocket/exam", [EXAM, again], "claims[0]")
+
+
+def test_metric_that_is_first_for_one_of_two_variants_keeps_the_benchmarks_name() -> None:
+    first, second = (Column("lm_eval", "acc", "t", first=place) for place in (True, False))
+    for columns in ([first, second], [second, first]):
+        assert find_column("t", columns, "claims[0]") == first
+
+
+def test_half_a_claim_is_no_metric_of_a_benchmark_that_may_have_any() -> None:
+    open_ended = Column("lm_eval", "", "t")
+    assert find_column("t/exact match", [open_ended], "claims[0]").metric == "exact match"
+    for name in ("t/acc by -0.1", "acc within x/t", "t/acc at most", "acc with doubt/t"):
+        with pytest.raises(SuiteError, match="unknown metric"):
+            find_column(name, [open_ended], "claims[0]")
+
+
+def test_message_on_an_unknown_metric_lists_the_shortest_name_of_each() -> None:
+    with pytest.raises(SuiteError) as error:
+        find_column("nothing like it", [ROUGE, OTHER, FORGETTING, *RAN], "claims[0]")
+    known = str(error.value).partition("known: ")[2].partition("(")[0]
+    assert {*re.split(r"[,;\s]+", known.strip())} >= {"acc", "acc_norm", "forgetting", "rougeL"}
+    assert "/" not in known
+
+
+def test_each_claim_is_decided_for_the_variants_that_are_run_alone() -> None:
+    plan = asked("lora* better zero-shot on forgetting", "full-sft at_most 9 on forgetting")
+    run = {name: {} for name in VARIANTS if name != "lora-dpo"}
+    kept, warnings = about_these(plan.claims, run, VARIANTS)
+    assert [(one.variant, one.against) for one in kept] == [
+        ("lora-sft", "zero-shot"), ("full-sft", "9"),
+    ]  # fmt: skip
+    assert warnings == ("claims[0] is not decided for lora-dpo, which --only leaves out",)
+    assert about_these(plan.claims, VARIANTS, VARIANTS) == (plan.claims, ())
+    assert about_these(plan.claims, {"lora-sft": {}, "lora-dpo": {}}, VARIANTS)[1] == (
+        "claims[0] is not decided for zero-shot, which --only leaves out",
+        "claims[1] is not decided for full-sft, which --only leaves out",
+    )
+
+
+def test_variants_are_selected_by_axes_but_for_their_seed() -> None:
+    assert select({"method": ["full", "lora"], "objective": ["sft"]}, VARIANTS, "") == [
+        "full-sft", "lora-sft",
+    ]  # fmt: skip
+    assert select("m", VARIANTS, "") == [*VARIANTS]
+    for selector, told in (({"seed": ["0"]}, "unknown axis 'seed'"), ("0", "unknown variant '0'")):
+        with pytest.raises(SuiteError, match=re.escape(told)):
+            select(selector, VARIANTS, "claims[0].variant")  # type: ignore[arg-type]
+    with pytest.raises(SuiteError, match=r"^claims\[0\].variant: no variant has"):
+        select({"method": ["full"], "objective": ["dpo"]}, VARIANTS, "claims[0].variant")
 
 
 def test_claims_change_no_stage_and_are_refused_with_their_place(workspace: Workspace) -> None:

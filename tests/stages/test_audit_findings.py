@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from harness.data.render import encoded
+from harness.models.files import ModelInfo
+from harness.models.precision import MasterWeights
 from harness.objectives._trl import movement as _movement
 from harness.objectives._trl.movement import Watch, due_by, elements, places, spread
 from harness.objectives.base import Evidence
@@ -261,6 +263,7 @@ def test_as_many_parameters_train_as_declared() -> None:
         "detail": "10; no formula for it",
     }  # fmt: skip
     assert declared({}, 0)["status"] == "failed"
+    assert declared({"a": torch.zeros(1)}, 1)["status"] == "passed"
 
 
 def test_gradients_reach_all_or_it_is_said_where_not() -> None:
@@ -275,6 +278,7 @@ def test_gradients_reach_all_or_it_is_said_where_not() -> None:
     assert found["detail"].startswith("none at a and 1 others; 1 can have none before")
     silent = Evidence(without_gradient=("a",))
     assert [gradients(silent, may)["status"] for may in (True, False)] == ["skipped", "failed"]
+    assert gradients(silent, True)["detail"] == "no step carried a signal"
 
 
 @pytest.mark.parametrize(("share", "status"), [(0.0, "passed"), (0.0099, "passed"),
@@ -286,6 +290,7 @@ def test_logits_are_the_same_within_a_share_of_the_largest(share: float, status:
     assert (told["check"], told["status"]) == ("reloads", status)
     assert told["detail"].endswith("allowed 0.01")
     assert same("zeros", torch.zeros(1, 1), torch.zeros(1, 1), 0.01)["status"] == "passed"
+    assert same("on it", torch.tensor([0.5]), torch.tensor([1.0]), 0.5)["status"] == "passed"
 
 
 @pytest.mark.parametrize(("share", "status"), [(0.0, "passed"), (0.9, "passed"), (1.1, "failed"),
@@ -302,7 +307,10 @@ def test_checkpoint_reloads_within_its_methods_tolerance(share: float, status: s
 
 def test_a_loss_that_is_no_number_names_its_step(tmp_path: Path) -> None:
     log = tmp_path / "steps.jsonl"
-    assert _audit._finite(log)["status"] == "skipped"
+    assert _audit._finite(log) == {
+        "check": "every loss is finite", "status": "skipped",
+        "detail": "the objective wrote no step log",
+    }  # fmt: skip
     steps: list[dict[str, Any]] = [{"step": 1, "loss": 0.5}, {"step": 2}, {"step": 3, "loss": 0.1}]
     log.write_text("\n".join(map(json.dumps, steps)))
     assert _audit._finite(log)["status"] == "passed"
@@ -318,7 +326,7 @@ def test_probe_is_of_the_first_rows_cut_to_one_length(tokenizer: Any) -> None:
     found = probe(tokenizer, rows, "cpu")
     assert found.shape == (4, 12)
     assert tokenizer.decode(found[0]) == "abc" * 4
-    assert probe(tokenizer, rows[:1], "cpu").shape == (1, 90)
+    assert probe(tokenizer, rows[:1], "cpu").shape == (1, 64)
     assert probe(tokenizer, [rows[0], rows[3]], "cpu").shape == (2, 64)
 
 
@@ -378,6 +386,109 @@ def test_switched_off_means_the_very_same_logits() -> None:
     }  # fmt: skip
     wider = torch.cat([before, before[..., :1] + 1], dim=-1)
     assert status(Switch(model, True), wider) == "passed"
+    for token in range(8):
+        other = before.clone()
+        other[..., token] += 0.5
+        assert status(Switch(model, True), other) == "failed", token
+    excuse: Any = Switch(model, True, excused=True)
+    assert switched_off(excuse, model, ids, before)["detail"] == "it cannot be told"
+
+
+class Linear(torch.nn.Module):
+    """One matrix that trains beside one that does not; its logits are of the sum of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = torch.nn.Linear(4, 4, bias=False).requires_grad_(False)
+        self.own = torch.nn.Linear(4, 4, bias=False)
+
+    def get_output_embeddings(self) -> None:
+        return None
+
+    def forward(self, input_ids: Any, use_cache: bool) -> Any:
+        entered = torch.eye(4)[input_ids]
+        return SimpleNamespace(logits=self.base(entered) + self.own(entered))
+
+
+def whole_audit(learnt: float, begun: bool = False) -> dict[str, dict[str, str]]:
+    """Check -> finding, of a training that adds a number to every trained weight."""
+    model, ids = Linear().eval(), torch.arange(4)[None]
+    before = _audit.logits(model, ids)
+    method: Any = SimpleNamespace(
+        name="linear", trainable_state=lambda model: {"own": model.own.weight},
+        keeps_float32=lambda: True, exceptions=lambda: {"switched_off": "it is one matrix"},
+        proofs=lambda model: {"a proof": (True, "shown")},
+    )  # fmt: skip
+    start = _audit.fingerprint(method.trainable_state(model))
+    held = places(method.trainable_state(model))
+    model.own.weight.data += learnt
+    seen = [(1, torch.ones(16, dtype=torch.bool))]
+    evidence = Evidence(signal=True, dues={"own": seen}, reached={"own": 1})
+    checks, after = _audit.audit(
+        method, model, ids, before, start, 16, Path("no step log"), before if begun else None,
+        places=held, masters=MasterWeights(()), evidence=evidence,
+    )  # fmt: skip
+    assert torch.equal(after, _audit.logits(model, ids))
+    return {finding["check"]: finding for finding in checks}
+
+
+def test_audit_asks_each_thing_once_and_of_a_start_where_there_is_one() -> None:
+    plain, from_start = whole_audit(0.5), whole_audit(0.5, begun=True)
+    assert {name: found["status"] for name, found in from_start.items()} == {
+        "trainable parameters as declared": "passed",
+        "training moved every trainable tensor": "passed",
+        _movement.ELEMENTS: "passed",
+        "the trained model differs from its base": "passed",
+        _audit_movement.FROM_START: "passed",
+        "switched off, it is its base": "skipped",
+        "every loss is finite": "skipped",
+        "a proof": "passed",
+    }
+    assert from_start.keys() - plain.keys() == {_audit_movement.FROM_START}
+
+
+def test_audit_of_a_training_that_changed_nothing_says_so_in_each_way() -> None:
+    found = whole_audit(0.0, begun=True)
+    assert {name for name, finding in found.items() if finding["status"] == "failed"} == {
+        "training moved every trainable tensor", _movement.ELEMENTS,
+        "the trained model differs from its base", _audit_movement.FROM_START,
+    }  # fmt: skip
+
+
+def test_parameters_that_a_suite_trains_in_full_are_declared_beside_the_methods_own() -> None:
+    shapes = {"a.weight": (2, 3), "a.head.weight": (5,), "b.head.bias": (7, 2)}
+    info = ModelInfo("", None, {}, {}, shapes, modules={})
+    counts: dict[tuple[str, ...], int | None] = {}
+
+    def count_trainable(info: ModelInfo) -> int:
+        counts[tuple(info.shapes)] = 100
+        return 100
+
+    method: Any = SimpleNamespace(describe=lambda base: info, count_trainable=count_trainable)
+    assert _audit.expected_trainable(method, None, ()) == 100
+    assert _audit.expected_trainable(method, None, ("head",)) == 100 + 5 + 14
+    assert _audit.expected_trainable(method, None, ("b.head",)) == 100 + 14
+    assert list(counts) == [tuple(shapes), ("a.weight",), ("a.weight", "a.head.weight")]
+    method.count_trainable = lambda info: None
+    assert _audit.expected_trainable(method, None, ("head",)) is None
+
+
+def test_what_is_frozen_is_what_takes_no_gradient() -> None:
+    assert {*_audit.frozen_state(Linear())} == {"base.weight"}
+
+
+def test_logits_of_a_language_model_are_of_every_eighth_token_from_the_last(
+    tiny_model: Path,
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    ids = torch.arange(40).reshape(2, 20)
+    with torch.no_grad():
+        whole = model(input_ids=ids).logits
+    found = _audit.logits(model, ids)
+    wanted = whole[:, [3, 11, 19]].reshape(-1, whole.shape[-1])
+    torch.testing.assert_close(found.reshape(wanted.shape), wanted)
 
 
 def test_logits_that_changed_are_finite_and_others() -> None:
@@ -444,11 +555,14 @@ def test_places_are_spread_over_all_columns() -> None:
     assert torch.equal(spread(torch.arange(9)), torch.arange(9))
     wide = torch.arange(512 * 512).reshape(512, 512)
     found = spread(wide)
-    assert len(found) <= _movement.PLACES
-    assert len(found) > _movement.PLACES / 2
+    assert 65_536 / 2 < len(found) <= 65_536
     assert len(torch.unique(found % 512)) == 512
-    assert len(spread(torch.zeros(_movement.PLACES))) == _movement.PLACES
-    assert len(spread(torch.zeros(_movement.PLACES + 1))) == _movement.PLACES // 2 + 1
+    assert len(spread(torch.zeros(65_536))) == 65_536
+    assert len(spread(torch.zeros(65_537))) == 65_536 // 2 + 1
+    for shape in ((50_000, 2), (16_384, 6), (8_192, 4, 6), (6, 32, 512)):
+        found = spread(torch.arange(math.prod(shape)).reshape(shape))
+        assert len(torch.unique(found % shape[-1])) == shape[-1], shape
+        assert len(found) >= math.prod(shape) // 5
     assert spread(torch.tensor(3.0)).tolist() == [3.0]
     own = torch.zeros(4)
     kept = places({"w": own})["w"]
@@ -493,6 +607,7 @@ def test_nine_in_ten_of_what_is_due_has_moved() -> None:
     assert "least" not in shares(31, 31)["detail"]
     assert "least" in shares(32, 32)["detail"]
     assert elements({}, {}, {})["status"] == "skipped"
+    assert shares(1, 1, total=1)["detail"].startswith("100.0% of 1 elements moved")
 
 
 def test_one_tensor_that_stood_still_is_enough_to_fail() -> None:
@@ -513,6 +628,11 @@ def parameter(value: float = 1.0, grad: float | None = None) -> torch.nn.Paramet
     made = torch.nn.Parameter(torch.full((8,), value))
     made.grad = None if grad is None else torch.full((8,), grad)
     return made
+
+
+def test_before_any_step_what_stands_behind_a_gate_is_told_apart() -> None:
+    watch = Watch({"gate": parameter(), "gated": parameter()}, {"gated": "gate"})
+    assert (watch.without_gradient, watch.behind_gates) == (("gate",), ("gated",))
 
 
 def test_what_no_gradient_reaches_is_told_once_its_gate_is_open() -> None:
@@ -566,6 +686,31 @@ def test_a_step_is_due_where_sixteen_spacings_of_float32_are_passed() -> None:
                 ((number, found),) = watch.dues["w"]
                 assert number == 7
                 assert found.all()
+
+
+@pytest.mark.parametrize("value", [1 / 64, 64.0])
+def test_spacings_are_those_of_the_number_that_a_step_moves(value: float) -> None:
+    for times, due in ((15.5, False), (16.5, True)):
+        own = parameter(value, 1.0)
+        watch = Watch({"w": own}, {})
+        watch.look(torch.optim.SGD([own], lr=times * 2.0**-23 * value))
+        assert bool(watch.dues) is due
+
+
+def test_elements_without_a_gradient_are_never_due_and_never_waited_for() -> None:
+    """Such as the embeddings of tokens that no row has."""
+    own = parameter()
+    optimizer, watch = torch.optim.SGD([own], lr=1.0), Watch({"w": own}, {})
+    for large in (1, 2, 4):
+        own.grad = torch.zeros(8)
+        own.grad[:4] = 1e-12
+        own.grad[:large] = 1.0
+        watch.look(optimizer)
+    assert [int(due.sum()) for _, due in watch.dues["w"]] == [1, 2]
+    forgotten = Watch({"w": own}, {})
+    forgotten.look(torch.optim.SGD([parameter()], lr=1.0))
+    ((_, due),) = forgotten.dues["w"]
+    assert due.tolist() == [True] * 4 + [False] * 4
 
 
 def test_adams_step_is_half_where_the_gradient_is_as_small_as_its_epsilon() -> None:

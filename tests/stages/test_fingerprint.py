@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 
 import pytest
@@ -53,3 +54,40 @@ def test_large_tensors_are_summed_part_by_part_to_the_same(monkeypatch: pytest.M
     whole = sums(raw)
     monkeypatch.setattr("harness.stages._audit._SUMMED", 333)
     assert sums(raw) == whole
+
+
+def weights(byte: int, places: int) -> list[tuple[int, int]]:
+    """By how much each of the two sums grows when one byte becomes another, place by place."""
+    bare = numbers(torch.zeros(places, dtype=torch.uint8))
+    grown = []
+    for place in range(places):
+        raw = torch.zeros(places, dtype=torch.uint8)
+        raw[place] = byte
+        grown.append(tuple(new - old for new, old in zip(numbers(raw), bare, strict=True)))
+    return grown
+
+
+def numbers(raw: torch.Tensor) -> tuple[int, int]:
+    told = re.fullmatch(r"(\d+) ([0-9a-f]{16}) ([0-9a-f]{16})", sums(raw))
+    assert told is not None, sums(raw)
+    assert int(told[1]) == len(raw)
+    return int(told[2], 16), int(told[3], 16)
+
+
+def test_each_of_the_two_sums_weighs_each_place_by_an_odd_number_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An odd weight times a change of a byte is never 0 modulo 2^64."""
+    monkeypatch.setattr("harness.stages._audit._SUMMED", 50)
+    for each in zip(*weights(1, 120), strict=True):
+        assert all(weight % 2 for weight in each)
+        assert len({weight % 2**64 for weight in each}) == 120
+
+
+def test_sums_of_bytes_that_are_added_are_added_modulo_2_to_the_64() -> None:
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        one, other = torch.randint(0, 128, (2, 300), generator=draws, dtype=torch.uint8)
+        zeros = numbers(torch.zeros_like(one))
+        parts = zip(numbers(one), numbers(other), zeros, strict=True)
+        assert numbers(one + other) == tuple((a + b - c) % 2**64 for a, b, c in parts)

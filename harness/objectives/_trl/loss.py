@@ -233,7 +233,7 @@ class Head:
         return bool((logits - wanted).abs().max() <= allowed * wanted.abs().max())
 
     def _after(self, products: Tensor) -> Tensor:
-        logits = products if self.scale == 1 else products * self.scale
+        logits = products * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def losses(self, products: Tensor, targets: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ def spread(tensor: Any) -> Any:
     """Copy at most PLACES evenly spread elements of a tensor, always the same ones; 1-D."""
     step = max(1, tensor.numel() // PLACES + bool(tensor.numel() % PLACES))
     width = tensor.shape[-1] if tensor.ndim else 1
-    while math.gcd(step, width) > 1 and step > 1:  # or all places would be in a few columns
+    while math.gcd(step, width) > 1:  # or all places would be in a few columns
         step += 1
     return tensor.detach().reshape(-1)[::step].clone()
 
@@ -101,7 +101,6 @@ class Watch:
         size = _step(gradient, group)
         if size is None:
             self.untold.add(name)
-            self._undue.discard(name)
             return
         due = size > _SURE * _ULP * value
         if bool(due.any()):
