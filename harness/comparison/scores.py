@@ -201,8 +201,7 @@ class Reader:
         """Digests of a score stage's model and chat template; empty if no template was used. A
         scorer that brings its own examples tells the template alone: whatever the model is, what
         another one wrote is another question."""
-        scored = self._records.get(stage.key)
-        about = {} if scored is None else scored.provenance.get("scorer", {})
+        about = self._records[stage.key].provenance.get("scorer", {})
         if "chat_template_sha256" in about:
             return "", str(about["chat_template_sha256"])
         config = (stage.inputs.get(PREDICTIONS) or stage).config

@@ -17,6 +17,7 @@ from harness.comparison.judges import UNKNOWN, Trust
 from harness.comparison.result import ALL
 from harness.comparison.scores import Keys, Reader, Scores, columns_of
 from harness.comparison.statistics import Sample
+from harness.core.errors import HarnessError
 from harness.planning.planner import Scored
 from harness.store.score_table import SCORES, write_scores
 from harness.store.stage import Record, Stage
@@ -188,6 +189,22 @@ def test_chats_are_of_a_model_and_a_template(store: Store) -> None:
     one, of = scored(store, stage("data"), config={"model": {"digest": "m"}})
     assert read(store, {"conversational": False}, one, of).template == ""
     assert read(store, {"conversational": True}, one, of).template != ""
+
+
+def test_a_scorer_that_brings_its_examples_tells_their_template_whatever_the_model_is(
+    store: Store,
+) -> None:
+    one, of = scored(store, stage("data"), config={"model": {"digest": "m"}})
+    of = of.model_copy(update={"provenance": {"scorer": {"chat_template_sha256": "abc"}}})
+    made = read(store, {"conversational": True}, one, of)
+    assert (made.model, made.template) == ("", "abc")
+
+
+def test_two_scorers_may_not_give_one_figure_two_values(store: Store) -> None:
+    pairs = [scored(store, stage("data")) for _ in range(2)]
+    reader = Reader({of.key: of for _, of in pairs}, store)
+    with pytest.raises(HarnessError, match="two scorers have a metric 'f1' on 'tasks'"):
+        reader(path(scores=tuple(one for one, _ in pairs)))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.comparison.contrasts import LEAST_P
-from harness.comparison.power import mcnemar_power
+from harness.comparison.power import mcnemar_detectable, mcnemar_power
 from harness.comparison.share_contrasts import OneShare, PairedShares
 
 BOTH = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
@@ -231,6 +231,15 @@ def test_a_limit_at_the_edge_of_all_shares_leaves_half_a_row_of_doubt(edge: floa
     beyond = 0.3 if edge else -0.3
     assert shares.detectable(0.05) == pytest.approx(wanted)
     assert shares.detectable(0.05, beyond) == pytest.approx(wanted)
+
+
+def test_a_detectable_distance_is_from_the_constant_unless_a_limit_is_given() -> None:
+    """With half a row of each kind added to the rows that the constant expects."""
+    share = (0.3 * 20 + 0.5) / 21
+    wanted = BOTH * math.sqrt(share * (1 - share) / 20)
+    assert OneShare(5, 20, 0.3).detectable(0.05) == pytest.approx(wanted)
+    assert OneShare(5, 20, 0.1).detectable(0.05, 0.2) == pytest.approx(wanted)
+    assert PairedShares(20, 12, 120).detectable(0.05) == mcnemar_detectable(120, 33 / 122, 0.05)
 
 
 def test_a_share_cannot_be_below_none_or_above_all() -> None:
