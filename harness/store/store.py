@@ -69,9 +69,7 @@ class Store:
         """
         fix = "free space, or name another --store; `harness report` reads a store as it is"
         require_writable(self.root, "stages", fix)
-        folder = self.root / "runs"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{uuid.uuid4().hex}.lock"
+        path = self.root / "runs" / f"{uuid.uuid4().hex}.lock"
         try:
             with FileLock(path):
                 yield

@@ -110,6 +110,20 @@ def test_tokens_of_trainings_before_are_part_of_the_price(store: Store) -> None:
         assert result_of("lora", [own], lacking, store).cost["tokens"] is None
 
 
+def test_price_is_of_every_training_of_a_long_path(store: Store) -> None:
+    first = stage("train", {"train": stage("data")}, "cpt of lora")
+    second = stage("train", {"start": first}, "sft of lora")
+    train = stage("train", {"start": second})
+    own = path(train=train, generate={}, scores=())
+    made = records_of(own)
+    for seconds, trained in ((1.0, first), (2.0, second), (4.0, train)):
+        made[trained.key] = record(trained, cost={"seconds": seconds, "tokens": 10 * seconds})
+    cost = result_of("lora", [own], made, store).cost
+    assert (cost["seconds_before"], cost["train_seconds"], cost["tokens"]) == (3.0, 7.0, 70.0)
+    made[first.key] = failed(first, "out of memory")
+    assert result_of("lora", [own], made, store).reasons == ("train of cpt of lora: out of memory",)
+
+
 def test_failure_is_told_with_its_stage_and_what_it_made_fail_is_not(store: Store) -> None:
     earlier = stage("train", {"train": stage("data")}, "sft of lora")
     train = stage("train", {"start": earlier})
@@ -221,6 +235,37 @@ def test_what_services_counted_is_summed_over_answers_and_scores(store: Store) -
     local = path()
     found = result_of("lora", [local], records_of(local, generate={"cost": counts}), store).cost
     assert found["service_prompt_tokens"] is found["service_money"] is None
+
+
+def test_what_a_service_was_paid_for_tuning_counts_as_money_and_not_as_tokens(
+    store: Store,
+) -> None:
+    """Its tokens are told as those trained on."""
+    tuned = Stage("train", {"model": {"endpoint": {"base_url": "http://x"}}})
+    answers = Stage("generate", {"number": 1}, {"checkpoint": tuned})
+    own = path(train=tuned, generate={"tasks": answers}, scores=())
+    counts = {"prompt_tokens": 30, "money": 0.25}
+    made = records_of(own, generate={"cost": counts}, train={"cost": {**counts, "money": 2.0}})
+    cost = result_of("tuned", [own], made, store).cost
+    assert (cost["service_prompt_tokens"], cost["service_money"]) == (30, 2.25)
+    made[tuned.key] = failed(tuned)
+    assert result_of("tuned", [own], made, store).cost["service_money"] == 0.25
+    trained_here = path(generate={"tasks": answers}, scores=())
+    records = records_of(trained_here, generate={"cost": counts}, train={"cost": {"money": 2.0}})
+    records[tuned.key] = record(tuned)
+    assert result_of("own", [trained_here], records, store).cost["service_money"] == 2.25
+
+
+def test_times_of_a_service_are_compared_with_those_of_the_same_service_alone() -> None:
+    def asked(url: str) -> Conditions:
+        served = Stage("generate", {"model": {"endpoint": {"base_url": url}}})
+        told = {"platform": "Linux", "threads": 2, "waited": 0.9}
+        return conditions(record(served, provenance=told))
+
+    assert (asked("http://x").threads, asked("http://x").busy) == (None, False)
+    assert comparable([asked("http://x")], [asked("http://x")])
+    assert not comparable([asked("http://x")], [asked("http://y")])
+    assert not comparable([asked("http://x")], [conditions(record(stage("generate")))])
 
 
 def test_times_are_of_trainings_that_ended_well(store: Store) -> None:

@@ -111,6 +111,22 @@ def test_nothing_is_asked_for_by_default() -> None:
     }  # fmt: skip
 
 
+def test_each_resource_is_explained() -> None:
+    """`harness list keys resources` shows these texts."""
+    assert [name for name, field in Resources.model_fields.items() if not field.description] == []
+
+
+def test_memory_is_an_amount_as_slurm_writes_it() -> None:
+    assert Resources(memory="3G").memory_bytes == 3 * 1024**3
+    assert Resources(memory=None).memory_bytes == Resources().memory_bytes == 0
+    with pytest.raises(ValidationError, match="'much' is not an amount of memory"):
+        Resources(memory="much")
+
+
+def test_stage_on_the_cpu_asks_for_all_but_the_gpu() -> None:
+    assert Resources(gpus=2, memory="3G").without_gpu() == Resources(gpus=0, memory="3G")
+
+
 def test_spec_tells_a_worker_all() -> None:
     made = replace(TRAIN, unhashed={"a": "/b"}, label="full", predicted={"seconds": 2.0})
     assert made.spec() == {
@@ -151,6 +167,13 @@ def test_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [RECORD]
 
 
+def test_record_may_quote_half_a_character(tmp_path: Path) -> None:
+    """As Python reads a file's name that is no UTF-8."""
+    written = record(status="failed", error={"message": "no file caf\udce9"})
+    write_record(tmp_path, written)
+    assert read_record(tmp_path) == written
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -159,6 +182,7 @@ def test_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
         lambda text: text.replace('"sha256": "', '"sha256": "0'),
         lambda text: text.replace("sha256", "digest"),
         lambda _: "[1, 2]",
+        lambda _: "5",
         lambda _: "",
         lambda text: text.encode().replace(b"rate", b"\xff\xfe"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,68 @@ def test_failure_is_kept_where_there_is_nothing_better(tmp_path: Path) -> None:
     with FileLock(folder / "lock"):  # another run works there
         store.keep_failure(bad, failed.model_copy(update={"error": {"message": "third"}}))
     assert store.failures()[bad.key].error == {"message": "again"}
+
+
+def test_stage_that_another_run_finished_meanwhile_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    (finished, _), (removed, folder) = recorded(store, 1), recorded(store, 2)
+    store.remove(folder)
+    rows = [{"kind": "train", "key": stage.key} for stage in (finished, removed)]
+    monkeypatch.setattr(store, "query", lambda **_: rows)
+    assert store.failures() == {}
+
+
+def test_stage_that_has_not_run_is_not_done(tmp_path: Path) -> None:
+    assert Store(tmp_path).done(Stage("train", {"number": 1}), outputs=False) is None
+
+
+def test_output_that_changed_is_seen_behind_one_that_was_released(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    outputs = {
+        name: Output(sha256=hashlib.sha256(b"12345").hexdigest(), bytes=5) for name in ("a", "b")
+    }
+    stage, folder = recorded(store, 1, outputs=outputs)
+    for name in outputs:
+        (folder / name).write_bytes(b"12345")
+    assert store.release(folder, ["a"]) == 5
+    assert store.done(stage, outputs=False) is not None
+    (folder / "b").write_bytes(b"54321")
+    assert store.done(stage, outputs=False) is None
+
+
+def test_record_goes_before_the_files_that_it_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    stage, folder = recorded(store, 1)
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stores.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.remove(folder)
+    assert store.record(stage) is None
+    assert folder.is_dir()
+
+
+def test_closed_store_lets_go_of_its_index(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        store.query()
+
+
+def test_store_is_made_with_the_folders_above_it_and_is_needed_by_a_run(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a" / "b")
+    recorded(store, 1)
+    assert numbers(store.query()) == [1]
+    shutil.rmtree(store.root)
+    store.root.touch()
+    with pytest.raises(StoreError, match=r"name another --store"), store.in_use():
+        pass
 
 
 def test_record_of_another_stage_in_its_folder_is_not_its_own(tmp_path: Path) -> None:
