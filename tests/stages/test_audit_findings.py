@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from harness.models.precision import MasterWeights
 from harness.objectives._trl import movement as _movement
 from harness.objectives._trl.movement import Watch, due_by, elements, places, spread
 from harness.objectives.base import Evidence
-from harness.stages import _audit, _audit_movement
+from harness.stages import _audit, _audit_loss, _audit_movement
 from harness.stages._audit import declared, gradients, probe, same, switched_off
 from harness.stages._audit_answers import answers_fault
 from harness.stages._audit_loss import RowIndex, audit_loss, audit_prompts
@@ -211,6 +212,42 @@ def test_of_a_template_that_marks_fewer_turns_the_marked_ones_are_in_the_loss() 
         assert answers_fault(found, CHAT, ids, learnt, cut=False) == said
 
 
+def test_each_of_the_two_findings_on_the_loss_has_its_name(tokenizer: Any) -> None:
+    padding, tokens = "no padding in the loss", "the loss is on the tokens it should be on"
+    index = RowIndex()
+    index.add(CHAT, encoded(tokenizer, CHAT).ids)
+    entered = batch(tokenizer, CHAT, pads=2)
+    faulty = batch(tokenizer, CHAT, pads=2)
+    faulty["labels"][0][-1] = 5
+    for evidence, only, details in (
+        (None, True, ["no labels entered the model"] * 2),
+        (entered, None, ["no padded tokens in the first batches' loss",
+                         "rows are packed, and cannot be told apart"]),
+        (entered, True, ["no padded tokens in the first batches' loss", "the answers alone"]),
+        (faulty, True, ["1 padded tokens in the first batches' loss", "the answers alone"]),
+    ):  # fmt: skip
+        shown = None if evidence is None else Evidence(batches=(evidence,))
+        found = audit_loss(tokenizer, index, shown, only)
+        assert [check["check"] for check in found] == [padding, tokens]
+        assert [check["detail"] for check in found] == details
+        assert found[0]["status"] == ("failed" if evidence is faulty else found[0]["status"])
+
+
+def test_batches_without_labels_hide_no_others(tokenizer: Any) -> None:
+    index = RowIndex()
+    entered = batch(tokenizer, CHAT, pads=1)
+    entered["labels"][0][-1] = 5
+    shown = Evidence(batches=({"input_ids": [[1]]}, {"labels": [[1]]}, entered))
+    assert audit_loss(tokenizer, index, shown, None)[0]["status"] == "failed"
+
+
+def test_rows_are_known_by_their_first_2_8_32_tokens_and_so_on() -> None:
+    assert _audit_loss._heads(1) == []
+    assert _audit_loss._heads(8) == [2, 8]
+    assert _audit_loss._heads(130) == _audit_loss._heads(128) == [2, 8, 32, 128]
+    assert _audit_loss._heads(10**6)[-1] == 2 * 4**9
+
+
 def test_rows_are_found_by_their_beginning_cut_or_not(tokenizer: Any) -> None:
     index, texts = RowIndex(), [{"text": "x" * 40 + end} for end in ("a", "b")]
     for row in texts:
@@ -220,7 +257,8 @@ def test_rows_are_found_by_their_beginning_cut_or_not(tokenizer: Any) -> None:
         assert ids[-1] == tokenizer.eos_token_id
         assert index.find(tokenizer, ids) == row
         assert index.find(tokenizer, ids[:-1]) == row
-        assert index.find(tokenizer, [*ids, 7]) is None
+        for further in (7, tokenizer.eos_token_id):
+            assert index.find(tokenizer, [*ids, further]) is None
     assert index.find(tokenizer, encoded(tokenizer, texts[0]).ids[:35]) in texts
 
 
@@ -235,8 +273,6 @@ def test_prompts_are_asked_as_they_were_trained(tokenizer: Any) -> None:
 def test_a_prompt_that_is_asked_otherwise_fails(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.stages import _audit_loss
-
     asked = _audit_loss.asked_ids
     monkeypatch.setattr(_audit_loss, "asked_ids", lambda t, row: [*asked(t, row)[:-1], 9])
     found = audit_prompts(tokenizer, [CHAT, PAIR])
@@ -246,6 +282,30 @@ def test_a_prompt_that_is_asked_otherwise_fails(
     monkeypatch.setattr(_audit_loss, "render", lambda *_, **__: "otherwise")
     assert audit_prompts(tokenizer, [PAIR])["status"] == "passed"
     assert audit_prompts(tokenizer, [CHAT])["status"] == "failed"
+    # Not what the row says.
+    monkeypatch.setattr(_audit_loss, "bare_ids", lambda tokenizer, text: [70, 71, 72])
+    assert audit_prompts(tokenizer, [PAIR])["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    "changed", [lambda ids: [9, *ids[1:]], lambda ids: ids[:-1]], ids=["another", "fewer"]
+)
+def test_each_token_of_a_prompt_is_asked(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, changed: Any
+) -> None:
+    asked = _audit_loss.asked_ids
+    monkeypatch.setattr(_audit_loss, "asked_ids", lambda t, row: changed(asked(t, row)))
+    assert audit_prompts(tokenizer, [PAIR])["status"] == "failed"
+
+
+def test_first_of_the_rows_that_a_template_writes_otherwise_is_named(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        _audit_loss, "encoded", lambda t, row: replace(encoded(t, row), rejoined=row is not PAIR)
+    )
+    rows = [PAIR, CHAT, {**CHAT, "id": "row-9"}, {**CHAT, "id": "row-8"}]
+    assert "; 3 of them (first: row-1) " in audit_prompts(tokenizer, rows)["detail"]
 
 
 # --- what trained ---------------------------------------------------------------------------------
