@@ -56,14 +56,36 @@ def told(*variants: VariantResult, verdict: str = "better", value: float = 0.4) 
         (trained("a", 10, timed=(ONE, TWO)), trained("b", 40, timed=(ONE, TWO)), 0),
         (trained("a", 10, 0, seeds=(0,)), trained("b", 15, 0, seeds=(0,)), 0),
         (trained("a", 10, 0, seeds=(0,)), trained("b", 25, 0, seeds=(0,)), -1),
+        (trained("a", 10, 0), trained("b", 12, 0), 0),
+        (trained("a", 10, 0), trained("b", 13, 0), -1),
     ],
-    ids=["less", "more", "close", "ranges meet", "threads", "busy", "mixed", "lone", "lone, far"],
+    ids=[
+        "less",
+        "more",
+        "close",
+        "ranges meet",
+        "threads",
+        "busy",
+        "mixed",
+        "lone",
+        "lone, far",
+        "within a quarter",
+        "beyond a quarter",
+    ],
 )
 def test_time_is_compared_beyond_its_noise_and_under_equal_conditions(
     one: VariantResult, other: VariantResult, way: int
 ) -> None:
     assert cheaper.compare_costs(one, other)["train_seconds"] == way
     assert cheaper.compare_costs(other, one)["train_seconds"] == -way
+
+
+@pytest.mark.parametrize(("amount", "way"), [(1015.0, 0), (1025.0, -1), (985.0, 0), (975.0, 1)])
+def test_counts_that_differ_by_less_than_a_fiftieth_are_as_good_as_equal(
+    amount: float, way: int
+) -> None:
+    other = trained("b", 10, cost={"trainable_parameters": amount})
+    assert cheaper.compare_costs(trained("a", 10), other)["trainable_parameters"] == way
 
 
 def test_sixth_of_the_parameters_is_cheaper_whatever_the_clock_says() -> None:

@@ -42,6 +42,61 @@ def test_probabilities_are_of_logits_as_they_are_unless_a_temperature_is_said() 
     assert losses.entropy(logits).item() == pytest.approx(-(plain.exp() * plain).sum().item())
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 3.0])
+def test_probabilities_and_entropies_of_many_tokens_are_those_of_torchs_distribution(
+    temperature: float,
+) -> None:
+    draws = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(2, 3, 5, generator=draws, dtype=torch.float64)
+    tokens = torch.randint(0, 5, (2, 3), generator=draws)
+    known = torch.distributions.Categorical(logits=logits / temperature)
+    torch.testing.assert_close(
+        losses.token_log_probs(logits, tokens, temperature), known.log_prob(tokens)
+    )
+    torch.testing.assert_close(losses.entropy(logits, temperature), known.entropy())
+
+
+def test_values_of_two_tokens_vary_and_equal_ones_do_not() -> None:
+    pair = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    assert masked_variance(ROW, pair).item() == pytest.approx(0.5)  # 1 and 2
+    assert losses.whiten(torch.full((1, 4), 7.0), THREE).tolist() == [[0.0] * 4]
+
+
+@pytest.mark.parametrize("advantage", [-2.0, 0.5])
+def test_policy_gains_by_a_ratio_up_to_the_clip_and_loses_by_all_of_it(advantage: float) -> None:
+    """A better token gains until 1 + eps, a worse one until 1 - eps."""
+    for ratio in (0.1, 0.79, 0.81, 1.0, 1.19, 1.21, 5.0):
+        held = min(ratio, 1.2) if advantage > 0 else max(ratio, 0.8)
+        found = losses.policy_terms(
+            torch.tensor(math.log(ratio) - 1.5), torch.tensor(-1.5), torch.tensor(advantage), 0.2
+        )
+        assert found.item() == pytest.approx(-held * advantage, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "old", "target", "clip", "cost"),
+    [
+        (4.0, 0.0, 1.0, None, 4.5), (-2.0, 0.0, 1.0, None, 4.5),
+        (1.25, 1.0, 0.0, 0.5, 0.5 * 1.25**2), (0.75, 1.0, 0.0, 0.5, 0.5 * 0.75**2),
+        (4.0, 1.0, 4.0, 0.5, 0.5 * 2.5**2), (-3.0, 1.0, -3.0, 0.5, 0.5 * 3.5**2),
+    ],
+)  # fmt: skip
+def test_value_is_charged_as_if_it_had_moved_by_the_clip_at_most(
+    value: float, old: float, target: float, clip: float | None, cost: float
+) -> None:
+    entered = (torch.tensor(number) for number in (value, old, target))
+    assert losses.value_terms(*entered, clip).item() == pytest.approx(cost)
+
+
+def test_values_explain_all_of_the_returns_or_nothing() -> None:
+    mask, returns = torch.ones(1, 3), torch.tensor([[0.0, 1.0, 2.0]])
+    for values, share in (([0.0, 1.0, 2.0], 1.0), ([5.0, 5.0, 5.0], 0.0), ([2.0, 1.0, 0.0], -3.0)):
+        found = losses.explained_variance(torch.tensor([values]), returns, mask)
+        assert found.item() == pytest.approx(share)
+    level = torch.full((1, 3), 4.0)
+    assert losses.explained_variance(returns, level, mask).item() == 0.0
+
+
 def test_share_of_clipped_tokens_is_of_those_outside_the_range() -> None:
     old, mask = torch.zeros(1, 4), torch.ones(1, 4)
     new = torch.log(torch.tensor([[1.5, 0.5, 1.1, 0.9]]))
