@@ -131,6 +131,25 @@ def test_trainings_speak_once_each_sentence_with_their_names() -> None:
     assert told(plan(first, second, third), made) == ["a-0, b-0: odd.", "a-0: slow."]
 
 
+def test_only_trainings_that_ended_well_speak_of_training() -> None:
+    first, lost = path("a"), path("b")
+    made = records_of(
+        first, lost, train={"metrics": {"notes": ["odd"]}},
+        generate={"metrics": {"notes": ["no note of a training"]}},
+    )  # fmt: skip
+    assert lost.train is not None
+    del made[lost.train.key]  # a trial before it failed
+    assert told(plan(first, lost), made) == ["a-0: odd."]
+
+
+def test_what_does_not_fit_its_model_is_told_once_without_the_suites_name() -> None:
+    def notes_of(names: bool) -> list[str]:
+        return ["s.yaml: named"] if names else ["s.yaml: 3 rows are too long.", "another"]
+
+    fit = SimpleNamespace(notes=lambda *, names: notes_of(names))
+    assert told(plan(unfit={"a": fit, "b": fit}), {}) == ["3 rows are too long.", "another"]
+
+
 def test_scorers_speak_of_rows_and_of_answers() -> None:
     first, second = path("a"), path("b")
     scorer = {"notes": ["odd rows"], "answer_notes": ["odd answers"]}
@@ -155,6 +174,9 @@ def test_evaluations_of_which_the_same_is_said_stand_in_one_note() -> None:
     })  # fmt: skip
     assert told(plan(path("a", scores=scored)), records) == [
         "lm_eval on one, two, three and 2 more: odd answers (a)."
+    ]
+    assert told(plan(path("a", scores=scored[:3])), records) == [
+        "lm_eval on one, two, three: odd answers (a)."
     ]
     both = plan(path("a", scores=scored[:2]), path("b", scores=scored[1:2]))
     assert told(both, records) == [
@@ -231,6 +253,9 @@ def test_labels_are_held_against_what_is_known() -> None:
     )
     assert "and prefers an answer in 2 pairs that tie there" in held
     assert "not checked by the preferences that its rows hold: lost;" in held
+    made[truth.key] = failed(truth, "gone")
+    (neither,) = told(planned, made)
+    assert "not checked by the suite's own truth of the sampled answers: gone;" in neither
     metrics = {**LABELS, "labeller": {}}
     (short,) = told(planned, {**made, labelled.key: record(labelled, metrics=metrics)})
     assert "both orders" not in short
