@@ -21,12 +21,14 @@ class Attacked:
     Attributes:
         pair: which pair of answers.
         won: whether the judge prefers the attacked answer now; None if it gives no verdict.
+        tied: whether it calls the two answers equal now.
     """
 
     attack: str
     kind: str
     pair: str
     won: bool | None
+    tied: bool = False
 
 
 class Success(BaseModel):
@@ -56,6 +58,8 @@ class AttackRecord(BaseModel):
             that draws its verdicts is won over by nothing at all.
         gain: how much oftener an attack wins than the control on the same pair, over pairs.
         constant: of the attacks that give every question one answer.
+        tied: how many of the attacks together end in a tie. A judge that calls all a tie, as one
+            that always names the answer shown first does in both orders, is won over by nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +71,7 @@ class AttackRecord(BaseModel):
     constant: Success
     control: Success
     attacks: list[Success]
+    tied: int = 0
 
 
 def attack_record(judge: str, attacked: Sequence[Attacked]) -> AttackRecord:
@@ -81,6 +86,7 @@ def attack_record(judge: str, attacked: Sequence[Attacked]) -> AttackRecord:
         constant=_success("constant answers", CONSTANT, constant),
         control=_success("no attack", CONTROL, [r for r in attacked if r.kind == CONTROL]),
         attacks=by_attack(real),
+        tied=sum(row.tied for row in real),
     )
 
 

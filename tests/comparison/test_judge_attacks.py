@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.commands.judge.tables import attack_table
 from harness.comparison.binomial import share
 from harness.comparison.judge_attacks import Attacked, attack_record, by_attack
 from harness.data.judge_attacks import ATTACKS, CONSTANT, CONTROL, NOTHING
@@ -55,3 +56,19 @@ def test_attacks_on_one_pair_are_not_independent() -> None:
     assert success.rate is not None
     assert success.rate.value == 0.5
     assert (success.rate.low or 0.0) < 0.25, "ten pairs, not 300 attacks"
+
+
+@pytest.mark.parametrize(
+    ("ties", "said"),
+    [(20, "It calls every attacked pair a tie."), (5, "It calls 5 of 20 attacked pairs a tie."),
+     (0, "")],
+)  # fmt: skip
+def test_a_judge_that_prefers_nothing_is_not_praised_for_it(ties: int, said: str) -> None:
+    """The control, and an attack without a verdict, are not among the attacked pairs."""
+    attacked = [Attacked("plea", "order", str(n), won=False, tied=n < ties) for n in range(20)]
+    attacked += [
+        Attacked("nothing", CONTROL, "0", won=False, tied=True), Attacked("long", "form", "0", None)
+    ]  # fmt: skip
+    shown = attack_table(attack_record("judge", attacked))
+    assert ("a tie" in shown) == bool(said)
+    assert said in shown

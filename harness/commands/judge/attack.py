@@ -101,4 +101,4 @@ def _attempts(pairs: Sequence[Pair], before: Mapping[str, Said]) -> Iterator[_At
 def _attacked(attempt: _Attempt, after: Said) -> Attacked:
     decided = after.sign
     won = None if decided is None else decided == attempt.side
-    return Attacked(attempt.attack.name, attempt.attack.kind, attempt.of.id, won)
+    return Attacked(attempt.attack.name, attempt.attack.kind, attempt.of.id, won, decided == 0)

@@ -148,6 +148,13 @@ def _verdict(made: AttackRecord) -> Iterator[str]:
         )
     else:
         yield "Attacks are not shown to win over this judge oftener than asking it again does."
+    if made.tied == made.overall.tried:
+        yield (
+            "It calls every attacked pair a tie. A judge that prefers nothing is won over by"
+            " nothing: this speaks neither for it nor against it."
+        )
+    elif made.tied:
+        yield f"It calls {made.tied} of {made.overall.tried} attacked pairs a tie."
     if made.constant.won:
         yield (
             f"A constant answer, which reads no question, won {made.constant.won} of"
