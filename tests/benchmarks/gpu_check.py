@@ -11,8 +11,8 @@ Three parts, each told on its own, so that a fault in one hides nothing of the o
 
 Figures are written under the device's name. Exit status 1 where anything failed; 3 without a GPU,
 when nothing is measured. `--cpu` tries the command itself. The CPU's verdicts are made again, after
-`make demo`, by `harness report suites/pocket/demo.yaml --set "$(gpu_check.py --demo-set)"` and
-`--keep-verdicts` with that report's comparison.csv.
+`make demo`, by `harness report suites/pocket/demo.yaml` with a `--set` for each line of
+`gpu_check.py --demo-set`, and `--keep-verdicts` with that report's comparison.csv.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ DEMO_SETTINGS = (
     "scorers=[{rouge: {data: tasks}}, {exact_match: {data: tasks, normalise: true}},"
     " {perplexity: {data: tasks}}, {perplexity: {data: general, label: forgetting}},"
     " {reward: {data: preferences}}, {kl: {data: general, to: start}}]",
+    "claims=[]",
 )
-"""Scorers that need no package beside the harness's own."""
+"""Scorers that need no package beside the harness's own, and no claim about the others."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +170,10 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--cpu", action="store_true", help="try the command itself, on the CPU")
     parser.add_argument("--keep-verdicts", type=Path, metavar="CSV", help="a CPU's, and no more")
-    parser.add_argument("--demo-set", action="store_true", help="print the demo's --set, no more")
+    parser.add_argument("--demo-set", action="store_true", help="print its --set, line by line")
     options = parser.parse_args()
     if options.demo_set:
-        print(*DEMO_SETTINGS)
+        print(*DEMO_SETTINGS, sep="\n")
         return 0
     if options.keep_verdicts:
         keep_verdicts(options.keep_verdicts)

@@ -1,0 +1,188 @@
+"""What is right on a GPU, as far as a machine without one can show it: by made-up ones."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.core import measure
+from harness.core.determinism import ENVIRONMENT, set_deterministic
+from harness.executors.base import Finished
+from harness.executors.local import LocalSession
+from harness.inference.likelihood import _divergence
+from harness.inference.sampling import likeliest, running_sum, sampled, uniform
+from harness.inference.token_scores import _Sums
+from harness.objectives._ppo.models import Actor, batch_of, reference_logits
+from harness.objectives.ppo import Ppo
+from harness.store.stage import Resources, read_record
+from harness.worker import run_stage
+from tests.executors.test_processes import folder_of, kinds_in, until
+from tests.objectives.test_ppo import quick, tiny_job
+
+
+@pytest.fixture
+def emptied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Calls of the allocator's `empty_cache`, as if this process used a GPU."""
+    calls: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append(len(calls)))
+    return calls
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_a_stage_leaves_is_freed_before_the_allocator_is_emptied(
+    emptied: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[bool] = []
+    with measure.freed_at_the_end():
+        left = weakref.ref(Cycle())
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(left() is not None))
+    assert alive == [False]
+
+
+def test_a_stage_that_fails_empties_the_allocator_too(tmp_path: Path, emptied: list[int]) -> None:
+    folder = folder_of(tmp_path, "data")  # its config lacks what a data stage needs
+    assert not run_stage(folder, lambda event: None).ok
+    assert emptied
+
+
+def test_a_gpu_that_answers_no_more_does_not_hide_its_error(
+    emptied: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        emptied.append(0)
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", broken)
+    with pytest.raises(ValueError, match="the stage's own"), measure.freed_at_the_end():
+        raise ValueError("the stage's own")
+    assert emptied
+
+
+SEES = """
+    import os, time
+    from pathlib import Path
+    def run(job):
+        here = Path(job.folder.parent, "here")
+        here.mkdir(exist_ok=True)
+        (here / str(os.getpid())).touch()
+        while len(list(here.iterdir())) < 2:  # both stages run at once
+            time.sleep(0.02)
+        names = ("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "FLASH_ATTENTION_DETERMINISTIC")
+        return {name: os.environ.get(name) for name in names}
+"""
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_each_worker_sees_its_own_gpu_and_the_options_of_its_stage(
+    tmp_path: Path, deterministic: bool
+) -> None:
+    env = kinds_in(tmp_path / "kinds", {"sees": SEES})
+    session = LocalSession(2, 1, ["GPU-a", "GPU-b"], tmp_path / "log.txt")
+    folders = [folder_of(tmp_path, "sees", name) for name in ("first", "second")]
+    ended: list[Finished] = []
+
+    def both_ended() -> bool:
+        ended.extend(each for each in session.wait(0.1) if isinstance(each, Finished))
+        return len(ended) == len(folders)
+
+    try:
+        for folder in folders:
+            session.submit(folder, Resources(env=env, gpus=1, deterministic=deterministic))
+        until(both_ended)
+    finally:
+        session.close()
+    seen = [record.metrics for folder in folders if (record := read_record(folder)) and record.ok]
+    assert {each.pop("CUDA_VISIBLE_DEVICES") for each in seen} == {"GPU-a", "GPU-b"}
+    wanted = ENVIRONMENT if deterministic else {name: os.environ.get(name) for name in ENVIRONMENT}
+    assert seen == [dict(wanted)] * 2
+
+
+class OnGpu:
+    """Values that say they are a GPU's, and note where they are summed."""
+
+    def __init__(self, values: torch.Tensor, at: str, log: list[str]) -> None:
+        self.values, self.device, self.log = values, at, log
+        self.is_cuda = at == "cuda"
+
+    def cpu(self) -> OnGpu:
+        return OnGpu(self.values, "cpu", self.log)
+
+    def to(self, device: str) -> OnGpu:
+        return OnGpu(self.values, device, self.log)
+
+    def cumsum(self, axis: int) -> OnGpu:
+        self.log.append(self.device)
+        return OnGpu(self.values.cumsum(axis), self.device, self.log)
+
+
+@pytest.mark.parametrize(("deterministic", "where"), [(True, "cpu"), (False, "cuda")])
+def test_running_sums_are_the_cpus_where_a_gpu_has_none_that_repeats(
+    deterministic: bool, where: str
+) -> None:
+    values: Any = OnGpu(torch.arange(4.0), "cuda", [])
+    set_deterministic(deterministic)
+    try:
+        sums: Any = running_sum(values)
+    finally:
+        set_deterministic(False)
+    assert values.log == [where]
+    assert sums.device == "cuda"
+    assert sums.values.tolist() == [0, 1, 3, 6]
+
+
+def short_logits(rows: int = 3) -> torch.Tensor:
+    """Logits in bfloat16, (rows, 5000): their softmax in bfloat16 is wrong in the third digit."""
+    return torch.randn(rows, 5000, generator=torch.Generator().manual_seed(0)).mul(4).bfloat16()
+
+
+def test_log_probabilities_of_short_logits_are_taken_in_float32() -> None:
+    logits, targets = short_logits(), [[7], [8], [9]]
+    sums = _Sums(
+        SimpleNamespace(device=torch.device("cpu")), [np.array([i]) for i in range(3)], targets,
+        lambda done: None,
+    )  # fmt: skip
+    sums.use(np.arange(3), logits)
+    wanted = logits.double().log_softmax(-1)[range(3), [7, 8, 9]]
+    assert [each.log_prob for each in sums.results()] == pytest.approx(wanted.tolist(), rel=1e-6)
+
+
+def test_divergences_of_short_logits_are_taken_in_float32() -> None:
+    logits = short_logits(6)
+    p, q = (each.double().log_softmax(-1) for each in logits.split(3))
+    found = _divergence(*logits.split(3))
+    assert found.tolist() == pytest.approx((p.exp() * (p - q)).sum(-1).tolist(), rel=1e-5)
+
+
+def test_tokens_are_drawn_from_short_logits_in_float64() -> None:
+    logits = short_logits(100)
+    drawn = [
+        sampled([uniform(i) for i in range(100)], each, 0.7, 0.9).tolist()
+        for each in (logits, logits.double())
+    ]
+    assert drawn[0] == drawn[1]
+    assert likeliest([], logits).tolist() == logits.double().argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("value", ["head", "reward_copy"])
+def test_ppos_logits_and_values_are_float32_in_mixed_precision(
+    tiny_model: Path, tmp_path: Path, value: str
+) -> None:
+    """So are its ratios, its KL and its losses, which are computed from these."""
+    job = tiny_job(tiny_model, tmp_path, dtype="bfloat16")
+    actor = Actor(Ppo(**quick(value=value)), job)
+    batch = batch_of([[5, 6], [7]], [[8, 9], [10]], 1, "cpu")
+    logits, values = actor(batch)
+    reference = reference_logits(job, batch)
+    assert {each.dtype for each in (logits, values, reference)} == {torch.float32}
