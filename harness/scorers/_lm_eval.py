@@ -202,9 +202,9 @@ def _about(
     if engine.truncated:
         about["truncated"] = engine.truncated
         notes.append(
-            f"{engine.truncated} requests were longer than the model's context of"
-            f" {engine.max_length} tokens, with room for the answer, and lost their beginning, as"
-            " in lm-eval"
+            f"{engine.truncated} request{'s were' if engine.truncated > 1 else ' was'} longer than"
+            f" the model's context of {engine.max_length} tokens, with room for the answer, and"
+            " lost the beginning, as in lm-eval"
         )
     if spaced := wrong_by_spaces(samples):
         about["wrong_by_spaces"] = spaced  # the note is one for all variants
