@@ -202,6 +202,9 @@ class _Session:
     def _answer(self, future: Any, doing: str) -> Any:
         try:
             return future.result(timeout=self.method.timeout)
+        except TimeoutError:
+            told = f"no answer within {self.method.timeout:g} s (the method's `timeout`)"
+            raise StageFailed("service", f"{self.method.base_url}, {doing}: {told}") from None
         except Exception as error:
             raise self._failed(doing, error) from None
 

@@ -100,7 +100,7 @@ def computed_elsewhere(
             weights = method.train(work)
         except StageFailed as failed:
             raise _told(failed, key, state) from None
-    checks = [log.first, *_returned(job, method, ref, weights, schedule.steps[0])]
+    checks = [log.first, *_returned(job, method, ref, weights, schedule.steps[0], log.losses[0])]
     _audit_movement.require(checks)
     metrics = audited(job, method, ref, job.folder / CHECKPOINT)
     tokens, money = schedule.tokens, method.price(schedule.tokens)
@@ -153,8 +153,11 @@ class _Log:
                 "loss is not a number", f"the loss of step {number} is {loss}",
                 fix="lower the learning rate, raise warmup_ratio, or clip with max_grad_norm",
             )  # fmt: skip
-        if number == 1:
-            _audit_movement.require([self.first])  # before more of it is paid for
+        if number == 1 and self.first["status"] == "failed":  # before more of it is paid for
+            raise StageFailed(
+                "audit", f"{self.first['check']}: {self.first['detail']}",
+                fix="name the same weights as the service has them with the method's base_model",
+            )  # fmt: skip
         self._job.progress(number, len(self._schedule.steps), f"loss {loss:.3f}")
 
     @property
@@ -209,8 +212,9 @@ def _schedule(
 def _told(failed: StageFailed, key: str | None, state: State) -> StageFailed:
     """The failure without the key, and with a way to start again."""
     fix = failed.fix
-    if not fix and state.fields:
-        fix = f"run again to go on from there, or remove {state.path} to start from the beginning"
+    if not fix and "path" in state.fields:
+        step = state.fields["step"]
+        fix = f"run again to go on after step {step}, or remove {state.path} to start anew"
     return StageFailed(failed.reason, masked(failed.message, key), fix=masked(fix, key))
 
 
@@ -226,12 +230,18 @@ def _base_loss(job: Job, method: Elsewhere, ref: ModelRef, schedule: Schedule) -
 
 
 def _returned(
-    job: Job, method: Elsewhere, ref: ModelRef, weights: Weights, step: OptimizerStep
+    job: Job,
+    method: Elsewhere,
+    ref: ModelRef,
+    weights: Weights,
+    step: OptimizerStep,
+    first: float,
 ) -> list[Check]:
     """Write the adapter that comes back as a checkpoint in PEFT's format.
 
     Args:
         step: the first one, whose loss after the training the service may have told.
+        first: its loss before.
 
     Raises:
         StageFailed: it is another thing than a LoRA of this rank on these layers.
@@ -252,11 +262,10 @@ def _returned(
         lora = lora.model_copy(update={"lora_alpha": alpha})
         model = lora.attach(model.unload())
     set_peft_model_state_dict(model, tensors)
-    name = "what came back is what the service trained"
     with job.ledger.phase("audit"):
-        checks = (
-            [] if weights.loss is None else [_same_loss(name, _loss(model, step), weights.loss)]
-        )
+        here, short = _loss(model, step), ref.dtype != "float32"
+        told = weights.loss
+        checks = [] if told is None else [_trained(here, told, first, short)]
     with job.ledger.phase("save"):
         lora.save(model, job.folder / CHECKPOINT)
     del model, base
@@ -333,6 +342,19 @@ def _same_loss(name: str, here: float, there: float) -> Check:
     allowed = _SHARE * max(1.0, abs(here))
     detail = f"the loss of the first step's rows is {there:.4f} there and {here:.4f} here"
     return _audit_movement.check(name, abs(here - there) <= allowed, detail)
+
+
+def _trained(here: float, there: float, before: float, short: bool) -> Check:
+    """Whether the adapter has the loss that it had at the service.
+
+    Where the base is in a short format, an update smaller than the last digit of a layer's output
+    is rounded away: the loss may lie anywhere between that and the loss before the training.
+    """
+    name = "what came back is what the service trained"
+    nearest = min(max(here, min(there, before)), max(there, before)) if short else there
+    check = _same_loss(name, here, nearest)
+    detail = f"the loss of the first step's rows was {before:.4f}, is {there:.4f} there"
+    return {**check, "detail": f"{detail} and {here:.4f} here"}
 
 
 def _loss(model: Any, step: OptimizerStep) -> float:

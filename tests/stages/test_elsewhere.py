@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from harness.core.errors import StageFailed
 from harness.methods.tinker import Tinker
-from harness.stages._elsewhere import _alpha, _tensors
+from harness.stages._elsewhere import _alpha, _tensors, _trained
 
 METHOD = Tinker(base_model="it", r=4)
 CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 32, "bias": "none", "use_dora": False}
@@ -99,3 +99,14 @@ def test_short_formats_come_back_as_float32(tmp_path: Path) -> None:
 def test_options_that_cannot_be_are_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Tinker(**fields)
+
+
+@pytest.mark.parametrize(
+    ("here", "short", "status"),
+    [(1.19, False, "passed"), (1.25, False, "failed"), (1.25, True, "passed"),
+     (1.30, True, "passed"), (1.40, True, "failed"), (1.10, True, "failed"),
+     (float("nan"), True, "failed")],
+)  # fmt: skip
+def test_the_adapter_has_the_loss_that_it_had_there(here: float, short: bool, status: str) -> None:
+    """Trained from 1.30 to 1.19; in a short format a part of it is rounded away."""
+    assert _trained(here, 1.19, 1.30, short)["status"] == status

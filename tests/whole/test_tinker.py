@@ -143,7 +143,7 @@ def test_a_run_that_broke_off_goes_on_from_the_state_at_the_service(
     outcome = suite.run(store=store)
     error = trained(outcome).error or {}
     assert "403" in error["message"]
-    assert "run again to go on from there, or remove" in error["message"]
+    assert "run again to go on after step 4, or remove" in error["message"]
     assert server.count("optim_step") == 4
     server.faults = []
     outcome = suite.run(store=store)
@@ -246,6 +246,7 @@ def test_another_model_at_the_service_is_seen_after_one_step(
     model.save_pretrained(server.folder)
     message = (trained(suite.run()).error or {})["message"]
     assert "the service starts from this base" in message
+    assert "base_model" in message
     assert server.count("optim_step") == 1
 
 
