@@ -167,7 +167,8 @@ def test_a_suite_trains_scores_and_labels_with_all_that_a_plugin_adds(aligned: W
 
     longer = [r for r in outcome.records.values() if r.kind == "score"]
     assert {record.label for record in longer} == {
-        f"{name} longer" for name in ("bitfit-sft", "full-sft", "full-weighted", "full-rlaif")
+        f"{name} longer on letters"
+        for name in ("bitfit-sft", "full-sft", "full-weighted", "full-rlaif")
     }
     (labels,) = (r for r in outcome.records.values() if r.kind == "label")
     assert labels.config["labeller"]["name"] == "longest"

@@ -47,18 +47,19 @@ def noise_of(
     if isinstance(base, Group):
         sides.append((partner(group, base)[0], ratio**2))
     error, fixed = contrast.error(), contrast.fixed()
-    drawn = [(side.runs.several, _drawn(side), times) for side, times in sides]
-    known = all(part is not None for _, part, _ in drawn)
+    drawn = [
+        (side.runs.several, times * part)
+        for side, times in sides
+        if (part := _drawn(side)) is not None
+    ]
+    known = len(drawn) == len(sides)
     if not error or not (fixed or known):
         return None
     total = max(error**2, fixed)
-    of_seeds, of_examples = (
-        sum(times * (part or 0.0) for several, part, times in drawn if several is which)
-        for which in (True, False)
-    )
-    of_seeds, of_examples = min(of_seeds, fixed), min(of_examples, total - fixed)
     if not known:
         return Noise(1 - fixed / total, None, fixed / total)
+    of_seeds = min(sum(part for several, part in drawn if several), fixed)
+    of_examples = min(sum(part for several, part in drawn if not several), total - fixed)
     return Noise(
         (total - fixed - of_examples) / total,
         (of_seeds + of_examples) / total,

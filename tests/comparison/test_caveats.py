@@ -189,6 +189,11 @@ def test_answers_explain_no_more_than_what_there_is() -> None:
     assert noise_of(contrast_of(single, 0.0), single, 0.0) == Noise(0.0, 1.0, None)
 
 
+def test_answers_that_are_the_same_in_every_draw_cause_nothing() -> None:
+    one, base = drawn(0, answers=0.0), drawn(1, answers=0.0)
+    assert noise_of(contrast_of(one, base), one, base) == Noise(1.0, 0.0, None)
+
+
 def test_seeds_are_told_apart_where_one_answer_was_drawn_and_nothing_else_is() -> None:
     one, base = runs(4, level=0.4).only([0, 1, 2]), runs(3)
     base = Group.of({seed: replace(run, drawn=np.ones(8)) for seed, run in base.scores.items()})
