@@ -373,9 +373,12 @@ def test_tuning_and_budget_and_kept_checkpoints_are_told() -> None:
     assert "by loss: 7 trials (random search, one seed a trial)" in tuned
     assert "at the same budget: so much; runs that end by the clock" in ended
     assert kept == ("a-0 keeps the checkpoint of its lowest validation loss (1.235): step 4 of 9.")
+    assert "for every cell alike. No trial was scored on test rows." in tuned
     tune.seeds, suite.budget = (0, 1), Budget(seconds=None)
+    tune.match = {"method": ["lora", "full"], "objective": ["sft"]}
     tuned, ended, _ = tuning.notes(plan(best, last, suite=suite), made)
-    assert "2 seeds a trial" in tuned
+    assert "2 seeds a trial) for every cell with method lora or full and objective sft" in tuned
+    assert " alike. The others have what the suite gives them. No trial was" in tuned
     assert ended == "Every training run ends at the same budget: so much."
     suite.tune, suite.budget = None, None
     assert best.train is not None
