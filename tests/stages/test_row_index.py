@@ -55,3 +55,14 @@ def test_a_row_cut_anywhere_is_found_and_another_one_is_not(tokenizer: Any) -> N
     ids = encoded(tokenizer, rows[0]).ids
     assert index.find(tokenizer, [*ids[:50], ids[50] + 1]) is None
     assert index.find(tokenizer, [*ids, *ids]) is None
+
+
+def test_row_of_any_length_is_found_with_the_end_that_a_trainer_adds(tokenizer: Any) -> None:
+    """It is known by its tokens without that end."""
+    for length in range(1, 135):
+        row, index = {"text": "a" * length}, RowIndex()
+        *bare, end = encoded(tokenizer, row).ids
+        assert end == tokenizer.eos_token_id
+        index.add(row, bare)
+        assert index.find(tokenizer, [*bare, end]) is row, length
+        assert index.find(tokenizer, [*bare, bare[0], end]) is None
