@@ -34,6 +34,7 @@ FIRST = {"function": "take_first"}
 LETTERS = {"function": "regex", "regex_pattern": "([a-z]+)"}
 MEAN = {"metric": "acc", "aggregation": "mean"}
 FUNCTIONS = """
+from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 
 def choices(doc):
@@ -58,6 +59,11 @@ def rows(dataset):
 def shots():
     return [{"target": word, "passage": "so " + word, "label": 1, "choices": list("abcd")}
             for word in ("sun", "moon", "star")]
+
+def counted(count=2, **rest):
+    rows = [{"target": str(n), "passage": "n" * n, "label": 0, "choices": ["x", "y"]}
+            for n in range(1, int(count) + 1)]
+    return {"test": Dataset.from_list(rows)}
 
 def query(doc):
     return doc["passage"]
@@ -134,6 +140,9 @@ TASKS: dict[str, dict[str, Any]] = {
         "train": "FOLDER/train.jsonl", "test": "FOLDER/train.jsonl"}}},
     "several_texts": {**WRITTEN, "doc_to_target": "{{[target, 'x']}}"},
     "answers_are_choices": {**WRITTEN, "doc_to_choice": "choices", "doc_to_target": "label"},
+    "told_by_metadata": {**CHOICE, "dataset_path": None, "dataset_kwargs": None,
+                         "training_split": None, "custom_dataset": "!function own.counted",
+                         "metadata": {"version": 2}},
     "one": {**CHOICE, "tag": "tagged"},
     "deep/two": {**CHOICE, "tag": ["tagged", "other"]},
     "deep/er/three": {**CHOICE, "tag": "tagged", "dataset_kwargs": {"data_files": {

@@ -36,10 +36,9 @@ def prepare(
     Raises:
         StageFailed: the task cannot be loaded, or asks for a chat template that is not there.
     """
-    (name,) = scorer.tasks
     _refuse_template(scorer, tokenizer)
     with _quiet():
-        loaded = load_tasks([name], folder, local_data, allow_code=scorer.allow_code_execution)
+        loaded = _load(scorer, folder, local_data)
         tasks = loaded["tasks"]
         _require_sandbox(tasks)
         _set(scorer, tasks)
@@ -55,6 +54,15 @@ def prepare(
         figures = requests.write(job.folder, tasks, encoder)
     template = digest_json(tokenizer.chat_template) if scorer.apply_chat_template else None
     return {**figures, "chat_template_sha256": template}
+
+
+def _load(
+    scorer: LmEval, folder: Path | None, local_data: Mapping[str, DataFunction]
+) -> dict[str, Any]:
+    return load_tasks(
+        scorer.tasks, folder, local_data,
+        allow_code=scorer.allow_code_execution, metadata=scorer.metadata,
+    )  # fmt: skip
 
 
 def _require_sandbox(tasks: Mapping[str, Any]) -> None:
@@ -93,7 +101,7 @@ def evaluate(
     with _quiet():
         stored, encoder = requests.read(prepared)
         with requests.without_data(stored):
-            loaded = load_tasks([name], folder, {}, allow_code=scorer.allow_code_execution)
+            loaded = _load(scorer, folder, {})
             _set(scorer, loaded["tasks"])
             requests.restore(loaded["tasks"], stored)
             engine = _engine(scorer, job, encoder)

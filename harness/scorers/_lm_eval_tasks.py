@@ -27,6 +27,7 @@ def load_tasks(
     local_data: Mapping[str, DataFunction],
     *,
     allow_code: bool,
+    metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Tasks and groups as `lm_eval.tasks.TaskManager.load` returns them: `tasks`, `groups`.
 
@@ -35,6 +36,7 @@ def load_tasks(
         include_path: a folder of task YAMLs, searched before lm-eval's own.
         local_data: data set on the hub -> the function that gives its rows instead.
         allow_code: whether tasks that run generated code may be loaded.
+        metadata: is added to that of each task and group.
 
     Raises:
         StageFailed: an unknown name (with the nearest), a task file that cannot be read, data that
@@ -51,7 +53,7 @@ def load_tasks(
             without_code(allow_code),
             seeded(),
         ):
-            parts = _manager(index.behind(name)).load([name])
+            parts = _manager(index.behind(name), metadata).load([name])
         loaded["tasks"] |= parts["tasks"]
         loaded["groups"] |= parts["groups"]
     for name, task in loaded["tasks"].items():
@@ -80,13 +82,13 @@ def _require_leave(name: str, task: Any, *, allow_code: bool) -> None:
         code_eval.imported, code_eval.allowed = True, allow_code
 
 
-def _manager(names: Mapping[str, Files]) -> Any:
+def _manager(names: Mapping[str, Files], metadata: Mapping[str, Any] | None = None) -> Any:
     """lm-eval's manager of tasks, which knows these names. By itself it would read 14,000 files."""
     from lm_eval.tasks import TaskManager
     from lm_eval.tasks._index import Entry, Kind, TaskIndex
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    manager = TaskManager(include_defaults=False)
+    manager = TaskManager(include_defaults=False, metadata=dict(metadata or {}))
     tags = {name: files for name, files in names.items() if files.kind == TAG}
     for name in names.keys() - tags:
         path = names[name].paths[0]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from harness.core.component import NotHashed
+from harness.core.component import AddedLater, NotHashed
 from harness.data.preference_rule import NAMED
 from harness.scorers import _lm_eval_checks as checks
 from harness.scorers._asks import Outside
@@ -31,7 +31,6 @@ _ELSEWHERE = {
     "use_cache": "what is finished is kept, and not run again",
     "cache_requests": "requests are kept, and not built again",
     "seed": "only worked examples are drawn: `fewshot_seed`",
-    "metadata": "tasks that are told their lengths by it, such as ruler's, are not run here",
 }
 """Options of lm_eval's command line -> what there is in their place."""
 
@@ -72,6 +71,9 @@ class LmEval(Scorer):
     `max_gen_toks=64,temperature=0`."""
     fewshot_seed: int = Field(1234, ge=0)
     """Seed by which worked examples are drawn; lm-eval's own default."""
+    metadata: Annotated[dict[str, Any], AddedLater] = {}
+    """What a task's own function makes its rows by, such as `{max_seq_lengths: [4096]}`, or as
+    text; it stands in each task's `metadata` too."""
     include_path: Annotated[str | None, NotHashed] = None
     """A folder of task YAMLs, searched before lm-eval's own; its content is part of the identity,
     and its Python code is run."""
@@ -131,7 +133,7 @@ class LmEval(Scorer):
             )
         return value
 
-    @field_validator("gen_kwargs", mode="before")
+    @field_validator("gen_kwargs", "metadata", mode="before")
     @classmethod
     def _as_mapping(cls, value: Any) -> Any:
         return options_of(value) if isinstance(value, str) else value

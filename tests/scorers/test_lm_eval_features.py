@@ -94,11 +94,13 @@ def ours(loaded: LoadedModel, folder: Path, name: str, place: Path, **options: A
     return results[0]
 
 
-def theirs(loaded: LoadedModel, folder: Path, name: str, **options: Any) -> Any:
+def theirs(
+    loaded: LoadedModel, folder: Path, name: str, metadata: Any = None, **options: Any
+) -> Any:
+    manager = TaskManager(include_path=str(folder), include_defaults=False, metadata=metadata)
     return lm_eval.simple_evaluate(
         model=HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=8),
-        tasks=[name],
-        task_manager=TaskManager(include_path=str(folder), include_defaults=False), **options,
+        tasks=[name], task_manager=manager, **options,
     )  # fmt: skip
 
 
@@ -151,6 +153,18 @@ def test_an_option_means_what_it_means_to_lm_eval(
         (tmp_path / name).mkdir()
         mine = ours(loaded, folder, name, tmp_path / name, **{option: value})
         compare(mine, theirs(loaded, folder, name, **its))
+
+
+def test_metadata_tells_a_task_what_rows_to_make(
+    loaded: LoadedModel, folder: Path, tmp_path: Path
+) -> None:
+    name, told = "told_by_metadata", {"count": 4, "version": 7}
+    mine = ours(loaded, folder, name, tmp_path, metadata="count=4,version=7")
+    assert (len(mine["samples"][name]), mine["versions"][name]) == (4, 7)
+    compare(mine, theirs(loaded, folder, name, metadata=told))
+    known = LmEval(tasks=[name]).identity()
+    assert "metadata" not in known
+    assert LmEval(tasks=[name], metadata=told).identity() != known
 
 
 def test_answers_that_are_drawn_several_times_differ_and_are_the_same_in_every_run(
