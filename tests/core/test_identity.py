@@ -47,6 +47,7 @@ OTHER: Mapping[str, Mapping[str, Any]] = {
         "tasks": ["mmlu"],
         "limit": 7,
         "gen_kwargs": {"max_gen_toks": 9},
+        "metadata": {"count": 9},
         "datasets": {"a": "b.py:c"},
         "fewshot_as_multiturn": False,
     },
