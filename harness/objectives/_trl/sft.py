@@ -114,7 +114,7 @@ def _trainer(
     rows: Dataset,
     training_args: dict[str, Any],
     callbacks: list[TrainerCallback],
-    kind: type[LabelledTrainer] = LabelledTrainer,
+    kind: type[LabelledTrainer] | None = None,
 ) -> Any:
     options = {
         "max_length": objective.max_length,
@@ -130,7 +130,7 @@ def _trainer(
         "activation_offloading": False,
         "dataset_num_proc": None,
     }
-    return kind(
+    return (kind or LabelledTrainer)(
         token_metrics=objective.token_metrics,
         model=job.model,
         args=SFTConfig(**{**options, **training_args}),
