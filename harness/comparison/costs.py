@@ -214,9 +214,10 @@ time."""
 def conditions(record: Record) -> Conditions:
     """The conditions that a stage ran under: device, threads, other work on the machine."""
     machine = record.provenance
-    endpoint = (record.config.get("model") or {}).get("endpoint")
-    if endpoint is not None:
-        return Conditions(f"the service {endpoint['base_url']}", None, False)
+    endpoint = (record.config.get("model") or {}).get("endpoint") or {}
+    service = endpoint.get("base_url") or machine.get("service")
+    if service is not None:
+        return Conditions(f"the service {service}", None, False)
     device = machine.get("device_name") or machine.get("processor") or machine.get("platform", "")
     threads = None if machine.get("device_name") else machine.get("threads")
     return Conditions(device, threads, (machine.get("waited") or 0.0) > _BUSY)

@@ -104,6 +104,7 @@ def computed_elsewhere(
     _audit_movement.require(checks)
     metrics = audited(job, method, ref, job.folder / CHECKPOINT)
     tokens, money = schedule.tokens, method.price(schedule.tokens)
+    job.provenance["service"] = method.base_url
     job.cost.update(
         {
             # As of trainings here, with what was added.

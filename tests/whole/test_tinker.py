@@ -105,7 +105,10 @@ def test_the_weights_that_come_back_are_those_of_the_same_training_here(
         figures = [[line[name] for line in log] for log in lines]
         assert figures[0] == pytest.approx(figures[1], rel=1e-4), name
     opened = suite.open()
-    costs = {v.group: v.cost for v in compare(opened.plan, outcome.records, opened.store).variants}
+    variants = compare(opened.plan, outcome.records, opened.store).variants
+    timed = {v.group: [condition.device for condition in v.timed] for v in variants}
+    assert timed["tinker-sft"] == [f"the service {server.url}"]
+    costs = {v.group: v.cost for v in variants}
     ours, theirs = costs["lora-sft"], costs["tinker-sft"]
     for name in ("tokens", "parameters", "trainable_parameters"):
         assert theirs[name] == ours[name]
