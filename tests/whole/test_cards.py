@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,16 +15,23 @@ import torch
 
 from harness.core import measure
 from harness.core.determinism import ENVIRONMENT, set_deterministic
+from harness.core.device import upload
 from harness.executors.base import Finished
 from harness.executors.local import LocalSession
 from harness.inference.likelihood import _divergence
 from harness.inference.sampling import likeliest, running_sum, sampled, uniform
 from harness.inference.token_scores import _Sums
+from harness.models.files import ModelRef
+from harness.objectives._ppo.experience import Experience
+from harness.objectives._ppo.improve import _backward, _clip
 from harness.objectives._ppo.models import Actor, batch_of, reference_logits
+from harness.objectives._ppo.rollout import Rollouts
+from harness.objectives._trl import loss as _loss
 from harness.objectives.ppo import Ppo
 from harness.store.stage import Resources, read_record
 from harness.worker import run_stage
 from tests.executors.test_processes import folder_of, kinds_in, until
+from tests.objectives.test_loss import batch, family
 from tests.objectives.test_ppo import quick, tiny_job
 
 
@@ -186,3 +194,47 @@ def test_ppos_logits_and_values_are_float32_in_mixed_precision(
     logits, values = actor(batch)
     reference = reference_logits(job, batch)
     assert {each.dtype for each in (logits, values, reference)} == {torch.float32}
+
+
+META = torch.device("meta")
+"""Stands for a GPU: a tensor of it has no numbers that the host could read, and an operation on it
+and on a tensor of the CPU is an error."""
+
+
+def test_a_model_is_loaded_to_the_device_that_is_asked_for(tiny_model: Path) -> None:
+    for head in ("lm", "score"):
+        model = ModelRef(str(tiny_model), "bfloat16", "meta").load(head)
+        assert {each.device for each in (*model.parameters(), *model.buffers())} == {META}
+
+
+@pytest.mark.parametrize("name", ["llama", "phi"])
+def test_a_loss_is_computed_on_its_models_device_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # knows no such device
+    model = family(name)
+    _loss.add_labelled_loss(model)
+    inputs = _loss.WithPlaces(lambda _: batch())([])
+    inputs = {name: upload(tensor, META) for name, tensor in inputs.items()}
+    places = inputs.pop(_loss.PLACES)
+    count = torch.full((), 10, device=META)
+    loss = model.to(META)(**inputs, loss_over=_loss.Labels(count, places)).loss
+    loss.backward()
+    assert {p.grad.device for p in model.parameters() if p.grad is not None} == {META}
+
+
+def test_ppos_gradients_are_computed_on_its_models_device_alone(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    job, objective = tiny_job(tiny_model, tmp_path), Ppo(**quick(value="reward_copy"))
+    actor = Actor(objective, job)
+    actor.job = replace(job, device="meta")
+    for model in (actor.model, actor.value_module):
+        model.set_attn_implementation("eager")
+        model.to(META)
+    rollouts = Rollouts([[5, 6], [7]], [[8, 9], [10]], [True, False])
+    mask, old, values, advantages, returns = torch.ones(5, 2, 2, device=META)
+    experience = Experience(rollouts, mask, old, values, advantages, returns, {})
+    means = _backward(objective, actor, experience, [0, 1], 1)
+    norms = _clip(objective, actor)
+    assert {each.device for each in (*means.values(), *norms.values())} == {META}
