@@ -7,36 +7,25 @@ import importlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
-from harness.core.archives import extract
 from harness.core.errors import StageFailed
 from harness.core.files import write_atomic
 from harness.core.measure import free_leftovers
-from harness.data.steps import Labelled, OptimizerStep, Schedule
-from harness.inference.download import download
+from harness.data.steps import Labelled, Schedule
 from harness.inference.wire import key_from, masked
-from harness.methods._elsewhere import Elsewhere, Weights, Work, plain_lora
-from harness.methods._layers import loaded_layers
-from harness.methods._peft.shared import CONFIG, WEIGHTS
+from harness.methods._elsewhere import Elsewhere, Work
 from harness.models.files import ModelInfo, ModelRef
 from harness.objectives.base import Evidence, Objective, TrainJob
 from harness.stages import _audit_movement
 from harness.stages._audit_checkpoint import audited
 from harness.stages._cost import BYTES_A_TOKEN
 from harness.stages._models import CHECKPOINT
+from harness.stages._put_back import Check, loss_of, put_back, same_loss
 from harness.stages._stand_in import stand_in
 from harness.stages._state import State
 from harness.stages.base import Job
 
-Check = _audit_movement.Check
-_RETURNED = "returned"
-_BESIDE = 2**22
-"""Bytes that an adapter's files have beside its numbers, which are float32 at most."""
-_SHARE = 0.03
-"""Largest difference of a loss that a service computed from that which is computed here, as a share
-of it (of 1 where it is smaller): a service computes in a number format of its own."""
 _SHOWN = 2
 
 
@@ -100,7 +89,7 @@ def computed_elsewhere(
             weights = method.train(work)
         except StageFailed as failed:
             raise _told(failed, key, state) from None
-    checks = [log.first, *_returned(job, method, ref, weights, schedule.steps[0], log.losses[0])]
+    checks = [log.first, *put_back(job, method, ref, weights, schedule.steps[0], log.losses[0])]
     _audit_movement.require(checks)
     metrics = audited(job, method, ref, job.folder / CHECKPOINT)
     tokens, money = schedule.tokens, method.price(schedule.tokens)
@@ -164,7 +153,7 @@ class _Log:
     @property
     def first(self) -> Check:
         """Whether the service trains this model on these tokens."""
-        return _same_loss("the service starts from this base", self._base, self.losses[0])
+        return same_loss("the service starts from this base", self._base, self.losses[0])
 
     def metrics(self) -> dict[str, Any]:
         """Losses of the beginning and the end, as of trainings here."""
@@ -224,154 +213,10 @@ def _base_loss(job: Job, method: Elsewhere, ref: ModelRef, schedule: Schedule) -
     with job.ledger.phase("load"):
         base = method.load(ref)
     with job.ledger.phase("audit"):
-        loss = _loss(base, schedule.steps[0])
+        loss = loss_of(base, schedule.steps[0])
     del base
     free_leftovers()
     return loss
-
-
-def _returned(
-    job: Job,
-    method: Elsewhere,
-    ref: ModelRef,
-    weights: Weights,
-    step: OptimizerStep,
-    first: float,
-) -> list[Check]:
-    """Write the adapter that comes back as a checkpoint in PEFT's format.
-
-    Args:
-        step: the first one, whose loss after the training the service may have told.
-        first: its loss before.
-
-    Raises:
-        StageFailed: it is another thing than a LoRA of this rank on these layers.
-    """
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
-
-    with job.ledger.phase("load"):
-        base = method.load(ref)
-        lora = method.lora(loaded_layers(base))
-        model = lora.attach(base)
-    wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
-    limit = sum(4 * tensor.numel() for tensor in wanted.values()) + _BESIDE
-    with job.ledger.phase("download"):
-        folder = _fetched(job, weights, limit)
-    alpha = _alpha(folder / CONFIG, method)
-    tensors = _tensors(folder / WEIGHTS, wanted)
-    if alpha != lora.lora_alpha:
-        lora = lora.model_copy(update={"lora_alpha": alpha})
-        model = lora.attach(model.unload())
-    set_peft_model_state_dict(model, tensors)
-    with job.ledger.phase("audit"):
-        here, short = _loss(model, step), ref.dtype != "float32"
-        told = weights.loss
-        checks = [] if told is None else [_trained(here, told, first, short)]
-    with job.ledger.phase("save"):
-        lora.save(model, job.folder / CHECKPOINT)
-    del model, base
-    free_leftovers()
-    return checks
-
-
-def _fetched(job: Job, weights: Weights, limit: int) -> Path:
-    """The folder with the two files of an adapter, downloaded.
-
-    Args:
-        limit: largest size of each in bytes.
-    """
-    folder = job.work / _RETURNED
-    folder.mkdir(exist_ok=True)
-    bounds: Any = {"limit": limit, "origin": weights.origin, "headers": weights.headers}
-    if weights.archive is not None:
-        archive = job.work / "returned.tar"
-        download(weights.archive, archive, **bounds)
-        extract(archive, folder, (CONFIG, WEIGHTS), limit)
-        return folder
-    for name in (CONFIG, WEIGHTS):
-        if name not in weights.files:
-            told = ascii(sorted(weights.files)[:5])
-            raise StageFailed("weights", f"the service gives no {name}, but {told}")
-        download(weights.files[name], folder / name, **bounds)
-    return folder
-
-
-def _alpha(config: Path, method: Elsewhere) -> int:
-    try:
-        fields = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError:
-        raise StageFailed("weights", f"the service's {CONFIG} is no JSON") from None
-    known = plain_lora(fields) if isinstance(fields, dict) else "it is no mapping"
-    if isinstance(known, str):
-        raise StageFailed("weights", f"the service's {CONFIG} is of no plain LoRA: {known[:200]}")
-    rank, alpha = known
-    if rank != method.r:
-        raise StageFailed("weights", f"the service trained rank {rank}, where r is {method.r}")
-    return alpha
-
-
-def _tensors(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The adapter's tensors in float32, checked.
-
-    Args:
-        wanted: name -> tensor of the shape that it must have.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise StageFailed("weights", f"the service's {WEIGHTS} cannot be read: {error}") from None
-    missing, others = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    if missing:
-        raise StageFailed("weights", f"the service's adapter has no {missing[0]}")
-    if others:
-        told = f"{others[0][:200]!a}, of a layer that was not to train"
-        raise StageFailed("weights", f"the service's adapter has {told}")
-    for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape:
-            sizes = f"{list(tensor.shape)}, not {list(wanted[name].shape)}"
-            raise StageFailed("weights", f"the service's {name} has the shape {sizes}")
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise StageFailed("weights", f"the service's {name} holds numbers that are not finite")
-    return {name: tensor.float() for name, tensor in tensors.items()}
-
-
-def _same_loss(name: str, here: float, there: float) -> Check:
-    allowed = _SHARE * max(1.0, abs(here))
-    detail = f"the loss of the first step's rows is {there:.4f} there and {here:.4f} here"
-    return _audit_movement.check(name, abs(here - there) <= allowed, detail)
-
-
-def _trained(here: float, there: float, before: float, short: bool) -> Check:
-    """Whether the adapter has the loss that it had at the service.
-
-    Where the base is in a short format, an update smaller than the last digit of a layer's output
-    is rounded away: the loss may lie anywhere between that and the loss before the training.
-    """
-    name = "what came back is what the service trained"
-    nearest = min(max(here, min(there, before)), max(there, before)) if short else there
-    check = _same_loss(name, here, nearest)
-    detail = f"the loss of the first step's rows was {before:.4f}, is {there:.4f} there"
-    return {**check, "detail": f"{detail} and {here:.4f} here"}
-
-
-def _loss(model: Any, step: OptimizerStep) -> float:
-    """The mean of -log p over a step's labels."""
-    import torch
-
-    model.eval()
-    total = 0.0
-    for row in step.sequences:
-        ids = torch.tensor([list(row.ids)], device=model.device)
-        with torch.no_grad():
-            logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-        learnt = torch.tensor(row.learnt, device=model.device)
-        picked = logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
-        total -= float(picked[learnt].sum())
-    return total / step.labels
 
 
 def _evidence(schedule: Schedule) -> Evidence:

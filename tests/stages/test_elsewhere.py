@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from harness.core.errors import StageFailed
 from harness.methods.tinker import Tinker
-from harness.stages._elsewhere import _alpha, _tensors, _trained
+from harness.stages._put_back import _alpha, _tensors, _trained
 
 METHOD = Tinker(base_model="it", r=4)
 CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 32, "bias": "none", "use_dora": False}
