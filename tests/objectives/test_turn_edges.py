@@ -20,7 +20,7 @@ from harness.objectives.dpo import Dpo
 from harness.objectives.kto import Kto
 from harness.objectives.orpo import Orpo
 from harness.stages._audit_answers import answers_fault
-from harness.stages.preview import _stand_in
+from harness.stages._stand_in import stand_in
 from tests.chat_templates import assistant, names, tokenizer_of, tokenizer_with, user
 
 RESULT = {"role": "tool", "name": "lookup", "tool_call_id": "call00001", "content": "sunny"}
@@ -123,7 +123,7 @@ def test_a_turn_whose_first_word_joins_its_headers_space_is_trained_on_from_that
 
 def job(tokenizer: Any, rows: list[dict[str, Any]], folder: Path) -> TrainJob:
     return TrainJob(
-        model=_stand_in(), tokenizer=tokenizer, rows=list(rows), validation=[],
+        model=stand_in(), tokenizer=tokenizer, rows=list(rows), validation=[],
         checkpoints=folder, step_log=folder / "steps", seed=0, data_seed=0, dtype="float32",
         device="cpu", checkpoint_seconds=60.0, report_to=[], label="", progress=lambda *_: None,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from harness.objectives.base import TrainJob
 from harness.objectives.dpo import Dpo
 from harness.objectives.sft import Sft
 from harness.stages._audit_answers import answers_fault
-from harness.stages.preview import _stand_in
+from harness.stages._stand_in import stand_in
 from tests.chat_templates import (
     ASKED,
     CONVERSATIONS,
@@ -127,7 +127,7 @@ def test_the_audit_agrees_on_what_is_in_the_loss(name: str) -> None:
 
 def job(name: str, given: list[dict[str, Any]], folder: Path) -> TrainJob:
     return TrainJob(
-        model=_stand_in(), tokenizer=tokenizer(name), rows=list(given), validation=[],
+        model=stand_in(), tokenizer=tokenizer(name), rows=list(given), validation=[],
         checkpoints=folder, step_log=folder / "steps", seed=0, data_seed=0, dtype="float32",
         device="cpu", checkpoint_seconds=60.0, report_to=[], label="", progress=lambda *_: None,
     )  # fmt: skip
