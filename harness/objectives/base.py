@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -376,4 +377,4 @@ class TrainerObjective(Objective):
             return self.max_steps
         batches = -(-rows // self.per_device_train_batch_size)
         per_epoch = -(-batches // self.gradient_accumulation_steps)
-        return max(1, round(per_epoch * self.num_train_epochs))
+        return math.ceil(per_epoch * self.num_train_epochs)  # as transformers' Trainer
