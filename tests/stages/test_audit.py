@@ -217,7 +217,7 @@ def test_another_chat_template_at_generation_is_refused(
     monkeypatch.setattr(generate, "load_subject", another)
     failed = [r for r in workspace.run(only="lora*").failed if r.kind == "generate"]
     reasons = {r.label: (r.error or {})["reason"] for r in failed}
-    assert reasons == {"lora-sft": "chat template"}
+    assert reasons == {"lora-sft on letters": "chat template"}
 
 
 def test_short_texts_are_found_with_the_end_that_the_trainer_adds(tiny_model: Path) -> None:
