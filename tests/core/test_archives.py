@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def packed(path: Path, change: Change | None = None, mode: str = "w:gz") -> Path
     return path
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_two_files_are_taken_wherever_they_lie_and_others_are_passed_over(
     tmp_path: Path, mode: str
 ) -> None:
@@ -87,6 +88,38 @@ def test_what_is_no_tar_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(StageFailed, match=r"cannot be read|holds no adapter_config"):
         extract(tmp_path / "a.tar", tmp_path, WANTED, 10_000)
+
+
+def test_a_name_that_unpacks_to_much_memory_is_refused(tmp_path: Path) -> None:
+    """A name longer than some 100 bytes stands in a header of any size, which is no file."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2**33
+    with gzip.open(tmp_path / "a.tar", "wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(16):
+            file.write(bytes(2**20))
+    with pytest.raises(StageFailed, match=r"unpacks to more than 4106000 bytes"):
+        extract(tmp_path / "a.tar", tmp_path, WANTED, 10_000)
+
+
+def test_a_name_of_a_name_without_end_is_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 1
+    block = header.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")
+    (tmp_path / "a.tar").write_bytes(block * 3000)
+    with pytest.raises(StageFailed, match="cannot be read: RecursionError"):
+        extract(tmp_path / "a.tar", tmp_path, WANTED, 10_000)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_a_packed_archive_with_wrong_bytes_is_refused(tmp_path: Path, mode: str) -> None:
+    archive = packed(tmp_path / "a.tar", mode=mode)
+    content = bytearray(archive.read_bytes())
+    for place in range(30, len(content) - 12, 7):
+        content[place] ^= 0xFF
+    archive.write_bytes(content)
+    with pytest.raises(StageFailed, match="cannot be read"):
+        extract(archive, tmp_path, WANTED, 10_000)
 
 
 def test_a_broken_off_archive_is_refused(tmp_path: Path) -> None:
