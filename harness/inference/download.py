@@ -24,7 +24,8 @@ def download(
     timeout: float = 60.0,
     sleep: Any = time.sleep,
 ) -> None:
-    """Write what an address holds to a file. Broken connections and 5xx are tried again.
+    """Write what an address holds to a file. Broken connections, bodies and 5xx are tried
+    again.
 
     Args:
         limit: largest size in bytes.
@@ -41,7 +42,10 @@ def download(
         try:
             with httpx2.Client(timeout=timeout, follow_redirects=False) as client:
                 return _written(client, url, path, limit, origin, headers)
-        except httpx2.TransportError as error:
+        except (ValueError, httpx2.InvalidURL):  # whose text may be the address with its query
+            told = "the service gives something that is no address of the web"
+            raise StageFailed("weights", told) from None
+        except httpx2.RequestError as error:
             fault = type(error).__name__
         except _Again as again:
             fault = str(again)

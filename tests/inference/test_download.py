@@ -97,6 +97,28 @@ def test_other_answers_are_refused(stores: Any, tmp_path: Path, answer: Any, sai
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[::1/x?sig=secret", "http://127.0.0.1:99999/x?sig=secret",
+            f"http://{'a' * 70}.com/?sig=secret"],
+)  # fmt: skip
+@pytest.mark.parametrize("redirected", [False, True])
+def test_what_is_no_address_is_told_without_its_query(
+    stores: Any, tmp_path: Path, url: str, redirected: bool
+) -> None:
+    service, ours = stores[0]
+    ours.answers["/a"] = [(302, {"Location": url}, b"")]
+    with pytest.raises(StageFailed, match="is no address of the web") as caught:
+        fetch(f"{service}/a" if redirected else url, tmp_path / "file", headers={"X-API-Key": KEY})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_body_that_cannot_be_decoded_is_told(stores: Any, tmp_path: Path) -> None:
+    service, ours = stores[0]
+    ours.answers["/a"] = [(200, {"Content-Encoding": "gzip"}, b"no gzip at all")]
+    with pytest.raises(StageFailed, match="DecodingError, 4 times"):
+        fetch(f"{service}/a", tmp_path / "file")
+
+
 def test_an_endless_body_is_cut_at_the_limit(stores: Any, tmp_path: Path) -> None:
     service, ours = stores[0]
     ours.answers["/a"] = [(200, {}, bytes(5_000_000))]
