@@ -20,7 +20,7 @@ _SILENT = {"TINKER_TELEMETRY": "0"}
 _ABSENT = (404, 405, 501)
 """What a server answers that does not know a request."""
 _CLOSING = 30.0
-"""Seconds to wait for the end of a session."""
+"""Seconds to wait for the end of a session, or fewer."""
 
 
 class Tinker(Elsewhere):
@@ -74,7 +74,9 @@ class _Session:
         """End the session there. What was saved stays, for a later attempt."""
         closing = self.service.close("success" if kind is None else "errored")
         try:
-            closing.result(timeout=_CLOSING)
+            closing.result(timeout=min(_CLOSING, self.method.timeout))
+        except TimeoutError:
+            self.work.note(f"{self.method.base_url} does not answer the end of the session")
         except Exception as error:
             if getattr(error, "status_code", None) not in _ABSENT:
                 self.work.note(self._failed("ending the session", error).message)
@@ -166,8 +168,8 @@ class _Session:
         try:
             saved = training.save_weights_external(f"weights-{step}", ttl_seconds=ttl)
             return {"form": "files", "weights": saved.result(timeout=self.method.timeout).path}
-        except self.tinker.APIStatusError as error:
-            if error.status_code not in _ABSENT:
+        except Exception as error:
+            if getattr(error, "status_code", None) not in _ABSENT:
                 raise self._failed("saving the weights", error) from None
         saved = training.save_weights_for_sampler(f"weights-{step}", ttl_seconds=ttl)
         return {"form": "archive", "weights": self._answer(saved, "saving the weights").path}
@@ -202,14 +204,13 @@ class _Session:
     def _answer(self, future: Any, doing: str) -> Any:
         try:
             return future.result(timeout=self.method.timeout)
-        except TimeoutError:
-            told = f"no answer within {self.method.timeout:g} s (the method's `timeout`)"
-            raise StageFailed("service", f"{self.method.base_url}, {doing}: {told}") from None
         except Exception as error:
             raise self._failed(doing, error) from None
 
     def _failed(self, doing: str, error: Exception) -> StageFailed:
         told = str(error) or type(error).__name__
+        if isinstance(error, TimeoutError):
+            told = f"no answer within {self.method.timeout:g} s (the method's `timeout`)"
         return StageFailed("service", f"{self.method.base_url}, {doing}: {told}")
 
 

@@ -82,7 +82,7 @@ def computed_elsewhere(
         state=state.fields,
         keep=state.keep,
         done=log.done,
-        note=job.note,
+        note=lambda text: job.note(masked(text, key)),
     )
     with job.ledger.phase("service"):
         try:

@@ -18,7 +18,10 @@ from safetensors.torch import load, load_file, save
 
 from harness.commands.plan import describe_plan
 from harness.comparison.compare import compare
-from harness.core.errors import ModelError, SuiteError
+from harness.core.errors import ModelError, StageFailed, SuiteError
+from harness.methods._elsewhere import Weights, Work
+from harness.methods.tinker import Tinker
+from harness.stages.base import Job
 from harness.store.stage import Record
 from tests.conftest import Workspace
 from tests.tinker_server import KEY, Fault, TinkerServer, playing
@@ -264,6 +267,21 @@ def test_a_key_is_nowhere_but_in_the_environment(
     assert not server.asked
     written = [p.read_bytes() for p in suite.folder.rglob("*") if p.is_file()]
     assert not any(secret.encode() in text for text in written for secret in (KEY, key) if secret)
+
+
+def test_what_a_service_says_meanwhile_is_shown_without_the_key(
+    suite: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(self: Tinker, work: Work) -> Weights:
+        work.note(f"{KEY} is no key of mine")
+        raise StageFailed("service", "no more")
+
+    monkeypatch.setattr(Tinker, "train", said)
+    notes: list[str] = []
+    monkeypatch.setattr(Job, "note", lambda self, text: notes.append(text))
+    suite.run()
+    assert "*** is no key of mine" in notes
+    assert not any(KEY in note for note in notes)
 
 
 @pytest.mark.parametrize(
