@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -364,7 +365,8 @@ def _label(
 ) -> str:
     """What people call the stage; after its model where no variant was trained and none answers."""
     variant, named = path.variant, scorer.label or scorer.name
-    about = named if entry in named else f"{named} on {entry}"
+    whole = rf"(?<![\w-]){re.escape(entry)}(?![\w-])"  # `letters` is not named by `newsletters`
+    about = named if re.search(whole, named) else f"{named} on {entry}"
     if other is not None:
         return f"{variant.id} against {other.variant.id} {about}"
     name = variant.id if path.train is not None or _answers(asks) else variant.model
