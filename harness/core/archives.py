@@ -86,7 +86,8 @@ def _unpacked(archive: Path) -> IO[bytes]:
 
 
 def _opened(content: IO[bytes], limit: int) -> tarfile.TarFile:
-    return tarfile.open(fileobj=_Bounded(content, limit), mode="r|")
+    bounded: Any = _Bounded(content, limit)  # of a file, a tar that is a stream uses `read` alone
+    return tarfile.open(fileobj=bounded, mode="r|")
 
 
 def _fault(member: tarfile.TarInfo) -> str | None:
