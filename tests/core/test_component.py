@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core import from_yaml, registry
 from harness.core.component import Component
@@ -215,6 +215,29 @@ def test_needed_field_is_missing() -> None:
 
     with pytest.raises(SuiteError, match=r"here\.must: missing, and needed"):
         build_fields(Needy, {}, "here")
+
+
+def test_fields_deep_inside_are_told_by_their_own_choices_and_form() -> None:
+    class Deepest(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        colour: str = Field("red-1", pattern=r"^[a-z]+-\d$", examples=["red-1"])
+
+    class Middle(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        deepest: Deepest = Deepest()
+        column: int = 1
+
+    class Outer(Toy):
+        middle: Middle = Middle()
+
+    def said(**fields: Any) -> str:
+        with pytest.raises(SuiteError) as raised:
+            build_fields(Outer, {"middle": fields}, "here")
+        return str(raised.value)
+
+    assert "'colour'" in said(deepest={"colum": "red-1"}), "and not 'column', which is one above"
+    assert "'column'" in said(colum=1)
+    assert "colour: this must look like red-1" in said(deepest={"colour": "red"})
 
 
 def test_mistakes_are_told_once_each_and_ten_at_most() -> None:

@@ -557,7 +557,10 @@ def test_logits_that_changed_are_finite_and_others() -> None:
     assert changed(ones, ones)["status"] == "failed"
     assert changed(ones, ones, fault="too small a step")["detail"].endswith("; too small a step")
     assert changed(ones, ones * 2, fault="too small a step")["detail"] == "largest logit change 1"
-    assert changed(ones, ones * math.inf)["status"] == "failed"
+    broken = changed(ones, ones * math.inf, fault="too small a step")
+    assert (broken["status"], broken["detail"]) == ("failed", "largest logit change inf")
+    wider_alone = changed(ones, torch.ones(1, 4), fault="too small a step")
+    assert wider_alone["detail"] == "largest logit change 0", "it passes, as it has another shape"
     assert changed(ones, torch.ones(1, 4))["status"] == "passed"
     assert changed(ones, ones, "named")["check"] == "named"
     assert changed(ones, ones)["check"] == "the trained model differs from its base"
