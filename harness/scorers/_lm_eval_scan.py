@@ -31,6 +31,9 @@ _KEY = re.compile(
     re.MULTILINE,
 )
 """A key at the beginning of a line with its value, or with the lines of a list."""
+_NOT_PLAIN = re.compile(r"""[&*!|>]|"[^"]*\\|(["'])(?:(?!\1).)*\Z""")
+"""The beginning of a value that needs YAML's own reader: `&name value`, `>-`, `"\\u0041"`, and a
+quoted ` #`, before which the value seems to end."""
 _LEFT_OUT = ("__pycache__", ".ipynb_checkpoints")
 """Folders that lm-eval does not look into."""
 
@@ -128,8 +131,10 @@ def _keys(path: str) -> dict[str, Any]:
     except OSError:  # a folder, or a link that leads nowhere, may be called so
         return {}
     text = text.partition("\n---")[0]  # what follows makes no task file of it
-    keys = {each["key"]: _value(each["value"] or "", each["items"]) for each in _KEY.finditer(text)}
-    if not keys and path.endswith(".yaml"):  # written in braces, or moved to the right
+    lines = list(_KEY.finditer(text))
+    keys = {each["key"]: _value(each["value"] or "", each["items"]) for each in lines}
+    moved = not keys and path.endswith(".yaml")  # written in braces, or to the right
+    if moved or any(_NOT_PLAIN.match(each["value"] or "") for each in lines):
         keys = {key: value for key, value in load(Path(path))[0].items() if key in _ALL}
     return keys
 
