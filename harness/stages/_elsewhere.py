@@ -84,14 +84,15 @@ def computed_elsewhere(
         done=log.done,
         note=lambda text: job.note(masked(text, key)),
     )
-    with job.ledger.phase("service"):
-        try:
+    try:
+        with job.ledger.phase("service"):
             weights = method.train(work)
-        except StageFailed as failed:
-            raise _told(failed, key, state) from None
-    checks = [log.first, *put_back(job, method, ref, weights, schedule.steps[0], log.losses[0])]
-    _audit_movement.require(checks)
-    metrics = audited(job, method, ref, job.folder / CHECKPOINT)
+        back = put_back(job, method, ref, weights, schedule.steps[0], log.losses[0])
+        checks = [log.first, *back]
+        _audit_movement.require(checks)
+        metrics = audited(job, method, ref, job.folder / CHECKPOINT)
+    except StageFailed as failed:
+        raise _told(failed, key, state) from None
     tokens, money = schedule.tokens, method.price(schedule.tokens)
     job.provenance["service"] = method.base_url
     job.cost.update(
@@ -202,7 +203,9 @@ def _schedule(
 def _told(failed: StageFailed, key: str | None, state: State) -> StageFailed:
     """The failure without the key, and with a way to start again."""
     fix = failed.fix
-    if not fix and "path" in state.fields:
+    if not fix and "weights" in state.fields:
+        fix = f"run again to fetch the weights again, or remove {state.path} to train anew"
+    elif not fix and "path" in state.fields:
         step = state.fields["step"]
         fix = f"run again to go on after step {step}, or remove {state.path} to start anew"
     return StageFailed(failed.reason, masked(failed.message, key), fix=masked(fix, key))

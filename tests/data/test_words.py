@@ -240,5 +240,5 @@ def test_plan_and_report_tell_what_a_tokenizer_does_not_cut(
     (told,) = [note for note in reported if "no answer is long enough" in note]
     assert told.startswith("distinct on letters: ")
     assert told.endswith("(one).")
-    assert "rouge on letters" not in planned
-    assert not [note for note in reported if note.startswith("rouge on letters")]
+    assert "rouge on letters:" not in planned
+    assert not [note for note in reported if note.startswith("rouge on letters:")]

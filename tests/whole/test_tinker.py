@@ -231,6 +231,7 @@ def test_weights_that_are_not_those_that_were_trained_fail_the_cell(
         forget(suite, record)
         failed = trained(suite.run())
         assert said in (failed.error or {})["message"]
+        assert "run again to fetch the weights again, or remove" in (failed.error or {})["message"]
         forget(suite, failed)
     server.given[name] = good
     assert not suite.run().failed
