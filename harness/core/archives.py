@@ -35,6 +35,7 @@ def extract(archive: Path, folder: Path, names: Collection[str], limit: int) -> 
     Raises:
         StageFailed: the archive holds a link, a device, an absolute path or one with `..`, the same
             name twice, or too much; it lacks a name; or it is no tar.
+        OSError: this machine cannot read or write.
     """
     seen: set[str] = set()
     size = count = 0
@@ -57,6 +58,8 @@ def extract(archive: Path, folder: Path, names: Collection[str], limit: int) -> 
                 with (folder / name).open("wb") as file:
                     file.writelines(_parts(stream))
     except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of this machine, such as a full disk: what reads archives gives no number
         raise _refused(f"cannot be read: {type(error).__name__}") from None
     if missing := sorted(set(names) - seen):
         raise _refused(f"holds no {missing[0]}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,3 +134,19 @@ def test_a_broken_off_archive_is_refused(tmp_path: Path) -> None:
 def test_an_archive_without_a_file_says_which(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match=r"holds no tokenizer\.json"):
         extract(packed(tmp_path / "a.tar"), tmp_path, ("tokenizer.json",), 10_000)
+
+
+def test_a_full_disk_is_not_blamed_on_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = packed(tmp_path / "good.tar.gz")
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", *args: Any) -> Any:
+        if "w" in mode:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, mode, *args)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        extract(archive, tmp_path, WANTED, 10_000)
