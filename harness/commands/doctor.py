@@ -73,7 +73,8 @@ def _executor() -> tuple[bool, str]:
 def _hub() -> tuple[bool, str]:
     offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
     cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
-    return True, f"hub: {'offline by HF_HUB_OFFLINE' if offline else 'online'}, cache {cache}"
+    state = "offline by HF_HUB_OFFLINE" if offline else "may be asked, not tried here"
+    return True, f"hub: {state}, cache {cache}"
 
 
 def _store(root: Path) -> list[tuple[bool, str]]:

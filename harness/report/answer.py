@@ -209,10 +209,11 @@ def _as_good_for_less(
     by = "interval" if row.estimate.meets(best.estimate) else "estimate"
     if row.group in beside:
         by = f"paired difference from it, {numbers.both(beside[row.group], signed=True)}"
+    told = f"Not shown to be worse by its {by}"
     if front:
         rest = f"; {len(front) - 1} more cost less too" if front[1:] else ""
-        return row, f"As good by its {by}, and cheaper, is {estimate}: it {differences}{rest}"
-    return row, f"As good by its {by}, for other costs, is {estimate}: it {differences}"
+        return row, f"{told}, and cheaper, is {estimate}: it {differences}{rest}"
+    return row, f"{told}, for other costs, is {estimate}: it {differences}"
 
 
 def _overlaps(row: Row, best: Row) -> bool:
@@ -234,7 +235,7 @@ def _none_as_good(
     by = "interval" if any(row.estimate.meets(best.estimate) for row in reaching) else "estimate"
     by = "paired difference" if paired else by
     if near:
-        return f"Nothing as good by its {by} is shown to cost less; it "
+        return f"Of those not shown to be worse by their {by}, none is shown to cost less; it "
     if reaching and (best.verdict != "better" or any(r.verdict == "better" for r in reaching)):
         return "Nothing else is known to be as good; it "
     if reaching:

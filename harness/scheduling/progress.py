@@ -50,7 +50,9 @@ class ConsoleReporter:
             kinds[stage.kind] = kinds.get(stage.kind, 0) + 1
         parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         reused = f"; {cached} cached" if cached else ""
-        self._line(f"{len(pending)} stages to run: {parts}{reused}")
+        self._line(
+            f"{len(pending)} stage{'s' if len(pending) != 1 else ''} to run: {parts}{reused}"
+        )
 
     def started(self, stage: Stage) -> None:
         """Show on the live line that a stage begins."""

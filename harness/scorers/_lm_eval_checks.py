@@ -27,7 +27,7 @@ def unknown_task(name: str, names: Collection[str]) -> str:
     nearest = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
     if not nearest:
         return f"unknown task '{shortened(name)}'\n  lm-eval's: harness list tasks"
-    hint = f"the nearest; more: harness list tasks {name.split('_')[0]}"
+    hint = "the nearest; all: harness list tasks"
     return unknown("task", name, nearest, hint=hint)
 
 

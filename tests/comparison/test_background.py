@@ -19,6 +19,12 @@ from tests.made_up import ROWS, failed, path, plan, record, records_of, stage, v
 COPIES = {"exact": 3, "overlap": 2, "test_rows": 40, "n": 13}
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is asked for what it has makes its index."""
+    monkeypatch.chdir(tmp_path)
+
+
 def told(planned: Any, records: Any, *variants: Any) -> list[str]:
     return list(background.notes(planned, records, variants, Store(Path("no-store"))))
 

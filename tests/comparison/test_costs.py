@@ -93,7 +93,7 @@ def test_sixth_of_the_parameters_is_cheaper_whatever_the_clock_says() -> None:
     full = trained("full", 80, 0.8, cost={"trainable_parameters": 922_752.0, "state_bytes": 9e7})
     lora = trained("lora", 100, 0.8, cost={"trainable_parameters": 156_160.0, "state_bytes": 7e7})
     said = answer(told(full, lora))
-    assert "As good by its interval, and cheaper, is lora" in said
+    assert "Not shown to be worse by its interval, and cheaper, is lora" in said
     assert "156,160 against 922,752 of trainable parameters" in said
     assert "no difference beyond its noise is shown" in said
     assert "against full" not in said
@@ -101,7 +101,7 @@ def test_sixth_of_the_parameters_is_cheaper_whatever_the_clock_says() -> None:
 
 def test_nothing_is_called_cheaper_where_nothing_is_shown_to_be() -> None:
     said = answer(told(trained("a", 10), trained("b", 11)))
-    assert "Nothing as good by its interval is shown to cost less" in said
+    assert "Of those not shown to be worse by their interval, none is shown to cost less" in said
     assert "cheaper" not in said
 
 
@@ -261,10 +261,10 @@ def test_equal_figures_without_intervals_are_equally_good() -> None:
     found = told(trained("a", 10), trained("b", 10))
     said = answer(estimated(found, a=Estimate(1.0), b=Estimate(1.0)))
     assert said.startswith("a has the best estimate on")
-    assert "Nothing as good by its estimate is shown to cost less" in said
+    assert "Of those not shown to be worse by their estimate, none is shown to cost less" in said
     small = trained("b", 10, cost={"trainable_parameters": 10.0})
     said = answer(estimated(told(trained("a", 10), small), a=Estimate(1.0), b=Estimate(1.0)))
-    assert "As good by its estimate, and cheaper, is b" in said
+    assert "Not shown to be worse by its estimate, and cheaper, is b" in said
 
 
 def test_without_intervals_it_is_not_known_who_is_as_good() -> None:

@@ -60,7 +60,7 @@ def of(*rows: Row, dear: str, **changes: object) -> Comparison:
 
 def called_as_good(told: str) -> str | None:
     by = r"(?:interval|estimate|paired difference from it, \S+(?: \[[^]]*\]| \(no interval\))?)"
-    found = re.search(rf"As good by its {by}, .*?, is (\S+) \(rougeL", told)
+    found = re.search(rf"Not shown to be worse by its {by}, .*?, is (\S+) \(rougeL", told)
     return found and found[1]
 
 

@@ -74,7 +74,7 @@ def test_answer_names_the_best_variant_its_margin_and_its_doubt() -> None:
 
 def test_answer_names_the_cheapest_as_good_and_what_it_forgets() -> None:
     told = answer(comparison())
-    assert "As good by its interval, and cheaper, is lora-sft" in told
+    assert "Not shown to be worse by its interval, and cheaper, is lora-sft" in told
     assert "it takes less (12.0 s against 40.0 s of training time)" in told
     assert "its forgetting ↓ moves by" in told
     assert "(no change is shown once all comparisons are counted), that of the best by" in told
@@ -103,7 +103,7 @@ def test_answer_does_not_call_an_unproven_lead_a_win() -> None:
     assert "no difference from the baseline zero-shot is shown (+0.010 [" in told
     assert "; one of 0.015 could have been seen)" in told
     assert "about this checkpoint, not the method" in told
-    assert "As good by its interval, and cheaper, is zero-shot" in told
+    assert "Not shown to be worse by its interval, and cheaper, is zero-shot" in told
     assert "it needs no training" in told
 
 

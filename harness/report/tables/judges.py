@@ -82,10 +82,10 @@ def ranks(comparison: Comparison) -> Sheet:
         "Rankings by judges",
         ("variant", "on", "judge", "rank", "strength", *(f"against {line(o)}" for o in others)),
         tuple(Line(tuple(_rank(rank, others))) for rank in comparison.judged_ranks),
-        "Every two variants compared with one another: how often the answers of the line's variant"
-        " are preferred to the column's, half for a tie. Strength: log-odds of Bradley and Terry"
-        " (1952) from all these pairs, with an interval over clusters of examples; a rank is a"
-        " range where intervals overlap.",
+        "Variants whose answers were compared with one another: how often the answers of the line's"
+        " variant are preferred to the column's, half for a tie. Strength: log-odds of Bradley and"
+        " Terry (1952) from all these pairs, with an interval over clusters of examples; a rank is"
+        " a range where intervals overlap.",
     )  # fmt: skip
 
 
