@@ -24,7 +24,8 @@ OURS = {name: [path.stem for path in (ROOT / "harness" / f"{name}s").glob("[!_]*
 
 def at_service(method: str) -> bool:
     """Whether a method trains at a service, and nothing here."""
-    return cast(type[Method], registry.find("method", method)).at_service
+    declared = cast(type[Method], registry.find("method", method))
+    return declared.at_service or declared.elsewhere
 
 
 def test_table_in_the_docs_is_current() -> None:
@@ -95,7 +96,7 @@ def test_every_method_that_works_with_reward_makes_a_reward_model(aligned: Works
     own = {f"sft.{name}": value for name, value in SFT.items()}
     aligned.write(overrides=[{"set": own}])
     for method in methods:
-        if method not in OURS["method"]:
+        if method not in OURS["method"] or at_service(method):
             continue
         aligned.write(reward_model={**REWARD, "method": method})
         outcome = _trained(aligned, ["lora"], {"ppo": {**PPO, "value": "head"}})
@@ -110,5 +111,6 @@ def test_every_method_that_carries_an_option_trains_with_it(
     workspace: Workspace, option: str
 ) -> None:
     declared = {name: registry.find("method", name)() for name in OURS["method"]}
-    methods = [n for n, m in declared.items() if isinstance(m, Method) and not m.refusal(option)]
+    methods = [n for n, m in declared.items()
+               if isinstance(m, Method) and not m.refusal(option) and not at_service(n)]  # fmt: skip
     _trained(workspace, sorted(methods), {"sft": {**QUICK, option: True}})

@@ -97,13 +97,13 @@ def test_a_served_model_answers_as_the_same_model_here(
     for use in ("zero-shot", "few-shot"):
         texts = [
             [json.loads(line)["text"] for line in
-             (workspace.store / "generate" / records["generate", f"{use}@{name}"].key[:24]
+             (workspace.store / "generate" / records["generate", f"{use}@{name} on tasks"].key[:24]
               / "predictions.jsonl").read_text().splitlines()]
             for name in ("here", "there")
         ]  # fmt: skip
         assert texts[0] == texts[1]
         assert len(set(texts[0])) > 3
-    here, there = (records["score", f"{name} lm_eval written"] for name in ("here", "there"))
+    here, there = (records["score", f"{name} lm_eval on written"] for name in ("here", "there"))
     assert there.metrics["metrics"] == here.metrics["metrics"]
     # It ignores that log-probabilities of prompts are asked for.
     (failed,) = outcome.failed
