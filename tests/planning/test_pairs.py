@@ -110,7 +110,7 @@ def test_every_method_that_works_with_reward_makes_a_reward_model(aligned: Works
 def test_every_method_that_carries_an_option_trains_with_it(
     workspace: Workspace, option: str
 ) -> None:
-    declared = {name: registry.find("method", name)() for name in OURS["method"]}
-    methods = [n for n, m in declared.items()
-               if isinstance(m, Method) and not m.refusal(option) and not at_service(n)]  # fmt: skip
+    here = [name for name in OURS["method"] if not at_service(name)]
+    declared = {name: registry.find("method", name)() for name in here}
+    methods = [n for n, m in declared.items() if isinstance(m, Method) and not m.refusal(option)]
     _trained(workspace, sorted(methods), {"sft": {**QUICK, option: True}})
