@@ -189,12 +189,14 @@ def _spread(claim: PlannedClaim, one: str, other: str, runs: Mapping[str, Runs])
     basis = f"spread as between {one} and {other} in the store" if other else (
         f"spread as {one} has it in the store"
     )  # fmt: skip
-    if isinstance(contrast, PairedShares):
-        changed = (contrast.up + contrast.down) / n
-        return _Spread(changed - contrast.value**2, basis, changed=changed) if changed else None
     error = contrast.error()
     if error is None or error == 0:
         return None
+    if isinstance(contrast, PairedShares):
+        changed = (contrast.up + contrast.down) / contrast.rows
+        # Where its rows are whole clusters, no test counts the changed ones among n examples.
+        told = changed if contrast.rows == n else None
+        return _Spread(n * error**2, basis, changed=told) if changed else None
     freedom = contrast.spread.freedom if isinstance(contrast, Moved) else math.inf
     variance = n * (error**2 - contrast.fixed())
     return _Spread(variance, basis, contrast.fixed(), None, freedom, len(group.scores))

@@ -10,8 +10,10 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from harness.comparison.aligned import scores_of
-from harness.comparison.planned_power import _expected_gap
+from harness.comparison.aligned import Runs, scores_of
+from harness.comparison.differences import contrast_of
+from harness.comparison.groups import Group
+from harness.comparison.planned_power import _expected_gap, _spread
 from harness.comparison.power import (
     detectable,
     equal_power,
@@ -88,3 +90,29 @@ def test_share_of_a_negative_value_leaves_room_for_what_is_not_worse() -> None:
     claim = PlannedClaim(parse_claim("a not_worse b on m by 10%"), "claims[0]", "a", "b", "m", "")
     runs = {"b": {0: scores_of(["0", "1"], {"value": [-1.0, -3.0]})}}
     assert _expected_gap(claim, runs) == pytest.approx(0.2)
+
+
+def _sides(clusters: list[str] | None, gained: int) -> dict[str, Runs]:
+    """Of 16 examples the first `gained` are right by a alone, and the others by none."""
+    ids = [str(number) for number in range(16)]
+    right = np.asarray([float(number < gained) for number in range(16)])
+    return {
+        name: {0: scores_of(ids, {"value": values}, clusters=clusters, bounds=(0.0, 1.0))}
+        for name, values in (("a", right), ("b", np.zeros(16)))
+    }
+
+
+@pytest.mark.parametrize("by", [1, 2, 4])
+@pytest.mark.parametrize("gained", [4, 8, 16])
+def test_spread_of_a_plan_is_that_of_the_comparison(by: int, gained: int) -> None:
+    """Also where whole clusters of examples moved one way: then each of them counts once, and not
+    each example of it."""
+    claim = PlannedClaim(parse_claim("a better b on m by 0.1"), "claims[0]", "a", "b", "m", "")
+    runs = _sides([str(number // by) for number in range(16)], gained)
+    spread = _spread(claim, "a", "b", runs)
+    contrast = contrast_of(Group.of(runs["a"]), Group.of(runs["b"]))
+    error = contrast.error()
+    assert spread is not None
+    assert error is not None
+    assert math.sqrt(spread.variance / 16) == pytest.approx(error)
+    assert (spread.changed is None) == (by > 1)
