@@ -3,7 +3,6 @@ and are checked before anything is scored with them."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -16,13 +15,13 @@ from harness.data.steps import Labelled, Schedule
 from harness.inference.wire import key_from, masked
 from harness.methods._elsewhere import Elsewhere, Work
 from harness.models.files import ModelInfo, ModelRef
-from harness.objectives.base import Evidence, Objective, TrainJob
+from harness.objectives.base import Evidence, Objective
 from harness.stages import _audit_movement
 from harness.stages._audit_checkpoint import audited
 from harness.stages._cost import BYTES_A_TOKEN
 from harness.stages._models import CHECKPOINT
 from harness.stages._put_back import Check, loss_of, put_back, same_loss
-from harness.stages._stand_in import stand_in
+from harness.stages._stand_in import ask_trainer
 from harness.stages._state import State
 from harness.stages.base import Job
 
@@ -180,24 +179,7 @@ def _schedule(
 ) -> Schedule:
     """The steps that the objective's trainer would take here."""
     assert objective.schedule is not None, "a plan refuses it"
-    module, _, name = objective.schedule.partition(":")
-    train = TrainJob(
-        model=stand_in(),
-        tokenizer=tokenizer,
-        rows=cast(Any, rows),
-        validation=[],
-        checkpoints=job.work,
-        step_log=job.work / "steps.jsonl",
-        seed=job.config.seed,
-        data_seed=job.config.data_seed,
-        dtype="float32",
-        device="cpu",
-        checkpoint_seconds=job.resources.checkpoint_seconds,
-        report_to=[],
-        label=job.spec["label"],
-        progress=lambda done, total, note: None,
-    )
-    return cast(Schedule, getattr(importlib.import_module(module), name)(objective, train))
+    return cast(Schedule, ask_trainer(objective.schedule, objective, job, tokenizer, rows))
 
 
 def _told(failed: StageFailed, key: str | None, state: State) -> StageFailed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self, cast
@@ -12,11 +11,11 @@ from harness.data.render import answer, encoded, question, template_digest, trai
 from harness.data.row import RowDict
 from harness.methods.base import Method
 from harness.models.files import ModelPlace
-from harness.objectives.base import Objective, TrainJob
+from harness.objectives.base import Objective
 from harness.stages._fitting import fitting, usable
 from harness.stages._models import model_ref
 from harness.stages._room import within
-from harness.stages._stand_in import stand_in
+from harness.stages._stand_in import ask_trainer
 from harness.stages.base import Job, Member, NotHashed, StageKind
 from harness.stages.data import read_rows
 from harness.stages.train import rows_of
@@ -85,25 +84,8 @@ def _batches(
 ) -> list[dict[str, Any]]:
     if objective.batches is None:
         raise StageFailed("preview", f"{objective.name} has no way to show the rows it trains on")
-    module, _, name = objective.batches.partition(":")
-    train = TrainJob(
-        model=stand_in(),
-        tokenizer=tokenizer,
-        rows=cast(Any, rows),
-        validation=[],
-        checkpoints=job.work,
-        step_log=job.work / "steps.jsonl",
-        seed=job.config.seed,
-        data_seed=job.config.data_seed,
-        dtype="float32",
-        device="cpu",
-        checkpoint_seconds=60.0,
-        report_to=[],
-        label=job.spec["label"],
-        progress=job.progress,
-        more_rows=cast(Any, {role: read_rows(job.input(role)) for role in objective.more_data()}),
-    )
-    batches = getattr(importlib.import_module(module), name)(objective, train)
+    more_rows = {role: read_rows(job.input(role)) for role in objective.more_data()}
+    batches = ask_trainer(objective.batches, objective, job, tokenizer, rows, more_rows)
     return cast(list[dict[str, Any]], batches)
 
 
