@@ -67,9 +67,11 @@ class Browser:
         self.requests.clear()
         self.resize(width, scheme)
         for url in ("about:blank", path.resolve().as_uri() + anchor):
-            self._loaded = False
-            self._call("Page.navigate", url=url)
-            self._until(lambda: self._loaded)
+            self._load("Page.navigate", url=url)
+
+    def reload(self) -> None:
+        """Load the page again, as F5 does."""
+        self._load("Page.reload")
 
     def resize(self, width: int, scheme: str = "light") -> None:
         """Change the window's width and the preferred colour scheme."""
@@ -121,6 +123,11 @@ class Browser:
         self._process.wait(10)
         os.close(self._out)
         os.close(self._in)
+
+    def _load(self, method: str, **params: Any) -> None:
+        self._loaded = False
+        self._call(method, **params)
+        self._until(lambda: self._loaded)
 
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
         self._next += 1

@@ -12,6 +12,7 @@ pass a test dishonestly, as it runs in one interpreter with its test (so does Hu
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import secrets
@@ -124,21 +125,27 @@ def run_program(program: str, limits: Limits | None = None) -> Outcome:
     """
     limits = limits or Limits()
     token = secrets.token_hex(16)
+    told, tells = os.pipe()
     process = subprocess.Popen(
-        _command(limits),
+        _command(limits, tells),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={},  # /proc/1/environ inside shows what bubblewrap was started with
         start_new_session=True,
+        pass_fds=(tells,),
     )
+    os.close(tells)
     try:
         _send(process, f"{token}\n{program}".encode("utf-8", "surrogatepass"))
         if not _began(process):
             return Outcome(False, _no_start(process, limits))
+        first = _first_inside(told)
         answer = _answer(process, limits.seconds)
     finally:
         _end(process)
+        os.close(told)
+    _gone(first)
     if answer is None:
         return Outcome(False, f"it ran longer than {limits.seconds:g} s")
     message = answer.decode("utf-8", "replace")
@@ -183,6 +190,24 @@ def _began(process: subprocess.Popen[bytes]) -> bool:
     return bool(ready) and os.read(stdout.fileno(), 1) == b"!"
 
 
+def _first_inside(told: int) -> int | None:
+    """A descriptor of the first process inside, whose number bubblewrap tells as JSON through
+    `told`; None on kernels before 5.3, which have no such descriptors."""
+    with open(told, "rb", closefd=False) as info:
+        number = json.load(info)["child-pid"]
+    with contextlib.suppress(OSError):
+        return os.pidfd_open(number)
+    return None
+
+
+def _gone(first: int | None) -> None:
+    """Wait until no process is left inside: the kernel ends them a moment after bubblewrap, and the
+    first one last (man 7 pid_namespaces)."""
+    if first is not None:
+        select.select([first], [], [], _STARTUP_SECONDS)
+        os.close(first)
+
+
 def _answer(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
     """What came out until the end, or as much as is read; None where the time is over before."""
     out = cast(IO[bytes], process.stdout).fileno()
@@ -225,8 +250,9 @@ def _silence(process: subprocess.Popen[bytes], limits: Limits) -> str:
     return f"it ended early, with status {status}" + (f" ({lines[-1][:200]})" if lines else "")
 
 
-def _command(limits: Limits) -> list[str]:
-    """Bubblewrap's command line, with the first process inside it."""
+def _command(limits: Limits, info: int) -> list[str]:
+    """Bubblewrap's command line, with the first process inside it, whose number is told through
+    the descriptor `info`."""
     root = os.geteuid() == 0
     uid = _FIRST_UID + secrets.randbelow(_UIDS) if root else 0
     # Without root a user namespace gives the rights to mount. With root there is none, as the
@@ -246,6 +272,7 @@ def _command(limits: Limits) -> list[str]:
         shutil.which(BWRAP) or BWRAP,
         "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
         "--unshare-cgroup-try", *rights, "--die-with-parent", "--new-session", "--clearenv",
+        "--info-fd", str(info),
         *folders, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev",
         "--perms", "1777", "--size", str(limits.file_bytes), "--tmpfs", "/tmp",
         "--remount-ro", "/", "--chdir", "/tmp", "--setenv", "HOME", "/tmp",

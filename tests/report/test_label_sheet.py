@@ -55,7 +55,7 @@ def test_sheet_filled_in_by_keys_and_saved_gives_the_labels(
     assert browser.run("document.activeElement.id") == "save"
     browser.press("Enter")
     saved = tmp_path / f"labels-{sheet[0].number.partition('-')[0]}.csv"
-    for _ in range(100):
+    for _ in range(1_000):
         if saved.is_file() and saved.stat().st_size:
             break
         time.sleep(0.05)
@@ -97,12 +97,11 @@ def test_keys_label_nothing_once_they_are_off_or_meant_for_the_browser(
 
 
 def test_labels_outlive_a_reload(browser: Browser, tmp_path: Path) -> None:
-    path = written(tmp_path, 3)
-    browser.open(path)
+    browser.open(written(tmp_path, 3))
     browser.press("1")
     browser.press("2")
     before = browser.run("document.getElementById('csv').value")
-    browser.open(path)
+    browser.reload()
     assert browser.run("document.getElementById('csv').value") == before
     assert browser.run(f"{SHOWN}.dataset.id") == blinded(PAIRS, 3)[2].number
 
