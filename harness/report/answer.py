@@ -15,16 +15,16 @@ from harness.report.tables.columns import Column, columns, forgetting, table
 
 
 def answer(comparison: Comparison) -> str:
-    """The answer as one paragraph."""
-    return " ".join(sentences(comparison))
+    """The answer in one line."""
+    return " ".join(paragraphs(comparison))
 
 
-def sentences(comparison: Comparison) -> list[str]:
-    """The answer as a list of sentences.
+def paragraphs(comparison: Comparison) -> list[str]:
+    """The answer in paragraphs of a few sentences each.
 
     The first says which variant is best and how it differs from its baseline. The second says which
-    variant is as good and costs less, and what that one forgot. Others follow if they apply:
-    variants that cannot be compared, rows of other data, and the alignment tax.
+    variant is as good and costs less. Others follow if they apply: what these two forgot, variants
+    that cannot be compared, rows of other data, and the alignment tax.
 
     It only reads estimates and verdicts of the comparison.
     """
@@ -49,7 +49,7 @@ def sentences(comparison: Comparison) -> list[str]:
     aligned = tax.kept(comparison)
     elsewhere = _on_other_rows(comparison, headline, chosen)
     apart = _not_compared([row for row in every if row not in scored])
-    return [first, f"{second}{kept}.", *apart, *elsewhere, *([aligned] if aligned else [])]
+    return [first, second, *kept, *apart, *elsewhere, *([aligned] if aligned else [])]
 
 
 def _without_result(comparison: Comparison, every: list[Row]) -> list[str]:
@@ -161,7 +161,7 @@ def _as_good_for_less(
     """Find the variant that is as good as the best one and costs less.
 
     Returns:
-        Its row, or the row of the best if there is none; and the sentence on it.
+        Its row, or the row of the best if there is none; and the sentences on it.
 
     A variant is as good if no paired difference sets it apart from the best, whichever of the two
     is the other's baseline and whatever Holm's adjustment makes of it. Where the two were not
@@ -202,18 +202,18 @@ def _as_good_for_less(
     if not front and not mixed:
         paired = bool(others) and all(row.group in beside for row in others)
         why = _none_as_good(others, reaching, near, best, paired=paired)
-        return best, f"{why}{_training_cost(top)}"
+        return best, f"{why}It {_training_cost(top)}."
     row = min(front or mixed, key=lambda row: _trained_size(variants[row.group]))
-    estimate = f"{label(row.group)} ({headline.name} {numbers.both(row.estimate)})"
-    differences = _differences(variants[row.group], top, compared[row.group])
     by = "interval" if row.estimate.meets(best.estimate) else "estimate"
     if row.group in beside:
         by = f"paired difference from it, {numbers.both(beside[row.group], signed=True)}"
-    told = f"Not shown to be worse by its {by}"
-    if front:
-        rest = f"; {len(front) - 1} more cost less too" if front[1:] else ""
-        return row, f"{told}, and cheaper, is {estimate}: it {differences}{rest}"
-    return row, f"{told}, for other costs, is {estimate}: it {differences}"
+    cost = "cheaper" if front else "at other costs"
+    more = f" {len(front) - 1} more cost less too." if front[1:] else ""
+    return row, (
+        f"Not shown to be worse by its {by}, and {cost}, is {label(row.group)} ({headline.name}"
+        f" {numbers.both(row.estimate)})."
+        f" {_differences(variants[row.group], top, compared[row.group])}{more}"
+    )
 
 
 def _overlaps(row: Row, best: Row) -> bool:
@@ -224,25 +224,25 @@ def _overlaps(row: Row, best: Row) -> bool:
 def _none_as_good(
     others: list[Row], reaching: list[Row], near: list[Row], best: Row, *, paired: bool
 ) -> str:
-    """The first half of the second sentence if no variant is as good for less: why none is.
+    """Why no variant is as good for less, as a sentence; empty where there is no other.
 
     Args:
         paired: all others have a paired difference from the best.
     """
     if paired and not reaching:
-        return "On the same examples every other differs from it; it "
+        return "On the same examples every other differs from it. "
     unknown = any(row.estimate.meets(best.estimate) is None for row in others)
     by = "interval" if any(row.estimate.meets(best.estimate) for row in reaching) else "estimate"
     by = "paired difference" if paired else by
     if near:
-        return f"Of those not shown to be worse by their {by}, none is shown to cost less; it "
+        return f"Of those not shown to be worse by their {by}, none is shown to cost less. "
     if reaching and (best.verdict != "better" or any(r.verdict == "better" for r in reaching)):
-        return "Nothing else is known to be as good; it "
+        return "Nothing else is known to be as good. "
     if reaching:
-        return f"No other whose {by} reaches it is shown better than the baseline too; it "
+        return f"No other whose {by} reaches it is shown better than the baseline too. "
     if unknown:
-        return "Who else is as good is not known, as intervals are missing; it "
-    return "No other interval reaches it; it " if others else "It "
+        return "Who else is as good is not known, as intervals are missing. "
+    return "No other interval reaches it. " if others else ""
 
 
 def _trained_size(variant: VariantResult) -> tuple[bool, float]:
@@ -251,24 +251,24 @@ def _trained_size(variant: VariantResult) -> tuple[bool, float]:
 
 
 def _differences(one: VariantResult, best: VariantResult, compared: Mapping[str, int]) -> str:
-    """The costs in which a variant differs from the best, each with both amounts."""
+    """The costs in which a variant differs from the best, each with both amounts, as sentences."""
     if not one.trained:
-        return f"needs no training, while the best {_training_cost(best)}"
+        return f"It needs no training, while the best {_training_cost(best)}."
     parts = []
     for sign, word in ((-1, "less"), (1, "more")):
         costs = [
-            f"{cost.text(one)} against {cost.text(best)} of {cost.name}"
+            f"{cost.name} ({cost.text(one)} against {cost.text(best)})"
             for key, way in compared.items()
             if way == sign and (cost := cheaper.column_of(key))
         ]
-        parts += [f"takes {word} ({', '.join(costs)})"] if costs else []
+        parts += [f"It takes {word}: {', '.join(costs)}."] if costs else []
     if compared.get("train_seconds") == 0:
         same = comparable(one.timed, best.timed)
         parts.append(
-            "in training time no difference beyond its noise is shown" if same else
-            "training times are not compared, as machine, threads or load differ"
+            "In training time no difference beyond its noise is shown." if same else
+            "Training times are not compared, as machine, threads or load differ."
         )  # fmt: skip
-    return "; ".join(parts)
+    return " ".join(parts)
 
 
 def _training_cost(variant: VariantResult) -> str:
@@ -281,28 +281,32 @@ def _training_cost(variant: VariantResult) -> str:
     return f"trained{what} in {'a time not measured' if time is None else numbers.seconds(time)}"
 
 
-def _forgotten(comparison: Comparison, chosen: Row, best: Row) -> str:
-    """How much the chosen variant and the best one forgot, if a metric measures that: each metric
-    on which one of them moved, or the first if none did, and how many others there are."""
+def _forgotten(comparison: Comparison, chosen: Row, best: Row) -> list[str]:
+    """How much the chosen variant and the best one forgot, as a paragraph if a metric measures
+    that: each metric on which one of them moved, or the first if none did, and how many others
+    there are."""
     rows = table(comparison)
     parts: list[str] = []
     still: list[str] = []
     for column in forgetting(comparison):
-        row, other = (rows.get((r.group, *column.key)) for r in (chosen, best))
-        if row is None or row.difference is None:
+        pair = [
+            rows.get((group, *column.key)) for group in dict.fromkeys((chosen.group, best.group))
+        ]
+        measured = [row for row in pair if row is not None and row.difference is not None]
+        if not measured:
             continue
-        sentence = f"its {column.name} {column.arrow} moves by {_change(row)}"
-        beside = chosen is not best and other is not None and other.difference is not None
-        if beside and other is not None:
-            sentence += f", that of the best by {_change(other)}"
-        moved = row.set_apart or (beside and other is not None and other.set_apart)
-        (parts if moved else still).append(sentence)
+        moves = tax.named([f"of {label(row.group)} by {_change(row)}" for row in measured])
+        moved = any(row.set_apart for row in measured)
+        (parts if moved else still).append(f"{column.name} {column.arrow} {moves}")
     if not parts:
         parts, still = still[:1], still[1:]
+    if not parts:
+        return []
+    said = f"What was forgotten: {'; '.join(parts)}."
     if still:
         many = "one other measure" if len(still) == 1 else f"{len(still)} other measures"
-        parts.append(f"on {many} of forgetting no change is shown")
-    return "; " + "; ".join(parts) if parts else ""
+        said += f" On {many} of forgetting no change is shown."
+    return [said]
 
 
 def _change(row: Row) -> str:

@@ -94,7 +94,7 @@ def test_sixth_of_the_parameters_is_cheaper_whatever_the_clock_says() -> None:
     lora = trained("lora", 100, 0.8, cost={"trainable_parameters": 156_160.0, "state_bytes": 7e7})
     said = answer(told(full, lora))
     assert "Not shown to be worse by its interval, and cheaper, is lora" in said
-    assert "156,160 against 922,752 of trainable parameters" in said
+    assert "trainable parameters (156,160 against 922,752)" in said
     assert "no difference beyond its noise is shown" in said
     assert "against full" not in said
 
@@ -108,9 +108,9 @@ def test_nothing_is_called_cheaper_where_nothing_is_shown_to_be() -> None:
 def test_cheaper_in_one_respect_and_dearer_in_another_is_said_as_that() -> None:
     small = trained("small", 90, cost={"trainable_parameters": 10.0})
     said = answer(told(trained("big", 10), small))
-    assert "for other costs, is small" in said
-    assert "takes less (10 against 1,000 of trainable parameters)" in said
-    assert "takes more (1 min 30 s against 10.0 s of training time)" in said
+    assert "at other costs, is small" in said
+    assert "It takes less: trainable parameters (10 against 1,000)." in said
+    assert "It takes more: training time (1 min 30 s against 10.0 s)." in said
 
 
 def test_of_two_that_cost_less_the_one_that_costs_least_of_all_is_named() -> None:
@@ -130,7 +130,7 @@ def test_only_what_no_interval_reaches_does_best() -> None:
         if r.group == "a" else r for r in far.rows
     )  # fmt: skip
     assert answer(replace(far, rows=rows)).startswith("a does best on")
-    assert "No other interval reaches it; it trained" in answer(replace(far, rows=rows))
+    assert "No other interval reaches it. It trained" in answer(replace(far, rows=rows))
     assert answer(far).startswith("a has the best estimate on")
 
 

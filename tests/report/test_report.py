@@ -75,9 +75,9 @@ def test_answer_names_the_best_variant_its_margin_and_its_doubt() -> None:
 def test_answer_names_the_cheapest_as_good_and_what_it_forgets() -> None:
     told = answer(comparison())
     assert "Not shown to be worse by its interval, and cheaper, is lora-sft" in told
-    assert "it takes less (12.0 s against 40.0 s of training time)" in told
-    assert "its forgetting ↓ moves by" in told
-    assert "(no change is shown once all comparisons are counted), that of the best by" in told
+    assert "It takes less: training time (12.0 s against 40.0 s)." in told
+    assert "What was forgotten: forgetting ↓ of lora-sft by " in told
+    assert "(no change is shown once all comparisons are counted) and of full-sft by" in told
     assert told.endswith("(worse).")
 
 
@@ -104,7 +104,7 @@ def test_answer_does_not_call_an_unproven_lead_a_win() -> None:
     assert "; one of 0.015 could have been seen)" in told
     assert "about this checkpoint, not the method" in told
     assert "Not shown to be worse by its interval, and cheaper, is zero-shot" in told
-    assert "it needs no training" in told
+    assert "It needs no training, " in told
 
 
 def test_answer_calls_nobody_as_good_whom_a_paired_difference_sets_apart() -> None:

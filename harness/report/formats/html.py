@@ -9,7 +9,7 @@ from markupsafe import Markup
 from harness.comparison.result import Comparison
 from harness.core.text import label, line, script_json, visible
 from harness.report import examples, measures
-from harness.report.answer import sentences
+from harness.report.answer import paragraphs
 from harness.report.formats.web import asset, policy, template
 from harness.report.plots import alignment as tax_plot
 from harness.report.plots import figures, images
@@ -41,7 +41,7 @@ def page(comparison: Comparison, shown: examples.Shown | None) -> str:
     return template("index.html.j2").render(
         title=label(comparison.suite),
         description=visible(comparison.description),
-        answer=sentences(comparison),
+        answer=paragraphs(comparison),
         sections=_sections(comparison),
         legend=legend,
         plots=[plot for plot in drawn if plot["key"] != tax_plot.KEY],

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.comparison.result import Comparison
 from harness.core.text import Markdown, fenced, line, markdown
-from harness.report.answer import answer
+from harness.report.answer import paragraphs
 from harness.report.tables import alignment as tax
 from harness.report.tables import claims
 from harness.report.tables.brief import METRICS, brief
@@ -24,14 +24,17 @@ def summary(comparison: Comparison) -> str:
     """The short form for a pull request or a chat: the answer, the results, and failures."""
     sheet = brief(comparison)
     shown = replace(sheet, lines=sheet.lines[:_LINES])
-    rest = replace(sheet, lines=sheet.lines[_LINES:])
-    more = f"<details><summary>{len(rest.lines)} more</summary>\n\n{_table(rest)}\n\n</details>"
+    folded = replace(sheet, lines=sheet.lines[_LINES:])
+    count = len(folded.lines)
+    more = f"<details><summary>{count} more</summary>\n\n{_table(folded)}\n\n</details>"
     left = len(columns(comparison)) - METRICS
+    first, *rest = map(markdown, paragraphs(comparison))
     parts = (
         _claims(comparison),
-        f"**{markdown(comparison.suite)}**: {markdown(answer(comparison))}",
+        f"**{markdown(comparison.suite)}**: {first}",
+        *rest,
         _table(shown) if shown.lines else "",
-        more if rest.lines else "",
+        more if folded.lines else "",
         markdown(sheet.note),
         f"{left} more {'metrics stand' if left > 1 else 'metric stands'} in report.md."
         if left > 0
@@ -63,7 +66,9 @@ def _parts(comparison: Comparison) -> Iterator[str]:
     yield f"# {markdown(comparison.suite)}"
     yield markdown(comparison.description)
     yield _section(claims.sheet(comparison))
-    yield f"**{markdown(answer(comparison))}**"
+    first, *rest = map(markdown, paragraphs(comparison))
+    yield f"**{first}**"
+    yield from rest
     yield _section(results(comparison))
     if comparison.failed:
         yield "## Failed cells"

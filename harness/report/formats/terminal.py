@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.comparison.result import Comparison, Row, VariantResult
 from harness.core.text import label, line
 from harness.report import cheaper, numbers
-from harness.report.answer import answer
+from harness.report.answer import paragraphs
 from harness.report.tables import claims
 from harness.report.tables.columns import (
     MAIN_COSTS,
@@ -31,7 +31,7 @@ Lines = Sequence[tuple[str, Sequence[str]]]
 
 def terminal_table(comparison: Comparison) -> str:
     """The answer, a line for each variant, and why variants failed; at most 100 columns wide."""
-    parts = [*_claims(comparison), _wrap(answer(comparison))]
+    parts = [*_claims(comparison), *map(_wrap, paragraphs(comparison))]
     metrics = columns(comparison)
     good = [variant for variant in comparison.variants if variant.has_result]
     if metrics and good:
