@@ -202,7 +202,7 @@ def _as_good_for_less(
     if not front and not mixed:
         paired = bool(others) and all(row.group in beside for row in others)
         why = _none_as_good(others, reaching, near, best, paired=paired)
-        return best, f"{why}It {_training_cost(top)}."
+        return best, f"{why}{label(best.group)} {_training_cost(top)}."
     row = min(front or mixed, key=lambda row: _trained_size(variants[row.group]))
     by = "interval" if row.estimate.meets(best.estimate) else "estimate"
     if row.group in beside:
