@@ -19,6 +19,7 @@ NAMES = {1: "1", 0: "tie", -1: "2"}
 _TEXTS = ("prompt", "one", "other")
 LABEL_FIX = "a label is 1 (the first answer is better), 2 (the other one is) or tie"
 _LONGEST_CELL = 10_000_000
+_QUOTE = 'write cells that hold the separator, a line feed or " between " and "'
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,14 @@ def _csv_rows(name: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     head = text.split("\n", 1)[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
     try:
+        columns = [column.strip().lower() for column in reader.fieldnames or ()]
+        if twice := [c for c in columns if c and columns.count(c) > 1]:
+            raise DataError(f"{name} has two columns '{shortened(twice[0])}'", fix="keep one")
         for row in reader:
-            kept = {str(k).strip().lower(): v for k, v in row.items() if k is not None}
-            yield f"{name}, line {reader.line_num}", kept
+            place = f"{name}, line {reader.line_num}"
+            if any(row.pop(None, None) or ()):  # type: ignore[call-overload]
+                raise DataError(f"{place} has more cells than the head", fix=_QUOTE)
+            yield place, {column.strip().lower(): cell for column, cell in row.items()}
     except csv.Error as error:
         raise DataError(f"{name}, line {reader.line_num} is no CSV: {error}") from None
 
@@ -185,12 +191,12 @@ def _turn(value: Any) -> bool:
 
 
 def _text(row: Mapping[str, Any], *names: str) -> tuple[str, ...]:
-    return tuple("" if row.get(name) is None else str(row[name]) for name in names)
+    return tuple("" if blank(row.get(name)) else str(row[name]) for name in names)
 
 
 def blank(value: Any) -> bool:
-    """Whether a cell of labels says nothing."""
-    return value is None or (isinstance(value, str) and not value.strip())
+    """Whether a cell of labels says nothing; NaN is how tables write that."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def sign_of(value: Any, place: str) -> int:
@@ -199,7 +205,7 @@ def sign_of(value: Any, place: str) -> int:
     Raises:
         DataError: it is none of WORDS.
     """
-    word = str(value).strip().strip("'").lower()
+    word = str(value).strip().strip("'").lower().removesuffix(".0")  # tables write 1.0 beside NaN
     if word not in WORDS:
         raise DataError(f"{place}: the label is '{shortened(str(value))}'", fix=LABEL_FIX)
     return WORDS[word]

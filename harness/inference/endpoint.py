@@ -9,6 +9,7 @@ of them loses nothing as long as it is shorter than `patience`.
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 import weakref
@@ -329,10 +330,23 @@ def _chat_reply(fields: Any) -> Reply:
     refused = message.get("refusal") or ("content_filter" if finish == "content_filter" else "")
     tokens = ((choice.get("logprobs") or {}).get("content")) or []
     likeliest = tuple(
-        {entry["token"]: float(entry["logprob"]) for entry in token["top_logprobs"]}
+        {
+            entry["token"]: value
+            for entry in token.get("top_logprobs") or ()
+            if not math.isnan(value := float(entry["logprob"]))
+        }
         for token in tokens
     )
-    return _reply(fields, message["content"], finish, str(refused), likeliest)
+    return _reply(fields, _said(message), finish, str(refused), likeliest)
+
+
+def _said(message: Any) -> Any:
+    """What a message says. Some services leave `content` out where a model only thought, and some
+    send it in parts, of which those of other types are its thinking."""
+    said = message.get("content") if "role" in message else message["content"]
+    if not isinstance(said, list):
+        return said
+    return "".join(part["text"] for part in said if part["type"] == "text")
 
 
 def _plain_reply(fields: Any) -> Reply:

@@ -118,15 +118,19 @@ class Reader:
         return self.read(ids, opened).finish == "stop"
 
     def _without_thinking(self, full: str, opened: str) -> str:
-        said = opened + full
         marks = [mark for mark in self._may_open if mark in self._marks or mark[0] == opened]
-        for begin, end in marks:
-            if begin not in said and end not in said:
-                continue
-            said = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", "", said, flags=re.DOTALL)
-            said = said.rpartition(end)[2]  # the thinking began without a mark
-            said = said.partition(begin)[0]  # the thinking was cut before it ended
-        return said
+        return without_thinking(opened + full, marks)
+
+
+def without_thinking(text: str, marks: Sequence[tuple[str, str]] = MARKS) -> str:
+    """The text without what stands between these marks, in whichever of them it is: without what
+    precedes the last end, and without what follows a beginning that has no end."""
+    for begin, end in marks:
+        if begin in text or end in text:
+            pair = f"{re.escape(begin)}.*?(?:{re.escape(end)}|\\Z)"
+            text = re.sub(pair, "", text, flags=re.DOTALL)
+            text = text.rpartition(end)[2]  # the thinking began without a mark
+    return text
 
 
 def known_marks(tokenizer: Any) -> list[tuple[str, str]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -15,24 +13,13 @@ from harness.inference import endpoint
 from harness.inference.endpoint import ChatEndpoint
 from harness.inference.replies import Replies
 from harness.labellers._asking import Asking
-from harness.labellers.base import LabelJob, Question, Ranks, Reply, ranks_of
+from harness.labellers._replies import choices_of, order_of
+from harness.labellers.base import LabelJob, Question, Ranks, Reply
 from harness.models.endpoint import EndpointSettings
 
 UNREADABLE = "the labeller's reply names no answer"
-_MARKED = re.compile(r"\[\[(\w+)\]\]")
-_BARE = re.compile(r"\W*(?:(?:answer|score|rating)\W+)?(\w+)\W*", re.IGNORECASE)
-_MARKED_ORDER = re.compile(r"\[\[(.+?)\]\](?!\])")
-_NUMBERED = re.compile(r"(?<!\w)(\d{1,3})[.):](?!\d)")
-_TITLE = re.compile(r"\b(?:answer|ranking|order|rank)s?\b", re.IGNORECASE)
-_NAME = re.compile(r"(\w+)")
-_BETWEEN = re.compile(r"[^\w<>=]*[>=]?[^\w<>=]*")
-"""What may stand between two names: one sign at most, and no `<`, which turns the order."""
-_LEFT_OPEN = 0.02
-"""The largest share of the listed probability that may leave open which choice it is for."""
 _TOKENS_A_RANK = 4
 """Tokens of a reply for each answer that it ranks."""
-_LONGEST_REPLY = 10_000
-"""Longest reply that is read, in characters."""
 _QUOTED = 1_000
 """Characters of an unreadable reply that the judge sees when it is asked again."""
 
@@ -41,15 +28,16 @@ class Endpoint(EndpointSettings, Asking):
     """A model behind an OpenAI-compatible endpoint (vLLM, llama.cpp, a provider), asked at
     temperature 0 which of two answers is better, or to rate one. It is asked in both orders of the
     answers: replies that change with the order are a tie (Zheng et al., 2023, arXiv:2306.05685,
-    section 3.4). A reply is one of the choices, such as A, B or C (a tie), alone or as [[A]]; after
-    another one the question is put again (`again`). If `args` asks for the probabilities of the
-    reply's tokens (`{logprobs: true, top_logprobs: 20}`) and the server has them, the verdict or
-    rating is the expectation over the choices. Requests are repeated after 429 and 5xx. The
-    key is read, when the stage runs, from the environment variable that `api_key_env` names. It is
-    never written to disk.
+    section 3.4). A reply is one of the choices, such as A, B or C (a tie), alone or as [[A]], and a
+    rating may be 8/10; after another one the question is put again (`again`). Thinking that the
+    server leaves in the reply (`<think>` and other marks) is no part of it. If `args` asks for the
+    probabilities of the reply's tokens (`{logprobs: true, top_logprobs: 20}`), the server has them
+    and the reply begins with its choice, the verdict or rating is the expectation over the choices.
+    Requests are repeated after 429 and 5xx. The key is read, when the stage runs, from the
+    environment variable that `api_key_env` names. It is never written to disk.
     """
 
-    VERSION = 2
+    VERSION = 3
 
     max_tokens: int | None = Field(16, gt=0)
     """Longest reply in tokens; null sends no limit, for a model that has no such field or that
@@ -147,11 +135,7 @@ def _user(text: str) -> list[dict[str, str]]:
 def _chosen(reply: endpoint.Reply, choices: Sequence[str]) -> Reply:
     if reply.refused:
         return "refused by the labeller"
-    choice = choice_of(reply.text, choices)
-    if choice is None:
-        return UNREADABLE
-    shares = _shares(reply, choices)
-    return shares if choice in shares else {choice: 1.0}
+    return choices_of(reply, choices) or UNREADABLE
 
 
 def _ranked(reply: endpoint.Reply, choices: Sequence[str]) -> Ranks:
@@ -159,92 +143,3 @@ def _ranked(reply: endpoint.Reply, choices: Sequence[str]) -> Ranks:
         return "refused by the labeller"
     ranks = order_of(reply.text, choices)
     return UNREADABLE if ranks is None else ranks
-
-
-def _shares(reply: endpoint.Reply, choices: Sequence[str]) -> dict[str, float]:
-    """The probability of each choice as the reply, among the choices that are listed.
-
-    Where one choice begins another, as 1 and 10, a first token 1 may leave both open. If that token
-    was written, the next one tells them apart, or the end of the reply. If another one was written,
-    nothing does, unless 10 is a token too. Empty if too much is left open, or nothing is told.
-    """
-    masses, left_open = dict.fromkeys(choices, 0.0), 0.0
-    begun, weight, rest = "", 1.0, reply.text
-    for likely in reply.logprobs:
-        written = _written(likely, rest)
-        ends = {begun + _name(token) for token in likely}
-        followed = None
-        for token, log_prob in likely.items():
-            mass, name = weight * math.exp(min(0.0, log_prob)), _name(token)
-            whole = begun + name
-            longer = {c for c in choices if name and c != whole and c.startswith(whole)}
-            if token == written and (longer - ends == longer != set() or not whole):
-                followed = mass
-            elif name and whole in masses and (not longer or longer & ends):
-                masses[whole] += mass
-            elif longer:
-                left_open += mass
-            elif begun in masses:
-                masses[begun] += mass  # it was complete
-        if written is None or followed is None:
-            break
-        begun, weight = begun + _name(written), followed
-        rest = rest.lstrip()[len(_name(written)) :]
-    else:
-        if begun in masses:
-            masses[begun] += weight
-    told = sum(masses.values())
-    if not told or left_open > _LEFT_OPEN * (told + left_open):
-        return {}
-    return {name: mass / told for name, mass in masses.items() if mass}
-
-
-def _written(likely: Mapping[str, float], rest: str) -> str | None:
-    """The likeliest token that the rest of a reply begins with; None if none of them is."""
-    begins = rest.lstrip().upper().startswith
-    fits = [t for t in likely if (begins(_name(t)) if _name(t) else rest[:1].isspace())]
-    return max(fits, key=likely.__getitem__) if fits else None
-
-
-def _name(token: str) -> str:
-    return token.replace("\u2581", " ").strip().upper()
-
-
-def choice_of(text: str, choices: Sequence[str]) -> str | None:
-    """The choice of a reply that is one of them alone, or marks exactly one as [[A]]; else None."""
-    if len(text) > _LONGEST_REPLY:
-        return None
-    known = {choice.upper(): choice for choice in choices}
-    marked = {known.get(word.upper()) for word in _MARKED.findall(text)} - {None}
-    if marked:
-        return marked.pop() if len(marked) == 1 else None
-    bare = _BARE.fullmatch(text)
-    return known.get(bare[1].upper()) if bare else None
-
-
-def order_of(text: str, choices: Sequence[str]) -> dict[str, float] | None:
-    """The ranks that a reply gives, if it is one order of all choices, or marks exactly one such
-    order as [[B > A > C]]; else None. An order is the choices, each once, with `>`, `=` (of one
-    rank), commas, line feeds or the numbers of a list between them: `B > A = C`, `[B] > [A] > [C]`,
-    `1. B 2. A 3. C`."""
-    if len(text) > _LONGEST_REPLY:
-        return None
-    marked = [_order(inner, choices) for inner in _MARKED_ORDER.findall(text)]
-    if orders := [order for order in marked if order is not None]:
-        return orders[0] if all(order == orders[0] for order in orders) else None
-    return _order(text, choices)
-
-
-def _order(text: str, choices: Sequence[str]) -> dict[str, float] | None:
-    numbers = [int(number) for number in _NUMBERED.findall(text)]
-    if numbers and numbers != list(range(1, len(choices) + 1)):
-        return None
-    known = {choice.upper(): choice for choice in choices}
-    places, last = dict[str, float](), 0
-    parts = _NAME.split(_TITLE.sub(" ", _NUMBERED.sub(" ", text)).upper())
-    for between, name in zip(parts[::2], parts[1::2], strict=False):
-        if name not in known or known[name] in places or not _BETWEEN.fullmatch(between):
-            return None
-        last += not (places and "=" in between)
-        places[known[name]] = last
-    return ranks_of(places) if len(places) == len(choices) else None

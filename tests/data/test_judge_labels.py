@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,33 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content_)
         with pytest.raises(DataError, match=said):
             read_labels(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("label,prompt,one,other\n1,well, now,a,b\n", "line 2 has more cells than the head"),
+     ("label,prompt,one,other,Label\n1,p,a,b,2\n", "two columns 'label'")],
+)  # fmt: skip
+def test_cells_that_slipped_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    """A comma that nobody quoted would turn the answers."""
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        read_labels(tmp_path / "labels.csv")
+
+
+def test_labels_that_a_data_frame_wrote_are_read(tmp_path: Path) -> None:
+    """pandas writes whole numbers beside missing ones as 1.0, missing ones as NaN, and its index
+    in a column without a name."""
+    (tmp_path / "labels.csv").write_text(
+        ",label,prompt,one,other,id\n0,1.0,p,a,b,\n1,,p,c,d,\n2,2.0,p,e,f,\n,,,,,,\n"
+    )
+    lines = ['{"label": NaN, "prompt": "p", "one": "a", "other": "b", "id": NaN}']
+    lines += [json.dumps({**ROW, "label": 2.0, "one": str(i), "id": math.nan}) for i in range(2)]
+    (tmp_path / "labels.jsonl").write_text("\n".join(lines))
+    assert [label.sign for label in read_labels(tmp_path / "labels.csv")] == [1, -1]
+    labels = read_labels(tmp_path / "labels.jsonl")
+    assert [label.sign for label in labels] == [-1, -1]
+    assert len({label.pair.id for label in labels}) == 2
 
 
 def test_several_people_and_dimensions_label_one_pair(tmp_path: Path) -> None:

@@ -209,6 +209,34 @@ def test_log_probabilities_are_read_where_they_are_given(serve: Serve) -> None:
     assert client(server, []).ask({}).logprobs == ({"4": -0.1, "5": -2.5},)
 
 
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"role": "assistant"}, ""),
+        ({"role": "assistant", "reasoning_content": "Hm."}, ""),
+        (
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+                    {"type": "text", "text": "B"},
+                ],
+            },
+            "B",
+        ),
+    ],
+)
+def test_a_message_may_say_nothing_or_in_parts(
+    serve: Serve, message: dict[str, Any], text: str
+) -> None:
+    """As servers that parse the thinking send it, with log-probabilities that were not asked for
+    in number."""
+    logprobs = {"content": [{"token": "B", "logprob": -0.1}]}
+    server = serve(lambda *_: as_json({"choices": [{"message": message, "logprobs": logprobs}]}))
+    reply = client(server, [], retries=0).ask({})
+    assert (reply.text, reply.logprobs) == (text, ({},))
+
+
 def test_a_plain_completion_is_asked_at_its_own_path(serve: Serve) -> None:
     server = serve(lambda *_: as_json({"choices": [{"text": " B", "finish_reason": "length"}]}))
     reply = client(server, []).ask({"prompt": "A"}, COMPLETIONS)

@@ -13,12 +13,14 @@ from pydantic import ValidationError
 from harness.core.errors import StageFailed
 from harness.inference.endpoint import ChatEndpoint
 from harness.inference.replies import replies_file
+from harness.labellers._replies import choice_of, order_of
 from harness.labellers.base import Contest, LabelJob, Question
-from harness.labellers.endpoint import UNREADABLE, Endpoint, choice_of, order_of
+from harness.labellers.endpoint import UNREADABLE, Endpoint
 from harness.stages._labels import outcome_of
 from tests.served import Answer, Serve, as_json, says
 
 AT = {"model": "m", "base_url": "http://localhost:1/v1"}
+TEN = tuple(str(number) for number in range(1, 11))
 CONTEST = Contest("q", "one", "other")
 
 
@@ -69,10 +71,33 @@ def test_max_tokens_is_sent_unless_null(serve: Serve, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "letter"),
     [("A", "A"), (" b.\n", "B"), ("Answer: C", "C"), ("I weigh both. [[B]]", "B"), ("**A**", "A"),
-     ("[[A]] or [[B]]", None), ("A is better", None), ("", None), ("A" * 20_000, None)],
+     ("[[A]] or [[B]]", None), ("A is better", None), ("", None), ("A" * 20_000, None),
+     ("\u0410", None), ("A/B", None), ("A/3", None), ('{"answer": "B"}', "B")],
 )  # fmt: skip
 def test_a_reply_is_one_letter_or_none(text: str, letter: str | None) -> None:
     assert choice_of(text, ("A", "B", "C")) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [("<think>At first [[A]], but no.</think>\n\nB", "B"), ("[[A]]? No. </think> [[B]]", "B"),
+     ("[THINK]A[/THINK]B", "B"), ("<think>It is [[A]]", None), ("<think>" * 100_000, None),
+     ("<think>" + "So. " * 10_000 + "</think>C", "C")],
+)  # fmt: skip
+def test_thinking_that_a_server_leaves_in_a_reply_decides_nothing(
+    text: str, letter: str | None
+) -> None:
+    assert choice_of(text, ("A", "B", "C")) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"),
+    [("8/10", "8"), ("10/10", "10"), ("Rating: **7** out of 10.", None), ("Score: 7 / 10.", "7"),
+     ("8/100", None), ("4/5", None), ("11", None), ("-1", None), (".5", None), ("4.5", None),
+     ("<5", None), ("\u22485", None), ("4+", None), ("5%", None), ("- 5", "5"), ("5.", "5")],
+)  # fmt: skip
+def test_a_rating_is_a_number_whose_sense_no_sign_changes(text: str, rating: str | None) -> None:
+    assert choice_of(text, TEN) == rating
 
 
 def test_an_endpoint_labels_in_both_orders_and_asks_nothing_twice(
@@ -148,6 +173,10 @@ def test_a_reply_without_a_choice_is_asked_again_and_then_missing(
         ("A", {"a": 0.6, "The": 0.4}, 1.0),
         ("A", {"The": 0.9}, 1.0),
         ("[[A]]", {"[[": 0.9, "B": 0.1}, 1.0),
+        ("**A**", {"**": 0.5, "B": 0.4, "A": 0.1}, 1.0),
+        ("B is worse: [[A]]", {"B": 0.8, "A": 0.2}, 1.0),
+        ("A good one is the first: [[A]]", {"A": 0.2, "B": 0.8}, 1.0),
+        ("A", {"A": 0.5, "B": 0.5, "C": math.nan}, 0.5),
     ],
 )
 def test_probabilities_of_the_reply_are_the_verdict_where_the_server_has_them(
@@ -199,7 +228,8 @@ def test_what_was_refused_is_asked_again_by_a_later_run_alone(serve: Serve, tmp_
      ("[[A > B > C]] or rather [[B > A > C]]", None), ("B > A", None), ("B > A > C > D", None),
      ("B > A > A", None), ("A is better than B and C", None), ("C < B < A", None), ("", None),
      ("2. A\n1. B\n3. C", None), ("B >= A > C", None), ("B > A > C" + " " * 20_000, None),
-     ("<think>B > A > C</think> A > B > C", None)],
+     ("<think>B > A > C</think> A > B > C", "ABC"),
+     ("A \u2264 B \u2264 C", None), ("A ~ B > C", None)],
 )  # fmt: skip
 def test_a_reply_is_one_order_of_all_answers_or_none(text: str, order: str | None) -> None:
     ranks = order_of(text, ("A", "B", "C"))
@@ -230,9 +260,6 @@ def test_a_reply_without_an_order_is_asked_again_and_then_missing(
     assert labeller.rank(job, questions) == [{"B": 1, "A": 2}, UNREADABLE]
     assert sorted(body["max_tokens"] for body in server.asked) == [8, 8, 12, 12]
     assert job.cost["calls"] == 4
-
-
-TEN = tuple(str(number) for number in range(1, 11))
 
 
 @pytest.mark.parametrize(
