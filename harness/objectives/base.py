@@ -345,6 +345,14 @@ class TrainerObjective(Objective):
             raise ValueError("keep: best and eval_steps go together: give both, or neither")
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """Also how the steps of a part of an epoch are counted, where a warmup is a share of them:
+        they were once rounded to the nearest number, which could make it a step shorter."""
+        by_epochs = self.max_steps < 1 and self.max_tokens is None and self.max_seconds is None
+        in_parts = by_epochs and not self.num_train_epochs.is_integer()
+        counted = {"steps": "rounded up"} if in_parts and self.warmup_ratio > 0 else {}
+        return {**super().identity(), **counted}
+
     def cut(self) -> slice:
         if self.overlong != "truncate":
             return slice(None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
+from harness.objectives.base import TrainerObjective
+from harness.objectives.dpo import Dpo
 from harness.objectives.sft import Sft
 
 
@@ -28,3 +32,21 @@ def test_steps_are_those_of_the_trainer(
     batches = DataLoader(cast(Any, list(range(rows))), batch_size=4)
     *_, max_steps = trainer.set_initial_training_values(arguments, batches)
     assert Sft(**fields).steps(rows) == max_steps
+
+
+@pytest.mark.parametrize("ends", [{}, {"max_steps": 9}, {"max_tokens": 900}, {"max_seconds": 9.0}])
+@pytest.mark.parametrize("epochs", [0.3, 1.0, 1.25, 2.0])
+@pytest.mark.parametrize("warmup", [0.0, 0.03])
+@pytest.mark.parametrize("kind", [Sft, Dpo])
+def test_trainings_whose_warmup_was_counted_otherwise_have_another_key(
+    ends: dict[str, Any], epochs: float, warmup: float, kind: type[TrainerObjective]
+) -> None:
+    """Steps of parts of an epoch were rounded to the nearest number once."""
+    objective = kind(**{"num_train_epochs": epochs, "warmup_ratio": warmup, **ends})
+
+    def warmups(count: Callable[[float], int]) -> list[int]:
+        steps = [count(rows / 8 * epochs) for rows in range(8, 801, 8)]
+        return [math.ceil(number * warmup) for number in steps]
+
+    moved = not ends and warmups(round) != warmups(math.ceil)
+    assert ("steps" in objective.identity()) == moved
