@@ -91,14 +91,21 @@ class _Planned:
         """Whether the stage may take long, and no stage like it was measured."""
         return kind_of(self.stage.kind).long and self.stage.expected_seconds is None
 
+    @property
+    def trains(self) -> bool:
+        """Whether a model is trained here."""
+        return self.stage.kind == "train"
+
     def line(self, width: int) -> str:
         """The stage's line in the table; its label takes so many characters."""
         seconds, memory = self.stage.expected_seconds, self.stage.predicted.get("state_bytes")
         expected = "unknown" if self.seconds_unknown else ""
         expected = expected if seconds is None else f"{seconds:.0f} s"
+        state = "unknown" if self.trains else ""
+        state = state if memory is None else f"{memory / 2**20:.1f} MiB"
         return (
             f"{self.state:<8} {self.stage.kind:<14} {self.stage.label:<{width}} {expected:>10}"
-            f" {f'{memory / 2**20:.1f} MiB' if memory is not None else '':>13}"
+            f" {state:>13}"
         ).rstrip()
 
 
@@ -136,8 +143,7 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
             f"the time of {unmeasured} of them is unknown until measured: such a stage has not run"
             " with a model of about this size on this class of device, or its rows are not read yet"
         )
-    if pending(planned.lengths, planned.lengths, store):
-        lines.append("which rows fit is unknown until the data stages have run")
+    lines += _memory(planned, stages, store)
     lines += _rows_left_out(planned, store)
     lines += length_notes(planned)
     lines += script_notes(planned, store)
@@ -173,6 +179,26 @@ def _code(planned: Plan) -> list[str]:
         return ["brings no code of its own: only packages that are installed here would run"]
     head = "would run or reach the following; read it before you run a suite that you do not trust:"
     return [head, *(f"  {entry}" for entry in reached)]
+
+
+def _memory(planned: Plan, stages: Sequence[_Planned], store: Store) -> list[str]:
+    """What the memory of trainings in the table is of, and what is not known of it."""
+    trained = [each.stage for each in stages if each.trains]
+    unread = pending(planned.lengths, planned.lengths, store)
+    lines = ["which rows fit is unknown until the data stages have run"] if unread else []
+    if any("state_bytes" in stage.predicted for stage in trained):
+        told = (
+            "what it keeps of the rows is not in it yet, as they are not read or measured"
+            if unread
+            else "of rows drawn at random, the longest is the expected one"
+        )
+        lines.append(f"state memory is that of a training's first step; {told}")
+    if missing := sum("state_bytes" not in stage.predicted for stage in trained):
+        lines.append(
+            f"the state memory of {missing} trainings is unknown: there is no formula for pairs,"
+            " rewards and rollouts, nor for methods at a service or models of unknown shapes"
+        )
+    return lines
 
 
 def _services(waiting: Sequence[_Planned]) -> list[str]:

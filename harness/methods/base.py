@@ -40,6 +40,9 @@ class Method(Component):
     harness.methods._elsewhere); all else is done here."""
     adapts: ClassVar[bool] = True
     """True if it adds parameters to a base that stays unchanged."""
+    keeps_inputs: ClassVar[bool] = True
+    """True if what trains stands beside linear layers of the base (or is these), so that autograd
+    keeps their inputs."""
     reload_tolerance: ClassVar[float] = 1e-5
     """Largest allowed difference of a logit between the trained model and its reloaded checkpoint,
     relative to the largest logit. The same arithmetic runs twice, so it is almost zero."""
@@ -141,6 +144,11 @@ class Method(Component):
     def places(self) -> int:
         """Number of positions of the model's context that a learned prompt takes from the text."""
         return int(getattr(self, "num_virtual_tokens", 0))
+
+    def kept_numbers(self, info: ModelInfo) -> int:
+        """Numbers that autograd keeps for each token for the method's own layers, beside what the
+        base's layers keep."""
+        return 0
 
     def proofs(self, model: Any) -> Mapping[str, tuple[bool, str]]:
         """Audits of the trained model for this method alone: name -> (passed, observation)."""

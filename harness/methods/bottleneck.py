@@ -49,6 +49,7 @@ class Bottleneck(PeftMethod):
         {"packing", "gradient_checkpointing", "resume", "new_head", "swap", "copy", "mixed_batch"}
     )
     impl = "harness.methods._peft.bottleneck:BottleneckModel"
+    keeps_inputs = False
 
     placement: Placement = "houlsby"
     """`houlsby`: two adapters a layer; `pfeiffer`: one, after the feed-forward."""
@@ -125,6 +126,14 @@ class Bottleneck(PeftMethod):
         size = bottleneck_size(width, self.reduction_factor)
         adapters = self._adapters(info)
         return None if adapters is None else adapters * (2 * width * size + size + width)
+
+    def kept_numbers(self, info: ModelInfo) -> int:
+        width = residual_width(info.config, info.shapes)
+        if not info.shapes or width is None:
+            return 0
+        inner = bottleneck_size(width, self.reduction_factor)
+        inner *= 1 if self.activation in ("relu", "tanh") else 2
+        return (self._adapters(info) or 0) * (width + inner)
 
     def _adapters(self, info: ModelInfo) -> int | None:
         """Number of adapters; None where only the loaded model can tell."""

@@ -43,6 +43,8 @@ class Ia3(PeftMethod):
         {"packing", "gradient_checkpointing", "resume", "new_head", "merge", "swap", "copy"}
     )
 
+    keeps_inputs = False
+
     target_modules: list[str] | None = None
     """Names of all layers that are scaled; default: chosen by the names of the model's layers."""
     feedforward_modules: list[str] | None = None
@@ -105,6 +107,10 @@ class Ia3(PeftMethod):
             elif targeted(name, outputs):
                 total += layer.d_out
         return total
+
+    def kept_numbers(self, info: ModelInfo) -> int:
+        """What is scaled, one number for each scale."""
+        return self.count_trainable(info) or 0
 
     def _targets(self, layers: Iterable[str]) -> tuple[list[str], list[str]]:
         """Names of the layers whose output is scaled, and of those whose input is scaled; empty

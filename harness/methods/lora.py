@@ -169,6 +169,12 @@ class Lora(PeftMethod):
             total += layer.d_out if self.use_dora else 0
         return total
 
+    def kept_numbers(self, info: ModelInfo) -> int:
+        """What A gives, r numbers for each target; DoRA also keeps two outputs of each."""
+        targets = (self._targets(info) or {}).values() if info.shapes else ()
+        outputs = 2 if self.use_dora else 0
+        return sum(self.r * layer.copies + outputs * layer.d_out for layer in targets)
+
     def _targets(self, info: ModelInfo) -> Mapping[str, Layer] | None:
         """The layers that get an adapter; None where only the loaded model can tell."""
         if info.adapted is not None:

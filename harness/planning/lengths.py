@@ -9,6 +9,7 @@ from typing import Any
 from harness.data.lengths import Beyond, Overlong, Refused, RowLength, Unfit, read_lengths
 from harness.models.checks import embedding_rows
 from harness.models.files import ModelInfo
+from harness.objectives.base import Objective
 from harness.planning.checkpoints import Checkpoints
 from harness.planning.recipe import Training, trainings
 from harness.planning.sources import Sources
@@ -109,15 +110,22 @@ class Fitting:
             for training in trainings(variant):
                 if training.labelled or training.method.at_service:
                     continue  # its rows are made on the way, or read by a service
-                measure = {"prompts": True} if training.objective.reads_prompts else {}
                 rows = self.sources.rows(training.entry, "train")
-                lengths = self._lengths(self._stage(training.cell, rows, measure)) or []
+                lengths = self._read(training.cell, training.objective, rows)
                 place = f"{self.sources.file}: data.{training.entry}.train"
                 if (refused := self._refused(training, lengths, place)) is not None:
                     by_place.setdefault((place, refused.model), refused)
                 if (over := self._overlong(training, lengths, place)) is not None:
                     by_place.setdefault((place, over.why, str(over.tokens)), over)
         return list(by_place.values())
+
+    def tokens(self, cell: Cell, objective: Objective, rows: Stage) -> list[int]:
+        """The length of each row that a cell trains on; none until they are measured."""
+        return [row.tokens for row in self._read(cell, objective, rows) if not row.refused]
+
+    def _read(self, cell: Cell, objective: Objective, rows: Stage) -> Sequence[RowLength]:
+        measure = {"prompts": True} if objective.reads_prompts else {}
+        return self._lengths(self._stage(cell, rows, measure)) or []
 
     def _with_tokenizer(self, variants: Sequence[Variant]) -> list[Variant]:
         """The variants whose tokens can be counted: not those that a service answers for. These are

@@ -76,9 +76,9 @@ class _Planner:
         self.executor = cast(Executor, from_yaml.build("executor", self.suite.executor, "executor"))
         self.sources = Sources(self.suite, self.file, store, self.executor, limit)
         self.checkpoints = Checkpoints(self.sources)
-        self.recipes = Recipes(self.suite, self.sources, self.executor)
-        self.preparing = Preparing(self.sources, self.checkpoints)
         self.fitting = Fitting(self.sources, self.checkpoints)
+        self.recipes = Recipes(self.suite, self.sources, self.executor, self.fitting.tokens)
+        self.preparing = Preparing(self.sources, self.checkpoints)
         self.unheard: tuple[str, ...] = ()
         self.tunings: dict[str, Tuning] = {}
         self.chosen: Sequence[Variant] = ()

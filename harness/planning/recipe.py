@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,8 +129,16 @@ def refuse_pairs(variant: Variant) -> None:
 class Recipes:
     """Makes the stages of variants' recipes; equal ones are one stage by their key."""
 
-    def __init__(self, suite: Suite, sources: Sources, executor: Executor) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        sources: Sources,
+        executor: Executor,
+        lengths: Callable[[Cell, Objective, Stage], Sequence[int]],
+    ) -> None:
+        """lengths: the tokens of each row that a cell trains on, as far as they are measured."""
         self.suite, self.sources, self.executor = suite, sources, executor
+        self._lengths = lengths
         self.labels = Labels(suite, sources, executor)
 
     def train(self, cell: Cell, rows: Stage | None = None) -> Stage:
@@ -205,7 +213,11 @@ class Recipes:
             inputs,
             label=label,
             resources=self.suite.resources,
-            known=self.sources.known(cell.model, inputs["train"]),
+            known=self.sources.known(
+                cell.model,
+                inputs["train"],
+                lengths=() if labels else self._lengths(cell, objective, inputs["train"]),
+            ),
         )
 
     def _at_service(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,17 +163,18 @@ class Sources:
             return {}
         return {"limit": min(self.limit, spec.limit or self.limit)}
 
-    def known(self, model: str, rows: Stage, dtype: str = "") -> Known:
+    def known(self, model: str, rows: Stage, dtype: str = "", lengths: Sequence[int] = ()) -> Known:
         """What is known about a stage, to estimate its cost.
 
         Args:
             model: the entry of `models:` that the stage loads.
             rows: the stage whose rows it reads.
             dtype: the format of the model's weights; default: as the suite has it.
+            lengths: tokens of each row, as far as they are measured.
         """
         info = self.model(model)
         dtype = dtype or self.suite.models[model].dtype or self.executor.dtype()
-        return Known(self.rates, info, dtype, self.counts(rows))
+        return Known(self.rates, info, dtype, self.counts(rows), lengths)
 
     def warnings(self) -> tuple[str, ...]:
         """Rows that may change between runs, and settings in a model's files that are not used."""

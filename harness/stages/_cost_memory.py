@@ -16,7 +16,9 @@ class Batch:
 
     Attributes:
         tokens: rows times their length. size: bytes of a number in the format that is computed in.
-        whole: the base's own weights train. checkpointed: each layer keeps its input alone, and the
+        whole: the base's own weights train. inputs: what trains stands beside the base's linear
+            layers (or is these), and keeps their inputs. beside: numbers a token that a method's
+            own layers keep. checkpointed: each layer keeps its input alone, and the
             rest is made again, a layer at a time (Chen et al., 2016, arXiv:1604.06174).
         several: passes before a step of the optimizer: gradients stand through all but the first.
     """
@@ -24,6 +26,8 @@ class Batch:
     tokens: int
     size: int
     whole: bool = False
+    inputs: bool = True
+    beside: int = 0
     checkpointed: bool = False
     several: bool = False
 
@@ -32,29 +36,40 @@ def activation_bytes(config: Mapping[str, Any], batch: Batch) -> int | None:
     """Bytes that autograd keeps for one forward pass of a Llama-like decoder; None for another.
 
     After Korthikanti et al. (2022, arXiv:2205.05198, section 4), for attention that keeps no
-    matrix. For each token and layer of hidden size h and MLP size f, with k and v of c h each:
-    about 12 h + 4 f numbers in float32. In a short format norms keep float32 numbers, 8 h bytes;
-    projections' inputs, which an adapter casts anew for each, 12 h; q and the attention's output
-    4 h; k and v 4 c h; the gated MLP 8 f; where norms train too, 4 h more. Counted on an H100 with
-    torch 2.11: 28.2 h for LoRA on Llama-2-7B's shape (c = 1), 25.1 h on Llama-3.2-1B's (c = 1/4),
-    29.6 h for full there.
+    matrix. Numbers for each token and layer of hidden size h and MLP size f, with k and v of c h
+    each, in float32: norms 2 h, and 2 h more where they train; q and the attention's output 2 h; k
+    and v 2 c h; the gated MLP 3 f; inputs of the linear layers 2 h + f, where something beside them
+    trains. In a short format norms keep float32 numbers, 8 h bytes, and 4 h more where they train;
+    inputs, which an adapter casts anew for each layer, 12 h + 2 f; q and the attention's output
+    4 h; k and v 4 c h; the gated MLP 6 f. Counted on an H100 with torch 2.11: 28.2 h for LoRA on
+    Llama-2-7B's shape (c = 1), 25.1 h on Llama-3.2-1B's (c = 1/4), 29.6 h for full there.
 
     Of the logits, which never stand all at once, what is kept is the gradient with respect to the
-    last hidden states, in float32.
+    last hidden states, in float32. In float32 these states themselves stand beside it, before and
+    after the norm and once more for the loss.
     """
     try:
         hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
         inner = int(config["intermediate_size"])
     except (KeyError, TypeError):
         return None
+    heads = config.get("num_attention_heads") or 1
+    share = (config.get("num_key_value_heads") or heads) / heads
+    inputs, norms = int(batch.inputs), int(batch.whole)
     if batch.size >= 4:
-        layer = 48 * hidden + 16 * inner
+        layer = (
+            4 * int((4 + 2 * share + 2 * inputs + 2 * norms) * hidden) + 4 * (3 + inputs) * inner
+        )
+        head = 16 * hidden
     else:
-        heads = config.get("num_attention_heads") or 1
-        share = (config.get("num_key_value_heads") or heads) / heads
-        layer = int((24 + 4 * share + (4 if batch.whole else 0)) * hidden) + 8 * inner
-    kept = layers * hidden * batch.size + layer if batch.checkpointed else layers * layer
-    return batch.tokens * (kept + 4 * hidden)
+        layer = int((12 + 4 * share + 12 * inputs + 4 * norms) * hidden) + (6 + 2 * inputs) * inner
+        head = 4 * hidden
+    beside = batch.size * batch.beside
+    if batch.checkpointed:
+        kept = layers * hidden * batch.size + layer + beside // max(1, layers)
+    else:
+        kept = layers * layer + beside
+    return batch.tokens * (kept + head)
 
 
 def peak_bytes(parts: Mapping[str, int], config: Mapping[str, Any], batch: Batch) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from harness.core.errors import StageFailed
@@ -18,23 +18,28 @@ from harness.models.files import ModelInfo, ModelRef
 from harness.objectives.base import Evidence, Objective
 from harness.stages import _audit_movement
 from harness.stages._audit_checkpoint import audited
-from harness.stages._cost import BYTES_A_TOKEN
 from harness.stages._models import CHECKPOINT
 from harness.stages._put_back import Check, loss_of, put_back, same_loss
 from harness.stages._stand_in import ask_trainer
 from harness.stages._state import State
+from harness.stages._training_rows import accumulated, epochs, sequences
 from harness.stages.base import Job
 
 _SHOWN = 2
 
 
 def expected_elsewhere(
-    info: ModelInfo, method: Elsewhere, objective: Objective, rows: Mapping[str, Any]
+    info: ModelInfo,
+    method: Elsewhere,
+    objective: Objective,
+    rows: Mapping[str, Any],
+    lengths: Sequence[int] = (),
 ) -> dict[str, float]:
     """Calls, tokens, money and parameters, as far as they are known; a service's time is not.
 
     Args:
         rows: metrics of the training rows.
+        lengths: tokens of each row; until they are measured they are guessed by bytes.
     """
     trainable = method.count_trainable(info)
     known = {} if trainable is None else {
@@ -42,13 +47,13 @@ def expected_elsewhere(
     }  # fmt: skip
     if "mean_bytes" not in rows:
         return known
-    steps = objective.steps(rows["rows"])
-    passes = int(getattr(objective, "gradient_accumulation_steps", 1))
-    batch = int(getattr(objective, "per_device_train_batch_size", 1)) * passes
-    length = min(rows["mean_bytes"] / BYTES_A_TOKEN, int(getattr(objective, "max_length", 1024)))
-    tokens = steps * min(batch, rows["rows"]) * length
-    money = method.price(tokens)
-    calls = {"calls": float(steps * (passes + 1)), "tokens": float(int(tokens))}
+    read = sequences(objective, rows, lengths, info.context)
+    tokens = epochs(objective, read.count) * read.tokens
+    money, calls_a_step = method.price(tokens), accumulated(objective) + 1
+    calls = {
+        "calls": float(objective.steps(read.count) * calls_a_step),
+        "tokens": float(int(tokens)),
+    }
     return {**known, **calls, **({} if money is None else {"money": money})}
 
 

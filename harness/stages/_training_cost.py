@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.core.measure import number_count, tensor_bytes
 from harness.methods.base import BYTES, Method
 from harness.models.files import ModelInfo
 from harness.objectives.base import Objective, TrainResult
-from harness.stages._cost import BYTES_A_TOKEN, Rates, training_flops
+from harness.stages._cost import Rates, training_flops
 from harness.stages._cost_memory import Batch, activation_bytes, peak_bytes
 from harness.stages._models import CHECKPOINT
+from harness.stages._training_rows import Sequences, accumulated, batch_size, epochs, sequences
 from harness.stages.base import Job
 
 
@@ -22,6 +24,7 @@ def expected_training(
     data: Mapping[str, Any],
     rates: Rates,
     dtype: str,
+    lengths: Sequence[int] = (),
 ) -> dict[str, float]:
     """Expected seconds, tokens, bytes of state and checkpoint; what is not known is left out.
 
@@ -33,6 +36,7 @@ def expected_training(
     Args:
         data: metrics of the training rows.
         dtype: the format of the model's weights.
+        lengths: tokens of each row; until they are measured they are guessed by bytes.
     """
     cost: dict[str, float] = {}
     total, trainable = info.parameters, method.count_trainable(info)
@@ -46,37 +50,45 @@ def expected_training(
         return cost
     if "longest_bytes" not in data:
         return {**cost, "state_bytes": float(sum(parts.values()))}
-    memory = _expected_memory(info, method, objective, data["longest_bytes"], dtype, parts)
-    return {**cost, **memory, **_expected_time(total, trainable, method, objective, data, rates)}
+    room = None if info.context is None else info.context - method.places()
+    read = sequences(objective, data, lengths, room)
+    memory = _expected_memory(info, method, objective, read, dtype, parts)
+    return {**cost, **memory, **_expected_time(total, trainable, method, objective, read, rates)}
 
 
 def _expected_memory(
     info: ModelInfo,
     method: Method,
     objective: Objective,
-    longest_bytes: float,
+    read: Sequences,
     dtype: str,
     parts: Mapping[str, int],
 ) -> dict[str, float]:
-    """Bytes of state, and the most that stand at once.
+    """Bytes of state in the first step, which is measured, and the most that stand at once in any.
 
     Args:
-        longest_bytes: of the longest training row.
         parts: bytes of `weights`, `gradients` and `optimizer`.
     """
-    size, tokens = BYTES[dtype], min(_max_length(objective), longest_bytes / BYTES_A_TOKEN)
+    size, rows = BYTES[dtype], min(batch_size(objective), read.count)
+
+    def padded(tokens: float) -> int:
+        return int(rows * (tokens + method.added_tokens()))
+
     one_pass = Batch(
-        tokens=_batch(objective) * (int(tokens) + method.added_tokens()),
+        tokens=padded(read.first),
         size=size,
         whole=not method.adapts,
+        inputs=method.keeps_inputs,
+        beside=method.kept_numbers(info),
         checkpointed=bool(getattr(objective, "gradient_checkpointing", False)),
-        several=_accumulated(objective) > 1,
+        several=accumulated(objective) > 1,
     )
     # What autocast makes of float32 weights stands until the backward pass has used it.
     autocast = size < 4 and method.keeps_float32()
     copies = size * (method.count_trainable(info) or 0) if autocast else 0
     state = sum(parts.values()) + copies + (activation_bytes(info.config, one_pass) or 0)
-    peak = peak_bytes(parts, info.config, one_pass)
+    largest = replace(one_pass, tokens=padded(read.longest))
+    peak = peak_bytes(parts, info.config, largest)
     most = {} if peak is None else {"peak_bytes": float(peak + copies)}
     return {"state_bytes": float(state), **most}
 
@@ -86,16 +98,14 @@ def _expected_time(
     trainable: int,
     method: Method,
     objective: Objective,
-    data: Mapping[str, Any],
+    read: Sequences,
     rates: Rates,
 ) -> dict[str, float]:
     """Tokens, operations and seconds; of a training that ends by the clock, its seconds, and the
     tokens that the rate gives in that time."""
-    mean = min(_max_length(objective), data["mean_bytes"] / BYTES_A_TOKEN)
-    batch = _batch(objective) * _accumulated(objective)
-    steps = objective.steps(data["rows"])
-    tokens = getattr(objective, "max_tokens", None) or int(steps * batch * mean)
-    computed = tokens * (1 + method.added_tokens() / mean)
+    whole = int(epochs(objective, read.count) * read.tokens)
+    tokens = getattr(objective, "max_tokens", None) or whole
+    computed = tokens * (1 + method.added_tokens() / read.mean)
     flops, rate = training_flops(parameters, trainable, computed), rates.flops("train", parameters)
     timed = {} if rate is None else {"seconds": flops / rate, **rates.beside("train", parameters)}
     if limit := getattr(objective, "max_seconds", None):
@@ -103,18 +113,6 @@ def _expected_time(
         done = {"tokens": tokens * limit / timed["seconds"]} if timed else {}
         return {**done, **timed, "seconds": float(limit)}
     return {"tokens": float(tokens), "flops": flops, **timed}
-
-
-def _batch(objective: Objective) -> int:
-    return int(getattr(objective, "per_device_train_batch_size", 1))
-
-
-def _accumulated(objective: Objective) -> int:
-    return int(getattr(objective, "gradient_accumulation_steps", 1))
-
-
-def _max_length(objective: Objective) -> int:
-    return int(getattr(objective, "max_length", 1024))
 
 
 def training_cost(job: Job, model: Any, result: TrainResult, rate: float | None) -> dict[str, Any]:

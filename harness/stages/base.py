@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -44,12 +44,14 @@ class Known:
         model: the model that the stage loads; None where it loads none.
         dtype: the format of the model's weights.
         rows: metrics of the rows that it reads; empty until their data stage has run.
+        lengths: tokens of each row that it trains on; empty until they are measured.
     """
 
     rates: Rates
     model: ModelInfo | None = None
     dtype: str = ""
     rows: Mapping[str, Any] = field(default_factory=dict)
+    lengths: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

@@ -92,10 +92,13 @@ class Train(StageKind):
         if known.model is None:
             return {}
         if isinstance(self.method, Elsewhere):
-            return expected_elsewhere(known.model, self.method, self.objective, known.rows)
+            return expected_elsewhere(
+                known.model, self.method, self.objective, known.rows, known.lengths
+            )
         return expected_training(
-            known.model, self.method, self.objective, known.rows, known.rates, known.dtype
-        )
+            known.model, self.method, self.objective, known.rows, known.rates, known.dtype,
+            known.lengths,
+        )  # fmt: skip
 
     @classmethod
     def headline(cls, record: Record) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.commands.plan import describe_plan
+from harness.objectives.sft import Sft
 from harness.scheduling.progress import ConsoleReporter
 from harness.stages._cost import Rates
+from harness.stages._training_rows import sequences
 from harness.store.stage import Record, Stage, write_record
 from harness.store.store import Store
 from tests.conftest import Workspace
@@ -57,14 +60,22 @@ def test_a_whole_stage_is_expected_to_take_what_its_like_took_beside_their_work(
     assert Stage("train", {}, predicted={"beside": 6.0}).expected_seconds is None
 
 
-def test_a_plan_says_unknown_until_a_stage_of_its_kind_was_measured(workspace: Workspace) -> None:
+def test_a_plan_says_unknown_until_it_is_measured_and_tells_tokens_by_the_measured_rows(
+    workspace: Workspace,
+) -> None:
+    (objective,) = workspace.tree["matrix"]["objective"]
+    objective["sft"]["train_sampling_strategy"] = "group_by_length"  # the longest rows come first
     workspace.write(scorers=["exact_match"], evaluate=["letters"])
     first = describe_plan(workspace.open(), why=False)
     assert "the time of 5 of them is unknown until measured" in first
     assert " s expected" not in first
     lines = [line for line in first.splitlines() if line.startswith("to run")]
     assert {"unknown" in line for line in lines if " train " in line} == {True}
-    workspace.run()
+    for record in workspace.run().records.values():
+        if record.kind == "train":
+            expected = record.cost["predicted"]
+            assert expected["tokens"] == record.cost["tokens"]
+            assert expected["state_bytes"] == pytest.approx(record.cost["state_bytes"], rel=0.1)
     changed = workspace.open('overrides=[{"match": {}, "set": {"sft.learning_rate": 0.02}}]')
     again = describe_plan(changed, why=False)
     assert "unknown until measured" not in again
@@ -72,6 +83,31 @@ def test_a_plan_says_unknown_until_a_stage_of_its_kind_was_measured(workspace: W
     for stage in changed.plan.stages():
         if stage.kind in ("train", "generate"):
             assert 0 < stage.predicted["seconds"] < stage.expected_seconds
+    assert "what it keeps of the rows is not in it yet" in first
+    assert "what it keeps of the rows is not in it yet" not in again
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "tokens", "longest"),
+    [
+        ({}, 3, 12, 6),  # 9 is over max_length
+        ({"overlong": "truncate"}, 4, 20, 8),
+        ({"packing": True}, 2, 12, 8),
+    ],
+)
+def test_sequences_of_a_training_are_what_the_objective_makes_of_its_rows(
+    options: dict[str, Any], count: int, tokens: float, longest: float
+) -> None:
+    objective = Sft(max_length=8, per_device_train_batch_size=2, **options)
+    read = sequences(objective, {"rows": 4}, [2, 4, 6, 9], room=1024)
+    assert (read.count, read.tokens, read.longest) == (count, tokens, longest)
+
+
+def test_the_longest_of_rows_that_are_drawn_is_told_by_its_mean() -> None:
+    objective, lengths = Sft(per_device_train_batch_size=2, max_length=99), [1, 2, 3, 5, 8]
+    drawn = [max(pair) for pair in itertools.combinations(lengths, 2)]
+    told = sequences(objective, {}, lengths, None).first
+    assert told == pytest.approx(sum(drawn) / len(drawn))
 
 
 class Terminal(io.StringIO):

@@ -27,6 +27,7 @@ class SoftPrompt(PeftMethod):
 
     traits = frozenset({"gradient_checkpointing", "resume", "swap", "mixed_batch"})
 
+    keeps_inputs = False
     adds_tokens: ClassVar[bool] = True
     """True if the prompt is put before a row's embeddings, so that it has positions and logits."""
 

@@ -88,7 +88,10 @@ def _predictions(comparison: Comparison) -> Sheet:
         ("variant", "time predicted", "training took", "whole stage took",
          "state memory predicted", "state memory measured", "tokens predicted", "tokens seen"),
         tuple(lines),
-        "Predictions are by formula, before anything ran.",
+        "Predictions are by formula, before anything was trained: tokens from the measured lengths"
+        " of the rows, time from the rate of earlier stages of the store. State memory is that of"
+        " the first step; if its rows are drawn at random, the longest of them is the expected one."
+        " There is no formula for pairs, rewards and rollouts.",
     )  # fmt: skip
 
 
