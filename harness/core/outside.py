@@ -8,8 +8,9 @@ otherwise store a result under a wrong key.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from harness.core.errors import HarnessError, StageFailed
@@ -34,6 +35,13 @@ def tree_digest(folder: Path, digest: Digest) -> str:
         path for path in files_below(folder) if "__pycache__" not in path.relative_to(folder).parts
     ]
     return digest_json({path.relative_to(folder).as_posix(): digest(path) for path in files})
+
+
+def files_digest(file: Path, files: Iterable[Path], digest: Digest) -> str:
+    """sha256 over the contents of some files, and how they lie to the first of them."""
+    return digest_json(
+        {Path(os.path.relpath(path, file.parent)).as_posix(): digest(path) for path in files}
+    )
 
 
 def state_of(path: Path) -> State:

@@ -78,16 +78,25 @@ def digest_rule(path: Path, digest: Digest = digest_file) -> str:
     Raises:
         SyntaxError: one of the files is not Python.
     """
-    folder, digests = path.parent, {path: digest(path)}
-    waiting = [path]
-    while waiting:
-        for other in _imported(waiting.pop(), folder):
-            if other not in digests:
-                digests[other] = digest(other)
-                waiting.append(other)
-    rule_digest = digests.pop(path)
-    beside = {other.relative_to(folder).as_posix(): sha256 for other, sha256 in digests.items()}
+    folder, rule_digest = path.parent, digest(path)
+    others = imported_beside(path)[1:]
+    beside = {other.relative_to(folder).as_posix(): digest(other) for other in others}
     return digest_json({"rule": rule_digest, "beside": beside}) if beside else rule_digest
+
+
+def imported_beside(path: Path) -> list[Path]:
+    """A Python file, and those in and below its folder that it imports, directly or indirectly.
+
+    Raises:
+        SyntaxError: one of the files is not Python.
+    """
+    files, waiting = {path: None}, [path]
+    while waiting:
+        for other in _imported(waiting.pop(), path.parent):
+            if other not in files:
+                files[other] = None
+                waiting.append(other)
+    return list(files)
 
 
 def _parsed(path: Path) -> ast.Module:

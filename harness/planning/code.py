@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 from harness.core import from_yaml, registry
 from harness.core.component import Component
 from harness.planning.graph import Plan
 from harness.planning.recipe import steps_of, trainings
 from harness.scorers._asks import NamedLabeller
-from harness.scorers.base import Scorer, Subject
+from harness.scorers.base import Subject
 from harness.suite.suite import Suite
 from harness.variants.steps import Labelled, Sampled
 from harness.variants.variant import Variant
@@ -47,8 +46,7 @@ def _models(suite: Suite) -> Iterator[str]:
 
 def _components(planned: Plan) -> Iterator[Component]:
     yield planned.executor
-    for index, spec in enumerate(planned.suite.scorers):
-        scorer = cast(Scorer, from_yaml.build("scorer", spec, f"scorers[{index}]"))
+    for index, scorer in enumerate(planned.scorers):
         yield scorer
         for asked in scorer.asks(Subject()).values():
             if isinstance(asked, NamedLabeller):

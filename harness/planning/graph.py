@@ -12,6 +12,7 @@ from harness.data.lengths import Beyond, Overlong, Refused, Unfit
 from harness.executors.base import Executor
 from harness.models.files import ModelInfo
 from harness.planning.claims import PlannedClaim
+from harness.scorers.base import Scorer
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
 from harness.variants.variant import Cell, Merged, Variant
@@ -149,6 +150,8 @@ class Plan:
 
     claims: tuple[PlannedClaim, ...] = ()
     """What the suite claims, of the variants that are run."""
+    scorers: tuple[Scorer, ...] = ()
+    """Those of the suite, in its order, as they were resolved."""
 
     def groundwork(self) -> list[Stage]:
         """The stages that run before all others: data, the lengths of rows, and what scorers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from harness.core import from_yaml
 from harness.core.errors import SuiteError
@@ -28,7 +28,7 @@ from harness.planning.only import everyone
 from harness.planning.partial import partial_judges
 from harness.planning.policies import start_of
 from harness.planning.precision import coarse_trainings
-from harness.planning.preparing import Preparing
+from harness.planning.preparing import Preparing, places_of
 from harness.planning.recipe import Recipes, refuse_pairs, trainings
 from harness.planning.scoring import Scoring
 from harness.planning.sources import Sources
@@ -85,12 +85,7 @@ class _Planner:
         """The variants that are run."""
         self._awaited = False
         """Whether a score waits for the settings of the baseline."""
-        self.scorers = [
-            cast(Scorer, from_yaml.build("scorer", spec, f"scorers[{i}]"))
-            for i, spec in enumerate(self.suite.scorers)
-        ]
-        if limit is not None:
-            self.scorers = [scorer.limited(limit) for scorer in self.scorers]
+        self.scorers = [self._scorer(i, spec, limit) for i, spec in enumerate(self.suite.scorers)]
         self.answering = Answering(
             self.suite, self.sources, self.checkpoints, self.executor, self.fitting, self.scorers
         )
@@ -98,6 +93,12 @@ class _Planner:
             self.suite, self.sources, self.checkpoints, self.preparing, self.recipes, self.executor,
             self.answering.stage, self.answering.unscored, self._baseline, self._rivals,
         )  # fmt: skip
+
+    def _scorer(self, index: int, spec: Any, limit: int | None) -> Scorer:
+        scorer = cast(Scorer, from_yaml.build("scorer", spec, f"scorers[{index}]"))
+        where = f"scorers[{index}].{scorer.name}"
+        scorer = scorer.resolved(where, places_of(scorer, self.sources, where), self.file)
+        return scorer if limit is None else scorer.limited(limit)
 
     def plan(self, only: str | None) -> Plan:
         variants = [self.checkpoints.described(v) for v in expand(self.suite, only)]
@@ -151,6 +152,7 @@ class _Planner:
             unfit=dict(self.fitting.unfit),
             beyond=tuple(self.fitting.beyond()),
             claims=claims,
+            scorers=tuple(self.scorers),
         )
 
     def _claims(

@@ -9,12 +9,22 @@ from typing import Any
 
 from harness.core.errors import HarnessError, SuiteError
 from harness.core.locate import locate
-from harness.core.outside import tree_digest
+from harness.core.outside import files_digest, tree_digest
 from harness.data.preference_rule import find_rule
 from harness.planning.checkpoints import Checkpoints
+from harness.planning.places import SuitePlaces
 from harness.planning.sources import Sources
 from harness.planning.tokenizers import tokenizer_of
-from harness.scorers._asks import Asked, NamedFolder, NamedFunction, NamedRule, Outside, Prepared
+from harness.scorers._asks import (
+    Asked,
+    NamedFile,
+    NamedFolder,
+    NamedFunction,
+    NamedRule,
+    Outside,
+    Prepared,
+    Subject,
+)
 from harness.scorers.base import Scorer
 from harness.stages.requests import Requests
 from harness.store.stage import Stage
@@ -25,7 +35,7 @@ Located = tuple[str, dict[str, str]]
 
 
 def find_outside(asked: Outside, name: str, sources: Sources, where: str) -> Located:
-    """Find a rule, function or folder that a scorer asks for.
+    """Find a rule, function, file or folder that a scorer asks for.
 
     Args:
         name: what the scorer asks for it by.
@@ -38,6 +48,9 @@ def find_outside(asked: Outside, name: str, sources: Sources, where: str) -> Loc
     match asked:
         case NamedRule(named, option) | NamedFunction(named, option):
             return find_rule(named, file, digest, f"{where}.{option or name}")
+        case NamedFile(named, files, option):
+            place = SuitePlaces(file, digest, where).file(named, option or name)[0]
+            return place, {"sha256": files_digest(Path(place), files(Path(place)), digest)}
         case NamedFolder(named):
             folder = locate(named, file, f"{where}.{name}")
             if folder is None or not folder.is_dir():
@@ -61,6 +74,16 @@ def all_outside(asks: Mapping[str, Asked]) -> dict[str, Outside]:
     prepared = [asked.reads for asked in asks.values() if isinstance(asked, Prepared)]
     outside = {name: asked for name, asked in asks.items() if isinstance(asked, Outside)}
     return {name: asked for reads in (outside, *prepared) for name, asked in reads.items()}
+
+
+def places_of(scorer: Scorer, sources: Sources, where: str) -> dict[str, Path]:
+    """Where the folders, the files and the files of functions lie that a scorer asks for.
+
+    Raises:
+        SuiteError: one is not there.
+    """
+    outside = all_outside(scorer.asks(Subject()))
+    return {n: Path(find_outside(asked, n, sources, where)[0]) for n, asked in outside.items()}
 
 
 class Preparing:

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, assert_never
 
 from harness.core.errors import HarnessError, SuiteError, unknown
@@ -18,7 +17,7 @@ from harness.planning.draft import Draft, NotAsked
 from harness.planning.graph import Scored, VariantPath
 from harness.planning.places import SuitePlaces
 from harness.planning.policies import base_of
-from harness.planning.preparing import Preparing, all_outside, find_outside
+from harness.planning.preparing import Preparing, find_outside, places_of
 from harness.planning.recipe import Recipes, refuse_pairs
 from harness.planning.scored_labellers import built_labeller, judging_model
 from harness.planning.sources import Sources
@@ -26,6 +25,7 @@ from harness.scorers._asks import (
     AnswersOf,
     Asked,
     ModelOf,
+    NamedFile,
     NamedFolder,
     NamedFunction,
     NamedLabeller,
@@ -87,19 +87,12 @@ class Scoring:
         or something in one, whether any variant is scored by it or not."""
         for index, scorer in enumerate(scorers):
             where = f"scorers[{index}].{scorer.name}"
-            scorer.require(where, self._places(scorer, where))
+            scorer.require(where, places_of(scorer, self.sources, where))
 
     def reported(self, scorer: Scorer, evaluation: str) -> Sequence[str]:
         """The names of the metrics that a scorer will have on one of its own sets; empty if they
         are known only once it has run."""
-        return scorer.reported(evaluation, self._places(scorer, scorer.name))
-
-    def _places(self, scorer: Scorer, where: str) -> dict[str, Path]:
-        """Where the folders and the files of functions lie that a scorer asks for."""
-        return {
-            name: Path(find_outside(asked, name, self.sources, where)[0])
-            for name, asked in all_outside(scorer.asks(Subject())).items()
-        }
+        return scorer.reported(evaluation, places_of(scorer, self.sources, scorer.name))
 
     def of(self, scorer: Scorer, where: str, path: VariantPath) -> list[Scored]:
         """A scorer's stages for a variant on its test rows; none where the variant lacks what the
@@ -198,7 +191,7 @@ class Scoring:
                 # Beside answers the rows are those that were answered.
                 if not _answers(asks) and (left_out := self.left_out(entry, split)):
                     draft.fields["left_out"] = left_out
-            case NamedRule() | NamedFunction() | NamedFolder():
+            case NamedRule() | NamedFunction() | NamedFolder() | NamedFile():
                 located, content = find_outside(asked, name, self.sources, draft.where)
                 draft.add("rules", name, located)
                 draft.add("scorer", name, content)

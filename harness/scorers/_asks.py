@@ -3,8 +3,9 @@ the stage hands it to the scorer (`ScoreJob`) under the name that the scorer gav
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 Whose = Literal["variant", "start", "base", "baseline"]
@@ -78,6 +79,22 @@ class NamedFolder:
 
 
 @dataclass(frozen=True)
+class NamedFile:
+    """A file that the suite names, with others that it leads to: `ScoreJob.path`. The identity has
+    the content of all of them under the name that it is asked for by.
+
+    Attributes:
+        named: found as a folder is.
+        files: the file's path -> the files that are meant, itself among them.
+        option: as of NamedFunction.
+    """
+
+    named: str
+    files: Callable[[Path], Iterable[Path]] = field(compare=False)
+    option: str = ""
+
+
+@dataclass(frozen=True)
 class RewardModel:
     """The suite's reward model, a sequence classifier of one label: `ScoreJob.model`."""
 
@@ -142,7 +159,7 @@ class RankingOf:
     prompt: NamedPrompt
 
 
-Outside = NamedRule | NamedFunction | NamedFolder
+Outside = NamedRule | NamedFunction | NamedFolder | NamedFile
 """What lies outside the store, and is hashed by its content."""
 
 
@@ -231,6 +248,17 @@ class Subject(Policy):
     def folder(self, named: str) -> NamedFolder:
         """A folder of files, whose content is hashed."""
         return NamedFolder(named)
+
+    def file(
+        self, named: str, files: Callable[[Path], Iterable[Path]], option: str = ""
+    ) -> NamedFile:
+        """A file with those that it leads to, whose contents are hashed.
+
+        Args:
+            files: the file's path -> the files that are meant, itself among them.
+            option: the scorer's option that names it, for messages.
+        """
+        return NamedFile(named, files, option)
 
     def reward_model(self) -> RewardModel:
         """The reward model of the variant's model and data, which the suite's policies share. The

@@ -15,6 +15,7 @@ from harness.inference.service import Service
 from harness.scorers import _lm_eval_requests as requests
 from harness.scorers._lm_eval_faults import file_of
 from harness.scorers._lm_eval_files import write
+from harness.scorers._lm_eval_index import Index
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import DataFunction, build_requests, load_tasks, run_tasks
 from harness.scorers._sandbox import refusal
@@ -28,7 +29,7 @@ def prepare(
     scorer: LmEval,
     job: ScoreJob,
     tokenizer: Any,
-    folder: Path | None,
+    index: Index,
     local_data: Mapping[str, DataFunction],
 ) -> dict[str, Any]:
     """Write the requests of the scorer's one task into the stage's folder.
@@ -38,7 +39,7 @@ def prepare(
     """
     _refuse_template(scorer, tokenizer)
     with _quiet():
-        loaded = _load(scorer, folder, local_data)
+        loaded = _load(scorer, index, local_data)
         tasks = loaded["tasks"]
         _require_sandbox(tasks)
         _set(scorer, tasks)
@@ -56,11 +57,9 @@ def prepare(
     return {**figures, "chat_template_sha256": template}
 
 
-def _load(
-    scorer: LmEval, folder: Path | None, local_data: Mapping[str, DataFunction]
-) -> dict[str, Any]:
+def _load(scorer: LmEval, index: Index, local_data: Mapping[str, DataFunction]) -> dict[str, Any]:
     return load_tasks(
-        scorer.tasks, folder, local_data,
+        scorer.tasks, index, local_data,
         allow_code=scorer.allow_code_execution, metadata=scorer.metadata,
     )  # fmt: skip
 
@@ -85,7 +84,7 @@ def _template(tokenizer: Any) -> Callable[..., str]:
 
 
 def evaluate(
-    scorer: LmEval, job: ScoreJob, prepared: Path, folder: Path | None
+    scorer: LmEval, job: ScoreJob, prepared: Path, index: Index
 ) -> tuple[Scores, dict[str, Any]]:
     """The scores of the scorer's one task, and what the record should say of them.
 
@@ -101,7 +100,7 @@ def evaluate(
     with _quiet():
         stored, encoder = requests.read(prepared)
         with requests.without_data(stored):
-            loaded = _load(scorer, folder, {})
+            loaded = _load(scorer, index, {})
             _set(scorer, loaded["tasks"])
             requests.restore(loaded["tasks"], stored)
             engine = _engine(scorer, job, encoder)

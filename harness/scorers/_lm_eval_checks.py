@@ -9,7 +9,7 @@ import difflib
 import glob
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,39 +31,35 @@ def unknown_task(name: str, names: Collection[str]) -> str:
     return unknown("task", name, nearest, hint=hint)
 
 
-def require_names(tasks: Sequence[str], index: Index, where: str) -> None:
-    """Raise SuiteError for a task that neither lm-eval nor the suite's folder has."""
-    for number, name in enumerate(tasks):
-        if index.find(name) is None:
-            message = unknown_task(name, index.names())
-            raise SuiteError(message, where=f"{where}.tasks[{number}]")
-
-
 def require_readable(tasks: Sequence[str], index: Index, where: str) -> None:
-    """Raise SuiteError for files of the suite's folder, behind such a name, that cannot be read,
-    that name functions outside the folder, or that have fields which lm-eval cannot use."""
-    folder = index.include
-    if folder is None:
+    """Raise SuiteError for files that the suite brings, behind such a name, that cannot be read,
+    that name functions outside their folder, or that have fields which lm-eval cannot use."""
+    if index.include is None and not index.files:
         return
     for name in tasks:
-        for path, wrong in _faults_behind(name, index, folder):
+        for path, wrong in _faults_behind(name, index):
             if wrong:
-                raise SuiteError(
-                    f"{path}: {'; '.join(dict.fromkeys(wrong))}",
-                    where=f"{where}.include_path",
-                    fix=f"mend the file, which is behind the task {name}",
-                )
+                raise _mend(path, wrong, name, index, where)
 
 
-def _faults_behind(name: str, index: Index, folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The files of the suite's folder behind a name, and what is wrong with each: first as files,
+def _mend(path: Path, wrong: Iterable[str], name: str, index: Index, where: str) -> SuiteError:
+    option = "tasks" if path in index.files.values() else "include_path"
+    return SuiteError(
+        f"{path}: {'; '.join(dict.fromkeys(wrong))}",
+        where=f"{where}.{option}",
+        fix=f"mend the file, which is behind the task {name}",
+    )
+
+
+def _faults_behind(name: str, index: Index) -> Iterator[tuple[Path, list[str]]]:
+    """The files that the suite brings, behind a name, and what is wrong with each: first as files,
     then by their fields."""
-    tasks = [task for task in index.tasks(name) if task.path.is_relative_to(folder)]
+    tasks = [task for task in index.tasks(name) if index.home(task.path) is not None]
     for path in dict.fromkeys((*_defining(index, name), *(task.path for task in tasks))):
-        if path.is_relative_to(folder):
+        if (folder := index.home(path)) is not None:
             yield path, [*faults(path, folder)]
     for path, settings in index.groups(name):
-        if path.is_relative_to(folder):
+        if index.home(path) is not None:
             yield path, [*group_faults(settings)]
     for task in tasks:
         yield task.path, [*task_faults(task.settings, task.path.parent)]
@@ -116,13 +112,9 @@ def require_data(tasks: Sequence[str], index: Index, local: Collection[str], whe
     a machine that is told to stay offline."""
     for name in tasks:
         for task in index.tasks(name):
-            own = index.include is not None and task.path.is_relative_to(index.include)
-            if own and "class" not in task.settings and (lost := [*missing_files(task.settings)]):
-                raise SuiteError(
-                    f"{task.path}: {'; '.join(lost)}",
-                    where=f"{where}.include_path",
-                    fix=f"mend the file, which is behind the task {name}",
-                )
+            brought = index.home(task.path) is not None and "class" not in task.settings
+            if brought and (lost := [*missing_files(task.settings)]):
+                raise _mend(task.path, lost, name, index, where)
     asked = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
     offline = next((n for n in asked if os.environ.get(n, "").upper() in _TRUE), None)
     if offline is None:

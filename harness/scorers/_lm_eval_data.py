@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import shortened
+from harness.core.files import files_below
 from harness.scorers._lm_eval_scan import Settings
 
 FORMATS = ("json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset",
@@ -29,6 +30,31 @@ def data_faults(settings: Settings) -> Iterator[str]:
     files = options.get("data_files") if isinstance(options, dict) else None
     if path in FORMATS and files is not None and not (options or {}).get("data_dir"):
         yield from _files(settings, files)
+
+
+def local_files(settings: Settings, folder: Path) -> Iterator[Path]:
+    """The files of rows that a task's file, or a group's with its members, names in its folder."""
+    for field, value in settings.items():
+        if field in ("dataset_path", "dataset_kwargs"):
+            for name in _texts(value):
+                yield from (path for path in _existing(name) if path.is_relative_to(folder))
+        for member in value if isinstance(value, list) else [value]:
+            if isinstance(member, Mapping) and field != "dataset_kwargs":
+                yield from local_files(member, folder)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(part)
+
+
+def _existing(name: str) -> Iterator[Path]:
+    """The files that a path or a pattern of paths names; those below a folder."""
+    for path in (Path(each).resolve() for each in glob.glob(name, recursive=True)):
+        yield from files_below(path) if path.is_dir() else [path]
 
 
 def missing_files(settings: Settings) -> Iterator[str]:

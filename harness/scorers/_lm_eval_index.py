@@ -13,8 +13,10 @@ from typing import Any
 
 from harness.scorers._lm_eval_registry import defines, library, registry
 from harness.scorers._lm_eval_scan import (
+    CLASS,
     FUNCTION,
     GROUP,
+    INCLUDE,
     TAG,
     TASK,
     Files,
@@ -22,6 +24,7 @@ from harness.scorers._lm_eval_scan import (
     defined,
     everywhere,
     functions,
+    include_paths,
     load,
     read,
 )
@@ -45,11 +48,17 @@ class Index:
 
     Args:
         include: the folder of task files that the suite names.
+        files: task or group -> its file, of those that the suite names by a file.
     """
 
-    def __init__(self, include: Path | None = None) -> None:
-        self.include = include
-        self._nearby: Mapping[str, Files] = {} if include is None else defined(include)
+    def __init__(
+        self, include: Path | None = None, files: Mapping[str, Path] | None = None
+    ) -> None:
+        self.include, self.files = include, dict(files or {})
+        self._nearby = {
+            **({} if include is None else defined(include)),
+            **{name: _of_file(path) for name, path in self.files.items()},
+        }
 
     def names(self) -> Mapping[str, str]:
         """Every name -> `task`, `group` or `tag`."""
@@ -58,6 +67,13 @@ class Index:
     def find(self, name: str) -> Files | None:
         """What defines a name; None where nothing is called so."""
         return self._nearby.get(name) or everywhere().get(name)
+
+    def home(self, path: Path) -> Path | None:
+        """The folder, among those that the suite names, in which a task's file lies; None where it
+        is one of lm-eval's own."""
+        if self.include is not None and path.is_relative_to(self.include):
+            return self.include
+        return path.parent if path in self.files.values() else None
 
     def behind(self, name: str) -> Mapping[str, Files]:
         """A name and all that it leads to: a group's members, a tag's tasks. Those that stand in
@@ -118,6 +134,11 @@ class Index:
                 yield from self._tasks(known, {**changes, **member}, above)
 
 
+def _of_file(path: Path) -> Files:
+    settings = read(path)
+    return Files(GROUP if GROUP in settings and CLASS not in settings else TASK, [path])
+
+
 def _named(members: Any) -> Iterator[str]:
     """The names that a group's list of members uses, those of groups inside it too."""
     for member in members if isinstance(members, list) else ():
@@ -173,34 +194,58 @@ def faults(path: Path, folder: Path) -> Iterator[str]:
     """What is wrong with a task's file before anything of it is run.
 
     Args:
-        folder: the one that the suite names. Functions lie in it.
+        folder: the one that the suite names. Functions and what is included lie in it.
     """
-    settings, fault = load(path)
+    _, fault = load(path)
     if fault:
         yield f"it {fault}"
-    for name in _listed(settings.get("include", [])):
+    yield from _include_faults(path, folder)
+    for file in (path, *include_paths(path)):
+        if not file.is_relative_to(library()):
+            yield from _function_faults(file, folder, "" if file == path else f"{file.name}: ")
+
+
+def _include_faults(path: Path, folder: Path) -> Iterator[str]:
+    for name in _listed(load(path)[0].get(INCLUDE, [])):
         if not isinstance(name, str) or not (path.parent / name).is_file():
             yield f"include: there is no file {name!r} beside it"
-        elif (path.parent / name).resolve() == path.resolve():
+    for file in include_paths(path):
+        if file == path.resolve():
             yield "include: it includes itself"
-    for field, value in settings.items():
+        elif not any(file.is_relative_to(each.resolve()) for each in (folder, library())):
+            yield (
+                f"include: {file} lies outside {folder}, and only what lies in a folder that the"
+                " suite names is used; copy it there"
+            )
+        elif file.is_file() and (fault := load(file)[1]):
+            yield f"include: {file.name} {fault}"
+
+
+def _function_faults(path: Path, folder: Path, before: str) -> Iterator[str]:
+    for field, value in load(path)[0].items():
         for named in functions(value):
-            file = _file_of(named, path.parent, folder)
+            file, name = _allowed_file(named, path.parent, folder), named.rpartition(".")[2]
             if file is None:
                 yield (
-                    f"{field}: !function {named} is neither in a file of the folder nor one of"
-                    " lm_eval.tasks; NAME.rows is the function rows of NAME.py beside the task"
+                    f"{before}{field}: !function {named} is neither in a file of the folder nor one"
+                    " of lm_eval.tasks; NAME.rows is the function rows of NAME.py beside the task"
                 )
-            elif not defines(file, named.rpartition(".")[2]):
-                yield f"{field}: !function {named}: {file.name} has no {named.rpartition('.')[2]}"
+            elif not defines(file, name):
+                yield f"{before}{field}: !function {named}: {file.name} has no {name}"
 
 
-def _file_of(named: str, beside: Path, folder: Path) -> Path | None:
+def _allowed_file(named: str, beside: Path, folder: Path) -> Path | None:
     """The file of a function; None if it lies neither in the folder that the suite names nor among
     lm-eval's tasks."""
+    file = function_file(named, beside)
+    if file is not None:
+        return file if file.is_relative_to(folder.resolve()) else None
+    shared = function_file(named, library().parents[1])
+    return shared if shared is not None and shared.is_relative_to(library().resolve()) else None
+
+
+def function_file(named: str, beside: Path) -> Path | None:
+    """The Python file in a folder, or below, that a function is named to be in."""
     module = named.rpartition(".")[0].replace(".", "/")
     file = (beside / f"{module}.py").resolve()
-    if file.is_file():
-        return file if file.is_relative_to(folder.resolve()) else None
-    shared = (library().parents[1] / f"{module}.py").resolve()
-    return shared if shared.is_file() and shared.is_relative_to(library().resolve()) else None
+    return file if file.is_file() else None

@@ -174,6 +174,16 @@ def read(path: Path, above: frozenset[Path] = frozenset()) -> dict[str, Any]:
     return {**included, **settings}
 
 
+def include_paths(path: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """The files that a task's file includes, and those that they include; itself where it includes
+    itself. They may not be there."""
+    if path in above:
+        return
+    for name in _listed(load(path)[0].get(INCLUDE)):
+        yield (included := (path.parent / name).resolve())
+        yield from include_paths(included, above | {path})
+
+
 def load(path: Path) -> tuple[dict[str, Any], str]:
     """The mapping in a file, or why there is none."""
     try:

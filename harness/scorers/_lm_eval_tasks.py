@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -23,7 +22,7 @@ DataFunction = Callable[[str], Mapping[str, Sequence[Mapping[str, Any]]]]
 
 def load_tasks(
     names: Sequence[str],
-    include_path: Path | None,
+    index: Index,
     local_data: Mapping[str, DataFunction],
     *,
     allow_code: bool,
@@ -33,7 +32,7 @@ def load_tasks(
 
     Args:
         names: of tasks, groups and tags, as lm-eval has them.
-        include_path: a folder of task YAMLs, searched before lm-eval's own.
+        index: finds their files.
         local_data: data set on the hub -> the function that gives its rows instead.
         allow_code: whether tasks that run generated code may be loaded.
         metadata: is added to that of each task and group.
@@ -42,7 +41,6 @@ def load_tasks(
         StageFailed: an unknown name (with the nearest), a task file that cannot be read, data that
             cannot be had, a task that runs code.
     """
-    index = Index(include_path)
     loaded: dict[str, Any] = {"tasks": {}, "groups": {}}
     for name in names:
         if index.find(name) is None:

@@ -345,6 +345,19 @@ class Scorer(Component):
         under `answer_notes` with the names of the variants that they are about."""
         return {}
 
+    def resolved(self, where: str, places: Mapping[str, Path], suite_file: Path) -> Scorer:
+        """The scorer with its options as files on this machine resolve them, such as a pattern that
+        stands for names. The plan calls it first, and then uses what it returns.
+
+        Args:
+            where, places: as `require` has them.
+            suite_file: the suite's file, beside which files are named.
+
+        Raises:
+            SuiteError: naming the option.
+        """
+        return self
+
     def require(self, where: str, places: Mapping[str, Path]) -> None:
         """Refuse options that cannot work, as far as files on this machine tell it without heavy
         imports. The plan calls it before anything else.

@@ -14,10 +14,11 @@ from harness.data.preference_rule import NAMED
 from harness.scorers import _lm_eval_checks as checks
 from harness.scorers._asks import Outside
 from harness.scorers._lm_eval_index import Index, metrics_of
+from harness.scorers._lm_eval_names import resolved_tasks, task_files
 from harness.scorers._lm_eval_options import options_of
 from harness.scorers.base import Asked, Metric, ScoreJob, Scorer, Subject
 
-INCLUDE, DATA, REQUESTS = "include_path", "datasets_path", "requests"
+INCLUDE, FILE, DATA, REQUESTS = "include_path", "task_file", "datasets_path", "requests"
 
 _ELSEWHERE = {
     "model": "name the model under `models:`",
@@ -53,8 +54,9 @@ class LmEval(Scorer):
     VERSION = 1
 
     tasks: list[str] = Field(min_length=1)
-    """Names of tasks, groups and tags, as `lm_eval --tasks` takes them (`lm_eval ls tasks`): a
-    list, or one text with commas."""
+    """What `lm_eval --tasks` takes, as a list or one text with commas: names of tasks, groups and
+    tags (`harness list tasks`), patterns of names (`mmlu_*`), task files (`my/task.yaml`) and
+    folders of them. The functions that a task file names are run."""
     num_fewshot: int | None = Field(None, ge=0)
     """Worked examples before each question; default: the task's own number. As in lm-eval, a task
     that sets 0 itself keeps it."""
@@ -77,6 +79,11 @@ class LmEval(Scorer):
     include_path: Annotated[str | None, NotHashed] = None
     """A folder of task YAMLs, searched before lm-eval's own; its content is part of the identity,
     and its Python code is run."""
+    files: Annotated[dict[str, str], NotHashed] = {}
+    """Task or group -> its file, of those that are no names of lm-eval or `include_path`. What
+    `tasks` names by a file or folder is put here. The content of the files is part of the
+    identity, with what they include, their functions and their rows, as far as these lie in their
+    folder."""
     datasets: Annotated[dict[str, str], NotHashed] = {}
     """Data set on the hub -> `FILE.py:FUNCTION`, which returns its splits (name -> list of
     rows) in the place of the hub. It takes the folder that `datasets_path` names and the name of a
@@ -103,15 +110,11 @@ class LmEval(Scorer):
     @field_validator("tasks", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        names = value.split(",") if isinstance(value, str) else value
-        if not isinstance(names, list):
-            return names
-        names = [each.strip() if isinstance(each, str) else each for each in names]
-        for name in names:
-            if isinstance(name, str) and name.endswith((".yaml", ".yml")):
-                raise ValueError(
-                    f"{name} is a file: name its folder as `include_path`, and here its `task:`"
-                )
+        listed = [value] if isinstance(value, str) else value
+        if not isinstance(listed, list):
+            return listed
+        parts = [each.split(",") if isinstance(each, str) else [each] for each in listed]
+        names = [each.strip() if isinstance(each, str) else each for part in parts for each in part]
         return [name for name in names if name != ""]
 
     @field_validator("limit")
@@ -163,19 +166,29 @@ class LmEval(Scorer):
 
     def runs(self) -> tuple[str, ...]:
         places = [f"tasks of {self.include_path}"] if self.include_path else []
+        places += [f"the task file {file}" for file in self.files.values()]
         places += [f"{function}, rows of {name}" for name, function in self.datasets.items()]
         programs = ["programs that the model writes"] if self.allow_code_execution else []
         return (*places, *programs)
 
     def sets(self) -> Mapping[str, Scorer]:
-        return {task: self.model_copy(update={"tasks": [task]}) for task in self.tasks}
+        return {task: self.model_copy(update=self._only(task)) for task in self.tasks}
+
+    def _only(self, task: str) -> dict[str, Any]:
+        files = {task: self.files[task]} if task in self.files else {}
+        return {"tasks": [task], "files": files}
 
     def limited(self, rows: int) -> Scorer:
         asked = rows if self.limit is None or self.limit < 1 else self.limit
         return self.model_copy(update={"limit": min(rows, asked)})
 
     def asks(self, of: Subject) -> Mapping[str, Asked]:
-        tasks = {} if self.include_path is None else {INCLUDE: of.folder(self.include_path)}
+        tasks: dict[str, Outside] = {
+            f"{FILE}_{number}": of.file(self.files[name], task_files, f"files.{name}")
+            for number, name in enumerate(self.files)
+        }
+        if self.include_path is not None:
+            tasks[INCLUDE] = of.folder(self.include_path)
         data: dict[str, Outside] = {
             f"data_{number}": of.function(self.datasets[name], f"datasets.{name}")
             for number, name in enumerate(sorted(self.datasets))
@@ -202,17 +215,24 @@ class LmEval(Scorer):
         return {} if self._scores is None else self._scores.metrics
 
     def reported(self, evaluation: str, places: Mapping[str, Path]) -> Sequence[str]:
-        return metrics_of(Index(places.get(INCLUDE)).tasks(evaluation))
+        return metrics_of(self._index(places).tasks(evaluation))
+
+    def _index(self, places: Mapping[str, Path]) -> Index:
+        files = {name: places[f"{FILE}_{number}"] for number, name in enumerate(self.files)}
+        return Index(places.get(INCLUDE), files)
+
+    def resolved(self, where: str, places: Mapping[str, Path], suite_file: Path) -> Scorer:
+        names, files = resolved_tasks(self.tasks, self._index(places), suite_file, where)
+        return self.model_copy(update={"tasks": names, "files": {**self.files, **files}})
 
     def require(self, where: str, places: Mapping[str, Path]) -> None:
-        index = Index(places.get(INCLUDE))
-        checks.require_names(self.tasks, index, where)
+        index = self._index(places)
         checks.require_readable(self.tasks, index, where)
         if not self.allow_code_execution:
             checks.require_code_allowed(self.tasks, index, where)
 
     def require_data(self, where: str, places: Mapping[str, Path]) -> None:
-        checks.require_data(self.tasks, Index(places.get(INCLUDE)), self.datasets, where)
+        checks.require_data(self.tasks, self._index(places), self.datasets, where)
 
     def prepare(self, job: ScoreJob, tokenizer: Any) -> dict[str, Any]:
         from harness.scorers._lm_eval import prepare
@@ -222,16 +242,14 @@ class LmEval(Scorer):
             name: partial(job.function(f"data_{number}"), place)
             for number, name in enumerate(sorted(self.datasets))
         }
-        return prepare(self, job, tokenizer, self._folder(job), local)
+        return prepare(self, job, tokenizer, self._index(job.asked), local)
 
     def score_job(self, job: ScoreJob) -> list[dict[str, Any]]:
         from harness.scorers._lm_eval import evaluate
 
-        self._scores, self._about = evaluate(self, job, job.path(REQUESTS), self._folder(job))
+        index = self._index(job.asked)
+        self._scores, self._about = evaluate(self, job, job.path(REQUESTS), index)
         return list(self._scores.rows)
-
-    def _folder(self, job: ScoreJob) -> Path | None:
-        return None if self.include_path is None else job.path(INCLUDE)
 
     def provenance(self) -> dict[str, Any]:
         return self._about

@@ -16,6 +16,7 @@ from harness.scorers._asks import (
     AnswersOf,
     Asked,
     ModelOf,
+    NamedFile,
     NamedFolder,
     NamedFunction,
     NamedLabeller,
@@ -228,7 +229,7 @@ class _Reader:
                 return self._model(role, whose)
             case ScoredRows():
                 return self._rows()
-            case NamedRule() | NamedFunction() | NamedFolder():
+            case NamedRule() | NamedFunction() | NamedFolder() | NamedFile():
                 place = Path(self.config.rules[name])
                 return read_outside(asked, place, self.config.scorer[name])
             case Prepared():

@@ -17,6 +17,7 @@ from harness.core.aggregate import AGGREGATES
 from harness.core.errors import HarnessError, StageFailed, SuiteError
 from harness.scorers import _lm_eval
 from harness.scorers._lm_eval import require_metrics, wrong_by_spaces
+from harness.scorers._lm_eval_index import Index
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import build_requests, load_tasks, run_tasks
 from harness.scorers.lm_eval import LmEval
@@ -141,7 +142,7 @@ def write(folder: Path, name: str, task: Mapping[str, Any], rows: str = "rows") 
 
 
 def scored(folder: Path, name: str, by_task: Collection[str] = ()) -> tuple[Scores, dict[str, Any]]:
-    loaded = load_tasks([name], folder, {}, allow_code=False)
+    loaded = load_tasks([name], Index(folder), {}, allow_code=False)
     results = run_tasks(Drawn(), loaded, name)
     scores = scores_of(
         results["samples"], loaded["tasks"], results["results"], name, by_task=by_task
@@ -276,11 +277,11 @@ def test_other_prompts_are_other_examples(folder: Path) -> None:
 def test_a_changed_folder_is_read_again(folder: Path) -> None:
     group = {"group": "grows", "task": ["choices"]}
     (folder / "grows.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
-    assert set(load_tasks(["grows"], folder, {}, allow_code=False)["tasks"]) == {"choices"}
+    assert set(load_tasks(["grows"], Index(folder), {}, allow_code=False)["tasks"]) == {"choices"}
     write(folder, "added", TASKS["choices"])
     group["task"] = ["choices", "added"]
     (folder / "grows.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
-    assert len(load_tasks(["grows"], folder, {}, allow_code=False)["tasks"]) == 2
+    assert len(load_tasks(["grows"], Index(folder), {}, allow_code=False)["tasks"]) == 2
 
 
 def test_a_task_that_draws_at_random_draws_the_same_for_every_model(folder: Path) -> None:
@@ -300,7 +301,7 @@ def test_a_task_that_draws_at_random_draws_the_same_for_every_model(folder: Path
 
 def test_an_unknown_task_is_answered_with_the_nearest(folder: Path) -> None:
     with pytest.raises(StageFailed, match="did you mean 'choices'"):
-        load_tasks(["choises"], folder, {}, allow_code=False)
+        load_tasks(["choises"], Index(folder), {}, allow_code=False)
 
 
 def test_data_that_only_the_hub_has_is_named_with_ways_to_get_it(
@@ -311,7 +312,7 @@ def test_data_that_only_the_hub_has_is_named_with_ways_to_get_it(
     task = yaml.safe_load((folder / "far.yaml").read_text(encoding="utf-8"))
     (folder / "far.yaml").write_text(yaml.safe_dump(task | {"dataset_kwargs": {}}))
     with pytest.raises(StageFailed) as failed:
-        load_tasks(["far"], folder, {}, allow_code=False)
+        load_tasks(["far"], Index(folder), {}, allow_code=False)
     for part in ("load_dataset('nobody/nothing')", "nobody___nothing", "FILE.py:FUNCTION"):
         assert part in f"{failed.value} {failed.value.fix}"
 
@@ -326,7 +327,7 @@ def test_rows_in_the_place_of_the_hub_are_the_task_s_rows(folder: Path) -> None:
         asked.append(name)
         return {"test": [{"question": "x", "choices": ["a", "b"], "answer": 1}]}
 
-    loaded = load_tasks(["far"], folder, {"a/set": rows}, allow_code=False)
+    loaded = load_tasks(["far"], Index(folder), {"a/set": rows}, allow_code=False)
     assert asked == ["part"]
     assert [doc["question"] for doc in loaded["tasks"]["far"].test_docs()] == ["x"]
 
@@ -359,23 +360,23 @@ def write_coded(folder: Path, function: str, *, unsafe: bool) -> None:
 def test_a_task_that_runs_code_is_refused_where_that_is_off(folder: Path) -> None:
     write_coded(folder, "passed", unsafe=True)
     with pytest.raises(StageFailed, match="code") as failed:
-        load_tasks(["coded"], folder, {}, allow_code=False)
+        load_tasks(["coded"], Index(folder), {}, allow_code=False)
     assert "allow_code_execution" in str(failed.value.fix)
-    assert load_tasks(["coded"], folder, {}, allow_code=True)["tasks"]
+    assert load_tasks(["coded"], Index(folder), {}, allow_code=True)["tasks"]
 
 
 def test_a_task_that_runs_code_in_a_way_of_its_own_is_refused(folder: Path) -> None:
     write_coded(folder, "by_itself", unsafe=True)
     (folder / "own.py").write_text("def by_itself(references, predictions):\n    exec('x = 1')\n")
     with pytest.raises(StageFailed, match="not by evaluate's code_eval"):
-        load_tasks(["coded"], folder, {}, allow_code=True)
+        load_tasks(["coded"], Index(folder), {}, allow_code=True)
 
 
 def test_programs_are_refused_before_anything_is_trained_where_none_can_be_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_coded(folder, "passed", unsafe=True)
-    tasks = load_tasks(["coded", "choices"], folder, {}, allow_code=True)["tasks"]
+    tasks = load_tasks(["coded", "choices"], Index(folder), {}, allow_code=True)["tasks"]
     monkeypatch.setattr(_lm_eval, "refusal", lambda: "bubblewrap is not installed")
     _lm_eval._require_sandbox({"choices": tasks["choices"]})
     with pytest.raises(StageFailed, match="bubblewrap is not installed"):
@@ -537,7 +538,7 @@ def refusal(folder: Path) -> str:
     if refused := refused_by_plan(folder):
         return refused
     try:
-        task = load_tasks(["odd"], folder, {}, allow_code=False)["tasks"]
+        task = load_tasks(["odd"], Index(folder), {}, allow_code=False)["tasks"]
         build_requests(task, lambda *_: None, limit=None, chat_template=None,
                        system_instruction=None, fewshot_as_multiturn=False)  # fmt: skip
         require_metrics(scored(folder, "odd")[0], "odd", task)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import datasets
@@ -34,7 +34,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from harness.importers import lm_eval as importer
 from harness.scorers import _lm_eval, _lm_eval_tasks
 from harness.scorers.base import LoadedModel, ScoreJob
-from harness.scorers.lm_eval import INCLUDE, REQUESTS, LmEval
+from harness.scorers.lm_eval import FILE, INCLUDE, REQUESTS, LmEval
 from tests.inference.test_lm_engine import assert_equal_tables
 from tests.lm_features import CHATS, NAMES, write_all
 
@@ -75,9 +75,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ours(loaded: LoadedModel, folder: Path, name: str, place: Path, **options: Any) -> Any:
-    """What lm-eval says of the answers that our two stages ask and give."""
-    scorer = LmEval(tasks=[name], include_path=str(folder), **options)
-    places = {INCLUDE: folder}
+    """What lm-eval says of the answers that our two stages ask and give.
+
+    Args:
+        name: of a task in the folder, or the path of a file.
+    """
+    scorer, places = LmEval(tasks=[name], include_path=str(folder), **options), {INCLUDE: folder}
+    scorer = cast(LmEval, scorer.resolved("scorers[0].lm_eval", places, folder / "suite.yaml"))
+    places |= {f"{FILE}_0": Path(file) for file in scorer.files.values()}
     scorer.require("scorers[0].lm_eval", places)
     scorer.require_data("scorers[0].lm_eval", places)
     results: list[Any] = []
@@ -125,6 +130,14 @@ def test_each_field_of_a_task_file_means_what_it_means_to_lm_eval(
     name: str, loaded: LoadedModel, folder: Path, tmp_path: Path
 ) -> None:
     compare(ours(loaded, folder, name, tmp_path), theirs(loaded, folder, name))
+
+
+@pytest.mark.parametrize("name", ["shots_processed", "made_one", "deep/two"])
+def test_a_task_that_is_named_by_its_file_is_lm_evals(
+    name: str, loaded: LoadedModel, folder: Path, tmp_path: Path
+) -> None:
+    path = str(folder / f"{name}.yaml")
+    compare(ours(loaded, folder, path, tmp_path), theirs(loaded, folder, path))
 
 
 @pytest.mark.parametrize("multiturn", [True, False])

@@ -16,6 +16,7 @@ from harness.core.errors import SuiteError
 from harness.core.locate import package_suites
 from harness.scorers import _lm_eval_checks as checks
 from harness.scorers._lm_eval_index import Index
+from harness.scorers._lm_eval_names import resolved_tasks
 
 READY = sorted(
     path for path in (package_suites() / "benchmarks").glob("*.yaml") if path.stem != "real_cpu"
@@ -42,7 +43,8 @@ def settings_of(index: Index, name: str) -> dict[str, Any]:
 def test_every_task_of_a_ready_suite_is_one_of_lm_evals_with_data(suite: Path) -> None:
     index = Index()
     for settings in asked(suite):
-        checks.require_names(settings["tasks"], index, "scorers[0].lm_eval")
+        names, _ = resolved_tasks(settings["tasks"], index, suite, "scorers[0].lm_eval")
+        assert names == settings["tasks"]
         for name in settings["tasks"]:
             tasks = settings_of(index, name)
             assert len(tasks) == EXPECTED.get(name, 1)
@@ -128,7 +130,7 @@ def test_a_file_of_the_folder_that_is_no_yaml_is_told_with_its_place(tmp_path: P
 
 def test_an_unknown_name_without_a_near_one_says_where_names_are_listed() -> None:
     with pytest.raises(SuiteError, match=r"tasks\[1\]: unknown task 'qqqqzzzz'\n.*harness list"):
-        checks.require_names(["piqa", "qqqqzzzz"], Index(), "scorers[0].lm_eval")
+        resolved_tasks(["piqa", "qqqqzzzz"], Index(), Path("suite.yaml"), "scorers[0].lm_eval")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,6 @@ def test_a_limit_is_a_number_or_a_share() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"tasks": "one.yaml"}, "include_path"),
         ({"tasks": ""}, "tasks"),
         ({"limit": 10.5}, "share below 1"),
         ({"limit": 0}, "limit"),

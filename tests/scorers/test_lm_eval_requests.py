@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from harness.inference.lm_text import Encoder, prefix_of
 from harness.scorers import _lm_eval_requests as requests
 from harness.scorers._lm_eval import _set, _template
+from harness.scorers._lm_eval_index import Index
 from harness.scorers._lm_eval_tasks import build_requests, load_tasks, run_tasks
 from harness.scorers.lm_eval import LmEval
 from tests import lm_tasks
@@ -58,7 +59,7 @@ def tokenizer(tiny_model: Path) -> Any:
 
 def loaded(scorer: LmEval, folder: Path) -> dict[str, Any]:
     (name,) = scorer.tasks
-    parts = load_tasks([name], folder, {}, allow_code=False)
+    parts = load_tasks([name], Index(folder), {}, allow_code=False)
     _set(scorer, parts["tasks"])
     return parts
 

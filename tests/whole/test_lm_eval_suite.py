@@ -105,6 +105,32 @@ def test_a_changed_task_file_or_limit_scores_that_task_alone_again(asked: Worksp
     assert len(changed.ran) == len(TASKS)
 
 
+def test_files_and_patterns_are_tasks_and_a_change_of_what_a_file_is_made_of_scores_it_again(
+    asked: Workspace,
+) -> None:
+    folder, alone = asked.folder / "tasks", asked.folder / "alone.yaml"
+    task = yaml.safe_load((folder / "endings.yaml").read_text(encoding="utf-8"))
+    own = "process_docs: !function own.rows\n"
+    alone.write_text(yaml.safe_dump({**task, "task": "alone"}) + own, encoding="utf-8")
+    code = asked.folder / "own.py"
+    code.write_text("def rows(docs):\n    return docs\n", encoding="utf-8")
+    lm = {"tasks": ["alone.yaml", "*weigh*ed"], "include_path": "tasks"}
+    asked.tree["scorers"] = [{"lm_eval": lm}]
+    first = asked.run(only="zero-shot")
+    assert set(scores(first)) == {
+        f"tiny lm_eval on {name}" for name in ("alone", "weighted", "unweighted")
+    }
+    assert all(record.ok for record in first.records.values())
+    assert not asked.run(only="zero-shot").ran
+    code.write_text("def rows(docs):\n    return docs.select(range(2))\n", encoding="utf-8")
+    again = asked.run(only="zero-shot")
+    assert len(again.ran) == 1
+    assert scores(again)["tiny lm_eval on alone"].metrics["rows"] == 2
+    asked.write()
+    planned = asked.command("plan", "suite.yaml", "--store", "store")
+    assert "the task file" in planned.stdout
+
+
 def test_a_task_that_is_not_there_is_refused_by_plan_with_the_nearest(asked: Workspace) -> None:
     asked.tree["scorers"] = [{"lm_eval": {"tasks": ["rolling", "roling"], "include_path": "tasks"}}]
     with pytest.raises(

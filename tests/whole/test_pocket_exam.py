@@ -14,6 +14,7 @@ from lm_eval.api.model import LM
 from harness.core.locate import package_suites, packaged_suites
 from harness.inference import HarnessLM
 from harness.models.files import ModelRef
+from harness.scorers._lm_eval_index import Index
 from harness.scorers._lm_eval_rows import scores_of
 from harness.scorers._lm_eval_tasks import load_tasks, run_tasks
 from suites.pocket.benchmarks import ENDINGS
@@ -54,7 +55,7 @@ def right(doc: dict[str, Any]) -> list[str]:
 
 
 def results(model: LM, name: str, shots: int | None = None) -> tuple[dict[str, Any], Any]:
-    loaded = load_tasks([name], POCKET / "exam", {}, allow_code=False)
+    loaded = load_tasks([name], Index(POCKET / "exam"), {}, allow_code=False)
     for task in loaded["tasks"].values():
         if shots is not None:
             task.set_config(key="num_fewshot", value=shots)
