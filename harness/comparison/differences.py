@@ -41,7 +41,7 @@ def contrast_of(
         runs, apart = group.runs - scaled, None
     else:
         runs, apart = group.runs, scaled
-    contrast = _contrast(group, runs, apart, _bounds(group, ratio), looks)
+    contrast = _contrast(group, runs, apart, _bounds(group, base, ratio), looks)
     if ratio == 1 and looks == "once" and isinstance(contrast, Alike):
         way, clusters = common_change(group, other, paired=paired), group.independent
         if way is not None:
@@ -49,9 +49,10 @@ def contrast_of(
     return contrast
 
 
-def _bounds(group: Group, ratio: float) -> tuple[float, float]:
-    """The least and the greatest value that a metric less `ratio` times itself can have."""
-    least, most = group.bounds
+def _bounds(group: Group, base: Group, ratio: float) -> tuple[float, float]:
+    """The least and the greatest value that a metric less `ratio` times another's can have."""
+    # Ones and zeros of one side alone are no share: the metric is on another scale.
+    least, most = group.first.bounds if base.binary is None else group.bounds
     if ratio == 0:
         return least, most
     taken = sorted((ratio * least, ratio * most))

@@ -35,6 +35,8 @@ _NOTHING = 1e-12
 """A spread below this share of the value is a rounding error."""
 _LEAST_P = 1e-60
 """A smaller p is reported as this."""
+_LARGEST = 1e100
+"""Cubes of larger values are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ def spread_of(
     moves = runs.moves.mean(axis=0) - (0.0 if base is None else base.moves.mean(axis=0))
     if not np.isfinite(moves).all() or not math.isfinite(value):
         return value, None, "no interval: it is not always a number"
+    if max(abs(value), *(np.abs(side.moves).max() for side in sides)) > _LARGEST:
+        return value, None, "no interval: it is too large"
     return value, Spread.of(moves, independent, [side for side in sides if side.several]), ""
 
 
@@ -168,7 +172,8 @@ class Spread:
         squares = float(moves @ moves)
         whole = squares / (count * (count - 1))
         cubes = float((moves**3).sum())
-        skew = cubes / squares**1.5 if squares > 0 else 0.0
+        size = squares**1.5
+        skew = cubes / size if size > 0 else 0.0
         clusters = max(whole - sum(side.both() for side in several), 0.0)
         seeds = tuple((side.between(), len(side.points) - 1) for side in several)
         return cls(whole, clusters, independent - 1, seeds, skew)

@@ -64,7 +64,8 @@ class Sample:
     def point(self) -> float:
         """The metric over all examples."""
         sums = {name: np.asarray(column.sum()) for name, column in self.columns.items()}
-        return float(self._compute({**sums, "n": np.asarray(float(self.n))}))
+        with np.errstate(over="ignore"):  # the perplexity of a model that has diverged
+            return float(self._compute({**sums, "n": np.asarray(float(self.n))}))
 
     def moves(self, clusters: Clusters) -> Array:
         """How far each cluster moves the metric, shape (count,), with mean 0.
@@ -76,7 +77,7 @@ class Sample:
         cluster_sums = clusters.sums(stacked)
         rest = cluster_sums.sum(axis=0) - cluster_sums
         named = {name: rest[:, i] for i, name in enumerate(self.columns)}
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             without = self._compute({**named, "n": rest[:, -1]})
             return np.asarray((clusters.count - 1) * (without.mean() - without))
 

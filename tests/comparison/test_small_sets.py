@@ -149,3 +149,35 @@ def test_none_of_another_scale_is_no_share() -> None:
     own = Scores(Keys(names, names, names), sample, False, "", "v1", "rows", bounds=(0.0, 100.0))
     (row,) = (row for row in rows_of({"base": {0: {("m", "e"): own}}}, "base") if not row.slice)
     assert row.estimate.low is None
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_ones_beside_other_numbers_are_no_shares(seeds: int) -> None:
+    """Ratings that happen to be 1 throughout: their difference from others is not cut at 1."""
+    row = compared([(1, 1, 1, 1)] * seeds, [(4, 5, 3, 5)] * seeds)
+    assert row.difference.low < row.difference.value == -3.25 < row.difference.high < 0
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(1e-150, "every example is alike"), (1e120, "it is too large"), (1e200, "it is too large")],
+)
+def test_sizes_that_break_arithmetic_are_told_without_a_warning(size: float, said: str) -> None:
+    row = compared([tuple(size * np.arange(1.0, 5))], [(size, 0, 0, size)])
+    assert row.difference.low is None
+    assert said in row.note
+
+
+def test_the_perplexity_of_a_model_that_diverged_is_told_without_a_warning() -> None:
+    names = ("a", "b", "c")
+
+    def run(nll: float) -> dict[tuple[str, str], Scores]:
+        columns = {"nll": nll * np.asarray([1.0, 2.0, 3.0]), "tokens": np.ones(3)}
+        sample = Sample("perplexity", columns)
+        return {("ppl", "e"): Scores(Keys(names, names, ("",) * 3), sample, False, "", "v1")}
+
+    rows = rows_of(
+        {"base": {0: run(1.0)}, "own": {0: run(2000.0)}, "other": {0: run(200.0)}}, "base"
+    )
+    assert [row.estimate.low for row in rows[1:]] == [None, None]
+    assert rows[1].estimate.value == math.inf
