@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+_WITHOUT_CACHE = ("openai-gpt",)
+"""Model types that compute every token anew."""
+
+
 class PrefixTuning(SoftPrompt):
     """Prefix tuning: n learned keys and values before every layer's own (Li and Liang, 2021).
 
@@ -48,11 +52,15 @@ class PrefixTuning(SoftPrompt):
             return "its attention caches a latent vector in place of keys and values"
         if config.get("multi_query") and not config.get("new_decoder_architecture"):
             return "its heads share one key and value, and PEFT makes a prefix for each head"
+        if config.get("model_type") in _WITHOUT_CACHE:
+            return "its attention keeps no keys and values, which a prefix extends"
+        if reason := super().refuse_model(info):
+            return reason
         kinds = {*(config.get("layer_types") or ()), *(config.get("block_types") or ())}
-        mixed = any(name.startswith("mamba_") for name in config)
+        mixed = "state_size" in config or any(name.startswith("mamba_") for name in config)
         if mixed or {"linear_attention", "conv", "mamba", "recurrent"} & kinds:
             return "some of its layers have no attention, and so no keys and values to extend"
-        return super().refuse_model(info)
+        return None
 
     def _repaired(self, model: Any) -> Any:
         # A mixture's balance loss cannot be computed, as the mask covers the prefix and the router

@@ -76,6 +76,8 @@ class Qlora(Lora):
             )
         if info.config.get("model_type") in STATE_SPACE:
             return "its state-space layers read weights directly, which fails in 4 bits"
+        if info.config.get("model_type") == "rwkv":
+            return "its layers rescale weights in place, which fails in 4 bits"
         return super().refuse_model(info)
 
     def remarks(self, info: ModelInfo) -> tuple[str, ...]:

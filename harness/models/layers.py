@@ -14,7 +14,7 @@ Targets = str | list[str]
 _EXPERT = re.compile(r"\.experts\.\d+\.")
 _ROUTERS = (".gate", ".router")
 _EMBEDDINGS = ("embed", "wte", "wpe")
-HEADS = ("lm_head", "embed_out", "score")
+HEADS = ("lm_head", "embed_out", "output_projection", "score")
 """Names of output projections, which no method quantises and `all-linear` leaves out."""
 _RENAMED = {"embed_out": "lm_head"}
 """Name of the head in GPT-NeoX's files -> its name in transformers 5."""
@@ -24,7 +24,9 @@ _TOWERS = ("vision_config", "audio_config")
 _SENSES = ("vision", "visual", "audio", "image", "multi_modal", "multimodal")
 """Parts of the names of modules that read images or sound, or connect them to the language
 model."""
-_BUFFERS = ("masked_bias", "inv_freq", "e_score_correction_bias")
+_BUFFERS = (
+    "masked_bias", "inv_freq", "e_score_correction_bias", "act_fn.beta", "act_fn.eps",
+)  # fmt: skip
 
 
 class Layer(NamedTuple):

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from harness.core.errors import HarnessError, ModelError
 from harness.methods._experts import ADAPTED
-from harness.models.files import ModelRef
+from harness.models.files import ModelInfo, ModelRef
 from harness.models.kinds import refuse_kind
 from tests.conftest import DPO, SFT, Workspace, preferences, write_jsonl
-from tests.families import info_of, make, method_of
+from tests.families import WHOLE_HEADS, info_of, make, method_of
 
 
 def planned(workspace: Workspace, method: Any, model: Path | None = None) -> Any:
@@ -199,6 +200,31 @@ def test_a_recurrent_model_takes_lora_but_on_its_last_projection(tmp_path: Path)
     assert told.refuse_model(info_of(folder)) is None
     model = told.attach(ModelRef(str(folder), "float32", "cpu").load())
     assert not any("out_proj.lora" in name for name in told.trainable_state(model))
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "told"),
+    [
+        ("mamba2", "prefix_tuning", "have no attention"),  # its state spaces have heads too
+        ("openai-gpt", "prefix_tuning", "keeps no keys and values"),
+        ("rwkv", "qlora", "fails in 4 bits"),
+    ],
+)
+def test_older_and_recurrent_families_are_refused_what_they_cannot(
+    family: str, method: str, told: str
+) -> None:
+    config = AutoConfig.for_model(family).to_dict()
+    refusal = method_of(method).refuse_model(ModelInfo("", None, {}, config))
+    assert refusal is not None
+    assert told in refusal
+
+
+def test_a_head_of_another_name_is_not_quantised(tmp_path: Path) -> None:
+    """BioGPT's is called output_projection, and shares its weights with the embedding."""
+    folder = make("biogpt", tmp_path, **{**WHOLE_HEADS, "num_hidden_layers": 1})
+    base = method_of("qlora").load(ModelRef(str(folder), "float32", "cpu"))
+    assert base.output_projection.weight.shape == base.get_input_embeddings().weight.shape
+    assert base(input_ids=torch.arange(4, 12)[None]).logits.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "qlora", "ia3", "bottleneck"])
