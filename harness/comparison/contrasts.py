@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from harness.comparison.intervals import POWER, Spread, level
+from harness.comparison.intervals import POWER, Ends, Spread, cut, holds, level
 
 NEAR = 0.01
 """A difference closer to its limit than this share of the detectable one would need 10,000 times as
@@ -23,7 +23,13 @@ LEAST_P = 1e-60
 _MIXED = (-2 * math.log(0.05) + math.log1p(-2 * math.log(0.05))) / 500
 """The variance of the mixture behind intervals for repeated looks: at 95%, they are narrowest at
 500 examples. It must not depend on the level, as p would then not be valid at every look."""
-Ends = tuple[float, float]
+
+
+def beyond(null: float, value: float, bounds: Ends) -> bool:
+    """Whether a difference cannot be `null`, which lies beyond what it can be: no doubt is left,
+    whatever the spread is."""
+    least, most = bounds
+    return holds(bounds, value) and not min(least, value) <= null <= max(most, value)
 
 
 class Contrast(ABC):
@@ -96,10 +102,11 @@ class Moved(Contrast):
 
     def interval(self, alpha: float) -> Ends | None:
         low, high = (self.value + side * self.spread.reach(alpha, side) for side in (-1, 1))
-        least, most = self.bounds
-        return max(low, least), min(high, most)
+        return cut((low, high), self.value, self.bounds)
 
     def p(self, null: float) -> float | None:
+        if beyond(null, self.value, self.bounds):
+            return LEAST_P
         return self.spread.p(self.value - null)
 
     def error(self) -> float | None:
@@ -137,10 +144,11 @@ class Watched(Contrast):
 
     def interval(self, alpha: float) -> Ends | None:
         low, high = (self.value + side * self._reach(alpha, side) for side in (-1, 1))
-        least, most = self.once.bounds
-        return max(low, least), min(high, most)
+        return cut((low, high), self.value, self.once.bounds)
 
     def p(self, null: float) -> float | None:
+        if beyond(null, self.value, self.once.bounds):
+            return LEAST_P
         gap = self.value - null
         side = -1 if gap > 0 else 1
         return level(lambda alpha: self._reach(alpha, side) - abs(gap))
@@ -170,12 +178,13 @@ class Alike(Contrast):
     clusters differ, and those by no more than the whole range (Clopper & Pearson, 1934).
 
     Attributes:
-        span: the largest difference that one example can have; infinite if there is no such bound.
+        bounds: the least and the greatest difference that one example can have; infinite if there
+            are no such bounds, or if the metric is no mean over examples.
     """
 
     value: float
     clusters: int
-    span: float = math.inf
+    bounds: Ends = (-math.inf, math.inf)
 
     @property
     def reason(self) -> str:  # type: ignore[override]
@@ -187,6 +196,11 @@ class Alike(Contrast):
         return "no interval: all examples, or their clusters, moved alike; p is the sign test's"
 
     @property
+    def span(self) -> float:
+        """The size of the largest difference that one example can have."""
+        return max(map(abs, self.bounds))
+
+    @property
     def _bounded(self) -> bool:
         return self.value == 0 and math.isfinite(self.span)
 
@@ -194,11 +208,13 @@ class Alike(Contrast):
         if not self._bounded:
             return None
         half = self.span * (1 - (alpha / 2) ** (1 / self.clusters))
-        return -half, half
+        return cut((-half, half), self.value, self.bounds)
 
     def p(self, null: float) -> float | None:
         if null == self.value:
             return 1.0
+        if self._bounded and beyond(null, self.value, self.bounds):
+            return LEAST_P
         if self._bounded:
             least = max(1 - abs(null) / self.span, 0.0)
             return max(LEAST_P, min(1.0, 2 * least**self.clusters))

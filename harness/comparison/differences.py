@@ -13,7 +13,7 @@ from harness.comparison.contrasts import (
     Watched,
 )
 from harness.comparison.groups import Group, changed_rows, common_change, effective_rows, partner
-from harness.comparison.intervals import Runs, infer, spread_of
+from harness.comparison.intervals import Ends, Runs, infer, spread_of
 from harness.comparison.share_contrasts import OneShare, PairedShares
 
 
@@ -41,7 +41,9 @@ def contrast_of(
         runs, apart = group.runs - scaled, None
     else:
         runs, apart = group.runs, scaled
-    contrast = _contrast(group, runs, apart, _bounds(group, base, ratio), looks)
+    # Ones and zeros of one side alone are no share: the metric is on another scale.
+    bounds = group.first.bounds if base.binary is None else group.bounds
+    contrast = _contrast(group, runs, apart, bounds_of(bounds, bounds, ratio), looks)
     if ratio == 1 and looks == "once" and isinstance(contrast, Alike):
         way, clusters = common_change(group, other, paired=paired), group.independent
         if way is not None:
@@ -49,13 +51,16 @@ def contrast_of(
     return contrast
 
 
-def _bounds(group: Group, base: Group, ratio: float) -> tuple[float, float]:
-    """The least and the greatest value that a metric less `ratio` times another's can have."""
-    # Ones and zeros of one side alone are no share: the metric is on another scale.
-    least, most = group.first.bounds if base.binary is None else group.bounds
+def bounds_of(one: Ends, base: Ends, ratio: float) -> Ends:
+    """The least and the greatest value that a metric less `ratio` times another can have.
+
+    Args:
+        one, base: the least and the greatest value of either metric.
+    """
+    least, most = one
     if ratio == 0:
         return least, most
-    taken = sorted((ratio * least, ratio * most))
+    taken = sorted((ratio * base[0], ratio * base[1]))
     return least - taken[1], most - taken[0]
 
 
@@ -74,15 +79,13 @@ def _from_constant(group: Group, constant: float, looks: str) -> Contrast:
     return _contrast(group, runs, None, (least - constant, most - constant), looks)
 
 
-def _contrast(
-    group: Group, runs: Runs, base: Runs | None, bounds: tuple[float, float], looks: str
-) -> Contrast:
+def _contrast(group: Group, runs: Runs, base: Runs | None, bounds: Ends, looks: str) -> Contrast:
     value, spread, reason = spread_of(runs, group.independent, base)
     if spread is None:
         return Untold(value, reason)
     if spread.nothing(value):
         value = 0.0 if abs(value) < 1e-12 else value
         additive = group.first.sample.aggregate == "mean"
-        return Alike(value, group.independent, max(map(abs, bounds)) if additive else math.inf)
+        return Alike(value, group.independent, bounds if additive else (-math.inf, math.inf))
     moved = Moved(value, spread, bounds)
     return moved if looks == "once" else Watched(moved, group.independent)

@@ -264,7 +264,7 @@ def _chance(record: Record, metric: str) -> float | None:
 def _bounds(declared: Mapping[str, Any]) -> tuple[float, float]:
     """The bounds that the scorer declares, else those of the aggregate."""
     least, most = declared.get("bounds") or AGGREGATES[declared["aggregate"]].bounds
-    return least, most
+    return -math.inf if least is None else least, math.inf if most is None else most
 
 
 def columns_of(scored: Scored, record: Record) -> list[Column]:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.comparison.contrasts import Contrast, Ends, Untold
+from harness.comparison.contrasts import LEAST_P, Contrast, Untold, beyond
+from harness.comparison.differences import bounds_of
 from harness.comparison.groups import Group
-from harness.comparison.intervals import POWER, level, student
+from harness.comparison.intervals import POWER, Ends, cut, level, student
 from harness.comparison.limits import Limit, limits_of, p_of
 from harness.comparison.measured import Measured
 from harness.comparison.result import ClaimVerdict, Estimate
@@ -53,12 +54,14 @@ class Figure:
         n: how many examples there are; None if that is not known.
         right: how many of them are right, if the metric is their share; else None.
         parts: (variance, degrees of freedom) of each part of its doubt; none: it is not known.
+        bounds: the least and the greatest value that the metric can have.
     """
 
     value: float
     n: int | None
     right: int | None
     parts: Parts
+    bounds: Ends = (-math.inf, math.inf)
 
     @classmethod
     def of(cls, runs: Sequence[Measured]) -> Figure:
@@ -73,9 +76,10 @@ class Figure:
         freedom = math.inf if first.n is None else max(first.n - 1, 1)
         parts = [(sum(error**2 for error in errors) / len(errors), freedom)] if errors else []
         if len(known) == 1:
-            return cls(value, first.n, hits(first), tuple(parts))
+            return cls(value, first.n, hits(first), tuple(parts), first.bounds)
         between = sum((metric.value - value) ** 2 for metric in known) / (len(known) - 1)
-        return cls(value, first.n, None, (*parts, (between / len(known), len(known) - 1)))
+        parts.append((between / len(known), len(known) - 1))
+        return cls(value, first.n, None, tuple(parts), first.bounds)
 
     def plus_two(self) -> tuple[float, float]:
         """The share with one success and one failure more, which keep its variance from being 0,
@@ -107,11 +111,13 @@ class Apart(Contrast):
     reason: str = NOTE
 
     def interval(self, alpha: float) -> Ends | None:
-        reach, (least, most) = self._reach(alpha), self.bounds
-        low, high = max(self.middle - reach, least), min(self.middle + reach, most)
-        return min(low, self.value), max(high, self.value)
+        reach = self._reach(alpha)
+        low, high = min(self.middle - reach, self.value), max(self.middle + reach, self.value)
+        return cut((low, high), self.value, self.bounds)
 
     def p(self, null: float) -> float | None:
+        if beyond(null, self.value, self.bounds):
+            return LEAST_P
         gap = abs(self.middle - null)
         if (self.middle - null) * (self.value - null) <= 0:
             return 1.0
@@ -136,19 +142,19 @@ def contrast_of(one: Figure, base: Figure | float, ratio: float = 1.0) -> Contra
     if isinstance(base, float):
         if one.right is not None and one.n is not None:
             return OneShare(float(one.right), float(one.n), ratio * base)
-        base = Figure(base, None, None, ((0.0, math.inf),))
+        base = Figure(base, None, None, ((0.0, math.inf),), (base, base))
     value = one.value - ratio * base.value
     if one.right is not None and base.right is not None:
         (ours, spread), (theirs, other_spread) = one.plus_two(), base.plus_two()
         both = ((spread + ratio**2 * other_spread, math.inf),)
-        bounds = (min(-ratio, 0.0), 1 + max(-ratio, 0.0))
+        bounds = bounds_of((0.0, 1.0), (0.0, 1.0), ratio)
         return Apart(value, ours - ratio * theirs, both, bounds)
     if not one.parts or not base.parts:
         return Untold(value, NO_SPREAD)
     parts = (*one.parts, *((ratio**2 * part, freedom) for part, freedom in base.parts))
     if not any(part for part, _ in parts):
         return Untold(value, "no interval: the standard errors are 0")
-    return Apart(value, value, parts)
+    return Apart(value, value, parts, bounds_of(one.bounds, base.bounds, ratio))
 
 
 @dataclass(frozen=True)

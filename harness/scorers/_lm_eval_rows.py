@@ -189,7 +189,10 @@ _STATISTICS = {
     "ratio": ("numerator", "denominator"),
     "mcc": ("tp", "tn", "fp", "fn"),
 }
-_SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "em")
+_SHARES = frozenset({
+    "acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "em", "mc1", "mc2",
+    "contains",
+})  # fmt: skip
 
 
 def _by_part(name: str, metric: Metric, rows: Sequence[Row], tasks: Sequence[str]) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,8 +69,9 @@ class Metric:
         aggregate: a name in harness.core.aggregate.
         columns: statistic of the aggregate -> column of the scores. For a mean it may be empty: the
             column is then called like the metric.
-        bounds: the least and the greatest value that an example can have, if it is a mean and they
-            are known.
+        bounds: the least and the greatest value that the metric can have (of a mean: that an
+            example can have), infinite where there is no end. Intervals and those of differences
+            end there. Without them, those of the aggregate.
         even: for a metric that compares with the baseline itself, its value if neither is better.
             The report compares the metric with this number, since the baseline has no value.
         judged: a judge gave the values, so that they are only as good as it is.
@@ -94,10 +96,15 @@ class Metric:
             "higher_is_better": self.higher_is_better,
             "columns": columns,
             "unit": self.unit,
-            **({} if self.bounds is None else {"bounds": list(self.bounds)}),
+            **({} if self.bounds is None else {"bounds": [_finite(end) for end in self.bounds]}),
             **({} if self.even is None else {"even": self.even}),
             **({"judged": True} if self.judged else {}),
         }
+
+
+def _finite(end: float) -> float | None:
+    """An end of bounds as JSON has it: null where there is none."""
+    return end if math.isfinite(end) else None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -25,6 +26,9 @@ ENCODER_FILES = (".json", ".txt", ".safetensors", ".model")
 PACKAGED_LAYER = 5
 """It was not tuned on judgments of people: 5 of six layers is best for distilbert and
 distilroberta."""
+_MOST = (-math.inf, 1.0)
+"""Cosines are at most 1. A baseline rescales them to an end below -1, and F1 has no lower end where
+precision and recall differ in sign."""
 
 
 class Bertscore(Scorer):
@@ -43,7 +47,7 @@ class Bertscore(Scorer):
     VERSION = 2
     needs_references = True
     impl = "harness.scorers._bertscore:score"
-    metrics = {f"bertscore_{part}": Metric() for part in ("precision", "recall", "f1")}
+    metrics = {f"bertscore_{part}": Metric(bounds=_MOST) for part in ("precision", "recall", "f1")}
 
     model_type: str | None = None
     """Encoder: a name on the hub, or a folder; default: the packaged all-MiniLM-L6-v2."""

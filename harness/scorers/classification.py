@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, field_validator
 from harness.core.errors import DataError
 from harness.data.scripts import scripts_of
 from harness.data.words import SPACELESS
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness.scorers.base import SHARE, Metric, Prediction, Scorer
 
 
 class Classification(Scorer):
@@ -51,9 +51,9 @@ class Classification(Scorer):
         counts = {f"{kind}_{k}": f"{kind} {label}" for kind in ("tp", "fp", "fn")
                   for k, label in enumerate(self.labels, 1)}  # fmt: skip
         return {
-            "accuracy": Metric(),
+            "accuracy": Metric(bounds=SHARE),
             "macro_f1": Metric("macro_f1", columns=counts),
-            "no_label": Metric(higher_is_better=False),
+            "no_label": Metric(higher_is_better=False, bounds=SHARE),
         }
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:

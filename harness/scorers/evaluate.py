@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from harness.core.component import AddedLater
 from harness.core.errors import StageFailed
 from harness.scorers._folder import folder_as_planned, folder_digest
 from harness.scorers.base import Metric, Prediction, Scorer
@@ -34,6 +36,9 @@ class Evaluate(Scorer):
     """Keys of the module's result that become metrics."""
     higher_is_better: bool = True
     """Whether higher values are better."""
+    bounds: Annotated[tuple[float | None, float | None] | None, AddedLater] = None
+    """The least and the greatest value that an example can have, such as `[0, 1]`: intervals end
+    there. `null` for no end, as in `[0, null]`; default: not known."""
     config_name: str | None = None
     """Configuration of the module, such as a task of glue."""
     options: dict[str, Any] = {}
@@ -53,6 +58,13 @@ class Evaluate(Scorer):
     files later."""
 
     _record: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @field_validator("bounds")
+    @classmethod
+    def _in_order(cls, value: tuple[float | None, float | None] | None) -> Any:
+        if value is not None and None not in value and not value[0] < value[1]:  # type: ignore[operator]
+            raise ValueError(f"the first of {list(value)} must be less than the second")
+        return value
 
     @model_validator(mode="after")
     def _trusted(self) -> Evaluate:
@@ -79,7 +91,14 @@ class Evaluate(Scorer):
         return (f"the metric module {self.metric} ({place}), Python that scores",)
 
     def declared(self) -> Mapping[str, Metric]:
-        return {name: Metric(higher_is_better=self.higher_is_better) for name in self.values}
+        bounds = None
+        if self.bounds is not None:
+            least, most = self.bounds
+            bounds = -math.inf if least is None else least, math.inf if most is None else most
+        return {
+            name: Metric(higher_is_better=self.higher_is_better, bounds=bounds)
+            for name in self.values
+        }
 
     def score_all(self, predictions: Iterable[Prediction]) -> list[dict[str, float]]:
         predictions = list(predictions)

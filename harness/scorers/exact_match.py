@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import PrivateAttr, field_validator
 
 from harness.scorers._normalise import bare, extract, normalise
-from harness.scorers.base import Metric, Prediction, Scorer
+from harness.scorers.base import SHARE, Metric, Prediction, Scorer
 
 GSM8K = r"(?s)\A.*?####\s*(\S+)"
 """The text after the first `####`, up to white space."""
@@ -31,7 +31,7 @@ class ExactMatch(Scorer):
 
     VERSION = 3
     needs_references = True
-    metrics = {"exact_match": Metric()}
+    metrics = {"exact_match": Metric(bounds=SHARE)}
 
     answer_pattern: str | None = GSM8K
     """Regular expression of the final answer. Its last match counts, or the first group of that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -39,7 +40,11 @@ class Kl(WindowScorer):
     """
 
     VERSION = 4
-    metrics = {"kl": Metric("per_token", False, {"total": "kl", "tokens": "tokens"})}
+    metrics = {
+        "kl": Metric(
+            "per_token", False, {"total": "kl", "tokens": "tokens"}, bounds=(0.0, math.inf)
+        )
+    }
 
     to: Annotated[Literal["base", "start"], NotHashed] = "base"
     """`base`: the untrained model; `start`: the checkpoint that the last stage started from. The

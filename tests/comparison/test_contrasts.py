@@ -71,12 +71,12 @@ def test_the_mixture_is_narrowest_where_it_is_said_to_be() -> None:
 def test_no_difference_at_all_is_bounded_as_a_share_of_none_is(clusters: int, alpha: float) -> None:
     """At most so large a share of clusters differ, each by the whole range (Clopper & Pearson)."""
     most = proportion_confint(0, clusters, 2 * (alpha / 2), "beta")[1]
-    assert Alike(0.0, clusters, 2.0).interval(alpha) == pytest.approx((-2 * most, 2 * most))
+    assert Alike(0.0, clusters, (-2.0, 2.0)).interval(alpha) == pytest.approx((-2 * most, 2 * most))
 
 
 @pytest.mark.parametrize("span", [math.inf, 2.0])
 def test_one_shift_of_every_cluster_has_a_sign_test_and_no_interval(span: float) -> None:
-    alike = Alike(0.25, 6, span)
+    alike = Alike(0.25, 6, (-span, span))
     assert alike.interval(0.05) is None
     assert "moved alike" in alike.reason
     assert alike.p(0.0) == pytest.approx(2 * 0.5**6)
@@ -91,16 +91,16 @@ def test_no_difference_of_a_metric_without_bounds_has_no_interval() -> None:
 
 
 def test_a_difference_beyond_what_can_be_has_the_least_p() -> None:
-    assert Alike(0.0, 10, 1.0).p(0.5) == pytest.approx(2 * 0.5**10)
-    assert Alike(0.0, 10, 1.0).p(0.05) == 1.0
-    assert Alike(0.0, 10, 1.0).p(1.5) == Alike(0.0, 10, 1.0).p(-1.5) == LEAST_P
+    assert Alike(0.0, 10, (-1.0, 1.0)).p(0.5) == pytest.approx(2 * 0.5**10)
+    assert Alike(0.0, 10, (-1.0, 1.0)).p(0.05) == 1.0
+    assert Alike(0.0, 10, (-1.0, 1.0)).p(1.5) == Alike(0.0, 10, (-1.0, 1.0)).p(-1.5) == LEAST_P
     assert Alike(0.25, 400).p(0.0) == LEAST_P
 
 
 @pytest.mark.parametrize("contrast", [
     moved(), moved(12, seeds=3), moved(9, skewed=True), moved(40, seeds=3, skewed=True),
     Watched(moved(), 100), Watched(moved(9, -0.4, 2, skewed=True), 9),
-    Alike(0.0, 7, 1.0), Alike(0.0, 400, 2.0),
+    Alike(0.0, 7, (-1.0, 1.0)), Alike(0.0, 400, (-2.0, 2.0)),
 ])  # fmt: skip
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_an_interval_holds_the_values_that_are_not_rejected(

@@ -74,10 +74,10 @@ def test_graded_answers_that_are_alike_are_no_count_of_rows() -> None:
     half = np.full(24, 0.5)
     for bounds, span in (((0.0, 1.0), 1.0), ((-3.0, 1.0), 4.0), ((0.0, math.inf), math.inf)):
         one, base = (group(run(half, bounds=bounds)) for _ in range(2))
-        assert contrast_of(one, base) == Alike(0.0, 24, span)
+        assert contrast_of(one, base) == Alike(0.0, 24, (-span, span))
     tokens = {"nll": half, "tokens": np.ones(24)}
     corpus = scores_of([str(i) for i in range(24)], tokens, aggregate="perplexity", bounds=(1, 9))
-    assert contrast_of(group(corpus), group(corpus)) == Alike(0.0, 24, math.inf)
+    assert contrast_of(group(corpus), group(corpus)) == Alike(0.0, 24)
 
 
 def test_rounding_errors_are_no_difference() -> None:
@@ -156,7 +156,11 @@ def test_a_mean_against_a_number_is_moved_by_it_with_its_bounds(ratio: float) ->
     assert contrast.interval(0.05) == pytest.approx((alone.low - known, alone.high - known))
     assert contrast.bounds == pytest.approx((-known, 1 - known))
     alike = contrast_of(group(run(np.full(9, 0.4), bounds=(0.0, 1.0))), 0.4)
-    assert alike == Alike(0.0, 9, 0.6)
+    assert alike == Alike(0.0, 9, (-0.4, 0.6))
+    assert alike.interval(0.05) == (
+        max(-0.4, -0.6 * (1 - 0.025 ** (1 / 9))),
+        0.6 * (1 - 0.025 ** (1 / 9)),
+    )
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_no_look_is_given_an_interval_beyond_what_can_be(value: float) -> None:
 @pytest.mark.parametrize("clusters", [1, 2, 5, 10, 199, 400])
 def test_the_sign_test_is_that_of_as_many_tosses_of_a_coin(clusters: int) -> None:
     exact = stats.binomtest(clusters, clusters).pvalue
-    for contrast in (Alike(0.25, clusters), Alike(-0.25, clusters, 2.0)):
+    for contrast in (Alike(0.25, clusters), Alike(-0.25, clusters, (-2.0, 2.0))):
         assert contrast.p(0.0) == pytest.approx(max(exact, LEAST_P))
     assert Alike(0.0, clusters).p(0.1) == pytest.approx(max(exact, LEAST_P))
 
@@ -130,5 +130,5 @@ def test_where_none_differs_a_mean_of_that_size_is_as_likely_as_to_miss_all_that
 ) -> None:
     """Of a share |null| / span that differs by the whole span, six examples hold none."""
     missed = stats.binom.pmf(0, 6, abs(null) / span)
-    assert Alike(0.0, 6, span).p(null) == pytest.approx(min(1, 2 * missed))
-    assert Alike(0.0, 6, span).reason == "on average no example differs"
+    assert Alike(0.0, 6, (-span, span)).p(null) == pytest.approx(min(1, 2 * missed))
+    assert Alike(0.0, 6, (-span, span)).reason == "on average no example differs"
