@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from scipy import special
 
 from harness.comparison import binomial
-from harness.comparison.contrasts import LEAST_P, NEAR, Contrast, Ends
-from harness.comparison.intervals import POWER
+from harness.comparison.contrasts import LEAST_P, NEAR, Contrast
+from harness.comparison.intervals import POWER, Ends
 from harness.comparison.power import mcnemar_detectable, mcnemar_needed
 
 _HAIR = 1e-12
