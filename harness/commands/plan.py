@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.session import Opened, open_suite, store_at
-from harness.planning.checks import Misses, length_notes, require_lengths, script_notes
+from harness.planning.checks import Misses, length_notes, script_notes
 from harness.planning.code import executes
+from harness.planning.heads import require_rows
 from harness.planning.planner import Plan
 from harness.scheduling.schedule import pending
 from harness.store.kind import kind_of
@@ -48,12 +50,12 @@ def plan(
         begins with it).
 
     Raises:
-        HarnessError: the suite has a mistake, or rows are too long for what it asks of them.
+        HarnessError: the suite has a mistake, or its rows cannot be used for what it asks of them.
     """
     import pandas as pd
 
     opened = open_suite(str(suite), settings, store_at(store), only, limit)
-    require_lengths(opened.plan)
+    _require(opened)
     rows = [
         (
             planned.state, planned.stage.kind, planned.stage.label, planned.stage.expected_seconds,
@@ -73,10 +75,16 @@ def describe_plan(opened: Opened, *, why: bool) -> str:
         why: for each stage to run, also say what differs from a cached one.
 
     Raises:
-        SuiteError: rows are too long for what the suite asks of them.
+        HarnessError: rows cannot be used for what the suite asks of them.
     """
-    require_lengths(opened.plan)
+    _require(opened)
     return table(opened.plan, opened.store, why=why)
+
+
+def _require(opened: Opened) -> None:
+    """Refuse rows that a run would refuse, as far as they are known before they are read."""
+    if warning := require_rows(opened.plan, opened.store):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,8 @@ def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) ->
             opened.first = done
             # The rows decide what is measured, and their lengths what the trainings cost.
             opened.plan_again()
-    preflight(opened.plan, records_of(opened.plan.groundwork(), store))
+    records = records_of(opened.plan.groundwork(), store)
+    preflight(opened.plan, lambda stage: records[stage.key].metrics)
     for note in (*length_notes(opened.plan), *script_notes(opened.plan, store)):
         print(f"note: {note}", file=sys.stderr)
 

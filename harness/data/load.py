@@ -53,18 +53,19 @@ class Rows:
             self.examples.setdefault(reason, numbered[0])
 
 
-def load_rows(config: Mapping[str, Any], source: str, where: str) -> Rows:
+def load_rows(config: Mapping[str, Any], source: str, where: str, head: int | None = None) -> Rows:
     """Read, filter and map a split.
 
     Args:
         config: a Split's fields.
         source: the file's path, or the hub data set's name.
         where: the place in the suite, for messages.
+        head: read only about so many of the first bytes of a file.
 
     Raises:
         DataError: the file cannot be read, it lacks a column, or no row is left.
     """
-    raw = list(enumerate(read(config, source, where)))
+    raw = list(enumerate(read(config, source, where, head)))
     if not raw:
         raise DataError(f"{source} holds no rows", where=where, fix="name a file with rows")
     table = Table.of(source, [row for _, row in raw])

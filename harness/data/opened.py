@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TextIO, cast
 
-_HEAD = 4096
+_BEGIN = 4096
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 _FOREIGN = {b"PK\x03\x04": "a ZIP archive or a spreadsheet", b"%PDF": "a PDF", b"BZh91AY": "bzip2",
             b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}  # fmt: skip
@@ -32,8 +32,11 @@ class Broken(ValueError):
         self.fix = fix
 
 
-def open_bytes(path: Path) -> IO[bytes]:
+def open_bytes(path: Path, head: int | None = None) -> IO[bytes]:
     """Open a file as bytes. It is decompressed if it begins as gzip does, whatever its name.
+
+    Args:
+        head: give no more than so many of its first bytes, up to the end of a line.
 
     Raises:
         Broken: its name ends in .gz and it is not gzip.
@@ -42,28 +45,33 @@ def open_bytes(path: Path) -> IO[bytes]:
         packed = handle.read(len(_GZIP)) == _GZIP
     if path.suffix.lower() == ".gz" and not packed and path.stat().st_size:
         raise Broken("its name ends in .gz, but it is not compressed with gzip", "rename it")
+    if head is not None:
+        with open_bytes(path) as whole:
+            first = whole.read(head)
+        return io.BytesIO(first if len(first) < head else first[: first.rfind(b"\n") + 1] or first)
     return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
 
 
-def open_text(path: Path, newline: str | None = None) -> TextIO:
+def open_text(path: Path, newline: str | None = None, head: int | None = None) -> TextIO:
     """Open a text file in UTF-8, or in UTF-16 or UTF-32 if it begins with their byte order mark.
 
     Args:
         newline: as in Python's `open`; None converts every line ending to a line feed.
+        head: as for `open_bytes`.
 
     Raises:
         Broken: it is a file of another kind, such as a ZIP archive.
     """
     with open_bytes(path) as raw:
-        head = raw.read(_HEAD)
+        begin = raw.read(_BEGIN)
     for magic, what in _FOREIGN.items():
-        if head.startswith(magic):
+        if begin.startswith(magic):
             raise Broken(f"it is {what}", "save the rows as JSON lines, CSV or Parquet")
-    if head.startswith(_PARQUET):
+    if begin.startswith(_PARQUET):
         raise Broken("it is a Parquet file", "set `format: parquet`, or rename it")
-    known = (name for mark, name in _MARKS.items() if head.startswith(mark))
+    known = (name for mark, name in _MARKS.items() if begin.startswith(mark))
     encoding = next(known, "utf-8")  # without a mark no encoding is guessed
-    return io.TextIOWrapper(open_bytes(path), encoding=encoding, newline=newline)
+    return io.TextIOWrapper(open_bytes(path, head), encoding=encoding, newline=newline)
 
 
 def numbered_lines(handle: TextIO) -> Iterator[tuple[int, str]]:

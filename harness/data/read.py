@@ -29,13 +29,16 @@ _BY_SUFFIX = {
 }
 
 
-def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[RowDict]:
+def read(
+    config: Mapping[str, Any], source: str, where: str, head: int | None = None
+) -> Iterator[RowDict]:
     """The rows of a file, or of a data set on the hub, unchanged.
 
     Args:
         config: a Split's fields.
         source: a file's path, or a name on the hub.
         where: the place in the suite, for messages.
+        head: read only about so many of the first bytes of a file.
 
     Raises:
         DataError: the source cannot be read; the message names the line, if it is known.
@@ -54,7 +57,7 @@ def read(config: Mapping[str, Any], source: str, where: str) -> Iterator[RowDict
     try:
         if config["format"] is None and kind in _TOLD_BY_NAME and looks_like_json(path):
             raise Broken("it holds JSON", f"set `format: json`, or `format: {kind}` to read on")
-        for number, row in enumerate(_READERS[kind](path, config)):
+        for number, row in enumerate(_READERS[kind](path, config, head)):
             if _depth(row) > _DEEPEST:
                 raise Broken(f"row number {number} is nested over {_DEEPEST} deep", "flatten it")
             yield row
@@ -92,8 +95,8 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _text(path: Path, config: Mapping[str, Any]) -> Iterator[RowDict]:
-    with open_text(path) as handle:
+def _text(path: Path, config: Mapping[str, Any], head: int | None) -> Iterator[RowDict]:
+    with open_text(path, head=head) as handle:
         whole = "".join(line for _, line in numbered_lines(handle))
     for part in whole.split(config["delimiter"]):
         if part.strip():
@@ -107,12 +110,17 @@ def _is_row(config: Mapping[str, Any]) -> Callable[[RowDict], bool]:
     return lambda row: detect(row) is not None or not wanted.isdisjoint(row)
 
 
-_READERS: dict[str, Callable[[Path, Mapping[str, Any]], Iterator[RowDict]]] = {
-    "jsonl": lambda path, config: read_json(path, lines=True, is_row=_is_row(config)),
-    "json": lambda path, config: read_json(path, lines=False, is_row=_is_row(config)),
-    "csv": lambda path, config: read_table(path, ","),
-    "tsv": lambda path, config: read_table(path, "\t"),
-    "parquet": lambda path, config: read_parquet(path),
+def _json(*, lines: bool) -> _Reader:
+    return lambda path, config, head: read_json(path, head, lines=lines, is_row=_is_row(config))
+
+
+_Reader = Callable[[Path, Mapping[str, Any], int | None], Iterator[RowDict]]
+_READERS: dict[str, _Reader] = {
+    "jsonl": _json(lines=True),
+    "json": _json(lines=False),
+    "csv": lambda path, config, head: read_table(path, ",", head),
+    "tsv": lambda path, config, head: read_table(path, "\t", head),
+    "parquet": lambda path, config, head: read_parquet(path, head),
     "text": _text,
 }
 _TOLD_BY_NAME = ("csv", "tsv", "text")

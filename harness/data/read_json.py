@@ -4,6 +4,7 @@ list."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,20 @@ from harness.data.opened import Broken, numbered_lines, open_text
 from harness.data.row import RowDict
 
 _LINE = "each line must be one complete JSON object, without a comma after it; mend or remove it"
+_LIST_OF_OBJECTS, _BETWEEN = re.compile(r"\[\s*\{"), re.compile(r"[\s,]*")
 _LIST = (
     "a file is a list of objects, `[{...}, {...}]`, an object with one such list, or one object a"
     ' line (of pandas: df.to_json(path, orient="records", lines=True))'
 )
 
 
-def read_json(path: Path, *, lines: bool, is_row: Callable[[RowDict], bool]) -> Iterator[RowDict]:
+def read_json(
+    path: Path, head: int | None = None, *, lines: bool, is_row: Callable[[RowDict], bool]
+) -> Iterator[RowDict]:
     """The rows of a file in any of the three forms, whatever its name.
 
     Args:
+        head: read only so many of the first bytes.
         lines: the file's name says that there is one object a line. This decides unclear cases.
         is_row: tells whether a single object is a row itself, and not an object with a list of
             rows.
@@ -29,25 +34,44 @@ def read_json(path: Path, *, lines: bool, is_row: Callable[[RowDict], bool]) -> 
     Raises:
         Broken: the file cannot be read; the message names the line or the index in the list.
     """
-    with open_text(path) as handle:
+    with open_text(path, head=head) as handle:
         written = [line for _, line in numbered_lines(handle)]
     numbers = [number for number, line in enumerate(written, 1) if line.strip()]
     if not numbers:
         return
-    head, follows = ([written[number - 1] for number in numbers] + [""])[:2]
-    if not _is_object(head):  # a list, an object over several lines, or a broken line
+    first, follows = ([written[number - 1] for number in numbers] + [""])[:2]
+    if not _is_object(first):  # a list, an object over several lines, or a broken line
+        text = "".join(written)
         try:
-            values = _values("".join(written))
+            values = _values(text)
         except Broken:
-            if head.lstrip().startswith("{") and (lines or _is_object(follows)):
-                _parsed(head, numbers[0])
+            if head is not None and (begun := _begun(text)):
+                yield from begun
+                return
+            if first.lstrip().startswith("{") and (lines or _is_object(follows)):
+                _parsed(first, numbers[0])
             raise
         yield from _rows(values, is_row)
     elif not follows and not lines:
-        yield from _rows([_parsed(head, numbers[0])], is_row)
+        yield from _rows([_parsed(first, numbers[0])], is_row)
     else:
         for number in numbers:
             yield _object(_parsed(written[number - 1], number), f"line {number}")
+
+
+def _begun(text: str) -> list[RowDict]:
+    """The whole objects of the first list of objects in a text that ends somewhere in it."""
+    rows: list[RowDict] = []
+    decoder, start = json.JSONDecoder(object_pairs_hook=_once), _LIST_OF_OBJECTS.search(text)
+    at = len(text) if start is None else start.end() - 1
+    while at < len(text):
+        try:
+            row, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            break
+        rows.append(row)
+        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it may be empty
+    return rows if all(isinstance(row, dict) for row in rows) else []
 
 
 def _is_object(line: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,18 +12,24 @@ from typing import Any
 from harness.data.opened import Broken, numbered_lines, open_bytes, open_text
 from harness.data.row import RowDict
 
+_FIRST_ROWS = 100
+_UNENDED = "unexpected end of data"
+"""What Python's reader says of a quote that is not closed."""
 _LONGEST_CELL = 2**31 - 1
 _COMMA = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 
-def read_table(path: Path, delimiter: str) -> Iterator[RowDict]:
+def read_table(path: Path, delimiter: str, head: int | None = None) -> Iterator[RowDict]:
     """The rows of a CSV or TSV file below its header. Every cell is a string.
+
+    Args:
+        head: read only so many of the first bytes; a row that ends in later ones is left out.
 
     Raises:
         Broken: the file cannot be read; the message names the line.
     """
     csv.field_size_limit(_LONGEST_CELL)  # the default refuses documents over 128 KiB
-    with open_text(path, newline="") as handle:
+    with open_text(path, newline="", head=head) as handle:
         lines = (line for _, line in numbered_lines(handle))
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
@@ -32,6 +39,8 @@ def read_table(path: Path, delimiter: str) -> Iterator[RowDict]:
                 if cells:
                     yield _row(header, cells, reader.line_num)
         except csv.Error as error:
+            if head is not None and str(error) == _UNENDED:
+                return
             raise Broken(
                 f"line {reader.line_num}: {error}",
                 'put cells that hold quotes, line feeds or separators in quotes, and write " as ""',
@@ -76,8 +85,11 @@ def _require_once(names: Any) -> None:
             raise Broken(f"the column {name!r} occurs {times} times", "name each column once")
 
 
-def read_parquet(path: Path) -> Iterator[RowDict]:
+def read_parquet(path: Path, head: int | None = None) -> Iterator[RowDict]:
     """The rows of a Parquet file.
+
+    Args:
+        head: not None: read only its first rows.
 
     Raises:
         Broken: it is not a Parquet file, or a column has a type that Python cannot represent.
@@ -87,7 +99,12 @@ def read_parquet(path: Path) -> Iterator[RowDict]:
 
     try:
         with open_bytes(path) as handle:
-            table = pyarrow.parquet.read_table(handle)
+            if head is None:
+                table = pyarrow.parquet.read_table(handle)
+            else:
+                file = pyarrow.parquet.ParquetFile(handle)
+                batches = list(itertools.islice(file.iter_batches(_FIRST_ROWS), 1))
+                table = pyarrow.Table.from_batches(batches, schema=file.schema_arrow)
         _require_once(table.column_names)
         rows = table.to_pylist()
     except (pyarrow.ArrowException, OverflowError) as error:

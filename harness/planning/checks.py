@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from harness.core.errors import SuiteError
@@ -13,14 +13,17 @@ from harness.planning.graph import Scored
 from harness.planning.planner import Plan
 from harness.planning.recipe import steps_of, trainings
 from harness.stages.score import planned_scorer, rows_of_stage
-from harness.store.stage import Record, Stage
+from harness.store.stage import Stage
 from harness.store.store import Store
 from harness.variants.steps import Sampled
 from harness.variants.variant import Variant
 
+Figures = Callable[[Stage], Mapping[str, Any] | None]
+"""The metrics of a data stage; None where they are not known."""
 
-def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
-    """What can be checked once the data stages' records exist, before anything is trained.
+
+def preflight(planned: Plan, figures: Figures) -> None:
+    """What can be checked once rows are read, before anything is trained.
 
     Raises:
         SuiteError: rows an objective cannot train on, chats for a model without a template, or rows
@@ -29,23 +32,23 @@ def preflight(planned: Plan, records: Mapping[str, Record]) -> None:
     for path in (path.draft or path for path in planned.paths):
         for training in trainings(path.variant):
             if not training.labelled:  # its rows are made on the way
-                _fits(planned, training.cell, training.objective, training.entry, records)
+                _fits(planned, training.cell, training.objective, training.entry, figures)
         for step in steps_of(path.variant):
             if isinstance(step, Sampled):
-                _fits(planned, path.variant, step.asked_by, step.entry, records)
+                _fits(planned, path.variant, step.asked_by, step.entry, figures)
         for entry, generate in path.generate.items():
-            layout = records[generate.inputs["data"].key].metrics["layout"]
-            if layout == "text":
+            read = figures(generate.inputs["data"])
+            if read is not None and read["layout"] == "text":
                 raise SuiteError(
                     "rows of text hold no question to answer; only perplexity can score them",
                     where=f"{planned.file}: data.{entry}.test",
                     fix="drop the scorers that read predictions, or map prompt and completion",
                 )
         for scored in path.scores:
-            _asks_sense(planned, scored, records)
+            _asks_sense(planned, scored, figures)
     for judge in planned.judges:
         for training in trainings(judge):
-            _fits(planned, training.cell, training.objective, training.entry, records)
+            _fits(planned, training.cell, training.objective, training.entry, figures)
     require_lengths(planned)
 
 
@@ -88,12 +91,12 @@ def _of_scripts(scored: Scored, store: Store) -> Iterator[str]:
             yield f"{scored.label or scored.scorer} on {scored.evaluation}: {warning}"
 
 
-def _asks_sense(planned: Plan, scored: Scored, records: Mapping[str, Record]) -> None:
+def _asks_sense(planned: Plan, scored: Scored, figures: Figures) -> None:
     """Raise SuiteError if a scorer cannot score its rows."""
     rows = rows_of_stage(scored.stage)
-    if rows is None:
+    metrics = None if rows is None else figures(rows)
+    if metrics is None:
         return
-    metrics = records[rows.key].metrics
     # Older records do not count rows without a family; then only scoring shows the fault.
     families = [*metrics["groups"], *([""] if metrics.get("ungrouped") else [])]
     scorer = planned_scorer(scored.stage)
@@ -115,11 +118,12 @@ def _fits(
     variant: Variant,
     objective: Objective,
     entry: str,
-    records: Mapping[str, Record],
+    figures: Figures,
 ) -> None:
     """Raise SuiteError if an objective or a model cannot be trained on the rows."""
-    metrics = records[planned.data[entry, "train"].key].metrics
-    model = variant.model
+    metrics, model = figures(planned.data[entry, "train"]), variant.model
+    if metrics is None:
+        return
     refusal = objective.refuse_layout(metrics["layout"])
     if refusal:
         raise SuiteError(

@@ -99,8 +99,7 @@ class Data(StageKind):
             **written,
             "layout": loaded.layout,
             "dropped": dict(loaded.dropped),
-            "ungrouped": sum(not row["group"] for row in loaded.rows),
-            "without_reference": sum(not row.get("references") for row in loaded.rows),
+            **_lacking(loaded.rows),
             "references": sum(len(row.get("references", ())) for row in loaded.rows),
             "scripts": count_scripts(r for row in loaded.rows for r in row.get("references", ())),
             **row_statistics(loaded.rows),
@@ -111,6 +110,17 @@ class Data(StageKind):
             metrics["conversations"], metrics["silent_turns"] = loaded.conversations, loaded.silent
         return metrics if shares is None else {**metrics, "shares": shares}
 
+    def peek(self, head: int | None) -> Rows:
+        """The rows of a local file, for a plan.
+
+        Args:
+            head: read only about so many of its first bytes; None: read all.
+
+        Raises:
+            DataError: as when all rows are read, except for what later rows may mend.
+        """
+        return load_rows(self.split.model_dump(), self.split.path, self.place, head)
+
     def _read(self) -> Rows:
         """The rows of a file as it was planned, or of a name on the hub."""
         file, sha256 = Path(self.split.path), self.sha256
@@ -120,6 +130,26 @@ class Data(StageKind):
             else as_planned(file, sha256, lambda digest: digest(file))
         ):
             return load_rows(self.split.model_dump(), self.split.path, self.place)
+
+
+def told_by(rows: Sequence[Mapping[str, Any]], layout: str) -> dict[str, Any]:
+    """The metrics of a data stage that say what its rows can be used for."""
+    return {"rows": len(rows), **_kind_of(rows), **_lacking(rows), "layout": layout}
+
+
+def _kind_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "layout": layout_of(list(rows[0])),
+        "conversational": turns_of(rows[0]) is not None,
+        "groups": sorted({row["group"] for row in rows if row["group"]}),
+    }
+
+
+def _lacking(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {
+        "ungrouped": sum(not row["group"] for row in rows),
+        "without_reference": sum(not row.get("references") for row in rows),
+    }
 
 
 def _mixed(job: Job[Data], split: Split) -> tuple[Rows, Mapping[str, Any]]:
@@ -152,10 +182,8 @@ def write_rows(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
             handle.write(line)
     return {
         "rows": len(rows),
-        "layout": layout_of(list(rows[0])),
-        "conversational": turns_of(rows[0]) is not None,
+        **_kind_of(rows),
         "digest": digest.hexdigest(),
-        "groups": sorted({row["group"] for row in rows if row["group"]}),
         "longest_bytes": max(sizes),
         "mean_bytes": sum(sizes) / len(sizes),
     }

@@ -1,0 +1,106 @@
+"""What a plan reads of data itself: the first rows of local files that no worker has read yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import HarnessError
+from harness.data.load import Rows
+from harness.data.mixture import refuse_layouts
+from harness.planning.checks import preflight
+from harness.planning.planner import Plan
+from harness.stages.data import Data, told_by
+from harness.store.stage import Stage
+from harness.store.store import Store
+
+HEAD = 256 * 1024
+"""Bytes of a file that every plan reads."""
+WHOLE = 64 * 1024**2
+"""Bytes of the largest file that a plan reads to its end, where its first rows cannot be used."""
+_PACKED = 10
+"""How many times larger a file compressed with gzip may be."""
+
+
+def require_rows(planned: Plan, store: Store) -> str:
+    """Refuse what a run would refuse once it has read the rows, as far as local files tell.
+
+    Of a file, the first rows are read. If these cannot be used as the suite asks, later ones may be
+    of help, so that the file is read to its end, and only then refused.
+
+    Returns:
+        A warning where a file is too large for that; else nothing.
+
+    Raises:
+        DataError, SuiteError: as the run would, in the same words.
+    """
+    first = _Read(store, HEAD)
+    try:
+        _checked(planned, first)
+    except HarnessError as error:
+        if not first.cut:
+            raise
+        whole = _Read(store, None)
+        _checked(planned, whole)
+        if whole.unread:
+            return f"the first rows cannot be used, and the others are not read here: {error}"
+    return ""
+
+
+def _checked(planned: Plan, read: _Read) -> None:
+    for stage in planned.data.values():
+        read.figures(stage)
+    preflight(planned, read.figures)
+
+
+class _Read:
+    """The rows of data stages, each read once.
+
+    Attributes:
+        cut: whether a file was not read to its end.
+        unread: whether a file was too large to be read.
+    """
+
+    def __init__(self, store: Store, head: int | None) -> None:
+        self.cut = self.unread = False
+        self._store, self._head = store, head
+        self._rows: dict[str, Rows | None] = {}
+
+    def figures(self, stage: Stage) -> Mapping[str, Any] | None:
+        """The metrics of a data stage, from its record or from its rows; None: not known."""
+        record = self._store.record(stage)
+        if record is not None and record.ok:
+            return record.metrics
+        rows = self._of(stage)
+        return None if rows is None else told_by(rows.rows, rows.layout)
+
+    def _of(self, stage: Stage) -> Rows | None:
+        if stage.key not in self._rows:
+            self._rows[stage.key] = self._read(stage)
+        return self._rows[stage.key]
+
+    def _read(self, stage: Stage) -> Rows | None:
+        data = Data.of(stage) if stage.kind == "data" else None
+        if data is None or (data.sha256 is None and not data.split.mixture):
+            return None
+        if data.split.mixture:
+            return self._mixed(stage)
+        path = Path(data.split.path)
+        size = path.stat().st_size * (_PACKED if path.suffix.lower() == ".gz" else 1)
+        if self._head is not None:
+            self.cut |= size > self._head
+            return data.peek(self._head if size > self._head else None)
+        if size > WHOLE:
+            self.unread = True
+            return None
+        return data.peek(None)
+
+    def _mixed(self, stage: Stage) -> Rows | None:
+        parts = {name: self._of(source) for name, source in stage.inputs.items()}
+        known = {name: part for name, part in parts.items() if part is not None}
+        if len(known) < len(parts):
+            return None
+        refuse_layouts({name: part.rows for name, part in known.items()})
+        first = next(iter(known.values()))
+        return Rows([row for part in known.values() for row in part.rows], first.layout)
