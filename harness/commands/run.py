@@ -24,7 +24,7 @@ from harness.planning.checks import length_notes, preflight, script_notes
 from harness.planning.graph import upstream
 from harness.planning.planner import Plan
 from harness.scheduling.progress import ConsoleReporter
-from harness.scheduling.schedule import Kept, Outcome, Reporter, Starts, execute, pending
+from harness.scheduling.schedule import Kept, Left, Outcome, Reporter, Starts, execute, pending
 from harness.store.places import require_space, require_writable
 from harness.store.stage import Stage
 
@@ -148,7 +148,8 @@ def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) ->
     for measured in (False, True):
         stages = opened.plan.groundwork() if measured else list(opened.plan.data.values())
         if pending(stages, stages, store):
-            done = execute(stages, stages, executor, store, reporter, log, opened.first)
+            left = _left(opened, opened.first)
+            done = execute(stages, stages, executor, store, reporter, log, opened.first, left)
             refuse_bad_data(done)
             opened.first = done
             # The rows decide what is measured, and their lengths what the trainings cost.
@@ -163,7 +164,19 @@ def _execute(
     opened: Opened, executor: Starts, reporter: Reporter, log: Path, earlier: Outcome | None
 ) -> Outcome:
     stages, targets = opened.plan.stages(), opened.targets()
-    return execute(stages, targets, executor, opened.store, reporter, log, earlier)
+    left = _left(opened, earlier or opened.first)
+    return execute(stages, targets, executor, opened.store, reporter, log, earlier, left)
+
+
+def _left(opened: Opened, ended: Outcome) -> Left:
+    """What the run has left: one counter goes through all its parts."""
+    ground, store = opened.plan.groundwork(), opened.store
+    stages = {stage.key: stage for stage in (*ground, *opened.plan.stages())}
+    failed = {key for key, record in ended.records.items() if not record.ok}
+    todo = pending(stages.values(), [*ground, *opened.targets()], store)
+    waiting = {stage.key: stage for stage in todo if stage.key not in failed}
+    others = [s for key, s in stages.items() if key not in waiting and key not in ended.ran]
+    return list(waiting.values()), sum(store.done(s, outputs=False) is not None for s in others)
 
 
 def ledger(outcome: Outcome, opened: Opened) -> str:

@@ -19,7 +19,8 @@ PLAIN_SECONDS = 60.0
 
 class ConsoleReporter:
     """Writes one line for each finished stage, with its headline number and cost. While a stage
-    runs, it shows a live line on a terminal, or else writes a plain line every minute.
+    runs, it shows a live line on a terminal, or else writes a plain line every minute. All lines
+    begin with one counter, `[stages ended/stages of the run]`.
 
     Args:
         clock: a monotonic clock in seconds; tests pass their own.
@@ -39,19 +40,24 @@ class ConsoleReporter:
         self._noted: dict[str, tuple[str, float]] = {}
 
     def begin(self, pending: list[Stage], cached: int) -> None:
-        """Say how many stages of each kind will run."""
-        self.total, self.done = len(pending), 0
+        """Say how many stages of each kind will run. A run of several parts says it once, and
+        again where more stages came to be known, as after trials; the counter goes on."""
+        known, self.total = self.total, self.done + len(pending)
         self._pending = {s.key: s for s in pending}
+        if known == self.total and self.done:
+            return
         if not pending:
-            self._line(f"everything is cached ({cached} stages)")
+            if not self.done:
+                self._line(f"everything is cached ({cached} stages)")
             return
         kinds: dict[str, int] = {}
         for stage in pending:
             kinds[stage.kind] = kinds.get(stage.kind, 0) + 1
         parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         reused = f"; {cached} cached" if cached else ""
+        more = "more " if self.done else ""
         self._line(
-            f"{len(pending)} stage{'s' if len(pending) != 1 else ''} to run: {parts}{reused}"
+            f"{len(pending)} {more}stage{'s' if len(pending) != 1 else ''} to run: {parts}{reused}"
         )
 
     def started(self, stage: Stage) -> None:
@@ -107,7 +113,7 @@ class ConsoleReporter:
 
     def _live(self, text: str) -> None:
         if self.live:
-            shown = f"[{self.done}/{self.total}] {text}  ({self._left()})"
+            shown = f"{self._count()} {text}  ({self._left()})"
             self.stream.write(f"\r\033[K{safe.line(shown)[:118]}")
             self.stream.flush()
 
@@ -121,8 +127,8 @@ class ConsoleReporter:
             seconds += expected or 0.0
             unknown += expected is None and kind_of(stage.kind).long
         if unknown:
-            return f"all: {unknown} stages' time unknown until measured"
-        return f"all: about {_time(seconds)} left"
+            return "whole run: time not known yet"
+        return f"whole run: about {_time(seconds)} left"
 
     def _line(self, text: str) -> None:
         if self.live:

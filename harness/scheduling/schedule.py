@@ -40,6 +40,10 @@ class Reporter(Protocol):
     def finished(self, stage: Stage, record: Record) -> None: ...
 
 
+Left = tuple[list[Stage], int]
+"""The stages that a run has yet to run, and the number of those that it need not."""
+
+
 class Starts(Protocol):
     """Starts sessions: an executor, or one that keeps its session."""
 
@@ -130,12 +134,14 @@ def execute(
     reporter: Reporter,
     log: Path,
     earlier: Outcome | None = None,
+    left: Left | None = None,
 ) -> Outcome:
     """Run what must run and return every stage's record.
 
     Args:
         earlier: the outcome of an earlier part of the same run; its failed stages are not tried
             again.
+        left: what the whole run has left, if this is a part of it.
 
     Raises:
         StoreError: the store cannot be written.
@@ -148,7 +154,7 @@ def execute(
         record = store.record(stage)
         if record is not None and stage not in todo and stage.key not in failed:
             outcome.records[stage.key] = record
-    reporter.begin(todo, len(outcome.records))
+    reporter.begin(*(left or (todo, len(outcome.records))))
     if todo:
         session: Session = executor.start(log)
         try:

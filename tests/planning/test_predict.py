@@ -121,11 +121,11 @@ def test_time_left_is_told_by_what_the_run_measured_and_not_before() -> None:
     reporter = ConsoleReporter(stream, clock=lambda: 0.0)
     reporter.begin(stages, cached=0)
     reporter.started(stages[0])
-    assert "all: 3 stages' time unknown until measured" in stream.getvalue()
+    assert "whole run: time not known yet" in stream.getvalue()
     cost = {"seconds": 30.0}
     metrics = {"first_loss": 2.0, "final_loss": 1.0}
     record = Record(key=stages[0].key, kind="train", status="ok", config={}, cost=cost,
                     metrics=metrics)  # fmt: skip
     reporter.finished(stages[0], record)
     reporter.started(stages[1])
-    assert stream.getvalue().endswith("(all: about 60 s left)")
+    assert stream.getvalue().endswith("(whole run: about 60 s left)")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 
+from harness.commands.run import run_stages
 from harness.scheduling.progress import ConsoleReporter
-from harness.store.stage import Stage
+from harness.store.stage import Record, Stage
+from tests.conftest import Workspace
+
+SFT = {"sft": {"max_steps": 1, "learning_rate": 1e-2, "max_length": 64}}
 
 
 def stage() -> Stage:
@@ -35,3 +39,33 @@ def test_a_short_stage_writes_nothing_before_it_ends() -> None:
     reporter.started(stage())
     reporter.progress(stage(), 1, 2, "loss 1.500")
     assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_one_counter_goes_through_all_parts_of_a_run(workspace: Workspace) -> None:
+    """Reading rows, measuring them, and all else: no part counts from the beginning again."""
+    stream = io.StringIO()
+    workspace.write(scorers=["exact_match"], matrix={"method": ["full"], "objective": [SFT]})
+    run_stages(workspace.open(), ConsoleReporter(stream))
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if "to run" in line] == lines[:1]
+    total = int(lines[0].split()[0])
+    counted = [line[: line.index("]") + 1] for line in lines[1:]]
+    assert counted == [f"[{n:>{len(str(total))}}/{total}]" for n in range(1, total + 1)]
+
+
+def test_stages_that_come_to_be_known_are_added_to_the_counter() -> None:
+    stream = io.StringIO()
+    reporter = ConsoleReporter(stream, clock=lambda: 0.0)
+    first, later = (Stage("train", {"n": n}, label=str(n)) for n in range(2))
+    for part in (first, later):
+        reporter.begin([part], cached=3)
+        reporter.started(part)
+        metrics = {"steps": 1}
+        record = Record(key=part.key, kind="train", status="ok", config={}, metrics=metrics)
+        reporter.finished(part, record)
+    reporter.begin([], cached=5)
+    told, one, more, two = stream.getvalue().splitlines()
+    assert (told, more) == (
+        "1 stage to run: 1 train; 3 cached", "1 more stage to run: 1 train; 3 cached",
+    )  # fmt: skip
+    assert (one[:5], two[:5]) == ("[1/1]", "[2/2]")
