@@ -1,10 +1,11 @@
-"""Fetches a file from an address that a service gave: bounded in size, with a key for it alone."""
+"""Fetches a file from an address that a service gave: bounded in size and time, with a key for it
+alone."""
 
 from __future__ import annotations
 
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from harness.core.errors import StageFailed
 from harness.inference.wire import masked
 
 _TRIES, _REDIRECTS = 4, 3
+_SHORTEST = 0.1
+"""Seconds that a connection is given at least."""
 
 
 def download(
@@ -22,7 +25,9 @@ def download(
     origin: str = "",
     headers: Mapping[str, str] = {},
     timeout: float = 60.0,
+    most: float = 3600.0,
     sleep: Any = time.sleep,
+    clock: Any = time.monotonic,
 ) -> None:
     """Write what an address holds to a file. Broken connections, bodies and 5xx are tried
     again.
@@ -31,17 +36,27 @@ def download(
         limit: largest size in bytes.
         origin: address whose server gets `headers`; no other server does, redirected to or not.
         timeout: seconds for a connection, and for each read.
+        most: seconds in all, for every try together.
 
     Raises:
-        StageFailed: it is refused, too large, or no address of the web. The message holds no query
-            of an address, which may be signed.
+        StageFailed: it is refused, too large, too slow, or no address of the web. The message holds
+            no query of an address, which may be signed.
     """
     import httpx2
 
+    end = clock() + most
+
+    def require_time() -> None:
+        if clock() >= end:
+            told = f"has not come within {most:g} s (the method's `download_timeout`)"
+            raise StageFailed("weights", f"{_shown(url, headers)} {told}")
+
     for attempt in range(1, _TRIES + 1):
+        require_time()
+        seconds = min(timeout, max(_SHORTEST, end - clock()))
         try:
-            with httpx2.Client(timeout=timeout, follow_redirects=False) as client:
-                return _written(client, url, path, limit, origin, headers)
+            with httpx2.Client(timeout=seconds, follow_redirects=False) as client:
+                return _written(client, url, path, limit, origin, headers, require_time)
         except (ValueError, httpx2.InvalidURL):  # whose text may be the address with its query
             told = "the service gives something that is no address of the web"
             raise StageFailed("weights", told) from None
@@ -50,7 +65,7 @@ def download(
         except _Again as again:
             fault = str(again)
         if attempt < _TRIES:
-            sleep(2.0 ** (attempt - 1))
+            sleep(min(2.0 ** (attempt - 1), max(0.0, end - clock())))
     raise StageFailed("weights", f"{_shown(url, headers)}: {fault}, {_TRIES} times")
 
 
@@ -59,7 +74,13 @@ class _Again(Exception):
 
 
 def _written(
-    client: Any, url: str, path: Path, limit: int, origin: str, headers: Mapping[str, str]
+    client: Any,
+    url: str,
+    path: Path,
+    limit: int,
+    origin: str,
+    headers: Mapping[str, str],
+    require_time: Callable[[], None],
 ) -> None:
     for _ in range(_REDIRECTS + 1):
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
@@ -77,6 +98,7 @@ def _written(
             size = 0
             with path.open("wb") as file:
                 for part in response.iter_bytes():
+                    require_time()
                     size += len(part)
                     if size > limit:
                         told = f"has more than the {limit} bytes that such an adapter can have"

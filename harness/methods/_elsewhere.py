@@ -108,6 +108,9 @@ class Elsewhere(PeftMethod):
     """The state is saved at the service every so many steps; a killed run goes on from there."""
     timeout: Annotated[float, NotHashed] = Field(1800.0, gt=0)
     """Seconds to wait for the answer to one request, however often it is tried."""
+    download_timeout: Annotated[float, NotHashed] = Field(3600.0, gt=0)
+    """Seconds in which each file of the trained weights must have come back, however often it is
+    tried."""
     prices: Annotated[TrainingPrices | None, NotHashed] = None
     """What a million tokens cost, as `{training: 0.4}`: plans and reports then show the money."""
 

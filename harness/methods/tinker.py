@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -46,18 +47,31 @@ class Tinker(Elsewhere):
     """What is saved at the service is kept for so long; null keeps it until it is deleted there."""
 
     def train(self, work: Work) -> Weights:
-        with _Session(self, work) as session:
+        with _telemetry_off(), _Session(self, work) as session:
             if "weights" not in work.state:
                 session.through()
             return session.weights()
+
+
+@contextlib.contextmanager
+def _telemetry_off() -> Iterator[None]:
+    """The client reads this setting in the environment; what stood there before is put back."""
+    before = {name: os.environ.get(name) for name in _SILENT}
+    os.environ.update(_SILENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _Session:
     """One attempt, from the last state that an earlier one saved."""
 
     def __init__(self, method: Tinker, work: Work) -> None:
-        # Before the import: the client reads its settings from the environment.
-        os.environ.update(_SILENT)
         import tinker
 
         self.method, self.work, self.tinker = method, work, tinker
@@ -111,6 +125,8 @@ class _Session:
             name = path.rpartition("/")[2]
             archive = f"{url}/api/v1/training_runs/{run}/checkpoints/{name}/archive"
         else:
+            # It has no end of its own: the client keeps one set of connections for an address and a
+            # key, for all that ask, as long as the process lives.
             rest = self.tinker.RestClient(base_url=self.method.base_url, api_key=self.key)
             files = self._answer(rest.get_external_weights_urls(path), "the weights").urls
         about = {"run": run, "weights": path}

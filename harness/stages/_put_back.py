@@ -81,7 +81,10 @@ def _fetched(job: Job, weights: Weights, limit: int) -> Path:
     """
     folder = job.work / _RETURNED
     folder.mkdir(exist_ok=True)
-    bounds: Any = {"limit": limit, "origin": weights.origin, "headers": weights.headers}
+    bounds: Any = {
+        "limit": limit, "origin": weights.origin, "headers": weights.headers,
+        "most": job.config.method.download_timeout,
+    }  # fmt: skip
     if weights.archive is not None:
         archive = job.work / "returned.tar"
         download(weights.archive, archive, **bounds)

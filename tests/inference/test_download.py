@@ -125,3 +125,33 @@ def test_an_endless_body_is_cut_at_the_limit(stores: Any, tmp_path: Path) -> Non
     with pytest.raises(StageFailed, match="more than the 100 bytes"):
         fetch(f"{service}/a", tmp_path / "file")
     assert (tmp_path / "file").stat().st_size <= 100
+
+
+class Clock:
+    """Time that passes when it is asked for, and while one sleeps."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("answer", [(503, {}, b""), (200, {}, bytes(900_000))])
+def test_all_tries_and_parts_of_a_body_together_have_one_limit_of_time(
+    stores: Any, tmp_path: Path, answer: Any
+) -> None:
+    service, ours = stores[0]
+    ours.answers["/a"] = [answer]
+    clock = Clock(step=1.0)
+    with pytest.raises(
+        StageFailed, match=r"within 7 s \(the method's `download_timeout`\)"
+    ) as told:
+        fetch(f"{service}/a?signature=secret", tmp_path / "file", limit=10**6, most=7.0,
+              clock=clock, sleep=clock.sleep)  # fmt: skip
+    assert "secret" not in str(told.value)
+    assert clock.now < 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,3 +94,24 @@ def test_a_session_that_does_not_end_is_told(
     with pytest.raises(StageFailed):
         Tinker().train(ended(notes))
     assert any(said in note for note in notes), notes
+
+
+@pytest.mark.parametrize("before", [None, "1"])
+def test_the_environment_is_after_a_training_what_it_was(
+    monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    if before is None:
+        monkeypatch.delenv("TINKER_TELEMETRY", raising=False)
+    else:
+        monkeypatch.setenv("TINKER_TELEMETRY", before)
+    seen: list[str | None] = []
+
+    def made(self: Service, **_: object) -> None:
+        seen.append(os.environ.get("TINKER_TELEMETRY"))
+
+    monkeypatch.setattr(Service, "__init__", made)
+    monkeypatch.setattr(Training, "last", TimeoutError(), raising=False)
+    with pytest.raises(StageFailed):
+        Tinker().train(ended([]))
+    assert seen == ["0"]
+    assert os.environ.get("TINKER_TELEMETRY") == before
