@@ -3,8 +3,9 @@ records."""
 
 from __future__ import annotations
 
+import itertools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness import importers
@@ -35,7 +36,8 @@ def import_results(
         words: the tool's name, if it is named, then files and folders.
         baseline: the run that the others are compared with.
         test_rows: the number of test rows of PEFT's method comparison.
-        report_dir: default: reports/ and the tool's name.
+        report_dir: default: reports/ and the tool's name; if another report stands there, with a
+            number behind it.
         records_file: also write the records into this file, as JSON lines.
 
     Returns:
@@ -59,12 +61,30 @@ def import_results(
         records = [record_of(run) for run in runs]
         comparison = _compared(runs, baseline, tool or "imported", words)
         text = f"{listing(runs)}\n\n{reporting.terminal_table(comparison)}"
-    target = report_dir or Path("reports") / comparison.suite
-    reporting.render(comparison, target, examples=False)
+    files = reporting.contents(comparison, examples=False)
+    usual = Path("reports") / comparison.suite
+    target = report_dir or _free(usual, files)
+    reporting.write(files, target)
     if records_file is not None:
         records_file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(records_file, "".join(f"{r.model_dump_json()}\n" for r in records))
-    return f"{text}\nreport: {target / 'index.html'}"
+    others = "" if report_dir or target == usual else (
+        f" ({usual} has another report; --report-dir {usual} replaces it)"
+    )  # fmt: skip
+    return f"{text}\nreport: {target / 'index.html'}{others}"
+
+
+def _free(usual: Path, files: Mapping[str, bytes]) -> Path:
+    """The folder of this name, or with a number behind it, that has no report yet, or this one."""
+    numbered = (usual.with_name(f"{usual.name}-{number}") for number in itertools.count(2))
+    return next(
+        folder
+        for folder in itertools.chain([usual], numbered)
+        if not any(
+            (folder / name).exists() and (folder / name).read_bytes() != content
+            for name, content in files.items()
+        )
+    )
 
 
 def _split(words: Sequence[str]) -> tuple[str | None, list[Path]]:

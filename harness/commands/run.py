@@ -146,7 +146,8 @@ def _prepare(opened: Opened, executor: Starts, reporter: Reporter, log: Path) ->
     """
     store = opened.store
     for measured in (False, True):
-        stages = opened.plan.groundwork() if measured else list(opened.plan.data.values())
+        data = {stage.key: stage for stage in opened.plan.data.values()}  # equal rows are read once
+        stages = opened.plan.groundwork() if measured else list(data.values())
         if pending(stages, stages, store):
             left = _left(opened, opened.first)
             done = execute(stages, stages, executor, store, reporter, log, opened.first, left)

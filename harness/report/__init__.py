@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from harness.report.answer import answer
 from harness.report.formats.terminal import terminal_table
-from harness.report.render import render
+from harness.report.render import contents, render, write
 
-__all__ = ["answer", "render", "terminal_table"]
+__all__ = ["answer", "contents", "render", "terminal_table", "write"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.comparison.frames import TABLE, to_frame
@@ -34,6 +35,11 @@ def render(comparison: Comparison, folder: Path, *, examples: bool = True) -> li
     Raises:
         OSError: a file cannot be written.
     """
+    return write(contents(comparison, examples=examples), folder)
+
+
+def contents(comparison: Comparison, *, examples: bool = True) -> dict[str, bytes]:
+    """The files of a report: name -> what stands in it. Arguments as for `render`."""
     safe = rewrite(comparison if examples else without_examples(comparison), well_formed)
     csv, parquet = _tables(safe)
     shown = showing.shown(safe) if examples else None
@@ -48,6 +54,11 @@ def render(comparison: Comparison, folder: Path, *, examples: bool = True) -> li
     }
     if shown is not None and shown.beside:
         files[showing.FILE] = showing.lines(safe).encode()
+    return files
+
+
+def write(files: Mapping[str, bytes], folder: Path) -> list[Path]:
+    """Write the files of a report in the place of an earlier one, as `render` says."""
     (folder / figures.FOLDER).mkdir(parents=True, exist_ok=True)
     written = [_write(folder / name, content) for name, content in files.items()]
     drawn = (p for p in (folder / figures.FOLDER).iterdir() if figures.OURS.fullmatch(p.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from statistics import median
 from typing import TextIO
@@ -34,31 +35,30 @@ class ConsoleReporter:
         self.total = self.done = 0
         self._clock = clock
         self._pending: dict[str, Stage] = {}
+        self._known: set[str] = set()
         self._took: dict[str, list[float]] = {}
         self._began: dict[str, float] = {}
         self._told: dict[str, float] = {}
         self._noted: dict[str, tuple[str, float]] = {}
 
     def begin(self, pending: list[Stage], cached: int) -> None:
-        """Say how many stages of each kind will run. A run of several parts says it once, and
-        again where more stages came to be known, as after trials; the counter goes on."""
-        known, self.total = self.total, self.done + len(pending)
+        """Say how many stages of each kind will run. A run of several parts says it once; later
+        what came to be known since, as after trials. The counter goes on."""
+        self.total = self.done + len(pending)
         self._pending = {s.key: s for s in pending}
-        if known == self.total and self.done:
-            return
-        if not pending:
-            if not self.done:
-                self._line(f"everything is cached ({cached} stages)")
-            return
-        kinds: dict[str, int] = {}
-        for stage in pending:
-            kinds[stage.kind] = kinds.get(stage.kind, 0) + 1
+        new = [s for s in pending if s.key not in self._known]
+        self._known.update(s.key for s in new)
+        kinds = Counter(stage.kind for stage in new)
         parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        reused = f"; {cached} cached" if cached else ""
-        more = "more " if self.done else ""
-        self._line(
-            f"{len(pending)} {more}stage{'s' if len(pending) != 1 else ''} to run: {parts}{reused}"
-        )
+        if self.done:
+            if new:
+                stages = "stage" if len(new) == 1 else "stages"
+                self._line(f"{len(new)} more {stages} to run: {parts}; {self.total} in all")
+        elif new:
+            reused = f"; {cached} cached" if cached else ""
+            self._line(f"{len(new)} stage{'s' if len(new) != 1 else ''} to run: {parts}{reused}")
+        elif not pending:
+            self._line(f"everything is cached ({cached} stages)")
 
     def started(self, stage: Stage) -> None:
         """Show on the live line that a stage begins."""

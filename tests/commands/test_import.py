@@ -196,6 +196,34 @@ def test_runs_of_any_tool_are_compared_and_reported(tmp_path: Path) -> None:
     assert "worse" in (report / "summary.md").read_text()
 
 
+def test_an_import_leaves_a_report_of_other_results_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, right in (("one", "1"), ("two", "0")):
+        Path(f"{name}.csv").write_text(f"example_id,acc\na,1\nb,{right}\n", encoding="utf-8")
+
+    def imported(*words: str) -> tuple[str, str, str]:
+        result = CliRunner().invoke(main, ["import", *words], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        told = result.output.splitlines()[-1]
+        match = re.match(r"report: (.*)/index.html", told)
+        assert match
+        page = Path(match[1], "index.html").read_text(encoding="utf-8")
+        return match[1], page, told
+
+    first, page, told = imported("one.csv")
+    assert "another report" not in told
+    assert imported("one.csv") == (first, page, told)  # the same again is written where it was
+    second, other, told = imported("two.csv")
+    assert second == f"{first}-2"
+    assert other != page
+    assert f"{first} has another report; --report-dir {first} replaces it" in told
+    assert Path(first, "index.html").read_text(encoding="utf-8") == page
+    assert imported("two.csv", "--report-dir", first)[0] == first
+    assert Path(first, "index.html").read_text(encoding="utf-8") != page
+
+
 @pytest.mark.real
 def test_published_runs_of_peft(real_data: Path) -> None:
     """Accuracies are shares of GSM8K's 1,319; what differs from LoRA beyond chance."""

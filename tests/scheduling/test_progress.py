@@ -66,6 +66,6 @@ def test_stages_that_come_to_be_known_are_added_to_the_counter() -> None:
     reporter.begin([], cached=5)
     told, one, more, two = stream.getvalue().splitlines()
     assert (told, more) == (
-        "1 stage to run: 1 train; 3 cached", "1 more stage to run: 1 train; 3 cached",
+        "1 stage to run: 1 train; 3 cached", "1 more stage to run: 1 train; 2 in all",
     )  # fmt: skip
     assert (one[:5], two[:5]) == ("[1/1]", "[2/2]")
