@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.commands.report import failures, write_records
 from harness.commands.run import run_stages
-from harness.commands.session import Opened
+from harness.commands.session import Opened, run_command
+from harness.commands.sides import store_baseline
 from harness.comparison.measured import Run
 from harness.comparison.result import Estimate
 from harness.core.errors import HarnessError
@@ -61,8 +62,8 @@ def run_changed(opened: Opened, file: Path, *, examples: bool = True) -> Done:
     opened.plan_again()
     if not opened.targets():
         text = f"nothing changed since {file} was written: nothing was run"
-        return Done("\n\n".join([text, *_table(_runs(file), _runs(file), ())]), (), before,
-                    _complete(opened), failed=False)  # fmt: skip
+        parts = [text, *_table(_runs(file), _runs(file), ()), *_elsewhere(opened)]
+        return Done("\n\n".join(parts), (), before, _complete(opened), failed=False)
     earlier_runs = _runs(file) if before else {}
     outcome = run_stages(opened)
     groups = changed_groups(opened.plan, before)
@@ -77,6 +78,7 @@ def run_changed(opened: Opened, file: Path, *, examples: bool = True) -> Done:
         parts.append(
             "no report, as the store has not all results: `harness run` without --changed has them"
         )
+        parts += _elsewhere(opened)
     failed = bool(failures(opened, outcome.records))
     return Done("\n\n".join(parts), groups, records, complete, failed)
 
@@ -104,6 +106,25 @@ def _runs(file: Path) -> dict[tuple[str, int], Run]:
 def _complete(opened: Opened) -> bool:
     """Whether the store has all results, not only those that this run asked for."""
     return all(opened.store.done(stage, outputs=True) for stage in opened.plan.targets())
+
+
+def _elsewhere(opened: Opened) -> list[str]:
+    """What to do to check the variants whose scores of examples are not in this store."""
+    groups = dict.fromkeys(
+        path.variant.group
+        for path in opened.plan.paths
+        if not all(opened.store.done(stage, outputs=True) for stage in path.results())
+    )
+    if not groups:
+        return []
+    first = next(iter(groups))
+    return [
+        f"`harness check` cannot judge from this store: {line(', '.join(groups))} (a file of"
+        " records has no scores of examples)\n"
+        "  store each one that checks need, where it has run, and commit it:"
+        f" {store_baseline(f'{opened.loaded.path}:{first}')}\n"
+        f"  or run it here: {run_command(replace(opened, only=first))}"
+    ]
 
 
 def _what_changed(

@@ -36,6 +36,10 @@ _FIGURES = ("numpy", "pandas", "pyarrow", "scipy")
 """Libraries that a report's numbers are computed with."""
 
 
+class NotStored(HarnessError):
+    """A store does not have what is asked of it; `fix` is the command that makes it."""
+
+
 def stored(opened: Opened) -> dict[str, Record]:
     """The records that a report needs, by key, as the last run left them; nothing is run.
 
@@ -43,7 +47,7 @@ def stored(opened: Opened) -> dict[str, Record]:
 
     Raises:
         SuiteError: the data cannot be used as the suite asks.
-        HarnessError: some stages have not run yet, or their outputs are damaged.
+        NotStored: some stages have not run yet, or their outputs are damaged.
     """
     stages, targets = opened.plan.stages(), list(opened.plan.targets())
     ran = records_of(stages, opened.store)
@@ -58,7 +62,7 @@ def stored(opened: Opened) -> dict[str, Record]:
     for which, what in ((missing, "have not run"), (damaged, "have damaged outputs")):
         if which:
             names = ", ".join(dict.fromkeys(f"{s.kind} {s.label}" for s in which[:5]))
-            raise HarnessError(
+            raise NotStored(
                 f"{len(which)} stages {what}: {names}{' ...' if len(which) > 5 else ''}",
                 fix=run_command(opened),
             )

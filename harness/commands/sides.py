@@ -4,6 +4,7 @@ folder of results."""
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from harness import importers
-from harness.commands.report import stored
+from harness.commands.report import NotStored, stored
 from harness.commands.run import run_stages
 from harness.commands.session import Opened, open_suite
 from harness.comparison.gate import CANDIDATE, Side
@@ -136,6 +137,7 @@ def opened_variant(
     used = {stage.key for path in paths for stage in path.stages()}
     checks = {key: stages for key, stages in opened.plan.checks.items() if key in used}
     data = {name: stage for name, stage in opened.plan.data.items() if stage.key in used}
+    opened.only = paths[0].variant.group
     opened.plan = replace(
         opened.plan, paths=tuple(paths), contamination=(), checks=checks, data=data
     )
@@ -150,7 +152,15 @@ def suite_runs(reference: str, store: Path, settings: Sequence[str] = ()) -> dic
             failed.
     """
     opened, paths = opened_variant(reference, store, settings)
-    records = stored(opened)
+    try:
+        records = stored(opened)
+    except NotStored as lack:
+        raise HarnessError(
+            f"{reference} is not in the store {opened.store.root}: {lack.message}",
+            fix=f"run it here: {lack.fix}\n  or, in fresh clones that have no store, name a stored"
+            f" baseline in its place, made once where it has run: {store_baseline(reference)}, with"
+            f" {BASELINES}/NAME.json committed",
+        ) from None
     failed = [s for path in paths for s in path.stages()
               if s.key not in records or not records[s.key].ok]  # fmt: skip
     if failed:
@@ -165,6 +175,11 @@ def suite_runs(reference: str, store: Path, settings: Sequence[str] = ()) -> dic
         path.variant.seed: replace(_run(path, read(path), source), costs=_costs(path, records))
         for path in paths
     }
+
+
+def store_baseline(reference: str) -> str:
+    """The command that stores a suite's variant as a baseline."""
+    return shlex.join(["harness", "baseline", "set", "NAME", reference])
 
 
 def _costs(path: VariantPath, records: Mapping[str, Record]) -> RunCosts:

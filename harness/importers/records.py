@@ -56,7 +56,8 @@ def read(path: Path) -> list[Run]:
     source = {"tool": "harness", "file": path.name, "sha256": digest(path)}
     note = (
         f"{path.name} is a file of records, which has no scores of examples and no standard"
-        " errors: name the suite (SUITE:VARIANT) or a stored baseline to have a verdict."
+        " errors: name the suite (SUITE:VARIANT) or a stored baseline (`harness baseline set NAME"
+        " SUITE:VARIANT`, where its store is) to have a verdict."
     )
     runs += [
         Run(variant, tuple(found.values()), seed, source, (note,), _costs(variant, seed, stages))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +68,7 @@ def known(workspace: Workspace, first_run: Path) -> tuple[Workspace, Path, tuple
 
 
 def test_nothing_runs_where_nothing_changed_and_no_store_is_needed(
-    known: tuple[Workspace, Path, tuple[str, ...]],
+    known: tuple[Workspace, Path, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace, file, changed = known
     text = file.read_text()
@@ -77,6 +79,22 @@ def test_nothing_runs_where_nothing_changed_and_no_store_is_needed(
     assert not list((workspace.folder / "fresh").glob("*/*/record.json"))
     assert file.read_text() == text
     assert "as before" in said
+    # What a check needs is not in the file: the command that brings it is told, and works.
+    assert "cannot judge from this store: zero-shot, full-sft, lora-sft" in said
+    assert f"harness baseline set NAME {workspace.path}:zero-shot" in said
+    side = f"{workspace.path}:full-sft"
+    fresh = ("--store", str(workspace.folder / "fresh"))
+    checked = CliRunner().invoke(main, ["check", side, "--baseline", side, *fresh])
+    assert checked.exit_code == 2
+    assert f"harness run {workspace.path} --store" in checked.output
+    assert "--only full-sft" in checked.output
+    (stored,) = re.findall(r"harness (baseline set NAME [^,]*),", checked.output)
+    monkeypatch.chdir(workspace.folder)
+    kept = ("--store", str(workspace.store))
+    made = CliRunner().invoke(main, [*shlex.split(stored), *kept])
+    assert made.exit_code == 0, made.output
+    judged = CliRunner().invoke(main, ["check", "NAME", "--baseline", "NAME", *fresh])
+    assert "PASSED" in judged.output
     code, said = run(workspace, "--changed")
     assert (code, "--changed needs --records FILE" in said) == (2, True)
 
