@@ -1,15 +1,10 @@
-"""The folder of stages, and an index of it for queries.
-
-The index (an SQLite file) only caches what the stages' folders hold. It is made again if it is
-missing, damaged or of another version.
-"""
+"""The folder of stages, and queries of what it holds."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import shutil
-import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from harness.core.errors import StoreError
 from harness.core.outside import digest_settled, state_of
+from harness.store.index import Damaged, Index
 from harness.store.places import require_writable
 from harness.store.stage import (
     FOLDER_NAME,
@@ -31,20 +27,8 @@ from harness.store.stage import (
     write_record,
 )
 
-_VERSION = 3
 _JSON = ("config", "inputs", "metrics", "cost")
 _COLUMNS = ("key", "kind", "status", "label", "finished", "seconds", "bytes", *_JSON)
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS files(
-  path TEXT PRIMARY KEY, inode INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
-  sha256 TEXT);
-CREATE TABLE IF NOT EXISTS records(
-  key TEXT PRIMARY KEY, kind TEXT, status TEXT, label TEXT, finished REAL, seconds REAL,
-  bytes INTEGER, mtime_ns INTEGER, config TEXT, inputs TEXT, metrics TEXT, cost TEXT);
-CREATE INDEX IF NOT EXISTS records_kind ON records(kind, status);
-"""
-
-
 _INSERT = f"INSERT OR REPLACE INTO records VALUES({','.join('?' * 12)})"
 
 
@@ -57,7 +41,7 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot make the store {self.root}: {error}") from error
-        self._db = self._open_index()
+        self._index = Index(self.root / "index.sqlite")
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -147,17 +131,18 @@ class Store:
     def file_digest(self, path: Path) -> str:
         """The sha256 of a file. It is remembered as long as the file's state stays
         (harness.core.outside)."""
-        known = self._db.execute(
+        known = self._rows(
             "SELECT sha256 FROM files WHERE path=? AND inode=? AND size=? AND mtime_ns=?"
             " AND ctime_ns=?", (str(path), *state_of(path)),
-        ).fetchone()  # fmt: skip
+        )  # fmt: skip
         if known:
-            return str(known[0])
+            return str(known[0][0])
         digest, state = digest_settled(path)
         if state is not None:
-            with self._writing():
+            with self._index.writing():
                 row = (str(path), *state, digest)
-                self._db.execute("INSERT OR REPLACE INTO files VALUES(?,?,?,?,?,?)", row)
+                insert = "INSERT OR REPLACE INTO files VALUES(?,?,?,?,?,?)"
+                self._index.database.execute(insert, row)
         return digest
 
     def query(
@@ -169,12 +154,12 @@ class Store:
             text: must occur in the label or the config.
         """
         self.refresh()
-        rows = self._db.execute(
+        rows = self._rows(
             f"SELECT {', '.join(_COLUMNS)}"
             " FROM records WHERE kind=COALESCE(?,kind) AND status=COALESCE(?,status)"
             " AND (label LIKE ? OR config LIKE ?) ORDER BY finished DESC",
             (kind, status, f"%{text}%", f"%{text}%"),
-        ).fetchall()
+        )
         return [
             {c: json.loads(v) if c in _JSON else v for c, v in zip(_COLUMNS, row, strict=True)}
             for row in rows
@@ -189,7 +174,7 @@ class Store:
         self.refresh()
         costs = {}
         for kind in kinds:
-            rows = self._db.execute(
+            rows = self._rows(
                 "SELECT config, cost FROM records WHERE kind=? AND status='ok'", (kind,)
             )
             costs[kind] = [
@@ -200,7 +185,10 @@ class Store:
 
     def refresh(self) -> None:
         """Update the index from the folders, which other processes may have written."""
-        rows = self._db.execute("SELECT key, mtime_ns FROM records").fetchall()
+        try:
+            rows = self._index.rows("SELECT key, mtime_ns FROM records")
+        except Damaged:
+            rows = []
         known = {key[:FOLDER_NAME]: (key, stamp) for key, stamp in rows}
         present, read = set(), []
         for path in self.root.glob(f"*/*/{RECORD}"):
@@ -214,9 +202,9 @@ class Store:
                     key = record.key
                 present.add(key)
         gone = [(key,) for key, _ in rows if key not in present]
-        with self._writing():
-            self._db.executemany(_INSERT, read)
-            self._db.executemany("DELETE FROM records WHERE key=?", gone)
+        with self._index.writing():
+            self._index.database.executemany(_INSERT, read)
+            self._index.database.executemany("DELETE FROM records WHERE key=?", gone)
 
     def folders(self) -> Iterator[Path]:
         """The folders of all stages, finished or not."""
@@ -255,55 +243,23 @@ class Store:
 
     def _remember(self, folder: Path, record: Record) -> None:
         stamp = (folder / RECORD).stat().st_mtime_ns
-        known = self._db.execute(
-            "SELECT 1 FROM records WHERE key=? AND mtime_ns=?", (record.key, stamp)
-        ).fetchone()
-        if known:
+        sought = "SELECT 1 FROM records WHERE key=? AND mtime_ns=?"
+        if self._rows(sought, (record.key, stamp)):
             return
-        with self._writing():
-            self._db.execute(_INSERT, _row(folder / RECORD, record))
+        with self._index.writing():
+            self._index.database.execute(_INSERT, _row(folder / RECORD, record))
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """One transaction. If the disk is full or the store is read-only, nothing is cached, and
-        the run goes on."""
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows that a query finds in the index, which is filled again if it was damaged."""
         try:
-            with self._db:
-                yield
-        except sqlite3.OperationalError as error:
-            if not any(word in str(error) for word in ("readonly", "full", "disk I/O")):
-                raise StoreError(f"the store's index cannot be written: {error}") from error
-
-    def _open_index(self) -> sqlite3.Connection:
-        """Open the index's file. If it can be neither read nor made again, open an index in
-        memory."""
-        path = self.root / "index.sqlite"
-        with contextlib.suppress(sqlite3.OperationalError, OSError):  # full, read-only, locked
-            try:
-                return self._connect(path)
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:  # damaged
-                path.unlink()
-                return self._connect(path)
-        return self._connect(":memory:")
-
-    def _connect(self, path: Path | str) -> sqlite3.Connection:
-        db = sqlite3.connect(path, timeout=30)
-        try:
-            if db.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
-                db.executescript("DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS records;")
-            db.executescript(_SCHEMA)
-            db.execute(f"PRAGMA user_version={_VERSION}")
-            db.execute("PRAGMA synchronous=OFF")  # a cache: losing it costs a second of hashing
-        except sqlite3.DatabaseError:
-            db.close()
-            raise
-        return db
+            return self._index.rows(sql, values)
+        except Damaged:
+            self.refresh()
+            return self._index.rows(sql, values)
 
     def close(self) -> None:
         """Close the index."""
-        self._db.close()
+        self._index.close()
 
 
 def _row(path: Path, record: Record) -> tuple[Any, ...]:

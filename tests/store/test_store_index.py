@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from filelock import FileLock
 from harness.core.errors import StoreError
 from harness.core.files import digest_file
 from harness.core.outside import state_of
+from harness.store import index
 from harness.store import store as stores
+from harness.store.index import Index
 from harness.store.stage import Output, Record, Stage, write_record
 from harness.store.store import Store
 
@@ -96,13 +99,33 @@ def test_index_that_is_damaged_or_of_another_version_is_made_anew(
     assert opened.done(stage, outputs=True) is not None
 
 
+def test_index_of_which_a_page_is_lost_is_made_anew_whatever_is_asked_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    stages = [recorded(store, number, config={"long": "x" * 3000})[0] for number in range(6)]
+    assert len(store.query()) == 6
+    store.close()
+    file = tmp_path / "index.sqlite"
+    whole = file.read_bytes()
+    asked: tuple[Callable[[Store], object], ...] = (
+        lambda store: [row["config"]["number"] for row in store.query()] == [5, 4, 3, 2, 1, 0],
+        lambda store: all(store.done(stage, outputs=True) for stage in stages),
+        lambda store: len(store.costs(["train"], "cpu")["train"]) == 6,
+    )
+    for place in range(0, len(whole), 4096):
+        for ask in asked:
+            file.write_bytes(whole[:place] + bytes(4096) + whole[place + 4096 :])
+            opened = Store(tmp_path)
+            assert ask(opened)
+            opened.close()
+
+
 def test_index_is_kept_from_one_run_to_the_next(tmp_path: Path) -> None:
     store = Store(tmp_path)
     recorded(store, 1)
     assert numbers(store.query()) == [1]
     store.close()
     with sqlite3.connect(tmp_path / "index.sqlite") as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (stores._VERSION,)
+        assert db.execute("PRAGMA user_version").fetchone() == (index.VERSION,)
         assert db.execute("SELECT count(*) FROM records").fetchone() == (1,)
     db.close()
     Store(tmp_path).close()
@@ -120,7 +143,7 @@ def test_index_that_cannot_be_written_costs_the_memo_where_the_disk_is_to_blame(
     tmp_path: Path, reason: str, borne: bool
 ) -> None:
     expected = contextlib.nullcontext() if borne else pytest.raises(StoreError, match=reason)
-    with expected, Store(tmp_path)._writing():
+    with expected, Index(tmp_path / "index.sqlite").writing():
         raise sqlite3.OperationalError(reason)
 
 
