@@ -33,13 +33,14 @@ def columns_of(
         record: a stage's record, where it has ended.
         reported: the metrics that a benchmark will have, as far as its files tell.
     """
-    by_name = {(scorer.name, scorer.label): scorer for scorer in scorers}
+    by_name = {(s.name, s.label): (s, bool(s.sets())) for s in scorers}
     columns: dict[str, list[Column]] = {}
     for path in paths:
         known = columns.setdefault(path.variant.group, [])
         for scored in (path.draft or path).scores:
-            scorer = by_name[scored.scorer, scored.label]
-            measured = _columns(scorer, scored.evaluation, record(scored.stage), reported)
+            scorer, brings = by_name[scored.scorer, scored.label]
+            ended = record(scored.stage)
+            measured = _columns(scorer, scored.evaluation, ended, reported, guessed=brings)
             known += [column for column in measured if column not in known]
     return columns
 
@@ -49,13 +50,15 @@ def _columns(
     evaluation: str,
     record: Record | None,
     reported: Callable[[Scorer, str], Sequence[str]],
+    *,
+    guessed: bool,
 ) -> Iterator[Column]:
     if not scorer.declared():
-        yield from _of_benchmark(scorer, evaluation, record, reported)
+        yield from _of_benchmark(scorer, evaluation, record, reported, guessed=guessed)
         return
     for name, metric in zip(titles(scorer), scorer.declared().values(), strict=True):
         yield Column(
-            scorer.name, name, evaluation, metric.even, _bounds(metric), bool(scorer.sets()),
+            scorer.name, name, evaluation, metric.even, _bounds(metric), guessed,
             metric.higher_is_better, None, scorer.label or "",
         )  # fmt: skip
 
@@ -65,10 +68,12 @@ def _of_benchmark(
     evaluation: str,
     record: Record | None,
     reported: Callable[[Scorer, str], Sequence[str]],
+    *,
+    guessed: bool,
 ) -> Iterator[Column]:
     """The metrics of a benchmark as its record tells them; before it has run, those that its files
     name, and a column without a name for the first of them, which the record will tell."""
-    label, guessed = scorer.label or "", bool(scorer.sets())
+    label = scorer.label or ""
     ran = record is not None and record.ok
     names = (
         list(record.metrics["metrics"]) if ran and record else list(reported(scorer, evaluation))

@@ -169,9 +169,9 @@ def read(path: Path, above: frozenset[Path] = frozenset()) -> dict[str, Any]:
     if path in above:
         return {}
     included: dict[str, Any] = {}
-    for name in _listed(settings.pop(INCLUDE, [])):
+    for name in _listed(settings.get(INCLUDE, [])):
         included |= read((path.parent / name).resolve(), above | {path})
-    return {**included, **settings}
+    return {**included, **{key: value for key, value in settings.items() if key != INCLUDE}}
 
 
 def include_paths(path: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
@@ -184,8 +184,12 @@ def include_paths(path: Path, above: frozenset[Path] = frozenset()) -> Iterator[
         yield from include_paths(included, above | {path})
 
 
-def load(path: Path) -> tuple[dict[str, Any], str]:
+def load(path: Path) -> tuple[Settings, str]:
     """The mapping in a file, or why there is none."""
+    return _load_own(path) if path.is_relative_to(library()) else _load(path)
+
+
+def _load(path: Path) -> tuple[Settings, str]:
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
@@ -193,6 +197,10 @@ def load(path: Path) -> tuple[dict[str, Any], str]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         return {}, f"cannot be read: {' '.join(str(error).split())}"
     return (settings, "") if isinstance(settings, dict) else ({}, "is no mapping of fields")
+
+
+_load_own = cache(_load)
+"""lm-eval's own files do not change: each is read once."""
 
 
 def functions(value: Any) -> Iterator[str]:
