@@ -34,8 +34,12 @@ FIRST = {"function": "take_first"}
 LETTERS = {"function": "regex", "regex_pattern": "([a-z]+)"}
 MEAN = {"metric": "acc", "aggregation": "mean"}
 FUNCTIONS = """
-from datasets import Dataset
-from lm_eval.api.task import ConfigurableTask
+from datetime import datetime
+
+from datasets import Dataset, load_dataset
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import ConfigurableTask, Task
 
 def choices(doc):
     return [f"{word}, {word}" for word in doc["choices"]]
@@ -70,6 +74,74 @@ def query(doc):
 
 def longest(resps, docs):
     return [[max(each, key=len)] for each in resps]
+
+def odd_values(dataset):
+    odd = {"when": datetime(2020, 1, 31), "raw": b"x", "none": None, "in": [{"a": [None, "x"]}]}
+    return dataset.map(lambda doc: odd)
+
+def varying(doc):
+    return tuple(doc["choices"][: 2 + doc["id"] % 3])
+
+def zero(doc):
+    return 0
+
+def lengths(doc, results):
+    size = len(doc["passage"])
+    return {"acc": float(results[0][1]), "length": size, "pair": (size, 2.0), "text": doc["target"]}
+
+def of_pairs(items):
+    return sum(one / other for one, other in items)
+
+def joined(items):
+    return len("".join(items))
+
+def two_scores(references, predictions, **options):
+    return {"one": 1.0, "length": float(len(predictions[0]))}
+
+class Whole(Task):
+    # A class of its own, which asks in three ways at once.
+    VERSION, OUTPUT_TYPE = 3, "loglikelihood"
+
+    def __init__(self, config=None):
+        super().__init__(config={"metadata": {"version": 3}})
+
+    def download(self, *arguments, **options):
+        rows = {"test": "FOLDER/test.jsonl"}
+        self.dataset = load_dataset("json", data_files=rows)
+
+    def has_training_docs(self):
+        return False
+
+    has_validation_docs = has_training_docs
+
+    def has_test_docs(self):
+        return True
+
+    def test_docs(self):
+        return self.dataset["test"]
+
+    def doc_to_text(self, doc):
+        return doc["passage"][:20]
+
+    def doc_to_target(self, doc):
+        return " " + doc["target"]
+
+    def construct_requests(self, doc, ctx, apply_chat_template=False, chat_template=None, **of):
+        asked = [("generate_until", (ctx, {"until": ["e"], "max_gen_toks": 5})),
+                 ("loglikelihood", (ctx, " " + doc["target"])),
+                 ("loglikelihood_rolling", (doc["passage"],))]
+        return [Instance(request_type=kind, doc=doc, arguments=each, idx=n, **of)
+                for n, (kind, each) in enumerate(asked)]
+
+    def process_results(self, doc, results):
+        text, (_, greedy), rolling = results
+        return {"length": len(text), "greedy": int(greedy), "likely": float(rolling > -200)}
+
+    def aggregation(self):
+        return {"length": mean, "greedy": mean, "likely": mean}
+
+    def higher_is_better(self):
+        return {"length": True, "greedy": True, "likely": True}
 
 class Made(ConfigurableTask):
     # As lm-eval's own classes do it: the name is given once it is built.
@@ -143,6 +215,20 @@ TASKS: dict[str, dict[str, Any]] = {
     "told_by_metadata": {**CHOICE, "dataset_path": None, "dataset_kwargs": None,
                          "training_split": None, "custom_dataset": "!function own.counted",
                          "metadata": {"version": 2}},
+    "whole": {"class": "!function own.Whole"},
+    "odd_values": {**CHOICE, "process_docs": "!function own.odd_values"},
+    "varying_choices": {**CHOICE, "doc_to_choice": "!function own.varying",
+                        "doc_to_target": "!function own.zero"},
+    "target_is_a_text": {**CHOICE, "doc_to_target": "{{choices[label]}}"},
+    "own_aggregations": {
+        "output_type": "loglikelihood", "doc_to_text": "{{passage}}", "doc_to_target": "{{target}}",
+        "process_results": "!function own.lengths", "metric_list": [
+            MEAN, {"metric": "length", "aggregation": "mean", "higher_is_better": False},
+            {"metric": "pair", "aggregation": "!function own.of_pairs"},
+            {"metric": "text", "aggregation": "!function own.joined"}],
+    },
+    "two_scores": {**WRITTEN, "metric_list": [
+        {"metric": "!function own.two_scores", "aggregation": "mean"}]},
     "one": {**CHOICE, "tag": "tagged"},
     "deep/two": {**CHOICE, "tag": ["tagged", "other"]},
     "deep/er/three": {**CHOICE, "tag": "tagged", "dataset_kwargs": {"data_files": {
@@ -219,4 +305,5 @@ def write(folder: Path, name: str, tree: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(whole(tree), sort_keys=False).replace("FOLDER", str(folder))
     path.write_text(re.sub(r"'(!function [\w.]+)'|\"(!function [\w.]+)\"", r"\1\2", text))
-    (path.parent / "own.py").write_text(FUNCTIONS, encoding="utf-8")
+    functions = FUNCTIONS.replace("FOLDER", str(folder))
+    (path.parent / "own.py").write_text(functions, encoding="utf-8")

@@ -12,6 +12,7 @@ from typing import Any
 from harness.core.errors import HarnessError, StageFailed
 from harness.scorers._lm_eval_checks import how_to_get, missing_data, told
 from harness.scorers._lm_eval_data import FORMATS
+from harness.scorers._lm_eval_fields import NOTHING_DRAWN
 from harness.scorers._lm_eval_index import Index
 
 
@@ -68,6 +69,7 @@ _FIELDS = {
 """lm-eval's functions -> the fields of a task's file that they read."""
 _WORDS = (
     (r"process_docs\(|\.features", "process_docs"),
+    (r"task_docs\[0\]", "test_split, validation_split, process_docs: there is no row"),
     (r"test_choice\[test_target\]", "doc_to_choice, doc_to_target"),
     (r"choice", "doc_to_choice"),
     (r"metrics\.keys|process_results", "process_results, metric_list"),
@@ -152,6 +154,8 @@ def require_whole(task: Any) -> None:
         stops = handle_stop_sequences(kwargs.get("until"), eos=None)
         if any(not isinstance(stop, str) for stop in stops):
             raise _wrong(task, "generation_kwargs", f"until is no text or list of texts: {stops}")
+        if kwargs.get("do_sample") and kwargs.get("temperature") == 0:
+            raise _wrong(task, "generation_kwargs", NOTHING_DRAWN)
         if type(kwargs["max_gen_toks"]) is not int:
             length = repr(kwargs["max_gen_toks"])
             raise _wrong(task, "generation_kwargs", f"max_gen_toks is no number: {length}")

@@ -46,6 +46,7 @@ _TYPES: Mapping[str, tuple[str, Type]] = {
     "tag": ("a text or a list of texts", (str, list)),
 }  # fmt: skip
 _LEAST = {"repeats": 1, "num_fewshot": 0}
+NOTHING_DRAWN = "do_sample is true and temperature is 0, at which nothing is drawn"
 
 
 def task_faults(settings: Settings, beside: Path) -> Iterator[str]:
@@ -80,7 +81,10 @@ def task_faults(settings: Settings, beside: Path) -> Iterator[str]:
 
 def group_faults(settings: Settings) -> Iterator[str]:
     """What is wrong with a group's own fields."""
-    names = registry()
+    names, members = registry(), settings.get("task")
+    if not isinstance(members, list) or not members:
+        hint = f"; of the task {members}, it is a `tag`" if isinstance(members, str) else ""
+        yield f"task: is no list of the group's tasks: {shown(members)}{hint}"
     for key in settings.keys() - names.group_fields - names.fields - _BESIDE:
         if meant := _meant(str(key), names.group_fields):
             yield f"{key}: lm-eval has no such field{meant}"
@@ -252,6 +256,9 @@ def _generation(settings: Settings, names: Registry) -> Iterator[str]:
     stops = until if isinstance(until, list) else [] if until is None else [until]
     if any(not isinstance(stop, str) for stop in stops):
         yield f"generation_kwargs.until: is no text or list of texts: {shown(until)}"
+    heat = options.get("temperature")
+    if options.get("do_sample") is True and _is(heat, (int, float)) and heat == 0:
+        yield f"generation_kwargs: {NOTHING_DRAWN}"
     length = options.get("max_gen_toks")
     if length is not None and not _is(length, int):
         yield f"generation_kwargs.max_gen_toks: is no number: {shown(length)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from harness.core.aggregate import AGGREGATES
@@ -17,10 +18,12 @@ class Kind:
     Attributes:
         aggregate: the name in harness.core.aggregate that makes the figure of their sums.
         statistics: an example's value -> statistic -> number.
+        names: of the statistics.
     """
 
     aggregate: str
     statistics: Callable[[Any], dict[str, float]]
+    names: tuple[str, ...] = ("value",)
 
 
 def _mean(value: Any) -> dict[str, float]:
@@ -53,14 +56,65 @@ def _f1(pair: Any) -> dict[str, float]:
     return {"numerator": hits, "denominator": hits + counts["fp"] + counts["fn"]}
 
 
+def _brier(pair: Any) -> dict[str, float]:
+    """The squared distance of the choices' probabilities from the right one (Brier, 1950)."""
+    gold, shares = int(pair[0]), [float(share) for share in pair[1]]
+    if not 0 <= gold < len(shares):
+        raise ValueError(f"choice {gold} of {len(shares)}")
+    return {"value": sum((share - (n == gold)) ** 2 for n, share in enumerate(shares))}
+
+
+@cache
+def _sacrebleu(name: str) -> Any:
+    """What sacrebleu's function `corpus_...` makes of its defaults, as lm-eval calls it."""
+    from sacrebleu.metrics import BLEU, CHRF, TER
+
+    return {"bleu": BLEU, "chrf": CHRF, "chrf++": partial(CHRF, word_order=2), "ter": TER}[name]()
+
+
+@lru_cache(maxsize=10_000)
+def _counts(metric: str, answer: str, references: tuple[str, ...]) -> Sequence[float]:
+    counts = _sacrebleu(metric)._extract_corpus_statistics([answer], [[r] for r in references])
+    return [float(count) for count in counts[0]]
+
+
+def _translated(metric: str, names: tuple[str, ...]) -> Callable[[Any], dict[str, float]]:
+    """sacrebleu's sufficient statistics (Post, 2018, aclanthology.org/W18-6319) of the references
+    of an example, or the one, with its answer."""
+
+    def statistics(pair: Any) -> dict[str, float]:
+        references, answer = pair
+        several = (references,) if isinstance(references, str) else tuple(references)
+        (answer,) = (answer,) if isinstance(answer, str) else answer
+        return dict(zip(names, _counts(metric, answer, several), strict=True))
+
+    return statistics
+
+
+def _corpus(metric: str, aggregate: str, *names: str) -> Kind:
+    return Kind(aggregate, _translated(metric, names), names)
+
+
+def _by_order(names: Sequence[str], orders: int) -> list[str]:
+    return [f"{name}_{order}" for order in range(1, orders + 1) for name in names]
+
+
+_CLASSES, _GRAMS = ("tp", "tn", "fp", "fn"), ("hyp", "ref", "match")
 KINDS: dict[str, Kind] = {
     "mean": Kind("mean", _mean),
     "nanmean": Kind("mean", _mean),
-    "perplexity": Kind("perplexity", _log_likelihood),
-    "weighted_perplexity": Kind("perplexity", _weighted("tokens")),
-    "bits_per_byte": Kind("bits_per_byte", _weighted("bytes")),
-    "f1": Kind("ratio", _f1),
-    "matthews_corrcoef": Kind("mcc", _confusion),
+    "brier_score": Kind("mean", _brier),
+    "perplexity": Kind("perplexity", _log_likelihood, ("nll", "tokens")),
+    "weighted_perplexity": Kind("perplexity", _weighted("tokens"), ("nll", "tokens")),
+    "bits_per_byte": Kind("bits_per_byte", _weighted("bytes"), ("nll", "bytes")),
+    "f1": Kind("ratio", _f1, ("numerator", "denominator")),
+    "matthews_corrcoef": Kind("mcc", _confusion, _CLASSES),
+    "bleu": _corpus(
+        "bleu", "bleu", "sys_len", "ref_len", *_by_order(["correct"], 4), *_by_order(["total"], 4)
+    ),
+    "chrf": _corpus("chrf", "chrf", *_by_order(_GRAMS, 6)),
+    "chrf++": _corpus("chrf++", "chrf", *_by_order(_GRAMS, 8)),
+    "ter": _corpus("ter", "ter", "edits", "ref_length"),
 }
 """lm-eval's aggregations -> ours. Another one's figure is kept without an interval."""
 

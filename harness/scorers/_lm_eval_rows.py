@@ -176,19 +176,11 @@ def _drop(name: str, rows: Iterable[Row]) -> None:
 
 
 def _metric(name: str, kind: Kind, higher: bool) -> Metric:
-    sample = kind.aggregate
-    columns = {statistic: f"{name}/{statistic}" for statistic in _STATISTICS[sample]}
+    columns = {statistic: f"{name}/{statistic}" for statistic in kind.names}
     bounds = SHARE if name.split(",")[0] in _SHARES else None
-    return Metric(sample, higher_is_better=higher, columns=columns, bounds=bounds)
+    return Metric(kind.aggregate, higher_is_better=higher, columns=columns, bounds=bounds)
 
 
-_STATISTICS = {
-    "mean": ("value",),
-    "perplexity": ("nll", "tokens"),
-    "bits_per_byte": ("nll", "bytes"),
-    "ratio": ("numerator", "denominator"),
-    "mcc": ("tp", "tn", "fp", "fn"),
-}
 _SHARES = frozenset({
     "acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "em", "mc1", "mc2",
     "contains",

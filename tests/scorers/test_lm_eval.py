@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import yaml
 from lm_eval.api.model import LM
+from lm_eval.api.registry import get_aggregation
 
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import HarnessError, StageFailed, SuiteError
 from harness.scorers import _lm_eval
 from harness.scorers._lm_eval import require_metrics, wrong_by_spaces
 from harness.scorers._lm_eval_index import Index
+from harness.scorers._lm_eval_kinds import KINDS, sums
+from harness.scorers._lm_eval_kinds import figure as of_examples
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import build_requests, load_tasks, run_tasks
 from harness.scorers.lm_eval import LmEval
@@ -39,7 +42,9 @@ class Drawn(LM):
         return [-self._random.uniform(10, 200) for _ in requests]
 
     def generate_until(self, requests: Any) -> list[str]:
-        return [f"so #### {self._random.randint(1, 3)}" for _ in requests]
+        return [
+            f"so the {self._random.choice(WORDS)} #### {n % 3 + 1}" for n in range(len(requests))
+        ]
 
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -74,6 +79,13 @@ TASKS: dict[str, dict[str, Any]] = {
             {"name": "whole", "filter": [{"function": "take_first"}]},
         ],
     },
+    "brier": {
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{answer}}",
+        "metric_list": [{"metric": "brier_score"}],
+    },
     "text": {
         "output_type": "loglikelihood_rolling",
         "doc_to_text": "",
@@ -95,7 +107,9 @@ TASKS: dict[str, dict[str, Any]] = {
         "doc_to_text": "{{question}}",
         "doc_to_target": "{{question}}",
         "generation_kwargs": {"until": ["\n"]},
-        "metric_list": [{"metric": "bleu"}, {"metric": "exact_match"}],
+        "metric_list": [
+            {"metric": name} for name in ("bleu", "chrf", "chrf++", "ter", "exact_match")
+        ],
     },
 }
 
@@ -166,9 +180,28 @@ def test_figures_of_our_rows_are_those_of_lm_eval(folder: Path, name: str) -> No
     for metric in scores.metrics:
         key = metric if "," in metric else f"{metric},none"
         assert figure(scores, metric) == pytest.approx(expected[key], abs=1e-12)
-    assert set(scores.left_out) == ({"bleu"} if name == "translated" else set())
+    assert not scores.left_out
     told = {key.removesuffix(",none") for key in expected if "," in key and "_stderr" not in key}
     assert told == set(scores.metrics) | set(scores.left_out)
+
+
+def texts(rng: random.Random, most: int) -> str:
+    return " ".join(rng.choices([*WORDS, "Ça", "va,", "42."], k=rng.randint(0, most)))
+
+
+@pytest.mark.parametrize("references", [0, 1, 3])
+@pytest.mark.parametrize("name", ["bleu", "chrf", "chrf++", "ter"])
+def test_scores_of_translations_are_lm_evals_with_any_number_of_references(
+    name: str, references: int
+) -> None:
+    """With 0 the reference is a text and not a list of one."""
+    rng = random.Random(references)
+    for size in (1, 2, 30):
+        right = [[f"a {texts(rng, 9)}" for _ in range(references or 1)] for _ in range(size)]
+        pairs = [(each if references else each[0], texts(rng, 12)) for each in right]
+        theirs = get_aggregation(name)(pairs)
+        assert sums(KINDS[name], pairs)
+        assert of_examples(KINDS[name], pairs) == pytest.approx(theirs, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize(("name", "by_task"), [("weighted", []), ("unweighted", ["acc"])])
@@ -397,6 +430,10 @@ GENERATES = {
 REGEX = {"function": "regex", "regex_pattern": "("}
 MALFORMED: dict[str, tuple[str, dict[str, Any]]] = {
     # fault -> (the field that its message names, what the file has)
+    "a draw at temperature 0": (
+        "generation_kwargs: do_sample is true and temperature is 0",
+        {**GENERATES, "generation_kwargs": {"do_sample": True, "temperature": 0.0}},
+    ),
     "no text": ("doc_to_text", {"doc_to_text": None}),
     "broken Jinja": ("doc_to_text", {"doc_to_text": "{{question"}),
     "a field that no row has": ("doc_to_text", {"doc_to_text": "{{nothing.at.all}}"}),
@@ -502,6 +539,7 @@ WRITTEN: dict[str, tuple[str, str]] = {
     "a function outside the folder": ("process_docs", "process_docs: !function ...out.rows\n"),
     "a function without a file": ("process_docs", "process_docs: !function rows\n"),
     "a function that fails": ("process_docs", "process_docs: !function own.fails\n"),
+    "no row that is left": ("process_docs: there is no row", "process_docs: !function own.drops\n"),
     "rows that are nothing": ("process_docs", "process_docs: !function own.forgets\n"),
     "results that are nothing": ("process_results", "process_results: !function own.forgets\n"),
     "a class that is a function": ("class", "class: !function own.forgets\n"),
@@ -509,7 +547,7 @@ WRITTEN: dict[str, tuple[str, str]] = {
 TOLD_LATER = {
     "a field that no row has", "targets that no row has", "a target beyond the choices",
     "choices that are one text", "a file that is no JSON", "more shots than rows",
-    "an unknown prompt", "a function that fails", "rows that are nothing",
+    "an unknown prompt", "a function that fails", "rows that are nothing", "no row that is left",
     "results that are nothing", "a class that is a function",
 }  # fmt: skip
 """What only the rows, or functions that are run, can tell: the `requests` stage."""
@@ -519,6 +557,9 @@ def fails(rows):
 
 def forgets(*anything):
     pass
+
+def drops(rows):
+    return rows.select([])
 """
 
 

@@ -113,6 +113,10 @@ def test_a_fault_is_told_with_its_field(
 def test_a_group_s_fault_is_told_with_its_field() -> None:
     group = {"group": "all", "task": ["one"]}
     assert not [*group_faults(group)]
+    for members in (None, [], "one"):
+        (fault,) = group_faults({**group, "task": members})
+        assert fault.startswith(f"task: is no list of the group's tasks: {members!r}")
+    assert fault.endswith("it is a `tag`")
     (fault,) = group_faults({**group, "agregate_metric_list": []})
     assert "did you mean `aggregate_metric_list`?" in fault
     (fault,) = group_faults({**group, "aggregate_metric_list": [{"metrics": "acc"}]})
