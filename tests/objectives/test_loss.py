@@ -19,7 +19,9 @@ from trl.trainer import sft_trainer
 from harness.core.errors import StageFailed
 from harness.inference.likelihood import log_likelihoods
 from harness.inference.sharing import sharing_of
+from harness.objectives._trl import head as _head
 from harness.objectives._trl import loss as _loss
+from harness.objectives._trl.head import IGNORED
 from tests.conftest import Workspace, chat_rows
 
 VOCABULARY, ROWS, LENGTH = 97, 3, 12
@@ -68,7 +70,7 @@ def family(name: str) -> Any:
 def batch() -> dict[str, torch.Tensor]:
     ids = torch.randint(2, VOCABULARY, (ROWS, LENGTH), generator=torch.Generator().manual_seed(1))
     labels = ids.clone()
-    labels[:, :5] = labels[0, -3:] = _loss.IGNORED
+    labels[:, :5] = labels[0, -3:] = IGNORED
     return {"input_ids": ids, "labels": labels, "attention_mask": torch.ones_like(ids)}
 
 
@@ -108,8 +110,8 @@ def require_equal(model: Any, count: int = 40) -> None:
 def test_loss_and_gradients_are_those_of_all_logits(
     name: str, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_loss, "TILE_BYTES", tile)
-    monkeypatch.setattr(_loss, "SMALL_BYTES", tile)
+    monkeypatch.setattr(_head, "TILE_BYTES", tile)
+    monkeypatch.setattr(_head, "SMALL_BYTES", tile)
     require_equal(family(name))
 
 
@@ -118,7 +120,7 @@ def test_loss_and_gradients_are_those_of_all_logits(
 def test_loss_is_the_mean_over_the_labels_that_are_counted(name: str, count: int | None) -> None:
     model, given = family(name).eval(), batch()
     given["labels"][1, 7] = given["input_ids"][1, 7] = 0  # the first token of the vocabulary
-    labels = int((given["labels"][:, 1:] != _loss.IGNORED).sum())
+    labels = int((given["labels"][:, 1:] != IGNORED).sum())
     wanted = by_hand(model, given, count or labels)
     _loss.add_labelled_loss(model)
     found = model(**given, loss_over=_loss.Labels(count)).loss
@@ -127,7 +129,7 @@ def test_loss_is_the_mean_over_the_labels_that_are_counted(name: str, count: int
 
 def test_places_are_of_the_positions_that_predict_a_label_from_the_end() -> None:
     """A soft prompt adds columns before them."""
-    none = _loss.IGNORED
+    none = IGNORED
     labels = torch.tensor([[none, 5, none, 7], [3, none, none, none], [none, none, 0, 1]])
     rows, columns = _loss.label_places(labels)
     assert [*zip(rows.tolist(), columns.tolist(), strict=True)] == [
@@ -142,7 +144,7 @@ def test_places_are_of_the_positions_that_predict_a_label_from_the_end() -> None
 
 
 def test_tokens_without_a_label_are_marked_as_torch_marks_them() -> None:
-    assert torch.nn.CrossEntropyLoss().ignore_index == _loss.IGNORED
+    assert torch.nn.CrossEntropyLoss().ignore_index == IGNORED
 
 
 def test_model_is_called_as_before_where_no_such_loss_is_asked_for() -> None:
@@ -189,7 +191,7 @@ def test_a_vocabulary_that_is_larger_than_a_tile_is_read_row_by_row(
     model = family("llama").requires_grad_(False)
     model.get_input_embeddings().requires_grad_(True)
     _loss.add_labelled_loss(model)
-    monkeypatch.setattr(_loss, "TILE_BYTES", 1)
+    monkeypatch.setattr(_head, "TILE_BYTES", 1)
     with Widest() as seen:
         model(**batch(), loss_over=_loss.Labels(10))
     assert seen.rows == 1
@@ -200,7 +202,7 @@ def test_a_head_is_told_without_dropout_and_the_model_is_left_as_it_was(training
     torch.manual_seed(0)
     config = AutoConfig.for_model("phi", **SIZES, embd_pdrop=0.5, resid_pdrop=0.5)
     model = AutoModelForCausalLM.from_config(config).train(training)
-    assert _loss.Head.of(model) is not None
+    assert _head.Head.of(model) is not None
     assert model.training is training
 
 
@@ -213,7 +215,7 @@ def test_a_head_whose_logits_are_off_by_a_share_is_not_taken_for_a_plain_one(
 ) -> None:
     model = family("llama").to(dtype)
     model.get_output_embeddings().weight.data.mul_(size)
-    assert _loss.Head.of(model) is not None
+    assert _head.Head.of(model) is not None
     own = type(model).forward
 
     def scaled(self: Any, *args: Any, **given: Any) -> Any:
@@ -222,13 +224,13 @@ def test_a_head_whose_logits_are_off_by_a_share_is_not_taken_for_a_plain_one(
         return outputs
 
     monkeypatch.setattr(type(model), "forward", scaled)
-    assert _loss.Head.of(model) is None
+    assert _head.Head.of(model) is None
 
 
 def test_a_head_of_zeros_is_a_plain_one() -> None:
     model = family("llama")
     model.get_output_embeddings().weight.data.zero_()
-    assert _loss.Head.of(model) is not None
+    assert _head.Head.of(model) is not None
 
 
 @pytest.mark.parametrize(
@@ -245,12 +247,12 @@ def test_a_head_of_zeros_is_a_plain_one() -> None:
 def test_factor_of_the_logits_is_read_where_each_family_keeps_it(
     fields: dict[str, Any], factor: float
 ) -> None:
-    assert _loss._scale(SimpleNamespace(**fields)) == factor
+    assert _head._scale(SimpleNamespace(**fields)) == factor
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "gpt_neox"])
 def test_each_family_with_one_matrix_for_a_head_takes_the_short_way(name: str) -> None:
-    assert _loss.Head.of(family(name)) is not None
+    assert _head.Head.of(family(name)) is not None
 
 
 def test_what_a_family_does_after_its_head_is_kept_even_if_nobody_knows_it(
@@ -265,7 +267,7 @@ def test_what_a_family_does_after_its_head_is_kept_even_if_nobody_knows_it(
         return outputs
 
     monkeypatch.setattr(type(model), "forward", bent)
-    assert _loss.Head.of(model) is None
+    assert _head.Head.of(model) is None
     require_equal(model)
 
 
@@ -274,7 +276,7 @@ def test_an_adapter_on_the_head_is_trained() -> None:
 
     model = family("llama")
     adapted = get_peft_model(model, LoraConfig(target_modules=["lm_head"], init_lora_weights=False))
-    assert _loss.Head.of(adapted.get_base_model()) is None
+    assert _head.Head.of(adapted.get_base_model()) is None
     require_equal(adapted.get_base_model())
 
 
@@ -286,8 +288,8 @@ def test_no_logits_stand_where_there_is_no_label(
     if adapted:
         model.requires_grad_(False).get_input_embeddings().requires_grad_(True)
     _loss.add_labelled_loss(model)
-    labels = int((given["labels"][:, 1:] != _loss.IGNORED).sum())
-    monkeypatch.setattr(_loss, "SMALL_BYTES", 0)
+    labels = int((given["labels"][:, 1:] != IGNORED).sum())
+    monkeypatch.setattr(_head, "SMALL_BYTES", 0)
     with Widest() as seen:
         model(**given, loss_over=_loss.Labels(labels)).loss.backward()
     assert seen.rows == labels < ROWS * (LENGTH - 1)
@@ -296,8 +298,8 @@ def test_no_logits_stand_where_there_is_no_label(
 def test_logits_of_a_large_batch_never_stand_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, given = family("llama"), batch()
     _loss.add_labelled_loss(model)
-    monkeypatch.setattr(_loss, "SMALL_BYTES", 0)
-    monkeypatch.setattr(_loss, "TILE_BYTES", 4 * VOCABULARY * 5)
+    monkeypatch.setattr(_head, "SMALL_BYTES", 0)
+    monkeypatch.setattr(_head, "TILE_BYTES", 4 * VOCABULARY * 5)
     with Widest() as seen:
         loss = model(**given, loss_over=_loss.Labels(None)).loss
     assert seen.rows == 5
@@ -306,7 +308,7 @@ def test_logits_of_a_large_batch_never_stand_all_at_once(monkeypatch: pytest.Mon
 
 def test_a_batch_without_labels_has_no_loss_and_no_gradient() -> None:
     model, given = family("llama"), batch()
-    given["labels"][:] = _loss.IGNORED
+    given["labels"][:] = IGNORED
     _loss.add_labelled_loss(model)
     loss = model(**given, loss_over=_loss.Labels(None)).loss
     loss.backward()

@@ -16,6 +16,7 @@ from harness.inference.decoding import answer, decode
 from harness.inference.sampling import likeliest, sampled
 from harness.models.files import ModelRef
 from harness.objectives._ppo.log import Log
+from harness.objectives._trl import head as _head
 from harness.objectives._trl import loss as _loss
 from harness.objectives._trl import movement as _movement
 from harness.objectives._trl.trainer import StepLog
@@ -152,8 +153,8 @@ def test_a_loss_over_labels_waits_for_none_of_them(
     name: str, tiled: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a CPU and as on a GPU, with the places that the collator has counted."""
-    monkeypatch.setattr(_loss, "SMALL_BYTES", 0)
-    monkeypatch.setattr(_loss, "_TILED", tiled)
+    monkeypatch.setattr(_head, "SMALL_BYTES", 0)
+    monkeypatch.setattr(_head, "_TILED", tiled)
     model, inputs = family(name), batch()
     _loss.add_labelled_loss(model)
     inputs = _loss.WithPlaces(lambda _: inputs)([])

@@ -15,7 +15,8 @@ from harness.core.errors import DataError
 from harness.data.render import encoded, layout_of
 from harness.data.row import Row
 from harness.data.steps import Schedule
-from harness.objectives._trl.loss import IGNORED, LabelledTrainer
+from harness.objectives._trl.head import IGNORED
+from harness.objectives._trl.loss import LabelledTrainer
 from harness.objectives._trl.packed import apart, leaking
 from harness.objectives._trl.rehearsal import Rehearsal
 from harness.objectives._trl.tokens import labelled
