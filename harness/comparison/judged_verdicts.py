@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data.contests import VERDICTS, Compared, Standing, compared_in, read_lines
+from harness.data.contests import Compared, Standing
+from harness.data.verdict_lines import VERDICTS, compared_in, read_lines
 from harness.planning.duels import RANKING, Duel
 from harness.stages._judging import standing_in, standing_lines, standings_of
 from harness.stages.score import PREDICTIONS

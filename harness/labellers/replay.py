@@ -10,7 +10,7 @@ from harness.core.component import NotHashed
 from harness.core.errors import DataError
 from harness.core.files import digest_json
 from harness.core.outside import as_planned
-from harness.data.contests import is_said, json_lines
+from harness.data.contest_files import is_said, numbered_objects
 from harness.labellers.base import Compared, Contest, LabelJob, Labeller, Places, Verdict
 
 
@@ -52,7 +52,7 @@ def _verdicts(path: Path) -> dict[str, Verdict]:
         DataError: a line is no verdict.
     """
     said: dict[str, list[float]] = {}
-    for number, row in json_lines(path, _FIX):
+    for number, row in numbered_objects(path, _FIX):
         contest, verdict = _line(row, f"{path.name}, line {number}")
         said.setdefault(_key(contest), []).append(verdict)
         said.setdefault(_key(contest.exchanged()), []).append(1 - verdict)

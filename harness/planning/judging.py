@@ -74,7 +74,7 @@ class Judged:
         """The stage in which this judge judges the contests of a file.
 
         Args:
-            file: JSON lines (see harness.data.contests.read_contests).
+            file: JSON lines (see harness.data.contest_files.read_contests).
             repeat: number of an independent repetition.
 
         Raises:

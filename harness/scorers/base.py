@@ -14,15 +14,7 @@ from harness.core import from_yaml, registry
 from harness.core.aggregate import AGGREGATES
 from harness.core.component import AddedLater, Component, NotHashed
 from harness.core.errors import StageFailed, unknown
-from harness.data.contests import (
-    Compared,
-    Contest,
-    Question,
-    Ranks,
-    Reply,
-    Standing,
-    Verdict,
-)
+from harness.data.contests import Compared, Contest, Question, Ranks, Reply, Standing, Verdict
 from harness.data.preference_rule import Rule
 from harness.data.words import Words, unread
 from harness.scorers._asks import Asked, Policy, Subject

@@ -11,16 +11,9 @@ from pydantic import Field, PrivateAttr
 
 from harness.core.files import digest_json
 from harness.data.cells import content
-from harness.data.contests import (
-    TIE,
-    Compared,
-    Contest,
-    Question,
-    Ranks,
-    standing_line,
-    write_lines,
-)
+from harness.data.contests import TIE, Compared, Contest, Question, Ranks
 from harness.data.prompts import prompt_fields
+from harness.data.verdict_lines import standing_line, write_lines
 from harness.scorers._judged import column_of, judged_metric, missing_note
 from harness.scorers.base import (
     SHARE,

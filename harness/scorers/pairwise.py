@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import PrivateAttr
 
-from harness.data.contests import TIE, lines_of, write_lines
+from harness.data.contests import TIE
 from harness.data.render import prompt_row
+from harness.data.verdict_lines import lines_of, write_lines
 from harness.scorers._judged import (
     column_of,
     judged_metric,

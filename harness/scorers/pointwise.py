@@ -10,19 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from harness.core.files import digest_json
 from harness.data.cells import content
-from harness.data.contests import (
-    EQUAL,
-    TIE,
-    Compared,
-    Contest,
-    Question,
-    Reply,
-    Verdict,
-    rated_line,
-    write_lines,
-)
+from harness.data.contests import EQUAL, TIE, Compared, Contest, Question, Reply, Verdict
 from harness.data.prompts import prompt_fields
 from harness.data.render import prompt_row
+from harness.data.verdict_lines import rated_line, write_lines
 from harness.scorers._judged import column_of, judged_metric, missing_note
 from harness.scorers.base import Asked, Judge, Metric, ScoreJob, Scorer, Subject
 

@@ -7,17 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.data.contests import (
-    Compared,
-    Contest,
-    Question,
-    Ranks,
-    Reply,
-    Standing,
-    Verdict,
-    compared_in,
-    read_lines,
-)
+from harness.data.contests import Compared, Contest, Question, Ranks, Reply, Standing, Verdict
+from harness.data.verdict_lines import compared_in, read_lines
 from harness.labellers.base import LabelJob, Labeller
 from harness.models.files import ModelPlace
 from harness.stages._models import REWARD, load_beside, load_model

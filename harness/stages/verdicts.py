@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from harness.core.outside import as_planned
-from harness.data.contests import Compared, Contest, lines_of, read_contests, write_lines
+from harness.data.contest_files import read_contests
+from harness.data.contests import Compared, Contest
+from harness.data.verdict_lines import lines_of, write_lines
 from harness.labellers.base import Labeller
 from harness.models.files import ModelPlace
 from harness.scorers.base import scorer_of
@@ -33,7 +35,7 @@ class Verdicts(StageKind):
     labeller: Annotated[Labeller, Member("labeller")]
     """Who is asked."""
     sha256: str
-    """Digest of the file of contests (see harness.data.contests.read_contests)."""
+    """Digest of the file of contests (see harness.data.contest_files.read_contests)."""
     repeat: int = 0
     """Number of an independent repetition, for a judge that may say something else each time."""
     scorer: Annotated[dict[str, Any] | None, AddedLater] = None

@@ -20,8 +20,8 @@ from harness.commands.judge.pairs import _pair, data_pairs, own_pairs, triples
 from harness.comparison.kept_credentials import known_attacks, known_credentials
 from harness.core.errors import HarnessError, StageFailed, SuiteError
 from harness.data.cells import content
-from harness.data.contests import read_lines
 from harness.data.judge_labels import Label, Pair, read_labels, write_labels
+from harness.data.verdict_lines import read_lines
 from harness.planning.duels import duels
 from harness.planning.judging import judge_called
 from tests.conftest import Workspace, chat_rows, write_jsonl

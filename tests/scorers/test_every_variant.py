@@ -22,7 +22,8 @@ from harness.commands.run import run_beside
 from harness.comparison.kept_credentials import known_credentials
 from harness.comparison.rankings import Verdict, ranking
 from harness.core.errors import SuiteError
-from harness.data.contests import TIE, Compared, Ranks, Standing, read_lines
+from harness.data.contests import TIE, Compared, Ranks, Standing
+from harness.data.verdict_lines import read_lines
 from harness.labellers.base import ranks_of
 from harness.planning.duels import duels
 from harness.planning.judging import judge_called

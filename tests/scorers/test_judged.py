@@ -11,7 +11,8 @@ import pytest
 
 from harness.commands.run import run_beside
 from harness.core.errors import StageFailed, SuiteError
-from harness.data.contests import Compared, Contest, Question, Reply, Verdict, read_lines
+from harness.data.contests import Compared, Contest, Question, Reply, Verdict
+from harness.data.verdict_lines import read_lines
 from harness.planning.graph import Plan
 from harness.scorers.base import Prediction, ScoreJob
 from harness.scorers.pairwise import Pairwise

@@ -11,7 +11,9 @@ import pytest
 from harness.commands.run import run_beside
 from harness.core.errors import DataError, SuiteError
 from harness.core.files import digest_file
-from harness.data.contests import Contest, read_contests, read_lines
+from harness.data.contest_files import read_contests
+from harness.data.contests import Contest
+from harness.data.verdict_lines import read_lines
 from harness.labellers.base import LabelJob
 from harness.labellers.replay import Replay
 from harness.planning.judging import judge_called, judges_of
