@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from harness.core.errors import unknown
 from harness.objectives._recipe import Recipe
 from harness.objectives._reward_functions import FUNCTIONS
-from harness.objectives.base import TrainerObjective
+from harness.objectives._trainer import TrainerObjective
 
 
 class Online(TrainerObjective):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.objectives.base import TrainerObjective
+from harness.objectives._trainer import TrainerObjective
 
 
 class Replay(BaseModel):

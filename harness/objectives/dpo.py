@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.objectives._recipe import Recipe
-from harness.objectives.base import TrainerObjective
+from harness.objectives._trainer import TrainerObjective
 
 Loss = Literal[
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from harness.objectives._recipe import Recipe
-from harness.objectives.base import TrainerObjective
+from harness.objectives._trainer import TrainerObjective
 
 
 class Reward(TrainerObjective):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.objectives.base import TrainerObjective
+from harness.objectives._trainer import TrainerObjective
 
 
 class Sft(TrainerObjective):

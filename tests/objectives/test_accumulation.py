@@ -12,7 +12,7 @@ import pytest
 
 from harness.core import registry
 from harness.objectives._reward_functions import FUNCTIONS
-from harness.objectives.base import TrainerObjective
+from harness.objectives._trainer import TrainerObjective
 from tests.objectives.test_preference import job_of, losses_of, model_of
 
 STEP = 12

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.objectives.base import TrainerObjective
+from harness.objectives._trainer import TrainerObjective
 
 
 class WholeBatch:

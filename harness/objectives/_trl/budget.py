@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from harness.core.errors import StageFailed
 from harness.core.files import write_atomic
-from harness.objectives.base import TrainerObjective
+from harness.objectives._trainer import TrainerObjective
 
 HORIZON = 1 << 30
 """Number of virtual steps of a learning-rate schedule if the number of real steps is unknown."""

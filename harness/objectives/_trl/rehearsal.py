@@ -12,8 +12,8 @@ import torch
 from transformers import PrinterCallback
 
 from harness.data.steps import AdamW, Labelled, OptimizerStep, Schedule
+from harness.objectives._trainer import TrainerObjective
 from harness.objectives._trl.loss import LabelledTrainer
-from harness.objectives.base import TrainerObjective
 
 
 class Rehearsal(LabelledTrainer):

@@ -14,11 +14,12 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from harness.core.errors import StageFailed
 from harness.core.files import write_atomic
+from harness.objectives._trainer import TrainerObjective
 from harness.objectives._trl.budget import HORIZON, Budget, budget_of
 from harness.objectives._trl.evidence import Witness
 from harness.objectives._trl.keep_best import KeepBest
 from harness.objectives._trl.memory import FirstStep, optimizer_bytes
-from harness.objectives.base import TrainerObjective, TrainJob, TrainResult
+from harness.objectives.base import TrainJob, TrainResult
 
 COMPLETE = "complete"
 """Name of the file that marks a checkpoint as complete; it is written last."""
