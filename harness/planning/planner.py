@@ -30,6 +30,7 @@ from harness.planning.policies import start_of
 from harness.planning.precision import coarse_trainings
 from harness.planning.preparing import Preparing, places_of
 from harness.planning.recipe import Recipes, refuse_pairs, trainings
+from harness.planning.scored_models import ScoredModels
 from harness.planning.scoring import Scoring
 from harness.planning.sources import Sources
 from harness.planning.tuning import judge_of, plan_tuning, tuned, untuned_starts, winner
@@ -89,8 +90,11 @@ class _Planner:
         self.answering = Answering(
             self.suite, self.sources, self.checkpoints, self.executor, self.fitting, self.scorers
         )
+        self.scored_models = ScoredModels(
+            self.suite, self.sources, self.checkpoints, self.recipes, self.executor, self._baseline
+        )
         self.scoring = Scoring(
-            self.suite, self.sources, self.checkpoints, self.preparing, self.recipes, self.executor,
+            self.suite, self.sources, self.preparing, self.scored_models,
             self.answering.stage, self.answering.unscored, self._baseline, self._rivals,
         )  # fmt: skip
 
@@ -144,7 +148,7 @@ class _Planner:
                 *self._untuned(variants),
                 *undecided,
             ),
-            judges=tuple(self.scoring.judges.values()),
+            judges=tuple(self.scored_models.judges.values()),
             checks=self._checks(paths),
             untrained=tuple(self.fitting.trained(variants)),
             lengths=tuple(self.fitting.stages.values()),

@@ -6,20 +6,15 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, assert_never
+from typing import assert_never
 
 from harness.core.errors import HarnessError, SuiteError, unknown
-from harness.executors.base import Executor
-from harness.models.files import ModelPlace
 from harness.planning.between import Baseline, Rival, everyone, seated
-from harness.planning.checkpoints import Checkpoints
 from harness.planning.draft import Draft, NotAsked
 from harness.planning.graph import Scored, VariantPath
 from harness.planning.places import SuitePlaces
-from harness.planning.policies import base_of
 from harness.planning.preparing import Preparing, find_outside, places_of
-from harness.planning.recipe import Recipes, refuse_pairs
-from harness.planning.scored_labellers import built_labeller, judging_model
+from harness.planning.scored_models import ScoredModels
 from harness.planning.sources import Sources
 from harness.scorers._asks import (
     AnswersOf,
@@ -37,19 +32,17 @@ from harness.scorers._asks import (
     RewardModel,
     ScoredRows,
     Subject,
-    Whose,
 )
 from harness.scorers.base import Scorer
 from harness.scorers.listwise import LETTERS
-from harness.stages._judging import ANSWERS, roles_of
+from harness.stages._judging import ANSWERS
 from harness.stages._models import CHECKPOINT, REWARD
 from harness.stages.base import Known
 from harness.stages.ranking import LABELLER, Ranking
 from harness.stages.score import DATA, PREDICTIONS, Score, role_of
 from harness.store.stage import Stage
 from harness.suite.suite import Suite
-from harness.variants.reward import scoring_reward
-from harness.variants.variant import Cell, Merged, Variant
+from harness.variants.variant import Variant
 
 Generate = Callable[[Variant, str, Stage | None, str], Stage]
 """(variant, data entry, its checkpoint, split) -> the stage of its answers."""
@@ -62,23 +55,16 @@ Asks = Mapping[str, Asked]
 
 @dataclass
 class Scoring:
-    """Makes the score stages of variants; equal ones are one stage by their key.
-
-    Attributes:
-        judges: reward models that score answers, by their training stage.
-    """
+    """Makes the score stages of variants; equal ones are one stage by their key."""
 
     suite: Suite
     sources: Sources
-    checkpoints: Checkpoints
     preparing: Preparing
-    recipes: Recipes
-    executor: Executor
+    models: ScoredModels
     generate: Generate
     left_out: LeftOut
     baseline: Baseline
     rivals: Rivals
-    judges: dict[str, Cell] = field(default_factory=dict)
     _lacking: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
     """(place of a scorer, what is lacking) -> the variants that lack it."""
 
@@ -179,13 +165,13 @@ class Scoring:
         role, entry, split = role_of(name, asked), draft.entry, draft.split
         match asked:
             case AnswersOf(whose):
-                policy = self._policy(draft, whose)
+                policy = self.models.policy(draft, whose)
                 if split == "test" and entry not in policy.variant.evaluations:
                     lack = f"{policy.variant.group} does not answer the rows of {entry}"
                     raise NotAsked(lack, noted=True)
                 draft.inputs[role] = self.generate(policy.variant, entry, policy.train, split)
             case ModelOf():
-                self._model(draft, role, asked, asks)
+                self.models.add_model(draft, role, asked, asks)
             case ScoredRows():
                 draft.inputs[role] = self.sources.rows(entry, split)
                 # Beside answers the rows are those that were answered.
@@ -200,9 +186,9 @@ class Scoring:
                     draft.scorer, reads, draft.path.variant, entry, draft.where
                 )
             case RewardModel():
-                self._reward(draft, role)
+                self.models.add_reward(draft, role)
             case NamedLabeller():
-                self._labeller(draft, name, asked)
+                self.models.add_labeller(draft, name, asked)
             case NamedPrompt(named, needed, known, option):
                 place = SuitePlaces(self.sources.file, self.sources.store.file_digest, draft.where)
                 text = place.prompt(named, option or name, needed, known)
@@ -261,91 +247,6 @@ class Scoring:
             resources=self.suite.resources,
             known=Known(self.sources.rates, rows=self.sources.counts(rows)),
         )  # fmt: skip
-
-    def _policy(self, draft: Draft, whose: Whose) -> VariantPath:
-        """The path whose answers or model are asked for.
-
-        Raises:
-            NotAsked: the variant has no such thing.
-        """
-        path = draft.path
-        match whose:
-            case "variant":
-                return path
-            case "start":
-                if path.start is None:
-                    raise NotAsked("it starts from the base, or was trained elsewhere")
-                return path.start
-            case "base":
-                return path if path.train is None else base_of(path)
-            case "baseline":
-                return draft.other or self.baseline(path)
-            case _:
-                assert_never(whose)
-
-    def _model(self, draft: Draft, role: str, asked: ModelOf, asks: Asks) -> None:
-        whose = asked.whose
-        policy = self._policy(draft, whose)
-        if whose == "base" and Subject().model() in asks.values():
-            return  # the worker knows it by the variant's checkpoint
-        which: dict[str, Any] = {"merged": True} if isinstance(policy.variant, Merged) else {}
-        if policy.train is not None:
-            draft.inputs[role] = policy.train
-        else:
-            served = self.sources.model(policy.variant.model).endpoint
-            if served is not None and not asked.or_service:
-                raise NotAsked(f"it reads the model itself, and {served.unreadable}", noted=True)
-            which["model"] = self.sources.model_config(policy.variant.model)
-        if whose == "variant":
-            draft.fields |= which
-        elif which:
-            draft.add("others", role, which)
-        self._place(draft, role, self.checkpoints.place(policy.variant))
-
-    def _place(self, draft: Draft, role: str, place: ModelPlace) -> None:
-        """Where a model lies, which the stage loads under a role."""
-        draft.add("places", role, place)
-        draft.fields["device"] = self.executor.device()
-
-    def _reward(self, draft: Draft, role: str) -> None:
-        """The reward model as an input.
-
-        Raises:
-            NotAsked: the suite has several, and the variant was trained on no data entry.
-        """
-        judge = scoring_reward(self.suite, draft.path.variant, draft.where)
-        if judge is None:
-            raise NotAsked("it was trained on no data entry, and each has its own reward model")
-        refuse_pairs(judge)
-        self.sources.model(judge.model)
-        stage = self.recipes.train(judge)
-        self.judges.setdefault(stage.key, judge)
-        draft.inputs[role] = stage
-        self._place(draft, role, self.sources.place(judge.model))
-
-    def _labeller(self, draft: Draft, name: str, asked: NamedLabeller) -> None:
-        """A labeller with the models that it reads: the suite's reward model, or an untrained one.
-
-        Raises:
-            SuiteError: no such labeller, or a model that a scorer cannot give it.
-        """
-        where = f"{draft.where}.{name}"
-        labeller = built_labeller(asked, self.sources, where)
-        draft.add("scorer", name, labeller.identity())
-        fields = labeller.model_dump(mode="json")
-        draft.add("labellers", name, {"name": labeller.name, **fields})
-        for role, member in roles_of(labeller, name):
-            for model in member.beside:
-                if model != REWARD:
-                    raise SuiteError(
-                        f"a scorer has no {model} model for {member.name}", where=where
-                    )
-                self._reward(draft, f"{role}.{REWARD}")
-            if member.reads_model:
-                entry = judging_model(member, self.suite.models, f"{where}.{member.name}.model")
-                self.sources.weights(entry, f"as the labeller {member.name}")
-                draft.add("others", role, {"model": self.sources.model_config(entry)})
-                self._place(draft, role, self.sources.place(entry))
 
 
 def _answers(asks: Asks) -> bool:
