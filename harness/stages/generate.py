@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Self
 
-from jinja2.exceptions import TemplateError
 from pydantic import PlainSerializer
 
 from harness.core.errors import StageFailed
@@ -20,29 +15,26 @@ from harness.data.encode import cut_left
 from harness.data.render import (
     prompt_ids,
     prompt_of,
-    question,
     require_template,
     template_digest,
     template_kwargs_of,
     turns_of,
 )
-from harness.data.turns import family_of
 from harness.data.usable import unrenderable
 from harness.inference.context import context_of
 from harness.inference.generate import generate
 from harness.inference.reading import THINK, Answer
 from harness.inference.sampling import seed_of
 from harness.inference.service import REFUSED, Service
-from harness.scorers.base import Prediction
 from harness.stages._cost import BYTES_A_TOKEN, answers_cost, service_cost, service_words
 from harness.stages._models import OnModel, load_subject
+from harness.stages._predictions import write_predictions
+from harness.stages._shots import prompt_with, shots_of
 from harness.stages.base import AddedLater, Job, Known
 from harness.stages.data import read_rows
 from harness.store.kind import RowCounts
 from harness.store.stage import Record, Resources, Stage
 from harness.suite.suite import Generate as Options
-
-PREDICTIONS = "predictions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -126,12 +118,8 @@ class Generate(OnModel):
         else:
             said = self._generated(job, subject, rows, shots)
         answers = said.answers
-        with (
-            job.ledger.phase("write"),
-            (job.folder / PREDICTIONS).open("w", encoding="utf-8") as out,
-        ):
-            for row, answer, drawn in zip(rows, answers, said.samples, strict=True):
-                out.write(json.dumps(_line(row, answer, drawn), ensure_ascii=False) + "\n")
+        with job.ledger.phase("write"):
+            write_predictions(job.folder, rows, answers, said.samples)
         job.cost.update(said.cost)
         thought = sum(bool(answer.generated) for answer in answers)
         left_in = 0 if self.generate.thinking == "keep" else _thinking_left_in(answers)
@@ -191,7 +179,7 @@ class Generate(OnModel):
     ) -> _Answers:
         """The answers of a model that another server answers for."""
         options = self.generate.model_dump()
-        chosen = [_shots(row, shots, options["num_fewshot"]) for row in rows]
+        chosen = [shots_of(row, shots, options["num_fewshot"]) for row in rows]
         prompts = [prompt_of(row, own, options) for row, own in zip(rows, chosen, strict=True)]
         tools = [{"tools": asked} if (asked := template_kwargs_of(row).get("tools")) else {}
                  for row in rows]  # fmt: skip
@@ -221,8 +209,8 @@ class Generate(OnModel):
         options, most, prompts = self.generate.model_dump(), self.truncate_left, _Prompts()
         room = None if context is None else context - options["max_new_tokens"]
         for row in rows:
-            chosen = _shots(row, shots, options["num_fewshot"])
-            ids, kept = _prompt(tokenizer, row, chosen, options, room)
+            chosen = shots_of(row, shots, options["num_fewshot"])
+            ids, kept = prompt_with(tokenizer, row, chosen, options, room)
             if most is not None:
                 alone = prompt_ids(tokenizer, row, [], options)
                 if len(alone) > most:
@@ -241,49 +229,6 @@ def asked_rows(rows: list[dict[str, Any]], config: Mapping[str, Any]) -> list[di
     """
     left_out = frozenset(config.get("left_out", ()))
     return [row for number, row in enumerate(rows) if number not in left_out]
-
-
-def read_predictions(folder: Path) -> list[Prediction]:
-    """The predictions of a finished generate stage."""
-    with (folder / PREDICTIONS).open(encoding="utf-8") as handle:
-        lines = [json.loads(line) for line in handle]
-    return [
-        Prediction(
-            line["id"], line["cluster"], line["group"], line["prompt"], line["text"],
-            tuple(line["references"]), tuple(line.get("samples", ())), line.get("finish", ""),
-            line.get("raw", line["text"]),
-        )
-        for line in lines
-    ]  # fmt: skip
-
-
-def _shots(row: dict[str, Any], pool: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Examples for a row: of its own group, the same for every row of it, in a fixed order."""
-    if not count:
-        return []
-    group = row["group"]
-    if all(shot["group"] != group for shot in pool):
-        group = family_of(group)  # training rows are whole conversations, without a turn's number
-    same = [shot for shot in pool if shot["group"] == group]
-    # Seeded by the group alone, so that all rows of a group share one prefix.
-    return random.Random(f"shots {group}").sample(same, min(count, len(same)))
-
-
-def _prompt(
-    tokenizer: Any,
-    row: dict[str, Any],
-    shots: list[dict[str, Any]],
-    options: Mapping[str, Any],
-    limit: int | None,
-) -> tuple[list[int], int]:
-    """A row's prompt after as many of its shots as the context holds and the chat template takes
-    before it, and their number; some take a system turn at the beginning alone."""
-    for first in range(len(shots)):
-        with contextlib.suppress(TemplateError):
-            ids = prompt_ids(tokenizer, row, shots[first:], options)
-            if limit is None or len(ids) <= limit:
-                return ids, len(shots) - first
-    return prompt_ids(tokenizer, row, [], options), 0
 
 
 def _same_template(tokenizer: Any, trained: str) -> None:
@@ -315,23 +260,6 @@ def _samples(
     repeated = [prompt for prompt in prompts for _ in range(count)]
     drawn = generate(model, tokenizer, repeated, options, job.progress, seeds=seeds, chats=chats)
     return [drawn[i * count : (i + 1) * count] for i in range(len(rows))]
-
-
-def _line(row: dict[str, Any], answer: Answer, drawn: list[Answer]) -> dict[str, Any]:
-    sampled = {"samples": [sample.text for sample in drawn]} if drawn else {}
-    return {
-        **sampled,
-        "id": row["id"],
-        "cluster": row["cluster"],
-        "group": row["group"],
-        "prompt": question(row),
-        "text": answer.text,
-        **({"raw": answer.raw} if answer.raw != answer.text else {}),
-        **({"generated": answer.generated} if answer.generated else {}),
-        "references": row["references"],
-        "finish": answer.finish,
-        "tokens": answer.tokens,
-    }
 
 
 def _tokens(answers: list[Answer], samples: list[list[Answer]]) -> int:

@@ -14,9 +14,10 @@ from harness.models.endpoint import EndpointSettings
 from harness.scorers.listwise import Listwise
 from harness.stages._cost import BYTES_A_TOKEN, service_cost
 from harness.stages._judging import ANSWERS, STANDINGS, Judging, answers_in
+from harness.stages._predictions import read_predictions
 from harness.stages.base import Job, Known, member_of
 from harness.stages.data import read_rows
-from harness.stages.generate import asked_rows, read_predictions
+from harness.stages.generate import asked_rows
 from harness.stages.score import DATA, Score
 from harness.store.stage import Record, Stage
 

@@ -38,9 +38,10 @@ from harness.stages._judging import Judging, compared_with, standings_of
 from harness.stages._metrics import aggregate, require_figures, require_finite
 from harness.stages._models import CHECKPOINT, REWARD, load_base, load_beside, load_model
 from harness.stages._outside import read_outside
+from harness.stages._predictions import read_predictions
 from harness.stages.base import Job, Known, StageKind, member_of
 from harness.stages.data import read_rows
-from harness.stages.generate import asked_rows, read_predictions
+from harness.stages.generate import asked_rows
 from harness.store.kind import RowCounts
 from harness.store.score_table import write_scores
 from harness.store.stage import Record, Stage

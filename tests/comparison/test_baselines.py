@@ -13,7 +13,7 @@ from harness.commands import run as runs
 from harness.comparison import to_frame
 from harness.core.errors import SuiteError
 from harness.planning.graph import Plan
-from harness.stages.generate import read_predictions
+from harness.stages._predictions import read_predictions
 from harness.store.stage import Stage
 from tests.conftest import DPO, SFT, Workspace, chat_rows, write_jsonl
 

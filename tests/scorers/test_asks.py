@@ -10,7 +10,7 @@ from toy_asking import Everything
 from harness.core.errors import HarnessError, StageFailed, SuiteError
 from harness.planning.graph import Plan
 from harness.scorers.base import Asked, ScoreJob, Subject
-from harness.stages.generate import read_predictions
+from harness.stages._predictions import read_predictions
 from harness.store.stage import Record, Stage
 from tests.conftest import DPO, SFT, Workspace, preferences, write_jsonl
 from tests.labellers.test_judges import longer

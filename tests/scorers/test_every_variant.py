@@ -28,7 +28,7 @@ from harness.labellers.base import ranks_of
 from harness.planning.duels import duels
 from harness.planning.judging import judge_called
 from harness.scorers.listwise import LETTERS, Listwise
-from harness.stages.generate import read_predictions
+from harness.stages._predictions import read_predictions
 from harness.store.stage import Record
 from tests.conftest import Workspace, chat_rows, write_jsonl
 from tests.served import Answer, Server, says, serving

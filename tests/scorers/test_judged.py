@@ -17,7 +17,7 @@ from harness.planning.graph import Plan
 from harness.scorers.base import Prediction, ScoreJob
 from harness.scorers.pairwise import Pairwise
 from harness.scorers.pointwise import Dimension, Pointwise
-from harness.stages.generate import read_predictions
+from harness.stages._predictions import read_predictions
 from harness.store.stage import Record, Stage
 from tests.conftest import DPO, REWARD, SFT, Workspace, preferences, write_jsonl
 

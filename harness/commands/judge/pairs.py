@@ -15,8 +15,8 @@ from harness.data.judge_labels import Pair
 from harness.data.render import prompt_row
 from harness.planning.duels import Duel, duels
 from harness.planning.judging import Judged
+from harness.stages._predictions import read_predictions
 from harness.stages.data import read_rows
-from harness.stages.generate import read_predictions
 from harness.stages.score import PREDICTIONS, rows_of_stage
 from harness.store.stage import Stage
 
