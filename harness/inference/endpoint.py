@@ -9,7 +9,6 @@ of them loses nothing as long as it is shorter than `patience`.
 from __future__ import annotations
 
 import json
-import math
 import random
 import time
 import weakref
@@ -19,7 +18,7 @@ from functools import cached_property
 from typing import Any, Self, TypeVar
 
 from harness.core.errors import StageFailed
-from harness.inference.scored_text import Scored, scored_of
+from harness.inference.completions import Reply, chat_reply, plain_reply
 from harness.inference.wire import (
     asked_wait,
     excerpt,
@@ -28,11 +27,10 @@ from harness.inference.wire import (
     masked_answer,
     open_client,
     sendable,
-    whole,
 )
 from harness.models.endpoint import EndpointSettings
 
-__all__ = ["CHAT", "COMPLETIONS", "ChatEndpoint", "Refused", "Reply", "key_from"]
+__all__ = ["CHAT", "COMPLETIONS", "ChatEndpoint", "Refused", "key_from"]
 
 CHAT, COMPLETIONS = "chat/completions", "completions"
 _TRANSIENT = frozenset({408, 409, 425, 429})
@@ -68,31 +66,6 @@ class _Passing(Exception):
     ) -> None:
         self.wait, self.crowded, self.charged = wait, crowded, charged
         super().__init__(said)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer of a model.
-
-    Attributes:
-        text: what it wrote; "" if nothing.
-        prompt_tokens, completion_tokens: as the server counts them; 0 if it does not.
-        finish: why it ended, as the server says it: `stop`, `length` or another word.
-        refused: why there is no answer, if the server or the model refuses; else "".
-        logprobs: for each token of the answer, the log-probabilities of the likeliest tokens there,
-            if the request asks for them (`logprobs: true, top_logprobs: 5`) and the server has
-            them.
-        scored: the tokens of a plain completion with their log-probabilities, if the request asks
-            for them, those of its prompt with `echo: true`.
-    """
-
-    text: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    finish: str = ""
-    refused: str = ""
-    logprobs: tuple[Mapping[str, float], ...] = ()
-    scored: tuple[Scored, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,7 +128,7 @@ class ChatEndpoint:
             StageFailed: the server does not know the key or the model, has no credit left, gave no
                 answer in all tries, or asks to wait longer than `longest_wait`.
         """
-        reply = self.call(path, body, _chat_reply if path == CHAT else _plain_reply, lost=lost)
+        reply = self.call(path, body, chat_reply if path == CHAT else plain_reply, lost=lost)
         finish, refused = masked_answer(reply.finish, self.key), masked(reply.refused, self.key)
         text = masked_answer(reply.text, self.key)
         return replace(reply, text=text, finish=finish, refused=refused)
@@ -317,58 +290,3 @@ def _failure_of(state: Any) -> _Passing:
     failure = state.outcome.exception()
     assert isinstance(failure, _Passing)
     return failure
-
-
-def _chat_reply(fields: Any) -> Reply:
-    """The first choice of a chat completion. Gateways to several services tell an error of one of
-    them in the choice. Its text is "" if it is null: a refusal, or a model
-    that was cut while it still reasoned."""
-    choice = fields["choices"][0]
-    message, finish = choice["message"], choice.get("finish_reason")
-    if choice.get("error") or finish == "error":
-        raise ValueError("an answer that broke off in an error")
-    refused = message.get("refusal") or ("content_filter" if finish == "content_filter" else "")
-    tokens = ((choice.get("logprobs") or {}).get("content")) or []
-    likeliest = tuple(
-        {
-            entry["token"]: value
-            for entry in token.get("top_logprobs") or ()
-            if not math.isnan(value := float(entry["logprob"]))
-        }
-        for token in tokens
-    )
-    return _reply(fields, _said(message), finish, str(refused), likeliest)
-
-
-def _said(message: Any) -> Any:
-    """What a message says. Some services leave `content` out where a model only thought, and some
-    send it in parts, of which those of other types are its thinking."""
-    said = message.get("content") if "role" in message else message["content"]
-    if not isinstance(said, list):
-        return said
-    return "".join(part["text"] for part in said if part["type"] == "text")
-
-
-def _plain_reply(fields: Any) -> Reply:
-    """The first choice of a plain completion."""
-    choice = fields["choices"][0]
-    reply = _reply(fields, choice["text"], choice.get("finish_reason"))
-    return replace(reply, scored=scored_of(choice))
-
-
-def _reply(
-    fields: Any,
-    text: Any,
-    finish: Any,
-    refused: str = "",
-    logprobs: tuple[Mapping[str, float], ...] = (),
-) -> Reply:
-    if text is not None and not isinstance(text, str):
-        raise TypeError("an answer that is not text")
-    usage = fields.get("usage") or {}
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    return Reply(whole(text or ""), prompt, completion, str(finish or ""), whole(refused), logprobs)
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -1,9 +1,5 @@
 """The replies of an endpoint, kept by the digest of their request: none is paid for twice.
 
-The file of an endpoint is only ever appended to, one line for each event, each in a single write.
-So it survives a kill at any moment, several processes may share it, and what was spent can be
-summed from it. All that this module knows it has read from the file, its own lines included.
-
 Whoever sends a request holds a lock of its digest meanwhile. Another process that needs the same
 reply waits for it, and reads it from the file; if the first one was killed, it sends the request
 itself.
@@ -12,13 +8,11 @@ itself.
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +20,9 @@ from filelock import FileLock, Timeout
 
 from harness.core.errors import StageFailed
 from harness.core.files import digest_json
-from harness.inference.endpoint import CHAT, ChatEndpoint, Refused, Reply
+from harness.inference.completions import Reply
+from harness.inference.endpoint import CHAT, ChatEndpoint, Refused
+from harness.inference.reply_log import ReplyLog
 from harness.inference.scored_text import tail_of
 from harness.inference.spending import Amount, exceeds, most
 from harness.models.endpoint import EndpointSettings
@@ -35,7 +31,6 @@ Progress = Callable[[int, int, str], None]
 _NAME = 24
 _LOOK_SECONDS = 0.5
 """How often who waits for another process looks whether its own run has ended."""
-_DEFAULTS = asdict(Reply(""))
 _RAISE = "raise `budget`, then run again: replies until now are kept, and cost nothing again"
 
 
@@ -64,11 +59,8 @@ class _Request:
 class Replies:
     """Asks an endpoint, several requests at a time, and keeps every reply.
 
-    Requests that were refused are asked again by a later run: the server may have been set up anew
-    since.
-
     Attributes:
-        spent: all that was spent on this file, with the most that requests under way can cost.
+        log: the file of the replies, which all stages of a store share.
         paid: what this object itself has received.
     """
 
@@ -80,16 +72,11 @@ class Replies:
         """
         self.client, self.settings = client, settings
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = replies_file(folder, settings.base_url, settings.model)
-        self.spent = self.paid = Amount()
-        self._offset = 0
-        self._known: dict[str, Reply] = {}
-        self._reserved: dict[str, list[Amount]] = {}
+        self.log = ReplyLog(replies_file(folder, settings.base_url, settings.model))
+        self.paid = Amount()
         self._ours: set[str] = set()
         self._turn = threading.Condition()
         self._ended = threading.Event()
-        self._refresh()
-        self._known = {key: reply for key, reply in self._known.items() if not reply.refused}
 
     def ask(
         self,
@@ -119,7 +106,7 @@ class Replies:
             for number, body in enumerate(bodies)
         ]
         keys = [request.key for request in asked]
-        missing = {k: r for k, r in zip(keys, asked, strict=True) if k not in self._known}
+        missing = {k: r for k, r in zip(keys, asked, strict=True) if k not in self.log.replies}
         total, before, begun = len(set(keys)), self.paid.calls, time.monotonic()
         pool = ThreadPoolExecutor(self.settings.concurrency)
         self._ended.clear()
@@ -133,7 +120,7 @@ class Replies:
         finally:
             self._ended.set()
             pool.shutdown(cancel_futures=True)
-        return [self._known[key] for key in keys]
+        return [self.log.replies[key] for key in keys]
 
     def cost(self, replies: Sequence[Reply]) -> dict[str, Any]:
         """Number of calls, tokens and, if there are prices, money of replies that `ask` returned,
@@ -154,8 +141,8 @@ class Replies:
 
     def _is_known(self, key: str) -> bool:
         with self._turn:
-            self._refresh()
-            return key in self._known
+            self.log.refresh()
+            return key in self.log.replies
 
     @contextlib.contextmanager
     def _claimed(self, key: str) -> Iterator[None]:
@@ -164,7 +151,7 @@ class Replies:
         Raises:
             CancelledError: another process holds it, and this run has ended in the meantime.
         """
-        folder = self.path.with_suffix(".claims")
+        folder = self.log.path.with_suffix(".claims")
         folder.mkdir(exist_ok=True)
         lock = FileLock(folder / f"{key}.lock")
         while not lock.is_locked:
@@ -189,17 +176,19 @@ class Replies:
         except Refused as refusal:
             reply = Reply("", refused=str(refusal))
         except BaseException:
-            self._settle(key, {"failed": True}, Amount())
+            self._fail(key)
             raise
         if request.tail is not None:
             tail = tail_of(reply.scored, reply.prompt_tokens, request.tail)
             reply = replace(reply, scored=tail)
-        amount = Amount(1, reply.prompt_tokens, reply.completion_tokens)
-        event: dict[str, Any] = {"reply": _changed(reply)}
+        amount, charged = Amount(1, reply.prompt_tokens, reply.completion_tokens), None
         if self.settings.budget is not None and not reply.refused:
             # A server that counts no tokens is taken to have charged the most.
-            event["charged"] = _counts(_at_most(amount, most(body)))
-        self._settle(key, event, amount)
+            charged = _at_most(amount, most(body))
+        with self._turn:
+            self.log.keep(key, reply, charged)
+            self.paid += amount
+            self._end(key)
 
     def set_aside(self, job: str, amount: Amount) -> None:
         """Set aside the most that a job of the service can cost, if there is a budget.
@@ -216,8 +205,7 @@ class Replies:
     def charge(self, job: str, amount: Amount | None) -> None:
         """Note what a job did cost, in place of what was set aside for it; None: nothing."""
         with self._turn:
-            self._write({"asked": job, **({} if amount is None else {"charged": _counts(amount)})})
-            self._refresh()
+            self.log.charge(job, amount)
             self._ours.discard(job)
 
     def _reserve(self, key: str, body: Mapping[str, Any]) -> None:
@@ -248,94 +236,40 @@ class Replies:
         """Reserve an amount, and return ""; or the limit that it would exceed."""
         budget = self.settings.budget
         assert budget is not None
-        with FileLock(f"{self.path}.lock"):
-            self._refresh()
-            over = exceeds(self.spent + amount, budget, self.settings.prices)
+        with FileLock(f"{self.log.path}.lock"):
+            self.log.refresh()
+            over = exceeds(self.log.spent + amount, budget, self.settings.prices)
             if not over:
-                self._write({"asked": key, "sent": _counts(amount)})
-                self._refresh()
+                self.log.reserve(key, amount)
                 self._ours.add(key)
         return over
 
     def _exceeded(self, over: str, amount: Amount) -> str:
-        spent = self.spent.told(self.settings.prices)
+        spent, prices = self.log.spent, self.settings.prices
         return (
             f"the next request to {self.settings.model} at {self.settings.base_url} could exceed"
-            f" the budget of {over}: {self.spent.calls:,} calls and {spent} until now, and it may"
-            f" take {amount.told(self.settings.prices)}"
+            f" the budget of {over}: {spent.calls:,} calls and {spent.told(prices)} until now, and"
+            f" it may take {amount.told(prices)}"
         )
 
     def _lose(self, key: str, body: Mapping[str, Any]) -> None:
         """Count a try that brought no answer but may be charged, and reserve for the next one."""
         with self._turn:
-            self._write({"asked": key, "lost": _counts(most(body) or Amount(1))})
-        self._settle(key, {"failed": True}, Amount())
+            self.log.lose(key, most(body) or Amount(1))
+        self._fail(key)
         self._reserve(key, body)
 
-    def _settle(self, key: str, event: Mapping[str, Any], paid: Amount) -> None:
-        """Note how a request ended, in place of what was set aside for it."""
+    def _fail(self, key: str) -> None:
+        """Free what was set aside for a request that came to nothing."""
         with self._turn:
-            if "reply" in event or key in self._ours:
-                self._write({"asked": key, **event})
-            self._refresh()
-            self.paid += paid
-            self._ours.discard(key)
-            self._turn.notify_all()
+            if key in self._ours:
+                self.log.fail(key)
+            self._end(key)
 
-    def _write(self, event: Mapping[str, Any]) -> None:
-        line = json.dumps(event).encode() + b"\n"
-        with self.path.open("a+b", buffering=0) as file:
-            if file.seek(0, 2):
-                file.seek(-1, 2)
-                line = line if file.read(1) == b"\n" else b"\n" + line  # a kill cut the last line
-            if file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, "no space left for a reply", str(self.path))
-
-    def _refresh(self) -> None:
-        """Read what was appended since, by this process or another."""
-        if not self.path.is_file():
-            return
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            lines = file.read().rpartition(b"\n")[0]
-        if not lines:
-            return
-        self._offset += len(lines) + 1
-        for line in lines.split(b"\n"):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # a kill cut the line: the request is sent again
-            self._take(event)
-
-    def _take(self, event: Mapping[str, Any]) -> None:
-        """Add one event to what is known."""
-        key = event["asked"]
-        if "sent" in event:
-            self._reserved.setdefault(key, []).append(Amount(*event["sent"]))
-            self.spent += Amount(*event["sent"])
-            return
-        if "lost" in event:
-            self.spent += Amount(*event["lost"])
-            return
-        if self._reserved.get(key):
-            self.spent -= self._reserved[key].pop()
-        if "reply" in event:
-            reply = self._known[key] = Reply(**{"text": "", **event["reply"]})
-            counts = (1, reply.prompt_tokens, reply.completion_tokens)
-            self.spent += Amount(*event.get("charged", counts))
-        elif "charged" in event:
-            self.spent += Amount(*event["charged"])
-
-
-def _changed(reply: Reply) -> dict[str, Any]:
-    """The fields of a reply that have not their default."""
-    return {name: value for name, value in asdict(reply).items() if value != _DEFAULTS[name]}
-
-
-def _counts(amount: Amount) -> list[int]:
-    counts = list(astuple(amount))
-    return counts if amount.training_tokens else counts[:-1]
+    def _end(self, key: str) -> None:
+        """A request is under way no longer: whoever waits for its part of the budget looks."""
+        self._ours.discard(key)
+        self._turn.notify_all()
 
 
 def _at_most(amount: Amount, largest: Amount | None) -> Amount:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import StageFailed
-from harness.inference.endpoint import CHAT, COMPLETIONS, ChatEndpoint, Reply
+from harness.inference.completions import Reply
+from harness.inference.endpoint import CHAT, COMPLETIONS, ChatEndpoint
 from harness.inference.reading import THINK, Answer, first
 from harness.inference.replies import Progress, Replies
 from harness.models.endpoint import ServedModel

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from harness.core.errors import StageFailed
-from harness.inference.endpoint import COMPLETIONS, Reply
+from harness.inference.completions import Reply
+from harness.inference.endpoint import COMPLETIONS
 from harness.inference.scored_text import of_prompt
 from harness.inference.service import Service
 

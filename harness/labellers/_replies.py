@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from harness.inference import endpoint
+from harness.inference import completions
 from harness.inference.reading import without_thinking
 from harness.labellers.base import ranks_of
 
@@ -31,7 +31,7 @@ _LONGEST_REPLY = 10_000
 """Longest reply that is read, in characters."""
 
 
-def choices_of(reply: endpoint.Reply, choices: Sequence[str]) -> dict[str, float]:
+def choices_of(reply: completions.Reply, choices: Sequence[str]) -> dict[str, float]:
     """The probability of each choice as the reply; 1 for the one that it names, if the server tells
     none, or if other words come first. Empty if it names none."""
     choice = choice_of(reply.text, choices)
@@ -90,7 +90,7 @@ def _order(text: str, choices: Sequence[str]) -> dict[str, float] | None:
     return ranks_of(places) if len(places) == len(choices) else None
 
 
-def _shares(reply: endpoint.Reply, choices: Sequence[str]) -> dict[str, float]:
+def _shares(reply: completions.Reply, choices: Sequence[str]) -> dict[str, float]:
     """The probability of each choice as the reply, among the choices that are listed.
 
     Where one choice begins another, as 1 and 10, a first token 1 may leave both open. If that token

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from harness.core.errors import StageFailed
 from harness.data.prompts import filled
-from harness.inference import endpoint
+from harness.inference import completions
 from harness.inference.endpoint import ChatEndpoint
 from harness.inference.replies import Replies
 from harness.labellers._asking import Asking
@@ -80,7 +80,7 @@ class Endpoint(EndpointSettings, Asking):
         self,
         job: LabelJob,
         questions: Sequence[Question],
-        read: Callable[[endpoint.Reply, Sequence[str]], Reply],
+        read: Callable[[completions.Reply, Sequence[str]], Reply],
         longest: Callable[[Question], int | None],
         plea: str,
     ) -> list[Reply]:
@@ -91,10 +91,10 @@ class Endpoint(EndpointSettings, Asking):
             plea: what is said before a question is put again, with a place for the choices.
         """
         client = ChatEndpoint.of(self)
-        answers, received = Replies(job.work, self, client), list[endpoint.Reply]()
+        answers, received = Replies(job.work, self, client), list[completions.Reply]()
         turns = [_user(filled(q.template, {**q.fields, "chat": True})) for q in questions]
 
-        def asked(places: Sequence[int]) -> list[endpoint.Reply]:
+        def asked(places: Sequence[int]) -> list[completions.Reply]:
             limits = [longest(questions[place]) for place in places]
             fields = [{} if limit is None else {"max_tokens": limit} for limit in limits]
             sent = [
@@ -132,13 +132,13 @@ def _user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def _chosen(reply: endpoint.Reply, choices: Sequence[str]) -> Reply:
+def _chosen(reply: completions.Reply, choices: Sequence[str]) -> Reply:
     if reply.refused:
         return "refused by the labeller"
     return choices_of(reply, choices) or UNREADABLE
 
 
-def _ranked(reply: endpoint.Reply, choices: Sequence[str]) -> Ranks:
+def _ranked(reply: completions.Reply, choices: Sequence[str]) -> Ranks:
     if reply.refused:
         return "refused by the labeller"
     ranks = order_of(reply.text, choices)

@@ -13,7 +13,7 @@ from lm_eval.tasks import TaskManager
 
 from harness.core.errors import StageFailed
 from harness.inference import HarnessLM
-from harness.inference.endpoint import Reply
+from harness.inference.completions import Reply
 from harness.inference.lm_service import ServiceLM
 from harness.inference.scored_text import likelihood, tail_of
 from harness.inference.service import Service

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.core.errors import StageFailed
-from harness.inference.endpoint import ChatEndpoint, Reply
+from harness.inference.completions import Reply
+from harness.inference.endpoint import ChatEndpoint
 from harness.inference.replies import Replies, _Request
 from harness.inference.spending import Amount, most
 from harness.models.endpoint import EndpointSettings
@@ -76,9 +77,9 @@ def test_a_file_cut_at_any_byte_loses_its_last_reply_alone(cut: int, more: int) 
         client = Echo("http://127.0.0.1:9/v1", "m")
         asked = Replies(Path(folder), there, client)
         asked.ask(bodies(3))
-        whole = asked.path.read_bytes()
+        whole = asked.log.path.read_bytes()
         kept = whole[: min(cut, len(whole))]
-        asked.path.write_bytes(kept)
+        asked.log.path.write_bytes(kept)
         client.asked.clear()
         texts = Replies(Path(folder), there, client).ask(bodies(3 + more))
         assert [reply.text for reply in texts] == [f"q{n}" for n in range(3 + more)]
