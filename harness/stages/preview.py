@@ -14,11 +14,11 @@ from harness.models.files import ModelPlace
 from harness.objectives.base import Objective
 from harness.stages._fitting import fitting, usable
 from harness.stages._models import model_ref
+from harness.stages._prepared import rows_of
 from harness.stages._room import within
 from harness.stages._stand_in import ask_trainer
 from harness.stages.base import Job, Member, NotHashed, StageKind
 from harness.stages.data import read_rows
-from harness.stages.train import rows_of
 from harness.store.stage import Resources
 
 PREVIEW = "preview.json"

@@ -12,16 +12,16 @@ from harness.data.render import template_digest
 from harness.methods.base import Method
 from harness.models.files import ModelPlace, ModelRef
 from harness.objectives.base import Objective, TrainJob
-from harness.stages import _audit, _audit_movement
-from harness.stages import _companions as _start
+from harness.stages import _audit, _audit_movement, _companions
 from harness.stages._audit_movement import require
 from harness.stages._cost import BYTES_A_TOKEN, weights_bytes
 from harness.stages._fitting import fitting
 from harness.stages._models import model_ref
+from harness.stages._prepared import rows_of
 from harness.stages._reference import LOGPS
 from harness.stages._room import within
 from harness.stages.base import AddedLater, Job, Known, Member, NotHashed, StageKind, member_of
-from harness.stages.train import import_libraries, reset, rows_of
+from harness.stages.train import import_libraries, reset
 from harness.store.stage import Record, Stage
 
 
@@ -129,19 +129,19 @@ def _started(
     Args:
         probe: token ids to see a change with.
     """
-    asked, method, start = job.config, job.config.method, _start.starting_point(job)
+    asked, method, start = job.config, job.config.method, _companions.starting_point(job)
     with job.ledger.phase("audit"):
-        promise = _start.promised(method, ref, start, probe, objective.head)
+        promise = _companions.promised(method, ref, start, probe, objective.head)
     with job.ledger.phase("load"):
         base = method.load(ref, objective.head)
         reset(asked.seed or 0)
     with job.ledger.phase("attach"):
-        model, masters = _start.trainable(method, objective, base, start)
+        model, masters = _companions.trainable(method, objective, base, start)
     if start is None:
         return model, []
     with job.ledger.phase("audit"):
         with masters.as_loaded():
             begun = _audit.logits(model, probe)
-        audit = [_start.starts_there(method, promise, begun)]
+        audit = [_companions.starts_there(method, promise, begun)]
         require(audit)
     return model, audit

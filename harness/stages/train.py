@@ -5,61 +5,32 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
 from harness.core.device import matmul_rate
 from harness.core.measure import free_leftovers
-from harness.data.render import layout_of, prompt_row, template_digest
+from harness.data.render import layout_of, template_digest
 from harness.methods._elsewhere import Elsewhere
 from harness.methods.base import Method
-from harness.models.files import ModelPlace, ModelRef
+from harness.models.files import ModelPlace
 from harness.objectives._trl import movement as _movement
 from harness.objectives.base import Objective, TrainJob, TrainResult
-from harness.stages import _audit, _audit_movement
-from harness.stages import _companions as _start
-from harness.stages._audit_loss import RowIndex, audit_loss, audit_prompts
+from harness.stages import _audit, _audit_movement, _companions
+from harness.stages._audit_loss import audit_loss, audit_prompts
 from harness.stages._audit_movement import require
 from harness.stages._elsewhere import computed_elsewhere, expected_elsewhere
-from harness.stages._fitting import fitting, usable
-from harness.stages._models import CHECKPOINT, model_ref
+from harness.stages._models import CHECKPOINT
 from harness.stages._own_config import own_config
+from harness.stages._prepared import Prepared, prepared, row_notes
 from harness.stages._reference import reference_file
-from harness.stages._room import within
 from harness.stages._training_cost import expected_training, training_cost
 from harness.stages.base import Job, Known, Member, NotHashed, StageKind
-from harness.stages.data import read_rows
 from harness.store.kind import RowCounts
 from harness.store.stage import Record, Stage
 
 STEP_LOG = "steps.jsonl"
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """What a training reads, before any model is there.
-
-    Attributes:
-        objective: with its lengths within the model's context.
-        more: role -> rows of the other data that the objective reads.
-        lengths: what became of the rows. index: which tokens are which row's.
-        probe: token ids to see a change with.
-        promise: the starting checkpoint's logits on them, where the stage has one.
-    """
-
-    method: Method
-    objective: Objective
-    ref: ModelRef
-    tokenizer: Any
-    rows: list[dict[str, Any]]
-    validation: list[dict[str, Any]]
-    more: dict[str, list[dict[str, Any]]]
-    lengths: dict[str, Any]
-    index: RowIndex
-    probe: Any
-    promise: Any
 
 
 class Train(StageKind):
@@ -133,7 +104,7 @@ class Train(StageKind):
             import_libraries()
             rate = matmul_rate(self.device, self.model["dtype"])
         reset(self.seed)
-        ready = _prepared(job)
+        ready = prepared(job)
         if isinstance(self.method, Elsewhere):
             return _elsewhere(job, ready)
         result, audit, after = _trained(job, ready, rate)
@@ -149,11 +120,11 @@ class Train(StageKind):
             "arguments": dict(result.arguments),
             "chat_template": template_digest(ready.tokenizer),
             "audit": audit,
-            **({"notes": notes} if (notes := [*_left_out(ready.lengths), *result.notes]) else {}),
+            **({"notes": notes} if (notes := [*row_notes(ready.lengths), *result.notes]) else {}),
         }
 
 
-def _elsewhere(job: Job[Train], ready: _Prepared) -> dict[str, Any]:
+def _elsewhere(job: Job[Train], ready: Prepared) -> dict[str, Any]:
     """The metrics of a training that a service computes."""
     parts = (ready.ref, ready.objective, ready.tokenizer, ready.rows)
     metrics, evidence = computed_elsewhere(job, *parts)
@@ -165,42 +136,13 @@ def _elsewhere(job: Job[Train], ready: _Prepared) -> dict[str, Any]:
         audit_prompts(ready.tokenizer, ready.rows),
     ]
     require(audit)
-    notes = list(_left_out(ready.lengths))
+    notes = list(row_notes(ready.lengths))
     told = {"rows": ready.lengths, "chat_template": template_digest(ready.tokenizer)}
     return {**metrics, **told, "audit": audit, **({"notes": notes} if notes else {})}
 
 
-def _prepared(job: Job[Train]) -> _Prepared:
-    """Rows that fit, and what the starting checkpoint computes."""
-    config = job.config
-    method, objective = config.method, config.objective
-    ref = model_ref(config.model, config.device, config.place)
-    with job.ledger.phase("data"):
-        tokenizer = ref.tokenizer()
-        objective, room = within(objective, method, ref.config())
-        suite_rows = rows_of(job, "train", objective)
-        rows, lengths, index = fitting(suite_rows, tokenizer, objective, room)
-        validation: list[dict[str, Any]] = []
-        if job.has("validation"):
-            suite_rows = rows_of(job, "validation", objective)
-            validation, lengths["validation"], _ = fitting(suite_rows, tokenizer, objective, room)
-        more = {}
-        for role in objective.more_data():
-            suite_rows = read_rows(job.input(role))
-            more[role], unusable = usable(suite_rows, tokenizer)
-            if unusable:
-                lengths[role] = {"given": len(suite_rows), "unusable": unusable}
-    with job.ledger.phase("audit"):
-        probe = _audit.probe(tokenizer, rows, config.device)
-        origin = _start.starting_point(job)
-        promise = _start.promised(method, ref, origin, probe, objective.head)
-    return _Prepared(
-        method, objective, ref, tokenizer, rows, validation, more, lengths, index, probe, promise
-    )
-
-
 def _trained(
-    job: Job[Train], ready: _Prepared, rate: float | None
+    job: Job[Train], ready: Prepared, rate: float | None
 ) -> tuple[TrainResult, list[_audit_movement.Check], Any]:
     """Load, attach, train, save: what training says of itself, the audit of the model, and its
     logits on the probe. The model is gone afterwards."""
@@ -213,9 +155,9 @@ def _trained(
         before = _audit.logits(base, ready.probe)
         expected = _audit.expected_trainable(method, base, objective.also_train)
     with job.ledger.phase("attach"):
-        origin = _start.starting_point(job)
-        model, masters = _start.trainable(method, objective, base, origin)
-        beside = _start.given(job, method, objective, model)
+        origin = _companions.starting_point(job)
+        model, masters = _companions.trainable(method, objective, base, origin)
+        beside = _companions.given(job, method, objective, model)
     with job.ledger.phase("audit"):
         start = _audit.fingerprint(method.trainable_state(model))
         places = _movement.places(method.trainable_state(model))
@@ -225,7 +167,7 @@ def _trained(
         if origin is not None:
             with masters.as_loaded():
                 begun = _audit.logits(model, ready.probe)
-            first.append(_start.starts_there(method, ready.promise, begun))
+            first.append(_companions.starts_there(method, ready.promise, begun))
         require(first)  # before it costs
     result = _train(job, ready, model, beside)
     with job.ledger.phase("save"):
@@ -255,7 +197,7 @@ def _trained(
     return result, first[1:] + audit, after
 
 
-def _train(job: Job[Train], ready: _Prepared, model: Any, beside: _start.Given) -> TrainResult:
+def _train(job: Job[Train], ready: Prepared, model: Any, beside: _companions.Given) -> TrainResult:
     objective, tokenizer = ready.objective, ready.tokenizer
     train = TrainJob(
         model=model,
@@ -291,32 +233,6 @@ def tracker_folder(folder: Path, label: str) -> Path:
     is done. Labels hold values of the suite, which lead nowhere else."""
     name = re.sub(r"[^\w .+=@#,()-]", "_", label)[:200].lstrip(".")
     return folder.parents[1] / "tensorboard" / (name or "_")
-
-
-def _left_out(counts: Mapping[str, Any]) -> Iterator[str]:
-    """What a reader must know of rows that were not trained on as the suite has them."""
-    if counts["over_length"] and "context" in counts:
-        yield (
-            f"{counts['over_length']} of {counts['given']} rows are over the {counts['context']}"
-            f" tokens that the model has room for, where max_length is {counts['max_length']}"
-            f" (overlong: {counts['overlong']})"
-        )
-    for role, other in counts.items():
-        unusable = other.get("unusable") if isinstance(other, Mapping) else None
-        if unusable and role != "validation":
-            lost = f"{sum(unusable.values())} of {other['given']} rows of {role} are left out"
-            yield f"{lost}: {'; '.join(unusable)}"
-    if "without_loss" in counts:
-        yield (
-            f"{counts['without_loss']} of {counts['given']} rows have no token in the loss, and"
-            " are left out"
-        )
-
-
-def rows_of(job: Job, role: str, objective: Objective) -> list[dict[str, Any]]:
-    """A split's rows, of which an objective may read the prompts alone."""
-    rows = read_rows(job.input(role))
-    return [prompt_row(row) for row in rows] if objective.reads_prompts else rows
 
 
 def import_libraries() -> None:

@@ -22,7 +22,7 @@ from harness.models.precision import MasterWeights, autocast
 from harness.objectives._trl.memory import KeptActivations
 from harness.objectives._trl.movement import ELEMENTS, PLACES, Watch, elements, spread
 from harness.planning.precision import refuse_dtype
-from harness.stages import _companions as _start
+from harness.stages import _companions
 from harness.stages._cost_memory import Batch, activation_bytes, peak_bytes
 from tests.conftest import DPO, PPO, REWARD, SFT, Workspace
 from tests.methods.test_methods import ids
@@ -134,7 +134,7 @@ def test_bfloat16_weights_fail_the_cell_with_a_hint(
     workspace: Workspace, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it was before: the model is bfloat16, and so is all that trains."""
-    monkeypatch.setattr(_start, "MasterWeights", lambda parameters: MasterWeights([]))
+    monkeypatch.setattr(_companions, "MasterWeights", lambda parameters: MasterWeights([]))
     one_training(workspace, tiny_model, "full", {**SFT, "learning_rate": 1e-5}, "bfloat16")
     (failed,) = [r for r in workspace.run(only="full-sft").failed if r.kind == "train"]
     message = (failed.error or {})["message"]
@@ -153,7 +153,7 @@ def test_a_module_that_stays_coarse_beside_whole_adapters_fails_too(
     def but_head(parameters: Any) -> MasterWeights:
         return MasterWeights([p for p in parameters if p.dim() < 2 or p.shape[0] > 1])
 
-    monkeypatch.setattr(_start, "MasterWeights", but_head)
+    monkeypatch.setattr(_companions, "MasterWeights", but_head)
     in_bfloat16(aligned, tiny_model, "lora")
     aligned.tree["reward_model"]["learning_rate"] = 1e-5
     failed = [r for r in aligned.run(only="lora-ppo").failed if r.label == "lora-reward"]
@@ -224,7 +224,7 @@ def test_what_goes_on_starts_from_the_unrounded_weights(
     way, ref = made(method), ModelRef(str(tiny_model), "bfloat16", "cpu")
     objective = SimpleNamespace(also_train=("score",) if method == "lora" else ())
     base = way.load(ref, "score" if method == "lora" else "lm")
-    model, masters = _start.trainable(way, objective, base, None)  # type: ignore[arg-type]
+    model, masters = _companions.trainable(way, objective, base, None)  # type: ignore[arg-type]
     assert {t.dtype for t in way.trainable_state(model).values()} == {torch.float32}
     with torch.no_grad():
         for tensor in way.trainable_state(model).values():
@@ -237,7 +237,7 @@ def test_what_goes_on_starts_from_the_unrounded_weights(
 
     again = SimpleNamespace(also_train=())
     base = way.load(ref, "score" if method == "lora" else "lm")
-    resumed, masters = _start.trainable(way, again, base, tmp_path)  # type: ignore[arg-type]
+    resumed, masters = _companions.trainable(way, again, base, tmp_path)  # type: ignore[arg-type]
     state = way.trainable_state(resumed)
     assert state.keys() == saved.keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
