@@ -49,6 +49,7 @@ class Browser:
         os.close(to_read[0])
         os.close(to_write[1])
         self._buffer, self._next, self._session = b"", 0, ""
+        self._loaded: set[str] = set()
         self.console: list[str] = []
         self.requests: list[str] = []
         pages = self._call("Target.getTargets")["targetInfos"]
@@ -57,6 +58,7 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
             self._call(f"{domain}.enable")
+        self._call("Page.setLifecycleEventsEnabled", enabled=True)
         self._call("Emulation.setFocusEmulationEnabled", enabled=True)
         self._call("Network.emulateNetworkConditions", offline=True, latency=0,
                    downloadThroughput=-1, uploadThroughput=-1)  # fmt: skip
@@ -67,11 +69,14 @@ class Browser:
         self.requests.clear()
         self.resize(width, scheme)
         for url in ("about:blank", path.resolve().as_uri() + anchor):
-            self._load("Page.navigate", url=url)
+            loader = self._call("Page.navigate", url=url)["loaderId"]
+            self._until(lambda: loader in self._loaded)  # noqa: B023
 
     def reload(self) -> None:
         """Load the page again, as F5 does."""
-        self._load("Page.reload")
+        before = set(self._loaded)
+        self._call("Page.reload")
+        self._until(lambda: self._loaded - before)
 
     def resize(self, width: int, scheme: str = "light") -> None:
         """Change the window's width and the preferred colour scheme."""
@@ -120,14 +125,9 @@ class Browser:
     def close(self) -> None:
         """End the browser."""
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(_PATIENCE)
         os.close(self._out)
         os.close(self._in)
-
-    def _load(self, method: str, **params: Any) -> None:
-        self._loaded = False
-        self._call(method, **params)
-        self._until(lambda: self._loaded)
 
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
         self._next += 1
@@ -163,8 +163,8 @@ class Browser:
         if message.get("id") == self._wanted:
             self._answer.update(message)
         method, params = message.get("method"), message.get("params", {})
-        if method == "Page.loadEventFired":
-            self._loaded = True
+        if method == "Page.lifecycleEvent" and params["name"] == "load":
+            self._loaded.add(params["loaderId"])
         elif method == "Runtime.exceptionThrown":
             self.console.append(json.dumps(params["exceptionDetails"])[:500])
         elif method == "Runtime.consoleAPICalled":

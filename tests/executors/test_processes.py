@@ -255,7 +255,7 @@ def test_signals_end_a_run_as_ctrl_c_does_and_another_run_goes_on_from_its_check
     until(lambda: f"waits for another run, process {first.pid} on" in heard())
     workers = workers_of(first)
     first.send_signal(signal.SIGTERM)
-    assert first.wait(timeout=60) == 128 + signal.SIGTERM
+    assert first.wait(timeout=200) == 128 + signal.SIGTERM
     assert "stopped; the next `harness run` goes on from here" in said()
     assert "Traceback" not in said()
     assert workers
@@ -263,6 +263,6 @@ def test_signals_end_a_run_as_ctrl_c_does_and_another_run_goes_on_from_its_check
     until(lambda: "train full-sft: goes on after step" in heard())
     workers = workers_of(second)
     second.send_signal(signal.SIGHUP)
-    assert second.wait(timeout=60) == 128 + signal.SIGHUP
+    assert second.wait(timeout=200) == 128 + signal.SIGHUP
     assert "stopped; the next `harness run` goes on from here" in heard()
     assert not any(alive(pid) for pid in workers)

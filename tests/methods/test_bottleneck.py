@@ -291,7 +291,7 @@ def test_another_process_reloads_the_same_logits_and_writes_the_same_bytes(
     root = str(Path(__file__).parents[2])
     subprocess.run(
         [sys.executable, "-c", _FRESH, tiny_model, tmp_path / "trained", fresh], check=True,
-        env={**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": root}, timeout=120,
+        env={**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": root}, timeout=240,
     )  # fmt: skip
     expected = logits(model.eval(), torch.arange(2, 20)[None])
     assert torch.equal(load_file(fresh / "logits")["logits"], expected)

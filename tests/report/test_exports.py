@@ -195,7 +195,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
         f"{made}\\end{{document}}"
     )
     command = ["pdflatex", "-halt-on-error", "t.tex"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=240)
 
 
 def test_a_metric_s_chance_level_stands_beside_its_name() -> None:

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import time
+import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,10 @@ from harness.scorers._sandbox import INSTALL, Limits, pass_at_k, refusal, run_pr
 
 needs_bubblewrap = pytest.mark.skipif(refusal() is not None, reason=str(refusal()))
 LIMITS = Limits(seconds=3.0, memory=512 << 20, processes=8, file_bytes=4 << 20)
+PATIENT = replace(LIMITS, seconds=60.0)
+"""For programs that end by themselves, on a busy machine too."""
 SECRET = "a-secret-of-the-user"
+LEFT = f"left-{uuid.uuid4()}"
 
 HOSTILE = {
     "fork bomb": "import os\nwhile True:\n    os.fork()",
@@ -33,7 +38,7 @@ HOSTILE = {
     "memory in small parts": "x = []\nwhile True:\n    x.append('y' * 1_000_000)",
     "deep recursion": "import sys\nsys.setrecursionlimit(10**9)\nf = lambda: f()\nf()",
     "writes over the system": "open('/usr/bin/python3', 'w')",
-    "writes into the home folder": "import pathlib\n(pathlib.Path('HOME') / 'x').write_text('y')",
+    "writes into the home folder": f"import pathlib\nopen(pathlib.Path('HOME', '{LEFT}'), 'w')",
     "fills the disk": "with open('x', 'wb') as f:\n    while True:\n        f.write(b'0' * 2**20)",
     "fills the disk by many files": (
         "n = 0\nwhile True:\n    n += 1\n    open(f'f{n}', 'wb').write(b'0' * 2**20)"
@@ -102,7 +107,7 @@ def test_hostile_program_fails_in_its_time_and_leaves_nothing(
     assert outcome.reason
     assert SECRET not in outcome.reason
     assert not children()
-    assert not (Path.home() / "x").exists()
+    assert not (Path.home() / LEFT).exists()
 
 
 @needs_bubblewrap
@@ -113,7 +118,7 @@ def test_what_a_program_starts_ends_before_its_outcome_is_told() -> None:
             "import os, time\nfor _ in range(6):\n    if os.fork() == 0:\n        os.setsid()\n"
             f"        os.execv('/bin/sleep', ['sleep', '{mark}'])\ntime.sleep(0.2)"
         )
-        assert run_program(program, LIMITS).passed
+        assert run_program(program, PATIENT).passed
         assert not processes_with(mark)
 
 
@@ -137,7 +142,7 @@ def test_what_a_program_starts_ends_before_its_outcome_is_told() -> None:
     ],
 )
 def test_a_program_passes_where_it_reaches_its_end(program: str, passes: bool) -> None:
-    outcome = run_program(program, LIMITS)
+    outcome = run_program(program, PATIENT)
     assert outcome.passed == passes, outcome.reason
     assert bool(outcome.reason) != passes
 
@@ -145,7 +150,7 @@ def test_a_program_passes_where_it_reaches_its_end(program: str, passes: bool) -
 @needs_bubblewrap
 def test_outcomes_come_in_the_programs_order() -> None:
     programs = [f"assert {n} % 3 == 0" for n in range(12)]
-    passed = [outcome.passed for outcome in run_programs(programs, LIMITS)]
+    passed = [outcome.passed for outcome in run_programs(programs, PATIENT)]
     assert passed == [n % 3 == 0 for n in range(12)]
 
 
@@ -154,11 +159,10 @@ def test_what_comes_out_is_read_to_a_limit() -> None:
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.monotonic()
-    outcome = run_program(HOSTILE["floods the way out"], Limits(seconds=20))
+    outcome = run_program(HOSTILE["floods the way out"], Limits(seconds=60))
     assert not outcome.passed
     assert len(outcome.reason) <= 4096
-    assert time.monotonic() - started < 20
+    assert "it ran longer than" not in outcome.reason
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
@@ -168,7 +172,7 @@ def test_a_sandbox_that_does_not_start_is_told_and_ended(
     monkeypatch.setattr(_sandbox, "_STARTUP_SECONDS", 0.1)
     monkeypatch.setattr(_sandbox, "_command", lambda limits, info: ["sleep", "1000"])
     assert "did not start" in run_program("pass", LIMITS).reason
-    monkeypatch.setattr(_sandbox, "_STARTUP_SECONDS", 30.0)
+    monkeypatch.setattr(_sandbox, "_STARTUP_SECONDS", 60.0)
     fails = ["sh", "-c", "echo no >&2; exit 3"]
     monkeypatch.setattr(_sandbox, "_command", lambda limits, info: fails)
     assert "status 3 (no)" in run_program("pass", LIMITS).reason
@@ -195,7 +199,7 @@ def test_the_published_sample_file_has_its_published_score() -> None:
         f"check({problem['entry_point']})"
         for line in samples
     ]
-    passed = [outcome.passed for outcome in run_programs(programs, LIMITS)]
+    passed = [outcome.passed for outcome in run_programs(programs, PATIENT)]
     assert pass_at_k(len(passed), sum(passed), 1) == 0.5
 
 
