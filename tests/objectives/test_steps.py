@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from harness.objectives.base import TrainerObjective
+from harness.objectives._trainer import TrainerObjective
 from harness.objectives.dpo import Dpo
 from harness.objectives.sft import Sft
 
