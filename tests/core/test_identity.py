@@ -34,7 +34,8 @@ IDLE: Mapping[str, set[str]] = {
     "kl": {"to"},  # an input of the stage
     "bertscore": {"digest"},  # filled in from the folder
     "evaluate": {"trust_remote_code"},  # nothing is scored without it
-    "lm_eval": {"include_path", "datasets_path", "batch_tokens"},  # folders count by their content
+    # Files and folders count by their content.
+    "lm_eval": {"files", "include_path", "datasets_path", "batch_tokens"},
 }
 DRAWN = {"evaluate", "exact_match", "length", "rouge", "squad", "token_f1"}
 """Scorers of one answer by itself whose metrics are means, which can score drawn answers."""
