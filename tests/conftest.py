@@ -110,7 +110,7 @@ class Workspace:
         """The command in a process of its own, in the workspace's folder."""
         return subprocess.run(
             [sys.executable, "-m", "harness.cli", *arguments],
-            cwd=self.folder, capture_output=True, text=True, timeout=240, check=False, **options,
+            cwd=self.folder, capture_output=True, text=True, timeout=600, check=False, **options,
         )  # fmt: skip
 
 

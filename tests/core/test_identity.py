@@ -52,7 +52,12 @@ OTHER: Mapping[str, Mapping[str, Any]] = {
         "datasets": {"a": "b.py:c"},
         "fewshot_as_multiturn": False,
     },
-    "evaluate": {"values": ["other"], "options": {"lang": "en"}, "metric": "other"},
+    "evaluate": {
+        "values": ["other"],
+        "bounds": (0.0, 7.0),
+        "options": {"lang": "en"},
+        "metric": "other",
+    },
     "refusal": {"refuse": ["violence"], "openings": ["never"]},
     "win_rate": {"rule": "pocket/truth.py:worse"},
     "pairwise": {"labeller": "judge"},

@@ -38,7 +38,7 @@ def on_disk(workspace: Workspace, script: str) -> subprocess.CompletedProcess[st
     whole = f"mount -t tmpfs -o size=64m none disk\n{command}\n{script}"
     return subprocess.run(
         ["unshare", "-rm", "sh", "-c", whole], cwd=workspace.folder, capture_output=True,
-        text=True, timeout=240, check=False,
+        text=True, timeout=600, check=False,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -48,38 +49,39 @@ def start(workspace: Workspace) -> subprocess.Popen[bytes]:
 def kill_when(workspace: Workspace, seen: str, after: float = 0.0) -> bool:
     """SIGKILL a run and its workers once a file like `seen` is there; False if it had ended."""
     run = start(workspace)
-    deadline = time.monotonic() + 120
-    while not list(workspace.store.glob(seen)):
-        if run.poll() is not None or time.monotonic() > deadline:
-            break
-        time.sleep(0.02)
-    time.sleep(after)
-    ended = run.poll() is not None
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    return not ended
+    deadline = time.monotonic() + 600
+    try:
+        while not list(workspace.store.glob(seen)):
+            if run.poll() is not None or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        time.sleep(after)
+        return run.poll() is None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
 
 
 @pytest.fixture
 def undisturbed(workspace: Workspace) -> dict[str, object]:
+    """The outputs of a run that nobody kills, in this process."""
     slow_suite(workspace)
-    return outputs(workspace.run(store=workspace.folder / "undisturbed"))
+    workers = workspace.tree["executor"]
+    workspace.write(executor="inline")
+    whole = outputs(workspace.run(store=workspace.folder / "undisturbed"))
+    workspace.write(executor=workers)
+    return whole
 
 
 def test_killed_run_goes_on_to_the_same_outputs(
     workspace: Workspace, undisturbed: dict[str, object]
 ) -> None:
-    moments = [
-        ("train/*/stage.json", 0.0),
-        (f"train/*/{WORK}/*/complete", 0.0),
-        ("generate/*/x*", 0.0),
-    ]
-    assert kill_when(workspace, *moments[0])
-    assert kill_when(workspace, *moments[1])
+    """Killed amid a training, in a worker; other moments are those of the next test."""
+    assert kill_when(workspace, f"train/*/{WORK}/*/complete")
     assert not list(workspace.store.glob("train/*/record.json"))
-    resumed = list(workspace.store.glob(f"train/*/{WORK}/*/complete"))
-    assert resumed
-    kill_when(workspace, "train/*/record.json")
+    assert list(workspace.store.glob(f"train/*/{WORK}/*/complete"))
+    workspace.write(executor="inline")
     assert outputs(workspace.run()) == undisturbed
 
 
@@ -124,8 +126,8 @@ def test_two_runs_on_one_store_do_not_harm_each_other(
     workspace: Workspace, undisturbed: dict[str, object]
 ) -> None:
     first, second = start(workspace), start(workspace)
-    assert first.wait(timeout=240) == 0
-    assert second.wait(timeout=240) == 0
+    assert first.wait(timeout=600) == 0
+    assert second.wait(timeout=600) == 0
     outcome = workspace.run()
     assert outcome.ran == []
     assert outputs(outcome) == undisturbed
