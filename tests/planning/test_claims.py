@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from harness.planning.claims import (
 )
 from harness.planning.columns import _columns
 from harness.planning.selectors import select
+from harness.scorers.base import Scorer
 from harness.scorers.lm_eval import LmEval
 from harness.suite.claims import COSTS, Claim
 from tests.conftest import Workspace
@@ -166,7 +168,8 @@ def test_benchmark_that_is_scored_twice_is_refused_before_it_has_run_and_after(
 
 def test_the_first_metric_of_a_benchmark_is_told_by_its_record() -> None:
     told = SimpleNamespace(ok=True, metrics={"metrics": ["acc", "acc_norm"]})
-    found = list(_columns(LmEval(tasks=["pocket/exam"]), "pocket/exam", told, lambda *_: ()))
+    scorer, name = LmEval(tasks=["pocket/exam"]), "pocket/exam"
+    found = list(_columns(scorer, name, told, lambda *_: (), guessed=True))
     assert [(column.metric, column.first) for column in found] == [
         ("acc", True),
         ("acc_norm", False),
@@ -176,7 +179,11 @@ def test_the_first_metric_of_a_benchmark_is_told_by_its_record() -> None:
 def columns_before(task: str, record: object = None, label: str | None = None) -> list[Column]:
     """Of lm-eval's own task, whose file is read."""
     scorer = LmEval(tasks=[task], label=label)
-    return list(_columns(scorer, task, record, lambda scorer, task: scorer.reported(task, {})))
+
+    def reported(scorer: Scorer, task: str) -> Sequence[str]:
+        return scorer.reported(task, {})
+
+    return list(_columns(scorer, task, record, reported, guessed=True))
 
 
 @pytest.mark.parametrize(
