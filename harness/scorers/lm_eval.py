@@ -31,6 +31,13 @@ _ELSEWHERE = {
     "confirm_run_unsafe_code": "it is called `allow_code_execution` here",
     "use_cache": "what is finished is kept, and not run again",
     "cache_requests": "requests are kept, and not built again",
+    "samples": "use `limit`, or choose rows by `process_docs` in a task file of your own",
+    "predict_only": "answers are always kept, in samples_*.jsonl, and scored too",
+    "bootstrap_iters": "the report has intervals of every metric that is made of single examples",
+    "check_integrity": "`harness plan` checks tasks",
+    "write_out": "every prompt is in samples_*.jsonl",
+    "trust_remote_code": "name it with the model under `models:`",
+    "fewshot_random_seed": "it is called `fewshot_seed` here",
     "seed": "only worked examples are drawn: `fewshot_seed`",
 }
 """Options of lm_eval's command line -> what there is in their place."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from lm_eval.config.evaluate_config import EvaluatorConfig
 from lm_eval.evaluator_utils import get_sample_size
 from lm_eval.utils import simple_parse_args_string
 from pydantic import ValidationError
 
 from harness.scorers._lm_eval_options import options_of
-from harness.scorers.lm_eval import LmEval
+from harness.scorers.lm_eval import _ELSEWHERE, LmEval
 from harness.suite.suite import Suite
 
 
@@ -39,6 +41,15 @@ def test_a_limit_is_a_number_or_a_share() -> None:
     assert get_sample_size(SimpleNamespace(eval_docs=range(25)), scorer.limit) == 3
     assert scorer.limited(4).limit == 4  # type: ignore[attr-defined]
     assert LmEval(tasks=["x"], limit=10.0).identity() == LmEval(tasks=["x"], limit=10).identity()
+
+
+def test_each_option_of_lm_eval_is_one_here_or_is_told_its_place() -> None:
+    theirs = {field.name for field in dataclasses.fields(EvaluatorConfig)}
+    about_logging = {"config", "verbosity", "show_config", "wandb_args", "wandb_config_args",
+                     "trackio_args", "hf_hub_log_args"}  # fmt: skip
+    requests = {"cache_requests", "rewrite_requests_cache", "delete_requests_cache"}
+    assert theirs - about_logging - requests <= LmEval.model_fields.keys() | _ELSEWHERE.keys()
+    assert not _ELSEWHERE.keys() & LmEval.model_fields.keys()
 
 
 @pytest.mark.parametrize(
