@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from harness.commands import signals
-from harness.core.errors import EXIT_CRASH, EXIT_PIPE, HarnessError
+from harness.core.errors import EXIT_CRASH, EXIT_PIPE, HarnessError, refused
 from harness.core.text import visible
 
 
@@ -31,7 +31,11 @@ class Group(click.Group):
             with contextlib.suppress(OSError):  # the terminal itself may be gone
                 click.echo("\nstopped; the next `harness run` goes on from here", err=True)
             ctx.exit(signals.exit_status(stop))
-        except Exception:
+        except Exception as error:
+            known = refused(error) if isinstance(error, OSError) else None
+            if known is not None:
+                click.echo(visible(str(known)), err=True)
+                ctx.exit(known.exit_code)
             traceback.print_exc()
             click.echo("harness: this is a fault of the harness itself; please report it", err=True)
             ctx.exit(EXIT_CRASH)

@@ -168,6 +168,30 @@ def boundary(part: str) -> Iterator[None]:
         raise StageFailed(reason_of(error), f"{part}: {type(error).__name__}: {error}") from error
 
 
+_PERMISSION, _SPACE = "check who may read and write it", "free space, or name another place"
+_OF_THE_MACHINE = {
+    errno.EACCES: _PERMISSION, errno.EPERM: _PERMISSION, errno.EROFS: "name another place",
+    errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.ENAMETOOLONG: "give it a shorter name",
+    errno.EIO: "the disk or the network behind it fails", errno.EMFILE: "raise `ulimit -n`",
+}  # fmt: skip
+"""What the machine refuses, and what to do about it; other errors may be faults of ours."""
+
+
+def refused(error: OSError, where: str = "") -> HarnessError | None:
+    """What the machine refuses, as a sentence; None where it may be a fault of this package.
+
+    Args:
+        where: the place in the suite that names the file.
+    """
+    fix = _OF_THE_MACHINE.get(error.errno or 0)
+    if fix is None:
+        return None
+    name = error.filename2 or error.filename
+    why = (error.strerror or str(error)).lower()
+    message = f"{shortened(str(name))} cannot be used: {why}" if name else why
+    return HarnessError(message, where=where, fix=fix)
+
+
 def reason_of(error: Exception) -> str:
     """The reason of a failure: `out of memory`, `disk full` or `error`. Torch's out-of-memory
     errors are recognised by name, since this module must not import torch."""

@@ -43,10 +43,14 @@ def split_spec(spec: Any, axis: str, where: str) -> tuple[str, dict[str, Any]]:
         name, fields = next(iter(spec.items()))
         if isinstance(name, str) and (fields is None or isinstance(fields, Mapping)):
             return name, dict(fields or {})
+    key = "- " if where.endswith("]") else f"{where.rpartition('.')[2]}: "
+    options = "name: {option: value}"
+    options = options if where.endswith("]") else f"{{{options}}}"
     raise SuiteError(
-        f"a {axis} is a name or one name with its options, not {_short(spec)}",
+        f"{'an' if axis[0] in 'aeiou' else 'a'} {axis} is a name or one name with its options, not"
+        f" {_short(spec)}",
         where=where,
-        fix=f"write `- name` or `- name: {{option: value}}`  (harness list {axis}s)",
+        fix=f"write `{key}name` or `{key}{options}`  (harness list {axis}s)",
     )
 
 
@@ -111,8 +115,13 @@ def explain(
             )
         elif item["type"] == "missing":
             lines.append(f"{whole}: missing, and needed")
+        elif item["type"] == "literal_error":
+            choices = re.findall(r"'([^']*)'", item.get("ctx", {}).get("expected", ""))
+            given = item["input"] if isinstance(item["input"], str) else _short(item["input"])
+            lines.append(unknown("value", given, choices, where=whole))
         else:
-            message = item["msg"].removeprefix("Value error, ")
+            wanted = next((w for start, w in _WANTED.items() if item["type"].startswith(start)), "")
+            message = wanted or item["msg"].removeprefix("Value error, ")
             if item["type"] == "string_pattern_mismatch":
                 message = _form(model, item["loc"]) or message
             if item["type"] == "string_type" and (misread := _misread(item["input"])):
@@ -127,6 +136,14 @@ def explain(
     return "\n".join(lines[:_MOST] + more)
 
 
+_A_MAPPING, _A_LIST = "a mapping is needed, `{key: value}`", "a list is needed, `[one, two]`"
+_WANTED = {
+    "dict_": _A_MAPPING, "model_": _A_MAPPING, "mapping_": _A_MAPPING, "dataclass_": _A_MAPPING,
+    "list_type": _A_LIST, "tuple_type": _A_LIST, "set_type": _A_LIST,
+    "int_": "a whole number is needed", "float_": "a number is needed",
+    "bool_": "true or false is needed", "string_type": "a text is needed",
+}  # fmt: skip
+"""How a type of pydantic's errors begins -> what is needed, in the words of YAML."""
 _MOST = 10
 """The most mistakes in one message."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import ModelError, SuiteError, shortened, unknown
+from harness.core.errors import ModelError, SuiteError, refused, shortened, unknown
 from harness.core.locate import locate
 from harness.executors.base import Executor
 from harness.models.files import ModelInfo, ModelPlace
@@ -49,7 +49,7 @@ class Sources:
                 self.models[name] = resolve_gguf(spec, self.file, self.store, where)
             else:
                 folder = locate(spec.path, self.file, where)
-                self.models[name] = resolve_model(spec, folder, self.store.file_digest, where)
+                self.models[name] = resolve_model(spec, folder, self._digest(where), where)
         return self.models[name]
 
     def weights(self, name: str, use: str) -> ModelInfo:
@@ -69,6 +69,21 @@ class Sources:
                 fix="name a model whose files are here",
             )
         return info
+
+    def _digest(self, where: str) -> Callable[[Path], str]:
+        """Digests of files that a place in the suite names.
+
+        Raises:
+            HarnessError: a file cannot be read.
+        """
+
+        def digest(path: Path) -> str:
+            try:
+                return self.store.file_digest(path)
+            except OSError as error:
+                raise refused(error, where) or error from None
+
+        return digest
 
     def _template(self, spec: ModelSpec, where: str) -> str | None:
         if spec.chat_template is None:
@@ -131,7 +146,7 @@ class Sources:
             )
             data = Data(
                 split=located,
-                sha256=None if path is None else self.store.file_digest(path),
+                sha256=None if path is None else self._digest(where)(path),
                 place=where,
             )
             self.data[entry, split] = data.stage(

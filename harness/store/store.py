@@ -40,7 +40,11 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot make the store {self.root}: {error}") from error
+            why = "it is a file" if self.root.is_file() else error.strerror or str(error)
+            raise StoreError(
+                f"cannot make the store {self.root}: {why}",
+                fix="name a folder by --store or HARNESS_STORE, where files can be written",
+            ) from error
         self._index = Index(self.root / "index.sqlite")
 
     @contextlib.contextmanager

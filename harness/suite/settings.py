@@ -40,6 +40,8 @@ def apply_setting(
     except SuiteError as error:
         message = re.sub(r"line 1(, column \d+)?: ", "", error.message)
         raise SuiteError(message, where=where, fix=error.fix) from None
+    if key.partition("[")[0].partition(".")[0] in keys:  # as places are written in messages
+        key = re.sub(r"\[(\d+)\]", r".\1", key)
     head, _, rest = key.partition(".")
     if head not in keys:
         if not rest:
@@ -47,7 +49,7 @@ def apply_setting(
         return _override(tree, {key: value}, where)
     parts = key.split(".")
     if (
-        head == "matrix" and rest and rest not in axes
+        head == "matrix" and rest and rest.partition(".")[0] not in axes
     ):  # the name of a hyper-parameter contains a dot
         parts = [head, rest]
     try:
@@ -56,7 +58,8 @@ def apply_setting(
         raise SuiteError(
             f"there is no place '{key}' in the suite",
             where=where,
-            fix="give the whole value above it, such as --set 'models={...}'",
+            fix=f"give the whole section: --set '{head}="
+            + ("[...]'" if isinstance(tree.get(head), list) else "{...}'"),
         ) from None
 
 

@@ -178,7 +178,8 @@ class Suite(BaseModel):
         if isinstance(tree, Mapping):
             if not any(tree.get(key) for key in ("data", "matrix", "base", "checkpoints")):
                 return {**tree, "base": {"zero-shot": {}}}
-            if tree.get("matrix") and not tree.get("data"):
+            known = not tree.keys() - cls.model_fields.keys()  # else a misspelt key is told
+            if known and tree.get("matrix") and not tree.get("data"):
                 raise ValueError("data: there are no rows to train on; add an entry with `train:`")
         return tree
 

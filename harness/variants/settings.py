@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.core import from_yaml, registry
-from harness.core.errors import SuiteError, unknown
+from harness.core.errors import SuiteError, near, unknown
 from harness.core.from_yaml import C
 from harness.suite.filters import CellFilter
 from harness.suite.suite import Suite
@@ -100,7 +100,9 @@ def check_hyper(
         if name not in present:
             hint = "methods and objectives in the matrix and in its recipes"
             message = unknown("component", name, present, hint=hint)
-            raise SuiteError(message, where=where)
+            section = near(name, Suite.model_fields)
+            fix = f"the section of the suite is called `{section}:`" if section else ""
+            raise SuiteError(message, where=where, fix=fix)
 
 
 def _check_rule(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from harness.cli import main
+from harness.store.store import Store
 from harness.suite.suite import Suite
 from tests.conftest import Workspace
 
@@ -149,3 +154,27 @@ def test_readme_explains_the_demo_as_it_is() -> None:
     del demo["description"]
     assert blocks[0] == demo
     assert Suite.model_validate(blocks[1]).name == "my-decision"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS, errno.ENOENT])
+@pytest.mark.parametrize("digests", [True, False])
+def test_what_the_machine_refuses_is_a_sentence_and_no_crash(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, number: int, digests: bool
+) -> None:
+    """Of a file that the suite names, with its place; of any other, with its name."""
+
+    def fails(*_: object, **__: object) -> str:
+        raise OSError(number, os.strerror(number), "rows/somewhere.jsonl")
+
+    if digests:
+        monkeypatch.setattr(Store, "file_digest", fails)
+    else:
+        monkeypatch.setattr("harness.commands.plan.describe_plan", fails)
+    done = CliRunner().invoke(main, ["plan", str(workspace.path), "--store", str(workspace.store)])
+    if number == errno.ENOENT:  # this may be a mistake of ours
+        assert done.exit_code == 70
+        return
+    assert done.exit_code == 2, done.output
+    assert f"rows/somewhere.jsonl cannot be used: {os.strerror(number).lower()}" in done.output
+    assert ("models.tiny: " in done.output) == digests
+    assert "Traceback" not in done.output

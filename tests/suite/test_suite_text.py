@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.errors import SuiteError
-from harness.suite.suite import load_suite
+from harness.suite.suite import Suite, load_suite
 from harness.suite.text import VALUES, read_yaml
 from tests.conftest import Workspace
 
@@ -149,3 +149,49 @@ def test_paths_that_lead_to_no_file_are_refused(workspace: Workspace, path: str)
 
     workspace.tree["data"]["letters"]["train"] = path
     require_refused(workspace, "data.letters", [path[:50]])
+
+
+WRONG = {
+    "a number": 3, "a text": "word", "a list": [1], "a mapping": {"x": 1}, "nothing": None,
+    "a boolean": True, "a list of mappings": [{"x": 1}],
+}  # fmt: skip
+JARGON = ("valid dictionary", "valid list", "valid integer", "valid string", "instance of",
+          "unable to parse", "input should be a", "input should be '")  # fmt: skip
+
+
+@pytest.mark.parametrize("section", Suite.model_fields)
+def test_a_section_of_another_type_is_told_in_the_words_of_yaml(
+    workspace: Workspace, section: str
+) -> None:
+    refusals = 0
+    for value in WRONG.values():
+        workspace.write(**{section: value})
+        try:
+            load_suite(str(workspace.path))
+        except SuiteError as error:
+            refusals += 1
+            told = str(error)
+            assert str(workspace.path) in told
+            assert section in told
+            assert not any(words in told for words in JARGON), told
+    assert refusals or section == "executor"  # which a plan builds
+
+
+@pytest.mark.parametrize("section", ["models", "data", "matrix", "base", "scorers", "generate"])
+def test_a_misspelt_section_is_told_before_what_it_would_have_brought(
+    workspace: Workspace, section: str
+) -> None:
+    workspace.tree[f"{section[:-1]}q"] = workspace.tree.pop(section)
+    workspace.write()
+    with pytest.raises(
+        SuiteError, match=f"unknown key '{section[:-1]}q'; did you mean '{section}'"
+    ):
+        load_suite(str(workspace.path))
+
+
+def test_a_setting_may_name_its_place_as_messages_do(workspace: Workspace) -> None:
+    for place in ("seeds[0]", "seeds.0"):
+        assert load_suite(str(workspace.path), ["seeds=[7]", f"{place}=9"]).suite.seeds == [9]
+    with pytest.raises(SuiteError, match=r"no place 'scorers\.9\.rouge'") as caught:
+        load_suite(str(workspace.path), ["scorers[9].rouge=3"])
+    assert "--set 'scorers=[...]'" in str(caught.value)
