@@ -38,11 +38,12 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
     from harness.commands import changed as changing
     from harness.commands import report as reports
     from harness.commands import run as runs
-    from harness.commands.session import open_suite
+    from harness.commands.session import open_suite, warn_of_mistakes
 
     if changed and records is None:
         raise click.UsageError("--changed needs --records FILE: what an earlier run wrote there")
     opened = open_suite(suite, settings, store, only, limit)
+    warn_of_mistakes(opened.plan)
     opened.command = _command()
     folder = report_dir or REPORTS / opened.plan.suite.name
     runs.require_places(folder, records)
@@ -73,9 +74,10 @@ def plan(suite: str, store: Path, limit: int | None, only: str | None, settings:
     A stage is cached or will run; --why says how it differs from a cached one.
     """
     from harness.commands.plan import describe_plan
-    from harness.commands.session import open_suite
+    from harness.commands.session import open_suite, warn_of_mistakes
 
     opened = open_suite(suite, settings, store, only, limit)
+    warn_of_mistakes(opened.plan)
     click.echo(describe_plan(opened, why=why))
 
 

@@ -11,7 +11,7 @@ from harness.comparison.result import Estimate
 from harness.core.errors import HarnessError, StoreError
 from harness.core.files import write_atomic
 from harness.core.locate import BASELINES
-from harness.core.text import line
+from harness.core.text import line, number_of
 from harness.importers.baseline import text_of
 from harness.report import numbers
 
@@ -67,5 +67,5 @@ def _described(found: Side) -> str:
         metric = next(iter(by_seed.values()))
         kept = "" if metric.examples is not None else ", no scores of examples"
         mean = numbers.value(Estimate(sum(values) / len(values)))
-        lines.append(f"  {line(name)}  {mean}  {metric.n or 0:,} examples{kept}")
+        lines.append(f"  {line(name)}  {mean}  {number_of(metric.n or 0, 'example')}{kept}")
     return "\n".join(lines)

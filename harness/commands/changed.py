@@ -13,7 +13,7 @@ from harness.commands.sides import store_baseline
 from harness.comparison.measured import Run
 from harness.comparison.result import Estimate
 from harness.core.errors import HarnessError
-from harness.core.text import line
+from harness.core.text import line, number_of
 from harness.importers import records as record_files
 from harness.importers.files import Unreadable
 from harness.planning.changed import changed_groups
@@ -132,9 +132,9 @@ def _what_changed(
 ) -> Iterator[str]:
     known = {path.variant.group: path for path in opened.plan.paths}
     if not before:
-        yield f"there is no {file} yet: all {len(known)} variants are new"
+        yield f"there is no {file} yet: {number_of(len(known), 'variant is', 'variants are')} new"
         return
-    yield f"{len(groups)} of {len(known)} variants changed since {file} was written"
+    yield f"{len(groups)} of {number_of(len(known), 'variant')} changed since {file} was written"
     for group in groups:
         stages = [] if group not in known else known[group].stages()
         reasons = [reason for stage in stages for reason in _reasons(stage, before)]

@@ -25,6 +25,7 @@ from harness.comparison.measured import Measured, Run
 from harness.core.errors import EXIT_NOT_JUDGED, HarnessError, StoreError, SuiteError, unknown
 from harness.core.files import write_atomic
 from harness.core.from_yaml import explain
+from harness.core.text import number_of
 from harness.report.check import data, junit, markdown, terminal
 from harness.suite.claims import Claim
 
@@ -177,7 +178,9 @@ def read_claims(file: Path) -> list[Claim]:
             fix="write one a line: `- candidate not_worse baseline on rougeL by 0.01`",
         )  # fmt: skip
     if len(given) > _MOST_CLAIMS:
-        raise SuiteError(f"has {len(given)} claims, more than {_MOST_CLAIMS}", where=str(file))
+        raise SuiteError(
+            f"has {number_of(len(given), 'claim')}, more than {_MOST_CLAIMS}", where=str(file)
+        )
     claims = []
     for number, one in enumerate(given):
         try:

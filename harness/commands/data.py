@@ -13,7 +13,7 @@ import click
 from harness.commands.session import Opened
 from harness.core import registry
 from harness.core.errors import SuiteError, unknown
-from harness.core.text import line, visible
+from harness.core.text import line, number_of, visible
 from harness.data.cells import said
 from harness.objectives.base import Objective
 from harness.planning.checks import length_notes
@@ -177,9 +177,11 @@ def _lines(view: View, opened: Opened, *, color: bool) -> Iterator[str]:
     yield f"{caption}; special tokens such as EOS are written by their names"
     for number, sequence in enumerate(shown["sequences"]):
         name = f"row {line(shown['ids'][number])}" if shown["ids"] else f"sequence {number}"
-        packed = f", {sequence['documents']} documents" if sequence["documents"] > 1 else ""
+        packed = (
+            f", {number_of(sequence['documents'], 'document')}" if sequence["documents"] > 1 else ""
+        )
         size, learnt = len(sequence["ids"]), sum(sequence["loss"])
-        yield f"\n{name}: {size} tokens{packed}, {learnt} in the loss"
+        yield f"\n{name}: {number_of(size, 'token')}{packed}, {learnt} in the loss"
         yield _marked(sequence["runs"], color=color)
     if any(sequence["documents"] > 1 for sequence in shown["sequences"]):
         yield f"\n{_PACKED}"
@@ -213,10 +215,13 @@ def _turns(data: Stage, rows: int, opened: Opened) -> Iterator[str]:
     counts = _record(data, opened).metrics
     yield (
         f"data.{data.label.replace('/', '.')} is asked turn by turn: {counts['conversations']}"
-        f" conversations, {counts['rows']} turns of the assistant"
+        f" conversations, {number_of(counts['rows'], 'turn')} of the assistant"
     )
     if counts["silent_turns"]:
-        yield f"left out, as they are empty or follow no message: {counts['silent_turns']} turns"
+        yield (
+            "left out, as they are empty or follow no message:"
+            f" {number_of(counts['silent_turns'], 'turn')}"
+        )
     for text in _file(data, "rows.jsonl", opened).splitlines()[:rows]:
         row = json.loads(text)
         group = f" ({line(row['group'])})" if row["group"] else ""
@@ -233,7 +238,7 @@ def _counts(
     lost = sum(measured["dropped"].values())
     yield f"rows: {measured['rows']} usable ({measured['layout']}), {lost} dropped"
     if measured.get("gathered"):
-        yield f"  gathered from {measured['gathered']} answers that were scored alone"
+        yield f"  gathered from {number_of(measured['gathered'], 'answer')} that were scored alone"
     for text in _file(view.data, "dropped.jsonl", opened).splitlines():
         reason = json.loads(text)
         yield (
@@ -241,7 +246,9 @@ def _counts(
             f" {line(reason['excerpt'])[:_EXCERPT]}"
         )
     for name, part in measured.get("shares", {}).items():
-        yield f"  {line(name)}: {part['rows']} rows, {part['share']:.1%} of the mixture"
+        yield (
+            f"  {line(name)}: {number_of(part['rows'], 'row')}, {part['share']:.1%} of the mixture"
+        )
     if shown.get("rejoined"):
         yield (
             f"the chat template writes {len(shown['rejoined'])} of these rows otherwise than it"
@@ -251,12 +258,12 @@ def _counts(
     over = shown["over_length"]
     limit = f"the model's context ({counts['context']})" if "context" in counts else "max_length"
     too_long = f"over {limit}: {counts['over_length']} of {counts['given']} ({counts['overlong']})"
-    yield f"{too_long}, {counts['tokens_cut']} tokens cut off"
+    yield f"{too_long}, {number_of(counts['tokens_cut'], 'token')} cut off"
     if "without_loss" in counts:
         yield f"without a token in the loss, and left out: {counts['without_loss']}"
     if over:
         said = line(over["excerpt"])[:_EXCERPT]
-        yield f"  the first is row {line(over['id'])}, {over['tokens']} tokens: {said}"
+        yield f"  the first is row {line(over['id'])}, {number_of(over['tokens'], 'token')}: {said}"
     for name, figures in (*measured["characters"].items(), ("row", counts["tokens"])):
         unit = "tokens" if name == "row" else "characters"
         yield (

@@ -15,6 +15,7 @@ from typing import cast
 from harness.core import registry
 from harness.core.files import digest_file
 from harness.core.memory import of_this_machine
+from harness.core.text import number_of
 from harness.executors.base import Executor
 from harness.store.stage import Resources, read_record
 from harness.store.store import Store
@@ -99,7 +100,7 @@ def _store(root: Path) -> list[tuple[bool, str]]:
             if not path.is_file() or digest_file(path) != output.sha256:
                 damaged.append(f"{folder.parent.name}/{folder.name}/{name}")
     free = shutil.disk_usage(root).free / 2**30
-    text = f"store {root}: {len(folders)} stages, {free:.0f} GiB free"
+    text = f"store {root}: {number_of(len(folders), 'stage')}, {free:.0f} GiB free"
     if damaged:
         names = ", ".join(damaged[:5])
         return [(False, f"{text}; damaged files, whose stages run again when needed: {names}")]

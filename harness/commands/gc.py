@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.core.errors import HarnessError
+from harness.core.text import number_of
 from harness.planning.gguf import converted_in
 from harness.planning.planner import plan
 from harness.store.stage import read_record
@@ -48,7 +49,8 @@ def collect(
     live = store.runs()
     if live and not dry_run:
         raise HarnessError(
-            f"{live} runs are using {root}; this would remove stages that they need",
+            f"{number_of(live, 'run is', 'runs are')} using {root}; this would remove"
+            " stages that they need",
             fix="wait until they have ended",
         )
     failed = store.failures()  # to plan, and so keep, also the trials that followed a failed one
@@ -68,7 +70,8 @@ def collect(
     store.refresh()
     verb = "would free" if dry_run else "freed"
     return (
-        f"{verb} {freed / 2**20:.1f} MiB: {removed} stages removed, {released} checkpoints released"
+        f"{verb} {freed / 2**20:.1f} MiB: {number_of(removed, 'stage')} removed,"
+        f" {number_of(released, 'checkpoint')} released"
     )
 
 

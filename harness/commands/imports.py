@@ -15,7 +15,7 @@ from harness.comparison.measured import Run
 from harness.comparison.result import Comparison, Estimate
 from harness.core.errors import DataError, HarnessError, unknown
 from harness.core.files import write_atomic
-from harness.core.text import line
+from harness.core.text import line, number_of
 from harness.importers import peft_comparison
 from harness.importers import peft_method_comparison as peft
 from harness.importers.records import record_of
@@ -133,13 +133,17 @@ def listing(runs: Sequence[Run]) -> str:
         file = line(run.source.get("file", ""))
         lines.append(f"{line(run.variant)}  ({run.source.get('tool')}, {file})")
         for metric in run.metrics[:_SHOWN]:
-            what = f"{metric.n:,} examples" if metric.examples is not None else _lacking(metric.n)
+            what = (
+                number_of(metric.n or 0, "example")
+                if metric.examples is not None
+                else _lacking(metric.n)
+            )
             lost = f", {metric.unscored:,} without a score" if metric.unscored else ""
             lines.append(
                 f"  {line(metric.name)}  {numbers.value(Estimate(metric.value))}  {what}{lost}"
             )
         if len(run.metrics) > _SHOWN:
-            lines.append(f"  and {len(run.metrics) - _SHOWN} more metrics")
+            lines.append(f"  and {number_of(len(run.metrics) - _SHOWN, 'more metric')}")
     return "\n".join(lines)
 
 
@@ -147,8 +151,8 @@ _SHOWN = 12
 
 
 def _lacking(n: int | None) -> str:
-    count = "an unknown number of" if n is None else f"{n:,}"
-    return f"{count} examples, whose scores it lacks"
+    count = "an unknown number of examples" if n is None else number_of(n, "example")
+    return f"{count}, whose scores it lacks"
 
 
 def _full(records: Sequence[Record]) -> str:
@@ -156,7 +160,8 @@ def _full(records: Sequence[Record]) -> str:
     full_runs = [r.label for r in records if r.ok and r.label.startswith("full-finetuning/")]
     if len(full_runs) != 1:
         raise DataError(
-            f"there are {len(full_runs)} runs of full fine-tuning; by default the baseline is the"
+            f"there are {number_of(len(full_runs), 'run')} of full fine-tuning; by"
+            " default the baseline is the"
             " only one",
             where="--baseline",
             fix=f"name one of: {', '.join(r.label for r in records if r.ok)}",

@@ -16,6 +16,7 @@ from harness.core.component import Component
 from harness.core.errors import HarnessError
 from harness.core.files import write_atomic
 from harness.core.locate import packaged_suites
+from harness.core.text import number_of
 from harness.objectives.base import Objective
 from harness.scorers._lm_eval_checks import unknown_task
 from harness.scorers._lm_eval_index import Index
@@ -80,7 +81,10 @@ def tasks(part: str | None) -> str:
     if part is None:
         folders = sorted(path.name for path in library().iterdir() if path.is_dir())
         families = textwrap.fill("  ".join(n for n in folders if n[0] not in "._"), 100)
-        return f"{families}\n\n{len(names):,} tasks, groups and tags: harness list tasks PART"
+        return (
+            f"{families}\n\n{number_of(len(names), 'task')}, groups and tags: harness list"
+            " tasks PART"
+        )
     shown = {name: kind for name, kind in sorted(names.items()) if part.lower() in name.lower()}
     if not shown:
         raise HarnessError(unknown_task(part, names))
@@ -110,7 +114,7 @@ def stages(store: Path, kind: str | None, status: str | None, text: str) -> str:
             f" {row['seconds'] or 0:>7.1f} s {row['bytes'] / 2**20:>7.2f} MiB  {when}"
         )
     size = sum(row["bytes"] for row in rows) / 2**20
-    return "\n".join([*lines, f"{len(rows)} stages, {size:.1f} MiB"])
+    return "\n".join([*lines, f"{number_of(len(rows), 'stage')}, {size:.1f} MiB"])
 
 
 def write_starter(path: Path, *, force: bool) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.session import Opened, open_suite, store_at
+from harness.commands.session import Opened, open_suite, store_at, warn_of_mistakes
+from harness.core.text import number_of
 from harness.planning.checks import Misses, length_notes, script_notes
 from harness.planning.code import executes
 from harness.planning.heads import require_rows
@@ -55,6 +56,7 @@ def plan(
     import pandas as pd
 
     opened = open_suite(str(suite), settings, store_at(store), only, limit)
+    warn_of_mistakes(opened.plan)
     _require(opened)
     rows = [
         (
@@ -132,7 +134,10 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     """As describe_plan, without its check of the lengths of rows."""
     stages = _stages(planned, store)
     waiting = [each for each in stages if each.state == "to run"]
-    lines = [f"{planned.suite.name}: {len(planned.paths)} variants, baseline {planned.baseline}"]
+    lines = [
+        f"{planned.suite.name}: {number_of(len(planned.paths), 'variant')}, baseline"
+        f" {planned.baseline}"
+    ]
     width = max([len("for"), *(len(each.stage.label) for each in stages)])
     heads = f"{'for':<{width}} {'expected':>10} {'state memory':>13}"
     lines.append(f"{'state':<8} {'stage':<14} {heads}")
@@ -256,8 +261,9 @@ def _claims(planned: Plan, store: Store) -> list[str]:
 
     powers = powers_of(planned, store)
     head = (
-        f"{len(planned.claims)} claims, each with the smallest difference that 80% of such"
-        " experiments would show at its confidence (the adjustment over all of them asks for more):"
+        f"{number_of(len(planned.claims), 'claim, with', 'claims, each with')} the"
+        " smallest difference that 80% of such experiments would show at its confidence"
+        " (the adjustment over all of them asks for more):"
     )
     lines = [head]
     lines += [f"  {each.text()}" for each in powers]
@@ -284,10 +290,14 @@ def _afterwards(planned: Plan) -> list[str]:
         asked = len(tuning.trials)
         if asked < tuning.total:
             lines.append(
-                f"{tuning.group}: {asked} of {tuning.total} trials; the others are asked for once"
+                f"{tuning.group}: {asked} of {number_of(tuning.total, 'trial')}; the"
+                " others are asked for once"
                 " these have ended"
             )
     groups = list(dict.fromkeys(path.variant.group for path in planned.open))
     names = ", ".join(groups)
-    head = f"planned once `select` has chosen their hyper-parameters ({len(planned.open)} variants)"
+    head = (
+        "planned once `select` has chosen their hyper-parameters"
+        f" ({number_of(len(planned.open), 'variant')})"
+    )
     return [*lines, f"{head}: {names}"]

@@ -24,6 +24,7 @@ from harness.core.errors import HarnessError, StoreError
 from harness.core.files import digest_file, digest_json, write_atomic
 from harness.core.measure import versions
 from harness.core.sources import digest_of, package_digest
+from harness.core.text import number_of
 from harness.scheduling.schedule import Outcome, with_skipped
 from harness.store.places import kept_credentials
 from harness.store.stage import Record
@@ -62,8 +63,9 @@ def stored(opened: Opened) -> dict[str, Record]:
     for which, what in ((missing, "have not run"), (damaged, "have damaged outputs")):
         if which:
             names = ", ".join(dict.fromkeys(f"{s.kind} {s.label}" for s in which[:5]))
+            more = " ..." if len(which) > 5 else ""
             raise NotStored(
-                f"{len(which)} stages {what}: {names}{' ...' if len(which) > 5 else ''}",
+                f"{number_of(len(which), 'stage')} {what}: {names}{more}",
                 fix=run_command(opened),
             )
     warn_of_changed_code(records)

@@ -18,6 +18,7 @@ from harness.commands.session import (
     run_command,
     store_at,
     warn_of_changed_code,
+    warn_of_mistakes,
 )
 from harness.core.errors import StoreError
 from harness.planning.checks import length_notes, preflight, script_notes
@@ -63,6 +64,7 @@ def run(
         HarnessError: the suite or its data has a mistake, or a folder cannot be written.
     """
     opened = open_suite(str(suite), settings, store_at(store), only, limit)
+    warn_of_mistakes(opened.plan)
     opened.command = run_command(opened)
     folder = None if report_dir is None else Path(report_dir)
     if folder is not None:

@@ -87,8 +87,6 @@ def open_suite(
         with loaded.boundary():
             _refuse_machine(planned)
             require_baselines(planned)
-    for warning in planned.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
     return Opened(loaded, opened_store, planned, only, limit, settings=tuple(settings))
 
 
@@ -140,6 +138,13 @@ def refuse_bad_data(outcome: Outcome) -> None:
     messages = [error.get("message", "") for error in causes]
     if messages:
         raise SuiteError("\n".join(dict.fromkeys(messages)))
+
+
+def warn_of_mistakes(planned: Plan) -> None:
+    """Print the plan's warnings, where a person can still change the suite: before a run. The
+    report has them too, so that the commands after a run do not repeat them."""
+    for warning in planned.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def warn_of_changed_code(records: Mapping[str, Record]) -> None:

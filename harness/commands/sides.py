@@ -22,6 +22,7 @@ from harness.comparison.run_costs import run_costs
 from harness.comparison.scores import Column, Reader, Scores
 from harness.core.errors import DataError, HarnessError, SuiteError, shortened, unknown
 from harness.core.locate import BASELINE_NAME, BASELINES
+from harness.core.text import number_of
 from harness.importers.files import Unreadable
 from harness.models.hub import hub_snapshot
 from harness.planning.graph import learnt
@@ -104,7 +105,8 @@ def _chosen(runs: Sequence[Run], variant: str, where: str) -> Mapping[int, Run]:
     if not variant and len(groups) > 1:
         names = ", ".join(list(groups)[:20])
         raise HarnessError(
-            f"{where} has {len(groups)} variants: {names}", fix=f"name one: '{where}:VARIANT'"
+            f"{where} has {number_of(len(groups), 'variant')}: {names}",
+            fix=f"name one: '{where}:VARIANT'",
         )
     seeds = groups[variant or next(iter(groups))]
     for run in seeds.values():

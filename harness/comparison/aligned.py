@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.comparison.scores import Keys, Scores
 from harness.comparison.statistics import Sample
+from harness.core.text import number_of
 
 Runs = Mapping[int, Scores]
 """Seed -> the scores of that training run."""
@@ -129,7 +130,10 @@ def _common(
             " `examples: shared` compares these alone"
         )
     else:
-        note = f"{len(common):,} of up to {most:,} examples: those with a value on both sides"
+        note = (
+            f"{len(common):,} of up to {number_of(most, 'example')}: those with a value on"
+            " both sides"
+        )
     return tuple(name for name in runs[0].keys.ids if name in common), note
 
 

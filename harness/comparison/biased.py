@@ -10,6 +10,7 @@ from harness.comparison.agreement import mean, proportion
 from harness.comparison.judged_verdicts import Said, rankings_of, said_in
 from harness.comparison.result import Estimate
 from harness.comparison.statistics import Clusters
+from harness.core.text import number_of
 from harness.data.contests import Standing
 from harness.planning.graph import Plan
 from harness.stages.score import judging_stages
@@ -41,7 +42,7 @@ def _of_contests(said: Sequence[Said]) -> Iterator[str]:
         known = [s.compared.known for s in both]
         first = np.asarray([(one + 1 - exchanged) / 2 for one, exchanged in known])
         changed = _text(proportion(flips, clusters))
-        yield f"verdict changes with the order in {changed} of {len(both)} contests"
+        yield f"verdict changes with the order in {changed} of {number_of(len(both), 'contest')}"
         yield f"mean probability of the first place is {_text(_mean(first, clusters))}"
     unequal = [s for s in said if s.compared.asked and s.sign and s.lengths[0] != s.lengths[1]]
     if unequal:
@@ -66,7 +67,7 @@ def _of_lists(lists: Sequence[tuple[str, Sequence[Standing]]]) -> Iterator[str]:
     if len(orders) > 1:
         flips = [float(len({_best(of, order) for order in orders}) > 1) for _, of in known]
         changed = _text(proportion(np.asarray(flips), clusters))
-        yield f"best answer changes with the order in {changed} of {len(known)} lists"
+        yield f"best answer changes with the order in {changed} of {number_of(len(known), 'list')}"
     first = [np.mean([_first(of, order) for order in orders]) for _, of in known]
     share = _text(_mean(np.asarray(first), clusters))
     yield f"first place stands above {share} of the others"

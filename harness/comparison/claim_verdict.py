@@ -23,8 +23,9 @@ class ClaimVerdict:
         n, clusters, seeds: how many examples, clusters of them, and training runs of the variant.
         level: `checkpoint` if each side is one training run, `method` if seeds are a level too,
             `cost` for a cost.
-        detectable: how far beyond the limit (of `equal`, the lower one) the truth must be so that
-            80% of such experiments show it, at the claim's confidence and before the adjustment.
+        detectable: how far beyond the limit (of `equal`, inside both limits) the truth must be so
+            that 80% of such experiments show it, at the claim's confidence and before the
+            adjustment.
         needed: how many more examples would decide it 80% of the time, if the difference and its
             spread stay as they are; None if it is decided, or if no number of examples would.
         reason: what limits the verdict, or why there is none.

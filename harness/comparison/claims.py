@@ -21,11 +21,12 @@ from harness.comparison.caveats import about_margin, about_seeds, noise_of
 from harness.comparison.contrasts import Contrast, Ranged
 from harness.comparison.differences import contrast_of
 from harness.comparison.groups import Group
-from harness.comparison.limits import Limit, by_range, limits_of, p_of
+from harness.comparison.limits import Limit, by_range, detectable, limits_of, p_of
 from harness.comparison.result import ClaimVerdict, Estimate, Outcome
 from harness.comparison.rows import why_incomparable
 from harness.comparison.unpaired import Summaries
 from harness.comparison.verdicts import benjamini_hochberg, holm
+from harness.core.text import number_of
 from harness.suite.claims import CHANCE, FASTER, Claim
 
 __all__ = ["Amount", "ClaimVerdict", "CostQuestion", "Outcome", "Question", "decide"]
@@ -214,12 +215,12 @@ def _counted(verdict: ClaimVerdict, group: Group, base: Group | float) -> ClaimV
 
 def _told(verdict: ClaimVerdict, shown: Contrast, limits: Sequence[Limit]) -> ClaimVerdict:
     """The verdict with its difference and p."""
-    ends, first = shown.interval(verdict.claim.alpha), limits[0]
+    ends = shown.interval(verdict.claim.alpha)
     low, high = (None, None) if ends is None else ends
     verdict = replace(
         verdict,
         difference=Estimate(shown.value, low, high),
-        detectable=first.contrast.detectable(verdict.claim.alpha, first.null),
+        detectable=detectable(limits, verdict.claim.alpha),
     ).noted(shown.reason)
     if isinstance(shown, Ranged):
         return replace(verdict, verdict=by_range(verdict.claim, limits))
@@ -235,7 +236,9 @@ def _decided(verdict: ClaimVerdict, limits: Sequence[Limit], family: int) -> Cla
         outcome: Outcome = "supported" if all(limit.gap > 0 for limit in limits) else "refuted"
         return replace(verdict, verdict=outcome)
     if p < verdict.claim.alpha:
-        verdict = verdict.noted(f"p {p:.2g} by itself, {adjusted:.2g} over {family} claims")
+        verdict = verdict.noted(
+            f"p {p:.2g} by itself, {adjusted:.2g} over {number_of(family, 'claim')}"
+        )
     nearest = min(limits, key=lambda limit: abs(limit.gap))
     # What the adjustment leaves of the error, so that as many examples would do beside the others.
     alpha = verdict.claim.alpha * p / adjusted

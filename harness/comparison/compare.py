@@ -55,7 +55,7 @@ def compare(
     finished = {
         group: [succeeded(path, records) for path in paths] for group, paths in groups.items()
     }
-    read = Reader(records, store, learnt(planned))
+    read = Reader(records, store, learnt(planned), _trainings_of_baselines(planned))
     scores = {
         group: {path.variant.seed: read(path) for path in paths}
         for group, paths in finished.items()
@@ -90,6 +90,15 @@ def compare(
         judged_ranks=judged_ranks(planned, store),
         correction=planned.suite.correction,
     )
+
+
+def _trainings_of_baselines(planned: Plan) -> dict[str, set[str]]:
+    """Variant -> the keys of its baseline's training stages."""
+    keys: dict[str, set[str]] = defaultdict(set)
+    for path in planned.paths:
+        keys[path.variant.group] |= set() if path.train is None else {path.train.key}
+    against = {group: planned.baselines.get(group, planned.baseline) for group in keys}
+    return {group: keys[base] for group, base in against.items() if base in keys}
 
 
 def _merged(planned: Plan, scores: AllScores) -> list[Row]:

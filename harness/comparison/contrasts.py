@@ -79,12 +79,16 @@ class Contrast(ABC):
         total = math.ceil(n * (error**2 - self.fixed()) / target)
         return (total - n if total > n else None), ""
 
-    def detectable(self, alpha: float, null: float = 0.0) -> float | None:
-        """How far beyond `null` the truth must be so that 80% of such experiments show it."""
+    def detectable(self, alpha: float, null: float = 0.0, power: float = POWER) -> float | None:
+        """How far beyond `null` the truth must be so that such experiments show it.
+
+        Args:
+            power: in how many of them.
+        """
         error = self.error()
         if error is None:
             return None
-        return float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER)) * error
+        return float(special.ndtri(1 - alpha / 2) + special.ndtri(power)) * error
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,9 @@ class Moved(Contrast):
     def fixed(self) -> float:
         return sum(variance for variance, _ in self.spread.seeds)
 
-    def detectable(self, alpha: float, null: float = 0.0) -> float | None:
+    def detectable(self, alpha: float, null: float = 0.0, power: float = POWER) -> float | None:
         reach = max(self.spread.reach(alpha, side) for side in (-1, 1))
-        return reach + self.spread.reach(2 * (1 - POWER), 1)
+        return reach + self.spread.reach(2 * (1 - power), 1)
 
 
 @dataclass(frozen=True)
@@ -159,9 +163,9 @@ class Watched(Contrast):
     def fixed(self) -> float:
         return self.once.fixed()
 
-    def detectable(self, alpha: float, null: float = 0.0) -> float | None:
+    def detectable(self, alpha: float, null: float = 0.0, power: float = POWER) -> float | None:
         reach = max(self._reach(alpha, side) for side in (-1, 1))
-        return reach + self.once.spread.reach(2 * (1 - POWER), 1)
+        return reach + self.once.spread.reach(2 * (1 - power), 1)
 
     def _reach(self, alpha: float, side: int) -> float:
         grown = self.clusters * _MIXED + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from harness.comparison.result import Estimate, PoweredRate
+from harness.core.text import number_of
 
 FORMAT = 2
 """Version of what is kept; raised when a number is computed otherwise."""
@@ -109,4 +110,4 @@ def told(made: Credentials) -> str:
     if whole.kappa is not None and whole.kappa.low is not None and whole.kappa.high is not None:
         interval = f" [{whole.kappa.low:.2f}, {whole.kappa.high:.2f}]"
     doubt = "" if made.beats_chance else "not better than chance: "
-    return f"{doubt}kappa {kappa}{interval} on {whole.pairs} labels"
+    return f"{doubt}kappa {kappa}{interval} on {number_of(whole.pairs, 'label')}"

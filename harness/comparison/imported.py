@@ -15,6 +15,7 @@ from harness.comparison.result import ALL, Comparison, Estimate, Row, VariantRes
 from harness.comparison.rows import AllScores, rows_of, with_difference
 from harness.comparison.verdicts import adjusted
 from harness.core.errors import DataError, unknown
+from harness.core.text import number_of
 
 Runs = Mapping[str, Mapping[int, Run]]
 """Variant -> seed -> run."""
@@ -130,7 +131,7 @@ def _cell(
 
 
 def _limits(metric: Measured) -> str:
-    lost = f"{metric.unscored:,} examples have no score" if metric.unscored else ""
+    lost = f"{number_of(metric.unscored, 'example')} without a score" if metric.unscored else ""
     return "; ".join(part for part in (metric.note, lost) if part)
 
 

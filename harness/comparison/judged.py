@@ -16,6 +16,7 @@ from harness.comparison.measured import Examples, Measured, plain
 from harness.comparison.run_costs import result_of_runs
 from harness.comparison.scores import Scores
 from harness.comparison.unpaired import Summaries
+from harness.core.text import number_of
 from harness.suite.claims import BASELINE, COSTS, Claim
 
 _MOST = 200
@@ -214,7 +215,7 @@ def _limited(verdict: ClaimVerdict, pair: _Pair) -> ClaimVerdict:
         if metric.note:
             verdict = verdict.noted(metric.note)
         if metric.unscored:
-            verdict = verdict.noted(f"{metric.unscored:,} examples have no score")
+            verdict = verdict.noted(f"{number_of(metric.unscored, 'example')} without a score")
     return verdict
 
 

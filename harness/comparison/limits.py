@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.comparison.contrasts import Contrast
+from harness.comparison.intervals import POWER
 from harness.comparison.result import Outcome
 from harness.suite.claims import Claim
 
@@ -66,6 +67,17 @@ def p_of(limits: Sequence[Limit]) -> float | None:
         return None
     missed = [p for gap, p in values if gap <= 0]
     return min(missed) if missed else max(p for _, p in values)
+
+
+def detectable(limits: Sequence[Limit], alpha: float) -> float | None:
+    """How far beyond its limit the truth must be so that 80% of such experiments support the claim.
+
+    `equal` is supported if both limits are passed. So the truth must be so far inside both of them
+    that either is missed in 10%: no more than 20% can then miss one (Schuirmann, 1987).
+    """
+    power = POWER if len(limits) == 1 else 1 - (1 - POWER) / len(limits)
+    known = [limit.contrast.detectable(alpha, limit.null, power) for limit in limits]
+    return max((gap for gap in known if gap is not None), default=None)
 
 
 def by_range(claim: Claim, limits: Sequence[Limit]) -> Outcome:

@@ -16,6 +16,7 @@ from harness.comparison.groups import Group
 from harness.comparison.rows import AllScores, why_incomparable
 from harness.comparison.scores import Column, Reader, Scores
 from harness.comparison.share_contrasts import PairedShares
+from harness.core.text import number_of
 from harness.planning.claims import PlannedClaim
 from harness.planning.planner import Plan
 from harness.store.store import Store
@@ -74,7 +75,7 @@ class ClaimPower:
             return f"{expected}, no number of examples shows it"
         if self.needed is None:
             return f"{expected}, more examples alone would not show it; more seeds would"
-        return f"{expected}, {self.needed:,} examples would do"
+        return f"{expected}, {number_of(self.needed, 'example')} would do"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from harness.comparison import tuning
 from harness.comparison.biased import bias_notes
 from harness.comparison.result import VariantResult
+from harness.core.text import number_of
 from harness.planning.planner import Plan
 from harness.store.made_by import mixed
 from harness.store.rows_used import all_rows_used, sentences
@@ -39,7 +40,8 @@ def _contaminated(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]
     )
     if len(checked) > 1:
         worst = (
-            f"test rows are found in {len(leaking)} of {len(checked)} pairs; most in {label}:"
+            f"test rows are found in {len(leaking)} of"
+            f" {number_of(len(checked), 'pair')}; most in {label}:"
             f" {worst}"
         )
     else:
@@ -94,7 +96,7 @@ def _machines(records: Iterable[Record]) -> dict[str, str]:
                 counts[name][str(value)] += 1
     return {
         name: next(iter(values)) if len(values) == 1 else
-        "; ".join(f"{value} ({count} stages)" for value, count in values.most_common())
+        "; ".join(f"{value} ({number_of(count, 'stage')})" for value, count in values.most_common())
         for name in _MACHINE if (values := counts[name])
     }  # fmt: skip
 
@@ -133,7 +135,9 @@ def _labelled(label: str, metrics: Mapping[str, Any], checks: Iterable[Record]) 
     ):
         lost = ", ".join(f"{count} {reason}" for reason, count in metrics[name].items())
         parts += [f"{what} left out: {lost}"] if lost else []
-    head = f"AI labels, {label}: {metrics['pairs']} pairs, {metrics['ties']} of them ties"
+    head = (
+        f"AI labels, {label}: {number_of(metrics['pairs'], 'pair')}, {metrics['ties']} of them ties"
+    )
     return "; ".join([head, *parts]) + "."
 
 
@@ -155,9 +159,15 @@ def _agreed(name: str, agreement: Mapping[str, Any]) -> str:
     seen = ", which it was trained on," if agreement.get("seen") else ""
     ties = agreement["tied_by_truth"]
     return (
-        f"it agrees with {_KNOWN[name]}{seen} on {agreement['share']:.1%} of {agreement['n']} pairs"
+        f"it agrees with {_KNOWN[name]}{seen} on {agreement['share']:.1%} of"
+        f" {number_of(agreement['n'], 'pair')}"
         f" (95%: {agreement['low']:.1%} to {agreement['high']:.1%}, pairs as if independent)"
-        + (f", and prefers an answer in {ties} pairs that tie there" if ties else "")
+        + (
+            ", and prefers an answer in"
+            f" {number_of(ties, 'pair that ties', 'pairs that tie')} there"
+            if ties
+            else ""
+        )
     )
 
 
@@ -177,8 +187,10 @@ def _of_scorers(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
             for note in record.provenance.get("scorer", {}).get("answer_notes", ()):
                 groups[scorer, note, scored.evaluation].append(path.variant.group)
             if left_out := sum(record.metrics.get("unusable", {}).values()):
+                given = left_out + record.metrics["rows"]
                 yield (
-                    f"{name}: {left_out} of {left_out + record.metrics['rows']} rows are left out,"
+                    f"{name}: {left_out} of"
+                    f" {number_of(given, 'row is', 'rows are')} left out,"
                     " as the model's chat template refuses them or leaves out a turn."
                 )
     evaluations: dict[tuple[str, str, str], list[str]] = defaultdict(list)

@@ -18,9 +18,14 @@ from harness.comparison.groups import Group, effective_rows, partner
 from harness.comparison.intervals import CONFIDENCE, infer
 from harness.comparison.result import ALL, Estimate, Row
 from harness.comparison.scores import Column, Scores
+from harness.core.text import number_of
 
 AllScores = Mapping[str, Mapping[int, Mapping[Column, Scores]]]
 """Variant -> seed -> (metric, evaluation) -> scores."""
+
+
+_NO_RESULT = "the baseline has no result here"
+_OVER_START = "it compares with the variant's own start: the baseline has no such value"
 
 
 def rows_of(scores: AllScores, baseline: str, baselines: Mapping[str, str] = {}) -> list[Row]:
@@ -74,13 +79,13 @@ def _cell_rows(
     for name, group in groups.items():
         row = _without_difference(name, column, part, group)
         if lost := len(scores[name]) - len(group.scores):
-            row = row.noted(f"{lost} of {len(scores[name])} seeds have no result here")
+            row = row.noted(f"{lost} of {number_of(len(scores[name]), 'seed')} have no result here")
         if name == (base := against[name]):
             yield row
         elif base not in groups and group.first.even is not None:
             yield with_difference(row, contrast_of(group, group.first.even))
         elif base not in groups:
-            yield _incomparable(row, "the baseline has no result here")
+            yield _incomparable(row, _OVER_START if group.first.of_start else _NO_RESULT)
         else:
             yield _with_difference_from(row, group, groups[base])
 
@@ -166,7 +171,8 @@ def _with_seed_notes(row: Row, group: Group, base: Group) -> Row:
     if group.first.trained and not group.runs.several and base.runs.several:
         seeds = len(base.scores)
         return row.noted(
-            f"one checkpoint against the baseline's {seeds} seeds: another seed of it may differ"
+            f"one checkpoint against the baseline's {number_of(seeds, 'seed')}: another"
+            " seed of it may differ"
         )
     if base.first.trained and group.runs.several and not base.runs.several:
         return row.noted("the baseline is one checkpoint: how its seeds would differ is unknown")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from harness.comparison.statistics import Array, Clusters, Sample
 from harness.core.aggregate import AGGREGATES
 from harness.core.errors import HarnessError
 from harness.core.files import digest_json
+from harness.data.contests import TIE
 from harness.planning.planner import Scored, VariantPath
 from harness.stages.score import PREDICTIONS, judging_stages, reward_models, rows_of_stage
 from harness.store.score_table import KEYS, ScoreTable
@@ -88,6 +89,7 @@ class Scores:
         bounds: the least and the greatest value that the metric can have.
         even: the value that means no difference from the baseline, for a metric that compares with
             the baseline itself; None for others.
+        of_start: the metric compares the variant with its own start.
         chance: the value that guessing reaches; None where it is not known.
         judged: a judge gave the values.
         drawn: of a mean, the variance of each example's value that drawing its answers anew would
@@ -109,6 +111,7 @@ class Scores:
     template: str = ""
     bounds: tuple[float, float] = (-math.inf, math.inf)
     even: float | None = None
+    of_start: bool = False
     chance: float | None = None
     judged: bool = False
     drawn: Array | None = None
@@ -146,10 +149,20 @@ class Reader:
     """Reads the scores of variants; equal lists of examples are kept once."""
 
     def __init__(
-        self, records: Mapping[str, Record], store: Store, learnt: frozenset[str] = frozenset()
+        self,
+        records: Mapping[str, Record],
+        store: Store,
+        learnt: frozenset[str] = frozenset(),
+        baselines: Mapping[str, Collection[str]] = {},
     ) -> None:
-        """`learnt`: the data entries that variants are trained on."""
+        """Reads by these records from a store.
+
+        Args:
+            learnt: the data entries that variants are trained on.
+            baselines: variant -> the keys of its baseline's training stages.
+        """
         self._records, self._store, self._learnt = records, store, learnt
+        self._baselines = baselines
         self._known: list[tuple[pa.Table, Keys]] = []
         self._digests: dict[bytes, Keys] = {}
 
@@ -191,11 +204,20 @@ class Reader:
                     metric["unit"], version, rows_key(scored.stage),
                     " ".join(judge.key for judge in judges), self._forgetting(scored),
                     scored.stage.key, path.train is not None, model, template, _bounds(metric),
-                    metric.get("even"), _chance(record, name), metric.get("judged", False),
+                    even=TIE if self._over_baseline(scored, path) else metric.get("even"),
+                    of_start=scored.shows in ("preference", "from_start"),
+                    chance=_chance(record, name), judged=metric.get("judged", False),
                     drawn=_floats(read, metric["drawn"]) if "drawn" in metric else None,
                     trust=trust,
                 )  # fmt: skip
         return scores
+
+    def _over_baseline(self, scored: Scored, path: VariantPath) -> bool:
+        """Whether a preference over the variant's start is one over its baseline."""
+        start = None if path.start is None else path.start.train
+        if scored.shows != "preference" or start is None:
+            return False
+        return start.key in self._baselines.get(path.variant.group, ())
 
     def _written(self, stage: Stage) -> tuple[str, str]:
         """Digests of a score stage's model and chat template; empty if no template was used. A

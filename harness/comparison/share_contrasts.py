@@ -60,13 +60,13 @@ class PairedShares(Contrast):
             return min(p, self._exact())
         return max(p, self._exact()) if abs(null) < abs(self.value) else p
 
-    def detectable(self, alpha: float, null: float = 0.0) -> float | None:
-        if null == 0:
+    def detectable(self, alpha: float, null: float = 0.0, power: float = POWER) -> float | None:
+        if null == 0 and power == POWER:
             return mcnemar_detectable(self.rows, self._changed, alpha)
         # So large a difference changes as many rows at least.
         limit = min(abs(null), 1.0)
         error = math.sqrt((max(self._changed, limit) - limit**2) / self.rows)
-        return float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER)) * error
+        return float(special.ndtri(1 - alpha / 2) + special.ndtri(power)) * error
 
     def needed(self, null: float, alpha: float, n: int) -> tuple[int | None, str]:
         gap, seen = abs(self.value), self.detectable(alpha)
@@ -142,11 +142,11 @@ class OneShare(Contrast):
             return LEAST_P
         return max(LEAST_P, binomial.share_p(self.correct, self.rows, known))
 
-    def detectable(self, alpha: float, null: float = 0.0) -> float | None:
+    def detectable(self, alpha: float, null: float = 0.0, power: float = POWER) -> float | None:
         # A constant of 0 or 1 leaves half a row of doubt.
         known = (min(max(self.constant + null, 0.0), 1.0) * self.rows + 0.5) / (self.rows + 1)
         error = math.sqrt(known * (1 - known) / self.rows)
-        return float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER)) * error
+        return float(special.ndtri(1 - alpha / 2) + special.ndtri(power)) * error
 
     def error(self) -> float | None:
         share = (self.correct + 0.5) / (self.rows + 1)

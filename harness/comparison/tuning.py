@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.core.text import number_of
 from harness.planning.planner import Plan
 from harness.store.stage import Record, Stage
 from harness.suite.filters import CellFilter
@@ -35,7 +36,7 @@ def notes(planned: Plan, records: Mapping[str, Record]) -> Iterator[str]:
     """Notes on how hyper-parameters and checkpoints were chosen and when training ended."""
     tune, budget = planned.suite.tune, planned.suite.budget
     if tune is not None:
-        seeds = f"{len(tune.seeds)} seeds" if len(tune.seeds) > 1 else "one seed"
+        seeds = number_of(len(tune.seeds), "seed") if len(tune.seeds) > 1 else "one seed"
         yield (
             f"Hyper-parameters were chosen on validation rows by {tune.metric}: {tune.trials}"
             f" trials ({tune.search} search, {seeds} a trial) for every cell{_with(tune.match)}"

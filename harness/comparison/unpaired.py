@@ -10,7 +10,7 @@ from harness.comparison.contrasts import LEAST_P, Contrast, Untold, beyond
 from harness.comparison.differences import bounds_of
 from harness.comparison.groups import Group
 from harness.comparison.intervals import POWER, Ends, cut, level, student
-from harness.comparison.limits import Limit, limits_of, p_of
+from harness.comparison.limits import Limit, detectable, limits_of, p_of
 from harness.comparison.measured import Measured
 from harness.comparison.result import ClaimVerdict, Estimate
 from harness.comparison.share_contrasts import OneShare
@@ -126,8 +126,8 @@ class Apart(Contrast):
     def error(self) -> float | None:
         return math.sqrt(sum(variance for variance, _ in self.parts))
 
-    def detectable(self, alpha: float, null: float = 0.0) -> float | None:
-        return self._reach(alpha) + self._reach(2 * (1 - POWER))
+    def detectable(self, alpha: float, null: float = 0.0, power: float = POWER) -> float | None:
+        return self._reach(alpha) + self._reach(2 * (1 - power))
 
     def _reach(self, alpha: float) -> float:
         return math.sqrt(sum(student(alpha / 2, free) ** 2 * part for part, free in self.parts))
@@ -194,5 +194,5 @@ class Summaries:
             return verdict, ()
         limits = limits_of(self.claim, 1 if first.higher_is_better else -1,
                            lambda ratio: contrast_of(one, other, ratio))  # fmt: skip
-        seen = limits[0].contrast.detectable(self.claim.alpha, limits[0].null)
+        seen = detectable(limits, self.claim.alpha)
         return replace(verdict, verdict="inconclusive", p=p_of(limits), detectable=seen), limits

@@ -60,6 +60,16 @@ def label(text: object) -> str:
     return f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 :]}"
 
 
+def number_of(count: float, noun: str, plural: str = "") -> str:
+    """A number of things: `1 claim`, `2 claims`, `1,200 claims`.
+
+    Args:
+        noun: of one; it may be several words, of which the last one takes the s.
+        plural: where that is not the noun with an s.
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 class Markdown(str):
     """Markdown that this package wrote itself. Every other string must be escaped."""
 

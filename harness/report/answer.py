@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from harness.comparison.best import best_of
 from harness.comparison.costs import comparable
 from harness.comparison.result import Comparison, Row, VariantResult
-from harness.core.text import label, line
+from harness.core.text import label, line, number_of
 from harness.report import cheaper, numbers
 from harness.report.tables import alignment as tax
 from harness.report.tables.columns import Column, columns, forgetting, table
@@ -147,12 +147,12 @@ def _no_verdict(best: Row, base: str, change: str) -> str:
 def _sample_size(row: Row, *, trained: bool) -> str:
     examples = f"n\u00a0=\u00a0{row.n:,}"
     if row.clusters != row.n:
-        examples += f" in {row.clusters:,} clusters"
+        examples += f" in {number_of(row.clusters, 'cluster')}"
     if not trained:  # the untrained model has no training seed
         return examples
     if row.seeds == 1:
         return f"{examples}, 1 seed: about this checkpoint, not the method"
-    return f"{examples}, {row.seeds} seeds"
+    return f"{examples}, {number_of(row.seeds, 'seed')}"
 
 
 def _as_good_for_less(

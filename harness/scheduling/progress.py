@@ -10,6 +10,7 @@ from statistics import median
 from typing import TextIO
 
 from harness.core import text as safe
+from harness.core.text import number_of
 from harness.store.kind import kind_of
 from harness.store.rows_used import rows_used
 from harness.store.stage import Record, Stage
@@ -52,13 +53,13 @@ class ConsoleReporter:
         parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         if self.done:
             if new:
-                stages = "stage" if len(new) == 1 else "stages"
-                self._line(f"{len(new)} more {stages} to run: {parts}; {self.total} in all")
+                more = number_of(len(new), "more stage")
+                self._line(f"{more} to run: {parts}; {self.total} in all")
         elif new:
             reused = f"; {cached} cached" if cached else ""
-            self._line(f"{len(new)} stage{'s' if len(new) != 1 else ''} to run: {parts}{reused}")
+            self._line(f"{number_of(len(new), 'stage')} to run: {parts}{reused}")
         elif not pending:
-            self._line(f"everything is cached ({cached} stages)")
+            self._line(f"everything is cached ({number_of(cached, 'stage')})")
 
     def started(self, stage: Stage) -> None:
         """Show on the live line that a stage begins."""

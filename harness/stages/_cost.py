@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from harness.core import registry
+from harness.core.text import number_of
 from harness.methods.base import BYTES
 from harness.models.endpoint import EndpointSettings
 from harness.models.files import ModelInfo
@@ -125,4 +126,4 @@ def service_words(cost: Mapping[str, Any]) -> str:
     """The calls, tokens and money of a service, for people."""
     tokens = cost["prompt_tokens"] + cost["completion_tokens"]
     money = f", {cost['money']:.4g} in money" if "money" in cost else ""
-    return f"{cost['calls']:,} calls, {tokens:,} tokens{money}"
+    return f"{number_of(cost['calls'], 'call')}, {number_of(tokens, 'token')}{money}"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Self
 
+from harness.core.text import number_of
 from harness.labellers.base import Contest, LabelJob
 from harness.stages._labelling import Labelling, labellers_model
 from harness.stages._labels import agreement, agreements, outcome_of, reference_pairs
@@ -35,7 +36,7 @@ class Check(Labelling):
 
     @classmethod
     def headline(cls, record: Record) -> str:
-        return f"{record.metrics['pairs']} labels{agreements(record.metrics)}"
+        return f"{number_of(record.metrics['pairs'], 'label')}{agreements(record.metrics)}"
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Label some of the rows' own preferences; metrics are counts and the agreement with them,

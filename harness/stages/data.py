@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from harness.core.outside import as_planned
+from harness.core.text import number_of
 from harness.data.load import Rows, load_rows
 from harness.data.mixture import mix
 from harness.data.render import layout_of, turns_of
@@ -78,7 +79,7 @@ class Data(StageKind):
     def headline(cls, record: Record) -> str:
         rows, used = record.metrics["rows"], rows_used(record)
         said = used is not None and used.used == rows < used.given  # `55 of 100 rows`, by itself
-        return "" if said else f"{rows} rows"
+        return "" if said else number_of(rows, "row")
 
     @classmethod
     def row_counts(cls, metrics: Mapping[str, Any]) -> RowCounts:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from harness.core.errors import StageFailed
 from harness.core.files import write_atomic
-from harness.core.text import rewrite
+from harness.core.text import number_of, rewrite
 from harness.data.render import answer, question, turns_of
 from harness.inference.endpoint import ChatEndpoint, Refused
 from harness.inference.replies import Replies
@@ -59,7 +59,7 @@ class FineTuning(StageKind):
 
     @classmethod
     def headline(cls, record: Record) -> str:
-        return f"{record.metrics['tuned_model']}, on {record.metrics['rows']} rows"
+        return f"{record.metrics['tuned_model']}, on {number_of(record.metrics['rows'], 'row')}"
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Have the service train; metrics are the tuned model's name and the job's id.

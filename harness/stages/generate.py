@@ -11,6 +11,7 @@ from pydantic import PlainSerializer
 
 from harness.core.errors import StageFailed
 from harness.core.measure import number_count
+from harness.core.text import number_of
 from harness.data.encode import cut_left
 from harness.data.render import (
     prompt_ids,
@@ -93,9 +94,9 @@ class Generate(OnModel):
     @classmethod
     def headline(cls, record: Record) -> str:
         if "calls" in record.cost:
-            return f"{record.metrics['rows']} answers, {service_words(record.cost)}"
+            return f"{number_of(record.metrics['rows'], 'answer')}, {service_words(record.cost)}"
         speed = record.cost.get("tokens_per_second", 0.0)
-        return f"{record.metrics['rows']} answers, {speed:.0f} tokens/s"
+        return f"{number_of(record.metrics['rows'], 'answer')}, {speed:.0f} tokens/s"
 
     def resources(self, asked: Resources) -> Resources:
         return asked if self.place.endpoint is None else asked.without_gpu()

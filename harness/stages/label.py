@@ -12,6 +12,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from harness.core.errors import DataError
+from harness.core.text import number_of
 from harness.data.cells import content
 from harness.data.row import RowDict
 from harness.labellers.base import Contest, LabelJob, Verdict
@@ -54,7 +55,10 @@ class Label(Labelling):
 
     @classmethod
     def headline(cls, record: Record) -> str:
-        return f"{record.metrics['pairs']} pairs, {record.metrics['ties']} ties"
+        return (
+            f"{number_of(record.metrics['pairs'], 'pair')},"
+            f" {number_of(record.metrics['ties'], 'tie')}"
+        )
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Compare every two answers to each prompt; metrics are counts, what was left out, and

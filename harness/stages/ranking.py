@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, Self, cast
 
 from harness.core.errors import StageFailed
+from harness.core.text import number_of
 from harness.data.render import prompt_row
 from harness.models.endpoint import EndpointSettings
 from harness.scorers.listwise import Listwise
@@ -51,7 +52,10 @@ class Ranking(Score):
     def headline(cls, record: Record) -> str:
         figures = record.metrics
         missing = f", {figures['missing']} missing" if figures["missing"] else ""
-        return f"{figures['answers']} answers to each of {figures['prompts']} prompts{missing}"
+        return (
+            f"{number_of(figures['answers'], 'answer')} to each of"
+            f" {number_of(figures['prompts'], 'prompt')}{missing}"
+        )
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Rank, and write how each variant's answers stand; metrics are counts."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self, cast
 
 from harness.core.errors import StageFailed
 from harness.core.measure import number_count, tensor_bytes
+from harness.core.text import number_of
 from harness.data.render import template_digest
 from harness.methods.base import Method
 from harness.models.files import ModelPlace, ModelRef
@@ -64,7 +65,10 @@ class Reference(StageKind):
 
     @classmethod
     def headline(cls, record: Record) -> str:
-        return f"{record.metrics['pairs']} pairs, {record.metrics['tokens']} tokens"
+        return (
+            f"{number_of(record.metrics['pairs'], 'pair')},"
+            f" {number_of(record.metrics['tokens'], 'token')}"
+        )
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Write the log-probabilities; metrics are counts of rows, pairs and tokens, and the audit.

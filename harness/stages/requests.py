@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from harness.core.component import AddedLater, NotHashed
 from harness.core.errors import StageFailed
+from harness.core.text import number_of
 from harness.models.files import ModelPlace
 from harness.scorers._asks import Prepared, Subject
 from harness.scorers.base import ScoreJob, scorer_of
@@ -45,7 +46,9 @@ class Requests(StageKind):
 
     @classmethod
     def headline(cls, record: Record) -> str:
-        return f"{record.metrics['requests']:,} requests" if "requests" in record.metrics else ""
+        return (
+            number_of(record.metrics["requests"], "request") if "requests" in record.metrics else ""
+        )
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Let the scorer prepare; metrics are its figures.

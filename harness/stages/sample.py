@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.core.errors import DataError
 from harness.core.measure import number_count
+from harness.core.text import number_of
 from harness.data.encode import after_prompt
 from harness.data.render import asked_ids, prompt_row, require_template, template_digest, turns_of
 from harness.data.usable import unrenderable
@@ -76,7 +77,10 @@ class Sample(OnModel):
     @classmethod
     def headline(cls, record: Record) -> str:
         metrics, speed = record.metrics, record.cost.get("tokens_per_second", 0.0)
-        return f"{metrics['answers']} answers to {metrics['rows']} prompts, {speed:.0f} tokens/s"
+        return (
+            f"{number_of(metrics['answers'], 'answer')} to"
+            f" {number_of(metrics['rows'], 'prompt')}, {speed:.0f} tokens/s"
+        )
 
     @classmethod
     def row_counts(cls, metrics: Mapping[str, Any]) -> RowCounts:
@@ -149,7 +153,8 @@ def _fitting(
     kept = [(row, ids) for row, ids in asked if ids and (not context or len(ids) + room <= context)]
     if not kept:
         raise DataError(
-            f"none of {len(rows)} prompts leaves room for max_new_tokens {room} in the model's"
+            f"none of {number_of(len(rows), 'prompt')} leaves room for max_new_tokens"
+            f" {room} in the model's"
             f" context of {context}",
             fix="lower max_new_tokens",
         )

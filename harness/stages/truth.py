@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+from harness.core.text import number_of
 from harness.data.preference_rule import load_rule
 from harness.stages._labels import agreement, agreements, outcome_of
 from harness.stages.base import Job, NotHashed, StageKind
@@ -31,7 +32,7 @@ class Truth(StageKind):
 
     @classmethod
     def headline(cls, record: Record) -> str:
-        return f"{record.metrics['pairs']} labels{agreements(record.metrics)}"
+        return f"{number_of(record.metrics['pairs'], 'label')}{agreements(record.metrics)}"
 
     def run(self, job: Job[Self]) -> dict[str, Any]:
         """Write the verdicts with what the rule says of each pair; metrics are the labels'

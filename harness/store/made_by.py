@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.core import component, registry
 from harness.core.sources import digest_of
+from harness.core.text import number_of
 from harness.store.stage import Record
 
 CODE = "code"
@@ -59,8 +60,9 @@ def changed_since(records: Iterable[Record]) -> str | None:
     if not stale:
         return None
     return (
-        f"{stages} cached stages were made by other code than there is now, and their VERSIONs are"
-        f" the same; raise the VERSION of what gives other results: {_listed(stale)}"
+        f"{number_of(stages, 'cached stage was', 'cached stages were')} made by other code than"
+        " there is now, and their VERSIONs are the same; raise the VERSION of what"
+        f" gives other results: {_listed(stale)}"
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.core.text import number_of
 from harness.store.kind import kind_of
 from harness.store.stage import Record, Stage
 
@@ -48,13 +49,15 @@ class RowsUsed:
     def name(self) -> str:
         """The names of the stages, or their number if there are many."""
         several = len(self.by) > _NAMED
-        return f"{len(self.by)} runs" if several else ", ".join(self.by)
+        return number_of(len(self.by), "run") if several else ", ".join(self.by)
 
     def told(self) -> str:
         """A text such as `55 of 100 rows (45 over-long)`."""
         missing = [f"{count} {why}" for why, count in self.left_out.items() if count]
         missing += [f"{self.cut} cut to fit"] if self.cut else []
-        return f"{self.used} of {self.given} rows" + (f" ({', '.join(missing)})" if missing else "")
+        return f"{self.used} of {number_of(self.given, 'row')}" + (
+            f" ({', '.join(missing)})" if missing else ""
+        )
 
 
 def rows_used(record: Record, rows: str = "", by: str = "") -> RowsUsed | None:
@@ -106,6 +109,6 @@ def sentences(uses: Iterable[RowsUsed]) -> Iterator[str]:
         if used.purpose == "read" and used.lost:
             reasons = ", ".join(f"{count} {why}" for why, count in used.lost.items())
             lost = sum(used.lost.values())
-            yield f"{used.rows}: {lost} of {used.given} rows left out ({reasons})"
+            yield f"{used.rows}: {lost} of {number_of(used.given, 'row')} left out ({reasons})"
         elif used.purpose in ("training", "sampling") and (used.lost or used.cut):
             yield f"{used.name}: {used.purpose} on {used.told()} of {used.rows}"

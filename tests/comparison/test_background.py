@@ -92,7 +92,7 @@ def test_provenance_names_every_machine_version_and_stage() -> None:
                                             "versions": {"peft": "2"}}})  # fmt: skip
     info = SimpleNamespace(identity={"digest": "ab"}, parameters=7)
     found = background.provenance(plan(own, base, models={"m": info}), made)
-    assert found["machine"] == {"platform": "B (3 stages); A (1 stages)", "cores": "2"}
+    assert found["machine"] == {"platform": "B (3 stages); A (1 stage)", "cores": "2"}
     assert found["versions"] == {"torch": "1", "peft": "2"}
     assert found["models"] == {"m": {"digest": "ab", "parameters": 7}}
     assert own.train is not None

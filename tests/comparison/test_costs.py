@@ -190,7 +190,7 @@ def test_conditions_are_those_of_the_record() -> None:
 
 def test_every_machine_of_a_report_is_told() -> None:
     found = _machines([record(threads=1, cores=2), record(threads=2, cores=2), record(threads=2)])
-    assert found == {"cores": "2", "threads": "2 (2 stages); 1 (1 stages)"}
+    assert found == {"cores": "2", "threads": "2 (2 stages); 1 (1 stage)"}
     notes = list(_timings((trained("a", 1), trained("b", 1), trained("c", 1, timed=(ONE,)))))
     assert notes == [
         "Training times are compared only among variants trained alike: a, b on a processor,"

@@ -12,6 +12,7 @@ from harness.comparison.claims import Amount, ClaimVerdict, CostQuestion, Questi
 from harness.comparison.contrasts import Ranged
 from harness.comparison.groups import Group
 from harness.comparison.intervals import infer
+from harness.comparison.power import equal_power
 from harness.comparison.scores import Scores
 from harness.comparison.share_contrasts import OneShare
 from harness.suite.claims import parse_claim
@@ -91,11 +92,24 @@ def test_two_limits_ask_for_the_examples_that_the_nearer_one_needs() -> None:
         assert within.needed == nearer.needed > 0
 
 
-def test_what_could_be_shown_of_two_limits_is_told_of_the_lower_one() -> None:
-    verdict = told("a equals b on m within 0.1", rows_right(34, 40), 0.8)
+def test_what_could_be_shown_of_two_limits_is_told_of_the_harder_one() -> None:
+    """Each is missed in 10%, so that both are passed in 80%."""
     shares = OneShare(34.0, 40.0, 0.8)
-    assert verdict.detectable == pytest.approx(shares.detectable(0.05, -0.1))
-    assert verdict.detectable != pytest.approx(shares.detectable(0.05, 0.1), rel=0.1)
+    below, above = (shares.detectable(0.05, null, 0.9) for null in (-0.1, 0.1))
+    assert below > above > shares.detectable(0.05, 0.1)
+    verdict = told("a equals b on m within 0.1", rows_right(34, 40), 0.8)
+    assert verdict.detectable == pytest.approx(below)
+    turned = told("a equals b on m within 0.1", rows_right(6, 40), 0.2)
+    assert turned.detectable == pytest.approx(below)
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.3])
+def test_two_limits_so_far_from_the_truth_are_both_passed_in_80_of_100(margin: float) -> None:
+    """By the power of Schuirmann's two one-sided tests; whatever the claim's margin is."""
+    verdict = told(f"a equals b on m within {margin}", noise(0, count=4000), noise(1, count=4000))
+    one, other = (noise(seed, count=4000).sample.columns["value"] for seed in (0, 1))
+    error = float((one - other).std(ddof=1)) / 4000**0.5
+    assert equal_power(verdict.detectable, 0.0, error, 0.05) == pytest.approx(0.8, abs=0.01)
 
 
 # --- what stands in a verdict ---------------------------------------------------------------------

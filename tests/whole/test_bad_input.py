@@ -233,7 +233,7 @@ def test_gc_leaves_a_store_that_a_run_works_in(workspace: Workspace) -> None:
 
     workspace.run()
     store = Store(workspace.store)
-    with store.in_use(), pytest.raises(HarnessError, match="runs are using"):
+    with store.in_use(), pytest.raises(HarnessError, match="1 run is using"):
         collect([], workspace.store, 0.0, checkpoints=False, dry_run=False)
     assert store.runs() == 0
     assert "stages removed" in collect([], workspace.store, 0.0, checkpoints=False, dry_run=False)

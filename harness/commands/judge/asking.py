@@ -11,6 +11,7 @@ from harness.commands.run import run_beside
 from harness.commands.session import Opened
 from harness.core.errors import StageFailed, SuiteError
 from harness.core.files import digest_json, write_atomic
+from harness.core.text import number_of
 from harness.data.judge_labels import Pair, json_lines
 from harness.data.render import prompt_row
 from harness.planning.judging import Judged
@@ -53,7 +54,7 @@ def _tell_requests(opened: Opened, judged: Judged, stages: Sequence[Stage], pair
     if judged.labeller.calls_at_once() and asked:
         most = judged.questions * pairs * len(asked)
         places = "; ".join(judged.labeller.runs())
-        print(f"note: {pairs} pairs: up to {most:,} {places}", file=sys.stderr)
+        print(f"note: {number_of(pairs, 'pair')}: up to {most:,} {places}", file=sys.stderr)
 
 
 def _written(opened: Opened, judged: Judged, pairs: Sequence[Pair]) -> Path:

@@ -15,6 +15,7 @@ from harness.comparison.judged_verdicts import Said, said_in
 from harness.comparison.kept_credentials import keep
 from harness.core.errors import StageFailed
 from harness.core.files import digest_json
+from harness.core.text import number_of
 from harness.data.cells import content
 from harness.data.judge_attacks import ATTACKS, NOTHING, Attack
 from harness.data.judge_labels import Pair, read_labels
@@ -78,7 +79,9 @@ def attack(
     before = said_in(asked, opened.store)
     attempts = list(_attempts(pairs, before))
     if not attempts:
-        raise StageFailed("judge", f"the judge gave no verdict on any of {len(pairs)} pairs")
+        raise StageFailed(
+            "judge", f"the judge gave no verdict on any of {number_of(len(pairs), 'pair')}"
+        )
     (again,) = compared(opened, judged, [attempt.pair for attempt in attempts], 1, reporter)
     after = said_in(again, opened.store)
     attacked = [_attacked(attempt, after[attempt.pair.id]) for attempt in attempts]

@@ -9,6 +9,7 @@ from harness.commands.judge.pairs import data_pairs, own_pairs
 from harness.commands.session import Opened
 from harness.core.errors import HarnessError, StoreError
 from harness.core.files import write_atomic
+from harness.core.text import number_of
 from harness.data.cells import content
 from harness.data.judge_labels import Label, write_labels
 from harness.data.label_sheets import Shown, blinded, csv_sheet, key_text, read_key, unblinded
@@ -60,7 +61,7 @@ def write_sheet(
         raise StoreError(f"the sheet cannot be written: {error}") from error
     few = "" if len(sheet) == count else f"; there are no more than these, of {count} asked for"
     return (
-        f"{len(sheet)} pairs{few}\n"
+        f"{number_of(len(sheet), 'pair')}{few}\n"
         f"  to label:   {folder / SHEET} (a page with keys), or {folder / TABLE}\n"
         f"  keep apart: {folder / KEY} (says whose answers they are)\n"
         f"then: harness judge label {opened.loaded.path} --filled FILE"
@@ -89,7 +90,8 @@ def read_sheets(folder: Path, filled: Sequence[Path], suite: str) -> str:
         labels += unblinded(sheet, path, name)
     write_labels(folder / LABELS, labels)
     return (
-        f"{len(labels)} labels of {len({label.pair.id for label in labels})} pairs of"
+        f"{number_of(len(labels), 'label')} of"
+        f" {number_of(len({label.pair.id for label in labels}), 'pair')} of"
         f" {len(sheet)}, by {len(filled)}: {_counts(labels, sheet)}\n"
         f"  {folder / LABELS}\n"
         f"then: harness judge calibrate {suite} --labels {folder / LABELS}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from harness.comparison.credentials import Agreement, Credentials
 from harness.comparison.judge_attacks import AttackRecord, Success
 from harness.comparison.result import Estimate, PoweredRate
-from harness.core.text import line, visible
+from harness.core.text import line, number_of, visible
 from harness.report import numbers
 
 WIDTH = 100
@@ -37,7 +37,7 @@ def credentials_table(made: Credentials) -> str:
 
 
 def _head(made: Credentials) -> Iterator[str]:
-    people = f", {made.labellers} labellers" if made.labellers > 1 else ""
+    people = f", {number_of(made.labellers, 'labeller')}" if made.labellers > 1 else ""
     yield _wrap(f"judge '{line(made.judge)}' on {made.labelled} labelled pairs"
                 f" ({line(made.source)}{people}); 95% intervals")  # fmt: skip
     if made.people is not None:
@@ -72,12 +72,16 @@ def _faults(made: Credentials) -> Iterator[tuple[str, str, str]]:
             ("how much oftener the longer answer wins than by the labels"),
         )
     if made.repeatability is not None:
-        yield "repeatability", _both(made.repeatability), f"the same verdict in {made.runs} runs"
+        yield (
+            "repeatability",
+            _both(made.repeatability),
+            f"the same verdict in {number_of(made.runs, 'run')}",
+        )
     if made.transitivity is not None and made.chance is not None:
         yield (
             "transitivity",
             _both(made.transitivity),
-            (f"of {made.triples} triples; random verdicts reach {made.chance:.2f}"),
+            (f"of {number_of(made.triples, 'triple')}; random verdicts reach {made.chance:.2f}"),
         )
     for name, count in made.further.items():
         if count is not None:
@@ -120,7 +124,8 @@ def _meaning(made: Credentials) -> Iterator[str]:
 def attack_table(made: AttackRecord) -> str:
     """How often attacks won over a judge, the most successful first."""
     head = _wrap(
-        f"{len(made.attacks)} attacks on each of {made.pairs} answers that judge"
+        f"{number_of(len(made.attacks), 'attack')} on each of"
+        f" {number_of(made.pairs, 'answer')} that judge"
         f" '{line(made.judge)}' had not preferred: how often it prefers them now (95% intervals)"
     )
     heads = ("attack", "kind", "won", "of", "success rate", "no verdict")
@@ -162,7 +167,8 @@ def _verdict(made: AttackRecord) -> Iterator[str]:
         )
     if made.overall.missing:
         yield (
-            f"It gave no verdict on {made.overall.missing} attacks, such as answers too long for"
+            f"It gave no verdict on {number_of(made.overall.missing, 'attack')}, such as"
+            " answers too long for"
             " it: they win nothing, and hide a bad answer from it."
         )
 

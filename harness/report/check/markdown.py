@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.comparison.claims import ClaimVerdict
 from harness.comparison.gate import Checked
-from harness.core.text import Markdown, label, line, markdown
+from harness.core.text import Markdown, label, line, markdown, number_of
 from harness.report.check import words
 
 LINES = 20
@@ -44,7 +44,8 @@ def summary(checked: Checked, *, name: str = "", folded: bool = True) -> str:
     if inner and folded:
         count = len(verdicts)
         parts.append(
-            f"<details><summary>all {count} claims, reasons, examples</summary>\n\n{inner}\n\n"
+            f"<details><summary>{number_of(count, 'claim', 'claims, all of them')}, reasons,"
+            f" examples</summary>\n\n{inner}\n\n"
             "</details>"
         )
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -92,7 +93,8 @@ def _worse(checked: Checked) -> str:
         if worse.count:
             first = ", ".join(_code(identifier) for identifier, _, _ in worse.examples[:3])
             lines.append(
-                f"- {markdown(worse.metric)}: {worse.count:,} of {worse.of:,} examples got worse,"
+                f"- {markdown(worse.metric)}: {worse.count:,} of"
+                f" {number_of(worse.of, 'example')} got worse,"
                 f" {worse.better:,} better; first {first}"
             )
     return "\n".join(lines[:12])

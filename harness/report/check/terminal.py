@@ -7,7 +7,7 @@ from collections import Counter
 
 from harness.comparison.gate import Checked, Worse
 from harness.comparison.result import ALL, Comparison, Row
-from harness.core.text import line
+from harness.core.text import line, number_of
 from harness.report import numbers
 from harness.report.check import words
 
@@ -64,7 +64,7 @@ def rows_table(comparison: Comparison, variant: str) -> str:
     if len(rows) > _FEW:
         counts = Counter(row.verdict for row in rows)
         told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if verdict)
-        parts.insert(0, f"of {len(rows)} metrics: {told}")
+        parts.insert(0, f"of {number_of(len(rows), 'metric')}: {told}")
     parts += _folded([f"{_metric(row)}: {line(row.note)}" for row in rows if row.note])
     parts += [_wrap(f"note: {line(note)}") for note in comparison.notes]
     return "\n\n".join(parts).replace(numbers.MINUS, "-").replace("\u00a0", " ")
@@ -95,7 +95,10 @@ def _refuted(checked: Checked, metric: str) -> bool:
 
 def _examples(worse: Worse) -> str:
     first = ", ".join(line(identifier)[:40] for identifier, _, _ in worse.examples[:5])
-    return f"{worse.count:,} of {worse.of:,} examples, and {worse.better:,} got better: {first} ..."
+    return (
+        f"{worse.count:,} of {number_of(worse.of, 'example')}, and {worse.better:,} got"
+        f" better: {first} ..."
+    )
 
 
 def _folded(reasons: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from harness.comparison.claims import ClaimVerdict
 from harness.comparison.gate import CANDIDATE, Checked
 from harness.comparison.result import Estimate
-from harness.core.text import label, line
+from harness.core.text import label, line, number_of
 from harness.report import numbers
 from harness.report.tables.claims import spend
 from harness.report.tables.columns import COSTS, Cost
@@ -33,7 +33,8 @@ def headline(checked: Checked) -> str:
     for verdict in checked.verdicts:
         counts[verdict.verdict] += 1
     parts = [
-        f"{counts['supported']} of {len(checked.verdicts)} claims hold",
+        f"{counts['supported']} of"
+        f" {number_of(len(checked.verdicts), 'claim holds', 'claims hold')}",
         f"{counts['refuted']} refuted" if counts["refuted"] else "",
         f"{counts['inconclusive']} inconclusive" if counts["inconclusive"] else "",
         f"{n} not judged" if (n := counts["incomparable"] + counts["failed"]) else "",
@@ -125,7 +126,9 @@ def reason(verdict: ClaimVerdict) -> str:
             seen = numbers.number(
                 verdict.detectable, numbers.decimals(Estimate(verdict.detectable))
             )
-            parts.append(f"the smallest change that {verdict.n:,} examples show is {seen}")
+            parts.append(
+                f"the smallest change that {number_of(verdict.n, 'example')} show is {seen}"
+            )
         if said := spend(verdict.noise):
             parts.append(said)
     return "; ".join(parts)

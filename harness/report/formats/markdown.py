@@ -16,6 +16,11 @@ from harness.report.tables.families import seeds, sliced, transfer
 from harness.report.tables.provenance import evidence, provenance
 from harness.report.tables.sheets import Cell, Line, Sheet, against, results
 
+_PLACES = (
+    "This is the complete report: every table, the doubt behind each figure, and how to make it"
+    " again. The answer, the claims and the main metrics on one page are in"
+    " [summary.md](summary.md); the plots are in [index.html](index.html)."
+)
 _LINES = 20
 """How many variants the short form shows unfolded."""
 
@@ -58,13 +63,25 @@ def _claims(comparison: Comparison) -> str:
 
 
 def report(comparison: Comparison) -> str:
-    """The complete report."""
-    return "\n\n".join(part for part in _parts(comparison) if part) + "\n"
+    """The complete report, with a table of contents under its first paragraphs."""
+    parts = [part for part in _parts(comparison) if part]
+    heads = [part.partition("\n")[0][3:] for part in parts if part.startswith("## ")]
+    contents = " · ".join(f"[{head}](#{_anchor(head)})" for head in heads)
+    place = parts.index(_PLACES) + 1
+    return "\n\n".join([*parts[:place], f"Contents: {contents}", *parts[place:]]) + "\n"
+
+
+def _anchor(head: str) -> str:
+    """The anchor that GitHub gives a heading: small letters, hyphens for spaces, and of other signs
+    only hyphens and underscores."""
+    kept = "".join(sign for sign in head.lower() if sign.isalnum() or sign in " -_")
+    return kept.replace(" ", "-")
 
 
 def _parts(comparison: Comparison) -> Iterator[str]:
     yield f"# {markdown(comparison.suite)}"
     yield markdown(comparison.description)
+    yield Markdown(_PLACES)
     yield _section(claims.sheet(comparison))
     first, *rest = map(markdown, paragraphs(comparison))
     yield f"**{first}**"

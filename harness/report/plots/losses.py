@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.comparison.result import Comparison
+from harness.core.text import number_of
 from harness.report.plots.drawing import Drawing, mark
 from harness.report.plots.svg import COLOURS
 
@@ -54,7 +55,11 @@ def learning_curves(comparison: Comparison) -> list[Drawing]:
                 )  # fmt: skip
             named.add(number)
 
-    left = f" The first {_CURVES} of {len(numbers)} variants." if len(numbers) > _CURVES else ""
+    left = (
+        f" The first {_CURVES} of {number_of(len(numbers), 'variant')}."
+        if len(numbers) > _CURVES
+        else ""
+    )
     return [
         Drawing(
             "losses",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from harness.comparison.result import ClaimVerdict, Comparison, Noise, Outcome
-from harness.core.text import label, line
+from harness.core.text import label, line, number_of
 from harness.report import numbers
 from harness.report.tables.columns import COSTS
 from harness.report.tables.sheets import Cell, Line, Sheet, figure
@@ -21,6 +21,12 @@ _HOW = {
 
 def sheet(comparison: Comparison) -> Sheet:
     """The table of claims: each verdict with its difference, p, power and what limits it."""
+    equal = any(verdict.claim.relation == "equal" for verdict in comparison.claims)
+    both = (
+        "; of a claim of equality, it is how far inside both limits the truth must lie"
+        if equal
+        else ""
+    )
     return Sheet(
         "claims",
         "Claims",
@@ -30,7 +36,7 @@ def sheet(comparison: Comparison) -> Sheet:
         f"{counted(comparison)} A claim is supported if its whole interval lies beyond the limit"
         " that it names, refuted if the whole interval lies short of it, after"
         f" {_HOW[comparison.correction]}. The smallest detectable difference, beyond the limit, is"
-        " what 80% of such experiments would have shown.",
+        f" what 80% of such experiments would have shown{both}.",
     )  # fmt: skip
 
 
@@ -107,7 +113,9 @@ def _cells(verdict: ClaimVerdict) -> Iterator[Cell]:
     places = numbers.decimals(verdict.difference) if verdict.difference else 3
     yield figure(numbers.number(verdict.detectable, places), verdict.detectable)
     if verdict.n:
-        clusters = f"in {verdict.clusters:,} clusters" if verdict.clusters != verdict.n else ""
+        clusters = (
+            f"in {number_of(verdict.clusters, 'cluster')}" if verdict.clusters != verdict.n else ""
+        )
         yield Cell(f"{verdict.n:,}", below=clusters, sort=verdict.n)
     else:
         yield Cell(numbers.MISSING)

@@ -44,6 +44,7 @@ def sliced(comparison: Comparison) -> list[Sheet]:
                     baseline=comparison.is_baseline(variant.group),
                 )
                 for variant in _good(comparison)
+                if any((variant.group, *column.key) in by_part[part] for part in counts)
             )  # fmt: skip
             heads = (f"{label(part)} (n\u00a0=\u00a0{n:,})" for part, n in counts.items())
             sheets.append(

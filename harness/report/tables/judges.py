@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-from harness.comparison.result import Comparison, Estimate, JudgedRank, JudgedRate, SuiteJudge
+from harness.comparison.powered_rates import LEAST_LABELS
+from harness.comparison.result import (
+    Comparison,
+    Estimate,
+    JudgedRank,
+    JudgedRate,
+    PoweredRate,
+    SuiteJudge,
+)
 from harness.core.text import line
 from harness.report import numbers
 from harness.report.tables.sheets import Cell, Line, Sheet, figure, name_cell
@@ -102,16 +111,14 @@ def _rank(rank: JudgedRank, others: Sequence[str]) -> Iterator[Cell]:
 def rates(comparison: Comparison) -> Sheet:
     """Win rates whose answers were labelled, with the judge's error in their intervals."""
     lines = [
-        Line((
-            name_cell(rate.variant), name_cell(rate.other), name_cell(rate.evaluation),
-            name_cell(f"{judge.name} ({line(judge.source)})"),
-            Cell(f"{rate.labelled:,} of {rate.examples:,}"),
-            figure(f"{rate.judged:.3f}", rate.judged),
-            _estimate(rate.labels), _estimate(rate.both),
-        ))
+        Line(tuple(cells))
         for judge in comparison.judges
-        for rate in judge.rates
-    ]  # fmt: skip
+        if judge.rates
+        for cells in (
+            *map(partial(_corrected, judge), judge.rates),
+            *map(partial(_uncorrected, judge), _unlabelled(comparison, judge)),
+        )
+    ]
     return Sheet(
         "judged_rates",
         "Win rates with the judge's error",
@@ -119,5 +126,39 @@ def rates(comparison: Comparison) -> Sheet:
          "by the labels alone", "by both"),
         tuple(lines),
         "By both: prediction-powered inference (Angelopoulos et al., 2023), which corrects the"
-        " judge's figure by its error on the labelled answers, and has that error in the interval.",
+        " judge's figure by its error on the labelled answers, and has that error in the interval."
+        f" It needs {LEAST_LABELS} labelled examples of a pair of variants: the others are listed"
+        " by the judge alone, without a correction.",
     )  # fmt: skip
+
+
+def _corrected(judge: SuiteJudge, rate: PoweredRate) -> Iterator[Cell]:
+    yield from _contest(judge, rate)
+    yield Cell(f"{rate.labelled:,} of {rate.examples:,}")
+    yield figure(f"{rate.judged:.3f}", rate.judged)
+    yield _estimate(rate.labels)
+    yield _estimate(rate.both)
+
+
+def _uncorrected(judge: SuiteJudge, rate: JudgedRate) -> Iterator[Cell]:
+    """The cells of a win rate with too few labels."""
+    yield from _contest(judge, rate)
+    yield Cell(f"fewer than {LEAST_LABELS} of {rate.examples:,}")
+    yield figure(f"{rate.rate.value:.3f}", rate.rate.value)
+    yield from (Cell(numbers.MISSING), Cell(numbers.MISSING))
+
+
+def _contest(judge: SuiteJudge, rate: PoweredRate | JudgedRate) -> Iterator[Cell]:
+    for name in (rate.variant, rate.other, rate.evaluation):
+        yield name_cell(name)
+    yield name_cell(f"{judge.name} ({line(judge.source)})")
+
+
+def _unlabelled(comparison: Comparison, judge: SuiteJudge) -> list[JudgedRate]:
+    """The judge's other win rates, which have too few labels for a correction."""
+    known = {(rate.variant, rate.other, rate.evaluation) for rate in judge.rates}
+    return [
+        rate
+        for rate in comparison.judged_rates
+        if rate.judge == judge.name and (rate.variant, rate.other, rate.evaluation) not in known
+    ]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.comparison.result import Comparison, VariantResult
-from harness.core.text import line
+from harness.core.text import line, number_of
 from harness.report import numbers
 from harness.report.tables.judges import judged, judges, ranks, rates
 from harness.report.tables.sheets import Cell, Line, Sheet, figure, merged, name_cell
@@ -218,7 +218,7 @@ def _pairs_in_words(about: Any) -> str:
 def _test_uses(comparison: Comparison) -> Sheet:
     uses = comparison.provenance.get("test_uses", {})
     counted = {
-        entry: f"{counts['variants']} variants, {counts['trials']} trials"
+        entry: f"{number_of(counts['variants'], 'variant')}, {number_of(counts['trials'], 'trial')}"
         for entry, counts in uses.items()
     }
     return _pairs("test-uses", "Uses of the test rows", ("test rows", "scored on them"), counted)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from harness.comparison.result import Comparison, Row, VariantResult
-from harness.core.text import label, line
+from harness.core.text import label, line, number_of
 from harness.report import cheaper, numbers
 from harness.report.tables.columns import (
     STAR,
@@ -99,10 +99,12 @@ def results(comparison: Comparison) -> Sheet:
     metrics, priced, rows = columns(comparison), costs(comparison), table(comparison)
     heads = [head(column) for column in metrics]
     lines, axes, marked = [], grouping(comparison), cheaper.not_comparable(comparison)
+    starts = _over_starts(comparison, rows)
     for number, variant in enumerate(comparison.variants, 1):
         first = (figure(str(number), number), _named(variant))
         if variant.has_result:
-            cells = [metric_cell(rows.get((variant.group, *column.key))) for column in metrics]
+            keys = [(variant.group, *column.key) for column in metrics]
+            cells = [starts.get(key) or metric_cell(rows.get(key)) for key in keys]
             paid = [_paid(cost, variant, marked) for cost in priced]
             same = comparison.is_baseline(variant.group)
             lines.append(Line((*first, *cells, *paid), "", same, place(variant, axes)))
@@ -110,7 +112,7 @@ def results(comparison: Comparison) -> Sheet:
             reason = "; ".join(line(reason) for reason in variant.reasons) or "no reason is known"
             failure = f"in part: {reason}" if variant.has_result else reason
             lines.append(Line(first, reason=failure, groups=place(variant, axes)))
-    notes = (star_note(lines), cheaper.UNLIKE_NOTE if marked else "")
+    notes = (_START_NOTE if starts else "", star_note(lines), cheaper.UNLIKE_NOTE if marked else "")
     return Sheet(
         "results",
         "Results",
@@ -180,6 +182,29 @@ def metric_cell(row: Row | None) -> Cell:
     )
 
 
+_START_NOTE = (
+    "A preference over the variant's own start is against one half, with the verdict of"
+    " the table of"
+    " what alignment cost."
+)
+
+
+def _over_starts(
+    comparison: Comparison, rows: Mapping[tuple[str, str, str], Row]
+) -> dict[tuple[str, str, str], Cell]:
+    """(variant, metric, evaluation) -> the cell of a preference over the variant's start, which has
+    no difference from the baseline: with the verdict of the table of what alignment cost."""
+    cells = {}
+    for tax in comparison.taxes:
+        for row in (measured.row for measured in tax.measures if measured.kind == "preference"):
+            key = row.group, row.metric, row.evaluation
+            if key in rows and rows[key].difference is None:
+                cell = metric_cell(row)
+                said = f"{cell.change} over its start {label(tax.start)}".lstrip()
+                cells[key] = replace(cell, change=said)
+    return cells
+
+
 def star_note(lines: Iterable[Line]) -> str:
     """What a star means, if a cell has one."""
     starred = any(STAR in (cell.change, cell.text) for row in lines for cell in row.cells)
@@ -234,7 +259,7 @@ def _test(column: Column, row: Row) -> Iterator[Cell]:
     yield figure(numbers.probability(row.p_holm), row.p_holm)
     places = numbers.decimals(row.difference) if row.difference else 3
     yield figure(numbers.number(row.detectable, places), row.detectable)
-    clusters = f"in {row.clusters:,} clusters" if row.clusters != row.n else ""
+    clusters = f"in {number_of(row.clusters, 'cluster')}" if row.clusters != row.n else ""
     yield Cell(f"{row.n:,}", below=clusters, sort=row.n)
     yield figure(str(row.seeds), row.seeds)
     yield Cell("the method" if row.level == "method" else "this checkpoint")

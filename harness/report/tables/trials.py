@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.comparison.result import Comparison, Estimate
-from harness.core.text import line
+from harness.core.text import line, number_of
 from harness.report import numbers
 from harness.report.tables.sheets import Cell, Line, Sheet, figure, name_cell
 
@@ -15,14 +15,14 @@ def trials(comparison: Comparison) -> Sheet:
     """One line for each trial: its settings, its metric on validation rows, its cost."""
     lines = [Line(*_trial(tuning, t)) for tuning in comparison.tuning for t in tuning["trials"]]
     totals = sorted({tuning["total"] for tuning in comparison.tuning})
-    count = " or ".join(map(str, totals))
+    count = " or ".join([*map(str, totals[:-1]), *(number_of(n, "trial") for n in totals[-1:])])
     return Sheet(
         "trials",
         "Trials",
         ("variant", "trial", "set", "on validation rows", "training time", "steps", "outcome"),
         tuple(lines),
-        f"Each tuned variant had {count} trials and was chosen by its value on validation rows; no"
-        " trial was scored on test rows. A failed trial counts, and cannot win.",
+        f"Each tuned variant had {count} and was chosen by its value on validation rows; no trial"
+        " was scored on test rows. A failed trial counts, and cannot win.",
     )
 
 

@@ -1,0 +1,73 @@
+"""What the report says of judges and of preferences over a variant's own start."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from harness.comparison.result import (
+    Estimate,
+    JudgedRate,
+    Measured,
+    PoweredRate,
+    SuiteJudge,
+    Tax,
+)
+from harness.report.formats import markdown
+from harness.report.numbers import MISSING
+from harness.report.tables import judges
+from harness.report.tables.families import sliced
+from harness.report.tables.sheets import results
+from tests.comparisons import comparison, row
+
+HALF = Estimate(0.5, 0.4, 0.6)
+
+
+def test_win_rates_without_a_correction_are_listed_too_and_say_why() -> None:
+    known = PoweredRate("lora-sft", "zero-shot", "tasks", 12, 120, 0.7, HALF, HALF, 0.5)
+    rates = tuple(
+        JudgedRate("judge", one, "zero-shot", "tasks", 120, 0, 60, 0, 60, HALF, HALF)
+        for one in ("lora-sft", "full-sft")
+    )
+    judge = SuiteJudge("judge", "labels.jsonl", 40, rates=(known,))
+    sheet = judges.rates(comparison(judges=(judge,), judged_rates=rates))
+    told = {line.cells[0].text: [cell.text for cell in line.cells[4:]] for line in sheet.lines}
+    assert told["lora-sft"] == ["12 of 120", "0.700", "0.50", "0.50"]
+    assert told["full-sft"] == ["fewer than 10 of 120", "0.500", MISSING, MISSING]
+    assert "needs 10 labelled examples" in sheet.note
+    other = replace(judge, rates=())  # its labels are of no answers of the suite
+    assert not judges.rates(comparison(judges=(other,), judged_rates=rates)).lines
+
+
+def test_a_preference_over_the_start_has_its_verdict_among_the_results() -> None:
+    made = comparison()
+    lacking = row("lora-sft", "win_rate", 0.6, verdict="incomparable", note="its own start")
+    bare = replace(lacking, difference=None)
+    over = row("lora-sft", "win_rate", 0.6, verdict="better")
+    over = replace(over, difference=Estimate(0.1, 0.05, 0.15))
+    tax = Tax("lora-sft", "full-sft", (Measured("preference", over),))
+    made = replace(made, rows=(*made.rows, bare), taxes=(tax,))
+    sheet = results(made)
+    (line,) = (line for line in sheet.lines if line.cells[1].text == "lora-sft")
+    cell = line.cells[sheet.headers.index("win_rate\u00a0↑")]
+    assert (cell.verdict, cell.change) == ("better", "+0.100 over its start full-sft")
+    assert "against one half" in sheet.note
+    plain = results(replace(made, taxes=()))
+    assert "against one half" not in plain.note
+
+
+def test_a_table_by_family_has_no_line_of_a_variant_that_was_not_measured() -> None:
+    made = comparison()
+    rows = tuple(r for r in made.rows if not (r.slice and r.group == "full-sft"))
+    (sheet,) = sliced(replace(made, rows=rows))
+    assert [line.cells[0].text for line in sheet.lines] == ["zero-shot", "lora-sft"]
+
+
+def test_the_contents_of_the_markdown_lead_to_each_section() -> None:
+    text = markdown.report(comparison())
+    contents = next(line for line in text.splitlines() if line.startswith("Contents: "))
+    named = re.findall(r"\[([^\]]+)\]\(#([^)]+)\)", contents)
+    heads = re.findall(r"^## (.*)$", text, flags=re.M)
+    assert [head for head, _ in named] == heads
+    assert dict(named)["Differences from zero-shot"] == "differences-from-zero-shot"
+    assert "[summary.md](summary.md)" in text.partition("## ")[0]
