@@ -60,12 +60,12 @@ def stored(opened: Opened) -> dict[str, Record]:
         for s in targets
         if s.key in records and records[s.key].ok and not opened.store.intact(s, records[s.key])
     ]
-    for which, what in ((missing, "have not run"), (damaged, "have damaged outputs")):
+    for which, what in ((missing, "not run"), (damaged, "damaged outputs")):
         if which:
             names = ", ".join(dict.fromkeys(f"{s.kind} {s.label}" for s in which[:5]))
             more = " ..." if len(which) > 5 else ""
             raise NotStored(
-                f"{number_of(len(which), 'stage')} {what}: {names}{more}",
+                f"{number_of(len(which), 'stage has', 'stages have')} {what}: {names}{more}",
                 fix=run_command(opened),
             )
     warn_of_changed_code(records)

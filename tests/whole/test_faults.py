@@ -201,7 +201,7 @@ def test_report_needs_what_no_failure_kept_from_running(workspace: Workspace) ->
     workspace.run()
     (record, *_) = workspace.store.glob("generate/*/record.json")
     record.unlink()
-    with pytest.raises(HarnessError, match="1 stages have not run: generate") as refused:
+    with pytest.raises(HarnessError, match="1 stage has not run: generate") as refused:
         reports.stored(workspace.open("generate.max_new_tokens=4", only="*"))
     assert "--set generate.max_new_tokens=4 --only '*'" in str(refused.value)
 
