@@ -117,12 +117,17 @@ class Workspace:
 @pytest.fixture
 def workspace(tmp_path: Path, tiny_model: Path) -> Workspace:
     """Full and LoRA beside the base, on 24 rows, in seconds."""
-    write_jsonl(tmp_path / "train.jsonl", chat_rows(0, 24))
-    write_jsonl(tmp_path / "test.jsonl", chat_rows(100, 12))
-    write_jsonl(tmp_path / "general.jsonl", [{"text": f"text number {i}"} for i in range(6)])
+    return workspace_in(tmp_path, tiny_model)
+
+
+def workspace_in(folder: Path, model: Path) -> Workspace:
+    """The tiny suite in a folder, for fixtures that several tests share."""
+    write_jsonl(folder / "train.jsonl", chat_rows(0, 24))
+    write_jsonl(folder / "test.jsonl", chat_rows(100, 12))
+    write_jsonl(folder / "general.jsonl", [{"text": f"text number {i}"} for i in range(6)])
     tree = {
         "name": "tiny",
-        "models": {"tiny": str(tiny_model)},
+        "models": {"tiny": str(model)},
         "data": {
             "letters": {"train": "train.jsonl", "test": "test.jsonl"},
             "general": {"test": "general.jsonl"},
@@ -142,9 +147,9 @@ def workspace(tmp_path: Path, tiny_model: Path) -> Workspace:
         "generate": {"max_new_tokens": 4},
         "executor": "inline",
     }
-    made = Workspace(tmp_path, tree)
-    made.write()
-    return made
+    workspace = Workspace(folder, tree)
+    workspace.write()
+    return workspace
 
 
 SFT = {"learning_rate": 1e-2, "max_steps": 3, "per_device_train_batch_size": 4, "max_length": 64}

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from harness.cli import main
 from harness.store.store import Store
 from harness.suite.suite import Suite
-from tests.conftest import Workspace
+from tests.conftest import Workspace, workspace_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,18 +63,35 @@ def test_help_loads_neither_torch_nor_pandas() -> None:
     assert python(code).strip() == "[]"
 
 
-def test_cached_run_says_so_and_starts_no_worker(workspace: Workspace) -> None:
-    arguments = ("run", "suite.yaml", "--store", "store", "--report-dir", "report")
-    first = workspace.command(*arguments)
-    assert first.returncode == 0, first.stderr
-    workspace.write(executor={"local": {"threads": 1}})
-    log = workspace.store / "log.txt"
+SECRET = "hf_thisIsASecretThatMustNotLeak"
+RUN = ("run", "suite.yaml", "--store", "store", "--report-dir", "report")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workspace:
+    """The tiny suite, run by the command with a secret in its environment."""
+    workspace = workspace_in(tmp_path_factory.mktemp("ran"), tiny_model)
+    done = workspace.command(*RUN, env={**os.environ, "HF_TOKEN": SECRET})
+    assert done.returncode == 0, done.stderr
+    return workspace
+
+
+def test_cached_run_says_so_and_starts_no_worker(ran: Workspace) -> None:
+    ran.write(executor={"local": {"threads": 1}})
+    log = ran.store / "log.txt"
     before = log.stat().st_mtime_ns if log.exists() else None
-    again = workspace.command(*arguments)
+    again = ran.command(*RUN)
     assert again.returncode == 0, again.stderr
     assert "everything is cached" in again.stderr
     assert (log.stat().st_mtime_ns if log.exists() else None) == before
     assert "index.html" in again.stdout
+
+
+def test_secret_in_the_environment_reaches_no_file(ran: Workspace) -> None:
+    files = [path for path in ran.folder.rglob("*") if path.is_file()]
+    assert ran.folder / "report" / "index.html" in files
+    for path in files:
+        assert SECRET.encode() not in path.read_bytes(), path
 
 
 def test_typo_is_answered_with_exit_status_2_and_no_traceback(workspace: Workspace) -> None:
@@ -132,17 +149,6 @@ def test_members_from_outside_the_package_run_together(workspace: Workspace) -> 
     outcome = workspace.run()
     assert not outcome.failed
     assert {r.label for r in outcome.records.values() if r.kind == "train"} == {"bitfit-plain_sft"}
-
-
-def test_secret_in_the_environment_reaches_no_file(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secret = "hf_thisIsASecretThatMustNotLeak"
-    monkeypatch.setenv("HF_TOKEN", secret)
-    done = workspace.command("run", "suite.yaml", "--store", "store", "--report-dir", "report")
-    assert done.returncode == 0, done.stderr
-    for path in workspace.folder.rglob("*"):
-        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
 
 
 def test_readme_explains_the_demo_as_it_is() -> None:

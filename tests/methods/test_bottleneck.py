@@ -275,6 +275,7 @@ Bottleneck().save(Bottleneck().attach(load()), out / "attached")
 """
 
 
+@pytest.mark.slow  # another process imports everything anew
 def test_another_process_reloads_the_same_logits_and_writes_the_same_bytes(
     tiny_model: Path, tmp_path: Path
 ) -> None:
