@@ -73,7 +73,7 @@ class Cpt(TrainerObjective):
 
     def identity(self) -> dict[str, Any]:
         """The replayed rows are an input of the stage; the name a suite gives them is no matter."""
-        found = super().identity()
+        identity = super().identity()
         if self.replay:
-            found["replay"] = {**found["replay"], "data": "replay"}
-        return found
+            identity["replay"] = {**identity["replay"], "data": "replay"}
+        return identity
