@@ -64,14 +64,18 @@ def test_help_loads_neither_torch_nor_pandas() -> None:
 
 
 SECRET = "hf_thisIsASecretThatMustNotLeak"
-RUN = ("run", "suite.yaml", "--store", "store", "--report-dir", "report")
+
+
+def run_with_secret(workspace: Workspace) -> subprocess.CompletedProcess[str]:
+    arguments = ("run", "suite.yaml", "--store", "store", "--report-dir", "report")
+    return workspace.command(*arguments, env={**os.environ, "HF_TOKEN": SECRET})
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workspace:
     """The tiny suite, run by the command with a secret in its environment."""
     workspace = workspace_in(tmp_path_factory.mktemp("ran"), tiny_model)
-    done = workspace.command(*RUN, env={**os.environ, "HF_TOKEN": SECRET})
+    done = run_with_secret(workspace)
     assert done.returncode == 0, done.stderr
     return workspace
 
@@ -80,7 +84,7 @@ def test_cached_run_says_so_and_starts_no_worker(ran: Workspace) -> None:
     ran.write(executor={"local": {"threads": 1}})
     log = ran.store / "log.txt"
     before = log.stat().st_mtime_ns if log.exists() else None
-    again = ran.command(*RUN)
+    again = run_with_secret(ran)
     assert again.returncode == 0, again.stderr
     assert "everything is cached" in again.stderr
     assert (log.stat().st_mtime_ns if log.exists() else None) == before
