@@ -117,12 +117,15 @@ class TrainerObjective(Objective):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Also how the steps of a part of an epoch are counted, where a warmup is a share of them:
-        they were once rounded to the nearest number, which could make it a step shorter."""
+        """The version also tells how the steps of a part of an epoch are counted, where a warmup is
+        a share of them: they were once rounded to the nearest number, which could make it a step
+        shorter. A worker builds the objective again from its identity, and reads no version."""
         by_epochs = self.max_steps < 1 and self.max_tokens is None and self.max_seconds is None
         in_parts = by_epochs and not self.num_train_epochs.is_integer()
-        counted = {"steps": "rounded up"} if in_parts and self.warmup_ratio > 0 else {}
-        return {**super().identity(), **counted}
+        identity = super().identity()
+        if in_parts and self.warmup_ratio > 0:
+            identity["version"] = f"{self.VERSION}, steps rounded up"
+        return identity
 
     def cut(self) -> slice:
         if self.overlong != "truncate":
