@@ -39,7 +39,7 @@ def mix(
     Raises:
         DataError: the parts have different layouts, or the mixture has no row.
     """
-    refuse_layouts(parts)
+    _refuse_layouts(parts)
     names = list(parts)
     chances = np.array([weights[name] for name in names], dtype=float)
     draws = np.random.default_rng(seed)
@@ -73,8 +73,7 @@ def _named(row: RowDict, part: str, turn: int) -> RowDict:
     }
 
 
-def refuse_layouts(parts: Mapping[str, Sequence[RowDict]]) -> None:
-    """Raise DataError if the parts of a mixture have different layouts; each has a row."""
+def _refuse_layouts(parts: Mapping[str, Sequence[RowDict]]) -> None:
     forms = {
         name: ", ".join(
             f"{column} (chat)" if isinstance(rows[0][column], list) else column

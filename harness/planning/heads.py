@@ -8,10 +8,9 @@ from typing import Any
 
 from harness.core.errors import HarnessError
 from harness.data.load import Rows
-from harness.data.mixture import refuse_layouts
 from harness.planning.checks import preflight
 from harness.planning.planner import Plan
-from harness.stages.data import Data, told_by
+from harness.stages.data import Data, mixed, told_by
 from harness.store.stage import Stage
 from harness.store.store import Store
 
@@ -38,13 +37,19 @@ def require_rows(planned: Plan, store: Store) -> str:
     first = _Read(store, HEAD)
     try:
         _checked(planned, first)
-    except HarnessError as error:
+    except HarnessError:
         if not first.cut:
             raise
-        whole = _Read(store, None)
-        _checked(planned, whole)
-        if whole.unread:
-            return f"the first rows cannot be used, and the others are not read here: {error}"
+    else:
+        return ""
+    whole = _Read(store, None)
+    _checked(planned, whole)
+    if not whole.unread:
+        return ""
+    try:
+        _checked(planned, _Read(store, HEAD, whole.rows))
+    except HarnessError as error:
+        return f"the first rows cannot be used, and the others are not read here: {error}"
     return ""
 
 
@@ -57,18 +62,31 @@ def _checked(planned: Plan, read: _Read) -> None:
 class _Read:
     """The rows of data stages, each read once.
 
+    Args:
+        head: read only about so many of the first bytes of a file; None: read all.
+        known: key of a stage -> its rows, where they were read to their end.
+
     Attributes:
+        rows: key of a stage -> its rows, of those that were read.
         cut: whether a file was not read to its end.
         unread: whether a file was too large to be read.
     """
 
-    def __init__(self, store: Store, head: int | None) -> None:
+    def __init__(
+        self, store: Store, head: int | None, known: Mapping[str, Rows] | None = None
+    ) -> None:
+        self.rows = dict(known or {})
         self.cut = self.unread = False
         self._store, self._head = store, head
-        self._rows: dict[str, Rows | None] = {}
+        self._figures: dict[str, Mapping[str, Any] | None] = {}
 
     def figures(self, stage: Stage) -> Mapping[str, Any] | None:
         """The metrics of a data stage, from its record or from its rows; None: not known."""
+        if stage.key not in self._figures:
+            self._figures[stage.key] = self._told(stage)
+        return self._figures[stage.key]
+
+    def _told(self, stage: Stage) -> Mapping[str, Any] | None:
         record = self._store.record(stage)
         if record is not None and record.ok:
             return record.metrics
@@ -76,16 +94,18 @@ class _Read:
         return None if rows is None else told_by(rows.rows, rows.layout)
 
     def _of(self, stage: Stage) -> Rows | None:
-        if stage.key not in self._rows:
-            self._rows[stage.key] = self._read(stage)
-        return self._rows[stage.key]
+        if stage.key not in self.rows and (rows := self._read(stage)) is not None:
+            self.rows[stage.key] = rows
+        return self.rows.get(stage.key)
 
     def _read(self, stage: Stage) -> Rows | None:
         data = Data.of(stage) if stage.kind == "data" else None
         if data is None or (data.sha256 is None and not data.split.mixture):
             return None
         if data.split.mixture:
-            return self._mixed(stage)
+            parts = {name: self._of(source) for name, source in stage.inputs.items()}
+            known = {name: part.rows for name, part in parts.items() if part is not None}
+            return mixed(known, data.split)[0] if len(known) == len(parts) else None
         path = Path(data.split.path)
         size = path.stat().st_size * (_PACKED if path.suffix.lower() == ".gz" else 1)
         if self._head is not None:
@@ -95,12 +115,3 @@ class _Read:
             self.unread = True
             return None
         return data.peek(None)
-
-    def _mixed(self, stage: Stage) -> Rows | None:
-        parts = {name: self._of(source) for name, source in stage.inputs.items()}
-        known = {name: part for name, part in parts.items() if part is not None}
-        if len(known) < len(parts):
-            return None
-        refuse_layouts({name: part.rows for name, part in known.items()})
-        first = next(iter(known.values()))
-        return Rows([row for part in known.values() for row in part.rows], first.layout)

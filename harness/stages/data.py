@@ -14,6 +14,7 @@ from harness.core.text import number_of
 from harness.data.load import Rows, load_rows
 from harness.data.mixture import mix
 from harness.data.render import layout_of, turns_of
+from harness.data.row import RowDict
 from harness.data.scripts import count_scripts
 from harness.data.statistics import content_bytes, row_statistics
 from harness.stages.base import Job, NotHashed, StageKind
@@ -90,7 +91,8 @@ class Data(StageKind):
         """Read or mix the rows and write them; metrics are counts, lengths, and the digest."""
         with job.ledger.phase("read"):
             if self.split.mixture:
-                loaded, shares = _mixed(job, self.split)
+                parts = {name: read_rows(job.input(name)) for name in self.split.mixture}
+                loaded, shares = mixed(parts, self.split)
             else:
                 loaded, shares = self._read(), None
         with job.ledger.phase("write"):
@@ -153,8 +155,8 @@ def _lacking(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     }
 
 
-def _mixed(job: Job[Data], split: Split) -> tuple[Rows, Mapping[str, Any]]:
-    parts = {name: read_rows(job.input(name)) for name in split.mixture}
+def mixed(parts: Mapping[str, Sequence[RowDict]], split: Split) -> tuple[Rows, Mapping[str, Any]]:
+    """The rows of a mixture, and each part's share of them (see `harness.data.mixture.mix`)."""
     rows, shares = mix(parts, split.mixture, split.mixture_seed, split.mixture_stop, split.limit)
     return Rows(rows, str(layout_of(list(rows[0])))), shares
 

@@ -130,3 +130,43 @@ def test_parts_of_a_mixture_are_held_to_one_layout(workspace: Workspace) -> None
     planned = refused(lambda: describe_plan(workspace.open(), why=False))
     assert "the parts are of different layouts" in planned
     assert planned == refused(workspace.run)
+
+
+@pytest.mark.parametrize("head", [heads.HEAD, 300])
+def test_rows_of_a_mixture_are_of_its_parts_families(workspace: Workspace, head: int) -> None:
+    """Rows without a family have the part's name, as in a run."""
+    bare = [{k: v for k, v in row.items() if k != "task"} for row in chat_rows(0, 12)]
+    for name in ("harmful", "harmless"):
+        write_jsonl(workspace.folder / f"{name}.jsonl", bare)
+        workspace.tree["data"][name] = {"test": f"{name}.jsonl"}
+    parts = {"harmful": 1, "harmless": 1}
+    workspace.tree["data"]["mixed"] = {"test": {"mixture": parts}}
+    workspace.tree["matrix"]["data"] = ["letters"]
+    for refuse in ("harmful", "cruel"):
+        workspace.write(
+            scorers=[{"refusal": {"data": "mixed", "refuse": [refuse]}}], evaluate=["mixed"]
+        )
+        with mock.patch.object(heads, "HEAD", head):
+            if refuse == "harmful":
+                assert " score " in describe_plan(workspace.open(), why=False)
+            else:
+                planned = refused(lambda: describe_plan(workspace.open(), why=False))
+                assert "those of these rows: harmful, harmless" in planned
+                assert planned == refused(workspace.run)
+
+
+def test_a_huge_file_that_is_as_it_should_be_is_not_warned_of(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another one, which is read to its end, was in need of its later rows."""
+    rows = [{**row, "kind": "b" if i > 20 else "a"} for i, row in enumerate(chat_rows(0, 30))]
+    write_jsonl(workspace.folder / "late.jsonl", rows)
+    write_jsonl(workspace.folder / "huge.jsonl", chat_rows(50, 100))
+    workspace.tree["data"]["letters"] = {
+        "train": {"path": "late.jsonl", "where": {"kind": "b"}}, "test": "huge.jsonl",
+    }  # fmt: skip
+    workspace.write()
+    large = (workspace.folder / "late.jsonl").stat().st_size
+    with mock.patch.object(heads, "HEAD", 400), mock.patch.object(heads, "WHOLE", large):
+        describe_plan(workspace.open(), why=False)
+    assert capsys.readouterr().err == ""
