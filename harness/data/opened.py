@@ -32,11 +32,8 @@ class Broken(ValueError):
         self.fix = fix
 
 
-def open_bytes(path: Path, head: int | None = None) -> IO[bytes]:
+def open_bytes(path: Path) -> IO[bytes]:
     """Open a file as bytes. It is decompressed if it begins as gzip does, whatever its name.
-
-    Args:
-        head: give no more than so many of its first bytes, up to the end of a line.
 
     Raises:
         Broken: its name ends in .gz and it is not gzip.
@@ -45,10 +42,6 @@ def open_bytes(path: Path, head: int | None = None) -> IO[bytes]:
         packed = handle.read(len(_GZIP)) == _GZIP
     if path.suffix.lower() == ".gz" and not packed and path.stat().st_size:
         raise Broken("its name ends in .gz, but it is not compressed with gzip", "rename it")
-    if head is not None:
-        with open_bytes(path) as whole:
-            first = whole.read(head)
-        return io.BytesIO(first if len(first) < head else first[: first.rfind(b"\n") + 1] or first)
     return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
 
 
@@ -57,7 +50,7 @@ def open_text(path: Path, newline: str | None = None, head: int | None = None) -
 
     Args:
         newline: as in Python's `open`; None converts every line ending to a line feed.
-        head: as for `open_bytes`.
+        head: give no more than so many of its first bytes, up to the end of a line.
 
     Raises:
         Broken: it is a file of another kind, such as a ZIP archive.
@@ -71,7 +64,14 @@ def open_text(path: Path, newline: str | None = None, head: int | None = None) -
         raise Broken("it is a Parquet file", "set `format: parquet`, or rename it")
     known = (name for mark, name in _MARKS.items() if begin.startswith(mark))
     encoding = next(known, "utf-8")  # without a mark no encoding is guessed
-    return io.TextIOWrapper(open_bytes(path, head), encoding=encoding, newline=newline)
+    if head is None:
+        return io.TextIOWrapper(open_bytes(path), encoding=encoding, newline=newline)
+    with open_bytes(path) as raw:
+        first = raw.read(head)
+    # It may end within a character, and an end of a line may be several bytes.
+    text = codecs.getincrementaldecoder(encoding)().decode(first, final=len(first) < head)
+    whole = text if len(first) < head else text[: text.rfind("\n") + 1]
+    return io.StringIO(whole or text, newline=newline)
 
 
 def numbered_lines(handle: TextIO) -> Iterator[tuple[int, str]]:

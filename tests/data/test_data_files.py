@@ -250,3 +250,21 @@ def test_a_cluster_or_group_of_number_nought_is_one(tmp_path: Path) -> None:
     found = load(file(tmp_path, "a.json", json.dumps(rows)))
     assert [row["cluster"] for row in found.rows] == ["0", "0", "1", "1"]
     assert [row["group"] for row in found.rows] == ["0", "0", "1", "1"]
+
+
+@pytest.mark.parametrize("lines", [True, False])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_the_first_bytes_of_a_file_may_end_within_a_character(
+    tmp_path: Path, encoding: str, lines: bool
+) -> None:
+    rows = [{"prompt": f"{i}: \u0928\u092e \U0001f600", "completion": "\u0a0a"} for i in range(9)]
+    texts = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "".join(f"{line}\n" for line in texts) if lines else f"[{', '.join(texts)}]"
+    path = tmp_path / "rows.json"
+    path.write_bytes(text.encode(encoding))
+    size = path.stat().st_size
+    for head in (*range(size // 2, size // 2 + 9), size, size + 1):
+        read = load_rows(Split(path=str(path)).model_dump(), str(path), "data.x.train", head)
+        begun = [row["prompt"] for row in read.rows]
+        assert 2 <= len(begun) <= (9 if head > size // 2 + 9 else 5)
+        assert begun == [row["prompt"] for row in rows][: len(begun)]
