@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.comparison import unpaired
 from harness.comparison.binomial import share
-from harness.comparison.intervals import CONFIDENCE, student
+from harness.comparison.intervals import CONFIDENCE, cut, student
 from harness.comparison.measured import Measured, Run
 from harness.comparison.result import ALL, Comparison, Estimate, Row, VariantResult
 from harness.comparison.rows import AllScores, rows_of, with_difference
@@ -161,7 +161,8 @@ def _estimate(metric: Measured) -> Estimate:
         return Estimate(figure.value)
     ((variance, freedom),) = figure.parts
     reach = student((1 - CONFIDENCE) / 2, freedom) * math.sqrt(variance)
-    return Estimate(figure.value, figure.value - reach, figure.value + reach)
+    ends = figure.value - reach, figure.value + reach
+    return Estimate(figure.value, *cut(ends, figure.value, figure.bounds))
 
 
 def _provenance(runs: Runs) -> dict[str, Any]:

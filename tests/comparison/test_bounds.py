@@ -15,6 +15,7 @@ from harness.comparison.claims import decide
 from harness.comparison.contrasts import LEAST_P, Alike, Contrast, Moved, Watched
 from harness.comparison.differences import bounds_of, contrast_of
 from harness.comparison.groups import Group
+from harness.comparison.imported import _estimate
 from harness.comparison.intervals import Spread
 from harness.comparison.measured import Measured
 from harness.comparison.result import ClaimVerdict, Estimate
@@ -114,6 +115,7 @@ def test_published_figures_differ_within_bounds(
     blank = ClaimVerdict(claim, "a", "b", "m", "e", "incomparable")
     (verdict,) = decide([Summaries(claim, blank, ours, theirs)])
     assert within(verdict.difference, bounds_of(bounds, bounds, 1.0))
+    assert within(_estimate(ours[0]), bounds)
 
 
 WIDE = Spread(1.0, 1.0, 9, (), 0.0)
