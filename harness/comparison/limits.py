@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.comparison.contrasts import Contrast
 from harness.comparison.intervals import POWER
+from harness.comparison.power import EACH_OF_TWO
 from harness.comparison.result import Outcome
 from harness.suite.claims import Claim
 
@@ -72,10 +73,9 @@ def p_of(limits: Sequence[Limit]) -> float | None:
 def detectable(limits: Sequence[Limit], alpha: float) -> float | None:
     """How far beyond its limit the truth must be so that 80% of such experiments support the claim.
 
-    `equal` is supported if both limits are passed. So the truth must be so far inside both of them
-    that either is missed in 10%: no more than 20% can then miss one (Schuirmann, 1987).
+    `equal` is supported if both limits are passed: the truth must be so far inside both of them.
     """
-    power = POWER if len(limits) == 1 else 1 - (1 - POWER) / len(limits)
+    power = POWER if len(limits) == 1 else EACH_OF_TWO
     known = [limit.contrast.detectable(alpha, limit.null, power) for limit in limits]
     return max((gap for gap in known if gap is not None), default=None)
 

@@ -57,11 +57,12 @@ class ClaimPower:
         if self.detectable is None:
             known = "" if self.n is None else ": nothing is known of its spread until it is scored"
             return f"{head} ({sides}){known}"
+        room = "inside both limits" if claim.relation == "equal" else "beyond its limit"
         if self.gap is None:
-            room = "beyond its limit" if claim.margin_size else ""
+            room = room if claim.margin_size else ""
             rest = f"sees {self.detectable:.3g} {room}".rstrip() + "; half of that takes 4 times n"
         else:
-            rest = f"sees {self.detectable:.3g} beyond its limit; {self._would_do()}"
+            rest = f"sees {self.detectable:.3g} {room}; {self._would_do()}"
         return f"{head} ({sides}): {rest} ({self.basis})"
 
     def _would_do(self) -> str:
@@ -132,14 +133,13 @@ def _power(claim: PlannedClaim, planned: Plan, store: Store, scores: AllScores) 
     spread = _measured(claim, runs, seeds) or _worst(claim)
     if n is None or n < 2 or spread is None:
         return ClaimPower(claim, n, seeds)
-    alpha = claim.claim.alpha
+    alpha, both = claim.claim.alpha, claim.claim.relation == "equal"
     if spread.changed is not None and not claim.claim.margin_size:
         seen = power.mcnemar_detectable(n, spread.changed, alpha)
     else:
         error = math.sqrt(spread.variance / n + spread.fixed)
-        seen = power.detectable(error, min(spread.freedom, n - 1), alpha)
+        seen = power.detectable(error, min(spread.freedom, n - 1), alpha, both=both)
     gap = _expected_gap(claim, runs)
-    both = claim.claim.relation == "equal"
     needed = None
     if gap is not None and gap > 0 and spread.changed is not None and not claim.claim.margin_size:
         needed = power.mcnemar_needed(spread.changed, gap, alpha)

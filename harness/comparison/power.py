@@ -15,6 +15,9 @@ from scipy import special
 
 from harness.comparison.intervals import POWER, student
 
+EACH_OF_TWO = (1 + POWER) / 2
+"""The power with which either of two limits must be passed so that both are in 80%: no more than
+20% can then miss one (Schuirmann, 1987)."""
 _EXACT = 20_000
 """The most rows for which the exact power of McNemar's test is computed."""
 
@@ -85,12 +88,17 @@ def mcnemar_detectable(rows: int, changed: float, alpha: float) -> float | None:
     return float(brentq(beyond, 0.0, 1.0)) if beyond(1.0) > 0 else None
 
 
-def detectable(error: float, freedom: float, alpha: float) -> float:
-    """The smallest gap that Student's t shows with 80% power."""
+def detectable(error: float, freedom: float, alpha: float, *, both: bool = False) -> float:
+    """The smallest gap that Student's t shows with 80% power.
+
+    Args:
+        both: the value must be shown to lie beyond two limits, equally far away.
+    """
     from scipy.optimize import brentq
 
-    most = (student(alpha / 2, freedom) + student(1 - POWER, freedom)) * error * 2
-    return float(brentq(lambda gap: t_power(gap, error, freedom, alpha) - POWER, 0.0, most))
+    power = EACH_OF_TWO if both else POWER
+    most = (student(alpha / 2, freedom) + student(1 - power, freedom)) * error * 2
+    return float(brentq(lambda gap: t_power(gap, error, freedom, alpha) - power, 0.0, most))
 
 
 def examples_needed(
@@ -104,8 +112,7 @@ def examples_needed(
         fixed: the part of the squared standard error that more examples do not reduce.
         both: the value must be shown to lie beyond two limits, equally far away.
     """
-    beta = (1 - POWER) / 2 if both else 1 - POWER
-    z = float(special.ndtri(1 - alpha / 2) + special.ndtri(1 - beta))
+    z = float(special.ndtri(1 - alpha / 2) + special.ndtri(EACH_OF_TWO if both else POWER))
     room = (gap / z) ** 2 - fixed
     if gap <= 0 or room <= 0:
         return None

@@ -9,6 +9,9 @@ import pytest
 from scipy import stats
 
 from harness.comparison import power
+from harness.comparison.contrasts import Moved
+from harness.comparison.intervals import Spread
+from harness.comparison.limits import Limit, detectable
 from harness.comparison.power import (
     equal_power,
     examples_needed,
@@ -112,6 +115,16 @@ def test_beside_what_seeds_cause_the_examples_may_cause_the_rest(both: bool, bet
     assert 0.5 / count + 0.0001 <= allowed < 0.5 / (count - 1) + 0.0001
     assert examples_needed(0.5, 0.05, allowed * 0.999, 0.05, both=both) > 10 * count
     assert examples_needed(0.5, 0.05, allowed * 1.001, 0.05, both=both) is None
+
+
+@pytest.mark.parametrize(("both", "beta"), [(False, 0.2), (True, 0.1)])
+def test_a_plan_sees_within_two_limits_what_a_verdict_sees(both: bool, beta: float) -> None:
+    """Of many examples: as far as the normal curve says, and as far as the verdict's contrast."""
+    contrast = Moved(0.0, Spread(0.01, 0.01, 9_999, (), 0.0))
+    limits = [Limit(contrast, 1.0, -1), Limit(contrast, -1.0, 1)][: 1 + both]
+    seen = power.detectable(0.1, 9_999, 0.05, both=both)
+    assert seen == pytest.approx(0.1 * (stats.norm.isf(0.025) + stats.norm.isf(beta)), rel=1e-3)
+    assert seen == pytest.approx(detectable(limits, 0.05), rel=1e-3)
 
 
 def test_beyond_twenty_thousand_rows_the_normal_curve_serves() -> None:
