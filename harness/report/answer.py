@@ -208,7 +208,7 @@ def _as_good_for_less(
     if row.group in beside:
         by = f"paired difference from it, {numbers.both(beside[row.group], signed=True)}"
     cost = "cheaper" if front else "at other costs"
-    more = f" {len(front) - 1} more cost less too." if front[1:] else ""
+    more = f" {number_of(len(front) - 1, 'more costs', 'more cost')} less too." if front[1:] else ""
     return row, (
         f"Not shown to be worse by its {by}, and {cost}, is {label(row.group)} ({headline.name}"
         f" {numbers.both(row.estimate)})."

@@ -120,7 +120,17 @@ def test_of_two_that_cost_less_the_one_that_costs_least_of_all_is_named() -> Non
     ]
     said = answer(told(*made))
     assert "cheaper, is small" in said
-    assert "more cost less" not in said
+    assert "less too" not in said
+
+
+@pytest.mark.parametrize(("others", "words"), [(1, "1 more costs"), (2, "2 more cost")])
+def test_those_that_cost_less_in_other_ways_are_counted(others: int, words: str) -> None:
+    """Each costs less than the best, and none less than another one."""
+    made = [trained("big", 100, cost={"trainable_parameters": 900.0})] + [
+        trained(f"small{i}", 60 / 2**i, cost={"trainable_parameters": 9.0 + 99 * i})
+        for i in range(others + 1)
+    ]
+    assert f"{words} less too." in answer(told(*made))
 
 
 def test_only_what_no_interval_reaches_does_best() -> None:
