@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
+
 from harness.comparison.result import (
+    Comparison,
     Estimate,
     JudgedRate,
     Measured,
@@ -13,9 +16,11 @@ from harness.comparison.result import (
     SuiteJudge,
     Tax,
 )
+from harness.core.text import rewrite
 from harness.report.formats import markdown
 from harness.report.numbers import MISSING
 from harness.report.tables import judges
+from harness.report.tables.columns import STAR_NOTE
 from harness.report.tables.families import sliced
 from harness.report.tables.sheets import results
 from tests.comparisons import comparison, row
@@ -56,6 +61,20 @@ def test_a_preference_over_the_start_has_its_verdict_among_the_results() -> None
     assert "against one half" not in plain.note
 
 
+def test_the_star_of_a_preference_over_the_start_is_explained() -> None:
+    over = row("lora-sft", "win_rate", 0.6, verdict="no difference shown", note="only 2 seeds")
+    rows = (
+        row("zero-shot", "rougeL", 0.1, verdict="baseline"), row("lora-sft", "rougeL", 0.4),
+        replace(over, difference=None, verdict="incomparable"),
+    )  # fmt: skip
+    for p, said in ((0.01, "over its start full-sft (*)"),
+                    (0.2, "over its start full-sft (only 2 seeds)")):  # fmt: skip
+        tax = Tax("lora-sft", "full-sft", (Measured("preference", replace(over, p=p)),))
+        sheet = results(comparison(rows=rows, taxes=(tax,)))
+        assert said in [cell.change for line in sheet.lines for cell in line.cells]
+        assert (STAR_NOTE in sheet.note) == (p < 0.05)
+
+
 def test_a_table_by_family_has_no_line_of_a_variant_that_was_not_measured() -> None:
     made = comparison()
     rows = tuple(r for r in made.rows if not (r.slice and r.group == "full-sft"))
@@ -71,3 +90,22 @@ def test_the_contents_of_the_markdown_lead_to_each_section() -> None:
     assert [head for head, _ in named] == heads
     assert dict(named)["Differences from zero-shot"] == "differences-from-zero-shot"
     assert "[summary.md](summary.md)" in text.partition("## ")[0]
+
+
+@pytest.mark.parametrize(("name", "anchor"), [
+    ("a&b", "ab"), ("R&D <v2>", "rd-v2"), ("x\u00b2", "x"), ("base_model.1", "base_model1"),
+    ("\u0939\u093f\u0928", "\u0939\u093f\u0928"),
+])  # fmt: skip
+def test_a_section_named_after_a_variant_has_its_anchor_whatever_the_name(
+    name: str, anchor: str
+) -> None:
+    text = markdown.report(renamed(comparison(), "zero-shot", name))
+    assert f"(#differences-from-{anchor})" in text
+
+
+def test_a_section_whose_name_was_used_before_has_the_anchor_of_its_number() -> None:
+    assert "[Results](#results-1)" in markdown.report(comparison(suite="Results"))
+
+
+def renamed(made: Comparison, name: str, other: str) -> Comparison:
+    return rewrite(made, lambda text: other if text == name else text)

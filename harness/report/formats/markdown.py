@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import html
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from unicodedata import category
 
 from harness.comparison.result import Comparison
 from harness.core.text import Markdown, fenced, line, markdown
@@ -65,17 +68,30 @@ def _claims(comparison: Comparison) -> str:
 def report(comparison: Comparison) -> str:
     """The complete report, with a table of contents under its first paragraphs."""
     parts = [part for part in _parts(comparison) if part]
-    heads = [part.partition("\n")[0][3:] for part in parts if part.startswith("## ")]
-    contents = " · ".join(f"[{head}](#{_anchor(head)})" for head in heads)
+    contents = " · ".join(f"[{head}](#{anchor})" for head, anchor in _sections(parts))
     place = parts.index(_PLACES) + 1
     return "\n\n".join([*parts[:place], f"Contents: {contents}", *parts[place:]]) + "\n"
 
 
+def _sections(parts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The heading of each section with its anchor; GitHub numbers the later ones of one name."""
+    seen = Counter[str]()
+    for part in parts:
+        level, _, head = part.partition("\n")[0].partition(" ")
+        if level.strip("#"):
+            continue
+        anchor = _anchor(head)
+        if level == "##":
+            yield head, f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor
+        seen[anchor] += 1
+
+
 def _anchor(head: str) -> str:
     """The anchor that GitHub gives a heading: small letters, hyphens for spaces, and of other signs
-    only hyphens and underscores."""
-    kept = "".join(sign for sign in head.lower() if sign.isalnum() or sign in " -_")
-    return kept.replace(" ", "-")
+    only hyphens and those that words have."""
+    kept = (c for c in html.unescape(head).lower() if c in " -" or category(c)[:1] in "LM"
+            or category(c) in ("Nd", "Pc"))  # fmt: skip
+    return "".join(kept).replace(" ", "-")
 
 
 def _parts(comparison: Comparison) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from harness.comparison.result import Comparison, Row, VariantResult
@@ -164,15 +164,20 @@ def _named(variant: VariantResult) -> Cell:
     return Cell(label(variant.group), below=seeds, name=True)
 
 
-def metric_cell(row: Row | None) -> Cell:
+def metric_cell(row: Row | None, over: str = "") -> Cell:
     """A metric with its interval and its verdict against the baseline. A star tells of a difference
-    that the adjustment undid, whose p values stand in the table of differences."""
+    that the adjustment undid, whose p values stand in the table of differences.
+
+    Args:
+        over: what the difference is over, in words, where that is not the baseline.
+    """
     if row is None:
         return Cell(numbers.MISSING)
-    change = STAR if row.shown_alone else line(row.note)
-    if row.difference is not None and row.verdict != "no difference shown":
-        said = f" ({change})" if change else ""
-        change = f"{numbers.value(row.difference, signed=True)}{said}"
+    shown = row.difference is not None and row.verdict != "no difference shown"
+    size = numbers.value(row.difference, signed=True) if row.difference and shown else ""
+    said = " ".join(part for part in (size, over) if part)
+    note = STAR if row.shown_alone else line(row.note)
+    change = f"{said} ({note})" if said and note else said or note
     return Cell(
         numbers.value(row.estimate),
         below=numbers.interval(row.estimate) or "no interval",
@@ -184,8 +189,7 @@ def metric_cell(row: Row | None) -> Cell:
 
 _START_NOTE = (
     "A preference over the variant's own start is against one half, with the verdict of"
-    " the table of"
-    " what alignment cost."
+    " the table of what alignment cost."
 )
 
 
@@ -199,15 +203,16 @@ def _over_starts(
         for row in (measured.row for measured in tax.measures if measured.kind == "preference"):
             key = row.group, row.metric, row.evaluation
             if key in rows and rows[key].difference is None:
-                cell = metric_cell(row)
-                said = f"{cell.change} over its start {label(tax.start)}".lstrip()
-                cells[key] = replace(cell, change=said)
+                cells[key] = metric_cell(row, f"over its start {label(tax.start)}")
     return cells
 
 
 def star_note(lines: Iterable[Line]) -> str:
     """What a star means, if a cell has one."""
-    starred = any(STAR in (cell.change, cell.text) for row in lines for cell in row.cells)
+    cells = [cell for row in lines for cell in row.cells]
+    starred = any(
+        STAR in (cell.change, cell.text) or cell.change.endswith(f"({STAR})") for cell in cells
+    )
     return STAR_NOTE if starred else ""
 
 
