@@ -33,11 +33,17 @@ def data_faults(settings: Settings) -> Iterator[str]:
 
 
 def local_files(settings: Settings, folder: Path) -> Iterator[Path]:
-    """The files of rows that a task's file, or a group's with its members, names in its folder."""
+    """The files of rows that a task's file, or a group's with its members, names: wherever they
+    lie where its data set is read from them; else in its folder, for a function of its own."""
+    data, options = settings.get("dataset_path"), settings.get("dataset_kwargs")
+    for name in _texts([data, options]):
+        yield from (path for path in _existing(name) if path.is_relative_to(folder))
+    if settings.get("custom_dataset") is None:
+        fields = options if isinstance(options, Mapping) else {}
+        read = [fields.get("data_files"), fields.get("data_dir")]
+        for name in _texts(read if data in FORMATS else [data, *read]):
+            yield from _existing(name)
     for field, value in settings.items():
-        if field in ("dataset_path", "dataset_kwargs"):
-            for name in _texts(value):
-                yield from (path for path in _existing(name) if path.is_relative_to(folder))
         for member in value if isinstance(value, list) else [value]:
             if isinstance(member, Mapping) and field != "dataset_kwargs":
                 yield from local_files(member, folder)
@@ -54,7 +60,7 @@ def _texts(value: Any) -> Iterator[str]:
 def _existing(name: str) -> Iterator[Path]:
     """The files that a path or a pattern of paths names; those below a folder."""
     for path in (Path(each).resolve() for each in glob.glob(name, recursive=True)):
-        yield from files_below(path) if path.is_dir() else [path]
+        yield from files_below(path) if path.is_dir() else [path] if path.is_file() else []
 
 
 def missing_files(settings: Settings) -> Iterator[str]:

@@ -126,7 +126,7 @@ def _name(path: Path) -> str | None:
 
 def task_files(path: Path) -> list[Path]:
     """A task's file, and the files that it is made of: those that it includes, the Python files of
-    its functions with what they import beside them, and files of rows in its folder."""
+    its functions with what they import beside them, and files of its rows."""
     folder = path.parent
     return list(dict.fromkeys([path, *sorted(_parts(path, folder))]))
 

@@ -89,8 +89,8 @@ class LmEval(Scorer):
     files: Annotated[dict[str, str], NotHashed] = {}
     """Task or group -> its file, of those that are no names of lm-eval or `include_path`. What
     `tasks` names by a file or folder is put here. The content of the files is part of the
-    identity, with what they include, their functions and their rows, as far as these lie in their
-    folder."""
+    identity, with what they include and their functions, as far as these lie in their folder, and
+    with the files of their rows."""
     datasets: Annotated[dict[str, str], NotHashed] = {}
     """Data set on the hub -> `FILE.py:FUNCTION`, which returns its splits (name -> list of
     rows) in the place of the hub. It takes the folder that `datasets_path` names and the name of a

@@ -166,7 +166,9 @@ def test_the_identity_of_a_file_is_of_all_that_it_is_made_of(suite: Path) -> Non
     (folder / "helper.py").write_text("x = 1\n", encoding="utf-8")
     (folder / "test.jsonl").write_text("{}\n", encoding="utf-8")
     (folder / "notes.txt").write_text("of no task\n", encoding="utf-8")
-    data = {"data_files": {"test": [str(folder / "*.jsonl")]}}
+    (suite.parent / "rows.jsonl").write_text("{}\n", encoding="utf-8")
+    files = [str(folder / "*.jsonl"), str(suite.parent / "rows.jsonl")]
+    data = {"data_files": {"test": files}, "name": str(suite.parent / "inside")}
     path = write(
         folder, "whole", {"include": "common", "task": "x", **TASK, "dataset_kwargs": data}
     )
@@ -175,9 +177,10 @@ def test_the_identity_of_a_file_is_of_all_that_it_is_made_of(suite: Path) -> Non
         return files_digest(path, task_files(path), digest_known)
 
     seen = {identity()}
-    (folder / "notes.txt").write_text("still of no task\n", encoding="utf-8")
+    for other in (folder / "notes.txt", suite.parent / "inside" / "words.yaml"):
+        other.write_text("still of no task\n", encoding="utf-8")
     assert {identity()} == seen
-    for file in ("common", "own.py", "helper.py", "test.jsonl", "whole.yaml"):
+    for file in ("common", "own.py", "helper.py", "test.jsonl", "../rows.jsonl", "whole.yaml"):
         with (folder / file).open("a", encoding="utf-8") as handle:
             handle.write("\n# changed\n")
         assert identity() not in seen
@@ -191,3 +194,11 @@ def test_a_file_in_the_option_files_is_the_task_that_it_says(suite: Path) -> Non
     wrong = LmEval(tasks=["my_two"], files={"my_two": "my/one.yaml"})
     with pytest.raises(SuiteError, match=r"files: .*one.yaml defines 'my_one', and not 'my_two'"):
         wrong.resolved(WHERE, places, suite)
+
+
+def test_a_data_set_that_is_a_folder_is_part_of_a_file_s_identity(suite: Path) -> None:
+    rows = suite.parent / "set" / "test.jsonl"
+    rows.parent.mkdir()
+    rows.write_text("{}\n", encoding="utf-8")
+    path = write(suite.parent / "my", "of_folder", {**TASK, "dataset_path": str(rows.parent)})
+    assert task_files(path) == [path, rows.resolve()]
