@@ -19,6 +19,8 @@ from harness.scorers._lm_eval_fields import group_faults, task_faults
 from harness.scorers._lm_eval_index import Index, faults
 
 _NEAREST, _SHOWN = 3, 6
+_ROWS = frozenset(["dataset_path", "custom_dataset", "class"])
+"""Fields by which a task has rows."""
 _TRUE = frozenset(["1", "ON", "YES", "TRUE"])
 
 
@@ -58,11 +60,21 @@ def _faults_behind(name: str, index: Index) -> Iterator[tuple[Path, list[str]]]:
     for path in dict.fromkeys((*_defining(index, name), *(task.path for task in tasks))):
         if (folder := index.home(path)) is not None:
             yield path, [*faults(path, folder)]
-    for path, settings in index.groups(name):
+    groups = [*index.groups(name)]
+    rows = any(settings.keys() & _ROWS for _, settings in groups)  # of members that are names alone
+    for path, settings in groups:
         if index.home(path) is not None:
-            yield path, [*group_faults(settings)]
+            strange = () if rows else _unknown_members(settings, index)
+            yield path, [*group_faults(settings), *strange]
     for task in tasks:
         yield task.path, [*task_faults(task.settings, task.path.parent)]
+
+
+def _unknown_members(group: Mapping[str, Any], index: Index) -> Iterator[str]:
+    members = group.get("task")
+    for member in members if isinstance(members, list) else ():
+        if isinstance(member, str) and index.find(member) is None:
+            yield f"task: {unknown_task(member, index.names())}"
 
 
 def _defining(index: Index, name: str) -> Sequence[Path]:

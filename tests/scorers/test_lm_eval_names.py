@@ -202,3 +202,12 @@ def test_a_data_set_that_is_a_folder_is_part_of_a_file_s_identity(suite: Path) -
     rows.write_text("{}\n", encoding="utf-8")
     path = write(suite.parent / "my", "of_folder", {**TASK, "dataset_path": str(rows.parent)})
     assert task_files(path) == [path, rows.resolve()]
+
+
+def test_a_group_whose_members_are_nowhere_is_refused(suite: Path) -> None:
+    """Unless it says itself where the rows of its members lie."""
+    lost = write(suite.parent / "my", "lost", {"group": "lost", "task": ["my_one"]})
+    assert "lost.yaml: task: unknown task 'my_one'" in refused(lost)
+    whole = write(suite.parent / "my", "own", {"group": "own", "task": ["my_one"], **TASK})
+    scorer = LmEval(tasks=[str(whole)]).resolved(WHERE, {}, whole)
+    scorer.require(WHERE, {f"{FILE}_0": whole})
