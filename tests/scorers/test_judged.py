@@ -245,7 +245,7 @@ def test_a_changed_prompt_is_another_score(judged: Workspace) -> None:
         ({"pairwise": {"labeller": {"replay": {"file": "no.jsonl"}}}}, "replay.file"),
         (
             {"pairwise": {"labeller": "reward", "against": "bas"}},
-            "'start', 'reference' or",
+            "known: baseline, reference, start, variants",
         ),
         ({"pointwise": {"labeller": "judge", "prompt": "judge.jinja"}}, "pointwise.prompt"),
         ({"pointwise": {"labeller": "judge", "dimensions": {"a": {"scale": [5, 1]}}}}, "no scale"),

@@ -206,7 +206,7 @@ def test_prompts_are_checked_for_copies_of_test_rows(fed: Workspace) -> None:
         ({"start": "base"}, "a policy that was trained"),
         ({"start": "sfft"}, "did you mean 'sft'?"),
         ({"data": "preference"}, "did you mean 'preferences'?"),
-        ({"then": "sft"}, "'ppo' or 'dpo'"),
+        ({"then": "sft"}, "known: dpo, ppo"),
         ({"truth": "truth.py"}, "truth"),
         ({"truth": "nowhere.py:longer"}, "there is no file 'nowhere.py'"),
     ],
