@@ -235,13 +235,14 @@ def notes(
 ) -> Iterable[str]:
     """The notes of a comparison: what a reader must know about how its numbers came about."""
     yield from tuning.notes(planned, records)
-    if len(planned.suite.seeds) == 2:
+    trains = any(stage.kind == "train" for stage in planned.stages())
+    if trains and len(planned.suite.seeds) == 2:
         yield (
             "Two training seeds: the variance between seeds is estimated from one difference alone,"
             " so that intervals are up to six times as wide as they would be if it were known. A"
             " third seed makes them much narrower."
         )
-    if len(planned.suite.seeds) == 1:
+    if trains and len(planned.suite.seeds) == 1:
         yield (
             "One training seed: each difference is about these checkpoints, not about the methods;"
             " add `seeds: [0, 1, 2]` for that."

@@ -11,6 +11,7 @@ from harness.core.errors import DataError
 from harness.core.files import digest_json
 from harness.core.outside import as_planned
 from harness.data.contest_files import is_said, numbered_objects
+from harness.data.contests import EQUAL
 from harness.labellers.base import Compared, Contest, LabelJob, Labeller, Places, Verdict
 
 
@@ -18,9 +19,9 @@ class Replay(Labeller):
     """Verdicts from a file: those of people, of a judge of another tool, or of an earlier run. Each
     line is an object with `prompt`, `one`, `other` (texts or lists of messages, as the rows have
     them) and `verdict`, the probability that `one` is better: 1, 0, or 0.5 for a tie. A contest is
-    found in either order, and has no verdict if it is not in the file."""
+    found in either order, and has no verdict if it is not in the file. Equal answers tie."""
 
-    VERSION = 1
+    VERSION = 2
 
     file: Annotated[str, NotHashed]  # hashed by its content
     """A JSON-lines file beside the suite, in the working folder or of the package's suites."""
@@ -39,7 +40,10 @@ class Replay(Labeller):
         with as_planned(path, self.sha256, lambda digest: digest(path)):
             known = _verdicts(path)
         missing = "not in the file of verdicts"
-        return [Compared((known.get(_key(contest), missing),)) for contest in job.contests]
+        return [
+            EQUAL if contest.equal() else Compared((known.get(_key(contest), missing),))
+            for contest in job.contests
+        ]
 
     def sequences(self, answers: int) -> int:
         return 0

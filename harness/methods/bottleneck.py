@@ -14,7 +14,7 @@ from harness.methods._peft.bottleneck_layouts import (
     residual_width,
     targets,
 )
-from harness.methods._peft.shared import PeftMethod, task_of, unmatched_targets
+from harness.methods._peft.shared import PeftMethod, idle_targets, task_of, unmatched_targets
 from harness.models.files import ModelInfo
 from harness.models.layers import Layer, attention_heads, readable, targeted
 
@@ -118,6 +118,9 @@ class Bottleneck(PeftMethod):
         if not layers or names is None or any(targeted(layer, names) for layer in layers):
             return None
         return unmatched_targets("target_modules", names, layers)
+
+    def remarks(self, info: ModelInfo) -> tuple[str, ...]:
+        return idle_targets(self.target_modules, info)
 
     def count_trainable(self, info: ModelInfo) -> int | None:
         width = residual_width(info.config, info.shapes)

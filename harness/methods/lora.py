@@ -17,7 +17,7 @@ from harness.methods._experts import (
     experts_remarks,
 )
 from harness.methods._layers import excluded
-from harness.methods._peft.shared import PeftMethod, task_of, unmatched_targets
+from harness.methods._peft.shared import PeftMethod, idle_targets, task_of, unmatched_targets
 from harness.models.files import ModelInfo
 from harness.models.layers import Layer, readable, targeted
 
@@ -155,7 +155,7 @@ class Lora(PeftMethod):
         return any(layer.kind == "head" for layer in targets.values())
 
     def remarks(self, info: ModelInfo) -> tuple[str, ...]:
-        return experts_remarks(self, info)
+        return (*experts_remarks(self, info), *idle_targets(self.target_modules, info))
 
     def count_trainable(self, info: ModelInfo) -> int | None:
         if not info.shapes or self.bias != "none":

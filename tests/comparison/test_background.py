@@ -126,6 +126,10 @@ def test_few_seeds_and_several_versions_are_said() -> None:
     for count, word in ((1, "One training seed"), (2, "Two training seeds")):
         planned.suite.seeds = tuple(range(count))
         assert told(planned, made)[0].startswith(word)
+    answers = stage("generate", {"data": ROWS})
+    untrained = plan(path(train=None, generate={"tasks": answers}, scores=()), warnings=())
+    untrained.suite.seeds = (0,)
+    assert not any("seed" in note for note in told(untrained, {}))
 
 
 def test_trainings_speak_once_each_sentence_with_their_names() -> None:

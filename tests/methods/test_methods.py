@@ -12,6 +12,7 @@ from harness.core.errors import ModelError, SuiteError
 from harness.methods.base import Method
 from harness.models.files import ModelRef
 from harness.models.precision import MasterWeights
+from tests.conftest import Workspace
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("full", {}),
@@ -330,6 +331,16 @@ def test_mixed_batch_gives_what_each_adapter_gives_alone(ref: ModelRef, tmp_path
             mixed = both.eval()(input_ids=ids(), adapter_names=["first", "second"]).logits
         for row in range(2):
             assert torch.allclose(mixed[row], alone[row], atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "qlora", "bottleneck"])
+def test_a_target_that_the_model_lacks_is_remarked(workspace: Workspace, method: str) -> None:
+    """PEFT trains the other ones without a word."""
+    for target, told in (("v_prj", True), ("o_proj", False)):
+        options = {"target_modules": ["down_proj", target]}
+        workspace.tree["matrix"] = {"method": [{method: options}], "objective": ["sft"]}
+        warnings = workspace.open().plan.warnings
+        assert any("'v_prj' matches no layer" in text for text in warnings) == told
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,18 @@ def test_a_line_that_is_no_verdict_is_refused_with_its_number(
         labeller.label(LabelJob([Contest("q", "a", "b")], lambda *_: None, tmp_path))
 
 
+def test_equal_answers_tie_whatever_a_file_of_verdicts_holds(tmp_path: Path) -> None:
+    """As by every other judge: a variant that answers as its baseline does would else count by its
+    few other answers alone."""
+    line = {"prompt": "q", "one": "a", "other": "b", "verdict": 1}
+    file = write_jsonl(tmp_path / "people.jsonl", [line])
+    contests = [Contest("q", "a", "b"), Contest("q", "a", "a"), Contest("q", "a", "c")]
+    job = LabelJob(contests, lambda *_: None, tmp_path)
+    won, tied, unknown = Replay(file=str(file), sha256=digest_file(file)).label(job)
+    assert (won, tied) == (1.0, 0.5)
+    assert isinstance(unknown, str)
+
+
 def test_contests_are_read_with_their_ids(tmp_path: Path) -> None:
     file = tmp_path / "contests.jsonl"
     row: dict[str, Any] = {"prompt": "q", "one": "a\u2028b", "other": ""}

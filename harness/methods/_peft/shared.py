@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import ModelError
 from harness.methods._layers import loaded_layers
 from harness.methods.base import Method
-from harness.models.files import ModelRef
-from harness.models.layers import names_of, vocabulary_rows
+from harness.models.files import ModelInfo, ModelRef
+from harness.models.layers import names_of, targeted, vocabulary_rows
 from harness.models.resolve import tensor_shapes
 
 if TYPE_CHECKING:
@@ -214,6 +214,17 @@ def unmatched_targets(option: str, names: str | Sequence[str], layers: Iterable[
     """The error message for names that match no layer."""
     wanted = names if isinstance(names, str) else ", ".join(names)
     return f"{option} '{wanted}' matches no layer of this model; it has {names_of(layers)}"
+
+
+def idle_targets(names: str | Sequence[str] | None, info: ModelInfo) -> tuple[str, ...]:
+    """A remark on each name of `target_modules` that no part of the model is called, as PEFT trains
+    the other ones without a word; a list that serves several families may have such names."""
+    layers = info.layers()
+    if not layers or names is None or isinstance(names, str):
+        return ()
+    parts = [*layers, *(tensor.rpartition(".")[0] for tensor in info.shapes), *info.shapes]
+    idle = [name for name in names if not any(targeted(part, [name]) for part in parts)]
+    return tuple(unmatched_targets("target_modules", [name], layers) for name in idle)
 
 
 def require_targets(method: Method, base: PreTrainedModel) -> None:
