@@ -208,8 +208,9 @@ def _memory(planned: Plan, stages: Sequence[_Planned], store: Store) -> list[str
         lines.append(f"state memory is that of a training's first step; {told}")
     if missing := sum("state_bytes" not in stage.predicted for stage in trained):
         lines.append(
-            f"the state memory of {missing} trainings is unknown: there is no formula for pairs,"
-            " rewards and rollouts, nor for methods at a service or models of unknown shapes"
+            f"the state memory of {number_of(missing, 'training')} is unknown: there is no formula"
+            " for pairs, rewards and rollouts, nor for methods at a service or models of unknown"
+            " shapes"
         )
     return lines
 
@@ -222,9 +223,10 @@ def _services(waiting: Sequence[_Planned]) -> list[str]:
     calls, tokens, money = (
         sum(cost.get(name, 0.0) for cost in asked) for name in ("calls", "tokens", "money")
     )
-    about = f"; about {tokens:,.0f} tokens" if tokens else ""
+    about = f"; about {number_of(round(tokens), 'token')}" if tokens else ""
     paid = f", {money:.2g} in money" if money else ""
-    return [f"{calls:,.0f} calls of other servers{about}{paid}; replies that are kept cost nothing"]
+    asked_for = number_of(round(calls), "call")
+    return [f"{asked_for} of other servers{about}{paid}; replies that are kept cost nothing"]
 
 
 def _formats(planned: Plan) -> list[str]:
@@ -248,7 +250,9 @@ def _recipes(planned: Plan) -> list[str]:
             lines.append(f"{stage.label} goes on from {', '.join(before)}")
     alone = sum(s.kind == "train" for path in planned.paths for s in path.stages())
     if lines:
-        lines.append(f"{len(trained)} trainings, each once; {alone} if nothing were shared")
+        lines.append(
+            f"{number_of(len(trained), 'training')}, each once; {alone} if nothing were shared"
+        )
     return lines
 
 

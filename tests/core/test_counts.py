@@ -12,7 +12,7 @@ from harness.core.text import number_of
 FOLDERS = ("report", "commands", "comparison", "scheduling")
 NOUNS = (
     "claims|stages|rows|examples|variants|metrics|seeds|runs|trials|pairs|labels|clusters|answers"
-    "|contests|comparisons|attacks|checks|requests"
+    "|contests|comparisons|attacks|checks|requests|trainings|tokens|tasks|files|documents|turns"
 )
 HARNESS = Path(__file__).parents[2] / "harness"
 MORE_THAN_ONE = {
