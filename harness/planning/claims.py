@@ -145,7 +145,19 @@ def _of(
             PlannedClaim(claim, place, variant, against, cost, "", constant, cost=True)
             for variant, against, constant in compared
         ), notes)  # fmt: skip
-    column = find_column(claim.metric, {c for listed in columns.values() for c in listed}, place)
+    try:
+        column = find_column(
+            claim.metric, {c for listed in columns.values() for c in listed}, place
+        )
+    except SuiteError:
+        pairs = [(variant, against) for variant, against, _ in compared]
+        if not all({*pair} & variants.keys() - columns.keys() for pair in pairs):
+            raise
+        # Of variants that are not run, the metric may be theirs alone; none of these is decided.
+        return Asked(tuple(
+            PlannedClaim(claim, place, variant, against, claim.metric, "", constant)
+            for variant, against, constant in compared
+        ), notes)  # fmt: skip
     measured = {n for n, listed in columns.items() if any(map(column.among, listed))}
     if _is_guessing(claim, variants) and not column.guessed:
         message = f"what guessing reaches on {claim.metric} is not known"

@@ -467,3 +467,10 @@ def test_claim_about_variants_that_only_leaves_out_is_named(workspace: Workspace
     plan = workspace.open(only="lora*").plan
     assert [claim.place for claim in plan.claims] == ["claims[1]"]
     assert any("claims[0] is not decided for full-sft" in warning for warning in plan.warnings)
+    # The metric may be theirs alone, as a win rate over a start is.
+    workspace.write(claims=["full better lora on theirs", "lora better on rougeL"])
+    plan = workspace.open(only="lora*").plan
+    assert [claim.place for claim in plan.claims] == ["claims[1]"]
+    assert any("claims[0] is not decided for full-sft" in warning for warning in plan.warnings)
+    with pytest.raises(SuiteError, match="unknown metric 'theirs'"):
+        workspace.open()
