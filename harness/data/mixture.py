@@ -19,6 +19,7 @@ def mix(
     seed: int,
     stop: str,
     limit: int | None = None,
+    where: str = "",
 ) -> tuple[list[RowDict], dict[str, Any]]:
     """Interleave the parts: each next row is drawn from part i with probability w_i / sum(w).
 
@@ -31,6 +32,7 @@ def mix(
         stop: `first_exhausted` ends when a part has no row left, so that no row is repeated;
             `all_exhausted` starts a used-up part again, until each part was used up once.
         limit: the most rows of the mixture.
+        where: the mixture's place in its suite, for messages.
 
     Returns:
         The rows, with the part's name in their ids (`part/id`, and `part/id~2` the second time);
@@ -39,7 +41,7 @@ def mix(
     Raises:
         DataError: the parts have different layouts, or the mixture has no row.
     """
-    _refuse_layouts(parts)
+    _refuse_layouts(parts, where)
     names = list(parts)
     chances = np.array([weights[name] for name in names], dtype=float)
     draws = np.random.default_rng(seed)
@@ -55,7 +57,7 @@ def mix(
         if stop == "all_exhausted" and all(used[n] >= len(parts[n]) for n in names):
             break
     if not mixed:
-        raise DataError("the mixture holds no row", fix="name parts with rows")
+        raise DataError("the mixture holds no row", where=where, fix="name parts with rows")
     shares = {
         name: {"rows": used[name], "share": used[name] / len(mixed), "of": len(parts[name])}
         for name in names
@@ -73,7 +75,7 @@ def _named(row: RowDict, part: str, turn: int) -> RowDict:
     }
 
 
-def _refuse_layouts(parts: Mapping[str, Sequence[RowDict]]) -> None:
+def _refuse_layouts(parts: Mapping[str, Sequence[RowDict]], where: str) -> None:
     forms = {
         name: ", ".join(
             f"{column} (chat)" if isinstance(rows[0][column], list) else column
@@ -86,5 +88,6 @@ def _refuse_layouts(parts: Mapping[str, Sequence[RowDict]]) -> None:
         listed = "; ".join(f"{name}: {form}" for name, form in forms.items())
         raise DataError(
             f"the parts are of different layouts ({listed})",
+            where=where,
             fix="bring them into one with `map:`, or `chat: true`",
         )

@@ -10,7 +10,7 @@ from harness.core.errors import HarnessError
 from harness.data.load import Rows
 from harness.planning.checks import preflight
 from harness.planning.planner import Plan
-from harness.stages.data import Data, mixed, told_by
+from harness.stages.data import Data, told_by
 from harness.store.stage import Stage
 from harness.store.store import Store
 
@@ -105,7 +105,7 @@ class _Read:
         if data.split.mixture:
             parts = {name: self._of(source) for name, source in stage.inputs.items()}
             known = {name: part.rows for name, part in parts.items() if part is not None}
-            return mixed(known, data.split)[0] if len(known) == len(parts) else None
+            return data.mixed(known)[0] if len(known) == len(parts) else None
         path = Path(data.split.path)
         size = path.stat().st_size * (_PACKED if path.suffix.lower() == ".gz" else 1)
         if self._head is not None:

@@ -92,7 +92,7 @@ class Data(StageKind):
         with job.ledger.phase("read"):
             if self.split.mixture:
                 parts = {name: read_rows(job.input(name)) for name in self.split.mixture}
-                loaded, shares = mixed(parts, self.split)
+                loaded, shares = self.mixed(parts)
             else:
                 loaded, shares = self._read(), None
         with job.ledger.phase("write"):
@@ -124,6 +124,19 @@ class Data(StageKind):
         """
         return load_rows(self.split.model_dump(), self.split.path, self.place, head)
 
+    def mixed(self, parts: Mapping[str, Sequence[RowDict]]) -> tuple[Rows, Mapping[str, Any]]:
+        """The mixture's rows, and each part's share of them (see `harness.data.mixture.mix`)."""
+        split = self.split
+        rows, shares = mix(
+            parts,
+            split.mixture,
+            split.mixture_seed,
+            split.mixture_stop,
+            split.limit,
+            f"{self.place}.mixture",
+        )
+        return Rows(rows, str(layout_of(list(rows[0])))), shares
+
     def _read(self) -> Rows:
         """The rows of a file as it was planned, or of a name on the hub."""
         file, sha256 = Path(self.split.path), self.sha256
@@ -153,12 +166,6 @@ def _lacking(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         "ungrouped": sum(not row["group"] for row in rows),
         "without_reference": sum(not row.get("references") for row in rows),
     }
-
-
-def mixed(parts: Mapping[str, Sequence[RowDict]], split: Split) -> tuple[Rows, Mapping[str, Any]]:
-    """The rows of a mixture, and each part's share of them (see `harness.data.mixture.mix`)."""
-    rows, shares = mix(parts, split.mixture, split.mixture_seed, split.mixture_stop, split.limit)
-    return Rows(rows, str(layout_of(list(rows[0])))), shares
 
 
 def _write_dropped(path: Path, loaded: Rows) -> None:

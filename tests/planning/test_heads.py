@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,10 @@ WRITERS = {
 
 
 def refused(act: Callable[[], Any]) -> str:
+    """The refusal, which begins with the suite's file and a place in it."""
     with pytest.raises(HarnessError) as caught:
         act()
+    assert re.match(r"\S+\.yaml: [a-z_]+[.\[]", str(caught.value)), caught.value
     return str(caught.value)
 
 
