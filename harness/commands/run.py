@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -211,8 +211,7 @@ def _ledger(outcome: Outcome, wall: Mapping[str, float], slots: int, planned: Pl
         if seconds >= 0.05:
             lines.append(f"  {name:<14} {seconds:6.1f} s")
     if outcome.ran:
-        ran = {key: outcome.records[key].cost.get("seconds", 0.0) for key in outcome.ran}
-        alone = sum(ran.get(s.key, 0.0) for path in planned.paths for s in path.work())
+        alone = _alone(outcome, planned)
         lines.append(f"  {'stages':<14} {inside:6.1f} s  (each of them once; {alone:.1f} s if every"
                      " variant ran its whole path)")  # fmt: skip
         lines.append(f"  {'in stages':<14} {rest:6.1f} s  (beside the above)")
@@ -223,3 +222,12 @@ def _ledger(outcome: Outcome, wall: Mapping[str, float], slots: int, planned: Pl
         if name in wall:
             lines.append(f"  {name:<14} {wall[name]:6.1f} s")
     return "\n".join(lines)
+
+
+def _alone(outcome: Outcome, planned: Plan) -> float:
+    """The seconds of the stages that ran if each variant ran its own path: one that several need
+    counts for each of them, and one that is on no path, such as a search for test rows in the
+    training rows, once."""
+    sharing = Counter(stage.key for path in planned.paths for stage in path.work())
+    seconds = {key: float(outcome.records[key].cost.get("seconds", 0.0)) for key in outcome.ran}
+    return sum(spent * max(sharing[key], 1) for key, spent in seconds.items())

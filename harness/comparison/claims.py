@@ -24,6 +24,7 @@ from harness.comparison.groups import Group
 from harness.comparison.limits import Limit, by_range, detectable, limits_of, p_of
 from harness.comparison.result import ClaimVerdict, Estimate, Outcome
 from harness.comparison.rows import why_incomparable
+from harness.comparison.scores import Scores
 from harness.comparison.unpaired import Summaries
 from harness.comparison.verdicts import benjamini_hochberg, holm
 from harness.core.text import number_of
@@ -136,7 +137,7 @@ def _cost(question: CostQuestion) -> tuple[ClaimVerdict, Sequence[Limit]]:
 
 def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
     """The numbers of a claim before the adjustment, with its limits."""
-    first = next(iter(question.candidate.values()), None)
+    first = _declared(question)
     verdict = ClaimVerdict(
         question.claim, question.variant, question.against, question.metric, question.evaluation,
         "failed" if question.failed else "incomparable", reason=question.failed,
@@ -163,6 +164,14 @@ def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
         told = replace(told, p=None)  # whatever its figures are, they support and refute nothing
     told = told.noted(group.first.doubt).noted(note)
     return told.noted(about_margin(question.claim, base)), limits
+
+
+def _declared(question: Question) -> Scores | None:
+    """Scores of either side, which say which way is better and in what unit; None if both lack
+    them."""
+    sides = question.candidate, question.reference
+    runs = (run for side in sides if isinstance(side, Mapping) for run in side.values())
+    return next(runs, None)
 
 
 def _sides(question: Question) -> tuple[Runs, Runs | float, str]:

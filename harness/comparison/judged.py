@@ -176,7 +176,7 @@ def _question(pair: _Pair, blank: ClaimVerdict, settings: Settings) -> Question 
         claim = claim.model_copy(update={"examples": "shared"})
     constant = float(claim.than) if isinstance(claim.than, float | int) else None
     sides = [*pair.ours.values(), *(pair.theirs.values() if claim.than == BASELINE else ())]
-    if pair.ours and sides and any(metric.examples is None for metric in sides):
+    if any(metric.examples is None for metric in sides):
         other = tuple(pair.theirs.values()) if claim.than == BASELINE else constant
         return Summaries(claim, blank, tuple(pair.ours.values()), other)
     if not all(metric.original for metric in sides):

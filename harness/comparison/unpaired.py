@@ -174,10 +174,15 @@ class Summaries:
 
     def measured(self) -> tuple[ClaimVerdict, Sequence[Limit]]:
         """The numbers of the claim before the adjustment of p, with its limits."""
-        if self.reference is None or (not isinstance(self.reference, float) and not self.reference):
-            reason = f"{self.blank.against} has no {self.blank.metric}"
-            return replace(self.blank, reason=reason), ()
-        one, reference = Figure.of(self.candidate), self.reference
+        reference = self.reference
+        if (
+            not self.candidate
+            or reference is None
+            or not (isinstance(reference, float) or reference)
+        ):
+            lacking = self.blank.against if self.candidate else self.blank.variant
+            return replace(self.blank, reason=f"{lacking} has no {self.blank.metric}"), ()
+        one = Figure.of(self.candidate)
         other = reference if isinstance(reference, float) else Figure.of(reference)
         first, sides = self.candidate[0], (self.candidate, reference)
         several = any(len(side) > 1 for side in sides if not isinstance(side, float))

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -143,6 +144,42 @@ def test_metric_that_vanished_is_no_pass(tmp_path: Path) -> None:
     assert (code, "f1" in said) == (4, True)
     code, said = check(str(new), str(base), "--allow", "missing")
     assert (code, "only the baseline has them: f1" in said) == (0, True)
+
+
+@pytest.mark.parametrize("kind", ["examples", "values"])
+def test_a_metric_that_one_side_lacks_has_the_arrow_of_the_other(tmp_path: Path, kind: str) -> None:
+    """Which way is better is what the side that has the metric says."""
+    for side, metrics in (("base", ("acc", "wer")), ("new", ("acc",))):
+        named = [f"{metric}/tasks" for metric in metrics]
+        rows = [{"example_id": f"e{i}", **dict.fromkeys(metrics, 1.0)} for i in range(50)]
+        if kind == "values":
+            samples.document(tmp_path / f"{side}.json", _results(named))
+        else:
+            lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+            (tmp_path / f"{side}.csv").write_text("\n".join(lines))
+    ending = "csv" if kind == "examples" else "json"
+    report = tmp_path / "out"
+    code, said = check(str(tmp_path / f"new.{ending}"), str(tmp_path / f"base.{ending}"),
+                       "--report-dir", str(report))  # fmt: skip
+    assert code == 4, said
+    claims = json.loads((report / "check.json").read_text())["claims"]
+    assert {c["metric"]: c["higher_is_better"] for c in claims} == {"acc": True, "wer": False}
+    for text in (said, (report / "check.md").read_text()):
+        lacking = next(line for line in text.splitlines() if "not judged" in line and "wer" in line)
+        assert "wer" in lacking.partition("↓")[0]
+        assert "≤ +" in lacking
+
+
+def _results(metrics: list[str]) -> dict[str, Any]:
+    """A result file of lm-eval with values and no examples."""
+    scores: dict[str, Any] = {}
+    for name in metrics:
+        metric = name.partition("/")[0]
+        scores |= {f"{metric},none": 0.5, f"{metric}_stderr,none": 0.01}
+    return {"results": {"tasks": scores}, "versions": {"tasks": 1}, "n-samples": {},
+            "higher_is_better": {"tasks": {m.partition("/")[0]: not m.startswith("wer")
+                                           for m in metrics}},
+            "configs": {}, "lm_eval_version": "0.4.9", "model_name": "m"}  # fmt: skip
 
 
 def test_clusters_widen_the_interval(tmp_path: Path) -> None:
