@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ NAMES = {1: "1", 0: "tie", -1: "2"}
 _TEXTS = ("prompt", "one", "other")
 LABEL_FIX = "a label is 1 (the first answer is better), 2 (the other one is) or tie"
 _LONGEST_CELL = 10_000_000
+_SEPARATOR = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)
 _QUOTE = 'write cells that hold the separator, a line feed or " between " and "'
 
 
@@ -118,18 +121,18 @@ def digest_labels(labels: Sequence[Label]) -> str:
     return digest_json(sorted(json.dumps(label_row(label), sort_keys=True) for label in labels))
 
 
-def table_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def table_rows(path: Path, errors: str = "strict") -> Iterator[tuple[str, dict[str, Any]]]:
     """(place for messages, row) of a JSON-lines or CSV file.
+
+    Args:
+        errors: `replace` reads a file in another encoding too, with marks for what is not ASCII.
 
     Raises:
         DataError: the file cannot be read, or a line is malformed.
     """
     if not path.is_file():
         raise DataError(f"there is no file '{path}'")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8 text (byte {error.start})") from None
+    text = _text_of(path, errors)
     if path.suffix.lower() == ".csv":
         yield from _csv_rows(path.name, text)
         return
@@ -146,11 +149,32 @@ def table_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield place, row
 
 
+def _text_of(path: Path, errors: str) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with its mark, as spreadsheets write "Unicode text".
+
+    Raises:
+        DataError: it is in another encoding.
+    """
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return content.decode(encoding, errors)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path.name} is not UTF-8 text (byte {error.start})",
+            fix="in a spreadsheet save it as `CSV UTF-8`",
+        ) from None
+
+
 def _csv_rows(name: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of CSV, separated by the comma, semicolon or tab that its head has most of."""
+    """Rows of CSV, separated by what a first line `sep=;` says, as spreadsheets write it, else by
+    the comma, semicolon or tab that its head has most of. Rows of empty cells are left out."""
     csv.field_size_limit(_LONGEST_CELL)
+    said = _SEPARATOR.match(text)
+    text = text[said.end() :] if said else text
     head = text.split("\n", 1)[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
+    delimiter = said[1] if said else max(",;\t", key=head.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         columns = [column.strip().lower() for column in reader.fieldnames or ()]
         if twice := [c for c in columns if c and columns.count(c) > 1]:
@@ -159,6 +183,8 @@ def _csv_rows(name: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             place = f"{name}, line {reader.line_num}"
             if any(row.pop(None, None) or ()):  # type: ignore[call-overload]
                 raise DataError(f"{place} has more cells than the head", fix=_QUOTE)
+            if all(map(blank, row.values())):
+                continue
             yield place, {column.strip().lower(): cell for column, cell in row.items()}
     except csv.Error as error:
         raise DataError(f"{name}, line {reader.line_num} is no CSV: {error}") from None

@@ -110,7 +110,7 @@ def unblinded(sheet: Sequence[Shown], filled: Path, labeller: str) -> list[Label
         DataError: a label is none, an id is not of this sheet or stands twice, or none is labelled.
     """
     known, labels = {shown.number: shown for shown in sheet}, dict[str, Label]()
-    for place, row in table_rows(filled):
+    for place, row in table_rows(filled, errors="replace"):  # ids and labels are ASCII
         number = str(row.get("id") or "").strip()
         if number not in known:
             raise DataError(

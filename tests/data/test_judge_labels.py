@@ -68,6 +68,36 @@ def test_labels_are_read_from_the_csv_of_any_spreadsheet(tmp_path: Path, separat
     assert labels[0].pair.id != labels[1].pair.id
 
 
+SAVED = {
+    "with a mark": lambda text: text.encode("utf-8-sig"),
+    "as Unicode text": lambda text: text.replace(",", "\t").encode("utf-16"),
+    "with its separator first": lambda text: f"sep=;\r\n{text}".replace(",", ";").encode(),
+    "with empty rows": lambda text: f"{text},,,\r\n\r\n,,,\r\n".encode(),
+    "of an old Mac": lambda text: text.replace("\r\n", "\r").encode(),
+}
+
+
+@pytest.mark.parametrize("how", SAVED)
+def test_tables_are_read_however_a_spreadsheet_saves_them(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(SAVED[how]("label,prompt,one,other\r\n2,Gr\u00f6\u00dfe?,a,b\r\n"))
+    (label,) = read_labels(path)
+    assert (label.sign, label.pair.prompt) == (-1, "Gr\u00f6\u00dfe?")
+    sheet = blinded(pairs(1), 0)
+    path.write_bytes(SAVED[how](f"id,label,answer 1,answer 2\r\n{sheet[0].number},tie,\u00fc,\r\n"))
+    assert [label.sign for label in unblinded(sheet, path, "ann")] == [0]
+
+
+def test_only_a_sheet_is_read_in_an_unknown_encoding(tmp_path: Path) -> None:
+    """Of a sheet the id and the label alone are read; a file of labels has the texts too."""
+    path, sheet = tmp_path / "saved.csv", blinded(pairs(1), 0)
+    path.write_bytes(f"id;label;prompt\r\n{sheet[0].number};1;Gr\u00f6\u00dfe\r\n".encode("cp1252"))
+    assert len(unblinded(sheet, path, "ann")) == 1
+    path.write_bytes("label;prompt;one;other\r\n1;Gr\u00f6\u00dfe;a;b\r\n".encode("cp1252"))
+    with pytest.raises(DataError, match="save it as `CSV UTF-8`"):
+        read_labels(path)
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -95,7 +125,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
     for name, content_, said in (
         ("a.jsonl", b"{", "line 1 is no JSON"),
         ("b.jsonl", b"[1]", "line 1 is no object"),
-        ("c.csv", b"\xff\xfe", "not UTF-8"),
+        ("c.csv", b"\xff\xfa", "not UTF-8"),
     ):
         (tmp_path / name).write_bytes(content_)
         with pytest.raises(DataError, match=said):

@@ -17,6 +17,8 @@ from harness.planning.judging import judge_called
 from harness.report.label_sheet import page, prompt_text
 
 SHEET, TABLE, KEY, LABELS = "sheet.html", "sheet.csv", "key.jsonl", "labels.jsonl"
+_MARK = "\ufeff"
+"""Tells spreadsheets that a table is in UTF-8."""
 FOLDER = Path("labels")
 """Where sheets are written, in a folder named after the suite, unless it is said."""
 
@@ -46,7 +48,8 @@ def write_sheet(
     else:
         pairs = [pair for _, pair, _ in data_pairs(opened, entry, count, seed)]
     sheet = blinded(pairs, seed)
-    files = {SHEET: page(sheet), TABLE: csv_sheet(sheet, _shown), KEY: key_text(sheet)}
+    table = _MARK + csv_sheet(sheet, _shown)
+    files = {SHEET: page(sheet), TABLE: table, KEY: key_text(sheet)}
     key = folder / KEY
     if key.is_file() and not force and key.read_text(encoding="utf-8") != files[KEY]:
         raise HarnessError(
