@@ -150,7 +150,7 @@ def table_rows(path: Path, errors: str = "strict") -> Iterator[tuple[str, dict[s
 
 
 def _text_of(path: Path, errors: str) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with its mark, as spreadsheets write "Unicode text".
+    """The text of a file in UTF-8, or in UTF-16 with its mark, as spreadsheets write it.
 
     Raises:
         DataError: it is in another encoding.

@@ -9,14 +9,20 @@ can pass for a line of the template.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
+import string
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
+from jinja2 import meta
+
 from harness.core.errors import StageFailed, SuiteError, shortened
 from harness.core.locate import locate
 from harness.data.cells import said
+from harness.data.prompt_sandbox import FAULTS, Sandbox
 from harness.data.render import question
 
 ENDING = ".jinja"
@@ -73,15 +79,16 @@ def filled(template: str, fields: Mapping[str, Any], special: Collection[str] = 
     Raises:
         StageFailed: the template cannot be filled.
     """
-    import jinja2
-
-    safe = {name: _plain(value, special) for name, value in fields.items()}
     try:
-        return str(_compiled(template).render(safe)).strip("\n")
-    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return _filled(template, {name: _plain(value, special) for name, value in fields.items()})
+    except FAULTS as error:
         raise StageFailed(
             "prompt", f"the prompt cannot be filled: {error}", fix="correct the template"
         ) from None
+
+
+def _filled(template: str, fields: Mapping[str, Any]) -> str:
+    return str(_environment().fill(_compiled(template), fields)).strip("\n")
 
 
 def _plain(value: Any, special: Collection[str]) -> Any:
@@ -106,25 +113,69 @@ def prompt_fields(prompt: Any) -> dict[str, Any]:
 
 
 def require_fields(template: str, needed: Collection[str], known: Collection[str]) -> str:
-    """Check that a template can be read, and uses the fields that it must; return it.
+    """Check that a template can be filled, and shows the fields that it must; return it. It is
+    filled with examples for that.
 
     Raises:
-        ValueError: it is no Jinja template, it uses a field that it does not get, or does not use
-            one of those that it needs.
+        ValueError: it is no Jinja template, it uses a field that it does not get or another file,
+            it does not show one of those that it needs, or it cannot be filled.
     """
-    import jinja2
-    from jinja2 import meta
-
     try:
-        used = meta.find_undeclared_variables(_environment().parse(template))
+        tree = _environment().parse(template)
+        used = meta.find_undeclared_variables(tree)
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"no Jinja template: line {error.lineno}: {error.message}") from None
+    except RecursionError:
+        raise ValueError("no Jinja template that can be read: it is nested too deep") from None
     if strange := sorted(used - set(known)):
         raise ValueError(f"{strange[0]} is no field of this prompt; it has {', '.join(known)}")
-    if missing := [name for name in needed if name not in used]:
+    if any(True for _ in meta.find_referenced_templates(tree)):
+        raise ValueError("a prompt is one file: it can include, import and extend no other")
+    missing = [name for name in needed if name not in used] or _unseen(template, needed, known)
+    if missing:
         fields = " and ".join(f"{{{{ {name} }}}}" for name in missing)
         raise ValueError(f"the prompt needs {fields}, or the judge would not see it")
     return template
+
+
+def _unseen(template: str, needed: Collection[str], known: Collection[str]) -> list[str]:
+    """The fields that make no difference to the filled template, in one of its cases.
+
+    Raises:
+        ValueError: it cannot be filled.
+    """
+    unseen: list[str] = []
+    for ties, chat in itertools.product((True, False), repeat=2):
+        fields = {**{name: _EXAMPLES.get(name, "text") for name in known},
+                  "ties": ties, "chat": chat}  # fmt: skip
+        try:
+            shown = _filled(template, fields)
+            unseen += [
+                name
+                for name in needed
+                if _filled(template, {**fields, name: _others(name)}) == shown
+            ]
+        except FAULTS as error:
+            raise ValueError(f"the prompt cannot be filled: {error}") from None
+    return list(dict.fromkeys(unseen))
+
+
+def _others(name: str) -> Any:
+    """Another example of a field."""
+    if name == "answers":
+        return [{**answer, "text": f"another {answer['letter']}"} for answer in _ANSWERS]
+    return f"another {name}"
+
+
+_ANSWERS = [{"letter": letter, "text": f"answer {letter}"} for letter in string.ascii_uppercase]
+_TURNS = [
+    {"role": role, "content": f"what the {role} says"}
+    for role in ("system", "user", "assistant", "user")
+]
+_EXAMPLES: Mapping[str, Any] = {
+    "turns": _TURNS, "answers": _ANSWERS, "example": "B > A", "lowest": 1, "highest": 5,
+}  # fmt: skip
+"""Fields of a prompt to try it with; others are texts."""
 
 
 def prompt_text(named: str, suite_file: Path, where: str) -> str:
@@ -161,12 +212,5 @@ def _compiled(template: str) -> Any:
 
 
 @functools.cache
-def _environment() -> Any:
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["quoted"] = quoted
-    return environment
+def _environment() -> Sandbox:
+    return Sandbox({"quoted": quoted})

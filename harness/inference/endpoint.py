@@ -18,15 +18,17 @@ from functools import cached_property
 from typing import Any, Self, TypeVar
 
 from harness.core.errors import StageFailed
-from harness.inference.completions import Reply, chat_reply, plain_reply
+from harness.inference.completions import NoChoice, Reply, chat_reply, plain_reply
 from harness.inference.wire import (
     asked_wait,
     excerpt,
+    is_proxied,
     key_from,
     masked,
     masked_answer,
     open_client,
     sendable,
+    unusable_environment,
 )
 from harness.models.endpoint import EndpointSettings
 
@@ -59,12 +61,19 @@ class _Passing(Exception):
         wait: seconds to wait that the server asks for, if it asks.
         crowded: the server has too many requests.
         charged: the server may have answered, and charge for it.
+        empty: the server did answer, and its answer holds nothing.
     """
 
     def __init__(
-        self, said: str, wait: float | None = None, *, crowded: bool = False, charged: bool = False
+        self,
+        said: str,
+        wait: float | None = None,
+        *,
+        crowded: bool = False,
+        charged: bool = False,
+        empty: bool = False,
     ) -> None:
-        self.wait, self.crowded, self.charged = wait, crowded, charged
+        self.wait, self.crowded, self.charged, self.empty = wait, crowded, charged, empty
         super().__init__(said)
 
 
@@ -124,7 +133,7 @@ class ChatEndpoint:
             lost: called after a try that gave no answer, but may be charged for.
 
         Raises:
-            Refused: the server will never accept this request.
+            Refused: the server will never accept this request, or answers it without a choice.
             StageFailed: the server does not know the key or the model, has no credit left, gave no
                 answer in all tries, or asks to wait longer than `longest_wait`.
         """
@@ -187,7 +196,9 @@ class ChatEndpoint:
         except _Passing as failure:
             raise self._gave_up(failure, retrying.statistics["attempt_number"]) from None
 
-    def _gave_up(self, failure: _Passing, tries: int) -> StageFailed:
+    def _gave_up(self, failure: _Passing, tries: int) -> Exception:
+        if failure.empty:
+            return Refused(f"{failure}, in {tries} tries")
         if failure.wait is not None and failure.wait > self.longest_wait:
             return StageFailed(
                 "endpoint",
@@ -196,6 +207,8 @@ class ChatEndpoint:
                 fix="run again later: answers it gave are kept; or raise longest_wait",
             )
         more = ", or raise patience" if failure.crowded else ""
+        if is_proxied(self.base_url):
+            more += "; it is asked through the proxy that the environment names (NO_PROXY exempts)"
         return StageFailed(
             "endpoint",
             f"{self.base_url} gave no answer in {tries} tries; the last: {failure}",
@@ -204,7 +217,10 @@ class ChatEndpoint:
 
     @cached_property
     def _sdk(self) -> Any:
-        sdk = open_client(self.base_url, self.key, self.timeout)
+        try:
+            sdk = open_client(self.base_url, self.key, self.timeout)
+        except Exception as error:
+            raise unusable_environment(error) from None
         weakref.finalize(self, sdk.close)
         return sdk
 
@@ -254,6 +270,9 @@ class ChatEndpoint:
             raise _Passing(f"a body without an answer ({said})", charged=True) from None
         try:
             return parse(fields)
+        except NoChoice:
+            said = f"an answer without a choice ({self._excerpt(json.dumps(fields)[:4096])})"
+            raise _Passing(said, charged=True, empty=True) from None
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             said = f"{type(error).__name__}: {self._excerpt(json.dumps(fields)[:4096])}"
         told = fields.get("error") if isinstance(fields, dict) else None

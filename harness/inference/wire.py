@@ -13,13 +13,22 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+import urllib.parse
+import urllib.request
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from harness.core.errors import StageFailed
 
 LARGEST = 4 * 2**20
 """Largest size of a reply's body in bytes."""
+_PIECE = 2**16
+"""Bytes of a packed body that are unpacked at once."""
+_EITHER = 47
+"""Tells zlib to read its own header and that of gzip."""
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
+_CERTIFICATES = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR"})
 _EXCERPT = 200
 """Characters of a server's reply that an error message quotes."""
 _LEAST_PART = 4
@@ -52,8 +61,9 @@ def open_client(base_url: str, key: str | None, timeout: float) -> Any:
             request.headers["Authorization"] = f"Bearer {key}"
 
     class Bounded(httpx2.SyncByteStream):
-        def __init__(self, stream: Any) -> None:
-            self.stream, self.end = stream, time.monotonic() + timeout
+        def __init__(self, whole: Any, packed: str) -> None:
+            self.whole, self.end = whole, time.monotonic() + timeout
+            self.stream = unpacked(whole, packed)
 
         def __iter__(self) -> Iterator[bytes]:
             size = 0
@@ -66,10 +76,11 @@ def open_client(base_url: str, key: str | None, timeout: float) -> Any:
                 yield part
 
         def close(self) -> None:
-            self.stream.close()
+            self.whole.close()
 
     def bounded(response: Any) -> None:
-        response.stream = Bounded(response.stream)
+        packed = response.headers.pop("Content-Encoding", "")
+        response.stream = Bounded(response.stream, packed)
 
     http = httpx2.Client(
         timeout=timeout,
@@ -80,6 +91,52 @@ def open_client(base_url: str, key: str | None, timeout: float) -> Any:
     return openai.OpenAI(
         base_url=base_url, api_key=key or "none", max_retries=0, timeout=timeout, http_client=http
     )
+
+
+def unpacked(parts: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """The bytes of a body, in pieces that are small however much a packed one expands. None is
+    asked for packed; some servers and proxies pack it all the same.
+
+    Raises:
+        httpx2.DecodingError: it is packed otherwise than by gzip or deflate, cut, or damaged.
+    """
+    import httpx2
+
+    if encoding.strip().lower() in ("", "identity"):
+        yield from parts
+        return
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        raise httpx2.DecodingError(f"a body packed by {encoding!r}, which nobody asked for")
+    reader = zlib.decompressobj(_EITHER)
+    for part in parts:
+        while part:
+            try:
+                yield reader.decompress(part, _PIECE)
+            except zlib.error as error:
+                raise httpx2.DecodingError(f"a packed body that is damaged: {error}") from None
+            part = reader.unconsumed_tail
+    if not reader.eof:
+        raise httpx2.DecodingError("a packed body that is cut")
+
+
+def unusable_environment(error: Exception) -> StageFailed:
+    """Why no client can be made at all: what the environment says of proxies or certificates. Its
+    values are not shown, as a proxy's address may hold a password."""
+    about = _CERTIFICATES if isinstance(error, OSError) else _PROXIES
+    names = [name for name in os.environ if name.upper() in about]
+    return StageFailed(
+        "environment",
+        f"no connection can be opened by what {', '.join(sorted(names)) or 'the environment'}"
+        f" says ({type(error).__name__})",
+        fix="correct it or unset it; a SOCKS proxy needs the package socksio",
+    )
+
+
+def is_proxied(address: str) -> bool:
+    """Whether the environment names a proxy for an address."""
+    parts, proxies = urllib.parse.urlsplit(address), urllib.request.getproxies()
+    named = parts.scheme in proxies or "all" in proxies
+    return named and not urllib.request.proxy_bypass(parts.hostname or "")
 
 
 def key_from(variable: str | None) -> str | None:

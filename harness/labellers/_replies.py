@@ -31,28 +31,48 @@ _LONGEST_REPLY = 10_000
 """Longest reply that is read, in characters."""
 
 
-def choices_of(reply: completions.Reply, choices: Sequence[str]) -> dict[str, float]:
+def choices_of(
+    reply: completions.Reply, choices: Sequence[str], judged: Sequence[str] = ()
+) -> dict[str, float]:
     """The probability of each choice as the reply; 1 for the one that it names, if the server tells
-    none, or if other words come first. Empty if it names none."""
-    choice = choice_of(reply.text, choices)
+    none, or if other words come first. Empty if it names none, or was cut where another one may
+    have been meant.
+
+    Args:
+        judged: as `choice_of`.
+    """
+    choice = choice_of(reply.text, choices, judged)
     if choice is None:
         return {}
     plain = _name(reply.text).startswith(choice.upper()) and "[[" not in reply.text
     shares = _shares(reply, choices) if plain else {}
-    return shares if choice in shares else {choice: 1.0}
+    if choice in shares:
+        return shares
+    return {} if _is_cut(reply, reply.text, choice, choices) else {choice: 1.0}
 
 
-def choice_of(text: str, choices: Sequence[str]) -> str | None:
+def _is_cut(reply: completions.Reply, said: str, choice: str, choices: Sequence[str]) -> bool:
+    """Whether a reply was cut right behind a choice that another one begins with, as 1 of 10."""
+    begins = any(c != choice and c.startswith(choice) for c in choices)
+    return reply.finish == "length" and begins and _name(said).endswith(choice.upper())
+
+
+def choice_of(text: str, choices: Sequence[str], judged: Sequence[str] = ()) -> str | None:
     """The choice of a reply that is one of them alone, a rating perhaps with the highest one behind
-    it as in 8/10, or that marks exactly one as [[A]]; else None. Thinking is no part of it."""
+    it as in 8/10, or that marks exactly one as [[A]]; else None. Thinking is no part of it.
+
+    Args:
+        judged: what the judge has read. A mark that stands there too may be a quotation: it counts
+            where it is the whole reply.
+    """
     text = without_thinking(text)
     if len(text) > _LONGEST_REPLY:
         return None
     known = {choice.upper(): choice for choice in choices}
-    marked = {known.get(word.upper()) for word in _MARKED.findall(text)} - {None}
+    bare, marked = _BARE.fullmatch(text), _marked(text, known)
     if marked:
-        return marked.pop() if len(marked) == 1 else None
-    bare = _BARE.fullmatch(text)
+        quoted = bare is None and any(marked & _marked(read, known) for read in judged)
+        return marked.pop() if len(marked) == 1 and not quoted else None
     choice = known.get(bare[1].upper()) if bare else None
     if bare is None or choice is None or not choice.isdecimal():
         return None if bare is None or bare[2] else choice
@@ -61,18 +81,37 @@ def choice_of(text: str, choices: Sequence[str]) -> str | None:
     return None if changed or bare[2] not in (None, choices[-1]) else choice
 
 
-def order_of(text: str, choices: Sequence[str]) -> dict[str, float] | None:
+def _marked(text: str, known: Mapping[str, str]) -> set[str]:
+    """The choices that a text marks."""
+    words = (word.upper() for word in _MARKED.findall(text))
+    return {known[word] for word in words if word in known}
+
+
+def order_of(
+    text: str, choices: Sequence[str], judged: Sequence[str] = ()
+) -> dict[str, float] | None:
     """The ranks that a reply gives, if it is one order of all choices, or marks exactly one such
     order as [[B > A > C]]; else None. An order is the choices, each once, with `>`, `=` (of one
     rank), commas, line feeds or the numbers of a list between them: `B > A = C`, `[B] > [A] > [C]`,
-    `1. B 2. A 3. C`. Thinking is no part of it."""
+    `1. B 2. A 3. C`. Thinking is no part of it.
+
+    Args:
+        judged: as `choice_of`.
+    """
     text = without_thinking(text)
     if len(text) > _LONGEST_REPLY:
         return None
-    marked = [_order(inner, choices) for inner in _MARKED_ORDER.findall(text)]
-    if orders := [order for order in marked if order is not None]:
-        return orders[0] if all(order == orders[0] for order in orders) else None
-    return _order(text, choices)
+    bare, orders = _order(text, choices), _marked_orders(text, choices)
+    if not orders:
+        return bare
+    quoted = bare is None and any(orders[0] in _marked_orders(read, choices) for read in judged)
+    return orders[0] if not quoted and all(order == orders[0] for order in orders) else None
+
+
+def _marked_orders(text: str, choices: Sequence[str]) -> list[dict[str, float]]:
+    """The orders that a text marks."""
+    marked = (_order(inner, choices) for inner in _MARKED_ORDER.findall(text))
+    return [order for order in marked if order is not None]
 
 
 def _order(text: str, choices: Sequence[str]) -> dict[str, float] | None:
@@ -120,7 +159,9 @@ def _shares(reply: completions.Reply, choices: Sequence[str]) -> dict[str, float
         begun, weight = begun + _name(written), followed
         rest = rest.lstrip()[len(_name(written)) :]
     else:
-        if begun in masses:
+        if begun in masses and _is_cut(reply, begun, begun, choices):
+            left_open += weight
+        elif begun in masses:
             masses[begun] += weight
     told = sum(masses.values())
     if not told or left_open > _LEFT_OPEN * (told + left_open):

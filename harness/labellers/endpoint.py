@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,9 @@ _TOKENS_A_RANK = 4
 _QUOTED = 1_000
 """Characters of an unreadable reply that the judge sees when it is asked again."""
 
+_OURS = ("about", "example")
+"""Fields of a question that say how to reply."""
+
 
 class Endpoint(EndpointSettings, Asking):
     """A model behind an OpenAI-compatible endpoint (vLLM, llama.cpp, a provider), asked at
@@ -30,14 +33,16 @@ class Endpoint(EndpointSettings, Asking):
     answers: replies that change with the order are a tie (Zheng et al., 2023, arXiv:2306.05685,
     section 3.4). A reply is one of the choices, such as A, B or C (a tie), alone or as [[A]], and a
     rating may be 8/10; after another one the question is put again (`again`). Thinking that the
-    server leaves in the reply (`<think>` and other marks) is no part of it. If `args` asks for the
-    probabilities of the reply's tokens (`{logprobs: true, top_logprobs: 20}`), the server has them
-    and the reply begins with its choice, the verdict or rating is the expectation over the choices.
+    server leaves in the reply (`<think>` and other marks) is no part of it, and a mark that an
+    answer has too counts only where it is the whole reply, as it may be quoted. If `args` asks for
+    the probabilities of the reply's tokens (`{logprobs: true, top_logprobs: 20}`), the server has
+    them and the reply begins with its choice, the verdict or rating is the expectation over the
+    choices.
     Requests are repeated after 429 and 5xx. The key is read, when the stage runs, from the
     environment variable that `api_key_env` names. It is never written to disk.
     """
 
-    VERSION = 3
+    VERSION = 4
 
     max_tokens: int | None = Field(16, gt=0)
     """Longest reply in tokens; null sends no limit, for a model that has no such field or that
@@ -80,7 +85,7 @@ class Endpoint(EndpointSettings, Asking):
         self,
         job: LabelJob,
         questions: Sequence[Question],
-        read: Callable[[completions.Reply, Sequence[str]], Reply],
+        read: Callable[[completions.Reply, Question], Reply],
         longest: Callable[[Question], int | None],
         plea: str,
     ) -> list[Reply]:
@@ -116,7 +121,7 @@ class Endpoint(EndpointSettings, Asking):
             unread = [
                 place
                 for place, reply in enumerate(replies)
-                if read(reply, questions[place].choices) == UNREADABLE
+                if read(reply, questions[place]) == UNREADABLE
             ]
             for place in unread:
                 said = {"role": "assistant", "content": replies[place].text[:_QUOTED] or "..."}
@@ -125,21 +130,32 @@ class Endpoint(EndpointSettings, Asking):
             for place, reply in zip(unread, asked(unread), strict=True):
                 replies[place] = reply
         job.cost.update(answers.cost(received))
-        return [read(reply, q.choices) for reply, q in zip(replies, questions, strict=True)]
+        return [read(reply, q) for reply, q in zip(replies, questions, strict=True)]
 
 
 def _user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def _chosen(reply: completions.Reply, choices: Sequence[str]) -> Reply:
+def _chosen(reply: completions.Reply, question: Question) -> Reply:
     if reply.refused:
         return "refused by the labeller"
-    return choices_of(reply, choices) or UNREADABLE
+    return choices_of(reply, question.choices, list(_judged(question))) or UNREADABLE
 
 
-def _ranked(reply: completions.Reply, choices: Sequence[str]) -> Ranks:
+def _ranked(reply: completions.Reply, question: Question) -> Ranks:
     if reply.refused:
         return "refused by the labeller"
-    ranks = order_of(reply.text, choices)
+    ranks = order_of(reply.text, question.choices, list(_judged(question)))
     return UNREADABLE if ranks is None else ranks
+
+
+def _judged(question: Question) -> Iterator[str]:
+    """The texts that a judge may quote."""
+    rest: list[Any] = [value for name, value in question.fields.items() if name not in _OURS]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping | Sequence):
+            rest += value.values() if isinstance(value, Mapping) else value

@@ -105,6 +105,7 @@ def test_sheet_is_written_filled_read_and_calibrates_the_judge(
     assert written.exit_code == 0, written.output
     folder = Path("labels/judged")
     assert {path.name for path in folder.iterdir()} == {"sheet.html", "sheet.csv", "key.jsonl"}
+    assert (folder / "sheet.csv").read_bytes().startswith(b"\xef\xbb\xbf")  # for spreadsheets
     for name in ("sheet.html", "sheet.csv"):
         text = (folder / name).read_text(encoding="utf-8")
         assert not any(variant in text for variant in ("lora-sft", "full-sft", "zero-shot"))

@@ -89,6 +89,15 @@ def test_a_conversation_of_several_turns_stands_turn_by_turn() -> None:
         ("{{ a }} {{ b }} {{ c }}", "c is no field of this prompt"),
         ("{{ a }} {{ b ", "no Jinja template: line 1"),
         ("{question} {a} {b}", r"needs {{ a }} and {{ b }}"),
+        ("{% if chat %}{{ a }}{{ b }}{% endif %}", r"needs {{ a }} and {{ b }}"),
+        ("{{ a }} {{ b and 'seen' }}", r"needs {{ b }}, or"),
+        ("{{ a }} {{ b }} {% include 'more.jinja' %}", "a prompt is one file"),
+        ("{% extends 'base.jinja' %} {{ a }} {{ b }}", "a prompt is one file"),
+        ("{{ a }} {{ b }} {{ turns[0].name }}", "cannot be filled.*no attribute 'name'"),
+        ("{{ a }} {{ b }} {{ a.upper }}", "is no text; is a call or a filter missing"),
+        ("{{ a }} {{ b }} {{ turns | map('upper') }}", "is no text"),
+        ("{{ a }} {{ b }} {{ a | random }}", "No filter named 'random'"),
+        ("{{ a }} {{ b }} {{" + "(" * 5000 + ")" * 5000 + "}}", "nested too deep"),
     ],
 )
 def test_a_prompt_that_cannot_be_meant_is_refused(template: str, told: str) -> None:
@@ -104,6 +113,42 @@ def test_a_prompt_that_cannot_be_meant_is_refused(template: str, told: str) -> N
 def test_a_template_reaches_nothing_but_its_fields(template: str) -> None:
     with pytest.raises(StageFailed, match="the prompt cannot be filled"):
         filled(template, {"a": "x", "turns": []})
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) ~ m(n - 1) }}{% endif %}{% endmacro %}{{ m(99) }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% for i in range(9999) %}{{ a * 999 }}{% endfor %}",
+        "{{ a * 10**12 }}", "{{ [a] * 10**12 }}", "{{ 10 ** (9 ** 9) }}", "{{ '%999999999d' % 1 }}",
+        "{{ '{:999999999}'.format(1) }}", "{{ a.center(10**10) }}", "{{ a | center(10**10) }}",
+        "{{ a | indent(width=10**10) }}", "{{ lipsum(10**5) }}",
+        "".join("{% set a = a ~ a %}" for _ in range(99)) + "{{ a }}",
+        "".join("{% set a = a + a %}" for _ in range(99)) + "{{ a }}",
+    ],
+)  # fmt: skip
+def test_no_template_takes_all_time_or_memory(template: str) -> None:
+    with pytest.raises(StageFailed, match="the prompt cannot be filled"):
+        filled(template, {"a": "text", "turns": []})
+
+
+def test_a_template_has_what_a_prompt_needs() -> None:
+    """The bounds are far from what a prompt does."""
+    template = (
+        "{% for turn in turns %}{{ loop.index }}/{{ loop.length }} {{ turn.role ~ ': ' }}"
+        "{{ turn.content | indent(2) }}{% if not loop.last %}, {% endif %}{% else %}-{% endfor %}"
+        "{% set words = a.split() %} {{ words[:2] | join('+') }} {{ 7 % 4 }} {{ '-' * 3 }}"
+        "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %} {{ twice(b | upper | trim) }}"
+    )
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}] * 40
+    fields = {"a": "one two three", "b": " x ", "turns": turns}
+    assert require_fields(template, ("a", "b"), FIELDS) == template
+    text = filled(template, fields)
+    assert text.startswith("1/80 user: Hi, 2/80 assistant: Yo, 3/80")
+    assert text.endswith("80/80 assistant: Yo one+two 3 --- XX")
+    assert filled("{{ a }}", {"a": "x" * 3_000_000}) == "x" * 3_000_000
 
 
 def test_a_prompt_is_a_template_or_the_name_of_a_file(tmp_path: Path) -> None:
