@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 Answer = tuple[int, dict[str, str], bytes]
 """Status, headers and body."""
@@ -75,11 +76,12 @@ class Jobs:
             self.cancelled.append(name)
             return as_json({"id": name, "status": "cancelled"})
         if part.startswith("fine_tuning/jobs/"):
-            return as_json(self._state(part.rpartition("/")[2]))
+            name = part.rpartition("/")[2]
+            return as_json(self._state(name)) if name in self.jobs else (404, {}, b"no such job")
         if part == "fine_tuning/jobs" and body:
             return self._start(body)
         if part == "fine_tuning/jobs":
-            return as_json({"data": [{"id": name, **job} for name, job in self.jobs.items()]})
+            return as_json(self._listed(path))
         answers = self.tuned if str(body["model"]).startswith("ft:") else self.plain
         return answers(body, 0)
 
@@ -98,12 +100,24 @@ class Jobs:
             return DROPPED
         return as_json({"id": name, "status": "queued"})
 
+    def _listed(self, path: str) -> dict[str, Any]:
+        """A page of the jobs, the newest first, as OpenAI's API has it."""
+        asked = parse_qs(path.partition("?")[2])
+        names = [*reversed(self.jobs)]
+        if "after" in asked:
+            names = names[names.index(asked["after"][0]) + 1 :]
+        shown = names[: int(asked["limit"][0])]
+        return {
+            "data": [{"id": name, **self.jobs[name]} for name in shown],
+            "has_more": len(shown) < len(names),
+        }
+
     def _state(self, name: str) -> dict[str, Any]:
         job = self.jobs[name]
         status = self.states[min(job["asked"], len(self.states) - 1)]
         job["asked"] += 1
         state: dict[str, Any] = {"id": name, "status": status, "created_at": 1000}
-        if status == "succeeded":
+        if status.lower() in ("succeeded", "success", "completed"):
             state |= {"fine_tuned_model": f"ft:{job['model']}:{name}", "trained_tokens": 480,
                       "finished_at": 1090}  # fmt: skip
         if status == "failed":

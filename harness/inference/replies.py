@@ -2,26 +2,26 @@
 
 Whoever sends a request holds a lock of its digest meanwhile. Another process that needs the same
 reply waits for it, and reads it from the file; if the first one was killed, it sends the request
-itself.
+itself. All processes together have no more requests under way than the endpoint may have.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from harness.core.errors import StageFailed
 from harness.core.files import digest_json
 from harness.inference.completions import Reply
 from harness.inference.endpoint import CHAT, ChatEndpoint, Refused
+from harness.inference.reply_locks import claimed, one_of
 from harness.inference.reply_log import ReplyLog
 from harness.inference.scored_text import tail_of
 from harness.inference.spending import Amount, exceeds, most
@@ -29,8 +29,6 @@ from harness.models.endpoint import EndpointSettings
 
 Progress = Callable[[int, int, str], None]
 _NAME = 24
-_LOOK_SECONDS = 0.5
-"""How often who waits for another process looks whether its own run has ended."""
 _RAISE = "raise `budget`, then run again: replies until now are kept, and cost nothing again"
 
 
@@ -135,37 +133,15 @@ class Replies:
     def _fetch(self, key: str, request: _Request) -> None:
         """Get the reply to a request, unless another process got it since, or gets it now."""
         if not self._is_known(key):
-            with self._claimed(key):
+            with claimed(self.log.path, key, self._ended):
                 if not self._is_known(key):
-                    self._pay(key, request)
+                    with one_of(self.log.path, self.settings.concurrency, self._ended):
+                        self._pay(key, request)
 
     def _is_known(self, key: str) -> bool:
         with self._turn:
             self.log.refresh()
             return key in self.log.replies
-
-    @contextlib.contextmanager
-    def _claimed(self, key: str) -> Iterator[None]:
-        """Hold the lock of a request: one process at a time sends it.
-
-        Raises:
-            CancelledError: another process holds it, and this run has ended in the meantime.
-        """
-        folder = self.log.path.with_suffix(".claims")
-        folder.mkdir(exist_ok=True)
-        lock = FileLock(folder / f"{key}.lock")
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=_LOOK_SECONDS)
-            except Timeout:
-                if self._ended.is_set():
-                    raise CancelledError from None
-        try:
-            yield
-        finally:
-            lock.release()
-        # The reply is in the file, so that whoever makes a lock of this name anew finds it there.
-        Path(lock.lock_file).unlink(missing_ok=True)
 
     def _pay(self, key: str, request: _Request) -> None:
         """Send a request, and keep its reply."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import Field, field_validator
 
@@ -17,7 +18,7 @@ _A_TURN = 16
 """Tokens that a chat template adds at most to a turn, and to a whole chat."""
 _JOBS, _FILES = "fine_tuning/jobs", "files"
 _LISTED = 100
-"""Jobs that are looked through for one that was started before."""
+"""Jobs on a page of their list."""
 
 
 class FineTuningJob(ServiceMethod):
@@ -98,9 +99,9 @@ class FineTuningJob(ServiceMethod):
 
     def _ended(self, work: Work, job: str) -> Tuned:
         while True:
-            told = work.call(f"{_JOBS}/{job}", None, _state)
-            status = told["status"]
-            if status == "succeeded":
+            told = _told(work, job)
+            status = told["status"].lower()
+            if status in _SUCCEEDED:
                 begun, ended = (_whole(told, name) for name in ("created_at", "finished_at"))
                 seconds = float(ended - begun) if begun and ended else None
                 about = {"job": job, "base": work.endpoint.model}
@@ -114,6 +115,7 @@ class FineTuningJob(ServiceMethod):
             work.sleep(self.poll_seconds)
 
 
+_SUCCEEDED = frozenset({"succeeded", "success", "completed"})
 _ENDED = {
     "failed": "failed",
     "error": "failed",
@@ -121,8 +123,11 @@ _ENDED = {
     "canceled": "been cancelled",
     "stopped": "been stopped",
     "expired": "expired",
+    "timeout_exceeded": "taken too long",
+    "deleted": "been deleted",
 }
-"""The states that a job ends in without a model, in the words of the services that speak this."""
+"""The states that a job ends in with a model, and without one, in the words of the services that
+speak this, some of them in capitals."""
 
 
 def _whole(told: Mapping[str, Any], name: str) -> int | None:
@@ -137,6 +142,23 @@ def _reason(told: Mapping[str, Any]) -> str:
     return str(said) if said else "the service gives no reason"
 
 
+def _told(work: Work, job: str) -> Mapping[str, Any]:
+    """What the service says of a job.
+
+    Raises:
+        StageFailed: it does not say, or does not know the job.
+    """
+    try:
+        told: Mapping[str, Any] = work.call(f"{_JOBS}/{job}", None, _state)
+        return told
+    except StageFailed as failed:
+        if "HTTP 404" not in failed.message:
+            raise
+        raise StageFailed(
+            "fine-tuning", f"the service does not know the job {job} any more: {failed.message}"
+        ) from None
+
+
 def _state(reply: Any) -> Mapping[str, Any]:
     """A job's state, checked for what is read of it.
 
@@ -145,7 +167,7 @@ def _state(reply: Any) -> Mapping[str, Any]:
     """
     if not isinstance(reply["status"], str):
         raise TypeError("a status that is no text")
-    if reply["status"] == "succeeded" and not isinstance(reply["fine_tuned_model"], str):
+    if reply["status"].lower() in _SUCCEEDED and not isinstance(reply["fine_tuned_model"], str):
         raise TypeError("a tuned model without a name")
     return dict(reply)
 
@@ -162,5 +184,24 @@ def _upload(work: Work, rows: Sequence[Turns], name: str) -> str:
 
 def _job_on(work: Work) -> str:
     """The id of the job that trains on the uploaded file; "" if there is none."""
-    jobs = work.call(f"{_JOBS}?limit={_LISTED}", None, lambda reply: list(reply["data"]))
-    return next((str(j["id"]) for j in jobs if j.get("training_file") == work.state["file"]), "")
+    last = ""
+    while True:
+        after = f"&after={quote(last, safe='')}" if last else ""
+        page = work.call(f"{_JOBS}?limit={_LISTED}{after}", None, _page)
+        for job in page["data"]:
+            if job.get("training_file") == work.state["file"]:
+                return str(job["id"])
+        before, last = last, str(page["data"][-1]["id"]) if page["data"] else ""
+        if not page.get("has_more") or last in ("", before):
+            return ""
+
+
+def _page(reply: Any) -> Mapping[str, Any]:
+    """A page of the list of jobs, checked for what is read of it.
+
+    Raises:
+        TypeError, KeyError, AttributeError: it is none.
+    """
+    for job in reply["data"]:
+        str(job["id"]), job.get("training_file")
+    return dict(reply)

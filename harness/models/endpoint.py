@@ -12,9 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from harness.core.component import NotHashed, unhashed
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-_SECRET = re.compile(r".*(key|authorization|secret|password).*|token|(extra_)?headers", re.I | re.S)
+_SECRET = re.compile(
+    r".*(key|authorization|secret|passw(or)?d|credential|bearer|cookie).*|auth"
+    r"|(.*(access|api|auth|refresh|session|service|hf|user)[-_]?)?token|(extra_)?headers",
+    re.I | re.S,
+)
 """Names of request fields that may hold a secret, which must not be written to disk. `max_tokens`
-does not match."""
+and `eos_token` do not match."""
+_PATHS = ("/chat/completions", "/completions", "/models", "/responses")
+"""What follows the address of a service in the address of a request."""
 
 
 class Prices(BaseModel):
@@ -59,10 +65,10 @@ class CallBudget(BaseModel):
 
 
 def plain_address(value: str) -> str:
-    """The address of a service, as it is: it is written to disk.
+    """The address of a service, which is written to disk. One with a slash at its end is the same.
 
     Raises:
-        ValueError: it is none of a server, or may hold a secret.
+        ValueError: it is none of a server, that of a request, or may hold a secret.
     """
     parts = urllib.parse.urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -72,7 +78,10 @@ def plain_address(value: str) -> str:
             "base_url holds a user, a password or a query, and is written to disk; name the"
             " variable of a key with api_key_env"
         )
-    return value
+    plain = value.rstrip("/")
+    if ends := next((path for path in _PATHS if parts.path.rstrip("/").endswith(path)), None):
+        raise ValueError(f"base_url is the address without {ends}: {plain.removesuffix(ends)}")
+    return plain
 
 
 def variable_name(value: Any) -> Any:
@@ -111,7 +120,7 @@ class EndpointSettings(BaseModel):
     """Other fields of the request, such as `{seed: 0}`. They are written to disk, so keys and
     headers are refused."""
     concurrency: Annotated[int, NotHashed] = Field(4, gt=0, le=256)
-    """Number of concurrent requests."""
+    """Number of concurrent requests, of all stages of the store that ask this model."""
     timeout: Annotated[float, NotHashed] = Field(60.0, gt=0)
     """Seconds for one try."""
     retries: Annotated[int, NotHashed] = Field(5, ge=0)

@@ -22,6 +22,7 @@ from harness.core.errors import StageFailed
 from harness.inference.completions import Reply
 from harness.inference.endpoint import ChatEndpoint
 from harness.inference.replies import Replies, _Request
+from harness.inference.reply_locks import claimed
 from harness.inference.spending import Amount, most
 from harness.models.endpoint import EndpointSettings
 from tests.served import CROWDED, DROPPED, Serve, Server, says
@@ -68,6 +69,15 @@ def test_another_address_or_model_shares_no_reply(serve: Serve, tmp_path: Path) 
         assert replies(tmp_path, server).ask(bodies(1))[0].text == text
 
 
+def test_an_address_with_a_slash_at_its_end_is_the_same(serve: Serve, tmp_path: Path) -> None:
+    server = serve(lambda *_: says("A"))
+    for url in (server.url, f"{server.url}/"):
+        settings = EndpointSettings(base_url=url, model="m")
+        assert settings == EndpointSettings(base_url=server.url, model="m")
+        Replies(tmp_path, settings, ChatEndpoint.of(settings)).ask(bodies(1))
+    assert server.paths == ["/v1/chat/completions"]
+
+
 @given(st.integers(0, 400), st.integers(0, 3))
 def test_a_file_cut_at_any_byte_loses_its_last_reply_alone(cut: int, more: int) -> None:
     import tempfile
@@ -106,6 +116,7 @@ RUN = """
 import sys
 from pathlib import Path
 from harness.inference.endpoint import ChatEndpoint
+from harness.inference.reply_locks import claimed
 from harness.inference.replies import Replies
 from harness.models.endpoint import EndpointSettings
 url, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
@@ -163,7 +174,8 @@ def test_who_waits_for_another_process_stops_when_its_own_run_fails(
     asked = replies(tmp_path, server, concurrency=2)
     held = bodies(2)
     key = _Request(held[0], "chat/completions", 0, None).key
-    with asked._claimed(key), pytest.raises(StageFailed, match="check the key"):
+    elsewhere = claimed(asked.log.path, key, threading.Event())
+    with elsewhere, pytest.raises(StageFailed, match="check the key"):
         asked.ask(held)
     assert len(server.asked) == 1
 
@@ -224,6 +236,24 @@ def test_no_more_requests_than_allowed_run_at_once(serve: Serve, tmp_path: Path)
     server = serve(reply)
     replies(tmp_path, server, concurrency=3).ask(bodies(20))
     assert 1 < server.busiest <= 3
+
+
+def test_processes_together_send_no_more_requests_than_allowed_at_once(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """As stages do that run side by side and ask one judge."""
+
+    def slow(body: dict[str, Any], _: int) -> Any:
+        time.sleep(0.05)
+        return says(body["messages"][0]["content"])
+
+    server = serve(slow)
+    runs = [RUN, RUN.replace("q{n}", "r{n}"), RUN.replace("q{n}", "s{n}")]
+    commands = [[sys.executable, "-c", run, server.url, str(tmp_path), "20"] for run in runs]
+    processes = [subprocess.Popen(command) for command in commands]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    assert len(server.asked) == 60
+    assert 1 < server.busiest <= 4
 
 
 def test_a_failure_keeps_what_was_answered(serve: Serve, tmp_path: Path) -> None:
@@ -367,7 +397,9 @@ def test_the_most_counts_calls_of_tools_and_every_answer_that_is_drawn() -> None
      ({"budget": {"dollars": 1}}, "dollars"),
      ({"prices": {"prompt": -1, "completion": 0}}, "greater than or equal to 0"),
      ({"prices": {"prompt": 1}}, "completion"), ({"concurrency": 0}, "greater than 0"),
-     ({"model": ""}, "at least 1 character"), ({"base_url": "localhost:8000"}, "is an address")],
+     ({"model": ""}, "at least 1 character"), ({"base_url": "localhost:8000"}, "is an address"),
+     ({"base_url": "http://h/v1/chat/completions"}, "without /chat/completions: http://h/v1 "),
+     ({"base_url": "http://h/v1/completions/"}, "without /completions: http://h/v1 ")],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):

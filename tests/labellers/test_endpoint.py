@@ -36,7 +36,8 @@ def test_an_answer_that_is_null_is_one_that_says_nothing(serve: Serve, tmp_path:
     "args",
     [{"api_key": "v-1"}, {"X-API-Key": "v-1"}, {"Authorization": "v-1"}, {"client_secret": "v-1"},
      {"PassWord": "v-1"}, {"token": "v-1"}, {"Headers": {"a": "v-1"}}, {"extra_headers": {}},
-     {"extra": [{"apikey": "v-1"}]}],
+     {"extra": [{"apikey": "v-1"}]}, {"access_token": "v-1"}, {"auth": "v-1"},
+     {"Bearer": "v-1"}, {"session-token": "v-1"}, {"credentials": "v-1"}, {"passwd": "v-1"}],
 )  # fmt: skip
 def test_fields_that_may_hold_a_secret_are_refused_by_name(args: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=r"may hold a secret.*api_key_env") as caught:
@@ -47,7 +48,15 @@ def test_fields_that_may_hold_a_secret_are_refused_by_name(args: dict[str, Any])
 
 
 def test_fields_that_speak_of_tokens_are_taken() -> None:
-    args = {"max_completion_tokens": 9, "min_tokens": 1, "stop_token_ids": [2], "top_k": 1}
+    args = {
+        "max_completion_tokens": 9,
+        "min_tokens": 1,
+        "stop_token_ids": [2],
+        "top_k": 1,
+        "eos_token": "x",
+        "skip_special_tokens": True,
+        "user": "u",
+    }
     assert Endpoint(**AT, args=args).args == args
 
 

@@ -124,6 +124,42 @@ def test_a_start_whose_answer_is_lost_is_found_again(
     assert len(jobs.jobs) == 1
 
 
+@pytest.mark.parametrize("others", [150, 200])
+def test_a_start_that_was_lost_is_found_among_many_other_jobs(
+    service: Server, jobs: Jobs, workspace: Workspace, others: int
+) -> None:
+    """A list has pages; what is not on the first one would be started and paid twice."""
+    record = tuning(workspace.run())
+    jobs.jobs |= {f"later-{n}": {"training_file": f"file of {n}"} for n in range(others)}
+    (file,) = (workspace.store / "replies" / "jobs").glob("*.json")
+    state = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in state.items() if name != "job"}))
+    forget_stage(workspace, record)
+    assert tuning(workspace.run()).metrics["job"] == record.metrics["job"]
+    assert len(jobs.jobs) == 1 + others
+
+
+@pytest.mark.parametrize("word", ["SUCCEEDED", "Success", "completed"])
+def test_a_job_has_ended_in_the_words_of_any_service(
+    service: Server, jobs: Jobs, workspace: Workspace, word: str
+) -> None:
+    jobs.states = ["QUEUED", "Running", word]
+    assert not workspace.run().failed
+
+
+def test_a_job_that_the_service_does_not_know_any_more_can_be_started_again(
+    service: Server, jobs: Jobs, workspace: Workspace
+) -> None:
+    record = tuning(workspace.run())
+    forget_stage(workspace, record)
+    jobs.jobs.clear()
+    message = (tuning(workspace.run()).error or {})["message"]
+    (file,) = (workspace.store / "replies" / "jobs").glob("*.json")
+    assert f"does not know the job {record.metrics['job']} any more" in message
+    assert f"remove {file} to start another job" in message
+    assert not jobs.jobs
+
+
 def test_a_run_that_was_killed_goes_on_waiting_for_its_job(
     service: Server, jobs: Jobs, workspace: Workspace
 ) -> None:
@@ -142,6 +178,7 @@ def test_a_run_that_was_killed_goes_on_waiting_for_its_job(
 @pytest.mark.parametrize(
     ("states", "said"),
     [(["running", "failed"], "has failed: the file has too few rows"),
+     (["QUEUED", "TIMEOUT_EXCEEDED"], "has taken too long"),
      (["running", "error"], "has failed: out of quota"),
      (["queued", "expired"], "has expired: the service gives no reason"),
      (["queued", "cancelled"], "has been cancelled")],
