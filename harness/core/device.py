@@ -40,7 +40,7 @@ def upload(tensor: Any, device: Any) -> Any:
 def energy() -> float | None:
     """The energy in joules that this process's GPU has used since its driver started, by all
     processes; None if CUDA has not been used, or if NVML (nvidia-ml-py) gives no value."""
-    counter = _counter() if _cuda() is not None else None
+    counter = _counter() if used() is not None else None
     if counter is None:
         return None
     nvml, handle = counter
@@ -53,14 +53,22 @@ def energy() -> float | None:
 @functools.cache
 def matmul_rate(device: str, dtype: str) -> float | None:
     """The rate of the GPU's matrix product in a dtype, in floating-point operations per second:
-    the median of ten products of random matrices; None for a CPU.
+    the median of ten products of random matrices; None for a CPU, and for a GPU that others have
+    left no room for them.
 
     It is measured once in a process. It resets the peak memory, so that later peaks do not include
     it."""
     if device != "cuda":
         return None
     torch = importlib.import_module("torch")
-    left, right = torch.randn(2, SIDE, SIDE, device="cuda", dtype=getattr(torch, dtype))
+    try:
+        return _measured_rate(torch, getattr(torch, dtype))
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _measured_rate(torch: Any, dtype: Any) -> float:
+    left, right = torch.randn(2, SIDE, SIDE, device="cuda", dtype=dtype)
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(_PRODUCTS + 1)]
     for _ in range(3):  # libraries load, clocks rise
         left @ right
@@ -76,12 +84,14 @@ def matmul_rate(device: str, dtype: str) -> float | None:
     return 2.0 * SIDE**3 / (float(times[len(times) // 2]) / 1000)
 
 
-def _cuda() -> Any:
-    """The module torch if this process uses a GPU, else None."""
+def used() -> Any:
+    """The module torch if this process uses a GPU, else None.
+
+    Most functions of torch.cuda take a GPU into use: they are for those who know it is, or a stage
+    on the CPU would take memory of a GPU that others use.
+    """
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
-        return None
-    return torch
+    return torch if torch is not None and torch.cuda.is_initialized() else None
 
 
 @functools.cache

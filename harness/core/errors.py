@@ -192,13 +192,17 @@ def refused(error: OSError, where: str = "") -> HarnessError | None:
     return HarnessError(message, where=where, fix=fix)
 
 
+_OF_MEMORY = ("outofmemory", "out of memory", "can't allocate memory", "status_alloc_failed")
+"""Signs of it in an error's name or text: of torch, CUDA and HIP, the CPU, cuBLAS and cuDNN."""
+
+
 def reason_of(error: Exception) -> str:
     """The reason of a failure: `out of memory`, `disk full` or `error`. Torch's out-of-memory
     errors are recognised by name, since this module must not import torch."""
     if isinstance(error, MemoryError):
         return "out of memory"
     text = f"{type(error).__name__} {error}".lower()
-    if "outofmemory" in text or "out of memory" in text or "can't allocate memory" in text:
+    if any(sign in text for sign in _OF_MEMORY):
         return "out of memory"
     if "no space left" in text:
         return "disk full"

@@ -103,9 +103,9 @@ def reset_peak() -> None:
     """Reset this process's peak memory (Linux's VmHWM and CUDA's allocator)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(RuntimeError):  # the GPU answers no more, as the stage reports
+        if (torch := device.used()) is not None:
+            torch.cuda.reset_peak_memory_stats()
 
 
 @contextlib.contextmanager
@@ -128,11 +128,8 @@ def free_leftovers() -> None:
     """Free unused models and trainers that refer to each other in cycles, which Python would
     collect only later, and the memory that CUDA's allocator keeps for them."""
     gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        with contextlib.suppress(
-            RuntimeError
-        ):  # an earlier error of the device, which the stage reported
+    with contextlib.suppress(RuntimeError):  # the GPU answers no more, as the stage reports
+        if (torch := device.used()) is not None:
             torch.cuda.empty_cache()
 
 
@@ -144,9 +141,9 @@ def peak_memory() -> dict[str, int]:
         lines = Path("/proc/self/status").read_text().splitlines()
         peak = next(line for line in lines if line.startswith("VmHWM"))
         peaks["host_bytes"] = int(peak.split()[1]) * 1024
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        peaks["device_bytes"] = int(torch.cuda.max_memory_allocated())
+    with contextlib.suppress(RuntimeError):
+        if (torch := device.used()) is not None:
+            peaks["device_bytes"] = int(torch.cuda.max_memory_allocated())
     return peaks
 
 
@@ -163,8 +160,9 @@ def machine() -> dict[str, Any]:
     if torch is not None:
         facts["threads"] = torch.get_num_threads()
         facts["deterministic"] = torch.are_deterministic_algorithms_enabled()
-        if torch.cuda.is_available():
-            facts["device_name"] = torch.cuda.get_device_name()
+        with contextlib.suppress(RuntimeError):
+            if device.used() is not None:  # a GPU that is only there says nothing of the times
+                facts["device_name"] = torch.cuda.get_device_name()
     return facts
 
 

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 _DRIVERS = ("nvidia*", "dxg", "kfd")
 """Files in /dev that the drivers of NVIDIA, of Linux on Windows, and of AMD make."""
+_NAME = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
+"""A GPU's number or UUID, or that of a part of one (MIG)."""
 
 
 def gpus() -> list[str]:
-    """The GPUs that CUDA_VISIBLE_DEVICES names; if it is not set, all of the machine."""
+    """The GPUs that CUDA_VISIBLE_DEVICES names; if it is not set, all of NVIDIA's of the machine.
+
+    As in CUDA, the list ends before the first name that is none: `-1`, or Slurm's `NoDevFiles`.
+    """
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is None:
+        return [str(number) for number in range(_nodes())]
+    names = (name.strip() for name in shown.split(","))
+    return list(itertools.takewhile(_NAME.fullmatch, names))
+
+
+def none_shown() -> str:
+    """Why no GPU is shown, and what to do where there is one all the same."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown is not None:
-        return [gpu for gpu in shown.split(",") if gpu.strip() and gpu.strip() != "-1"]
-    return [str(number) for number in range(_nodes())]
+        return f"CUDA_VISIBLE_DEVICES={shown} shows none"
+    others = [driver for driver in _DRIVERS[1:] if any(Path("/dev").glob(driver))]
+    if not others:
+        return "this machine shows none"
+    return f"those behind /dev/{others[0]} are not counted: name them, as in CUDA_VISIBLE_DEVICES=0"
 
 
 @cache

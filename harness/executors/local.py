@@ -19,7 +19,7 @@ from pydantic import Field
 
 from harness.core.determinism import ENVIRONMENT
 from harness.core.memory import of_this_machine
-from harness.executors._gpus import gpus, unusable
+from harness.executors._gpus import gpus, none_shown, unusable
 from harness.executors.base import Event, Executor, Finished, Handle, Note, Progress, Session
 from harness.store.stage import Resources, Stage
 
@@ -54,7 +54,7 @@ class Local(Executor):
     def refuse(self, resources: Resources) -> str | None:
         there = min(1, len(gpus())) if self.device() == "cuda" else 0
         if self.device() == "cuda" and not there:
-            return "`device_class: cuda` asks for a GPU, and this machine shows none"
+            return f"`device_class: cuda` asks for a GPU, and {none_shown()}"
         if self.device() == "cuda" and (reason := unusable()):
             return reason
         if resources.gpus > there:
@@ -130,7 +130,9 @@ class LocalSession(Session):
 
     def _spawn(self, slot: _Slot, env: dict[str, str]) -> None:
         threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        gpu = {"CUDA_VISIBLE_DEVICES": slot.gpu} if slot.gpu is not None else {}
+        # A worker for the CPU sees no GPU: libraries use one that they see (PEFT loads adapters
+        # to it).
+        gpu = {"CUDA_VISIBLE_DEVICES": slot.gpu or ""}
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             slot.worker = subprocess.Popen(

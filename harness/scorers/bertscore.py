@@ -64,7 +64,7 @@ class Bertscore(Scorer):
     batch_size: int = Field(64, ge=1)
     """Texts embedded at once."""
     device: str = "cpu"
-    """Device of the encoder, such as `cuda`."""
+    """Device of the encoder; `cuda` needs `executor: {local: {device_class: cuda}}`."""
     digest: str | None = None
     """sha256 of the encoder's files where it is a folder. The harness fills it in, and refuses
     other files later."""

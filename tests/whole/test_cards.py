@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,14 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from harness.core import measure
+from harness.core import device, measure
 from harness.core.determinism import ENVIRONMENT, set_deterministic
 from harness.core.device import upload
 from harness.executors.base import Finished
 from harness.executors.local import LocalSession
+from harness.inference.continuous import Prompt, answer_packed
 from harness.inference.likelihood import _divergence
+from harness.inference.rewards import rewards
 from harness.inference.sampling import likeliest, running_sum, sampled, uniform
-from harness.inference.token_scores import _Sums
+from harness.inference.sharing import Sharing
+from harness.inference.token_scores import Asked, _Sums, score_tokens
 from harness.models.files import ModelRef
 from harness.objectives._ppo.experience import Experience
 from harness.objectives._ppo.improve import _backward, _clip
@@ -35,12 +41,23 @@ from tests.objectives.test_loss import batch, family
 from tests.objectives.test_ppo import quick, tiny_job
 
 
+@pytest.fixture(autouse=True)
+def _variables_of_determinism(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is set, and none stays."""
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def emptied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Calls of the allocator's `empty_cache`, as if this process used a GPU."""
     calls: list[int] = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append(len(calls)))
+    for name in ("reset_peak_memory_stats", "max_memory_allocated", "get_device_name"):
+        monkeypatch.setattr(torch.cuda, name, lambda: 0)
+    monkeypatch.setattr(device, "_counter", lambda: None)
     return calls
 
 
@@ -115,6 +132,16 @@ def test_each_worker_sees_its_own_gpu_and_the_options_of_its_stage(
     assert {each.pop("CUDA_VISIBLE_DEVICES") for each in seen} == {"GPU-a", "GPU-b"}
     wanted = ENVIRONMENT if deterministic else {name: os.environ.get(name) for name in ENVIRONMENT}
     assert seen == [dict(wanted)] * 2
+
+
+def test_a_worker_that_is_started_by_hand_sets_the_variables_of_determinism() -> None:
+    set_deterministic(False)
+    assert not ENVIRONMENT.keys() & os.environ.keys()
+    set_deterministic(True)
+    try:
+        assert ENVIRONMENT.items() <= os.environ.items()
+    finally:
+        set_deterministic(False)
 
 
 class OnGpu:
@@ -238,3 +265,35 @@ def test_ppos_gradients_are_computed_on_its_models_device_alone(
     means = _backward(objective, actor, experience, [0, 1], 1)
     norms = _clip(objective, actor)
     assert {each.device for each in (*means.values(), *norms.values())} == {META}
+
+
+def at_the_read(work: Callable[[], Any]) -> str:
+    """The line of the harness at which numbers are wanted of a device that has none."""
+    with pytest.raises(RuntimeError) as error:  # or NotImplementedError, which is one
+        work()
+    ours = [each for each in error.traceback if "/harness/" in str(each.path)]
+    return str(ours[-1].statement)
+
+
+def test_scores_and_rewards_are_computed_on_the_models_device_until_they_are_read(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no such device
+    rows = [[5, 6, 7, 8], [5, 6, 9]]
+    model = ModelRef(str(tiny_model), "bfloat16", "meta", attn_implementation="eager").load()
+    for shares in (True, False):  # as a packed tree, and padded
+        asked = [Asked(row, 2) for row in rows]
+        line = at_the_read(lambda: score_tokens(model, asked, 64, 1, sharing=Sharing(shares)))  # noqa: B023
+        assert "torch.cat(read, 1).cpu()" in line
+    rewarding = ModelRef(str(tiny_model), "float32", "meta", attn_implementation="eager")
+    assert "float().tolist()" in at_the_read(lambda: rewards(rewarding.load("score"), 1, rows, 64))
+
+
+def test_answers_are_computed_on_the_models_device_until_their_tokens_are_read(
+    tiny_model: Path,
+) -> None:
+    model = ModelRef(str(tiny_model), "bfloat16", "meta", attn_implementation="eager").load()
+    prompts = [Prompt([5, 6, 7], 4), Prompt([8, 9], 4)]
+    for choose in (likeliest, partial(sampled, temperature=1.0, top_p=0.9)):
+        line = at_the_read(lambda: answer_packed(model, prompts, 64, (), choose))  # noqa: B023
+        assert "tokens = self._choose" in line

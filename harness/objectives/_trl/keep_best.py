@@ -126,7 +126,7 @@ def _trained(model: Any) -> dict[str, torch.Tensor]:
 
 def _random_state() -> dict[str, Any]:
     state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
