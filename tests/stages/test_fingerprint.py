@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Callable
 
 import pytest
 import torch
 
+from harness.stages import _audit
 from harness.stages._audit import fingerprint, sums
+from tests.host_waits import HostWaits
 
 
 def on_the_machine(tensor: torch.Tensor) -> str:
@@ -91,3 +94,30 @@ def test_sums_of_bytes_that_are_added_are_added_modulo_2_to_the_64() -> None:
         zeros = numbers(torch.zeros_like(one))
         parts = zip(numbers(one), numbers(other), zeros, strict=True)
         assert numbers(one + other) == tuple((a + b - c) % 2**64 for a, b, c in parts)
+
+
+def test_on_an_accelerator_one_tensor_is_summed_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each takes memory there, and the machine may have a hundred cores."""
+    now, most = [], []
+
+    def watched(raw: torch.Tensor) -> str:
+        now.append(raw)
+        time.sleep(0.01)
+        most.append(len(now))
+        now.pop()
+        return f"{len(raw)} bytes"
+
+    monkeypatch.setattr(_audit, "sums", watched)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    state = {str(n): torch.empty(n, 2, dtype=torch.bfloat16, device="meta") for n in range(8)}
+    assert fingerprint(state) == {str(n): f"{4 * n} bytes" for n in range(8)}
+    assert most == [1] * 8
+
+
+def test_the_host_waits_once_for_the_sums_of_a_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_audit, "_SUMMED", 50)
+    with HostWaits().watching() as waits:
+        sums(torch.arange(600, dtype=torch.int32).view(torch.uint8))
+    assert waits.ours == {"stages/_audit.py sums: tolist": 1}
