@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.core.device import upload
 from harness.core.errors import StageFailed
 from harness.inference.batches import LOGITS_BYTES
 from harness.inference.packed import read_packed
@@ -200,28 +201,32 @@ class _Sums:
         self._device, self._progress = model.device, progress
 
     def use(self, places: np.ndarray, logits: Tensor) -> None:
-        """Take the logits, (places, vocabulary), of some places."""
+        """Take the logits, (places, vocabulary), of some places. The host waits once for them."""
         import numpy as np
         import torch
 
         first = np.searchsorted(self.places, places, side="left")
         counts = np.searchsorted(self.places, places, side="right") - first
+        pairs, read = [], []
         for start in range(0, len(places), _POSITIONS):
             part = slice(start, start + _POSITIONS)
             likely = logits[part].float().log_softmax(-1)
             line = np.repeat(np.arange(len(likely)), counts[part])
-            pairs = np.concatenate([
+            own = np.concatenate([
                 np.arange(begin, begin + count)
                 for begin, count in zip(first[part], counts[part], strict=True)
             ])  # fmt: skip
             lines, targets = (
-                torch.from_numpy(each).to(self._device) for each in (line, self._target[pairs])
+                upload(torch.from_numpy(each), self._device) for each in (line, self._target[own])
             )
-            values = likely[lines, targets].double().cpu().numpy()
-            best = (likely.argmax(-1)[lines] == targets).cpu().numpy()
-            np.add.at(self._sums, self._owner[pairs], values)
-            np.logical_and.at(self._greedy, self._owner[pairs], best)
-            self._progress(len(pairs))
+            best = (likely.argmax(-1)[lines] == targets).double()
+            pairs.append(own)
+            read.append(torch.stack([likely[lines, targets].double(), best]))
+        owners = self._owner[np.concatenate(pairs)]
+        values, greedy = torch.cat(read, 1).cpu().numpy()
+        np.add.at(self._sums, owners, values)
+        np.logical_and.at(self._greedy, owners, greedy > 0)
+        self._progress(len(owners))
 
     def results(self) -> list[Scored]:
         import numpy as np

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ import pytest
 import torch
 
 from harness.core.device import upload
+from harness.inference import token_scores
 from harness.inference.continuous import Prompt
 from harness.inference.decoding import answer, decode
 from harness.inference.sampling import likeliest, sampled
+from harness.inference.sharing import sharing_of
+from harness.inference.token_scores import Asked, compare_tokens
 from harness.models.files import ModelRef
 from harness.objectives._ppo.log import Log
+from harness.objectives._ppo.models import scorer
 from harness.objectives._trl import head as _head
 from harness.objectives._trl import loss as _loss
 from harness.objectives._trl import movement as _movement
@@ -23,6 +28,7 @@ from harness.objectives._trl.trainer import StepLog
 from tests.conftest import DPO, PPO, REWARD, SFT, Workspace
 from tests.host_waits import HostWaits
 from tests.objectives.test_loss import batch, family
+from tests.objectives.test_ppo import tiny_job
 
 WATCHED, STEP = 2, 4
 """The steps that the audits watch (20 elsewhere), and the step that is counted."""
@@ -165,6 +171,35 @@ def test_a_loss_over_labels_waits_for_none_of_them(
         loss.backward()
     assert not waits.ours
     assert torch.equal(loss, wanted)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_scores_wait_once_a_pass_whatever_the_number_of_rows(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, shares: bool
+) -> None:
+    monkeypatch.setattr(token_scores, "_POSITIONS", 3)  # several parts of each pass
+    model = ModelRef(str(tiny_model), "float32", "cpu").load()
+    sharing = sharing_of(model) if shares else replace(sharing_of(model), shares=False)
+    for rows in (3, 7):
+        asked = [Asked([5 + i, *range(9, 16)], 6) for i in range(rows)]
+        with HostWaits().watching() as waits:
+            token_scores.score_tokens(model, asked, 512, 1, sharing=sharing)
+        use = "inference/token_scores.py use"
+        assert waits.ours == {f"{use}: cpu": 1, f"{use}: numpy": 1}  # the second one is no wait
+        with HostWaits().watching() as waits:
+            compare_tokens(model, model, asked, 512, 1, lambda one, other: (one - other).sum(-1))
+        both = "inference/token_scores.py compare_tokens"
+        assert waits.ours == {f"{both}: cpu": 1, f"{both}: numpy": 1}
+
+
+def test_rewards_of_a_function_go_to_the_device_without_a_wait(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    job = tiny_job(tiny_model, tmp_path, reward=lambda prompts, answers: [1.0, 2.0])
+    score = scorer(job, 1, 512)
+    with HostWaits().watching() as waits:
+        assert score([[5], [6]], [[7], [8]]).tolist() == [1, 2]
+    assert not {name for name in waits.ours if "_ppo" in name}
 
 
 X = torch.arange(6.0).reshape(2, 3)

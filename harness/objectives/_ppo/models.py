@@ -135,7 +135,8 @@ def scorer(job: TrainJob, pad: int, batch_tokens: int) -> Callable[..., Tensor]:
     if model is None:
         raise StageFailed("reward model", "PPO was given no reward model", fix="train `reward`")
     if not hasattr(model, "config"):
-        return lambda prompts, answers: torch.tensor(model(prompts, answers), device=job.device)
+        device = torch.device(job.device)
+        return lambda *asked: cast(Tensor, upload(torch.tensor(model(*asked)), device))
     _same_vocabulary(job)
     model.eval()
     ends, tail = _ends(job)
