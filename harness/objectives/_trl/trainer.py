@@ -241,10 +241,19 @@ def build_trainer(
     """
     before = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
     trainer = make(training_args, callbacks)
+    _use_one_gpu(trainer)
     for name, parameter in model.named_parameters():
         if name in before and parameter.dtype != before[name].dtype:
             parameter.data = before[name]
     return trainer
+
+
+def _use_one_gpu(trainer: Any) -> None:
+    """Train on one GPU, however many this process sees. transformers would share each batch among
+    them (torch.nn.DataParallel), with as many times more rows in a step."""
+    if trainer.args.n_gpu > 1:
+        trainer.args._n_gpu = 1
+        trainer._train_batch_size = trainer.args.train_batch_size
 
 
 def last_checkpoint(folder: Path) -> Path | None:
