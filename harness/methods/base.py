@@ -43,6 +43,9 @@ class Method(Component):
     keeps_inputs: ClassVar[bool] = True
     """True if what trains stands beside linear layers of the base (or is these), so that autograd
     keeps their inputs."""
+    raises_base: ClassVar[bool] = False
+    """True if the base's embeddings and norms are float32 whatever its dtype, and so is what passes
+    between its layers."""
     reload_tolerance: ClassVar[float] = 1e-5
     """Largest allowed difference of a logit between the trained model and its reloaded checkpoint,
     relative to the largest logit. The same arithmetic runs twice, so it is almost zero."""

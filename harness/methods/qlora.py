@@ -39,6 +39,7 @@ class Qlora(Lora):
     VERSION = 1
     paper = "arXiv:2305.14314"
     requires = ("bitsandbytes",)
+    raises_base = True
 
     init_lora_weights: Literal[True, "gaussian"] = True
     """As in PEFT; both start at the base exactly. PiSSA and OLoRA need unquantised weights."""

@@ -53,6 +53,7 @@ def layers_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Layer]:
     tensor, and neither is a linear layer. Of a multimodal model, only the part that reads text is
     listed.
     """
+    vocabulary = text_config(config).get("vocab_size")
     text_shapes = {name: shape for name, shape in shapes.items() if is_text(name, config)}
     mixture = any(".experts." in name for name in text_shapes)
     layers: dict[str, Layer] = {}
@@ -62,8 +63,13 @@ def layers_of(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Layer]:
             continue
         if mixture and name.endswith(_ROUTERS):
             continue
-        embeds = any(mark in name for mark in _EMBEDDINGS) and name not in _RENAMED
-        head = any(part in HEADS for part in name.split("."))
+        # Outside the blocks, as many rows as there are tokens: CTRL's `w`, RWKV's `head`.
+        of_tokens = shape[0] == vocabulary and not any(map(str.isdigit, name.split(".")))
+        head = any(part in HEADS for part in name.split(".")) or (
+            of_tokens and name.endswith("head")
+        )
+        embeds = any(mark in name for mark in _EMBEDDINGS) or (of_tokens and not head)
+        embeds = embeds and name not in _RENAMED
         turned = embeds or text_config(config).get("model_type") in _TRANSPOSED
         d_out, d_in = reversed(shape) if turned and not head else shape
         kind: Any = "embedding" if embeds else "head" if head else "linear"

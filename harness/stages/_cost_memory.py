@@ -21,6 +21,7 @@ class Batch:
             own layers keep. checkpointed: each layer keeps its input alone, and the
             rest is made again, a layer at a time (Chen et al., 2016, arXiv:1604.06174).
         several: passes before a step of the optimizer: gradients stand through all but the first.
+        raised: what passes between layers is float32, while layers compute in a short format.
     """
 
     tokens: int
@@ -30,6 +31,7 @@ class Batch:
     beside: int = 0
     checkpointed: bool = False
     several: bool = False
+    raised: bool = False
 
 
 def activation_bytes(config: Mapping[str, Any], batch: Batch) -> int | None:
@@ -42,7 +44,8 @@ def activation_bytes(config: Mapping[str, Any], batch: Batch) -> int | None:
     trains. In a short format norms keep float32 numbers, 8 h bytes, and 4 h more where they train;
     inputs, which an adapter casts anew for each layer, 12 h + 2 f; q and the attention's output
     4 h; k and v 4 c h; the gated MLP 6 f. Counted on an H100 with torch 2.11: 28.2 h for LoRA on
-    Llama-2-7B's shape (c = 1), 25.1 h on Llama-3.2-1B's (c = 1/4), 29.6 h for full there.
+    Llama-2-7B's shape (c = 1), 25.1 h on Llama-3.2-1B's (c = 1/4), 29.6 h for full there. Where
+    4-bit layers give back the float32 that they are given, the MLP keeps 12 f.
 
     Of the logits, which never stand all at once, what is kept is the gradient with respect to the
     last hidden states, in float32. In float32 these states themselves stand beside it, before and
@@ -56,17 +59,19 @@ def activation_bytes(config: Mapping[str, Any], batch: Batch) -> int | None:
     heads = config.get("num_attention_heads") or 1
     share = (config.get("num_key_value_heads") or heads) / heads
     inputs, norms = int(batch.inputs), int(batch.whole)
+    between = 4 if batch.raised else batch.size
     if batch.size >= 4:
         layer = (
             4 * int((4 + 2 * share + 2 * inputs + 2 * norms) * hidden) + 4 * (3 + inputs) * inner
         )
         head = 16 * hidden
     else:
-        layer = int((12 + 4 * share + 12 * inputs + 4 * norms) * hidden) + (6 + 2 * inputs) * inner
+        layer = int((12 + 4 * share + 12 * inputs + 4 * norms) * hidden)
+        layer += (3 * between + 2 * inputs) * inner
         head = 4 * hidden
     beside = batch.size * batch.beside
     if batch.checkpointed:
-        kept = layers * hidden * batch.size + layer + beside // max(1, layers)
+        kept = layers * hidden * between + layer + beside // max(1, layers)
     else:
         kept = layers * layer + beside
     return batch.tokens * (kept + head)

@@ -82,6 +82,7 @@ def _expected_memory(
         beside=method.kept_numbers(info),
         checkpointed=bool(getattr(objective, "gradient_checkpointing", False)),
         several=accumulated(objective) > 1,
+        raised=method.raises_base,
     )
     # What autocast makes of float32 weights stands until the backward pass has used it.
     autocast = size < 4 and method.keeps_float32()

@@ -82,3 +82,19 @@ def test_a_family_trains_with_a_method_or_plan_says_why_not(
 def test_the_table_in_the_documents_is_the_codes(folders: Folders) -> None:
     committed = Path(__file__).parents[2] / "docs" / "families.md"
     assert committed.read_text(encoding="utf-8") == table(folders)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("ctrl", {"n_embd": 32, "dff": 48, "n_layer": 2, "n_head": 4, "n_positions": 64}),
+        ("rwkv", {"hidden_size": 32, "num_hidden_layers": 2, "context_length": 64}),
+    ],
+)
+def test_what_has_a_row_for_each_token_is_no_layer_of_the_blocks_whatever_its_name(
+    family: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    """CTRL calls its embedding `w`, and RWKV its head `head`."""
+    info, method = info_of(make(family, tmp_path, **fields)), method_of("lora")
+    base = method.load(ModelRef(str(tmp_path), "float32", "cpu"))
+    assert method.count_trainable(info) == method.count_trainable(method.describe(base))
