@@ -52,14 +52,26 @@ def _library(name: str) -> tuple[bool, str]:
 
 def _torch() -> tuple[bool, str]:
     """Tests torch in a process of its own, as the commands do not import it."""
-    code = (
-        "import torch; torch.ones(2) @ torch.ones(2); c = torch.cuda.is_available();"
-        "print('torch computes;', torch.cuda.get_device_name() if c else 'no CUDA device')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", _COMPUTES]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return False, f"torch does not run: {done.stderr.strip().splitlines()[-1]}"
     return True, done.stdout.strip()
+
+
+_COMPUTES = """
+import torch
+
+torch.ones(2) @ torch.ones(2)
+told = "no CUDA device"
+if torch.cuda.is_available():
+    ones = torch.ones(2, device="cuda")
+    (ones @ ones).item()  # fails where torch was not built for this GPU, or the driver is too old
+    told = torch.cuda.get_device_name()
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        told += ", slow in bfloat16: set `dtype: float16` or `dtype: float32` on the models"
+print("torch computes;", told)
+"""
 
 
 def _executor() -> tuple[bool, str]:
