@@ -15,11 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -31,10 +28,19 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(1, str(ROOT))  # behind this file's own folder
 
 from gpu_inference import Reading, Writing, read, write, write_mixed  # noqa: E402
+from gpu_machine import (  # noqa: E402
+    NO_GPU,
+    RESULTS,
+    describe,
+    device_name,
+    end_with,
+    folder_of,
+    keep,
+    kept,
+)
 from gpu_table import table  # noqa: E402
 from gpu_training import Training, train  # noqa: E402
 
-NO_GPU = 3
 LEAST = 15.0
 """Seconds left under which no further case is begun."""
 
@@ -84,7 +90,8 @@ class Child:
 
     def __init__(self, name: str, dry: bool) -> None:
         self.name = name
-        command = [sys.executable, __file__, "--case", name, *(["--dry-run"] if dry else [])]
+        command = [sys.executable, __file__, "--case", name, "--parent", str(os.getpid())]
+        command += ["--dry-run"] if dry else []
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         fixed = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1"}
         if dry:
@@ -137,48 +144,6 @@ def _import_libraries() -> None:
     import harness.stages.train  # noqa: F401
 
 
-def describe() -> dict[str, Any]:
-    """The machine, what is installed, and the tree."""
-    from harness.core.measure import versions
-
-    git = shutil.which("git")
-    told = None
-    if git is not None:
-        told = subprocess.run(
-            [git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    return {
-        "driver": _asked_of_driver("driver_version"),
-        "python": sys.version.split()[0],
-        "cores": os.cpu_count(),
-        "versions": versions(),
-        "commit": told.stdout.strip() if told is not None and told.returncode == 0 else "unknown",
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def device_name() -> str | None:
-    """The first GPU's name; asked of the driver, or of torch in a process of its own."""
-    name = _asked_of_driver("name")
-    if name is not None:
-        return name
-    code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return found.stdout.strip() or None
-
-
-def _asked_of_driver(what: str) -> str | None:
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return None
-    found = subprocess.run(
-        [command, f"--query-gpu={what}", "--format=csv,noheader"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return (found.stdout.strip().splitlines() or [None])[0] if found.returncode == 0 else None
-
-
 def measure(names: list[str], file: Path, seconds: float, dry: bool, again: bool) -> bool:
     """Run the cases that `file` lacks, best first, as long as time is left.
 
@@ -186,8 +151,8 @@ def measure(names: list[str], file: Path, seconds: float, dry: bool, again: bool
         whether every one of them is ok now.
     """
     end = time.monotonic() + seconds
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"cases": {}}
-    cases = found["cases"]
+    found = kept(file)
+    cases = found.setdefault("cases", {})
     about = describe()
     found |= {"device": "cpu" if dry else device_name(), **about, "seconds": seconds}
     open_ = [n for n in names if again or cases.get(n, {}).get("status") != "ok"]
@@ -209,43 +174,44 @@ def measure(names: list[str], file: Path, seconds: float, dry: bool, again: bool
 
 
 def _write(file: Path, found: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     cases = {name: found["cases"][name] for name in CASES if name in found["cases"]}
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps({**found, "cases": cases}, indent=1) + "\n", encoding="utf-8")
-    part.replace(file)
+    keep(file, {**found, "cases": cases})
 
 
 def main() -> int:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "performance")
+    parser.add_argument("--out", type=Path, help=f"default: {RESULTS}, of a dry run build/tries")
     parser.add_argument("--seconds", type=float, default=290.0, help="of this call, in all")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--again", action="store_true", help="also what was measured before")
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU")
     parser.add_argument("--table", action="store_true", help="print what was measured, as Markdown")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
+        end_with(options.parent)
         _import_libraries()
         if sys.stdin.readline():
             print("RESULT " + json.dumps(run_case(options.case, options.dry_run)), flush=True)
         return 0
     if options.table:
-        for file in sorted(options.out.glob("*/gpu-bench.json")):
-            print(table(json.loads(file.read_text(encoding="utf-8"))))
+        for file in sorted((options.out or RESULTS).glob("*/gpu-bench.json")):
+            print(table(kept(file)))
         return 0
     name = "dry run" if options.dry_run else device_name()
     if name is None:
         print("this machine shows no GPU: nothing was measured", file=sys.stderr)
         return NO_GPU
-    folder = options.out / re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-    if options.dry_run and options.out == parser.get_default("out"):
-        folder = Path(tempfile.mkdtemp(prefix="gpu-bench-"))  # no figures, and none of the project
+    folder = folder_of(options.out, name, figures=not options.dry_run)
     file = folder / "gpu-bench.json"
-    whole = measure(options.only, file, options.seconds, options.dry_run, options.again)
-    print(table(json.loads(file.read_text(encoding="utf-8"))))
+    tried = options.dry_run and all(
+        kept(file).get("cases", {}).get(name, {}).get("status") == "ok" for name in options.only
+    )  # a dry run goes on with one that stopped, and tries again what has been tried
+    again = options.again or tried
+    whole = measure(options.only, file, options.seconds, options.dry_run, again)
+    print(table(kept(file)))
     print(file)
     return 0 if whole else 1
 
