@@ -1,7 +1,7 @@
 """What a GPU does with every method: `make gpu-check`.
 
     python tests/benchmarks/gpu_check.py --seconds 170    # what fits; a later call goes on
-    python tests/benchmarks/gpu_check.py --cpu            # every line, on the CPU
+    python tests/benchmarks/gpu_check.py --cpu            # demo and suite, on the CPU
 
 Three parts, each told on its own, so that a fault in one hides nothing of the others:
 - the tests marked `gpu`;
@@ -164,7 +164,8 @@ def main() -> int:
     folder = work_folder(digest(), file.parent.name)
     setting = Setting("cpu" if options.cpu else "cuda", folder, options.suite, tuple(options.set))
     works = {"tests": tests, "demo": demo, "suite": suite}
-    parts = {part: partial(works[part], setting) for part in options.only}
+    only = options.only or (PARTS[1:] if options.cpu else PARTS)
+    parts = {part: partial(works[part], setting) for part in only}
     seconds = options.seconds or (1e6 if options.cpu else 170.0)
     whole = measure(parts, file, seconds, options.again, name)
     tell(kept(file)["parts"])
@@ -178,7 +179,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of this call, in all; default: 170 on a GPU")
     parser.add_argument("--suite", type=Path, default=ROOT / "suites" / "pocket" / "gpu.yaml")
     parser.add_argument("--set", action="append", default=[], help="as of harness run")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="default: all; on a CPU no tests")
     parser.add_argument("--again", action="store_true", help="also the parts that were good")
     parser.add_argument("--cpu", action="store_true", help="try the command itself, on the CPU")
     parser.add_argument("--keep-verdicts", type=Path, metavar="CSV", help="a CPU's, and no more")

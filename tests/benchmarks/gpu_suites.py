@@ -55,23 +55,32 @@ class Setting:
     settings: tuple[str, ...]
 
 
+_GUARDED = (
+    'exec 3<&0; (read _ <&3; kill -9 0) & "$@" 3<&- </dev/null; status=$?; kill $!; exit $status'
+)
+"""Runs a command, and ends it with all that it started once its standard input is closed: in time,
+or as the one who asked ends, by whatever signal."""
+
+
 def call(command: Sequence[str], seconds: float, **given: str) -> int | None:
     """The command's exit status; None where it was stopped, as the seconds were over.
 
     Args:
         given: variables of its environment.
     """
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **given})
+    alive, held = os.pipe()
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", _GUARDED, "sh", *command], cwd=ROOT, env={**os.environ, **given},
+        stdin=alive, process_group=0,
+    )  # fmt: skip
+    os.close(alive)
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
-        process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
+        return None
+    finally:
+        os.close(held)
         process.wait()
-    return None
 
 
 def run(suite: Path, name: str, setting: Setting, settings: Sequence[str], seconds: float) -> Run:

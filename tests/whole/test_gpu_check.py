@@ -109,17 +109,23 @@ def test_a_command_that_takes_too_long_is_stopped() -> None:
     assert gpu_suites.call([sys.executable, "-c", "raise SystemExit(5)"], 600) == 5
 
 
-def test_a_case_ends_with_the_script_that_began_it() -> None:
+CASE = "import sys, time, gpu_machine; gpu_machine.end_with(int(sys.argv[1])); time.sleep(600)"
+SUITE = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+SCRIPTS = {
+    "bench": "import os, subprocess, sys, time;"
+    f"child = subprocess.Popen([sys.executable, '-c', {CASE!r}, str(os.getpid())]);"
+    "print(child.pid, flush=True); time.sleep(600)",
+    "check": "import sys, gpu_suites;"
+    f"gpu_suites.call([sys.executable, '-c', {SUITE!r}], 600)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_a_script_began_ends_with_it(script: str) -> None:
     """Or it would take the GPU from the next call."""
-    child = "import sys, time, gpu_machine; gpu_machine.end_with(int(sys.argv[1])); time.sleep(600)"
-    parent = (
-        "import os, subprocess, sys, time;"
-        f"child = subprocess.Popen([sys.executable, '-c', {child!r}, str(os.getpid())]);"
-        "print(child.pid, flush=True); time.sleep(600)"
-    )
     folder = Path(gpu_machine.__file__).parent
     process = subprocess.Popen(
-        [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", SCRIPTS[script]], stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(folder)},
     )  # fmt: skip
     assert process.stdout is not None
