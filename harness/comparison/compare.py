@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.comparison import provenance, tuning
+from harness.comparison import constant, provenance, tuning
 from harness.comparison.alignment import taxes
 from harness.comparison.best import beside_best
 from harness.comparison.costs import result_of, succeeded
@@ -76,7 +76,7 @@ def compare(
         provenance=provenance.provenance(planned, records),
         data=tuple(provenance.data(planned, records)),
         ledger=provenance.ledger(planned, records),
-        notes=tuple(provenance.notes(planned, records, variants, store)),
+        notes=(*constant.notes(rows), *provenance.notes(planned, records, variants, store)),
         suite_text=planned.text,
         tuning=tuple(tuning.tunings(planned, records)),
         rows_used=tuple(all_rows_used(planned.stages(), records)),

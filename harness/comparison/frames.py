@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLE = "comparison.parquet"
-_NESTED = ("estimate", "difference", "by_seed")
+_LEFT_OUT = ("estimate", "difference", "by_seed", "constant")
+"""Fields that have columns of their own, or that the verdict tells."""
 _ENDS = ("value", "low", "high")
 _COSTS = (
     "train_seconds", "seconds", "trainable_parameters", "state_bytes", "checkpoint_bytes",
@@ -31,7 +32,7 @@ def to_frame(comparison: Comparison) -> pd.DataFrame:
     variants = {variant.group: variant for variant in comparison.variants}
     lines: list[dict[str, Any]] = []
     for row in comparison.rows:
-        line = {k: v for k, v in vars(row).items() if k not in _NESTED}
+        line = {k: v for k, v in vars(row).items() if k not in _LEFT_OUT}
         line |= vars(row.estimate)
         line |= {f"difference_{k}": getattr(row.difference, k, None) for k in _ENDS}
         variant = variants[row.group]

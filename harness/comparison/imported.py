@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.comparison import unpaired
+from harness.comparison import constant, unpaired
 from harness.comparison.binomial import share
 from harness.comparison.intervals import CONFIDENCE, cut, student
 from harness.comparison.measured import Measured, Run
@@ -57,20 +57,35 @@ def compare_runs(
     tools = sorted(
         {str(run.source.get("tool")) for seeds in runs.values() for run in seeds.values()}
     )
+    rows = tuple(adjusted(list(_rows(runs, baseline, prompts=prompts))))
     return Comparison(
         suite=suite,
         description=f"Results of {' and '.join(tools)}. Imported, not run again.",
         command=command,
         baseline=baseline,
         variants=tuple(_variant(name, seeds) for name, seeds in runs.items()),
-        rows=tuple(adjusted(list(_rows(runs, baseline, prompts=prompts)))),
+        rows=rows,
         examples=(),
         contamination=(),
         provenance=_provenance(runs),
         data=(),
         ledger={},
-        notes=tuple(_notes(runs)),
+        notes=(*constant.notes(rows), *_notes(runs)),
+        tests=_tests(rows),
     )
+
+
+_UNPAIRED = (
+    "Unpaired where a side has no scores of examples, as if the two had answered other questions,"
+    " which shows less: two shares by Agresti & Caffo (2000), else Student's t."
+)
+
+
+def _tests(rows: Sequence[Row]) -> str:
+    """How the differences were tested."""
+    tested = [unpaired.NOTE in row.note for row in rows if row.p is not None]
+    parts = [Comparison.tests] if not all(tested) or not tested else []
+    return " ".join([*parts, *([_UNPAIRED] if any(tested) else [])])
 
 
 def _variant(name: str, seeds: Mapping[int, Run]) -> VariantResult:
@@ -79,7 +94,7 @@ def _variant(name: str, seeds: Mapping[int, Run]) -> VariantResult:
     return VariantResult(
         group=name, ids=(name,), labels={"model": name}, trained=False, seeds=tuple(seeds),
         status="ok" if not errors else "partial" if measured else "failed", reasons=errors,
-        cost={}, predicted={}, generation={}, audit=(),
+        cost={}, predicted={}, generation={}, audit=(), imported=True,
     )  # fmt: skip
 
 

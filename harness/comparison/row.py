@@ -32,6 +32,8 @@ class Row:
         level: `checkpoint` (one seed: the claim is about these weights) or `method`.
         verdict: `better`, `worse`, `no difference shown`, `baseline`, `incomparable`, `same
             measurement` (the same model on the same rows, so that there is nothing to compare),
+            `all alike` (every variant has the same value on every example, so that the metric tells
+            nothing apart),
             `uncalibrated` (a judge sees a difference, and nobody knows how good a judge it is), or
             `not trusted` (it sees one, and its labels do not show that it is better than chance).
         note: why there is no interval or no verdict, and the limits of a verdict.
@@ -67,6 +69,8 @@ class Row:
     judged: bool = False
     credentials: str = ""
     trusted: bool = False
+    constant: bool = False
+    """Every variant has the same value on every example."""
 
     @property
     def uncalibrated(self) -> bool:

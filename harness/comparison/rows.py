@@ -6,7 +6,7 @@ of the variant that it is compared with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -76,6 +76,7 @@ def _cell_rows(
         for group, seeds in scores.items()
     }
     groups = {name: Group.of(seeds) for name, seeds in on_slice.items() if seeds}
+    constant = _constant(list(groups.values()))
     for name, group in groups.items():
         row = _without_difference(name, column, part, group)
         if lost := len(scores[name]) - len(group.scores):
@@ -87,7 +88,28 @@ def _cell_rows(
         elif base not in groups:
             yield _incomparable(row, _OVER_START if group.first.of_start else _NO_RESULT)
         else:
-            yield _with_difference_from(row, group, groups[base])
+            row = _with_difference_from(row, group, groups[base])
+            alike = constant and row.difference is not None
+            yield replace(row, constant=True, note=_says_nothing(row)) if alike else row
+
+
+def _constant(groups: Sequence[Group]) -> bool:
+    """Whether every run of every variant has the same value on every example."""
+    values = {float(point) for group in groups for point in group.runs.points}
+    return len(values) == 1 and all(map(_unmoved, groups))
+
+
+def _unmoved(group: Group) -> bool:
+    """Whether no example moves the metric; that whole clusters do not is not enough, as examples
+    in one may cancel each other."""
+    means = [run.sample for run in group.scores.values() if run.sample.aggregate == "mean"]
+    if any(np.ptp(sample.columns["value"]) for sample in means):
+        return False
+    return bool(np.allclose(group.runs.moves, 0, rtol=0, atol=1e-12))
+
+
+def _says_nothing(row: Row) -> str:
+    return f"every variant has {row.estimate.value:.4g} on every example"
 
 
 def _counts_any(scores: Scores, part: str) -> bool:

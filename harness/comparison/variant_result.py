@@ -40,6 +40,8 @@ class VariantResult:
         generation: rates and lengths of its answers, by data entry.
         audit: the checks of every training run.
         elsewhere: it was trained outside the harness, so that the cost of its training is unknown.
+        imported: its results were read from a file of another tool, which says neither whether it
+            was trained nor what it cost.
         served: another server answers for it, so that its size and its memory are unknown.
     """
 
@@ -58,6 +60,7 @@ class VariantResult:
     """(step, loss) of each training run."""
     elsewhere: bool = False
     served: bool = False
+    imported: bool = False
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """The least and the greatest value of each cost over the seeds."""
     timed: tuple[Conditions, ...] = ()
@@ -73,6 +76,11 @@ class VariantResult:
     def has_result(self) -> bool:
         """Whether it has at least one score."""
         return self.status != "failed"
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it is known that nothing was trained for it."""
+        return not self.trained and not self.imported
 
     def trained_on(self, entry: str) -> bool:
         """Whether it was trained on rows of this data entry."""

@@ -10,6 +10,8 @@ from harness.comparison.intervals import CONFIDENCE
 from harness.comparison.result import ALL, Row
 
 _ALPHA = 1 - CONFIDENCE
+ALL_ALIKE = "all alike"
+"""The verdict where every variant has the same value on every example: there is no evidence."""
 UNCALIBRATED = "uncalibrated"
 """The verdict on a difference that only a judge sees whose error is not known."""
 UNTRUSTED = "not trusted"
@@ -53,12 +55,14 @@ def adjusted(rows: list[Row]) -> list[Row]:
         }
         for i, p in zip(family, holm(list(family.values())), strict=True):
             judged[i] = _judged(replace(rows[i], p_holm=p), len(family))
-    return [
-        replace(row, verdict="no difference shown")
-        if row.difference is not None and row.p is None
-        else row
-        for row in judged
-    ]
+    return [_finally(row) for row in judged]
+
+
+def _finally(row: Row) -> Row:
+    """The row with its verdict, if the adjusted p gave none or says nothing."""
+    if row.difference is None or not (row.constant or row.p is None):
+        return row
+    return replace(row, verdict=ALL_ALIKE if row.constant else "no difference shown")
 
 
 def _judged(row: Row, family: int) -> Row:

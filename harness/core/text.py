@@ -80,8 +80,35 @@ def markdown(text: object) -> Markdown:
     """The text on one line, escaped so that Markdown shows it without markup, links or HTML."""
     if isinstance(text, Markdown):
         return text
-    plain = line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return Markdown(_NUMBERED.sub(r"\1\\", _MARKDOWN.sub(r"\\\g<0>", plain)))
+    return Markdown(_escaped(line(text)))
+
+
+def _escaped(plain: str) -> str:
+    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _NUMBERED.sub(r"\1\\", _MARKDOWN.sub(r"\\\g<0>", plain))
+
+
+_CODE = re.compile(r"(?<!`)`([^`|\\]+)`(?!`)")
+"""Code in a sentence. A bar would end a table's cell, and in some places a backslash is shown."""
+_HELD = "\ue000"
+"""Stands for code while the rest is escaped. It is in no visible text."""
+
+
+def code_parts(sentence: object) -> list[tuple[str, bool]]:
+    """A sentence on one line in parts, each with whether it is code, which stands in backticks."""
+    parts = enumerate(_CODE.split(line(sentence)))
+    return [(part, place % 2 == 1) for place, part in parts if part]
+
+
+def prose(sentence: object) -> Markdown:
+    """A sentence as Markdown: code stays code, and all else is escaped, as names and values in it
+    may come from elsewhere."""
+    if isinstance(sentence, Markdown):
+        return sentence
+    parts = code_parts(sentence)
+    codes = (f"`{part}`" for part, code in parts if code)
+    rest = _escaped("".join(_HELD if code else part for part, code in parts))
+    return Markdown("".join(next(codes) if sign == _HELD else sign for sign in rest))
 
 
 def fenced(text: str, language: str = "") -> Markdown:

@@ -10,6 +10,7 @@ from harness.comparison.costs import comparable
 from harness.comparison.result import Comparison, Row, VariantResult
 from harness.core.text import label, line, number_of
 from harness.report import cheaper, numbers
+from harness.report.over_metrics import over_metrics
 from harness.report.tables import alignment as tax
 from harness.report.tables.columns import Column, columns, forgetting, table
 
@@ -49,7 +50,8 @@ def paragraphs(comparison: Comparison) -> list[str]:
     aligned = tax.kept(comparison)
     elsewhere = _on_other_rows(comparison, headline, chosen)
     apart = _not_compared([row for row in every if row not in scored])
-    return [first, second, *kept, *apart, *elsewhere, *([aligned] if aligned else [])]
+    overall = over_metrics(comparison, headline)
+    return [*overall, first, second, *kept, *apart, *elsewhere, *([aligned] if aligned else [])]
 
 
 def _without_result(comparison: Comparison, every: list[Row]) -> list[str]:
@@ -199,6 +201,8 @@ def _as_good_for_less(
                    for o in below)
     ]  # fmt: skip
     mixed = [row for row in near if -1 in compared[row.group].values() and row not in below]
+    if all(variant.imported for variant in comparison.variants):
+        return best, "What the runs cost is not known, so that none is called cheaper."
     if not front and not mixed:
         paired = bool(others) and all(row.group in beside for row in others)
         why = _none_as_good(others, reaching, near, best, paired=paired)

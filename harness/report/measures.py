@@ -111,7 +111,7 @@ def payload(comparison: Comparison) -> dict[str, Any]:
     return {
         "numbers": [number for number, _ in numbered],
         "names": [label(variant.group) for _, variant in numbered],
-        "trained": [variant.trained for _, variant in numbered],
+        "trained": [not variant.untrained for _, variant in numbered],
         "measures": [
             {"key": m.key, "name": m.name, "kind": m.kind, "up": m.up, "values": _round(m.values),
              "ends": [_round(e) if e else None for e in m.ends], "texts": m.texts}

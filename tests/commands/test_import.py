@@ -224,6 +224,35 @@ def test_an_import_leaves_a_report_of_other_results_as_it_is(
     assert Path(first, "index.html").read_text(encoding="utf-8") != page
 
 
+def results(folder: Path, model: str, **scores: float) -> str:
+    """A file of lm-eval's results: values and their standard errors of one metric on tasks."""
+    found = {task: {"acc,none": value, "acc_stderr,none": 0.01} for task, value in scores.items()}
+    content = {"results": found, "configs": {}, "lm_eval_version": "0.4.9", "model_name": model,
+               "versions": dict.fromkeys(scores, 1),
+               "n-samples": {t: {"effective": 1000} for t in scores}}  # fmt: skip
+    return str(samples.document(folder / f"{model}.json", content))
+
+
+def test_an_import_is_told_over_all_its_metrics_and_unknown_costs_are_not_none(
+    tmp_path: Path,
+) -> None:
+    files = [results(tmp_path, "small", a=0.5, b=0.5, c=0.5),
+             results(tmp_path, "large", a=0.5, b=0.7, c=0.3)]  # fmt: skip
+    report = tmp_path / "report"
+    done = CliRunner().invoke(main, ["import", *files, "--report-dir", str(report)])
+    assert done.exit_code == 0, done.output
+    names = ("index.html", "report.md", "summary.md")
+    texts = [(report / name).read_text(encoding="utf-8") for name in names]
+    for text in (" ".join(done.output.split()), *texts):
+        assert ("Over all 3 metrics: against small, large is better on 1, worse on 1, without a"
+                " shown difference on 1.") in text  # fmt: skip
+        assert "What the runs cost is not known" in text
+        for none in ("no training", "not trained", "untrained model", "training time"):
+            assert none not in re.sub("<script.*", "", text, flags=re.DOTALL)
+    assert "on the same examples" not in texts[1]
+    assert "Unpaired where a side has no scores of examples" in texts[1]
+
+
 @pytest.mark.real
 def test_published_runs_of_peft(real_data: Path) -> None:
     """Accuracies are shares of GSM8K's 1,319; what differs from LoRA beyond chance."""

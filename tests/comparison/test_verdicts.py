@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.comparison.binomial import effective_rows, share
+from harness.comparison.constant import notes
 from harness.comparison.groups import Group
 from harness.comparison.intervals import CONFIDENCE, infer
 from harness.comparison.result import ALL, Estimate, Row
@@ -214,6 +215,38 @@ def test_slices_are_a_family_of_their_own() -> None:
     assert len(parts) == 6
     least = min(row.p for row in parts)
     assert min(row.p_holm for row in parts) == pytest.approx(6 * least)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.37])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_value_everywhere_is_no_evidence_and_it_is_said(value: float, seeds: int) -> None:
+    shared, same = keys(60), np.full(60, value)
+    variants = ("base", "own", "other")
+    made = {name: dict.fromkeys(range(seeds), scores(shared, same)) for name in variants}
+    found = table(made)
+    for name in ("own", "other"):
+        assert found[name].verdict == "all alike"
+        assert found[name].note == f"every variant has {value:.4g} on every example"
+    (note,) = notes(found.values())
+    assert f"score on tasks ({value:.4g})" in note
+    # As soon as one example of one variant differs, there is evidence.
+    same[7] = 1 - value
+    made["other"] = dict.fromkeys(range(seeds), scores(shared, same))
+    found = table(made)
+    assert {found[name].verdict for name in ("own", "other")} == {"no difference shown"}
+    assert not list(notes(found.values()))
+
+
+def test_no_family_of_tests_is_smaller_for_values_that_are_all_alike() -> None:
+    """The adjustment counts them, so that no other verdict depends on what was found."""
+    shared, same = keys(60), np.zeros(60)
+    family = {
+        name: {0: {COLUMN: scores(shared, noise(place)), ("hits", "tasks"): scores(shared, same)}}
+        for place, name in enumerate(("base", "own"))
+    }
+    told = {row.metric: row for row in adjusted(rows_of(family, "base")) if row.group == "own"}
+    assert told["hits"].verdict == "all alike"
+    assert told["score"].p_holm == pytest.approx(min(1, 2 * told["score"].p))
 
 
 def test_one_measurement_of_one_model_is_not_compared_with_itself() -> None:

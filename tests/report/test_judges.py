@@ -18,6 +18,7 @@ from harness.comparison.result import (
 )
 from harness.core.text import rewrite
 from harness.report.formats import markdown
+from harness.report.formats.terminal import terminal_table
 from harness.report.numbers import MISSING
 from harness.report.tables import judges
 from harness.report.tables.columns import STAR_NOTE
@@ -73,6 +74,30 @@ def test_the_star_of_a_preference_over_the_start_is_explained() -> None:
         sheet = results(comparison(rows=rows, taxes=(tax,)))
         assert said in [cell.change for line in sheet.lines for cell in line.cells]
         assert (STAR_NOTE in sheet.note) == (p < 0.05)
+
+
+@pytest.mark.parametrize("measured", [("rougeL", "win_rate"), ("win_rate",)])
+@pytest.mark.parametrize("p", [0.0001, 0.01])
+def test_short_tables_have_the_verdict_of_a_preference_over_the_start(
+    measured: tuple[str, ...], p: float
+) -> None:
+    """As the complete report has it, whether it is the headline or not."""
+    verdict = "better" if p < 0.001 else "no difference shown"
+    over = row("lora-sft", "win_rate", 0.6, verdict=verdict, p=p)
+    rows = [replace(over, difference=None, verdict="incomparable", note="its own start")]
+    for metric in measured[:-1]:
+        rows = [row("zero-shot", metric, 0.1, verdict="baseline"), row("lora-sft", metric, 0.4),
+                *rows]  # fmt: skip
+    made = comparison(
+        rows=tuple(rows), taxes=(Tax("lora-sft", "full-sft", (Measured("preference", over),)),)
+    )
+    told = f"{verdict} over its start{'' if p < 0.001 else ' (*)'}"
+    summary, printed = markdown.summary(made), terminal_table(made)
+    assert told.replace("*", "\\*") in summary
+    assert told.replace(" over its start (*)", "* over its start") in printed
+    for text in (summary, printed):
+        assert "incomparable" not in text
+        assert (STAR_NOTE[2:20] in text) == (p > 0.001)
 
 
 def test_a_table_by_family_has_no_line_of_a_variant_that_was_not_measured() -> None:

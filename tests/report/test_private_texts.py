@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from html import unescape
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jinja2 import Environment
+from markdown_it import MarkdownIt
 
 from harness.comparison.result import Example
 from harness.core.text import (
@@ -15,11 +21,13 @@ from harness.core.text import (
     label,
     line,
     markdown,
+    prose,
     rewrite,
     script_json,
     visible,
     well_formed,
 )
+from harness.report.formats import web
 from harness.report.privacy import without_examples
 from tests.comparisons import SECRET, comparison, variant
 
@@ -95,6 +103,35 @@ def test_markup_is_escaped_once_and_our_own_is_left_alone() -> None:
     assert markdown(own) is own
     assert str(markdown("snake_case")) == "snake_case"
     assert markdown("http://x") == r"http:\//x"
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "page"),
+    [
+        ("add `seeds: [0, 1]` for `a_b*`.", "add `seeds: [0, 1]` for `a_b*`.",
+         "add <code>seeds: [0, 1]</code> for <code>a_b*</code>."),
+        ("1. `<b>` & *c*", r"1\. `<b>` &amp; \*c\*", "1. <code>&lt;b&gt;</code> &amp; *c*"),
+        ("a ` alone", r"a \` alone", "a ` alone"),
+        ("``two`` and `one`", r"\`\`two\`\` and `one`", "``two`` and <code>one</code>"),
+        ("a `b|c` d", r"a \`b\|c\` d", "a `b|c` d"),  # it would end a table's cell
+        ("see \ue000 `x`", "see ⟨U+E000⟩ `x`", "see ⟨U+E000⟩ <code>x</code>"),
+    ],
+)  # fmt: skip
+def test_code_in_a_sentence_is_code_in_every_format(text: str, told: str, page: str) -> None:
+    assert prose(text) == told
+    made = Environment(autoescape=True)
+    made.filters["prose"] = web.template("macros.html.j2").environment.filters["prose"]
+    assert made.from_string("{{ text | prose }}").render(text=text) == page
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="`ab <|\\*_[](&", max_size=12))
+def test_a_sentence_has_no_markup_but_code(text: str) -> None:
+    """What stands outside of code is shown as it is, whatever names are in it."""
+    shown = MarkdownIt("commonmark").render(prose(f"x {text} x"))
+    assert set(re.findall(r"</?(\w+)", shown)) <= {"p", "code"}
+    plain = unescape(re.sub(r"</?(?:p|code)>", "", shown))
+    assert re.sub(r"[`\s]", "", plain) == re.sub(r"[`\s]", "", f"x{text}x")
 
 
 def test_fence_is_longer_than_any_in_the_text() -> None:

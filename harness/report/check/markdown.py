@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.comparison.claims import ClaimVerdict
 from harness.comparison.gate import Checked
-from harness.core.text import Markdown, label, line, markdown, number_of
+from harness.core.text import Markdown, label, line, markdown, number_of, prose
 from harness.report.check import words
 
 LINES = 20
@@ -30,16 +30,16 @@ def summary(checked: Checked, *, name: str = "", folded: bool = True) -> str:
     verdicts = words.ordered(checked.verdicts)
     urgent = [v for v in verdicts if v.verdict != "supported"]
     parts = [
-        f"{mark}\n{words.MARKS[checked.outcome]} **{markdown(words.headline(checked))}**",
+        f"{mark}\n{words.MARKS[checked.outcome]} **{prose(words.headline(checked))}**",
         _table(urgent[:_SHOWN]),
     ]
     rest = [_table([*urgent[_SHOWN:], *(v for v in verdicts if v.verdict == "supported")])]
     reasons = list(dict.fromkeys(
-        f"- {markdown(words.metric(v))}: {markdown(_cut(words.reason(v)))}" for v in urgent
+        f"- {markdown(words.metric(v))}: {prose(_cut(words.reason(v)))}" for v in urgent
         if words.reason(v)
     ))  # fmt: skip
     rest += ["\n".join(reasons), _worse(checked)]
-    rest.append("\n".join(f"- {markdown(note)}" for note in checked.notes))
+    rest.append("\n".join(f"- {prose(note)}" for note in checked.notes))
     inner = "\n\n".join(part for part in rest if part)
     if inner and folded:
         count = len(verdicts)

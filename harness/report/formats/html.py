@@ -50,6 +50,7 @@ def page(comparison: Comparison, shown: examples.Shown | None) -> str:
         kept=tax.kept(comparison),
         forests=forests(comparison),
         weighed=weighed,
+        untrained=any(variant.untrained for variant in comparison.variants),
         across=_across(weighed),
         weighed_json=Markup(script_json(weighed)),
         marks=MARKS,

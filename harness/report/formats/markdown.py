@@ -9,7 +9,7 @@ from dataclasses import replace
 from unicodedata import category
 
 from harness.comparison.result import Comparison
-from harness.core.text import Markdown, fenced, line, markdown
+from harness.core.text import Markdown, fenced, line, markdown, prose
 from harness.report.answer import paragraphs
 from harness.report.tables import alignment as tax
 from harness.report.tables import claims
@@ -36,18 +36,18 @@ def summary(comparison: Comparison) -> str:
     count = len(folded.lines)
     more = f"<details><summary>{count} more</summary>\n\n{_table(folded)}\n\n</details>"
     left = len(columns(comparison)) - METRICS
-    first, *rest = map(markdown, paragraphs(comparison))
+    first, *rest = map(prose, paragraphs(comparison))
     parts = (
         _claims(comparison),
         f"**{markdown(comparison.suite)}**: {first}",
         *rest,
         _table(shown) if shown.lines else "",
         more if folded.lines else "",
-        markdown(sheet.note),
+        prose(sheet.note),
         f"{left} more {'metrics stand' if left > 1 else 'metric stands'} in report.md."
         if left > 0
         else "",
-        "\n".join(f"- {markdown(note)}" for note in comparison.notes),
+        "\n".join(f"- {prose(note)}" for note in comparison.notes),
         fenced(line(comparison.command), "sh"),
     )
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -61,7 +61,7 @@ def _claims(comparison: Comparison) -> str:
     for verdict in comparison.claims:
         more = "" if verdict.verdict in ("supported", "refuted") else claims.limits(verdict)
         said = f"{claims.sentence(verdict)}{f' ({more})' if more else ''}"
-        lines.append(f"- {MARKS[verdict.verdict]} {verdict.verdict}: {markdown(said)}")
+        lines.append(f"- {MARKS[verdict.verdict]} {verdict.verdict}: {prose(said)}")
     return "\n".join(lines)
 
 
@@ -99,14 +99,14 @@ def _parts(comparison: Comparison) -> Iterator[str]:
     yield markdown(comparison.description)
     yield Markdown(_PLACES)
     yield _section(claims.sheet(comparison))
-    first, *rest = map(markdown, paragraphs(comparison))
+    first, *rest = map(prose, paragraphs(comparison))
     yield f"**{first}**"
     yield from rest
     yield _section(results(comparison))
     if comparison.failed:
         yield "## Failed cells"
         yield "\n".join(
-            f"- **{markdown(variant.group)}**: {markdown('; '.join(variant.reasons))}"
+            f"- **{markdown(variant.group)}**: {prose('; '.join(variant.reasons))}"
             for variant in comparison.failed
         )
     yield _section(against(comparison))
@@ -120,7 +120,7 @@ def _parts(comparison: Comparison) -> Iterator[str]:
             yield _section(sheet, "###")
     if comparison.notes:
         yield "## What to know"
-        yield "\n".join(f"- {markdown(note)}" for note in comparison.notes)
+        yield "\n".join(f"- {prose(note)}" for note in comparison.notes)
     for sheet in evidence(comparison):
         yield _section(sheet)
     yield "## To make this again"
@@ -135,7 +135,7 @@ def _parts(comparison: Comparison) -> Iterator[str]:
 def _section(sheet: Sheet, level: str = "##") -> str:
     if not sheet.lines:
         return ""
-    parts: list[str] = [f"{level} {markdown(sheet.title)}", markdown(sheet.note), _table(sheet)]
+    parts: list[str] = [f"{level} {markdown(sheet.title)}", prose(sheet.note), _table(sheet)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -149,14 +149,15 @@ def _table(sheet: Sheet) -> str:
 def _row(row_line: Line, width: int) -> list[str]:
     cells: list[str] = [_cell(cell) for cell in row_line.cells]
     if row_line.reason:
-        cells.append(Markdown(f"{MARKS['failed']} failed: {markdown(row_line.reason)}"))
+        cells.append(Markdown(f"{MARKS['failed']} failed: {prose(row_line.reason)}"))
     return [*cells, *[""] * (width - len(cells))]
 
 
 def _cell(cell: Cell) -> str:
     # The brackets of intervals need no escape, as no parenthesis follows them.
-    parts: list[str] = [markdown(cell.text) if cell.name else cell.text, cell.below]
+    text = markdown(cell.text) if cell.name else prose(cell.text) if cell.sentence else cell.text
+    parts: list[str] = [text, cell.below]
     if cell.verdict:
-        parts.append(f"{MARKS[cell.verdict]} {cell.verdict}")
-        parts.append(str(markdown(cell.change)))
+        change = f"{cell.between}{prose(cell.change)}" if cell.change else ""
+        parts.append(f"{MARKS[cell.verdict]} {cell.verdict}{change}")
     return " ".join(part for part in parts if part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.comparison.result import Comparison, Row, VariantResult
 from harness.core.text import label, line
@@ -11,16 +11,17 @@ from harness.report import cheaper, numbers
 from harness.report.answer import paragraphs
 from harness.report.tables import claims
 from harness.report.tables.columns import (
-    MAIN_COSTS,
     STAR,
     STAR_NOTE,
     Column,
     columns,
     difference,
     main,
+    main_costs,
     table,
     words,
 )  # fmt: skip
+from harness.report.tables.sheets import OVER, over_starts
 
 WIDTH = 100
 _NAME, _GAP, _METRICS = 30, "  ", 3
@@ -38,7 +39,7 @@ def terminal_table(comparison: Comparison) -> str:
         shown = _columns(comparison, main(comparison, _METRICS), good)
         parts.append(_blocks(shown))
         cells = [text for _, column in shown for text in column]
-        if any(text.endswith(STAR) for text in cells):
+        if any(text.endswith((STAR, f"{STAR} {OVER}")) for text in cells):
             parts.append(_wrap(STAR_NOTE, "  "))
         if any(text.endswith(cheaper.UNLIKE) for text in cells):
             parts.append(_wrap(cheaper.UNLIKE_NOTE, "  "))
@@ -67,24 +68,34 @@ def _claims(comparison: Comparison) -> list[str]:
 def _columns(
     comparison: Comparison, metrics: list[Column], good: list[VariantResult]
 ) -> list[tuple[str, list[str]]]:
-    rows = table(comparison)
+    over = {key: row for key, (row, _) in over_starts(comparison).items()}
+    rows = {**table(comparison), **over}
     headline = metrics[0]
     first = [rows.get((variant.group, *headline.key)) for variant in good]
     shown = [
         ("variant", [_short(line(variant.group)) for variant in good]),
         (_title(headline), [_estimate(row) for row in first]),
         (_against(comparison), [_change(row) for row in first]),
-        ("verdict", [words(row) if row else numbers.MISSING for row in first]),
+        ("verdict", [_verdict(row, over) for row in first]),
     ]
     marked = cheaper.not_comparable(comparison)
-    for cost in MAIN_COSTS:
+    for cost in main_costs(comparison):
         name = {"trainable_parameters": "trainable"}.get(cost.key, cost.name)
         shown.append((name, [cheaper.in_words(cost, variant, marked) for variant in good]))
     for column in metrics[1:]:
         metric_rows = [rows.get((variant.group, *column.key)) for variant in good]
-        cells = [f"{_estimate(row)}  {words(row) if row else ''}" for row in metric_rows]
+        cells = [f"{_estimate(row)}  {_verdict(row, over)}" if row else numbers.MISSING
+                 for row in metric_rows]  # fmt: skip
         shown.append((_title(column), cells))
     return shown
+
+
+def _verdict(row: Row | None, over: Mapping[tuple[str, str, str], Row]) -> str:
+    """A verdict, with what it is over where that is not the baseline."""
+    if row is None:
+        return numbers.MISSING
+    key = row.group, row.metric, row.evaluation
+    return f"{words(row)} {OVER}" if key in over else words(row)
 
 
 def _against(comparison: Comparison) -> str:

@@ -7,6 +7,9 @@ import hashlib
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
+
+from harness.core.text import code_parts
 
 
 def template(name: str) -> Template:
@@ -19,7 +22,15 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["prose"] = _prose
     return environment.get_template(name)
+
+
+def _prose(sentence: object) -> Markup:
+    """A sentence with its code as code, and all else escaped."""
+    parts = code_parts(sentence)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if code else escape(part)
+                           for part, code in parts)  # fmt: skip
 
 
 def asset(name: str) -> str:

@@ -60,7 +60,7 @@ def _tradeoff(x: Measure, y: Measure, numbered: list[tuple[int, VariantResult]])
         )  # fmt: skip
         scatter(
             axes,
-            [Point(n, cost, y, hollow=not variant.trained) for n, variant, cost, y in points],
+            [Point(n, cost, y, hollow=variant.untrained) for n, variant, cost, y in points],
             {numbered[i][0] for i in front},
         )
         axes.margins(x=0.08, y=0.1)
@@ -96,7 +96,7 @@ def forgetting_plot(comparison: Comparison) -> list[Drawing]:
         scatter(
             axes,
             [
-                Point(number, lost.value, learnt, lost, hollow=not variant.trained)
+                Point(number, lost.value, learnt, lost, hollow=variant.untrained)
                 for number, variant, learnt, lost in points
             ],
             set(),

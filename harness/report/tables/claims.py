@@ -119,4 +119,4 @@ def _cells(verdict: ClaimVerdict) -> Iterator[Cell]:
         yield Cell(f"{verdict.n:,}", below=clusters, sort=verdict.n)
     else:
         yield Cell(numbers.MISSING)
-    yield Cell(limits(verdict), name=True)  # a sentence, which is not cut as a name is
+    yield Cell(limits(verdict), sentence=True)

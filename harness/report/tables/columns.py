@@ -17,6 +17,7 @@ MARKS = {
     "baseline": "○",
     "incomparable": "≠",
     "same measurement": "=",
+    "all alike": "=",
     "uncalibrated": "?",
     "not trusted": "?",
     "failed": "✕",
@@ -86,7 +87,7 @@ class Cost:
     def amount(self, variant: VariantResult) -> float | None:
         """The variant's cost; None if it was not measured, 0 for training an untrained variant."""
         amount = variant.cost.get(self.key)
-        if amount is None and not variant.trained and self.training and not variant.served:
+        if amount is None and variant.untrained and self.training and not variant.served:
             return 0.0
         return amount if amount is not None and math.isfinite(amount) else None
 
@@ -145,6 +146,12 @@ def costs(comparison: Comparison) -> list[Cost]:
     """The costs that were measured for at least one variant."""
     measured = [variant.cost for variant in comparison.variants]
     return [cost for cost in COSTS if any(c.get(cost.key) is not None for c in measured)]
+
+
+def main_costs(comparison: Comparison) -> list[Cost]:
+    """The costs of short tables, if one of them was measured; imports have none."""
+    known = costs(comparison)
+    return list(MAIN_COSTS) if any(cost in known for cost in MAIN_COSTS) else []
 
 
 def columns(comparison: Comparison) -> list[Column]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from harness.comparison.result import Comparison, Row, VariantResult
+from harness.comparison.unpaired import NOTE
 from harness.core.text import label, line, number_of
 from harness.report import cheaper, numbers
 from harness.report.tables.columns import (
@@ -21,6 +22,9 @@ from harness.report.tables.columns import (
     table,
 )
 
+OVER = "over its start"
+"""Stands before the start that a preference is over."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -32,6 +36,7 @@ class Cell:
         change: the difference that the verdict is about, or why there is none.
         sort: the number that a column is sorted by; None if the text is no number.
         name: the text comes from the suite or the data, so that formats escape it.
+        sentence: the text is a sentence, in which code stands in backticks.
     """
 
     text: str
@@ -40,6 +45,13 @@ class Cell:
     change: str = ""
     sort: float | None = None
     name: bool = False
+    sentence: bool = False
+
+    @property
+    def between(self) -> str:
+        """What stands between the verdict and the change: a reason is set off by a colon."""
+        reason = self.change[:1].isalpha() and not self.change.startswith(OVER)
+        return ": " if reason else " "
 
 
 @dataclass(frozen=True)
@@ -99,12 +111,17 @@ def results(comparison: Comparison) -> Sheet:
     metrics, priced, rows = columns(comparison), costs(comparison), table(comparison)
     heads = [head(column) for column in metrics]
     lines, axes, marked = [], grouping(comparison), cheaper.not_comparable(comparison)
-    starts = _over_starts(comparison, rows)
+    starts = over_starts(comparison)
     for number, variant in enumerate(comparison.variants, 1):
         first = (figure(str(number), number), _named(variant))
         if variant.has_result:
             keys = [(variant.group, *column.key) for column in metrics]
-            cells = [starts.get(key) or metric_cell(rows.get(key)) for key in keys]
+            cells = [
+                metric_cell(starts[key][0], f"{OVER} {starts[key][1]}")
+                if key in starts
+                else metric_cell(rows.get(key))
+                for key in keys
+            ]
             paid = [_paid(cost, variant, marked) for cost in priced]
             same = comparison.is_baseline(variant.group)
             lines.append(Line((*first, *cells, *paid), "", same, place(variant, axes)))
@@ -112,18 +129,35 @@ def results(comparison: Comparison) -> Sheet:
             reason = "; ".join(line(reason) for reason in variant.reasons) or "no reason is known"
             failure = f"in part: {reason}" if variant.has_result else reason
             lines.append(Line(first, reason=failure, groups=place(variant, axes)))
-    notes = (_START_NOTE if starts else "", star_note(lines), cheaper.UNLIKE_NOTE if marked else "")
+    means = "Costs are means over seeds, with the least and the most of them." if priced else ""
+    notes = (
+        means,
+        _START_NOTE if starts else "",
+        star_note(lines),
+        cheaper.UNLIKE_NOTE if marked else "",
+    )
     return Sheet(
         "results",
         "Results",
         ("#", "variant", *heads, *(cost.name for cost in priced)),
         tuple(lines),
         "Each figure with its 95% interval; verdicts and differences are against"
-        f" {label(comparison.baseline)} on the same examples. ↑ higher is better, ↓ lower is"
-        " better. Costs are means over seeds, with the least and the most of them."
-        + "".join(f" {note}" for note in notes if note),
+        f" {label(comparison.baseline)}{_on_the_same(comparison)}. ↑ higher is better, ↓ lower is"
+        " better." + "".join(f" {note}" for note in notes if note),
         axes,
     )
+
+
+def _on_the_same(comparison: Comparison) -> str:
+    """Says that examples were paired, if any were."""
+    told = [row for row in comparison.rows if row.difference is not None]
+    unpaired = bool(told) and all(NOTE in row.note for row in told)
+    return "" if unpaired else " on the same examples"
+
+
+def _limits(row: Row) -> str:
+    """What limits a row, as short as a cell: what unpaired means stands above the differences."""
+    return line(row.note.replace(NOTE, "unpaired"))
 
 
 def _paid(cost: Cost, variant: VariantResult, marked: cheaper.Marked) -> Cell:
@@ -161,7 +195,12 @@ def _named(variant: VariantResult) -> Cell:
     count = len(variant.seeds)
     seeds = f"{count} seed{'s' if count > 1 else ''}" if variant.trained else "not trained"
     seeds = "trained elsewhere" if variant.elsewhere else seeds
+    seeds = "imported" if variant.imported else seeds
     return Cell(label(variant.group), below=seeds, name=True)
+
+
+_NO_CHANGE = ("no difference shown", "all alike")
+"""Verdicts beside which a difference is not written: the table of differences has it."""
 
 
 def metric_cell(row: Row | None, over: str = "") -> Cell:
@@ -173,10 +212,10 @@ def metric_cell(row: Row | None, over: str = "") -> Cell:
     """
     if row is None:
         return Cell(numbers.MISSING)
-    shown = row.difference is not None and row.verdict != "no difference shown"
+    shown = row.difference is not None and row.verdict not in _NO_CHANGE
     size = numbers.value(row.difference, signed=True) if row.difference and shown else ""
     said = " ".join(part for part in (size, over) if part)
-    note = STAR if row.shown_alone else line(row.note)
+    note = STAR if row.shown_alone else _limits(row)
     change = f"{said} ({note})" if said and note else said or note
     return Cell(
         numbers.value(row.estimate),
@@ -193,18 +232,17 @@ _START_NOTE = (
 )
 
 
-def _over_starts(
-    comparison: Comparison, rows: Mapping[tuple[str, str, str], Row]
-) -> dict[tuple[str, str, str], Cell]:
-    """(variant, metric, evaluation) -> the cell of a preference over the variant's start, which has
-    no difference from the baseline: with the verdict of the table of what alignment cost."""
-    cells = {}
+def over_starts(comparison: Comparison) -> dict[tuple[str, str, str], tuple[Row, str]]:
+    """(variant, metric, evaluation) -> the row of a preference over the variant's start, which has
+    no difference from the baseline, with the name of that start. Its verdict is that of the table
+    of what alignment cost."""
+    rows, over = table(comparison), {}
     for tax in comparison.taxes:
         for row in (measured.row for measured in tax.measures if measured.kind == "preference"):
             key = row.group, row.metric, row.evaluation
             if key in rows and rows[key].difference is None:
-                cells[key] = metric_cell(row, f"over its start {label(tax.start)}")
-    return cells
+                over[key] = row, label(tax.start)
+    return over
 
 
 def star_note(lines: Iterable[Line]) -> str:
@@ -260,7 +298,7 @@ def _test(column: Column, row: Row) -> Iterator[Cell]:
     yield name_cell(row.group)
     change = row.difference.value if row.difference else None
     yield figure(difference(row) or numbers.MISSING, change)
-    yield Cell("", verdict=row.verdict, change=line(row.note) if row.difference else "")
+    yield Cell("", verdict=row.verdict, change=_limits(row) if row.difference else "")
     yield figure(numbers.probability(row.p_holm), row.p_holm)
     places = numbers.decimals(row.difference) if row.difference else 3
     yield figure(numbers.number(row.detectable, places), row.detectable)
