@@ -103,7 +103,7 @@ def _unmoved(group: Group) -> bool:
     """Whether no example moves the metric; that whole clusters do not is not enough, as examples
     in one may cancel each other."""
     means = [run.sample for run in group.scores.values() if run.sample.aggregate == "mean"]
-    if any(np.ptp(sample.columns["value"]) for sample in means):
+    if any(np.ptp(np.asarray(sample.columns["value"], float)) for sample in means):
         return False
     return bool(np.allclose(group.runs.moves, 0, rtol=0, atol=1e-12))
 
