@@ -48,7 +48,7 @@ def powered_mean(
 
     The labelled examples must be drawn at random from all of them. With n labelled and N other
     examples the estimate is mean(Y) - weight (mean(f) - mean(f')), and its variance is
-    var(Y - weight f)/n + weight² var(f')/N. Few labels: the quantile is Student's t with a degree
+    var(Y - weight f)/n + weight² var(f)/N, with var(f) over both samples. Few labels: the quantile is Student's t with a degree
     less than there are labelled clusters, where the papers have the normal one.
 
     Labels that are all alike have no spread, and still do not say that all other labels would be
@@ -63,25 +63,34 @@ def powered_mean(
     """
     spread, other_spread = _centred(verdicts, clusters), _centred(others, other_clusters)
     label_spread = _centred(labels, clusters)
-    weight = _weight(label_spread, spread, other_spread)
-    if _variance(label_spread - weight * spread) + weight**2 * _variance(other_spread) <= 0:
-        weight = 0.0  # all that is left without a spread says nothing about the other examples
+    pooled = _pooled(spread, other_spread)
+    weight = _weight(label_spread, spread, pooled, len(other_spread))
+    if _variance(label_spread - weight * spread) <= 0:
+        weight = 0.0  # labels that the judge explains fully tell nothing of its other errors
     shift = weight * (float(others.mean()) - float(verdicts.mean())) if len(others) else 0.0
     value = float(labels.mean()) + shift
-    variance = _variance(label_spread - weight * spread) + weight**2 * _variance(other_spread)
+    variance = _variance(label_spread - weight * spread)
+    variance += weight**2 * pooled / len(other_spread) if len(others) else 0.0
     judged = float(np.concatenate([verdicts, others]).mean())
     alone = _interval(float(labels.mean()), _variance(label_spread), clusters.count, bounds)
     return Powered(_interval(value, variance, clusters.count, bounds), weight, alone, judged)
 
 
-def _weight(labels: Array, verdicts: Array, others: Array) -> float:
-    """The lambda with the least variance: cov(Y, f)/n over var(f)/n + var(f')/N, within 0 and 1."""
-    if not len(others):
+def _weight(labels: Array, verdicts: Array, pooled: float, others: int) -> float:
+    """The lambda with the least variance: cov(Y, f)/n over (1/n + 1/N) var(f), within 0 and 1."""
+    if not others:
         return 0.0
     count = len(labels)
     shared = float(labels @ verdicts) / (count * (count - 1))
-    spread = _variance(verdicts) + _variance(others)
+    spread = (1 / count + 1 / others) * pooled
     return min(1.0, max(0.0, shared / spread)) if spread > 0 else 0.0
+
+
+def _pooled(one: Array, other: Array) -> float:
+    """The variance of a verdict over the clusters of both samples, which are of one population: a
+    few examples without a label do not tell their own (one of them alone would have none)."""
+    freedom = max(len(one) - 1, 0) + max(len(other) - 1, 0)
+    return float(one @ one + other @ other) / freedom if freedom else 0.0
 
 
 def _centred(values: Array, clusters: Clusters) -> Array:

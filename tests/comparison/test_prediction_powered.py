@@ -50,6 +50,21 @@ def test_interval_covers_the_truth_where_the_judge_is_biased(right: float) -> No
     assert np.mean(widths) < np.mean(alone), "the judge narrows the interval"
 
 
+@pytest.mark.parametrize("unlabelled", [1, 3, 7])
+def test_a_few_examples_without_a_label_move_nothing_beyond_the_interval(unlabelled: int) -> None:
+    """Where nearly all is labelled, the rest does not tell the spread of its own verdicts."""
+    random, tries, share = np.random.default_rng(5), 800, 0.6
+    covered = 0
+    for _ in range(tries):
+        labels, verdicts = judged(random, 17, 0.85, share)
+        _, others = judged(random, unlabelled, 0.85, share)
+        estimate = powered(labels, verdicts, others).estimate
+        assert estimate.low is not None
+        assert estimate.high is not None
+        covered += estimate.low <= share <= estimate.high
+    assert 0.91 <= covered / tries <= 0.985
+
+
 def test_a_judge_who_always_agrees_gives_the_interval_of_all_examples() -> None:
     random = np.random.default_rng(1)
     labels, others = (random.random(n) < 0.5 for n in (50, 5000))
@@ -80,14 +95,12 @@ def test_estimate_and_error_are_the_published_formulas() -> None:
     labels, noise = random.random(30), random.random(30)
     verdicts, others = 0.7 * labels + 0.3 * noise, random.random(90)
     result = powered_mean(labels, verdicts, others, apart(30), apart(90), bounds=(-np.inf, np.inf))
-    both = np.var(verdicts, ddof=1) / 30 + np.var(others, ddof=1) / 90
-    weight = np.cov(labels, verdicts)[0, 1] / 30 / both
+    spread = (29 * np.var(verdicts, ddof=1) + 89 * np.var(others, ddof=1)) / (29 + 89)
+    weight = np.cov(labels, verdicts)[0, 1] / ((1 + 30 / 90) * spread)
     assert result.weight == pytest.approx(weight)
     value = weight * others.mean() + (labels - weight * verdicts).mean()
     assert result.estimate.value == pytest.approx(value)
-    error = np.sqrt(
-        np.var(labels - weight * verdicts, ddof=1) / 30 + weight**2 * np.var(others, ddof=1) / 90
-    )
+    error = np.sqrt(np.var(labels - weight * verdicts, ddof=1) / 30 + weight**2 * spread / 90)
     assert result.estimate.high is not None
     assert result.estimate.high - value == pytest.approx(2.04523 * error, rel=1e-5)  # t, 29
 
