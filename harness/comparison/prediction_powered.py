@@ -48,8 +48,9 @@ def powered_mean(
 
     The labelled examples must be drawn at random from all of them. With n labelled and N other
     examples the estimate is mean(Y) - weight (mean(f) - mean(f')), and its variance is
-    var(Y - weight f)/n + weight² var(f)/N, with var(f) over both samples. Few labels: the quantile is Student's t with a degree
-    less than there are labelled clusters, where the papers have the normal one.
+    var(Y - weight f)/n + weight² var(f)/N, with var(f) over both samples. Few labels: the quantile
+    is Student's t with a degree less than there are labelled clusters, where the papers have the
+    normal one.
 
     Labels that are all alike have no spread, and still do not say that all other labels would be
     so. The share of others is then between 0 and the upper end of the exact interval of a share of
