@@ -13,6 +13,7 @@ from harness.commands.stored_baselines import require_baselines
 from harness.core.errors import HarnessError, SuiteError
 from harness.core.locate import STORE
 from harness.planning.changed import changed_targets
+from harness.planning.code import unset_keys
 from harness.planning.planner import Plan, plan
 from harness.planning.trackers import refuse_trackers
 from harness.scheduling.schedule import Outcome
@@ -142,8 +143,9 @@ def refuse_bad_data(outcome: Outcome) -> None:
 
 def warn_of_mistakes(planned: Plan) -> None:
     """Print the plan's warnings, where a person can still change the suite: before a run. The
-    report has them too, so that the commands after a run do not repeat them."""
-    for warning in planned.warnings:
+    report has them too, so that the commands after a run do not repeat them; all but those on keys,
+    which are about this environment."""
+    for warning in (*planned.warnings, *unset_keys(planned)):
         print(f"warning: {warning}", file=sys.stderr)
 
 

@@ -1,4 +1,5 @@
-"""Notes on judges: how much the order and the length of answers matter to them."""
+"""Notes on judges: how much the order and the length of answers matter to them, and how far the
+members of a panel agree."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from harness.comparison.agreement import mean, proportion
+from harness.comparison.agreement import alpha, mean, proportion
 from harness.comparison.judged_verdicts import Said, rankings_of, said_in
 from harness.comparison.result import Estimate
 from harness.comparison.statistics import Clusters
 from harness.core.text import number_of
-from harness.data.contests import Standing
+from harness.data.contests import Compared, Standing, Verdict
 from harness.planning.graph import Plan
 from harness.stages.score import judging_stages
 from harness.store.stage import Stage
@@ -32,6 +33,7 @@ def bias_notes(planned: Plan, store: Store) -> Iterator[str]:
         lists = [one for stage in stages.values() for one in rankings_of(stage, store)]
         if parts := [*_of_contests(said), *_of_lists(lists)]:
             yield f"{name}: the judge's {'; '.join(parts)} (95%, over clusters of examples)."
+        yield from (f"{name}: {told}" for told in _of_panel(said))
 
 
 def _of_contests(said: Sequence[Said]) -> Iterator[str]:
@@ -49,6 +51,31 @@ def _of_contests(said: Sequence[Said]) -> Iterator[str]:
         longer = [float((s.lengths[0] > s.lengths[1]) == (s.sign == 1)) for s in unequal]
         share = proportion(np.asarray(longer), Clusters([s.cluster for s in unequal]))
         yield f"choice is the longer answer in {_text(share)} of {len(unequal)}"
+
+
+def _of_panel(said: Sequence[Said]) -> Iterator[str]:
+    """How far the members of a panel agree: Krippendorff's alpha of win, tie and loss. Each contest
+    counts in both orders, since which answer is called the first one is chance."""
+    asked = [s for s in said if s.compared.asked and len(s.compared.members) > 1]
+    if not asked:
+        return
+    rated = [[_sign(orders) for orders in s.compared.members.values()] for s in asked]
+    turned = [[None if sign is None else -sign for sign in unit] for unit in rated]
+    agreed = alpha([*rated, *turned], Clusters([s.cluster for s in asked] * 2))
+    contests = number_of(len(asked), "contest")
+    if agreed is None:
+        yield f"the members of the panel say one thing of {contests}: their agreement is unknown."
+        return
+    interval = "" if agreed.low is None else f" ({agreed.low:.2f} to {agreed.high:.2f})"
+    yield (
+        f"the members of the panel agree with Krippendorff's alpha {agreed.value:.2f}{interval} on"
+        f" {contests}; chance has 0, full agreement 1."
+    )
+
+
+def _sign(orders: tuple[Verdict, ...]) -> int | None:
+    decided = Compared(orders).decided
+    return None if decided is None else int(2 * decided - 1)
 
 
 def _of_lists(lists: Sequence[tuple[str, Sequence[Standing]]]) -> Iterator[str]:

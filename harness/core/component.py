@@ -75,6 +75,11 @@ class Component(BaseModel):
         others."""
         return ()
 
+    def key_variables(self) -> tuple[str, ...]:
+        """The environment variables that it reads keys from."""
+        variable = getattr(self, "api_key_env", None)
+        return () if variable is None else (variable,)
+
     @classmethod
     def source_digest(cls) -> str:
         """Digest of its source files, with all that they import from this package and from its own

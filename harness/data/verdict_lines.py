@@ -88,17 +88,25 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
 def compared_in(
     lines: Iterable[Mapping[str, Any]], dimension: str | None = None
 ) -> dict[str, Compared]:
-    """Example id -> what a judge, or a panel as a whole, says of its contest.
+    """Example id -> what a judge, or a panel as a whole and each of its members, says of its
+    contest.
 
     Args:
         dimension: by the ratings for this; None: on the whole.
     """
-    orders: dict[str, list[Verdict]] = {}
+    orders: dict[str, dict[str | None, list[Verdict]]] = {}
     asked: dict[str, bool] = {}
     for line in lines:
-        is_whole = line["form"] == "pairwise" and line["judge"] is None
-        if is_whole and line["dimension"] == dimension:
+        if line["form"] == "pairwise" and line["dimension"] == dimension:
             verdict = line["reason"] if line["verdict"] is None else line["verdict"]
-            orders.setdefault(line["example_id"], []).append(verdict)
+            of = orders.setdefault(line["example_id"], {})
+            of.setdefault(line["judge"], []).append(verdict)
             asked[line["example_id"]] = line["asked"]
-    return {name: Compared(tuple(said), asked=asked[name]) for name, said in orders.items()}
+    return {
+        name: Compared(
+            tuple(of[None]),
+            {m: tuple(said) for m, said in of.items() if m is not None},
+            asked[name],
+        )
+        for name, of in orders.items()
+    }

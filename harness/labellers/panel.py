@@ -67,6 +67,9 @@ class Panel(Labeller):
     def runs(self) -> tuple[str, ...]:
         return tuple(line for judge in self.judges() for line in judge.runs())
 
+    def key_variables(self) -> tuple[str, ...]:
+        return tuple(name for judge in self.judges() for name in judge.key_variables())
+
     def calls_at_once(self) -> int:
         return max(judge.calls_at_once() for judge in self.judges())
 

@@ -1,7 +1,8 @@
-"""What of a suite executes, for whoever plans one that a stranger wrote."""
+"""What of a suite executes, for whoever plans one that a stranger wrote, and the keys it needs."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from harness.core import from_yaml, registry
@@ -31,6 +32,19 @@ def executes(planned: Plan) -> list[str]:
               resources.report_to if name != "tensorboard"]  # fmt: skip
     lines += [f"resources.env: {name}={value}" for name, value in resources.env.items()]
     return list(dict.fromkeys(lines))
+
+
+def unset_keys(planned: Plan) -> list[str]:
+    """A sentence for each environment variable that should hold a key, and is not set here."""
+    named = {name for member in _components(planned) for name in member.key_variables()}
+    served = (spec.endpoint for spec in planned.suite.models.values())
+    named |= {e.api_key_env for e in served if e is not None and e.api_key_env is not None}
+    return [
+        f"the environment variable {name} is not set here: what is still to be asked with its key"
+        " will fail"
+        for name in sorted(named)
+        if not os.environ.get(name, "").strip()
+    ]
 
 
 def _models(suite: Suite) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.comparison.biased import _of_contests, _of_lists
+from harness.comparison.biased import _of_contests, _of_lists, _of_panel
 from harness.comparison.judged_verdicts import Said
 from harness.data.contests import Compared, Standing
 
@@ -69,3 +69,30 @@ def test_lists_tell_whether_the_best_answer_stays_the_best() -> None:
     assert changes.endswith("of 2 lists")
     assert first.startswith("first place stands above 75%")  # of (1 + 0) / 2, and (1 + 1) / 2
     assert list(_of_lists([("c", missing), ("d", equal)])) == []
+
+
+def voted(cluster: str, *signs: int | None) -> Said:
+    """A contest and what each member of a panel said of it."""
+    orders = {1: (0.9, 0.8), 0: (0.9, 0.2), -1: (0.1, 0.2), None: ("no letter", 0.5)}
+    members = {f"{place} judge": orders[sign] for place, sign in enumerate(signs)}
+    return Said(Compared((0.5, 0.5), members), (1, 1), cluster)
+
+
+def test_a_panel_tells_how_far_its_members_agree() -> None:
+    """By hand, of four contests in both orders: 1 of 4 has two votes that differ, and of the 16
+    votes 6 are wins, 6 losses and 4 ties. The contest with one vote counts nowhere."""
+    several = [
+        voted("a", 1, 1), voted("b", -1, -1), voted("c", 1, -1), voted("d", 0, 0),
+        voted("e", 1, None),
+    ]  # fmt: skip
+    (told,) = _of_panel(several)
+    expected = 1 - (1 / 4) / (1 - (36 - 6 + 36 - 6 + 16 - 4) / (16 * 15))
+    assert f"alpha {expected:.2f} (" in told
+    assert told.endswith("on 5 contests; chance has 0, full agreement 1.")
+    (alike,) = _of_panel([voted("a", 0, 0), voted("b", 0, 0)])
+    assert "is unknown" in alike
+
+
+def test_one_judge_has_no_members_to_agree() -> None:
+    assert not list(_of_panel([said((0.9, 0.6), (5, 1), "a")]))
+    assert not list(_of_panel([Said(Compared((0.5, 0.5), asked=False), (2, 2), "g")]))

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from harness.commands.run import run_beside
+from harness.comparison.biased import bias_notes
 from harness.core.errors import StageFailed, SuiteError
 from harness.data.contests import Compared, Contest, Question, Reply, Verdict
-from harness.data.verdict_lines import read_lines
+from harness.data.verdict_lines import compared_in, read_lines
 from harness.planning.graph import Plan
 from harness.scorers.base import Prediction, ScoreJob
 from harness.scorers.pairwise import Pairwise
@@ -187,6 +188,9 @@ def test_judges_of_all_kinds_score_one_suite_and_train_nothing_again(judged: Wor
     assert 1 <= values["pointwise"]["judge_helpful"]["value"] <= 5
     said = read_lines(stages["panel"].path(opened.store.root))
     assert {line["judge"] for line in said} == {None, "0 longest", "1 judge", "2 reward"}
+    assert {len(compared.members) for compared in compared_in(said).values()} == {3}
+    notes = list(bias_notes(opened.plan, opened.store))
+    assert any(note.startswith("panel on") and "Krippendorff's alpha" in note for note in notes)
     answers = read_predictions(stages["longest"].inputs["predictions"].path(opened.store.root))
     lengths = [(len(answer.text), len(answer.references[0])) for answer in answers]
     wins = [0.5 + 0.5 * ((our > other) - (our < other)) for our, other in lengths]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.commands.plan import describe_plan
+from harness.commands.session import warn_of_mistakes
 from harness.comparison.compare import compare
 from harness.core.errors import ModelError, SuiteError
 from tests.conftest import REWARD, SFT, Workspace, preferences, write_jsonl
@@ -79,6 +80,29 @@ def test_a_served_model_is_asked_scored_and_compared(served: Server, workspace: 
     assert "zero-shot@big refused 8.3% of letters" in notes
     for file in workspace.folder.rglob("*"):
         assert not file.is_file() or b"sk-secret" not in file.read_bytes()
+
+
+def test_a_key_that_is_not_set_is_told_before_anything_runs(
+    served: Server,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of models, and of judges in a panel too: a run would find it after its trainings."""
+    judge = {"endpoint": {"base_url": served.url, "model": "j", "api_key_env": "JUDGE_KEY"}}
+    panel = {"panel": {"members": [judge, "longest"]}}
+    workspace.tree["scorers"].append({"pairwise": {"labeller": panel, "against": "reference"}})
+    monkeypatch.setenv("JUDGE_KEY", " \n")
+    warn_of_mistakes(workspace.open().plan)
+    told = capsys.readouterr().err
+    assert "warning: the environment variable JUDGE_KEY is not set here" in told
+    assert "BIG_KEY" not in told
+    monkeypatch.delenv("BIG_KEY")
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret-2")
+    warn_of_mistakes(workspace.open().plan)
+    told = capsys.readouterr().err
+    assert "BIG_KEY is not set here" in told
+    assert "JUDGE_KEY" not in told
 
 
 def test_what_was_answered_is_not_paid_again(served: Server, workspace: Workspace) -> None:
