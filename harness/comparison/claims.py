@@ -152,6 +152,8 @@ def _measured(question: Question) -> tuple[ClaimVerdict, Sequence[Limit]]:
         return replace(verdict, reason=str(error)), ()
     group = Group.of(candidate)
     base = reference if isinstance(reference, float) else Group.of(reference)
+    if isinstance(base, Group) and (reason := why_incomparable(group.first, base.first)):
+        return replace(verdict, reason=reason), ()  # it does not count the same examples
     looks = question.claim.looks
     up = 1 if group.first.higher_is_better else -1
     limits = limits_of(question.claim, up, lambda ratio: contrast_of(group, base, ratio, looks))

@@ -29,8 +29,15 @@ class Group:
 
     @classmethod
     def of(cls, scores: Mapping[int, Scores]) -> Group:
-        """Computes the metric of each run, and how far each cluster moves it."""
+        """Computes the metric of each run, and how far each cluster moves it.
+
+        If runs do not count the same examples, as those of a plugin's scorer may, all examples are
+        in the group; each run's metric is the same.
+        """
         counted = {seed: run.counted() for seed, run in scores.items()}
+        first = next(iter(counted.values())).keys
+        if any(run.keys is not first and run.keys.ids != first.ids for run in counted.values()):
+            counted = dict(scores)
         return cls(counted, Runs(
             np.asarray([run.sample.point() for run in counted.values()]),
             np.stack([run.sample.moves(run.keys.together) for run in counted.values()]),

@@ -79,9 +79,9 @@ def powered_mean(
 
 def _weight(labels: Array, verdicts: Array, pooled: float, others: int) -> float:
     """The lambda with the least variance: cov(Y, f)/n over (1/n + 1/N) var(f), within 0 and 1."""
-    if not others:
-        return 0.0
     count = len(labels)
+    if not others or count < 2:  # the labels of one cluster tell no covariance
+        return 0.0
     shared = float(labels @ verdicts) / (count * (count - 1))
     spread = (1 / count + 1 / others) * pooled
     return min(1.0, max(0.0, shared / spread)) if spread > 0 else 0.0

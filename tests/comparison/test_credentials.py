@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness.comparison.binomial import share
 from harness.comparison.calibration import JudgedPair, credentials
-from harness.comparison.credentials import Credentials
+from harness.comparison.credentials import Agreement, Credentials, told
 from harness.comparison.powered_rates import powered_rate
+from harness.comparison.result import Estimate
 
 
 def judged(
@@ -231,3 +234,136 @@ def test_win_rate_is_about_clusters_of_examples() -> None:
     assert one is not None
     assert many is not None
     assert many.both.low == pytest.approx(one.both.low)
+
+
+# --- the numbers of a judge, counted by hand ------------------------------------------------------
+
+
+def agreeing(kappa: Estimate | None, agreement: Estimate = Estimate(0.9, 0.8, 0.95)) -> Agreement:
+    return Agreement(slice="all pairs", pairs=40, agreement=agreement, by_chance=0.5,
+                     accuracy=None, kappa=kappa, alpha=None)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part", "beats", "words"),
+    [
+        (agreeing(Estimate(0.6, 0.4, 0.8)), True, "kappa 0.60 [0.40, 0.80] on 40 labels"),
+        (agreeing(Estimate(0.6, 0.0, 0.8)), False,
+         "not better than chance: kappa 0.60 [0.00, 0.80] on 40 labels"),
+        (agreeing(Estimate(0.1, -0.1, 0.3)), False,
+         "not better than chance: kappa 0.10 [-0.10, 0.30] on 40 labels"),
+        # Where kappa has no interval, agreement must be beyond what chance reaches.
+        (agreeing(Estimate(1.0)), True, "kappa 1.00 on 40 labels"),
+        (agreeing(Estimate(1.0), Estimate(0.9, 0.5, 1.0)), False,
+         "not better than chance: kappa 1.00 on 40 labels"),
+        (agreeing(Estimate(1.0), Estimate(0.9)), False,
+         "not better than chance: kappa 1.00 on 40 labels"),
+        (agreeing(None), False, "not better than chance: kappa none on 40 labels"),
+    ],
+)  # fmt: skip
+def test_a_judge_beats_chance_only_if_its_interval_does(
+    part: Agreement, beats: bool, words: str
+) -> None:
+    made = credentials("judge", "", []).model_copy(update={"agreements": [part, agreeing(None)]})
+    assert (part.beats_chance, made.beats_chance, told(made)) == (beats, beats, words)
+
+
+def test_a_judge_without_a_verdict_has_no_words_of_agreement() -> None:
+    made = credentials("judge", "", [])
+    assert not made.beats_chance
+    assert told(made) == "no verdict on any labelled pair"
+
+
+def test_repeatability_is_of_several_runs_of_what_was_asked() -> None:
+    def ran(*verdicts: int | None, asked: bool = True) -> JudgedPair:
+        return JudgedPair(str(verdicts), {"": {"ann": 1}}, verdicts, None, (1, 1), asked=asked)
+
+    some = [ran(1, 1), ran(1, -1), ran(1, None), ran(0, 0), ran(0, 0, asked=False)]
+    assert credentials("judge", "", some).repeatability == share(2, 4)
+    once = credentials("judge", "", [ran(1), ran(-1)])
+    assert (once.runs, once.repeatability) == (1, None)
+    idle = [ran(0, 0, asked=False)]
+    assert credentials("judge", "", idle).repeatability is None
+
+
+def test_agreement_by_chance_is_of_both_orders_of_each_pair() -> None:
+    """Labels 1, 1, 0 and verdicts 1, -1, 0: in both orders each has every sign twice of six."""
+    pairs = [JudgedPair(str(i), {"": {"ann": label}}, (verdict,), None, (1, 1))
+             for i, (label, verdict) in enumerate([(1, 1), (1, -1), (0, 0)])]  # fmt: skip
+    part = credentials("judge", "", pairs).whole
+    assert part is not None
+    assert part.by_chance == pytest.approx(3 * (2 / 6) ** 2)
+    assert part.kappa is not None
+    assert part.alpha is not None
+    assert part.kappa.value == pytest.approx((4 / 6 - 1 / 3) / (1 - 1 / 3))
+    # Krippendorff: 4 of 12 values of two ratings differ; of 12 values, four of each sign.
+    assert part.alpha.value == pytest.approx(1 - (4 / 12) / ((144 - 3 * 16) / (12 * 11)))
+
+
+@pytest.mark.parametrize(
+    ("by", "label"),
+    [({}, None), ({"a": 1}, 1), ({"a": 1, "b": -1}, 0), ({"a": 1, "b": 0}, 0), ({"a": 0}, 0),
+     ({"a": -1, "b": -1, "c": 1}, -1), ({"a": 1, "b": 0, "c": -1}, 0),
+     ({"a": 1, "b": 1, "c": 0, "d": 0}, 0)],
+)  # fmt: skip
+def test_a_label_is_what_more_than_half_of_the_people_say(
+    by: dict[str, int], label: int | None
+) -> None:
+    assert JudgedPair("row", {"": by}, (1,), None, (1, 1)).label("") == label
+
+
+def test_a_judge_that_rates_has_a_verdict_for_each_dimension_that_it_rated() -> None:
+    pair = JudgedPair("row", {}, (1, -1), None, (1, 1), rated={"true": -1, "short": None})
+    assert [pair.verdict(name) for name in ("", "true", "short")] == [1, -1, None]
+    assert replace(pair, rated=None).verdict("true") == 1
+
+
+def test_pairs_that_are_labelled_by_dimension_alone_are_judged_by_the_first() -> None:
+    pairs = [
+        JudgedPair(str(i), {"true": {"ann": 1}, "short": {"ann": -1}}, (1,), None, (1, 1),
+                   rated={"true": 1, "short": 1 - 2 * (i % 2)})
+        for i in range(8)
+    ]  # fmt: skip
+    made = credentials("judge", "", pairs)
+    assert [(part.slice, part.agreement.value) for part in made.agreements[:3]] == [
+        ("all pairs", 1.0), ("dimension true", 1.0), ("dimension short", 0.5)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("labelled", [9, 10])
+def test_a_win_rate_is_corrected_from_ten_labels_on(labelled: int) -> None:
+    won = {str(n): float(n % 2) for n in range(40)}
+    rate = powered_rate("a", "b", "e", won, {str(n): 1.0 - n % 3 % 2 for n in range(labelled)})
+    assert (rate is not None) is (labelled == 10)
+
+
+def test_how_many_examples_tie_is_part_of_a_win_rates_doubt() -> None:
+    """60 of 100 examples have different answers; the others tie."""
+    won = {str(n): float(n % 3 > 0) for n in range(60)}
+    labels = {str(n): float(n % 4 > 0) for n in range(40)}
+    some = powered_rate("a", "b", "e", won, labels)
+    tied = {str(n): 0.5 for n in range(60, 100)}
+    every = powered_rate("a", "b", "e", won | tied, labels, equal=tied)
+    assert some is not None
+    assert every is not None
+    for of_some, of_all in ((some.both, every.both), (some.labels, every.labels)):
+        assert of_some.low is not None
+        assert of_some.high is not None
+        gap, error = of_some.value - 0.5, math.sqrt(0.6 * 0.4 / 100)
+        drawn = stats.t.ppf(0.975, 99) * error * gap
+        below = math.hypot(0.6 * (of_some.value - of_some.low), drawn)
+        above = math.hypot(0.6 * (of_some.high - of_some.value), drawn)
+        middle = 0.5 + 0.6 * gap
+        wanted = (middle, middle - below, min(1.0, middle + above))
+        assert (of_all.value, of_all.low, of_all.high) == pytest.approx(wanted)
+    assert (some.labelled, some.examples) == (40, 60)
+    assert (every.labelled, every.examples) == (40, 100)
+    assert every.judged == pytest.approx((40 + 20) / 100)
+
+
+def test_labels_of_one_cluster_give_no_interval() -> None:
+    won, tied = {str(n): float(n % 2) for n in range(20)}, {"x": 0.5}
+    rate = powered_rate("a", "b", "e", won | tied, dict(list(won.items())[:12]), equal=tied,
+                        clusters=dict.fromkeys(won, "one"))  # fmt: skip
+    assert rate is not None
+    assert (rate.both.low, rate.both.high) == (None, None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness.comparison.aligned import scores_of
+from harness.comparison.claims import Question, decide
 from harness.comparison.groups import (
     Group,
     changed_rows,
@@ -17,7 +18,9 @@ from harness.comparison.groups import (
     partner,
 )
 from harness.comparison.intervals import Inference, infer
+from harness.comparison.rows import rows_of
 from harness.comparison.scores import Scores
+from harness.suite.claims import parse_claim
 
 
 def run(values: object, size: int = 1, **changes: object) -> Scores:
@@ -54,6 +57,29 @@ def test_examples_that_a_metric_does_not_count_are_no_part_of_its_group() -> Non
     made = Group.of({0: scores_of("abc", columns, aggregate="share")})
     assert made.first.keys.ids == ("a", "c")
     assert made.independent == 2
+
+
+def counting(hits: list[int], of: list[int]) -> Scores:
+    return scores_of("abcd", {"hits": np.array(hits, float), "of": np.array(of, float)},
+                     aggregate="share")  # fmt: skip
+
+
+def test_runs_that_count_other_examples_keep_their_metric_and_have_all_examples() -> None:
+    """A plugin's scorer may mark examples by their answers."""
+    made = group(counting([1, 0, 1, 0], [1, 0, 1, 1]), counting([1, 1, 0, 0], [1, 1, 1, 1]))
+    assert made.first.keys.ids == ("a", "b", "c", "d")
+    assert made.runs.points == pytest.approx([2 / 3, 1 / 2])
+    assert made.runs.moves.shape == (2, 4)
+
+
+def test_variants_that_count_other_examples_are_not_compared() -> None:
+    one, other = (counting([1, 0, 1, 0], of) for of in ([1, 0, 1, 1], [1, 1, 1, 0]))
+    rows = rows_of({"b": {0: {("m", "e"): one}}, "v": {0: {("m", "e"): other}}}, "b")
+    assert [row.verdict for row in rows] == ["baseline", "incomparable"]
+    claim = parse_claim("v better b on m")
+    (verdict,) = decide([Question(claim, "v", "b", "m", "e", {0: other}, {0: one})])
+    assert (verdict.verdict, verdict.reason) == ("incomparable", rows[1].note)
+    assert "examples" in verdict.reason
 
 
 @pytest.mark.parametrize(

@@ -158,3 +158,13 @@ def test_intervals_of_labels_that_are_rarely_others_cover_the_truth() -> None:
             covered += alone.low <= share <= alone.high
     assert alike > 100
     assert covered == alike
+
+
+def test_verdicts_that_never_differ_leave_the_labels_alone() -> None:
+    """Neither side's verdicts vary, so that nothing tells whether they go with the labels."""
+    labels = np.asarray([1.0, 0, 1, 0, 1])
+    result = powered(labels, np.ones(5), np.zeros(100))
+    assert result.weight == 0.0
+    assert result.estimate == result.labels
+    assert result.estimate.value == pytest.approx(0.6)
+    assert result.judged == pytest.approx(5 / 105)
