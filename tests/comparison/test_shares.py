@@ -148,3 +148,19 @@ def test_a_share_is_never_less_likely_than_impossible_nor_more_than_sure(rows: i
             found = binomial.share_p(correct, rows, known)
             assert found == pytest.approx(wanted, abs=1e-12)
             assert 0 <= found <= 1
+
+
+@pytest.mark.parametrize("rows", [1, 6, 14, 50, 300])
+def test_intervals_of_a_share_hold_it_as_often_as_is_said(rows: int) -> None:
+    """Exactly, by the chance of each count. Coverage falls where a share leaves an interval."""
+    found = [share(correct, rows) for correct in range(rows + 1)]
+    ends = np.asarray([(one.low, one.high) for one in found], float)
+    beside = np.concatenate([ends.ravel() + 1e-9, ends.ravel() - 1e-9])
+
+    def coverage(shares: np.ndarray) -> np.ndarray:
+        holds = (ends[:, 0] <= shares[:, None]) & (shares[:, None] <= ends[:, 1])
+        chance = stats.binom.pmf(np.arange(rows + 1), rows, shares[:, None])
+        return np.where(holds, chance, 0.0).sum(axis=1)
+
+    assert coverage(beside.clip(0, 1)).min() >= 0.912
+    assert coverage(np.linspace(0, 1, 501)).mean() >= 0.95
