@@ -6,9 +6,10 @@ import evalica
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from harness.comparison.agreement import alpha, kappa, proportion
+from harness.comparison.agreement import alpha, kappa, mean, proportion
 from harness.comparison.binomial import share
 from harness.comparison.statistics import Clusters
 
@@ -94,6 +95,28 @@ def test_labellers_who_agree_by_chance_alone_have_no_kappa_to_speak_of() -> None
     assert estimate is not None
     assert np.mean(np.asarray(one) == np.asarray(other)) > 0.8
     assert abs(estimate.value) < 0.02
+
+
+def test_a_share_of_rows_in_clusters_is_that_of_fewer_rows() -> None:
+    """Korn & Graubard (1998): as many as give the interval over clusters its width."""
+    hits = np.asarray([1, 1, 1, 0, 0, 0, 1, 0], float)
+    means = np.asarray([1, 0.5, 0, 0.5])  # of pairs of rows, without skew
+    half = stats.t.ppf(0.975, 3) * stats.sem(means)
+    rows = 1 + 0.25 * (stats.t.ppf(0.975, 7) / half) ** 2
+    assert rows < 8
+    found, wanted = proportion(hits, Clusters(list("aabbccdd"))), share(rows / 2, rows)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+    alike = np.asarray([1, 0, 1, 0, 1, 0], float)  # each cluster the same: as many as there are
+    assert proportion(alike, Clusters(list("aabbcc"))) == share(1.5, 3)
+
+
+@pytest.mark.parametrize("half", [[1.0], [0.5, 2.0], [0.1, 0.3, 0.7, 4.0]])
+def test_interval_of_a_mean_is_students(half: list[float]) -> None:
+    values = 3 + np.asarray([*half, *(-v for v in half)])  # without skew, which would widen it
+    found = mean(values, apart(len(values)))
+    wanted = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    assert (found.value, found.low, found.high) == pytest.approx((3, *wanted))
+    assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
 
 
 @pytest.mark.parametrize("labels", [[1, 1, 1], []])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from harness.comparison.best import beside_best, best_of, headline
+from harness.comparison.result import Estimate
 from harness.comparison.rows import AllScores, rows_of
 from harness.comparison.scores import Keys, Scores
 from harness.comparison.statistics import Sample
@@ -75,3 +78,38 @@ def test_the_headline_is_of_what_was_learnt() -> None:
         found = headline(rows_of({"base": {0: both}}, "base")) if both else headline([])
         assert (found and found[0]) == wanted
     assert beside_best({}, []) == ("", ())
+
+
+def test_a_variant_without_a_number_or_beyond_comparison_is_best_only_beside_no_other() -> None:
+    rows = rows_of(variants(a=0.1, b=0.2, c=0.3), "a")
+    none = [replace(row, estimate=Estimate(float("nan"))) for row in rows]
+    assert best_of([none[0], rows[1], none[2]]).group == "b"
+    assert best_of(none).group == "a"
+    apart = [replace(row, verdict="incomparable") for row in rows]
+    assert best_of([rows[0], rows[1], apart[2]]).group == "b"
+    assert best_of(apart).group == "c"
+
+
+def test_the_best_is_best_on_the_headline_metric_over_all_examples() -> None:
+    """Another metric has larger figures, and so has one family of the examples."""
+    keys = Keys(NAMES, NAMES, tuple("xy"[i < 4] for i in range(40)))
+    figures = {
+        "base": (0.0, 0.0),
+        "even": (0.3, 0.3),
+        "one family": (0.0, 2.0),
+        "other": (0.1, 0.1),
+    }
+    scores = {
+        name: {0: {
+            ("rougeL", "tasks"): replace(
+                scored(HARD + np.where(np.arange(40) < 4, few, most)), keys=keys
+            ),
+            ("length", "tasks"): replace(scored(HARD + 9 * (name == "other")), keys=keys),
+        }}
+        for name, (most, few) in figures.items()
+    }  # fmt: skip
+    best, beside = beside_best(scores, rows_of(scores, "base"))
+    assert best == "even"
+    assert {(row.group, row.metric, row.slice) for row in beside} == {
+        (name, "rougeL", "") for name in ("base", "one family", "other")
+    }

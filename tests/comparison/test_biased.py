@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.comparison.biased import _of_contests, _of_lists, _of_panel
+
+
+from harness.comparison import biased
+from harness.comparison.biased import _of_contests, _of_lists
 from harness.comparison.judged_verdicts import Said
 from harness.data.contests import Compared, Standing
 
@@ -96,3 +102,47 @@ def test_a_panel_tells_how_far_its_members_agree() -> None:
 def test_one_judge_has_no_members_to_agree() -> None:
     assert not list(_of_panel([said((0.9, 0.6), (5, 1), "a")]))
     assert not list(_of_panel([Said(Compared((0.5, 0.5), asked=False), (2, 2), "g")]))
+
+
+def test_lists_in_one_order_tell_nothing_of_another() -> None:
+    (first,) = _of_lists([("a", [Standing((1.0,), (0,)), Standing((0.0,), (1,))])])
+    assert first.startswith("first place stands above 100%")
+    three = [Standing((share,) * 3, (place,) * 3) for place, share in enumerate((1.0, 0.0))]
+    assert len(list(_of_lists([("a", three)]))) == 2
+
+
+class Judged:
+    """A score stage that asked a judge itself, or read what another stage asked."""
+
+    kind = "score"
+
+    def __init__(self, key: str, *reads: Judged) -> None:
+        self.key, self.inputs = key, {stage.key: stage for stage in reads}
+
+
+def test_each_judged_score_has_one_sentence_over_the_contests_of_all_variants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verdicts = {
+        "one": {"r1": said((0.9, 0.1), (5, 1), "r1"), "r2": said((0.9, 0.9), (1, 5), "r2")},
+        "two": {"r1": said((0.9, 0.1), (5, 1), "r1")},
+        "other": {"r1": said((0.2, 0.2), (5, 1), "r1")},
+    }
+    monkeypatch.setattr(biased, "said_in", lambda stage, store: verdicts.get(stage.key, {}))
+    monkeypatch.setattr(biased, "rankings_of", lambda stage, store: [])
+    one, two, other = (Judged(key) for key in verdicts)
+
+    def scored(stage: Judged, evaluation: str, label: str = "") -> Any:
+        return SimpleNamespace(stage=stage, scorer="pairwise", label=label, evaluation=evaluation)
+
+    paths = [
+        [scored(one, "tasks"), scored(other, "general", "judge"), scored(Judged("mute"), "none")],
+        [scored(two, "tasks"), scored(Judged("mean", one, two), "tasks")],
+    ]
+    planned: Any = SimpleNamespace(paths=[SimpleNamespace(scores=scores) for scores in paths])
+    store: Any = None
+    tasks, general = biased.bias_notes(planned, store)
+    assert tasks.startswith("pairwise on tasks: the judge's verdict changes with the order in 67%")
+    assert "of 3 contests; mean probability of the first place is 77%" in tasks
+    assert tasks.endswith("(95%, over clusters of examples).")
+    assert general.startswith("judge on general: the judge's verdict changes with the order in 0%")

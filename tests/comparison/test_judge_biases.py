@@ -52,6 +52,24 @@ def test_position_bias_is_found_within_its_interval() -> None:
     assert bias.value == pytest.approx(0.17, abs=0.06)
 
 
+@pytest.mark.parametrize("way", [1.0, -1.0])
+def test_no_interval_of_a_bias_is_wider_than_all_or_nothing(way: float) -> None:
+    """Three contests of four are won by the place, or the length, alone."""
+    always = np.asarray([1.0, 1, 1, 0])
+    orders = (always, 1 - always) if way > 0 else (1 - always, always)
+    found = [
+        position_bias(orders[0], np.asarray([*orders[1][:3], orders[0][3]]), apart(4)),
+        verbosity_bias(way * np.ones(4), way * (1 - 2 * always), np.ones(4), apart(4)),
+    ]
+    for bias in found:
+        assert bias is not None
+        assert bias.value == pytest.approx(way * 0.75)
+        assert bias.low is not None
+        assert bias.high is not None
+        assert max(way * bias.low, way * bias.high) == 1.0
+        assert -1.0 <= bias.low < bias.high <= 1.0
+
+
 def preferring(random: np.random.Generator, merit: Array, lean: Array) -> Array:
     return np.sign(merit + lean + random.normal(0, 0.5, len(merit)))
 

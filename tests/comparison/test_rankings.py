@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from harness.comparison.rankings import Verdict, linked, ranking, win_matrix
 
@@ -123,3 +123,14 @@ def test_verdicts_are_split_where_no_chain_links_the_models() -> None:
         {"a", "b", "e"}, {"c", "d", "f"},
     ]  # fmt: skip
     assert linked([]) == []
+
+
+def test_ends_of_a_strength_are_those_of_its_wins_drawn_anew() -> None:
+    """Six wins of six, with one win more for each side: 7 and 1 of 8, drawn eight times."""
+    strong, weak = ranking([Verdict(str(n), "a", "b", 1.0) for n in range(6)], 4000)
+    wins = stats.binom.ppf([0.025, 0.975], 8, 7 / 8)
+    # Half of the log odds, as the two strengths have mean 0; of no win, a fiftieth is left.
+    low, high = np.log((wins + 0.02) / (8 - wins + 0.02)) / 2
+    assert strong.strength.value == pytest.approx(np.log(7) / 2, rel=1e-4)
+    assert (strong.strength.low, strong.strength.high) == pytest.approx((low, high), rel=1e-3)
+    assert (weak.strength.low, weak.strength.high) == pytest.approx((-high, -low), rel=1e-3)

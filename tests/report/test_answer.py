@@ -204,3 +204,28 @@ def test_of_many_measures_of_forgetting_those_are_told_that_moved(
     assert [i for i in range(3) if f"kept-{i} ↑ of best" in said] == moved
     assert ("no change is shown" in said.split(" ↑ of best")[-1]) is (told != "")
     assert told in said
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [("below", "does best"), ("overlaps", "has the best estimate"),
+     ("no interval", "has the best estimate")],
+)  # fmt: skip
+def test_the_best_is_set_apart_only_from_intervals_that_are_known_to_lie_below(
+    other: str, words: str
+) -> None:
+    base = baseline("base", REACH["below"], up=True)
+    rows = (base, judged("top", "better", BEST, up=True),
+            judged("other", "open", REACH[other], up=True))  # fmt: skip
+    assert f"top {words} on" in answer(of(*rows, dear="top"))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"), [(1, "1 seed: about this checkpoint, not the method"), (2, "2 seeds")]
+)
+def test_only_one_seed_is_about_a_checkpoint_alone(seeds: int, words: str) -> None:
+    base = baseline("base", REACH["below"], up=True)
+    best = replace(judged("top", "better", BEST, up=True), seeds=seeds)
+    told = answer(of(base, best, dear="top"))
+    assert words in told
+    assert ("about this checkpoint" in told) is (seeds == 1)

@@ -174,3 +174,16 @@ def test_a_file_that_a_scorer_names_must_be_there_though_no_variant_is_scored(
     asking.tree.pop("reward_model")
     with pytest.raises(SuiteError, match=r"suite.yaml: scorers\[1\].everything.named: .*nowhere"):
         asking.open()
+
+
+def test_divergence_is_from_the_start_or_from_the_base_as_it_is_asked(asking: Workspace) -> None:
+    kinds = [{"kl": {"to": to, "data": "preferences"}} for to in ("start", "base")]
+    del asking.tree["reward_model"]  # nothing reads one here
+    asking.write(scorers=kinds)
+    planned = asking.open().plan
+    trained = {p.variant.id: p.train for p in planned.paths}
+    to_start, to_base = scores(planned, "full-dpo", "kl")
+    assert to_start.inputs["start"] == trained["full-sft"]
+    assert "start" not in to_base.inputs
+    (alone,) = scores(planned, "full-sft", "kl")  # it starts from the base
+    assert "start" not in alone.inputs
