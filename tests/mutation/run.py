@@ -22,6 +22,7 @@ import tempfile
 import time
 import tomllib
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from population import Mutant, mutants_of
@@ -73,6 +74,7 @@ def concerned(words: list[str]) -> dict[str, str]:
     return {module: tests for module, tests in chosen.items() if not module.endswith("__init__.py")}
 
 
+@cache
 def listed() -> dict[tuple[str, str, str], str]:
     """(Module, line as it was, line as it becomes) -> why such a mutant may live."""
     entries = tomllib.loads((HERE / "equivalent.toml").read_text())["mutant"]
