@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.comparison.biased import _of_contests, _of_lists, _of_panel
-
-
 from harness.comparison import biased
-from harness.comparison.biased import _of_contests, _of_lists
+from harness.comparison.biased import _of_contests, _of_lists, _of_panel
 from harness.comparison.judged_verdicts import Said
 from harness.data.contests import Compared, Standing
 
