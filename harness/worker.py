@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness import __version__
-from harness.core.determinism import set_deterministic
+from harness.core.determinism import float32_restored, set_deterministic
 from harness.core.errors import HarnessError, boundary
 from harness.core.files import digest_file
 from harness.core.measure import freed_at_the_end, machine
@@ -66,7 +66,7 @@ def _run(folder: Path, emit: Any) -> Record:
     error: dict[str, str] | None = None
     metrics: dict[str, Any] = {}
     try:
-        with boundary(f"{job.spec['kind']} {job.spec['label']}".strip()):
+        with float32_restored(), boundary(f"{job.spec['kind']} {job.spec['label']}".strip()):
             metrics = job.config.run(job)
             with job.ledger.phase("commit"):
                 outputs = _digests(folder)

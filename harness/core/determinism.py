@@ -1,11 +1,14 @@
-"""The option `deterministic: true`: equal outputs in every run on one machine, also on a GPU;
-slower."""
+"""What torch is set to for a whole process: deterministic algorithms (the option `deterministic:
+true`: equal outputs in every run on one machine, also on a GPU; slower), and how float32 is
+multiplied."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 
 ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "FLASH_ATTENTION_DETERMINISTIC": "1"}
 """Variables that CUDA's libraries read once, when they start
@@ -25,3 +28,19 @@ def set_deterministic(wanted: bool) -> None:
             os.environ.setdefault(name, value)
     if wanted or "torch" in sys.modules:
         importlib.import_module("torch").use_deterministic_algorithms(wanted)
+
+
+@contextlib.contextmanager
+def float32_restored() -> Iterator[None]:
+    """A context after which float32 is multiplied as before it.
+
+    transformers allows TensorFloat-32, with 10 bits of precision, to the whole process: for `args:
+    {tf32: true}`, and of its own accord for `torch_compile`. What is computed later would depend on
+    it: the audits of the same training, and other stages of the same worker.
+    """
+    before = torch.backends.fp32_precision if (torch := sys.modules.get("torch")) else "none"
+    try:
+        yield
+    finally:
+        if torch := sys.modules.get("torch"):
+            torch.backends.fp32_precision = before

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
+from harness.core.determinism import float32_restored
 from harness.core.device import matmul_rate
 from harness.core.measure import free_leftovers
 from harness.data.render import layout_of, template_digest
@@ -224,7 +225,7 @@ def _train(job: Job[Train], ready: Prepared, model: Any, beside: _companions.Giv
         gates=ready.method.gates(model),
     )
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(tracker_folder(job.folder, job.spec["label"]))
-    with job.ledger.phase("train"), own_config(model):
+    with job.ledger.phase("train"), own_config(model), float32_restored():
         return cast(TrainResult, objective.working_part()(objective, train))
 
 
