@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from transformers import Trainer, TrainingArguments
 
 from harness.core import registry
 from harness.objectives._trainer import TrainerObjective
+from harness.objectives._trl import trainer as _trainer
 from harness.objectives.sft import Sft
 from harness.stages.base import member_of
 
@@ -53,3 +55,28 @@ def test_trainings_whose_warmup_was_counted_otherwise_have_another_key(
     moved = not ends and warmups(round) != warmups(math.ceil)
     assert (objective.identity()["version"] != kind.VERSION) == moved
     assert member_of("objective", objective.identity()) == objective, "a worker builds it again"
+
+
+def test_a_step_takes_until_its_loss_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, a GPU has only been asked for it: the times of steps, and so MFU, would be wrong."""
+    now = [0.0]
+    monkeypatch.setattr(_trainer, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    job: Any = SimpleNamespace(
+        checkpoints=tmp_path, step_log=tmp_path / "steps.jsonl", checkpoint_seconds=math.inf,
+        progress=lambda *_: None,
+    )  # fmt: skip
+    log, state = _trainer.StepLog(job), cast(Any, SimpleNamespace(global_step=0, max_steps=2))
+    calls = {"args": cast(Any, None), "state": state, "control": cast(Any, SimpleNamespace())}
+    log.on_train_begin(**calls)
+    for start in (0.0, 10.0):
+        now[0] = start
+        log.on_step_begin(**calls)
+        now[0] = start + 1
+        state.global_step += 1
+        log.on_step_end(**calls)
+        now[0] = start + 4
+        log.on_log(**calls, logs={"loss": 1.0})
+    log.close()
+    assert log.seconds == [4.0, 4.0]

@@ -115,7 +115,6 @@ class StepLog(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         now = time.monotonic()
-        self.seconds.append(now - self._began)
         due = now - self._saved >= self.job.checkpoint_seconds
         whole = state.global_step % max(1, self._generation) == 0
         if due and whole and state.global_step < state.max_steps:
@@ -131,6 +130,9 @@ class StepLog(TrainerCallback):
     ) -> None:
         if not logs or "loss" not in logs:
             return
+        # Now the step's loss has been read, so a GPU has done the step. At `on_step_end` it may
+        # have only been asked to.
+        self.seconds.append(time.monotonic() - self._began)
         kept = {k: v for k, v in logs.items() if k not in _UNLOGGED}
         line = {"step": state.global_step, **kept}
         if "num_tokens" in line:
