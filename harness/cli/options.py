@@ -25,7 +25,10 @@ store_option = click.option(
     help="Folder of the cached stages.",
 )  # fmt: skip
 report_dir = click.option(
-    "--report-dir", type=Path, help="Folder of the report; default: reports/<suite's name>."
+    "--report-dir",
+    type=Path,
+    help="Folder of the report; default: reports/<suite's name>, or"
+    " with a number behind it if another suite's report is there.",
 )
 records_file = click.option(
     "--records", type=Path, metavar="FILE",

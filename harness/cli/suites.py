@@ -6,12 +6,25 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.options import no_examples, records_file, report_dir, suite_options
 
-REPORTS = Path("reports")
+if TYPE_CHECKING:  # a command that is not run imports nothing
+    from harness.commands.session import Opened
+
+
+def _folder(opened: Opened, given: Path | None) -> tuple[Path, str]:
+    """The folder of a suite's report, and why it is not the usual one; empty if it is."""
+    from harness.commands import report_folder
+
+    if given is not None:
+        return given, ""
+    name = opened.plan.suite.name
+    folder = report_folder.folder_of(opened.loaded.path, name)
+    return folder, report_folder.about_folder(folder, report_folder.REPORTS / name)
 
 
 def _command() -> str:
@@ -45,20 +58,20 @@ def run(suite: str, store: Path, limit: int | None, only: str | None, settings: 
     opened = open_suite(suite, settings, store, only, limit)
     warn_of_mistakes(opened.plan)
     opened.command = _command()
-    folder = report_dir or REPORTS / opened.plan.suite.name
+    folder, elsewhere = _folder(opened, report_dir)
     runs.require_places(folder, records)
     if changed and records is not None:
         done = changing.run_changed(opened, records, examples=not no_examples)
         click.echo(done.text)
         if done.groups and done.complete:
             reported = reports.report(opened, done.records, folder, examples=not no_examples)
-            click.echo(f"\n{reported.text}\nreport: {reported.folder / 'index.html'}")
+            click.echo(f"\n{reported.text}\nreport: {reported.folder / 'index.html'}{elsewhere}")
         sys.exit(5 if done.failed else 0)
     outcome = runs.run_stages(opened)
     reported = reports.report(opened, outcome.records, folder, examples=not no_examples)
     click.echo(reported.text)
     click.echo(runs.ledger(outcome, opened))
-    click.echo(f"report: {reported.folder / 'index.html'}")
+    click.echo(f"report: {reported.folder / 'index.html'}{elsewhere}")
     if records is not None:
         reports.write_records(opened, outcome.records, records, examples=not no_examples)
     sys.exit(5 if outcome.failed else 0)
@@ -120,10 +133,10 @@ def report(suite: str, store: Path, limit: int | None, only: str | None, setting
     opened = open_suite(suite, settings, store, only, limit, ended=True)
     opened.command = _command()
     stored = reports.stored(opened)
-    folder = report_dir or REPORTS / opened.plan.suite.name
+    folder, elsewhere = _folder(opened, report_dir)
     reported = reports.report(opened, stored, folder, examples=not no_examples)
     click.echo(reported.text)
-    click.echo(f"report: {reported.folder / 'index.html'}")
+    click.echo(f"report: {reported.folder / 'index.html'}{elsewhere}")
     if records is not None:
         reports.write_records(opened, stored, records, examples=not no_examples)
     sys.exit(5 if reports.failures(opened, stored) else 0)

@@ -3,13 +3,13 @@ records."""
 
 from __future__ import annotations
 
-import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness import importers
 from harness import report as reporting
+from harness.commands.report_folder import REPORTS, about_folder, free
 from harness.comparison.imported import by_variant, compare_runs
 from harness.comparison.measured import Run
 from harness.comparison.result import Comparison, Estimate
@@ -62,28 +62,21 @@ def import_results(
         comparison = _compared(runs, baseline, tool or "imported", words)
         text = f"{listing(runs)}\n\n{reporting.terminal_table(comparison)}"
     files = reporting.contents(comparison, examples=False)
-    usual = Path("reports") / comparison.suite
-    target = report_dir or _free(usual, files)
+    usual = REPORTS / comparison.suite
+    target = report_dir or free(usual, lambda folder: _differs(folder, files))
     reporting.write(files, target)
     if records_file is not None:
         records_file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(records_file, "".join(f"{r.model_dump_json()}\n" for r in records))
-    others = "" if report_dir or target == usual else (
-        f" ({usual} has another report; --report-dir {usual} replaces it)"
-    )  # fmt: skip
+    others = "" if report_dir else about_folder(target, usual)
     return f"{text}\nreport: {target / 'index.html'}{others}"
 
 
-def _free(usual: Path, files: Mapping[str, bytes]) -> Path:
-    """The folder of this name, or with a number behind it, that has no report yet, or this one."""
-    numbered = (usual.with_name(f"{usual.name}-{number}") for number in itertools.count(2))
-    return next(
-        folder
-        for folder in itertools.chain([usual], numbered)
-        if not any(
-            (folder / name).exists() and (folder / name).read_bytes() != content
-            for name, content in files.items()
-        )
+def _differs(folder: Path, files: Mapping[str, bytes]) -> bool:
+    """Whether a folder has a report, and not this one."""
+    return any(
+        (folder / name).exists() and (folder / name).read_bytes() != content
+        for name, content in files.items()
     )
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.commands.report_folder import STAMP, stamp
+from harness.commands.report_folder import place as suite_place
 from harness.commands.session import (
     Opened,
     records_of,
@@ -32,7 +34,6 @@ from harness.store.stage import Record
 if TYPE_CHECKING:  # it takes a second to import, which a report that is up to date does not need
     from harness.comparison.result import Comparison
 
-_STAMP = ".inputs"
 _FIGURES = ("numpy", "pandas", "pyarrow", "scipy")
 """Libraries that a report's numbers are computed with."""
 
@@ -115,23 +116,23 @@ def report(
     """
     start = time.monotonic()
     inputs = _inputs(opened, records, examples=examples)
-    stamp = folder / _STAMP
-    if stamp.is_file():
-        known = json.loads(stamp.read_text(encoding="utf-8"))
-        if known["inputs"] == inputs and all((folder / name).is_file() for name in known["files"]):
-            opened.seconds["report"] = time.monotonic() - start
-            return Reported(known["text"], folder)
+    known = stamp(folder)
+    if known and known["inputs"] == inputs and all((folder / f).is_file() for f in known["files"]):
+        opened.seconds["report"] = time.monotonic() - start
+        return Reported(known["text"], folder)
     from harness import report as reporting
 
     comparison = compared(opened, records)
     text = reporting.terminal_table(comparison)
 
     def write(place: Path) -> None:
-        (place / _STAMP).unlink(missing_ok=True)  # until it is complete, the report has no stamp
+        place.mkdir(parents=True, exist_ok=True)
+        told = {"suite": suite_place(opened.loaded.path, place), "text": text}
+        # Until it is complete, its stamp says only whose it is.
+        write_atomic(place / STAMP, json.dumps({**told, "inputs": "", "files": []}))
         files = reporting.render(comparison, place, examples=examples)
         names = [path.relative_to(place).as_posix() for path in files]
-        stamp = json.dumps({"inputs": inputs, "files": names, "text": text})
-        write_atomic(place / _STAMP, stamp)
+        write_atomic(place / STAMP, json.dumps({**told, "inputs": inputs, "files": names}))
 
     place = _rescued(write, folder, opened)
     opened.seconds["compare and report"] = time.monotonic() - start

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from harness.comparison.intervals import Ends
 from harness.comparison.judges import UNKNOWN, Trust, trust_in
 from harness.comparison.result import ALL
 from harness.comparison.statistics import Array, Clusters, Sample
@@ -21,7 +22,13 @@ from harness.core.errors import HarnessError
 from harness.core.files import digest_json
 from harness.data.contests import TIE
 from harness.planning.planner import Scored, VariantPath
-from harness.stages.score import PREDICTIONS, judging_stages, reward_models, rows_of_stage
+from harness.stages.score import (
+    PREDICTIONS,
+    judging_stages,
+    planned_scorer,
+    reward_models,
+    rows_of_stage,
+)
 from harness.store.score_table import KEYS, ScoreTable
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
@@ -165,6 +172,7 @@ class Reader:
         self._baselines = baselines
         self._known: list[tuple[pa.Table, Keys]] = []
         self._digests: dict[bytes, Keys] = {}
+        self._bounds: dict[str, dict[str, Ends | None]] = {}
 
     def __call__(self, path: VariantPath) -> dict[Column, Scores]:
         """Every metric of a variant, by (metric, evaluation)."""
@@ -203,7 +211,8 @@ class Reader:
                     keys, Sample(metric["aggregate"], columns), metric["higher_is_better"],
                     metric["unit"], version, rows_key(scored.stage),
                     " ".join(judge.key for judge in judges), self._forgetting(scored),
-                    scored.stage.key, path.train is not None, model, template, _bounds(metric),
+                    scored.stage.key, path.train is not None, model, template,
+                    _bounds(metric, self._class_bounds(scored.stage).get(name)),
                     even=TIE if self._over_baseline(scored, path) else metric.get("even"),
                     of_start=scored.shows in ("preference", "from_start"),
                     chance=_chance(record, name), judged=metric.get("judged", False),
@@ -211,6 +220,15 @@ class Reader:
                     trust=trust,
                 )  # fmt: skip
         return scores
+
+    def _class_bounds(self, stage: Stage) -> Mapping[str, Ends | None]:
+        """The bounds that the scorer's class declares: a record that is older than them lacks
+        them."""
+        known = json.dumps(config := stage.config.get("scorer"), sort_keys=True)
+        if known not in self._bounds:
+            metrics = planned_scorer(stage).declared() if config else {}
+            self._bounds[known] = {name: metric.bounds for name, metric in metrics.items()}
+        return self._bounds[known]
 
     def _over_baseline(self, scored: Scored, path: VariantPath) -> bool:
         """Whether a preference over the variant's start is one over its baseline."""
@@ -283,9 +301,10 @@ def _chance(record: Record, metric: str) -> float | None:
     return told if metric.startswith("acc") else None
 
 
-def _bounds(declared: Mapping[str, Any]) -> tuple[float, float]:
-    """The bounds that the scorer declares, else those of the aggregate."""
-    least, most = declared.get("bounds") or AGGREGATES[declared["aggregate"]].bounds
+def _bounds(declared: Mapping[str, Any], of_class: Ends | None) -> Ends:
+    """The bounds that the record has, else those of the scorer's class, else the aggregate's."""
+    told = declared.get("bounds") or of_class
+    least, most = told or AGGREGATES[declared["aggregate"]].bounds
     return -math.inf if least is None else least, math.inf if most is None else most
 
 

@@ -157,8 +157,8 @@ def _made(
     Args:
         tasks: those that weigh the same; none where each example does.
     """
-    metric = _metric(name, kind, higher)
     having = [row for row in rows if any(key.startswith(f"{name}/") for key in row)]
+    metric = _metric(name, kind, higher, having)
     if len(having) == len(rows) and not tasks:
         return metric
     shares = all(0.0 <= row.get(f"{name}/value", math.inf) <= 1.0 for row in having)
@@ -175,16 +175,15 @@ def _drop(name: str, rows: Iterable[Row]) -> None:
             del row[key]
 
 
-def _metric(name: str, kind: Kind, higher: bool) -> Metric:
+def _metric(name: str, kind: Kind, higher: bool, rows: Sequence[Row]) -> Metric:
+    """The metric of these rows. It is a share if each row is right or wrong: a task may call
+    whatever it likes `acc`, and its name says nothing of its values."""
     columns = {statistic: f"{name}/{statistic}" for statistic in kind.names}
-    bounds = SHARE if name.split(",")[0] in _SHARES else None
+    right_or_wrong = kind.aggregate == "mean" and all(
+        row[f"{name}/value"] in (0, 1) for row in rows
+    )
+    bounds = SHARE if right_or_wrong else None
     return Metric(kind.aggregate, higher_is_better=higher, columns=columns, bounds=bounds)
-
-
-_SHARES = frozenset({
-    "acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "em", "mc1", "mc2",
-    "contains",
-})  # fmt: skip
 
 
 def _by_part(name: str, metric: Metric, rows: Sequence[Row], tasks: Sequence[str]) -> Metric:

@@ -17,12 +17,13 @@ from harness.comparison.judges import UNKNOWN, Trust
 from harness.comparison.result import ALL
 from harness.comparison.scores import Keys, Reader, Scores, columns_of
 from harness.comparison.statistics import Sample
+from harness.core import registry
 from harness.core.errors import HarnessError
 from harness.planning.planner import Scored
 from harness.store.score_table import SCORES, write_scores
 from harness.store.stage import Record, Stage
 from harness.store.store import Store
-from tests.made_up import path, record, stage
+from tests.made_up import ROWS, path, record, stage
 
 F1 = {"aggregate": "mean", "columns": {"value": "f1"}, "higher_is_better": True, "unit": ""}
 LOSS = {"aggregate": "perplexity", "columns": {"nll": "nll", "tokens": "n"},
@@ -97,6 +98,20 @@ def test_what_drawing_the_answers_anew_would_change_is_read_where_it_is_declared
     assert spread.slice("h").drawn.tolist() == [1.0]
     assert loss.drawn is None
     assert loss.slice("h").drawn is None
+
+
+@pytest.mark.parametrize(("told", "bounds"), [({}, (0.0, 1.0)), ({"bounds": [0, 9]}, (0.0, 9.0))])
+def test_a_record_older_than_bounds_has_those_of_its_scorers_class(
+    store: Store, told: dict[str, Any], bounds: tuple[float, float]
+) -> None:
+    scorer = registry.find("scorer", "token_f1")()
+    made = Stage("score", {"scorer": {"name": "token_f1", **scorer.identity()}}, {"data": ROWS},
+                 unhashed={"settings": scorer.planned()})  # fmt: skip
+    wrote(store, made, token_f1=[0.25, 1.0])
+    metric = {**F1, "columns": {"value": "token_f1"}, **told}
+    records = {made.key: record(made, metrics={"metrics": {"token_f1": metric}})}
+    own = path(scores=(Scored(made, "token_f1", "tasks", None),))
+    assert Reader(records, store)(own)["token_f1", "tasks"].bounds == bounds
 
 
 def test_a_metric_that_declares_nothing_more_is_no_judges_and_has_the_bounds_of_its_kind(

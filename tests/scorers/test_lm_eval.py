@@ -23,6 +23,7 @@ from harness.scorers._lm_eval_kinds import KINDS, sums
 from harness.scorers._lm_eval_kinds import figure as of_examples
 from harness.scorers._lm_eval_rows import Scores, scores_of
 from harness.scorers._lm_eval_tasks import build_requests, load_tasks, run_tasks
+from harness.scorers.base import SHARE
 from harness.scorers.lm_eval import LmEval
 
 WORDS = ["red", "green", "blue", "small", "large", "cat", "dog", "runs", "sleeps", "the", "and"]
@@ -285,6 +286,25 @@ def test_figures_of_three_classes_and_of_own_functions_are_lm_evals_or_none(fold
     assert expected["acc,none"] == 1.0
     assert "acc" in scores.left_out
     assert set(scores.metrics) == {"acc_norm"}
+
+
+@pytest.mark.parametrize(
+    ("value", "share"), [("0.37", False), ("37 * doc['label']", False), ("doc['label']", True)]
+)
+@pytest.mark.parametrize("name", ["acc", "exact_match", "mine"])
+def test_a_metric_is_a_share_by_its_values_and_not_by_its_name(
+    folder: Path, name: str, value: str, share: bool
+) -> None:
+    """A share has Wilson's kind of interval, any other mean has Student's and no bounds."""
+    code = f"def process_results(doc, results):\n    return {{'{name}': {value}}}\n"
+    (folder / "own.py").write_text(code, encoding="utf-8")
+    metric = {"metric": name, "aggregation": "mean", "higher_is_better": True}
+    write(folder, "own", {**TASKS["ends"], "metric_list": [metric]})
+    with (folder / "own.yaml").open("a", encoding="utf-8") as handle:
+        handle.write("process_results: !function own.process_results\n")
+    scores, expected = scored(folder, "own")
+    assert figure(scores, name) == pytest.approx(expected[f"{name},none"])
+    assert scores.metrics[name].bounds == (SHARE if share else None)
 
 
 def test_chance_is_of_the_choices_alone_and_of_all_right_ones(folder: Path) -> None:

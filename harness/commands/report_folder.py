@@ -1,0 +1,59 @@
+"""The folder of a report, chosen so that a report of something else stays as it is."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REPORTS = Path("reports")
+STAMP = ".inputs"
+"""File of a report that says what it was made of."""
+
+
+def free(usual: Path, taken: Callable[[Path], bool]) -> Path:
+    """The folder of this name, or with a number behind it, that is not taken."""
+    numbered = (usual.with_name(f"{usual.name}-{number}") for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([usual], numbered) if not taken(folder))
+
+
+def folder_of(suite: Path, name: str) -> Path:
+    """The folder under reports/ of a suite's report, by the suite's name; if the report of another
+    suite, or of an import, has that folder, with a number behind it."""
+    return free(REPORTS / name, lambda folder: _of_another(folder, suite))
+
+
+def about_folder(folder: Path, usual: Path) -> str:
+    """Why a report is not where it would be; empty if it is."""
+    if folder == usual:
+        return ""
+    return f" ({usual} has another report; --report-dir {usual} replaces it)"
+
+
+def place(suite: Path, folder: Path) -> str:
+    """Where a suite's file lies, seen from its report: both may move together."""
+    return os.path.relpath(suite.resolve(), folder.resolve())
+
+
+def stamp(folder: Path) -> dict[str, Any] | None:
+    """What a report's stamp says; None if it has none that can be read."""
+    try:
+        content = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _of_another(folder: Path, suite: Path) -> bool:
+    """Whether a folder has the report of another suite, or one that no suite made."""
+    if not (folder / "index.html").exists():
+        return False
+    told = stamp(folder)
+    if told is None:
+        return True
+    # Stamps of older versions do not name the suite.
+    ours = place(suite, folder)
+    return bool(told.get("suite", ours) != ours)

@@ -1,0 +1,84 @@
+"""A report of another suite, or of an import, stays as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.commands import report as reports
+from harness.commands.report_folder import REPORTS, STAMP, about_folder, folder_of
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with two suites of one name."""
+    (tmp_path / "here" / "other").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("demo.yaml", "other/demo.yaml"):
+        Path(name).touch()
+    return tmp_path
+
+
+def reported(suite: str, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> Path:
+    """The folder that a suite's report was written into."""
+
+    def rendered(_: Any, folder: Path, *, examples: bool) -> list[Path]:
+        if error is not None:
+            raise error
+        (folder / "index.html").write_text(suite, encoding="utf-8")
+        return [folder / "index.html"]
+
+    monkeypatch.setattr("harness.report.render", rendered)
+    monkeypatch.setattr("harness.report.terminal_table", lambda _: "")
+    monkeypatch.setattr(reports, "compared", lambda *_: None)
+    monkeypatch.setattr(reports, "_inputs", lambda *_, examples: suite)
+    opened: Any = SimpleNamespace(loaded=SimpleNamespace(path=Path(suite)), seconds={},
+                                  plan=SimpleNamespace(suite=SimpleNamespace(name="demo")),
+                                  store=SimpleNamespace(root=Path("store")))  # fmt: skip
+    folder = folder_of(Path(suite), "demo")
+    return reports.report(opened, {}, folder, examples=True).folder
+
+
+def test_another_suite_of_the_name_gets_a_folder_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual, second = REPORTS / "demo", REPORTS / "demo-2"
+    assert reported("demo.yaml", monkeypatch) == usual
+    assert about_folder(usual, usual) == ""
+    assert reported("other/demo.yaml", monkeypatch) == second
+    assert f"{usual} has another report; --report-dir {usual} replaces it" in about_folder(
+        second, usual
+    )
+    assert (usual / "index.html").read_text(encoding="utf-8") == "demo.yaml"
+    # Each of them finds its own again, whatever was written last, and however it is called.
+    assert reported("demo.yaml", monkeypatch) == usual
+    assert reported("other/../demo.yaml", monkeypatch) == usual
+    assert reported("other/demo.yaml", monkeypatch) == second
+
+
+def test_a_report_that_no_suite_made_is_anothers() -> None:
+    (REPORTS / "demo").mkdir(parents=True)
+    assert folder_of(Path("demo.yaml"), "demo") == REPORTS / "demo"  # nothing is there
+    (REPORTS / "demo" / "index.html").touch()
+    assert folder_of(Path("demo.yaml"), "demo") == REPORTS / "demo-2"
+    (REPORTS / "demo" / STAMP).write_text(json.dumps({"inputs": "", "files": [], "text": ""}))
+    assert folder_of(Path("demo.yaml"), "demo") == REPORTS / "demo"  # of an older version
+
+
+def test_a_report_is_its_suites_after_both_moved_and_while_it_is_incomplete(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = reported("demo.yaml", monkeypatch)
+    shutil.copytree(project / "here", project / "there")
+    monkeypatch.chdir(project / "there")
+    assert reported("demo.yaml", monkeypatch) == usual
+    monkeypatch.setattr(reports, "stamp", lambda _: None)
+    with pytest.raises(RuntimeError, match="stopped"):
+        reported("demo.yaml", monkeypatch, RuntimeError("stopped"))
+    assert folder_of(Path("demo.yaml"), "demo") == usual
+    assert folder_of(Path("other/demo.yaml"), "demo") == REPORTS / "demo-2"
