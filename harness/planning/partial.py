@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.labellers.base import Labeller
 from harness.models.files import ModelInfo
+from harness.planning.duels import OTHER
 from harness.planning.graph import Scored, VariantPath, behind
 from harness.stages._judging import roles_of
 from harness.stages._models import REWARD
@@ -27,9 +28,10 @@ def partial_judges(paths: Sequence[VariantPath], models: Mapping[str, ModelInfo]
         models: the entries of `models:`.
     """
     groups: dict[str, dict[str, None]] = defaultdict(dict)
+    answered = {stage.key: path for path in paths for stage in path.generate.values()}
     for path in paths:
         for scored in path.scores:
-            for judge, reason in _reasons(path, scored, models):
+            for judge, reason in _reasons(path, scored, models, answered):
                 title = scored.label or scored.scorer
                 groups[f"{title}: the judge {judge} {reason}"][path.variant.group] = None
     for text, named in groups.items():
@@ -37,13 +39,21 @@ def partial_judges(paths: Sequence[VariantPath], models: Mapping[str, ModelInfo]
 
 
 def _reasons(
-    path: VariantPath, scored: Scored, models: Mapping[str, ModelInfo]
+    path: VariantPath,
+    scored: Scored,
+    models: Mapping[str, ModelInfo],
+    answered: Mapping[str, VariantPath],
 ) -> Iterator[tuple[str, str]]:
-    """(name of a judge of a score, why it may favour the variant)."""
+    """(name of a judge of a score, why it may favour the variant, or what it is compared with).
+
+    Args:
+        answered: key of a stage of answers -> the path of who gave them.
+    """
     if scored.stage.kind != "score":
         return
     stage = judging_stages(scored.stage)[0]  # all of them ask the same judges
-    score = Score.of(stage)
+    score, beside = Score.of(stage), stage.inputs.get(OTHER)
+    other = None if beside is None else answered.get(beside.key)
     for asked, fields in score.labellers.items():
         for role, judge in roles_of(member_of("labeller", fields), asked):
             model = score.others.get(role, {}).get("model", {})
@@ -52,6 +62,9 @@ def _reasons(
                 yield name, f"also trained {{variants}}, which it scores here ({_PLEASED})"
             if kinship := _kinship(path, judge, model, models):
                 yield name, f"{kinship} {{variants}}, which it scores ({_OWN_KIND})"
+            elif other is not None and (kinship := _kinship(other, judge, model, models)):
+                whose = f"{kinship} {other.variant.group}, with which it compares"
+                yield name, f"{whose} {{variants}} ({_OWN_KIND})"
 
 
 def _trained(
@@ -75,8 +88,12 @@ def _kinship(
     """How a judge is related to the base of a variant; empty if it is not."""
     base = models[path.variant.model]
     if base.endpoint is not None:
-        served = getattr(judge, "base_url", None), getattr(judge, "model", None)
-        return "is" if served == (base.endpoint.base_url, base.endpoint.model) else ""
+        address, name = getattr(judge, "base_url", None), getattr(judge, "model", None)
+        if address is None or _plain(name) != _plain(base.endpoint.model):
+            return ""
+        if address != base.endpoint.base_url:
+            return "has the name, at another address, of the base of"
+        return "is" if path.train is None else "is the base of"
     if not model:
         return ""
     if _content(model) == _content(base.identity):
@@ -85,6 +102,11 @@ def _kinship(
     if mine and mine[0].shapes and mine[0].shapes == base.shapes:
         return "has the architecture and sizes of the base of"
     return ""
+
+
+def _plain(name: str | None) -> str:
+    """A model's name without who makes it, as gateways put that before it."""
+    return (name or "").rpartition("/")[2].lower()
 
 
 def _content(identity: Mapping[str, Any]) -> dict[str, Any]:

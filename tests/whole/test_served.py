@@ -105,6 +105,29 @@ def test_a_key_that_is_not_set_is_told_before_anything_runs(
     assert "JUDGE_KEY" not in told
 
 
+@pytest.mark.parametrize(
+    ("address", "name", "told"),
+    [
+        ("", "big-1", "the judge big-1 is zero-shot@big, with which it compares zero-shot@tiny"),
+        (
+            "gateway.",
+            "maker/Big-1",
+            "has the name, at another address, of the base of zero-shot@big",
+        ),
+        ("", "big-2", ""),
+    ],
+)
+def test_a_judge_that_compares_with_its_own_answers_is_told(
+    served: Server, workspace: Workspace, address: str, name: str, told: str
+) -> None:
+    """The question that teams bring, "is our model as good as the big one?", put to the big one."""
+    judge = {"base_url": served.url.replace("127", f"{address}127", 1), "model": name}
+    workspace.tree["scorers"].append({"pairwise": {"labeller": {"endpoint": judge}}})
+    workspace.write(baseline="zero-shot@big")
+    warnings = [w for w in workspace.open().plan.warnings if w.startswith("pairwise: the judge")]
+    assert any(told in warning for warning in warnings) if told else not warnings
+
+
 def test_what_was_answered_is_not_paid_again(served: Server, workspace: Workspace) -> None:
     workspace.run()
     asked = len(served.asked)
