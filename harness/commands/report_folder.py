@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from harness.core.errors import SuiteError
+from harness.core.locate import find_suite
 
 REPORTS = Path("reports")
 STAMP = ".inputs"
@@ -51,9 +57,24 @@ def _of_another(folder: Path, suite: Path) -> bool:
     """Whether a folder has the report of another suite, or one that no suite made."""
     if not (folder / "index.html").exists():
         return False
-    told = stamp(folder)
-    if told is None:
-        return True
-    # Stamps of older versions do not name the suite.
-    ours = place(suite, folder)
-    return bool(told.get("suite", ours) != ours)
+    told = (stamp(folder) or {}).get("suite")
+    if told is None:  # the stamp is of an older version, or is not kept with the report
+        return suite.resolve() not in _named(folder)
+    return bool(told != place(suite, folder))
+
+
+def _named(folder: Path) -> set[Path]:
+    """The suites that the command in a report names."""
+    try:
+        text = (folder / "report.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return set()
+    _, _, command = text.partition("\n## To make this again\n")
+    asked = re.search(r"^harness (?:run|report) .*$", command, re.MULTILINE)
+    found: set[Path] = set()
+    with contextlib.suppress(ValueError):  # somebody has changed its quotes
+        words = shlex.split(asked[0])[2:] if asked else []
+        for word in words:
+            with contextlib.suppress(SuiteError):
+                found.add(find_suite(word).resolve())
+    return found

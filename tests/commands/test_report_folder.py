@@ -66,8 +66,25 @@ def test_a_report_that_no_suite_made_is_anothers() -> None:
     assert folder_of(Path("demo.yaml"), "demo") == REPORTS / "demo"  # nothing is there
     (REPORTS / "demo" / "index.html").touch()
     assert folder_of(Path("demo.yaml"), "demo") == REPORTS / "demo-2"
-    (REPORTS / "demo" / STAMP).write_text(json.dumps({"inputs": "", "files": [], "text": ""}))
-    assert folder_of(Path("demo.yaml"), "demo") == REPORTS / "demo"  # of an older version
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+def test_a_report_without_the_suite_in_its_stamp_is_of_the_suite_in_its_command(
+    stamped: bool,
+) -> None:
+    """Stamps of older versions do not name it, and who commits a report may leave the stamp out."""
+    folder = REPORTS / "demo"
+    folder.mkdir(parents=True)
+    (folder / "index.html").touch()
+    if stamped:
+        (folder / STAMP).write_text(json.dumps({"inputs": "", "files": [], "text": ""}))
+    for command, own in (
+        ("harness run ./demo.yaml --set 'a=[0, 1]'", True), ("harness report demo.yaml", True),
+        ("harness run other/demo.yaml", False), ("harness import demo.yaml", False), ("", False),
+    ):  # fmt: skip
+        text = f"# demo\n\n## To make this again\n\n```sh\n{command}\n```\n"
+        (folder / "report.md").write_text(text, encoding="utf-8")
+        assert (folder_of(Path("demo.yaml"), "demo") == folder) is own, command
 
 
 def test_a_report_is_its_suites_after_both_moved_and_while_it_is_incomplete(
