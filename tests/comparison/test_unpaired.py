@@ -11,7 +11,7 @@ from scipy import stats
 
 from harness.comparison.claims import ClaimVerdict, decide
 from harness.comparison.measured import Measured
-from harness.comparison.unpaired import Figure, Summaries, contrast_of
+from harness.comparison.unpaired import Figure, Summaries, contrast_of, hits
 from harness.suite.claims import parse_claim
 
 
@@ -79,3 +79,35 @@ def test_figures_with_standard_errors_are_compared_by_their_sum() -> None:
     assert contrast.interval(0.05) == pytest.approx((1 - 0.5 * 1.96, 1 + 0.5 * 1.96), abs=1e-4)
     alone = contrast_of(Figure.of([one]), Figure.of([Measured("m", "e", 0.0)]))
     assert (alone.interval(0.05), alone.p(0)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "level"),
+    [(1, 1, "checkpoint"), (2, 1, "method"), (1, 2, "method"), (2, 0, "method"),
+     (1, 0, "checkpoint")],
+)  # fmt: skip
+def test_a_claim_is_about_a_method_where_a_side_has_several_runs(
+    ours: int, theirs: int, level: str
+) -> None:
+    runs = [share(10 + i, 40) for i in range(ours)]
+    other = [share(20 + i, 40) for i in range(theirs)] or 0.5
+    line = "a better b on m" if theirs else "a at_least 0.5 on m"
+    assert told(line, runs, other).level == level
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5])
+def test_what_lies_outside_0_and_1_is_no_share(value: float) -> None:
+    assert hits(Measured("m", "e", value, n=10, stderr=0.1)) is None
+    assert hits(Measured("m", "e", 0.5, n=1, stderr=0.5)) is None
+    assert hits(share(0, 10)) == 0
+
+
+@pytest.mark.parametrize("ratio", [0.5, 2.0])
+def test_a_share_is_compared_with_a_multiple_of_another(ratio: float) -> None:
+    apart = contrast_of(Figure.of([share(12, 30)]), Figure.of([share(9, 40)]), ratio)
+    p, q = 13 / 32, 10 / 42
+    wanted = math.sqrt(p * (1 - p) / 32 + ratio**2 * q * (1 - q) / 42)
+    assert apart.error() == pytest.approx(wanted)
+    low, high = apart.interval(0.05) or (0.0, 0.0)
+    half = stats.norm.ppf(0.975) * wanted
+    assert (low, high) == pytest.approx((p - ratio * q - half, p - ratio * q + half))

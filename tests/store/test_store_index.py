@@ -291,3 +291,22 @@ def test_store_in_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot make the store"):
         Store(tmp_path / "file" / "store")
+
+
+def test_index_that_is_closed_says_so_and_loses_nothing(tmp_path: Path) -> None:
+    """A mistake of a program is no damage of the file, which would be made anew."""
+    path = tmp_path / "index"
+    made = Index(path)
+    with made.writing():
+        made.database.execute("CREATE TABLE kept (number)")
+        made.database.execute("INSERT INTO kept VALUES (7)")
+    with pytest.raises(sqlite3.ProgrammingError), made.writing():
+        made.database.execute("INSERT INTO kept VALUES (?)", (1, 2))
+    made.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        made.rows("SELECT * FROM kept")
+    with pytest.raises(sqlite3.ProgrammingError), made.writing():
+        made.database.execute("DELETE FROM kept")
+    again = Index(path)
+    assert again.rows("SELECT number FROM kept") == [(7,)]
+    again.close()
