@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import urllib.parse
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -293,6 +294,8 @@ class ChatEndpoint:
         if code in _REFUSED:
             return Refused(status)
         fix = "check base_url and model"
+        if code == 404 and not urllib.parse.urlsplit(self.base_url).path.strip("/"):
+            fix = f"check model, and base_url: for most servers it is {self.base_url}/v1"
         if code in (401, 403):
             fix = "check the key in the environment variable that api_key_env names"
         if code == 402:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,11 @@ class Judged:
         """The labeller with its fields."""
         labeller: Labeller = member_of("labeller", Score.of(self.stage).labellers[self.asked])
         return labeller
+
+    @property
+    def form(self) -> str:
+        """The name of the scorer that asks it."""
+        return Score.of(self.stage).built().name
 
     @property
     def compares(self) -> bool:
@@ -134,8 +140,8 @@ def judges_of(planned: Plan) -> dict[str, Judged]:
                     continue
                 seen.add(judged.identity)
                 name = scored.label or judged.name
-                count = sum(known.partition("-")[0] == name for known in judges)
-                judges[name if name not in judges else f"{name}-{count + 1}"] = judged
+                names = (name if n == 1 else f"{name}-{n}" for n in itertools.count(1))
+                judges[next(free for free in names if free not in judges)] = judged
     return judges
 
 
@@ -153,9 +159,9 @@ def judge_called(planned: Plan, name: str | None) -> Judged:
             fix="add one, such as `- pairwise: {labeller: reward}`",
         )
     if name is None and len(judges) > 1:
+        told = ", ".join(f"{name} ({judge.form})" for name, judge in judges.items())
         raise SuiteError(
-            f"the suite has {len(judges)} judges: {', '.join(judges)}",
-            fix="name one of them with --judge",
+            f"the suite has {len(judges)} judges: {told}", fix="name one of them with --judge"
         )
     if name is not None and name not in judges:
         raise SuiteError(unknown("judge", name, judges))

@@ -145,3 +145,12 @@ def test_a_request_that_fails_behind_a_proxy_says_so(
     assert "s3cr3t" not in str(caught.value)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert client(server).ask({}).text == "A"
+
+
+def test_an_address_without_its_path_is_answered_with_one(serve: Serve) -> None:
+    server = serve(lambda *_: (404, {}, b"no such path"))
+    bare = server.url.removesuffix("/v1")
+    with pytest.raises(StageFailed, match=rf"for most servers it is {bare}/v1$"):
+        ChatEndpoint(bare, "m").ask({})
+    with pytest.raises(StageFailed, match=r"check base_url and model$"):
+        client(server).ask({})

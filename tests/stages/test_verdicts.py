@@ -41,6 +41,23 @@ def judging(workspace: Workspace) -> Workspace:
     return workspace
 
 
+def test_judges_that_are_called_alike_are_told_apart(judging: Workspace) -> None:
+    """By a number that no label has, and by who asks them."""
+    judge = {"judge": {"prompt": BARE}}
+    scorers = [
+        {"pairwise": {"labeller": "longest", "label": "judge-2"}},
+        {"pointwise": {"labeller": judge, "prompt": "{{ answer }}?"}},
+        {"listwise": {"labeller": judge}},
+    ]
+    judging.write(scorers=["exact_match", *scorers])
+    planned = judging.open().plan
+    assert [(name, judge.form) for name, judge in judges_of(planned).items()] == [
+        ("judge", "pointwise"), ("judge-2", "listwise"), ("judge-2-2", "pairwise"),
+    ]  # fmt: skip
+    with pytest.raises(SuiteError, match=r"3 judges: judge \(pointwise\), judge-2 \(listwise\)"):
+        judge_called(planned, None)
+
+
 def test_a_judge_judges_a_file_and_nothing_else_runs(judging: Workspace) -> None:
     opened = judging.open()
     assert list(judges_of(opened.plan)) == ["longest", "both"]
@@ -77,7 +94,7 @@ def test_a_panel_with_a_local_model_judges_a_file_in_both_orders(judging: Worksp
 
 def test_which_judge_is_meant_is_asked_for(judging: Workspace) -> None:
     planned = judging.open().plan
-    with pytest.raises(SuiteError, match="2 judges: longest, both"):
+    with pytest.raises(SuiteError, match=r"2 judges: longest \(pairwise\), both \(pairwise\)"):
         judge_called(planned, None)
     with pytest.raises(SuiteError, match="did you mean 'longest'"):
         judge_called(planned, "longst")

@@ -38,7 +38,7 @@ def credentials_table(made: Credentials) -> str:
 
 def _head(made: Credentials) -> Iterator[str]:
     people = f", {number_of(made.labellers, 'labeller')}" if made.labellers > 1 else ""
-    yield _wrap(f"judge '{line(made.judge)}' on {made.labelled} labelled pairs"
+    yield _wrap(f"judge '{line(made.judge)}' on {number_of(made.labelled, 'labelled pair')}"
                 f" ({line(made.source)}{people}); 95% intervals")  # fmt: skip
     if made.people is not None:
         yield _wrap(f"the labellers among themselves: Krippendorff's alpha {_both(made.people)}")
