@@ -68,8 +68,10 @@ def records_of(*paths: VariantPath, **changes: Any) -> dict[str, Record]:
 
 def plan(*paths: VariantPath, **changes: Any) -> Any:
     stages = list(dict.fromkeys(made for own in paths for made in own.stages()))
+    data = {"tasks": SimpleNamespace(test=None)}
+    suite = SimpleNamespace(seeds=(0, 1, 2), tune=None, budget=None, data=data)
     fields: dict[str, Any] = {
-        "suite": SimpleNamespace(seeds=(0, 1, 2), tune=None, budget=None), "file": Path("s.yaml"),
+        "suite": suite, "file": Path("s.yaml"),
         "paths": paths, "starts": (), "data": {("tasks", "test"): ROWS}, "contamination": (),
         "models": {}, "warnings": (), "unfit": {}, "checks": {},
         "stages": lambda: stages, "tunings": lambda: (),

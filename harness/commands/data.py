@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import click
 
-from harness.commands.session import Opened
+from harness.commands.session import Opened, records_of
 from harness.core import registry
 from harness.core.errors import SuiteError, unknown
 from harness.core.text import line, number_of, visible
@@ -19,6 +19,7 @@ from harness.objectives.base import Objective
 from harness.planning.checks import length_notes
 from harness.planning.graph import trained_by
 from harness.planning.planner import plan
+from harness.planning.shortfalls import counts_in, shortfalls
 from harness.scheduling.progress import ConsoleReporter
 from harness.scheduling.schedule import Reporter, execute
 from harness.stages.preview import Preview
@@ -95,7 +96,10 @@ def show(
         raise SuiteError("\n".join(dict.fromkeys(texts)))
     texts = ["\n".join(_lines(view, opened, color=color)) for view in views]
     texts += ["\n".join(_turns(stage, rows, opened)) for stage in apart]
-    return "\n\n".join([*texts, *map(line, _unfit(opened, entry))])
+    short = shortfalls(
+        opened.plan, counts_in(records_of(opened.plan.data.values(), opened.store)), only=entry
+    )
+    return "\n\n".join([*texts, *map(line, _unfit(opened, entry)), *map(line, short)])
 
 
 def _unfit(opened: Opened, entry: str | None) -> Iterator[str]:

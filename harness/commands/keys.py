@@ -7,36 +7,15 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 from harness.core import component, registry
 from harness.core.errors import SuiteError, unknown
-from harness.models.checkpoint import CheckpointSpec
-from harness.models.endpoint import CallBudget, Prices, ServedModel
-from harness.models.spec import ModelSpec
-from harness.suite.claims import Claim
-from harness.suite.data import DataSpec, Split
-from harness.suite.suite import AXES, Generate, Override, OwnResources, Suite
-from harness.suite.tune import Budget, Range, Tune
+from harness.suite.sections import SECTIONS
+from harness.suite.suite import AXES, Suite
 
-SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
-    "suite": (Suite,),
-    "models": (ModelSpec,),
-    "endpoint": (ServedModel, Prices, CallBudget),
-    "data": (DataSpec, Split),
-    "base": (Generate,),
-    "generate": (Generate,),
-    "overrides": (Override,),
-    "tune": (Tune, Range),
-    "budget": (Budget,),
-    "checkpoints": (CheckpointSpec,),
-    "claims": (Claim,),
-    "resources": (OwnResources,),
-}
-"""Section -> the models that define its keys; `suite` is the whole file."""
 _REF = "#/$defs/{model}"
 
 

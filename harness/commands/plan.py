@@ -14,6 +14,8 @@ from harness.planning.checks import Misses, length_notes, script_notes
 from harness.planning.code import executes
 from harness.planning.heads import require_rows
 from harness.planning.planner import Plan
+from harness.planning.shortfalls import shortfalls
+from harness.planning.unanswered import benchmarks, unanswered
 from harness.scheduling.schedule import pending
 from harness.store.kind import kind_of
 from harness.store.rows_used import all_rows_used, sentences
@@ -79,14 +81,20 @@ def describe_plan(opened: Opened, *, why: bool) -> str:
     Raises:
         HarnessError: rows cannot be used for what the suite asks of them.
     """
-    _require(opened)
-    return table(opened.plan, opened.store, why=why)
+    short = [f"note: {told}" for told in _require(opened)]
+    return "\n".join([table(opened.plan, opened.store, why=why), *short])
 
 
-def _require(opened: Opened) -> None:
-    """Refuse rows that a run would refuse, as far as they are known before they are read."""
-    if warning := require_rows(opened.plan, opened.store):
-        print(f"warning: {warning}", file=sys.stderr)
+def _require(opened: Opened) -> Iterable[str]:
+    """Refuse rows that a run would refuse, as far as they are known before they are read.
+
+    Returns:
+        Sentences on splits of which less is left than the suite seems to ask for.
+    """
+    looked = require_rows(opened.plan, opened.store)
+    if looked.warning:
+        print(f"warning: {looked.warning}", file=sys.stderr)
+    return list(shortfalls(opened.plan, looked.counts))
 
 
 @dataclass(frozen=True)
@@ -120,9 +128,11 @@ class _Planned:
 
 
 def _stages(planned: Plan, store: Store) -> list[_Planned]:
-    """All stages with their states, in topological order."""
-    stages = planned.stages()
-    waiting = {stage.key for stage in pending(stages, list(planned.targets()), store)}
+    """All stages that a run goes through, with their states, in topological order: those that
+    read and measure rows first."""
+    ground = planned.groundwork()
+    stages = list({stage.key: stage for stage in (*ground, *planned.stages())}.values())
+    waiting = {stage.key for stage in pending(stages, [*ground, *planned.targets()], store)}
     idle = _failed_trials(planned, store) - waiting
     return [
         _Planned(s, "to run" if s.key in waiting else "failed" if s.key in idle else "cached")
@@ -154,12 +164,15 @@ def table(planned: Plan, store: Store, *, why: bool) -> str:
     if unmeasured := sum(each.seconds_unknown for each in waiting):
         lines.append(
             f"the time of {unmeasured} of them is unknown until measured: such a stage has not run"
-            " with a model of about this size on this class of device, or its rows are not read yet"
+            " with a model of about this size on this class of device, or its rows are not read"
+            f" yet; `harness run {planned.file} --limit 8` would measure it in a short run"
         )
     lines += _memory(planned, stages, store)
     lines += _rows_left_out(planned, store)
     lines += length_notes(planned)
     lines += script_notes(planned, store)
+    lines += benchmarks(planned)
+    lines += [f"not answered: {question}" for question in unanswered(planned)]
     lines += _code(planned)
     return "\n".join([*lines, *(_reasons((each.stage for each in waiting), store) if why else ())])
 

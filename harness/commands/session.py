@@ -14,6 +14,7 @@ from harness.core.errors import HarnessError, SuiteError
 from harness.core.locate import STORE
 from harness.planning.changed import changed_targets
 from harness.planning.code import unset_keys
+from harness.planning.contamination import same_rows
 from harness.planning.planner import Plan, plan
 from harness.planning.trackers import refuse_trackers
 from harness.scheduling.schedule import Outcome
@@ -145,7 +146,7 @@ def warn_of_mistakes(planned: Plan) -> None:
     """Print the plan's warnings, where a person can still change the suite: before a run. The
     report has them too, so that the commands after a run do not repeat them; all but those on keys,
     which are about this environment."""
-    for warning in (*planned.warnings, *unset_keys(planned)):
+    for warning in (*same_rows(planned), *planned.warnings, *unset_keys(planned)):
         print(f"warning: {warning}", file=sys.stderr)
 
 

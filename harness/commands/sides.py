@@ -20,7 +20,7 @@ from harness.comparison.imported import by_variant
 from harness.comparison.measured import Examples, Measured, Run, RunCosts, conditions_of
 from harness.comparison.run_costs import run_costs
 from harness.comparison.scores import Column, Reader, Scores
-from harness.core.errors import DataError, HarnessError, SuiteError, shortened, unknown
+from harness.core.errors import DataError, HarnessError, shortened
 from harness.core.locate import BASELINE_NAME, BASELINES
 from harness.core.text import number_of
 from harness.importers.files import Unreadable
@@ -28,6 +28,7 @@ from harness.models.hub import hub_snapshot
 from harness.planning.graph import learnt
 from harness.planning.planner import VariantPath
 from harness.store.stage import Record
+from harness.variants.called import the_one_called
 
 
 def side(name: str, store: Path) -> Side:
@@ -100,8 +101,8 @@ def _chosen(runs: Sequence[Run], variant: str, where: str) -> Mapping[int, Run]:
         raise Unreadable(error.message, where=where, fix=error.fix) from None
     if not groups:
         raise Unreadable("holds no metric", where=where)
-    if variant and variant not in groups:
-        raise HarnessError(unknown("variant", variant, groups, where=where))
+    if variant:
+        variant = the_one_called(variant, {group: {} for group in groups}, where)
     if not variant and len(groups) > 1:
         names = ", ".join(list(groups)[:20])
         raise HarnessError(
@@ -133,9 +134,11 @@ def opened_variant(
             f"'{reference}' is not SUITE:VARIANT", fix="such as pocket/demo:lora-sft"
         )
     opened = open_suite(suite, settings, store, None, None, ended=True)
-    paths = [p for p in opened.plan.paths if name in (p.variant.id, p.variant.group)]
+    paths = [path for path in opened.plan.paths if path.variant.id == name]
     if not paths:
-        raise SuiteError(unknown("variant", name, (p.variant.group for p in opened.plan.paths)))
+        labels = {path.variant.group: path.variant.labels for path in opened.plan.paths}
+        group = the_one_called(name, labels, reference)
+        paths = [path for path in opened.plan.paths if path.variant.group == group]
     used = {stage.key for path in paths for stage in path.stages()}
     checks = {key: stages for key, stages in opened.plan.checks.items() if key in used}
     data = {name: stage for name, stage in opened.plan.data.items() if stage.key in used}

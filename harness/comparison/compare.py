@@ -9,6 +9,7 @@ from dataclasses import replace
 from harness.comparison import constant, provenance, tuning
 from harness.comparison.alignment import taxes
 from harness.comparison.best import beside_best
+from harness.comparison.contaminated import contamination
 from harness.comparison.costs import result_of, succeeded
 from harness.comparison.examples import examples
 from harness.comparison.judged_rates import judged_ranks, judged_rates
@@ -72,7 +73,7 @@ def compare(
         variants=variants,
         rows=tuple(rows),
         examples=tuple(examples(finished, with_result, scores, store)),
-        contamination=tuple(provenance.contamination(planned, records)),
+        contamination=tuple(contamination(planned, records)),
         provenance=provenance.provenance(planned, records),
         data=tuple(provenance.data(planned, records)),
         ledger=provenance.ledger(planned, records),

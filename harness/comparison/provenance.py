@@ -8,9 +8,12 @@ from typing import Any
 
 from harness.comparison import tuning
 from harness.comparison.biased import bias_notes
+from harness.comparison.contaminated import contaminated, contamination, severely
+from harness.comparison.cut_short import cut_short
 from harness.comparison.result import VariantResult
 from harness.core.text import number_of
 from harness.planning.planner import Plan
+from harness.planning.shortfalls import counts_in, shortfalls
 from harness.store.made_by import mixed
 from harness.store.rows_used import all_rows_used, sentences
 from harness.store.stage import Record
@@ -18,35 +21,6 @@ from harness.store.store import Store
 
 _SHOWN = 3
 """Evaluations that a note names, before it says how many more there are."""
-
-
-def contamination(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, Any]]:
-    """The result of each check for test rows among training rows, or why the check failed."""
-    for stage in planned.contamination:
-        record = records[stage.key]
-        yield {"pair": stage.label, **(record.metrics if record.ok else {"error": record.error})}
-
-
-def _contaminated(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
-    """One sentence over all pairs of training and test rows that share copies."""
-    checked = [(stage.label, records[stage.key].metrics) for stage in planned.contamination]
-    leaking = [(label, m) for label, m in checked if m.get("exact") or m.get("overlap")]
-    if not leaking:
-        return
-    label, most = max(leaking, key=lambda pair: pair[1]["exact"] + pair[1]["overlap"])
-    worst = (
-        f"{most['exact']} of {most['test_rows']} test rows stand in the training rows, and"
-        f" {most['overlap']} more share half of their {most['n']}-grams"
-    )
-    if len(checked) > 1:
-        worst = (
-            f"test rows are found in {len(leaking)} of"
-            f" {number_of(len(checked), 'pair')}; most in {label}:"
-            f" {worst}"
-        )
-    else:
-        worst = f"{label}: {worst}"
-    yield f"Contamination, {worst}; see the report's table."
 
 
 def data(planned: Plan, records: Mapping[str, Record]) -> Iterable[dict[str, Any]]:
@@ -234,6 +208,9 @@ def notes(
     store: Store,
 ) -> Iterable[str]:
     """The notes of a comparison: what a reader must know about how its numbers came about."""
+    leaks = list(contaminated(planned, records))
+    severe = any(severely(contamination(planned, records)))
+    yield from leaks if severe else ()
     yield from tuning.notes(planned, records)
     trains = any(stage.kind == "train" for stage in planned.stages())
     if trains and len(planned.suite.seeds) == 2:
@@ -249,9 +226,10 @@ def notes(
         )
     unfit = [note for fit in planned.unfit.values() for note in fit.notes(names=False)]
     yield from (note.removeprefix(f"{planned.file}: ") for note in dict.fromkeys(unfit))
-    if lost := list(sentences(all_rows_used(planned.stages(), records))):
+    short = shortfalls(planned, counts_in(records))
+    if lost := [*sentences(all_rows_used(planned.stages(), records)), *short]:
         yield f"Rows: {'; '.join(lost)}."
-    yield from _contaminated(planned, records)
+    yield from () if severe else leaks
     for stage in planned.stages():
         record = records.get(stage.key)  # missing if a trial before it failed
         if stage.kind == "label" and record is not None and record.ok:
@@ -276,10 +254,8 @@ def notes(
                     " and is scored as that."
                 )
             if figures.get("truncation_rate", 0.0) > 0.1:
-                yield (
-                    f"{variant.group} was cut at the length limit on"
-                    f" {figures['truncation_rate']:.0%} of {entry}: it does not stop by itself."
-                )
+                cut = cut_short(planned, records, variant.group, entry, figures)
+                yield f"{variant.group} {cut}"
             if (share := figures.get("unread_thinking_rate", 0.0)) > 0:
                 yield (
                     f"{share:.0%} of {variant.group}'s answers to {entry} begin with `<think>`, and"

@@ -81,6 +81,12 @@ class Component(BaseModel):
         return () if variable is None else (variable,)
 
     @classmethod
+    def about_key(cls, key: str) -> str:
+        """What there is in the place of a key that this is asked for and does not have, as it may
+        be an option of the library behind it; empty if nothing is known."""
+        return ""
+
+    @classmethod
     def source_digest(cls) -> str:
         """Digest of its source files, with all that they import from this package and from its own
         package. A change without a new VERSION causes a warning."""

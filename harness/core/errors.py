@@ -6,7 +6,9 @@ import contextlib
 import difflib
 import errno
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from harness.core.other_tools import plain, same
 
 EXIT_OK, EXIT_REGRESSED, EXIT_USAGE, EXIT_INCONCLUSIVE = 0, 1, 2, 3
 EXIT_NOT_JUDGED, EXIT_FAILED_CELLS, EXIT_CRASH = 4, 5, 70
@@ -64,46 +66,94 @@ class StageFailed(HarnessError):
         super().__init__(message, fix=fix)
 
 
-_SHOWN = 40
-"""The most names that a message lists; more are only counted."""
-_SYNONYMS = {"rank": "r", "batch_size": "per_device_train_batch_size", "epochs": "num_train_epochs",
-             "max_seq_length": "max_length", "max_completion_length": "max_new_tokens",
-             "beta1": "adam_beta1", "beta2": "adam_beta2", "clip": "max_grad_norm",
-             "scheduler": "lr_scheduler_type", "optimizer": "optim",
-             "steps": "max_steps"}  # fmt: skip
-"""A field's name in other tools -> its name here."""
+_SHOWN, _FEW, _NEAREST = 40, 12, 5
+"""The most names that a message lists; the most where a command lists all; and how many of more
+than these, the nearest ones."""
 
 
 def near(value: str, known: Iterable[str]) -> str:
     """The known name that was most likely meant; empty if there is none.
 
-    In this order: the name that other tools call so, a name with these initials (`lr`), a name with
-    a similar spelling, a name that contains this word (`alpha`).
+    In this order: the same name in other letters, the name that other tools call so, a name with
+    these initials (`lr`), a name with a similar spelling, a name that contains this word (`alpha`).
     """
     known = sorted(known)
-    if _SYNONYMS.get(value.lower()) in known:
-        return _SYNONYMS[value.lower()]
-    initials = [n for n in known if "_" in n and "".join(w[:1] for w in n.split("_")) == value]
+    if ours := same(value, known):
+        return ours
+    asked = plain(value)
+    initials = [n for n in known if "_" in n and "".join(w[:1] for w in n.split("_")) == asked]
     alike = difflib.get_close_matches(value[:200], known, n=1, cutoff=0.5)
-    part = [n for n in known if len(value) > 2 and value in n.split("_")]
+    alike += difflib.get_close_matches(asked[:200], known, n=1, cutoff=0.5)
+    part = [n for n in known if len(asked) > 2 and asked in n.split("_")]
     return next(iter([*initials, *alike, *part]), "")
 
 
-def unknown(what: str, value: str, known: Iterable[str], *, where: str = "", hint: str = "") -> str:
+def mistyped(value: str, known: Iterable[str]) -> str:
+    """The known name that only a letter or two set apart from this one; empty if there is none."""
+    return next(iter(difflib.get_close_matches(value[:200], known, n=1, cutoff=0.85)), "")
+
+
+def unknown(
+    what: str,
+    value: str,
+    known: Iterable[str],
+    *,
+    where: str = "",
+    hint: str = "",
+    command: str = "",
+    here: str = "",
+) -> str:
     """The message for an unknown name, with the nearest known name.
 
     Args:
         what: the kind of name, such as `scorer`.
         hint: a remark behind the list of known names.
+        command: lists all names; of many names, only the nearest are shown then.
+        here: what there is in its place, where that is known; a name is guessed by its spelling
+            then only if it is very near.
     """
     known = sorted(set(known))
-    meant = near(value, known)
+    meant = same(value, known) or (mistyped(value, known) if here else near(value, known))
     guess = f"; did you mean '{meant}'?" if meant else ""
-    tail = f"  ({hint})" if hint else ""
     prefix = f"{where}: " if where else ""
+    lines = [f"{prefix}unknown {what} '{shortened(value)}'{guess}"]
+    lines += [f"  {here}"] if here and not meant else []
+    if not command or len(known) <= _FEW:
+        return "\n".join([*lines, _all(known, "; ".join(filter(None, [hint, command])))])
+    alike = difflib.get_close_matches(plain(value)[:200], known, n=_NEAREST, cutoff=0.45)
+    nearest = [] if len(lines) > 1 else list(dict.fromkeys([meant, *alike] if meant else alike))
+    every = f"{f'{hint}; ' if hint else ''}all {len(known)}: {command}"
+    listed = f"known: {', '.join(nearest)}, ...  ({every})" if nearest else every
+    return "\n".join([*lines, f"  {listed}"])
+
+
+def _all(known: Sequence[str], hint: str) -> str:
+    """The line of all known names."""
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     listed = ", ".join(shortened(name) for name in known[:_SHOWN]) or "none"
-    return f"{prefix}unknown {what} '{shortened(value)}'{guess}\n  known: {listed}{more}{tail}"
+    return f"  known: {listed}{more}" + (f"  ({hint})" if hint else "")
+
+
+_EVERY = re.compile(r"^  (?:known: .*\()?.*\b(all \d+: harness list [^)]*)\)?$")
+"""The end of a message for an unknown name."""
+
+
+def joined(messages: Iterable[str], most: int = 10) -> str:
+    """Several messages as one, each once; a list of known names that several have is told once.
+
+    Args:
+        most: the most messages; the others are counted.
+    """
+    each = list(dict.fromkeys(messages))
+    lines, told = list[str](), set[str]()
+    for message in each[:most]:
+        for line in message.split("\n"):
+            known = _EVERY.search(line)
+            if known is None or known[1] not in told:
+                lines.append(line)
+            told |= {known[1]} if known else set()
+    more = [f"  and {len(each) - most} more of such"] if len(each) > most else []
+    return "\n".join([*lines, *more])
 
 
 def shortened(value: str, length: int = 100) -> str:

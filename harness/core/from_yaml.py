@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from harness.core.component import Component
-from harness.core.errors import SuiteError, shortened, unknown
+from harness.core.errors import SuiteError, joined, shortened, unknown
+from harness.core.homes import unknown_key
 from harness.core.registry import find
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 C = TypeVar("C", bound=Component)
 
@@ -96,46 +100,61 @@ def explain(
         where: its place in the suite.
         places: field -> place of its value, for fields whose values are not at `where`.
     """
-    lines = []
-    for item in error.errors():
-        parts = [f"[{p}]" if isinstance(p, int) else f".{shortened(p)}"
-                 for p in item["loc"] if p != "[key]"]  # fmt: skip
-        elsewhere = (places or {}).get(str(item["loc"][0])) if parts else None
-        if not parts:  # an error of several fields: blame the one that is set elsewhere
-            words = re.findall(r"\w+", item["msg"])
-            named = (place for field, place in (places or {}).items() if field in words)
-            elsewhere = next((place.rpartition(".")[0] for place in named), None)
-        place = "".join(parts[1:] if elsewhere else parts)
-        whole = (elsewhere or where) + place
-        if item["type"] == "extra_forbidden":
-            key = shortened(str(item["loc"][-1]))
-            owner = _owner(model, item["loc"][:-1])
-            lines.append(
-                unknown("key", key, owner.model_fields, where=whole.removesuffix(f".{key}"))
-            )
-        elif item["type"] == "missing":
-            lines.append(f"{whole}: missing, and needed")
-        elif item["type"] == "literal_error":
-            choices = re.findall(r"'([^']*)'", item.get("ctx", {}).get("expected", ""))
-            given = item["input"] if isinstance(item["input"], str) else _short(item["input"])
-            lines.append(unknown("value", given, choices, where=whole))
-        else:
-            wanted = next((w for start, w in _WANTED.items() if item["type"].startswith(start)), "")
-            message = wanted or item["msg"].removeprefix("Value error, ")
-            if item["type"] == "string_pattern_mismatch":
-                message = _form(model, item["loc"]) or message
-            if item["type"] == "string_type" and (misread := _misread(item["input"])):
-                message = misread
-            # Our own validators name the value themselves, if it may be shown: it could be a secret
-            # key that was pasted.
-            ours = item["type"] in ("value_error", "assertion_error")
-            shown = f" (given: {_short(item['input'])})" if item["loc"] and not ours else ""
-            lines.append(f"{whole}: {message[0].lower()}{message[1:]}{shown}")
-    lines = list(dict.fromkeys(lines))
-    more = [f"  and {len(lines) - _MOST} more of such"] if len(lines) > _MOST else []
-    return "\n".join(lines[:_MOST] + more)
+    return joined(explain_each(error.errors(), model, where, places))
 
 
+def explain_each(
+    errors: Iterable[ErrorDetails],
+    model: type[BaseModel],
+    where: str,
+    places: Mapping[str, str] | None = None,
+) -> list[str]:
+    """As `explain`: a sentence for each of these errors."""
+    return [_sentence(item, model, where, places or {}) for item in errors]
+
+
+def _sentence(
+    item: ErrorDetails, model: type[BaseModel], where: str, places: Mapping[str, str]
+) -> str:
+    whole = _place(item, where, places)
+    if item["type"] == "extra_forbidden":
+        key = shortened(str(item["loc"][-1]))
+        owner = _owner(model, item["loc"][:-1])
+        return unknown_key(key, owner, whole.removesuffix(f".{key}"))
+    if item["type"] == "missing":
+        return f"{whole}: missing, and needed"
+    if item["type"] == "literal_error":
+        choices = re.findall(r"'([^']*)'", item.get("ctx", {}).get("expected", ""))
+        given = item["input"] if isinstance(item["input"], str) else _short(item["input"])
+        return unknown("value", given, choices, where=whole)
+    wanted = next((w for start, w in _WANTED.items() if item["type"].startswith(start)), "")
+    message = wanted or item["msg"].removeprefix("Value error, ")
+    if wanted == _A_LIST and isinstance(item["input"], str | int | float):
+        return f"{whole}: a list is needed, `[{_short(item['input']).strip(_QUOTES)}]`"
+    if item["type"] == "string_pattern_mismatch":
+        message = _form(model, item["loc"]) or message
+    if item["type"] == "string_type" and (misread := _misread(item["input"])):
+        message = misread
+    # Our own validators name the value themselves, if it may be shown: it could be a secret key
+    # that was pasted.
+    ours = item["type"] in ("value_error", "assertion_error")
+    shown = f" (given: {_short(item['input'])})" if item["loc"] and not ours else ""
+    return f"{whole}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _place(item: ErrorDetails, where: str, places: Mapping[str, str]) -> str:
+    """The place of an error in the suite."""
+    parts = [f"[{p}]" if isinstance(p, int) else f".{shortened(p)}"
+             for p in item["loc"] if p != "[key]"]  # fmt: skip
+    elsewhere = places.get(str(item["loc"][0])) if parts else None
+    if not parts:  # an error of several fields: blame the one that is set elsewhere
+        words = re.findall(r"\w+", item["msg"])
+        named = (place for field, place in places.items() if field in words)
+        elsewhere = next((place.rpartition(".")[0] for place in named), None)
+    return (elsewhere or where) + "".join(parts[1:] if elsewhere else parts)
+
+
+_QUOTES = "'\""
 _A_MAPPING, _A_LIST = "a mapping is needed, `{key: value}`", "a list is needed, `[one, two]`"
 _WANTED = {
     "dict_": _A_MAPPING, "model_": _A_MAPPING, "mapping_": _A_MAPPING, "dataclass_": _A_MAPPING,
@@ -144,8 +163,6 @@ _WANTED = {
     "bool_": "true or false is needed", "string_type": "a text is needed",
 }  # fmt: skip
 """How a type of pydantic's errors begins -> what is needed, in the words of YAML."""
-_MOST = 10
-"""The most mistakes in one message."""
 
 
 def _form(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.core.component import Component
 from harness.core.errors import HarnessError, SuiteError, unknown
+from harness.core.other_tools import instead
 
 
 @cache
@@ -53,7 +54,8 @@ def find(axis: str, name: str, where: str = "") -> type[Component]:
             brings it cannot be imported; or several bring one of this name.
     """
     if name not in names(axis):
-        message = unknown(axis, name, names(axis), hint=f"harness list {axis}s")
+        command, here = f"harness list {axis}s", instead(name)
+        message = unknown(axis, name, names(axis), command=command, here=here)
         raise SuiteError(message, where=where)
     _refuse_clash(axis, name, where)
     point = _entry_points(axis).get(name)

@@ -90,7 +90,10 @@ def load_rows(config: Mapping[str, Any], source: str, where: str, head: int | No
         _bring_into_layout(loaded, kept, table, config, where)
     if not loaded.rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in loaded.dropped.items())
-        raise DataError(f"no row of {source} is left", where=where, fix=f"dropped: {reasons}")
+        beyond = f"; it has {len(raw):,}, and `rows` begins at {first:,}" if not inside else ""
+        raise DataError(
+            f"no row of {source} is left{beyond}", where=where, fix=f"dropped: {reasons}"
+        )
     loaded.layout = str(layout_of(list(loaded.rows[0])))
     turns = config.get("turns", "last")
     if turns != "last":

@@ -17,9 +17,14 @@ from harness.labellers.base import Compared, Contest, LabelJob, Labeller, Places
 
 class Replay(Labeller):
     """Verdicts from a file: those of people, of a judge of another tool, or of an earlier run. Each
-    line is an object with `prompt`, `one`, `other` (texts or lists of messages, as the rows have
-    them) and `verdict`, the probability that `one` is better: 1, 0, or 0.5 for a tie. A contest is
-    found in either order, and has no verdict if it is not in the file. Equal answers tie."""
+    line is an object with `prompt`, `one`, `other` and `verdict`, the probability that `one` is
+    better: 1, 0, or 0.5 for a tie. A contest is found in either order, and has no verdict if it is
+    not in the file. Equal answers tie.
+
+    Where the rows are texts, prompt and answers are texts. Where they are chats (`messages`, or a
+    prompt that is a list of messages), all three are lists of messages: `prompt` has every turn
+    before the answer, the system's too, and an answer is one turn of the assistant, such as
+    `[{"role": "assistant", "content": "Yes."}]`. Of a message, its role and content count."""
 
     VERSION = 2
 
@@ -63,7 +68,10 @@ def _verdicts(path: Path) -> dict[str, Verdict]:
     return {key: sum(verdicts) / len(verdicts) for key, verdicts in said.items()}
 
 
-_FIX = 'write {"prompt": "...", "one": "...", "other": "...", "verdict": 1}'
+_FIX = (
+    'write {"prompt": "...", "one": "...", "other": "...", "verdict": 1}; of chats, each of the'
+    ' three as a list: [{"role": "user", "content": "..."}]'
+)
 
 
 def _line(row: Mapping[str, Any], place: str) -> tuple[Contest, float]:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from harness.core.fields import Steps
-from harness.objectives._trl.arguments import require_fields, require_optimizer
-from harness.objectives._trl.permitted import require_permitted
+from harness.objectives._trl.arguments import fields_of, require_fields, require_optimizer
+from harness.objectives._trl.permitted import about_argument, require_permitted
 from harness.objectives.base import Objective
 
 SchedulerType = Literal[
@@ -81,6 +81,13 @@ class TrainerObjective(Objective):
     args: dict[str, Any] = {}
     """Any other argument of the trainer that changes how it trains, passed on as it is. What writes
     outside the store, reaches the network, takes a secret or has a field of its own is refused."""
+
+    @classmethod
+    def about_key(cls, key: str) -> str:
+        """An argument of the trainer that has no field here."""
+        if not cls.trainer_config or key not in fields_of(cls.trainer_config):
+            return ""
+        return about_argument(key)
 
     @field_validator("optim")
     @classmethod

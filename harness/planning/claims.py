@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.core.errors import SuiteError, near, unknown
-from harness.planning.selectors import Labels, Pairing, pairs, select
+from harness.core.errors import SuiteError, joined, near, unknown
+from harness.planning.selectors import Pairing, pairs, select
+from harness.planning.unmeasured import how_to_measure
 from harness.suite.claims import BASELINE, CHANCE, COSTS, EVERY, STORED, Claim
+from harness.variants.called import Labels
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,14 @@ def planned_claims(
     Raises:
         SuiteError: a claim names a metric that is not measured, or a variant that is not there.
     """
-    each = [
-        _of(claim, f"claims[{index}]", variants, columns, baselines)
-        for index, claim in enumerate(claims)
-    ]
+    each, wrong = [], list[str]()
+    for index, claim in enumerate(claims):
+        try:
+            each.append(_of(claim, f"claims[{index}]", variants, columns, baselines))
+        except SuiteError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise SuiteError(joined(wrong))
     return Asked(
         tuple(planned for asked in each for planned in asked.claims),
         tuple(note for asked in each for note in asked.notes),
@@ -307,8 +313,9 @@ def _unknown_metric(metric: str, columns: Sequence[Column]) -> str:
     """The message for an unknown metric: the nearest name, in whichever of its forms, the metrics
     and the costs."""
     forms = {name for column in columns for name in column.names() if column.metric in name}
-    nearest = near(metric, [*forms, *COSTS, *COSTS.values()])
+    here = how_to_measure(metric, [*forms, *COSTS, *COSTS.values()])
+    nearest = "" if here else near(metric, [*forms, *COSTS, *COSTS.values()])
     names = {list(column.names())[-1] for column in columns}
     costs = ", ".join(cost for cost in COSTS if cost != nearest)
     known = {*names, nearest} if nearest else names
-    return unknown("metric", metric, known, hint=f"or a cost: {costs}")
+    return unknown("metric", metric, known, hint=f"or a cost: {costs}", here=here)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from harness.planning.graph import VariantPath, trained_rows
+from harness.core.files import digest_json
+from harness.planning.graph import Plan, VariantPath, parts, trained_rows
 from harness.planning.sources import Sources
 from harness.stages.contamination import Contamination
 from harness.store.stage import Resources, Stage
@@ -32,3 +35,47 @@ def contamination_stages(
                     resources=resources,
                     label=f"{rows.label} in {test.label}",
                 )
+
+
+def same_rows(planned: Plan) -> Iterator[str]:
+    """Warnings about training rows that are test rows, as far as files and slices tell before they
+    are read."""
+    for stage in planned.contamination:
+        test = stage.inputs["test"]
+        for train in parts(stage.inputs["train"]):
+            if shared := _shared(train, test):
+                yield (
+                    f"data.{train.label.replace('/', '.')} and data.{test.label.replace('/', '.')}"
+                    f" are {shared}: scores on them show what was learnt by heart; give test rows"
+                    " of their own, by another file or by `rows:`"
+                )
+
+
+def _shared(train: Stage, test: Stage) -> str:
+    """How the rows of two stages are the same; empty if they are not known to be."""
+    if train.key == test.key:
+        return "the same rows"
+    one, other = train.config, test.config
+    source = one.get("sha256") or one.get("hub")
+    options = (
+        {k: v for k, v in c.items() if k not in ("rows", "limit", "turns")} for c in (one, other)
+    )
+    if source is None or len({digest_json(each) for each in options}) > 1:
+        return ""
+    (start, end), (first, last) = _span(one), _span(other)
+    return "slices of one file that overlap" if max(start, first) < min(end, last) else ""
+
+
+def _but_slices(config: Mapping[str, Any]) -> str:
+    sliced = ("rows", "limit", "turns")
+    return digest_json({name: value for name, value in config.items() if name not in sliced})
+
+
+def _span(config: Mapping[str, Any]) -> tuple[float, float]:
+    """The first row that is taken, and the first that is not any more."""
+    first, last = config.get("rows") or (0, None)
+    end = math.inf if last is None else last
+    unfiltered = not any(config.get(name) for name in ("where", "min_chars", "max_chars"))
+    if config.get("limit") and unfiltered:
+        end = min(end, first + config["limit"])
+    return first, end

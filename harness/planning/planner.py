@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from harness.core import from_yaml
-from harness.core.errors import SuiteError
+from harness.core.errors import ModelError, SuiteError
 from harness.executors.base import Executor
 from harness.planning.answering import Answering
 from harness.planning.checkpoints import Checkpoints
@@ -23,6 +23,7 @@ from harness.planning.graph import (
     named_starts,
 )
 from harness.planning.lengths import Fitting
+from harness.planning.mistakes import with_others
 from harness.planning.models import remarks, require_language_model, require_trainable
 from harness.planning.only import everyone
 from harness.planning.partial import partial_judges
@@ -65,7 +66,10 @@ def plan(
         SuiteError, ModelError: before anything is spent, naming place and fix.
     """
     with loaded.boundary():
-        return _Planner(loaded, store, limit, known or {}).plan(only)
+        try:
+            return _Planner(loaded, store, limit, known or {}).plan(only)
+        except (SuiteError, ModelError) as error:
+            raise with_others(error, loaded) from None
 
 
 class _Planner:

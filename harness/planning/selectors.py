@@ -8,43 +8,30 @@ from dataclasses import dataclass
 
 from harness.core.errors import SuiteError, shortened, unknown
 from harness.suite.claims import EVERY, Selector
-
-Labels = Mapping[str, Mapping[str, str]]
-"""Variant -> axis -> its value there."""
-_NOT_AXES = ("seed",)
+from harness.variants.called import NOT_AXES, Labels, axis_values, called
 
 
 def select(selector: Selector, variants: Labels, where: str) -> list[str]:
     """The variants that a selector means, in their order.
 
-    A text is a name; else a pattern of names such as `lora*`; else the value of some axis, such as
-    a method's name. A mapping says what each axis must be.
+    A text means what `called` says. A mapping says what each axis must be.
 
     Raises:
         SuiteError: it means none.
     """
     if isinstance(selector, Mapping):
         return _by_axes(selector, variants, where)
-    if selector in variants:
-        return [selector]
-    if any(mark in selector for mark in "*?["):
-        names = fnmatch.filter(variants, selector)
-    else:
-        names = [name for name, labels in variants.items() if selector in _values(labels)]
+    names = called(selector, variants)
     if not names:
-        known = {*variants, *(v for labels in variants.values() for v in _values(labels))}
+        known = {*variants, *(v for labels in variants.values() for v in axis_values(labels))}
         raise SuiteError(unknown("variant", selector, known), where=where)
     return names
-
-
-def _values(labels: Mapping[str, str]) -> list[str]:
-    return [value for axis, value in labels.items() if axis not in _NOT_AXES]
 
 
 def _by_axes(
     selector: Mapping[str, Sequence[str | int | float]], variants: Labels, where: str
 ) -> list[str]:
-    axes = {axis for labels in variants.values() for axis in labels if axis not in _NOT_AXES}
+    axes = {axis for labels in variants.values() for axis in labels if axis not in NOT_AXES}
     names = list(variants)
     for axis, patterns in selector.items():
         if axis not in axes:
@@ -128,5 +115,5 @@ def _nearest(pairs: Sequence[tuple[str, str]], variants: Labels) -> list[tuple[s
 
 
 def _distance(one: Mapping[str, str], other: Mapping[str, str]) -> int:
-    axes = {*one, *other} - {*_NOT_AXES}
+    axes = {*one, *other} - {*NOT_AXES}
     return sum(one.get(axis) != other.get(axis) for axis in axes)

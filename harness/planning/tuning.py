@@ -13,6 +13,7 @@ from typing import Any
 from harness.core.errors import SuiteError, unknown
 from harness.core.files import digest_json
 from harness.planning.graph import Trial, Tuning
+from harness.planning.unmeasured import how_to_measure
 from harness.scorers.base import Scorer
 from harness.stages.select import Select, Tried
 from harness.store.stage import Record, Resources, Stage
@@ -59,7 +60,8 @@ def judge_of(tune: Tune, scorers: Sequence[Scorer], entries: Mapping[str, Any]) 
         hint = "metrics of the suite's `scorers:`"
         if any(scorer.sets() for scorer in scorers):
             hint += "; benchmarks judge no trials, as they have no validation rows"
-        message = unknown("metric", tune.metric, known, hint=hint)
+        here = how_to_measure(tune.metric, known)
+        message = unknown("metric", tune.metric, known, hint=hint, here=here)
         raise SuiteError(message, where="tune.metric")
     if tune.data is not None and tune.data not in entries:
         raise SuiteError(unknown("data", tune.data, entries), where="tune.data")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from harness.comparison.best import best_of
+from harness.comparison.contaminated import severely
 from harness.comparison.costs import comparable
 from harness.comparison.result import Comparison, Row, VariantResult
 from harness.core.text import label, line, number_of
@@ -23,12 +24,18 @@ def answer(comparison: Comparison) -> str:
 def paragraphs(comparison: Comparison) -> list[str]:
     """The answer in paragraphs of a few sentences each.
 
-    The first says which variant is best and how it differs from its baseline. The second says which
-    variant is as good and costs less. Others follow if they apply: what these two forgot, variants
-    that cannot be compared, rows of other data, and the alignment tax.
+    Test rows that were trained on are told before all. Then, the first says which variant is best
+    and how it differs from its baseline. The second says which variant is as good and costs less.
+    Others follow if they apply: what these two forgot, variants that cannot be compared, rows of
+    other data, and the alignment tax.
 
     It only reads estimates and verdicts of the comparison.
     """
+    return [*severely(comparison.contamination), *_paragraphs(comparison)]
+
+
+def _paragraphs(comparison: Comparison) -> list[str]:
+    """As `paragraphs`, without what test rows in the training rows make of it."""
     metrics = columns(comparison)
     if not metrics:
         failed = len(comparison.failed)

@@ -9,11 +9,13 @@ import difflib
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SuiteError, shortened, unknown
+from harness.core.text import number_of
 from harness.scorers._lm_eval_data import FORMATS, missing_files
 from harness.scorers._lm_eval_fields import group_faults, task_faults
 from harness.scorers._lm_eval_index import Index, faults
@@ -31,6 +33,22 @@ def unknown_task(name: str, names: Collection[str]) -> str:
         return f"unknown task '{shortened(name)}'\n  lm-eval's: harness list tasks"
     hint = "the nearest; all: harness list tasks"
     return unknown("task", name, nearest, hint=hint)
+
+
+def unmatched(pattern: str, names: Collection[str]) -> str:
+    """That no task has a name of this pattern, with the patterns of a like beginning that some
+    have, those of most tasks first."""
+    beginning = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+    heads = Counter(name[: end.end()] for name in names for end in re.finditer("_", name))
+    alike = difflib.get_close_matches(beginning, heads, n=_NEAREST, cutoff=0.5)
+    alike.sort(key=lambda head: (-round(_likeness(head, beginning), 2), -heads[head]))
+    nearest = ", ".join(f"{head}* ({number_of(heads[head], 'name')})" for head in alike)
+    guess = f"; did you mean '{alike[0]}*'?\n  the nearest: {nearest}" if alike else ""
+    return f"no task matches '{shortened(pattern)}'{guess}\n  all tasks: harness list tasks PART"
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def require_readable(tasks: Sequence[str], index: Index, where: str) -> None:

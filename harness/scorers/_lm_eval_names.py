@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.core.errors import SuiteError, shortened
 from harness.core.locate import locate
 from harness.data.preference_rule import imported_beside
-from harness.scorers._lm_eval_checks import unknown_task
+from harness.scorers._lm_eval_checks import unknown_task, unmatched
 from harness.scorers._lm_eval_data import local_files
 from harness.scorers._lm_eval_index import Index, function_file
 from harness.scorers._lm_eval_scan import CLASS, GROUP, TASK, functions, include_paths, load, read
@@ -70,8 +70,7 @@ def _meant(
     if _WILD.search(text):
         if matches := sorted(fnmatch.filter(index.names(), text)):
             return matches, ()
-        message = unknown_task(_WILD.sub("", text), index.names())
-        raise SuiteError(f"no task matches '{shortened(text)}': {message}", where=place)
+        raise SuiteError(unmatched(text, index.names()), where=place)
     folder = locate(text, suite_file, place)
     if folder is None or not folder.is_dir():
         raise SuiteError(unknown_task(text, index.names()), where=place)

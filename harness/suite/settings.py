@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from harness.core.errors import SuiteError, shortened, unknown
+from harness.core.errors import SuiteError, shortened
+from harness.core.homes import unknown_among
 from harness.suite.text import read_yaml
 
 _PATHS = {"models": 2, "checkpoints": 2, "data": 3}
@@ -45,7 +46,7 @@ def apply_setting(
     head, _, rest = key.partition(".")
     if head not in keys:
         if not rest:
-            raise SuiteError(unknown("key", key, keys), where=where)
+            raise SuiteError(unknown_among(key, keys, where, "harness list keys"))
         return _override(tree, {key: value}, where)
     parts = key.split(".")
     if (

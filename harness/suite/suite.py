@@ -17,9 +17,9 @@ from pydantic import (
 )
 
 from harness.core.component import AddedLater, unhashed
-from harness.core.errors import ModelError, SuiteError, placed
+from harness.core.errors import ModelError, SuiteError, joined, placed
 from harness.core.fields import Name, Seed
-from harness.core.from_yaml import explain
+from harness.core.from_yaml import explain_each
 from harness.core.locate import find_suite
 from harness.core.secrecy import require_none, require_none_in
 from harness.models.checkpoint import CheckpointSpec
@@ -28,6 +28,7 @@ from harness.store.stage import Resources
 from harness.suite.claims import Claim
 from harness.suite.data import DataSpec
 from harness.suite.filters import CellFilter
+from harness.suite.members import faults_of_members
 from harness.suite.settings import apply_setting
 from harness.suite.text import read_yaml
 from harness.suite.tune import Budget, Tune
@@ -266,5 +267,8 @@ def load_suite(name: str, settings: Sequence[str] = ()) -> Loaded:
     try:
         suite = Suite.model_validate(tree)
     except ValidationError as error:
-        raise SuiteError(placed(explain(error, Suite, ""), str(path), places)) from None
+        others = faults_of_members(tree)
+        messages = [placed(m, str(path), places)
+                    for m in (*explain_each(error.errors(), Suite, ""), *others)]  # fmt: skip
+        raise SuiteError(joined(messages)) from None
     return Loaded(suite=suite, path=path, text=text, settings=places)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from harness.core import registry
 from harness.core.errors import SuiteError, unknown
 from harness.core.from_yaml import split_spec
+from harness.core.homes import home
+from harness.core.other_tools import instead
 from harness.methods.base import Method
 from harness.suite.suite import AXES, Suite
 
@@ -18,34 +20,42 @@ def check_axes(suite: Suite) -> None:
     Raises:
         SuiteError: an axis or a name that does not exist, or no rows to score on.
     """
+    for error in axis_faults(suite):
+        raise error
+
+
+def axis_faults(suite: Suite) -> Iterator[SuiteError]:
+    """Everything that is wrong with the names in the matrix and in `evaluate`."""
     for axis, values in suite.matrix.items():
         where = f"matrix.{axis}"
         if axis not in AXES and "." not in axis:
-            raise SuiteError(unknown("axis", axis, AXES, hint="or component.field"), where=where)
+            here = instead(axis) or home(axis)
+            message = unknown("axis", axis, AXES, hint="or component.field", here=here)
+            yield SuiteError(message, where=where)
         if not values:
-            raise SuiteError("the axis is empty", where=where, fix="list at least one value")
+            yield SuiteError("the axis is empty", where=where, fix="list at least one value")
     for axis in ("method", "objective") if suite.matrix else ():
         if axis not in suite.matrix:
-            raise SuiteError(
+            yield SuiteError(
                 f"the matrix has no {axis}", where="matrix", fix=f"add `{axis}: [...]`"
             )
-    _check_names("model", suite.matrix.get("model", []), suite.models, "models")
-    _check_names("data", suite.matrix.get("data", []), suite.data, "data")
-    _check_names("data", suite.evaluate, suite.data, "data", where="evaluate")
+    yield from _unknown_names("model", suite.matrix.get("model", []), suite.models, "models")
+    yield from _unknown_names("data", suite.matrix.get("data", []), suite.data, "data")
+    yield from _unknown_names("data", suite.evaluate, suite.data, "data", where="evaluate")
     for name in evaluations(suite):
-        if suite.data[name].test is None:
-            raise SuiteError(
+        if isinstance(name, str) and name in suite.data and suite.data[name].test is None:
+            yield SuiteError(
                 "no test rows to score on", where=f"data.{name}", fix="add `test:` or `evaluate:`"
             )
 
 
-def _check_names(
+def _unknown_names(
     axis: str, named: Iterable[Any], known: Mapping[str, Any], table: str, where: str = ""
-) -> None:
+) -> Iterator[SuiteError]:
     for index, name in enumerate(named):
         if not isinstance(name, str) or name not in known:
             message = unknown(axis, str(name), known, hint=f"the keys of `{table}:`")
-            raise SuiteError(message, where=where or f"matrix.{axis}[{index}]")
+            yield SuiteError(message, where=where or f"matrix.{axis}[{index}]")
 
 
 def compared_models(suite: Suite) -> list[str]:

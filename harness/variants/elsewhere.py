@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from harness.core.errors import SuiteError, unknown
 from harness.suite.suite import Suite
+from harness.variants.called import called
 from harness.variants.variant import Cell, Elsewhere, Merged, Untrained, Variant
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*")
@@ -55,10 +56,15 @@ def merged_siblings(patterns: Sequence[str], variants: Sequence[Cell | Elsewhere
     Raises:
         SuiteError: a pattern that means no variant.
     """
+    labels, meant = {v.group: v.labels for v in variants}, set[str]()
     for index, pattern in enumerate(patterns):
-        if not any(matches(variant, pattern) for variant in variants):
+        if any(matches(variant, pattern) for variant in variants):
+            continue
+        groups = called(pattern, labels)
+        if not groups:
             message = unknown("variant", pattern, (v.group for v in variants))
             raise SuiteError(message, where=f"evaluate_merged[{index}]")
+        meant.update(groups)
     return [
         Merged(
             id=f"{variant.group}-merged{variant.id.removeprefix(variant.group)}",
@@ -71,7 +77,7 @@ def merged_siblings(patterns: Sequence[str], variants: Sequence[Cell | Elsewhere
             of=variant,
         )
         for variant in variants
-        if any(matches(variant, pattern) for pattern in patterns)
+        if variant.group in meant or any(matches(variant, pattern) for pattern in patterns)
     ]
 
 

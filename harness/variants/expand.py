@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from harness.methods.base import Method
 from harness.scorers.base import Scorer
 from harness.suite.suite import AXES, Suite
 from harness.variants.axes import (
+    axis_faults,
     check_axes,
     compared_models,
     evaluations,
@@ -20,6 +21,7 @@ from harness.variants.axes import (
     trained_models,
     trained_on,
 )
+from harness.variants.called import called
 from harness.variants.elsewhere import (
     checkpoints_of,
     matches,
@@ -28,7 +30,7 @@ from harness.variants.elsewhere import (
 )
 from harness.variants.names import in_recipes, last_stages, written
 from harness.variants.recipe import cell_of, refuse_scores
-from harness.variants.settings import check_hyper, holds
+from harness.variants.settings import check_hyper, holds, hyper_faults
 from harness.variants.spec import Spec
 from harness.variants.variant import Cell, Untrained, Variant
 
@@ -59,7 +61,8 @@ def expand(suite: Suite, only: str | None = None) -> list[Variant]:
         variants += [variant, *(sibling for sibling in merged if sibling.of is variant)]
     baselines = baselines_of(suite, variants)
     if only is not None:
-        chosen = [v for v in variants if matches(v, only)]
+        meant = called(only, {v.group: v.labels for v in variants})
+        chosen = [v for v in variants if v.group in meant or matches(v, only)]
         if not chosen:
             message = unknown("variant", only, (v.id for v in variants))
             raise SuiteError(message, where="--only")
@@ -76,12 +79,16 @@ def baselines_of(suite: Suite, variants: Iterable[Variant]) -> dict[str, str]:
     Raises:
         SuiteError: the suite's `baseline` is no variant and no use of the base.
     """
+    variants = list(variants)
     models = {v.group: v.model for v in variants}
     named = suite.baseline or next(iter([*suite.base, *models]))
     if named in models:
         return dict.fromkeys(models, named)
     uses = [use for use in suite.base if all(used(use, m) in models for m in models.values())]
     if named not in uses:
+        labels = {variant.group: variant.labels for variant in variants}
+        if len(meant := called(named, labels)) == 1:
+            return dict.fromkeys(models, meant[0])
         raise SuiteError(unknown("variant", named, [*models, *uses]), where="baseline")
     baselines = {group: used(named, model) for group, model in models.items()}
     if suite.baseline is None and all(group == baseline for group, baseline in baselines.items()):
@@ -128,6 +135,16 @@ def _uses(suite: Suite) -> list[Untrained]:
             )
         )  # fmt: skip
     return uses
+
+
+def name_faults(suite: Suite) -> Iterator[SuiteError]:
+    """Everything that is wrong with the names in a suite's axes and rules, for a suite that
+    `expand` refuses."""
+    yield from axis_faults(suite)
+    if suite.matrix.keys() >= {"method", "objective"}:
+        hyper = {axis: values for axis, values in suite.matrix.items() if "." in axis}
+        on = trained_on(suite)
+        yield from hyper_faults(suite, hyper, on, in_recipes(suite), last_stages(suite))
 
 
 def _cells(suite: Suite) -> list[Cell]:

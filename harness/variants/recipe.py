@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from harness.core import from_yaml, registry
 from harness.core.errors import HarnessError, SuiteError, unknown
+from harness.core.homes import unknown_among
 from harness.labellers.base import Labeller
 from harness.objectives.base import BASE, Objective
 from harness.suite.suite import Suite
@@ -252,7 +253,8 @@ def cell_beside(suite: Suite, spec: Spec, objective: str, several: Sequence[str]
     known = [*_BESIDE, *registry.find("objective", objective).model_fields]
     for key in fields:
         if key not in known:
-            raise SuiteError(unknown("key", key, known, where=where))
+            command = f"harness list objectives {objective}"
+            raise SuiteError(unknown_among(key, known, where, command))
     places = {"objective": where, **({"method": f"{where}.method.{method}"} if options else {})}
     beside = Spec(
         labels={**spec.labels, "model": model, "method": method, "objective": objective},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.core import from_yaml, registry
 from harness.core.errors import SuiteError, near, unknown
 from harness.core.from_yaml import C
+from harness.core.homes import home
 from harness.suite.filters import CellFilter
 from harness.suite.suite import Suite
 from harness.suite.tune import Budget
@@ -61,7 +62,22 @@ def check_hyper(
     Args:
         recipes: axis -> names that the matrix may lack, and that its recipes have.
         last: objectives that train the cells' last stages, and may be tuned.
+
+    Raises:
+        SuiteError: a name or key is another one.
     """
+    for error in hyper_faults(suite, hyper, trained_on, recipes, last):
+        raise error
+
+
+def hyper_faults(
+    suite: Suite,
+    hyper: Mapping[str, Any],
+    trained_on: Sequence[str],
+    recipes: Mapping[str, Iterable[str]],
+    last: Iterable[str],
+) -> Iterator[SuiteError]:
+    """Everything that `check_hyper` refuses."""
     named: dict[str, Sequence[str]] = {
         "model": list(suite.matrix.get("model") or suite.models),
         "data": trained_on,
@@ -75,60 +91,73 @@ def check_hyper(
             registry.find(axis, name, f"matrix.{axis}[{index}]")
     tunable = {*named["method"], *last}
     for index, rule in enumerate(suite.exclude):
-        _check_rule(rule, named, hyper, f"exclude[{index}]")
+        yield from _rule_faults(rule, named, hyper, f"exclude[{index}]")
     for axis, names in recipes.items():
         named[axis] = [*named[axis], *(name for name in names if name not in named[axis])]
-    present = {*named["method"], *named["objective"]}
     keys = [(f"matrix.{key}", key) for key in hyper]
     for index, override in enumerate(suite.overrides):
         keys += [(f"overrides[{index}].set", key) for key in override.set]
-        _check_rule(override.match, named, hyper, f"overrides[{index}].match")
+        yield from _rule_faults(override.match, named, hyper, f"overrides[{index}].match")
         for key in override.set.keys() & hyper.keys():
-            raise SuiteError(
+            yield SuiteError(
                 f"'{key}' is an axis of the matrix, which would win",
                 where=f"overrides[{index}].set",
                 fix=f"remove it from one of the two (--set matrix.{key}=[...] sets the axis)",
             )
     if suite.tune is not None:
-        _check_rule(suite.tune.match, named, hyper, "tune.match")
-    _check_space(suite, hyper, tunable)
+        yield from _rule_faults(suite.tune.match, named, hyper, "tune.match")
+    yield from _space_faults(suite, hyper, tunable)
     keys += [(f"tune.space.{key}", key) for key in (suite.tune.space if suite.tune else ())]
+    yield from _key_faults(keys, {*named["method"], *named["objective"]})
+
+
+def _key_faults(keys: Iterable[tuple[str, str]], present: Collection[str]) -> Iterator[SuiteError]:
+    """Dotted keys of components that no cell has.
+
+    Args:
+        keys: (place, key).
+    """
     for where, key in keys:
         name, _, path = key.partition(".")
         if not path:
-            raise SuiteError(f"'{key}' names no field", where=where, fix="write component.field")
-        if name not in present:
+            here = home(key)
+            fix = "write component.field" + (f"; {here}" if here else "")
+            yield SuiteError(f"'{key}' names no field", where=where, fix=fix)
+        elif name not in present:
             hint = "methods and objectives in the matrix and in its recipes"
             message = unknown("component", name, present, hint=hint)
             section = near(name, Suite.model_fields)
             fix = f"the section of the suite is called `{section}:`" if section else ""
-            raise SuiteError(message, where=where, fix=fix)
+            yield SuiteError(message, where=where, fix=fix)
 
 
-def _check_rule(
+def _rule_faults(
     rule: CellFilter,
     named: Mapping[str, Sequence[str]],
     hyper: Mapping[str, Any],
     where: str,
-) -> None:
+) -> Iterator[SuiteError]:
     """Names in a rule must be the matrix's own: a typo would match nothing, and say nothing."""
     for axis, values in rule.items():
         if axis in hyper:
             continue
         if axis not in named:
-            raise SuiteError(unknown("axis", axis, [*named, *hyper]), where=where)
+            yield SuiteError(unknown("axis", axis, [*named, *hyper]), where=where)
+            continue
         for value in values:
             if value not in named[axis]:
-                raise SuiteError(unknown(axis, str(value), named[axis]), where=f"{where}.{axis}")
+                yield SuiteError(unknown(axis, str(value), named[axis]), where=f"{where}.{axis}")
 
 
-def _check_space(suite: Suite, hyper: Mapping[str, Any], tunable: Collection[str]) -> None:
+def _space_faults(
+    suite: Suite, hyper: Mapping[str, Any], tunable: Collection[str]
+) -> Iterator[SuiteError]:
     """What is tuned is set by nothing else, or two places would say one thing; and it belongs to a
     cell's own stage, as those before it are trained once for all cells."""
     for key in suite.tune.space if suite.tune else ():
         name, _, path = key.partition(".")
         if path in ("start", "data"):
-            raise SuiteError(
+            yield SuiteError(
                 f"'{key}' says what is trained, and is not tuned",
                 where=f"tune.space.{key}",
                 fix=f"make it an axis of the matrix: `{key}: [...]`",
@@ -137,15 +166,15 @@ def _check_space(suite: Suite, hyper: Mapping[str, Any], tunable: Collection[str
             message = unknown(
                 "component", name, tunable, hint="methods and objectives in the matrix"
             )
-            raise SuiteError(message, where=f"tune.space.{key}")
+            yield SuiteError(message, where=f"tune.space.{key}")
         if key in hyper:
-            raise SuiteError(
+            yield SuiteError(
                 f"'{key}' is an axis of the matrix, and tuned",
                 where=f"tune.space.{key}",
                 fix="keep it in one of the two places",
             )
         if suite.budget is not None and key.partition(".")[2] in (*LIMITS, "num_train_epochs"):
-            raise SuiteError(
+            yield SuiteError(
                 f"'{key}' is tuned, and `budget:` ends every training alike",
                 where=f"tune.space.{key}",
                 fix="keep it in one of the two places",

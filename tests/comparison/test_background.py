@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -198,8 +199,46 @@ def test_evaluations_of_which_the_same_is_said_stand_in_one_note() -> None:
 def test_variant_that_does_not_stop_is_told(rate: float, said: bool) -> None:
     cut = result(generation={"tasks": {"truncation_rate": rate}})
     found = told(plan(), {}, cut)
-    wanted = "lora was cut at the length limit on 11% of tasks: it does not stop by itself."
+    wanted = "lora was cut at the length limit on 11% of tasks."
     assert found == ([wanted] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("limit", "characters", "words"),
+    [
+        (48, 90, "on 11% of tasks: it does not stop by itself."),
+        (48, 97, "48 tokens may be too few, as nine references of ten have up to 97 characters"),
+        (4, 0, "on 11% of tasks, which is 4 tokens."),
+    ],
+)
+def test_limit_is_blamed_where_references_have_no_room_either(
+    limit: int, characters: int, words: str
+) -> None:
+    rows = stage("data", label="tasks/test")
+    options = {"generate": {"max_new_tokens": limit}}
+    said = replace(stage("generate", {"data": rows}), config=options)
+    own = path("lora", generate={"tasks": said})
+    statistics = {"rows": 5, "dropped": {}, "characters": {"answer": {"p90": characters}}}
+    made = {rows.key: record(rows, metrics=statistics)}
+    cut = result(generation={"tasks": {"truncation_rate": 0.11}})
+    (found,) = told(plan(own), made, cut)
+    assert words in found
+
+
+def test_test_rows_that_were_trained_on_are_told_first() -> None:
+    leaking = stage("contamination", label="mine/train in mine/test")
+    mild = {leaking.key: record(leaking, metrics={**COPIES, "exact": 3})}
+    severe = {leaking.key: record(leaking, metrics={**COPIES, "exact": 4})}
+    suite = SimpleNamespace(seeds=[0], tune=None, budget=None, data={})
+    own = path("lora")
+    for made, first in ((mild, "One training seed"), (severe, "Contamination, mine/train in")):
+        planned = plan(own, contamination=(leaking,), suite=suite, data={})
+        notes = told(planned, {**records_of(own), **made})
+        assert notes[0].startswith(first)
+        assert sum(note.startswith("Contamination") for note in notes) == 1
+    (sentence,) = background.severely([{**COPIES, "exact": 40, "pair": "a in b"}])
+    assert "40 of 40 test rows stand in the training rows (a in b)" in sentence
+    assert not list(background.severely([{"pair": "a in b", "error": {"message": "no rows"}}]))
 
 
 def test_thinking_that_nobody_reads_is_told() -> None:

@@ -285,7 +285,7 @@ def test_tracker_that_an_objective_has_no_use_for_is_refused(
     from harness.commands import plan as plan_command
     from harness.planning import trackers as plan_trackers
 
-    monkeypatch.setattr(plan_command, "require_rows", lambda *_: "")  # no pairs for the reward
+    monkeypatch.setattr(plan_command, "_require", lambda *_: ())  # no pairs for the reward
     monkeypatch.setattr(plan_trackers, "find_spec", lambda package: package)  # all are installed
     workspace.tree |= {**cell({"ppo": PPO}), "resources": {"report_to": ["tensorboard", "wandb"]}}
     require_refused(workspace, "resources.report_to[1]", ["'ppo'", "tensorboard, not to 'wandb'"])

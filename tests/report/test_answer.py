@@ -229,3 +229,12 @@ def test_only_one_seed_is_about_a_checkpoint_alone(seeds: int, words: str) -> No
     told = answer(of(base, best, dear="top"))
     assert words in told
     assert ("about this checkpoint" in told) is (seeds == 1)
+
+
+def test_answer_begins_with_test_rows_that_were_trained_on() -> None:
+    clean = comparison()
+    pair = {"pair": "mine/train in mine/test", "test_rows": 40, "overlap": 0}
+    for exact, told in ((3, False), (4, True)):
+        leaking = replace(clean, contamination=({**pair, "exact": exact},))
+        assert answer(leaking).startswith(f"Trained on the test: {exact} of 40 test rows") is told
+        assert answer(leaking).endswith(answer(clean))

@@ -34,7 +34,7 @@ def error_of(workspace: Workspace, *settings: str) -> str:
          ["lorra", "did you mean 'lora'"]),
         ({"matrix": {"method": ["lora"], "objectives": ["sft"]}}, ["'objectives'", "'objective'"]),
         ({"scorers": ["rogue"]}, ["scorers[0]", "'rogue'", "did you mean 'rouge'"]),
-        ({"baseline": "zero"}, ["baseline", "'zero'", "zero-shot"]),
+        ({"baseline": "zreo"}, ["baseline", "'zreo'", "zero-shot"]),
         ({"seeds": [1, 1]}, ["seeds", "each once"]),
         ({"executor": "slrum"}, ["executor", "'slrum'"]),
         ({"evaluate": ["leters"]}, ["evaluate", "did you mean 'letters'"]),

@@ -213,7 +213,10 @@ def head_of(checkpoint: Path) -> Any:
 def unmatched_targets(option: str, names: str | Sequence[str], layers: Iterable[str]) -> str:
     """The error message for names that match no layer."""
     wanted = names if isinstance(names, str) else ", ".join(names)
-    return f"{option} '{wanted}' matches no layer of this model; it has {names_of(layers)}"
+    told = f"{option} '{wanted}' matches no layer of this model; it has {names_of(layers)}"
+    if isinstance(names, str):
+        told += f"; a text is a pattern of whole names, and a list has ends of them: `[{names}]`"
+    return told
 
 
 def idle_targets(names: str | Sequence[str] | None, info: ModelInfo) -> tuple[str, ...]:

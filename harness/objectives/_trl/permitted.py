@@ -98,6 +98,16 @@ def require_permitted(args: Mapping[str, Any], *, known: bool) -> None:
                 )
 
 
+def about_argument(name: str) -> str:
+    """How a suite sets an argument of a trainer that has no field of its own, or why it cannot."""
+    if name in ELSEWHERE:
+        return f"it is set elsewhere: {ELSEWHERE[name]}".replace(", beside `args`", "")
+    if name in PERMITTED:
+        return f"it is an argument of the trainer: `args: {{{name}: ...}}`"
+    reason = reason_of(name)
+    return "" if reason == _UNKNOWN else f"it is decided by the harness: {reason}"
+
+
 def reason_of(name: str) -> str:
     """The reason why an argument is not permitted."""
     for pattern, reason in _REASONS.items():

@@ -119,7 +119,8 @@ def _answers(comparison: Comparison) -> Sheet:
         ("variant", "evaluation", "end of sequence", "stop string", "cut at the limit",
          "mean tokens", "mean shots"),
         tuple(lines),
-        "A model that is cut at the limit does not stop by itself; its scores suffer for that.",
+        "Answers that are cut at the limit are scored as they are: the limit is too low for them,"
+        " or the model does not stop by itself.",
     )  # fmt: skip
 
 
