@@ -27,19 +27,20 @@ def contaminated(planned: Plan, records: Mapping[str, Record]) -> Iterable[str]:
     if not leaking:
         return
     label, most = max(leaking, key=lambda pair: pair[1]["exact"] + pair[1]["overlap"])
+    exact, overlap = most["exact"], most["overlap"]
     worst = (
-        f"{most['exact']} of {most['test_rows']} test rows stand in the training rows, and"
-        f" {most['overlap']} more share half of their {most['n']}-grams"
+        f"{exact or 'none'} of {most['test_rows']} test rows {'stand' if exact > 1 else 'stands'}"
+        f" in the training rows, {'and' if exact else 'but'} {overlap}{' more' if exact else ''}"
+        f" {'shares' if overlap == 1 else 'share'} half of their {most['n']}-grams"
     )
     if len(checked) > 1:
         worst = (
-            f"test rows are found in {len(leaking)} of"
-            f" {number_of(len(checked), 'pair')}; most in {label}:"
-            f" {worst}"
+            f"in {len(leaking)} of {number_of(len(checked), 'pair')} of training and test rows,"
+            f" both share text; most in {label}: {worst}"
         )
     else:
         worst = f"{label}: {worst}"
-    yield f"Contamination, {worst}; see the report's table."
+    yield f"Contamination: {worst}; see the report's table."
 
 
 def severely(pairs: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -25,7 +25,7 @@ AllScores = Mapping[str, Mapping[int, Mapping[Column, Scores]]]
 
 
 _NO_RESULT = "the baseline has no result here"
-_OVER_START = "it compares with the variant's own start: the baseline has no such value"
+_OVER_START = "it compares with the variant's own start, not with the baseline"
 
 
 def rows_of(scores: AllScores, baseline: str, baselines: Mapping[str, str] = {}) -> list[Row]:

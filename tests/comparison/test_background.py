@@ -53,12 +53,18 @@ def test_copies_of_test_rows_are_one_sentence_for_all_pairs() -> None:
 
     assert notes(clean) == []
     assert notes(many) == [
-        "Contamination, pair 2: 3 of 40 test rows stand in the training rows, and 2 more share half"
+        "Contamination: pair 2: 3 of 40 test rows stand in the training rows, and 2 more share half"
         " of their 13-grams; see the report's table."
     ]
-    assert "pair 1: 0 of 40 test rows" in notes(few)[0]
+    assert "pair 1: none of 40 test rows stands" in notes(few)[0]
     (whole,) = notes(clean, few, many)
-    assert "test rows are found in 2 of 3 pairs; most in pair 2: 3 of 40" in whole
+    assert (
+        "in 2 of 3 pairs of training and test rows, both share text; most in pair 2: 3 of 40"
+        in whole
+    )
+    none = {**made, many.key: record(many, metrics={**COPIES, "exact": 0})}
+    (whole,) = told(plan(contamination=(many,)), none)
+    assert "none of 40 test rows stands in the training rows, but 2 share half of" in whole
     by_exact = {**made, few.key: record(few, metrics={**COPIES, "exact": 4, "overlap": 0})}
     (whole,) = told(plan(contamination=(few, many)), by_exact)
     assert "most in pair 2" in whole
