@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from harness.comparison import load
-from harness.comparison.result import Estimate
+from harness.comparison.result import Conditions, Estimate
 from harness.core import text as safe
 from harness.report import answer, numbers, render, terminal_table
+from harness.report.formats.html import page as page_of
 from harness.report.plots import figures
 from harness.report.plots.losses import running_mean
 from tests.comparisons import HOSTILE, SECRET, comparison, hostile, row, variant
@@ -319,6 +320,22 @@ def test_a_markdown_reader_shows_any_text_as_it_is_and_escapes_are_no_letters(te
 
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+@pytest.mark.parametrize(("busy", "across"), [(False, "training time"), (True, "state memory")])
+def test_the_page_opens_with_a_cost_that_is_known_of_the_trained_variants(
+    busy: bool, across: str
+) -> None:
+    """Times that cannot be compared are left out of the plot; the untrained alone show nothing."""
+    made = comparison()
+    timed = (Conditions("cpu", 1, busy),)
+    trained = [replace(v, timed=timed) if v.trained else v for v in made.variants]
+    rows = (*made.rows, row("few-shot", "rougeL", 0.2))
+    variants = (*trained, variant("few-shot"))
+    text = page_of(replace(made, variants=variants, rows=rows), None)
+    chosen = re.search(r"<option [^>]* selected>([^<]*)", text[text.index('id="t-x"') :])
+    assert chosen
+    assert chosen[1].startswith(across)
 
 
 def test_code_blocks_outlast_the_fences_in_them() -> None:

@@ -67,10 +67,11 @@ def page(comparison: Comparison, shown: examples.Shown | None) -> str:
 
 
 def _across(weighed: dict[str, Any]) -> str:
-    """The cost that the page shows first against the headline metric."""
-    known = [measure["key"] for measure in weighed.get("measures", ())]
-    wanted = ("train_seconds", "state_bytes", "peak_device_bytes")
-    return next((key for key in wanted if key in known), known[-1] if known else "")
+    """The cost that the page shows first against the headline metric: of these, the one that is
+    known of most variants, as times that cannot be compared are left out."""
+    known = {m["key"]: sum(v is not None for v in m["values"]) for m in weighed.get("measures", ())}
+    wanted = [k for k in ("train_seconds", "state_bytes", "peak_device_bytes") if k in known]
+    return max(wanted, key=known.__getitem__, default=list(known)[-1] if known else "")
 
 
 def _sections(comparison: Comparison) -> dict[str, Any]:
