@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from harness.comparison.claims import ClaimVerdict
+from harness.comparison.result import Estimate
+from harness.report.check import words
 from harness.report.tables.brief import brief
 from harness.report.tables.trials import trials
+from harness.suite.claims import parse_claim
 from tests.comparisons import comparison, row
 
 
@@ -35,3 +41,14 @@ def test_the_trial_that_won_is_named_and_a_failed_one_says_why() -> None:
     ]  # fmt: skip
     assert (won.reason, failed.reason) == ("", "loss is NaN")
     assert len(failed.cells) == 3
+
+
+@pytest.mark.parametrize("up", [True, False])
+@pytest.mark.parametrize("fell", [True, False])
+def test_an_open_claim_says_whether_the_metric_fell(up: bool, fell: bool) -> None:
+    claim = parse_claim("a not_worse b on m by 0.1")
+    sign = 1 if up is not fell else -1
+    ends = sorted((sign * 0.02, sign * 0.08))
+    verdict = ClaimVerdict(claim, "a", "b", "m", "e", "inconclusive", higher_is_better=up,
+                           difference=Estimate(sign * 0.05, *ends))  # fmt: skip
+    assert ("it fell" in words.reason(verdict)) is fell
