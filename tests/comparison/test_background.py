@@ -237,7 +237,7 @@ def test_test_rows_that_were_trained_on_are_told_first() -> None:
     severe = {leaking.key: record(leaking, metrics={**COPIES, "exact": 4})}
     suite = SimpleNamespace(seeds=[0], tune=None, budget=None, data={})
     own = path("lora")
-    for made, first in ((mild, "One training seed"), (severe, "Contamination, mine/train in")):
+    for made, first in ((mild, "One training seed"), (severe, "Contamination: mine/train in")):
         planned = plan(own, contamination=(leaking,), suite=suite, data={})
         notes = told(planned, {**records_of(own), **made})
         assert notes[0].startswith(first)
