@@ -12,8 +12,10 @@ from harness.cli.judge import judge
 from harness.cli.results import baseline, check, comment, compare, import_
 from harness.cli.suites import data, plan, report, run
 
+_BEGIN = "Begin with: harness init my.yaml; harness plan my.yaml; harness run my.yaml."
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_BEGIN)
 @click.version_option(__version__, prog_name="harness")
 def main() -> None:
     """Decide how to fine-tune a language model: train, measure and compare in one matrix."""

@@ -45,7 +45,7 @@ def find_suite(name: str) -> Path:
 
     Raises:
         SuiteError: there is no such file. The message names the nearest one in the same folder or
-            in the package, and lists the package's suites.
+            in the package.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") and is_there(path) and path.is_file():
@@ -60,7 +60,7 @@ def find_suite(name: str) -> Path:
     guess = f"; did you mean '{beside.get(meant, meant)}'?" if meant else ""
     raise SuiteError(
         f"no suite file '{_short(name)}'{', which is a folder' if is_folder else ''}{guess}",
-        fix=f"give a path to a YAML file, or one of: {', '.join(known)}  (harness init)",
+        fix="`harness init FILE` writes one to start from; the package's: harness list suites",
     )
 
 

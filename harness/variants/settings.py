@@ -79,8 +79,8 @@ def hyper_faults(
 ) -> Iterator[SuiteError]:
     """Everything that `check_hyper` refuses."""
     named: dict[str, Sequence[str]] = {
-        "model": list(suite.matrix.get("model") or suite.models),
-        "data": trained_on,
+        "model": [str(name) for name in suite.matrix.get("model") or suite.models],
+        "data": [str(name) for name in trained_on],
     }
     for axis in ("method", "objective"):
         named[axis] = [

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from pydantic import BaseModel
 
+from harness.cli import main
 from harness.core import registry
 from harness.core.component import AXES
 from harness.core.errors import joined, near, unknown
@@ -181,3 +183,15 @@ def test_text_of_target_modules_that_matches_nothing_is_shown_as_a_list(
 ) -> None:
     changes = {"method": [{"lora": {"target_modules": "q_proj"}}], "objective": ["sft"]}
     assert "`[q_proj]`" in refusal(workspace, matrix=changes)
+
+
+def test_first_call_says_where_to_begin() -> None:
+    for words in ([], ["--help"], ["run", "no-such.yaml"]):
+        assert "harness init" in CliRunner().invoke(main, words).output
+
+
+def test_value_of_a_wrong_type_hides_no_other_mistake(workspace: Workspace) -> None:
+    matrix = {**workspace.tree["matrix"], "data": [["letters"]]}
+    told = refusal(workspace, matrix=matrix, exclude=[{"data": "leters"}])
+    assert "matrix.data[0]: unknown data" in told
+    assert "exclude[0].data: unknown data 'leters'" in told
