@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 from harness import __version__
 from harness.core.determinism import float32_restored, set_deterministic
-from harness.core.errors import HarnessError, boundary
+from harness.core.errors import HarnessError, boundary, why
 from harness.core.files import digest_file
 from harness.core.measure import freed_at_the_end, machine
 from harness.stages.base import WORK, Job
@@ -159,7 +159,7 @@ def serve(source: TextIO, events: TextIO) -> None:
         except OSError as failure:  # no record could be written: a full disk, a folder taken away
             full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
             reason = "disk full" if full else "record not written"
-            error = {"reason": reason, "message": f"{folder}: {failure}"}
+            error = {"reason": reason, "message": f"{folder}: {why(failure)}"}
         emit({"event": "finished", "ok": ok, "error": error})
 
 

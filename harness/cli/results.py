@@ -100,6 +100,7 @@ def comment(report_dir: Path, name: str) -> None:
     """Write or update the check's comment on a GitHub pull request.
 
     GITHUB_TOKEN, GITHUB_REPOSITORY and GITHUB_EVENT_PATH say where, as GitHub's runners set them.
+    The exit status is 4 if the folder holds no check.
     """
     from harness.commands import comment as commenting
 
@@ -116,7 +117,10 @@ def baseline() -> None:
 @click.argument("results", metavar="RESULTS")
 @store_option
 def baseline_set(name: str, results: str, store: Path) -> None:
-    """Write baselines/NAME.json from RESULTS: SUITE:VARIANT, or a file or folder of results."""
+    """Write baselines/NAME.json from RESULTS: SUITE:VARIANT, or a file or folder of results.
+
+    The exit status is 4 if they cannot be read.
+    """
     from harness.commands import baseline as baselines
 
     click.echo(baselines.store(name, results, store))
@@ -125,7 +129,10 @@ def baseline_set(name: str, results: str, store: Path) -> None:
 @baseline.command(name="show")
 @click.argument("name", required=False)
 def baseline_show(name: str | None) -> None:
-    """Show what the baseline NAME holds; without NAME, list all."""
+    """Show what the baseline NAME holds; without NAME, list all.
+
+    The exit status is 4 if it cannot be read.
+    """
     from harness.commands import baseline as baselines
 
     click.echo(baselines.show(name))

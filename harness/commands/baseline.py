@@ -8,7 +8,7 @@ from harness import __version__, importers
 from harness.commands.sides import side, stored_file
 from harness.comparison.gate import Side
 from harness.comparison.result import Estimate
-from harness.core.errors import HarnessError, StoreError
+from harness.core.errors import HarnessError, StoreError, shortened, why
 from harness.core.files import write_atomic
 from harness.core.locate import BASELINES
 from harness.core.text import line, number_of
@@ -28,14 +28,15 @@ def store(name: str, results: str, store_folder: Path) -> str:
     file = stored_file(name)
     if file is None:
         raise HarnessError(
-            f"'{name}' is no name of a baseline", fix="use letters, digits, dots, - and _"
+            f"'{shortened(name)}' is no name of a baseline",
+            fix="use letters, digits, dots, - and _",
         )
     found = side(results, store_folder)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, text_of(name, list(found.runs.values()), __version__))
     except OSError as error:
-        raise StoreError(f"cannot be written: {error}", where=str(file)) from error
+        raise StoreError(f"cannot be written: {why(error)}", where=str(file)) from error
     size = file.stat().st_size
     return f"{_described(found)}\nwritten: {file} ({size:,} bytes); commit it"
 
@@ -54,7 +55,7 @@ def show(name: str | None) -> str:
     file = stored_file(name)
     if file is None or not file.is_file():
         known = ", ".join(f.stem for f in sorted(BASELINES.glob("*.json"))) or "none"
-        raise HarnessError(f"there is no baseline '{name}'", fix=f"stored: {known}")
+        raise HarnessError(f"there is no baseline '{shortened(name)}'", fix=f"stored: {known}")
     runs = importers.read(file, "baseline")
     return _described(Side(name, {run.seed: run for run in runs}))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from harness.commands.sides import scored, side
@@ -22,12 +22,13 @@ from harness.comparison.gate import (
 )
 from harness.comparison.judged import judge
 from harness.comparison.measured import Measured, Run
-from harness.core.errors import EXIT_NOT_JUDGED, HarnessError, StoreError, SuiteError, unknown
+from harness.core.errors import EXIT_NOT_JUDGED, HarnessError, StoreError, SuiteError, unknown, why
 from harness.core.files import write_atomic
 from harness.core.from_yaml import explain
 from harness.core.text import number_of
 from harness.report.check import data, junit, markdown, terminal
 from harness.suite.claims import Claim
+from harness.suite.text import read_file
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """GitHub, Gitea and Forgejo name a file in this variable, which becomes the job's summary."""
@@ -115,13 +116,25 @@ def _judged(
             empty = Side(request.candidate, {}), Side(request.baseline, {})
             return Checked(*empty, (), (), (), settings.allow, f"the {role}: {error}")
     sides["baseline"] = on_the_same_task(sides["baseline"], sides["candidate"])
-    checked = judge(sides["candidate"], sides["baseline"], claims, settings)
+    with _of_file(request.claims):
+        checked = judge(sides["candidate"], sides["baseline"], claims, settings)
     if not checked.verdicts:
         ours, theirs = (", ".join(list(s.metrics)[:8]) for s in sides.values())
         return replace(
             checked, error=f"no shared metric: the candidate has {ours}; the baseline has {theirs}"
         )
     return checked
+
+
+@contextlib.contextmanager
+def _of_file(claims: Path | None) -> Iterator[None]:
+    """Put the file of the claims before what is wrong with one of them."""
+    try:
+        yield
+    except HarnessError as error:
+        if claims is None:
+            raise
+        raise SuiteError(f"{claims}: {error}") from None
 
 
 def _margins(given: Sequence[str]) -> dict[str, float | str]:
@@ -165,12 +178,7 @@ def read_claims(file: Path) -> list[Claim]:
     Raises:
         SuiteError: the file has a mistake; the message names the claim.
     """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SuiteError(f"cannot be read: {error}", where=str(file)) from None
-    except RecursionError:
-        raise SuiteError("is nested too deep", where=str(file)) from None
+    content = read_file(file)[0]
     given: Any = content.get("claims") if isinstance(content, dict) else content
     if not isinstance(given, list) or not given:
         raise SuiteError(
@@ -205,7 +213,9 @@ def write(checked: Checked, folder: Path, name: str = "") -> None:
         for file, content in zip(FILES, contents, strict=True):
             write_atomic(folder / file, content)
     except OSError as error:
-        raise StoreError(f"the report cannot be written: {error}", where=str(folder)) from error
+        raise StoreError(
+            f"the report cannot be written: {why(error)}", where=str(folder)
+        ) from error
 
 
 def discard(folder: Path) -> None:
@@ -218,7 +228,9 @@ def discard(folder: Path) -> None:
         for file in FILES:
             (folder / file).unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"an old report cannot be removed: {error}", where=str(folder)) from error
+        raise StoreError(
+            f"an old report cannot be removed: {why(error)}", where=str(folder)
+        ) from error
 
 
 def announce(checked: Checked, folder: Path | None, name: str = "") -> None:
@@ -229,6 +241,6 @@ def announce(checked: Checked, folder: Path | None, name: str = "") -> None:
             with open(target, "a", encoding="utf-8") as handle:
                 handle.write(markdown.summary(checked, name=name))
         except OSError as error:
-            raise StoreError(f"the job's summary cannot be written: {error}") from error
+            raise StoreError(f"the job's summary cannot be written: {why(error)}") from error
     if os.environ.get(AZURE) and folder is not None:
         print(f"##vso[task.uploadsummary]{(folder / FILES[1]).resolve()}")

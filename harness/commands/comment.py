@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, why
 from harness.importers.files import Unreadable
 from harness.report.check import data, markdown
 
@@ -53,7 +53,7 @@ class Service:
         token = os.environ.get("GITHUB_TOKEN", "")
         if not _REPOSITORY.fullmatch(repository) or not token:
             raise HarnessError(
-                "GITHUB_REPOSITORY and GITHUB_TOKEN are not both set",
+                "the comment has no place: GITHUB_REPOSITORY and GITHUB_TOKEN are not both set",
                 fix="run this in a GitHub workflow with `permissions: pull-requests: write`",
             )
         return cls(os.environ.get("GITHUB_API_URL", "https://api.github.com"), repository, token)
@@ -83,7 +83,7 @@ class Service:
                 else "",
             ) from None
         except (urllib.error.URLError, OSError, ValueError) as error:
-            raise HarnessError(f"{method} {path} failed: {error}") from None
+            raise HarnessError(f"{method} {path} failed: {why(error)}") from None
 
 
 def comment(folder: Path, name: str = "") -> str:
@@ -101,7 +101,10 @@ def comment(folder: Path, name: str = "") -> str:
             raise Unreadable("is too large", where=str(file))
         checked = data.read(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Unreadable(f"is no result of `harness check`: {error}", where=str(file)) from None
+        raise Unreadable(
+            f"is no result of `harness check`: {why(error)}", where=str(file),
+            fix="name the folder that `harness check --report-dir` wrote",
+        ) from None  # fmt: skip
     service = Service.from_environment()
     number = pull_request(service, _event())
     if number is None:
@@ -133,7 +136,7 @@ def _event() -> dict[str, Any]:
     try:
         event = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HarnessError(f"GITHUB_EVENT_PATH cannot be read: {error}") from None
+        raise HarnessError(f"GITHUB_EVENT_PATH cannot be read: {why(error)}") from None
     return event if isinstance(event, dict) else {}
 
 

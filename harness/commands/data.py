@@ -128,7 +128,9 @@ def _views(opened: Opened, entry: str | None, rows: int) -> Iterator[View]:
         wanted = f"'{entry}' itself" if entry is not None else "rows that can be shown"
         known = ", ".join(dict.fromkeys(map(_entry, shown)))
         raise SuiteError(
-            f"no variant trains on {wanted}", where="--data", fix=f"trained on: {known}"
+            f"no variant trains on {wanted}",
+            where="--data" if entry is not None else str(opened.plan.file),
+            fix=f"trained on: {known or 'no rows'}",
         )
     seen = set()
     for train in shown:

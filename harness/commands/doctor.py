@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from harness.core import registry
+from harness.core.errors import why
 from harness.core.files import digest_file
 from harness.core.memory import of_this_machine
 from harness.core.text import number_of
@@ -97,7 +98,7 @@ def _store(root: Path) -> list[tuple[bool, str]]:
         with tempfile.TemporaryFile(dir=root):
             pass
     except OSError as error:
-        return [(False, f"store {root} cannot be written: {error}")]
+        return [(False, f"store {root} cannot be written: {why(error)}")]
     store = Store(root)
     folders = list(store.folders())
     damaged = []

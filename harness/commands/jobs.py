@@ -10,13 +10,16 @@ from harness.core.text import line
 from harness.stages.fine_tuning import FineTuning, calls_of, job_of
 from harness.store.stage import Stage
 
-_NONE = "no job was started for this suite; `harness run` starts those of its services"
+_NONE = "no job was started for this suite"
+_START = "`harness run` starts those of its services"
 
 
 def list_jobs(opened: Opened) -> str:
     """A line for each job of the suite: its id, what its service says of it, its stage, where."""
     jobs = _jobs(opened)
-    return "\n".join(_line(job, stage) for job, stage in jobs.items()) if jobs else _NONE
+    if not jobs:
+        return f"{_NONE}; {_START}"
+    return "\n".join(_line(job, stage) for job, stage in jobs.items())
 
 
 def cancel(opened: Opened, job: str) -> str:
@@ -27,8 +30,10 @@ def cancel(opened: Opened, job: str) -> str:
         StageFailed: the service refuses.
     """
     jobs = _jobs(opened)
+    if not jobs:
+        raise SuiteError(_NONE, where=str(opened.plan.file), fix=_START)
     if job not in jobs:
-        raise SuiteError(unknown("job", job, jobs) if jobs else _NONE)
+        raise SuiteError(unknown("job", job, jobs, where=str(opened.plan.file)))
     fields = FineTuning.of(jobs[job])
     endpoint = fields.place.endpoint
     assert endpoint is not None, "a service has an endpoint"

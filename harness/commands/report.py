@@ -22,7 +22,7 @@ from harness.commands.session import (
 )
 from harness.commands.stored_baselines import digests_of, read_baselines
 from harness.core import component, registry
-from harness.core.errors import HarnessError, StoreError
+from harness.core.errors import HarnessError, StoreError, why
 from harness.core.files import digest_file, digest_json, write_atomic
 from harness.core.measure import versions
 from harness.core.sources import digest_of, package_digest
@@ -151,7 +151,7 @@ def _rescued(write: Callable[[Path], None], folder: Path, opened: Opened) -> Pat
             target = place()
             write(target)
         except OSError as error:
-            print(f"warning: the report cannot be written: {error}", file=sys.stderr)
+            print(f"warning: the report cannot be written: {why(error)}", file=sys.stderr)
             continue
         if target != folder:
             print(f"warning: the report is in {target} instead of {folder}", file=sys.stderr)
@@ -222,6 +222,6 @@ def write_records(
         write_atomic(file, "".join(lines))
     except OSError as error:
         raise StoreError(
-            f"the records cannot be written: {error}",
+            f"the records cannot be written: {why(error)}",
             fix="`harness report` with --records FILE writes them again",
         ) from error

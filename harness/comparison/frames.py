@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.comparison.result import Comparison
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, why
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,4 +73,4 @@ def load(source: Comparison | str | Path) -> pd.DataFrame:
         return pd.read_parquet(table)
     except (OSError, ValueError) as error:
         fix = "make it again with `harness report`"
-        raise HarnessError(f"{table} cannot be read: {error}", fix=fix) from error
+        raise HarnessError(f"{table} cannot be read: {why(error)}", fix=fix) from error

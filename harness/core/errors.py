@@ -211,9 +211,9 @@ def boundary(part: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StageFailed(
-                "disk full", f"{part}: {error}", fix="free space, run again"
+                "disk full", f"{part}: {why(error)}", fix="free space, run again"
             ) from error
-        raise StageFailed("input/output", f"{part}: {error}") from error
+        raise StageFailed("input/output", f"{part}: {why(error)}") from error
     except Exception as error:
         raise StageFailed(reason_of(error), f"{part}: {type(error).__name__}: {error}") from error
 
@@ -240,6 +240,14 @@ def refused(error: OSError, where: str = "") -> HarnessError | None:
     why = (error.strerror or str(error)).lower()
     message = f"{shortened(str(name))} cannot be used: {why}" if name else why
     return HarnessError(message, where=where, fix=fix)
+
+
+def why(error: Exception) -> str:
+    """What an error says: of one of the machine its words and its file, without its number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    name = error.filename2 or error.filename
+    return f"{error.strerror}: '{shortened(str(name))}'" if name else error.strerror
 
 
 _OF_MEMORY = ("outofmemory", "out of memory", "can't allocate memory", "status_alloc_failed")

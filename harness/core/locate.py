@@ -48,11 +48,16 @@ def find_suite(name: str) -> Path:
             in the package.
     """
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") and is_there(path) and path.is_file():
+    is_file = is_there(path) and path.is_file()
+    if is_file and path.suffix in (".yaml", ".yml"):
         return path
     packaged = package_suites() / f"{name.removesuffix('.yaml')}.yaml"
     if is_there(packaged) and packaged.is_file():
         return packaged
+    if is_file:
+        raise SuiteError(
+            "the name of a suite's file ends in .yaml or .yml", where=_short(name), fix="rename it"
+        )
     known, is_folder = packaged_suites(), is_there(path) and path.is_dir()
     beside = _yaml_files(path if is_folder else path.parent)
     stem = re.sub(r"\.ya?ml$", "", name)
@@ -75,7 +80,7 @@ def _yaml_files(folder: Path) -> dict[str, str]:
 
 
 _NAMES_MODELS = re.compile(r"^models:", re.MULTILINE)
-_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"(\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)
 _FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".yaml", ".jinja",
           ".safetensors", ".gguf")  # fmt: skip
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -117,7 +122,7 @@ def locate(reference: str, suite_file: Path, where: str) -> Path | None:
     for root in (suite_file.parent, Path.cwd(), package_suites()):
         if is_there(root / path, where):
             return (root / path).resolve()
-    if path.suffix in _FILES or not _HUB_NAME.fullmatch(text):
+    if path.suffix in _FILES or not can_be_on_the_hub(text):
         meant = _nearest(path, (suite_file.parent, Path.cwd(), package_suites()))
         guess = f"; did you mean '{meant}'?" if meant else ""
         raise SuiteError(
@@ -126,6 +131,16 @@ def locate(reference: str, suite_file: Path, where: str) -> Path | None:
             fix=f"looked in {suite_file.parent}, the working folder and the package's suites",
         )
     return None
+
+
+def can_be_on_the_hub(name: str) -> bool:
+    """Whether the Hugging Face hub takes this as the name of a repository; its client raises an
+    error of its own at any other."""
+    return (
+        _HUB_NAME.fullmatch(name) is not None
+        and not any(part in name for part in ("--", ".."))
+        and not name.endswith(".git")
+    )
 
 
 _MOST_BESIDE = 1000

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, why
 from harness.data.layouts import detect
 from harness.data.mapped import named
 from harness.data.opened import Broken, looks_like_json, numbered_lines, open_text
@@ -73,7 +73,7 @@ def read(
         raise DataError(message, where=where, fix=error.fix) from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read: {error}",
+            f"{path} cannot be read: {why(error)}",
             where=where,
             fix="fetch or compress the file again, and check its permissions",
         ) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.comparison.measured import Run
-from harness.core.errors import HarnessError, unknown
+from harness.core.errors import HarnessError, unknown, why
 from harness.importers import (
     alpaca_eval,
     baseline,
@@ -76,7 +76,7 @@ def read(path: Path, tool: str | None = None) -> list[Run]:
     except HarnessError as error:
         raise Unreadable(error.message, where=error.where, fix=error.fix) from error
     except OSError as error:
-        raise Unreadable(f"cannot be read: {error}", where=str(path)) from error
+        raise Unreadable(f"cannot be read: {why(error)}", where=str(path)) from error
     except _SHAPES as error:
         raise Unreadable(
             f"is not as {found.TITLE.partition(':')[0]} writes it: {type(error).__name__}: {error}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.comparison.measured import Examples, Measured, Run
-from harness.core.errors import shortened
+from harness.core.errors import shortened, why
 from harness.core.text import label
 from harness.importers.base import lower_is_better
 from harness.importers.collector import table_metric
@@ -96,7 +96,7 @@ def _table(path: Path) -> pa.Table:
         )
     except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
         raise Unreadable(
-            f"is not a table: {shortened(str(error), 300)}", where=str(path), fix=_FIX
+            f"is not a table: {shortened(why(error), 300)}", where=str(path), fix=_FIX
         ) from error
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.comparison.measured import Run
+from harness.core.errors import why
 from harness.core.text import label
 from harness.importers.base import MAX_NAME, a_name, mapping, sequence
 from harness.importers.collector import Collector
@@ -52,7 +53,7 @@ def _frames(path: Path) -> list[dict[str, Any]]:
         present = set(pq.read_schema(path).names)
         rows = pq.read_table(path, columns=[n for n in names if n in present]).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise Unreadable(f"is damaged: {error}", where=str(path)) from error
+        raise Unreadable(f"is damaged: {why(error)}", where=str(path)) from error
     frames: dict[str, dict[str, Any]] = {}
     for row in rows:
         if not all(row.get(name) for name in _FIELDS):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from harness.core.errors import EXIT_NOT_JUDGED, DataError
+from harness.core.errors import EXIT_NOT_JUDGED, DataError, why
 
 MAX_BYTES = 4 * 2**30
 """The largest file that is read, and the most bytes that a compressed one may become."""
@@ -58,7 +58,7 @@ def head(path: Path, size: int = 4096) -> bytes:
         with _opened(path) as handle:
             return handle.read(size)
     except (OSError, EOFError, zlib.error) as error:
-        raise Unreadable(f"cannot be read: {error}", where=str(path)) from error
+        raise Unreadable(f"cannot be read: {why(error)}", where=str(path)) from error
 
 
 def json_file(path: Path) -> Any:
@@ -71,7 +71,7 @@ def json_file(path: Path) -> Any:
         with _opened(path) as handle:
             content = handle.read(MAX_DOCUMENT + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise Unreadable(f"cannot be read: {error}", where=str(path)) from error
+        raise Unreadable(f"cannot be read: {why(error)}", where=str(path)) from error
     if len(content) > MAX_DOCUMENT:
         raise _too_large(path, MAX_DOCUMENT)
     return parsed(content, str(path))
@@ -97,7 +97,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise Unreadable("is not a JSON object", where=f"{path}: line {number}")
                 yield number, value
     except (OSError, EOFError, zlib.error) as error:
-        raise Unreadable(f"cannot be read: {error}", where=str(path)) from error
+        raise Unreadable(f"cannot be read: {why(error)}", where=str(path)) from error
 
 
 def parsed(content: bytes, where: str) -> Any:
@@ -129,7 +129,7 @@ class Zip:
         try:
             self._archive = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise Unreadable(f"is not a ZIP archive: {error}", where=str(path)) from error
+            raise Unreadable(f"is not a ZIP archive: {why(error)}", where=str(path)) from error
         infos = self._archive.infolist()
         names = [info.filename for info in infos]
         if len(names) > MAX_MEMBERS:
@@ -162,7 +162,7 @@ class Zip:
             content = self._unpacked(info)
         except (OSError, RuntimeError, NotImplementedError, ValueError, EOFError,
                 zipfile.BadZipFile, zlib.error, struct.error) as error:  # fmt: skip
-            raise Unreadable(f"is damaged: {error}", where=where) from error
+            raise Unreadable(f"is damaged: {why(error)}", where=where) from error
         if len(content) > size:
             raise Unreadable("is larger than the archive says", where=where)
         self._left -= len(content)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.comparison.measured import Measured, Run
+from harness.core.errors import why
 from harness.core.text import label
 from harness.importers.base import fingerprint, mapping
 from harness.importers.collector import Collector, published
@@ -177,7 +178,7 @@ def _details(
                 if n in reader.schema_arrow.names]  # fmt: skip
         rows = reader.read(columns=kept, use_threads=False).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise Unreadable(f"is damaged: {error}", where=where) from error
+        raise Unreadable(f"is damaged: {why(error)}", where=where) from error
     collector = Collector(task, where)
     for number, row in enumerate(rows):
         scores = _scores(row.get("metric") or row.get("metrics"), f"{where}: row {number}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from harness.core.errors import ModelError, shortened
+from harness.core.locate import can_be_on_the_hub
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 _NO_NETWORK = "check the name; without a network, download it elsewhere and set HF_HOME, or give a"
 _NO_NETWORK += " folder"
@@ -24,6 +23,9 @@ def commit_of(name: str, revision: str | None, where: str) -> str:
     from huggingface_hub.file_download import repo_folder_name
 
     wanted = revision or "main"
+    if not can_be_on_the_hub(name):
+        message = f"'{shortened(name)}' is no folder here, and the hub has no such names"
+        raise ModelError(message, where=where, fix=_NO_NETWORK)
     cache = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
     if len(wanted) == 40:
         return wanted
@@ -49,8 +51,6 @@ def commit_of(name: str, revision: str | None, where: str) -> str:
             where=where,
             fix="check the name; for a private one log in: hf auth login, or set HF_TOKEN",
         ) from None
-    except errors.HFValidationError:
-        raise ModelError(f"{absent} has no such names", where=where, fix=_NO_NETWORK) from None
     # The errors of its client (no network, a proxy, a certificate) are not OSErrors.
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined,unused-ignore]
         raise ModelError(
@@ -73,7 +73,7 @@ def hub_snapshot(reference: str, where: str) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     name, _, revision = reference.partition("@")
-    if not _NAME.fullmatch(name):
+    if not can_be_on_the_hub(name):
         raise ModelError(
             f"'{shortened(reference)}' is no folder, and no name on the hub", where=where,
             fix="give a folder with an adapter or a model, or organisation/name",

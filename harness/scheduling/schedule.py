@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.core.errors import HarnessError, StoreError
+from harness.core.errors import HarnessError, StoreError, why
 from harness.core.files import write_atomic
 from harness.executors.base import Executor, Finished, Handle, Note, Progress, Session
 from harness.scheduling.order import longest_path_first
@@ -191,7 +191,7 @@ def _loop(
                     folder = _prepare(_told(stage, failed), store)
                     running[session.submit(folder, stage.resources)] = stage
                 except (HarnessError, OSError) as error:
-                    cause = {"reason": "not started", "message": str(error)}
+                    cause = {"reason": "not started", "message": why(error)}
                     _end(stage, _kept(stage, cause, store), outcome, reporter)
             elif not running:
                 waiting.remove(stage)
@@ -230,7 +230,9 @@ def _prepare(stage: Stage, store: Store) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / SPEC, json.dumps(stage.spec(), indent=1) + "\n")
     except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error}", fix="free space, or --store") from error
+        raise StoreError(
+            f"cannot write {folder}: {why(error)}", fix="free space, or --store"
+        ) from error
     return folder
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from harness.core.errors import ModelError
+from harness.core.errors import ModelError, why
 from harness.core.sealed import sealed
 from harness.scorers._folder import folder_as_planned, folder_digest
 from harness.scorers.base import ScoreJob
@@ -111,7 +111,7 @@ class Encoder:
                 )
         except OSError as error:
             raise ModelError(
-                f"the encoder '{name}' cannot be loaded: {error}",
+                f"the encoder '{name}' cannot be loaded: {why(error)}",
                 fix="name a folder, or an encoder in the hub's cache; model_type: null takes the"
                 " packaged one",
             ) from error

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from harness.core.component import AddedLater
-from harness.core.errors import StageFailed
+from harness.core.errors import StageFailed, why
 from harness.scorers._folder import folder_as_planned, folder_digest
 from harness.scorers.base import Metric, Prediction, Scorer
 
@@ -160,7 +160,7 @@ class Evaluate(Scorer):
             raise StageFailed(
                 "metric",
                 f"the metric '{self.metric}' is no folder here, and the hub has none of that name"
-                f" or cannot be reached: {error}",
+                f" or cannot be reached: {why(error)}",
                 fix="give the folder of the module, or fetch it once with a network",
             ) from error
         except ImportError as error:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.core.errors import StoreError
+from harness.core.errors import StoreError, why
 from harness.store.stage import Stage
 
 _PROBE = b"\0" * 65536
@@ -43,7 +43,9 @@ def require_writable(folder: Path, what: str, fix: str) -> None:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        raise StoreError(f"{what} cannot be written into {folder}: {error}", fix=fix) from error
+        raise StoreError(
+            f"{what} cannot be written into {folder}: {why(error)}", fix=fix
+        ) from error
 
 
 def require_space(pending: Iterable[Stage], store: Path) -> None:

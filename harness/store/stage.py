@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from harness.core.errors import StoreError
+from harness.core.errors import StoreError, why
 from harness.core.files import canonical, digest_json, write_atomic
 from harness.core.memory import amount
 
@@ -197,4 +197,4 @@ def read_record(folder: Path) -> Record | None:
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError, TypeError):
         return None
     except OSError as error:
-        raise StoreError(f"cannot read {folder / RECORD}: {error}") from error
+        raise StoreError(f"cannot read {folder / RECORD}: {why(error)}") from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.core.errors import StoreError
+from harness.core.errors import StoreError, why
 from harness.core.outside import digest_settled, state_of
 from harness.store.index import Damaged, Index
 from harness.store.places import require_writable
@@ -40,9 +40,9 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            why = "it is a file" if self.root.is_file() else error.strerror or str(error)
+            reason = "it is a file" if self.root.is_file() else why(error)
             raise StoreError(
-                f"cannot make the store {self.root}: {why}",
+                f"cannot make the store {self.root}: {reason}",
                 fix="name a folder by --store or HARNESS_STORE, where files can be written",
             ) from error
         self._index = Index(self.root / "index.sqlite")

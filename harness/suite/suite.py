@@ -30,7 +30,7 @@ from harness.suite.data import DataSpec
 from harness.suite.filters import CellFilter
 from harness.suite.members import faults_of_members
 from harness.suite.settings import apply_setting
-from harness.suite.text import read_yaml
+from harness.suite.text import read_file
 from harness.suite.tune import Budget, Tune
 from harness.suite.worker_env import Environment
 
@@ -245,17 +245,7 @@ def load_suite(name: str, settings: Sequence[str] = ()) -> Loaded:
             fix.
     """
     path = find_suite(name)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        tree = read_yaml(text)
-    except UnicodeDecodeError as error:
-        raise SuiteError(
-            f"not UTF-8 text (byte {error.start})", where=str(path), fix="save the file as UTF-8"
-        ) from None
-    except OSError as error:
-        raise SuiteError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except SuiteError as error:
-        raise SuiteError(error.message, where=str(path), fix=error.fix) from None
+    tree, text = read_file(path)
     require_none(text, str(path))
     for setting in settings:
         require_none(setting, "--set")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -73,6 +74,25 @@ def read_yaml(text: str) -> Any:
     except RecursionError:
         message = f"not YAML for a suite: values are nested over {DEPTH} levels deep"
         raise SuiteError(message) from None
+
+
+def read_file(path: Path) -> tuple[Any, str]:
+    """The values in a YAML file, and its text.
+
+    Raises:
+        SuiteError: as `read_yaml`, or the file cannot be read; the message names it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return read_yaml(text), text
+    except UnicodeDecodeError as error:
+        raise SuiteError(
+            f"not UTF-8 text (byte {error.start})", where=str(path), fix="save the file as UTF-8"
+        ) from None
+    except OSError as error:
+        raise SuiteError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except SuiteError as error:
+        raise SuiteError(error.message, where=str(path), fix=error.fix) from None
 
 
 def _told(error: yaml.MarkedYAMLError) -> str:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from harness.cli import main
 from harness.core.errors import SuiteError, unknown
-from harness.core.locate import find_suite, locate
+from harness.core.locate import can_be_on_the_hub, find_suite, locate
 
 
 @pytest.fixture
@@ -129,3 +129,33 @@ def test_a_folder_that_is_no_such_thing_is_refused_in_a_sentence(
         assert "Traceback" not in answer.output
         assert "string should match" not in answer.output
         assert len(answer.output.splitlines()) <= 3, answer.output
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gpt2", "org/name", "a.b/c-d_e", "--help", "-x", "x-", ".x", "x.", "a--b", "a..b", "a/b.git",
+     "a" * 96, "a" * 97, "o/" + "a" * 96, "o/" + "a" * 97, "a/", "/a", "a/b/c", "", "a b", "_", "é",
+     "a/_b", "_a/b", "-a/b", "a-/b", "x@y"],
+)  # fmt: skip
+def test_names_on_the_hub_are_those_that_its_client_takes(name: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        taken = True
+    except HFValidationError:
+        taken = False
+    assert can_be_on_the_hub(name) is taken
+
+
+@pytest.mark.parametrize("name", ["--help", "-x", "a--b", "x.", "a/b.git", "a" * 97])
+def test_model_of_a_name_that_no_hub_has_is_refused_by_its_place(name: str, folder: Path) -> None:
+    with pytest.raises(SuiteError, match=r"^models\.x\.path: there is no '"):
+        locate(name, folder / "suite.yaml", "models.x.path")
+
+
+def test_file_without_the_ending_of_a_suite_is_answered_with_it(folder: Path) -> None:
+    Path("mine").touch()
+    with pytest.raises(SuiteError, match=r"^mine: the name of a suite's file ends in \.yaml"):
+        find_suite("mine")

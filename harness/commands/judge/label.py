@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.commands.judge.pairs import data_pairs, own_pairs
 from harness.commands.session import Opened
-from harness.core.errors import HarnessError, StoreError
+from harness.core.errors import HarnessError, StoreError, why
 from harness.core.files import write_atomic
 from harness.core.text import number_of
 from harness.data.cells import content
@@ -61,7 +61,7 @@ def write_sheet(
         for name, text in files.items():
             write_atomic(folder / name, text)
     except OSError as error:
-        raise StoreError(f"the sheet cannot be written: {error}") from error
+        raise StoreError(f"the sheet cannot be written: {why(error)}") from error
     few = "" if len(sheet) == count else f"; there are no more than these, of {count} asked for"
     return (
         f"{number_of(len(sheet), 'pair')}{few}\n"
