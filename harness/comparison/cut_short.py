@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness.core.text import number_of
 from harness.planning.planner import Plan
 from harness.store.stage import Record
 
@@ -30,10 +31,10 @@ def cut_short(
     answers = rows.metrics.get("characters", {}).get("answer", {}) if rows is not None else {}
     usual = answers.get("p90", 0)
     if not usual:
-        return f"{cut}, which is {limit:,} tokens."
+        return f"{cut}, which is {number_of(limit, 'token')}."
     if usual <= limit * _CHARACTERS:
         return f"{cut}: it does not stop by itself."
     return (
-        f"{cut}: {limit:,} tokens may be too few, as nine references of ten have up to {usual:,}"
-        " characters; raise `max_new_tokens`."
+        f"{cut}: {number_of(limit, 'token')} may be too few, as nine references of ten"
+        f" have up to {usual:,} characters; raise `max_new_tokens`."
     )

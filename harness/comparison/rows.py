@@ -90,7 +90,7 @@ def _cell_rows(
         else:
             row = _with_difference_from(row, group, groups[base])
             alike = constant and row.difference is not None
-            yield replace(row, constant=True, note=_says_nothing(row)) if alike else row
+            yield _says_nothing(row) if alike else row
 
 
 def _constant(groups: Sequence[Group]) -> bool:
@@ -108,8 +108,9 @@ def _unmoved(group: Group) -> bool:
     return bool(np.allclose(group.runs.moves, 0, rtol=0, atol=1e-12))
 
 
-def _says_nothing(row: Row) -> str:
-    return f"every variant has {row.estimate.value:.4g} on every example"
+def _says_nothing(row: Row) -> Row:
+    row = replace(row, constant=True)
+    return row.noted(f"every variant has {row.estimate.value:.4g}, whichever examples are taken")
 
 
 def _counts_any(scores: Scores, part: str) -> bool:

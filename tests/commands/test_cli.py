@@ -114,7 +114,7 @@ def test_compare_names_its_baseline_and_a_choice_once(workspace: Workspace) -> N
     done = workspace.command("compare", *pair, "--store", "store")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{pair[0]} against the baseline {pair[1]}")
-    unknown = workspace.command("compare", "suite.yaml:lora", pair[1], "--store", "store")
+    unknown = workspace.command("compare", "suite.yaml:lora-sfft", pair[1], "--store", "store")
     assert unknown.returncode == 2
     assert unknown.stderr.count("lora-sft") == 2  # meant, and known
     page = workspace.command("report", "suite.yaml", "--store", "store", "--report-dir", "report")

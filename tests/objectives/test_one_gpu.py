@@ -27,6 +27,7 @@ def test_a_batch_is_shared_with_no_other_gpu(
         return Trainer(model, settings, train_dataset=rows, callbacks=callbacks)
 
     rows = {"output_dir": str(tmp_path), "report_to": [], "per_device_train_batch_size": 4}
+    rows["dataloader_pin_memory"] = False  # no GPU is here to take it
     trainer = build_trainer(make, rows, [], model)
     assert trainer._wrap_model(model) is model
     assert len(next(iter(trainer.get_train_dataloader()))["input_ids"]) == 4

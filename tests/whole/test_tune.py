@@ -186,7 +186,9 @@ def test_report_shows_every_trial_the_winner_and_the_curve(tuned: Workspace) -> 
     assert "perplexity on validation rows of letters against sft.learning_rate" in page
     assert "ring is round the trial that won: 2 full-sft, trial" in page
     for name, found in selected(outcome).items():
-        rows = [row for row in text.splitlines() if row.startswith(f"| {name} | ") and " = " in row]
+        rows = [
+            row for row in text.splitlines() if row.startswith(f"| {name} | ") and "rate = " in row
+        ]
         assert len(rows) == 2
         assert [" won " in row for row in rows] == [
             trial["number"] == found["winner"]["number"] for trial in found["trials"]
