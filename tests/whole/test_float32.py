@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,36 @@ def test_after_a_block_float32_is_as_before(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setitem(sys.modules, "torch", torch)
         torch.backends.fp32_precision = "tf32"
     assert torch.backends.fp32_precision == "none"
+
+
+def _all_precisions() -> list[Any]:
+    of = torch.backends
+    parts = (of, of.cuda.matmul, of.cudnn, of.cudnn.conv, of.cudnn.rnn, of.mkldnn, of.mkldnn.matmul)
+    each = [part.fp32_precision for part in parts]
+    return [*each, torch.get_float32_matmul_precision(), of.cuda.matmul.allow_tf32]
+
+
+def _compiled() -> None:
+    """As accelerate does for a model that is compiled, on a GPU."""
+    torch.backends.cuda.matmul.allow_tf32 = True
+
+
+ALLOWING: dict[str, Callable[[], None]] = {
+    "compiled": _compiled,
+    "high": lambda: torch.set_float32_matmul_precision("high"),
+    "none": lambda: None,
+}
+
+
+@pytest.mark.parametrize("allows", ALLOWING)
+@pytest.mark.parametrize("whole", [None, "tf32", "ieee"])
+def test_whatever_allowed_it_float32_is_as_before(allows: str, whole: str | None) -> None:
+    before = _all_precisions()
+    with float32_restored():
+        if whole is not None:
+            torch.backends.fp32_precision = whole
+        ALLOWING[allows]()
+    assert _all_precisions() == before
 
 
 ALLOWS = """
