@@ -7,11 +7,12 @@ time and memory: the turns of its loops and its calls are counted, and its texts
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import jinja2
 from jinja2 import nodes
+from jinja2.filters import make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -23,10 +24,14 @@ LONGEST = 4_000_000
 _WIDEST = 10_000
 """Largest number that a filter takes as a width or a count."""
 _LARGEST_POWER = 64
-_STEPS = "_steps"
-_WIDENING = ("center", "indent", "batch", "slice")
+_LARGEST_BITS = 100_000
+"""Bits of the largest whole number."""
+_STEPS = "steps taken"
+"""The count of a template's steps, by a name that none can set."""
+_WIDENING = ("center", "indent", "batch", "slice", "round", "tojson", "wordwrap")
 _REMOVED_FILTERS = ("format", "random")
-_REMOVED_GLOBALS = ("lipsum", "cycler", "joiner", "namespace")
+REMOVED_GLOBALS = ("lipsum", "cycler", "joiner", "namespace")
+"""Names that Jinja knows elsewhere, and prompts do not have."""
 _REMOVED_METHODS = frozenset(
     {"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "translate"}
 )
@@ -50,9 +55,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.filters[name] = _narrow(self.filters[name])
         for name in _REMOVED_FILTERS:
             del self.filters[name]
-        for name in _REMOVED_GLOBALS:
+        for name in REMOVED_GLOBALS:
             del self.globals[name]
-        self.filters.update(filters, counted=_counted, joined=_joined)
+        self.filters.update(join=_join, replace=_replace, sum=_summed(self.filters["sum"]))
+        self.filters.update(filters, counted=_counted, joined=_join)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree: nodes.Template = _Bounded().visit(super()._parse(source, name, filename))
@@ -67,6 +73,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         _step(context)
+        text = getattr(obj, "__self__", None)
+        if isinstance(text, str) and obj.__name__ == "join":
+            return _joined(text, *args)
+        if isinstance(text, str) and obj.__name__ == "replace":
+            return _replace(text, *args, **kwargs)
         return super().call(context, obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -75,6 +86,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise TypeError("% does not format here")
         if operator == "**" and not (abs(left) < 2**32 and abs(right) <= _LARGEST_POWER):
             raise OverflowError("a power is too large")
+        bits = [side.bit_length() for side in (left, right) if isinstance(side, int)]
+        if operator == "*" and not sizes and sum(bits) > _LARGEST_BITS:
+            raise OverflowError("a number is too large")
         if operator == "*" and sizes:
             times = next((side for side in (left, right) if isinstance(side, int)), 0)
             sizes = [sizes[0] * times]
@@ -99,6 +113,8 @@ class _Bounded(NodeTransformer):
     """Lets loops be counted, and texts that are joined be measured."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
+        if node.recursive:  # the turns that it gives itself would not be counted
+            raise jinja2.TemplateSyntaxError("a loop in a prompt cannot be recursive", node.lineno)
         self.generic_visit(node)
         node.iter = _filter(node.iter, "counted")
         return node
@@ -127,11 +143,42 @@ def _counted(context: Context, values: Iterable[Any]) -> Iterator[Any]:
         yield value
 
 
-@jinja2.pass_context
-def _joined(_: Context, values: Iterable[Any]) -> str:
+@jinja2.pass_environment
+def _join(
+    environment: jinja2.Environment,
+    values: Iterable[Any],
+    d: str = "",
+    attribute: str | int | None = None,
+) -> str:
+    if attribute is not None:
+        values = map(make_attrgetter(environment, attribute), values)
+    return _joined(str(d), values)
+
+
+def _joined(between: str, values: Iterable[Any]) -> str:
     texts = [str(value) for value in values]
-    _bounded(sum(map(len, texts)))
-    return "".join(texts)
+    _bounded(sum(map(len, texts)) + len(between) * len(texts))
+    return between.join(texts)
+
+
+def _replace(text: Any, old: str, new: str, count: int | None = None) -> str:
+    whole, old, new = str(text), str(old), str(new)
+    most = -1 if count is None else count
+    times = whole.count(old) if most < 0 else min(most, whole.count(old))
+    _bounded(len(whole) + times * len(new))
+    return whole.replace(old, new, most)
+
+
+def _summed(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def summed(
+        environment: jinja2.Environment, values: Any, attribute: Any = None, start: Any = 0
+    ) -> Any:
+        if not isinstance(start, int | float):
+            raise TypeError("sum adds numbers")
+        return function(environment, values, attribute, start)
+
+    return summed
 
 
 def _step(context: Context) -> None:
@@ -147,10 +194,19 @@ def _bounded(size: int) -> None:
 
 
 def _narrow(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, for numbers and texts beside its value that do not make it too wide."""
+    first = 2 if hasattr(function, "jinja_pass_arg") else 1
+
     @functools.wraps(function)
     def narrow(*args: Any, **kwargs: Any) -> Any:
-        if any(isinstance(value, int) and value > _WIDEST for value in (*args, *kwargs.values())):
+        value, given = args[first - 1], (*args[first:], *kwargs.values())
+        size = len(value) if isinstance(value, Sized) else 1
+        lines = value.count("\n") + 1 if isinstance(value, str) else size
+        widest = max((abs(one) for one in given if isinstance(one, int)), default=0)
+        if widest > _WIDEST:
             raise OverflowError(f"a filter takes no number above {_WIDEST:,} here")
+        _bounded(lines * widest)
+        _bounded(size * max((len(one) for one in given if isinstance(one, str)), default=0))
         return function(*args, **kwargs)
 
     return narrow

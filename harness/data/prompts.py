@@ -22,7 +22,7 @@ from jinja2 import meta
 from harness.core.errors import StageFailed, SuiteError, shortened
 from harness.core.locate import locate
 from harness.data.cells import said
-from harness.data.prompt_sandbox import FAULTS, Sandbox
+from harness.data.prompt_sandbox import FAULTS, REMOVED_GLOBALS, Sandbox
 from harness.data.render import question
 
 ENDING = ".jinja"
@@ -127,6 +127,11 @@ def require_fields(template: str, needed: Collection[str], known: Collection[str
         raise ValueError(f"no Jinja template: line {error.lineno}: {error.message}") from None
     except RecursionError:
         raise ValueError("no Jinja template that can be read: it is nested too deep") from None
+    if removed := sorted(used & set(REMOVED_GLOBALS)):
+        raise ValueError(
+            f"Jinja's `{removed[0]}` is not for prompts, whose time and memory are bounded; filters"
+            " such as `selectattr` and `length` tell and count what is there"
+        )
     if strange := sorted(used - set(known)):
         raise ValueError(f"{strange[0]} is no field of this prompt; it has {', '.join(known)}")
     if any(True for _ in meta.find_referenced_templates(tree)):

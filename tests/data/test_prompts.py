@@ -96,6 +96,8 @@ def test_a_conversation_of_several_turns_stands_turn_by_turn() -> None:
         ("{{ a }} {{ b }} {{ turns[0].name }}", "cannot be filled.*no attribute 'name'"),
         ("{{ a }} {{ b }} {{ a.upper }}", "is no text; is a call or a filter missing"),
         ("{{ a }} {{ b }} {{ turns | map('upper') }}", "is no text"),
+        ("{% set ns = namespace(n=0) %}{{ a }} {{ b }}", "Jinja's `namespace` is not for prompts"),
+        ("{{ a }}{{ b }}{% for t in turns recursive %}{{ loop([]) }}{% endfor %}", "recursive"),
         ("{{ a }} {{ b }} {{ a | random }}", "No filter named 'random'"),
         ("{{ a }} {{ b }} {{" + "(" * 5000 + ")" * 5000 + "}}", "nested too deep"),
     ],
@@ -125,6 +127,17 @@ def test_a_template_reaches_nothing_but_its_fields(template: str) -> None:
         "{{ a * 10**12 }}", "{{ [a] * 10**12 }}", "{{ 10 ** (9 ** 9) }}", "{{ '%999999999d' % 1 }}",
         "{{ '{:999999999}'.format(1) }}", "{{ a.center(10**10) }}", "{{ a | center(10**10) }}",
         "{{ a | indent(width=10**10) }}", "{{ lipsum(10**5) }}",
+        "{{ 1.5 | round(10**9, 'ceil') }}", "{{ 5 | round(-(10**9)) }}",
+        "{{ turns | tojson(indent=10**10) }}", "{{ (a * 10**6) | indent(a * 10**6) }}",
+        "{{ ('a\n' * 10**6) | indent(9999) }}",
+        "{{ (a * 10**5) | wordwrap(1, wrapstring=a * 99) }}",
+        "{{ ([a * 10**5] * 10**5) | join | length }}",
+        "{{ ''.join([a * 10**5] * 10**5) | length }}",
+        "{{ (a * 10**5) | replace('t', a * 10**5) }}", "{{ (a * 10**5).replace('', a * 10**5) }}",
+        "{{ ([[a] * 999] * 99999) | sum(start=[]) }}",
+        "{% set _steps = [-(10**15)] %}{% for i in range(99999) %}{% for j in range(99999) %}"
+        "{% endfor %}{% endfor %}",
+        "{% set n = 9 %}" + "{% set n = n * n %}" * 60,
         "".join("{% set a = a ~ a %}" for _ in range(99)) + "{{ a }}",
         "".join("{% set a = a + a %}" for _ in range(99)) + "{{ a }}",
     ],
@@ -149,6 +162,12 @@ def test_a_template_has_what_a_prompt_needs() -> None:
     assert text.startswith("1/80 user: Hi, 2/80 assistant: Yo, 3/80")
     assert text.endswith("80/80 assistant: Yo one+two 3 --- XX")
     assert filled("{{ a }}", {"a": "x" * 3_000_000}) == "x" * 3_000_000
+    text = "{{ a.replace('o', '0') | replace('e', '3', 1) }} {{ ', '.join(['x', 'y']) }}"
+    assert filled(text, fields) == "0n3 tw0 three x, y"
+    text = "{{ turns[:2] | join('+', attribute='role') }} {{ [1, 2] | sum }}"
+    assert filled(text, fields) == "user+assistant 3"
+    assert filled("{{ 20001.26 | round(1) }}", {}) == "20001.3"
+    assert filled("{{ 20001 | tojson }} {{ [1] | tojson(indent=2) }}", {}) == "20001 [\n  1\n]"
 
 
 def test_a_prompt_is_a_template_or_the_name_of_a_file(tmp_path: Path) -> None:
