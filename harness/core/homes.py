@@ -52,13 +52,12 @@ def list_of(owner: type[BaseModel]) -> str:
 
 
 def home(key: str) -> str:
-    """A sentence that says where a key stands in a suite, by our name or by that of other tools;
-    empty if it stands nowhere."""
+    """A sentence that says where a key stands in a suite, by our name and by that of other tools,
+    as one word may be both; empty if it stands nowhere."""
     asked = plain(key)
-    if sentence := _place(asked):
-        return sentence
-    places = ((name, _place(name)) for name in ours(asked))
-    return next((f"it is called `{name}` here; {place}" for name, place in places if place), "")
+    called = ((name, _place(name)) for name in ours(asked) if name != asked)
+    other = next((f"it is called `{name}` here; {place}" for name, place in called if place), "")
+    return "; or ".join(filter(None, [_place(asked), other]))
 
 
 def _place(key: str) -> str:

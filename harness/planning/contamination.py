@@ -66,16 +66,11 @@ def _shared(train: Stage, test: Stage) -> str:
     return "slices of one file that overlap" if max(start, first) < min(end, last) else ""
 
 
-def _but_slices(config: Mapping[str, Any]) -> str:
-    sliced = ("rows", "limit", "turns")
-    return digest_json({name: value for name, value in config.items() if name not in sliced})
-
-
 def _span(config: Mapping[str, Any]) -> tuple[float, float]:
-    """The first row that is taken, and the first that is not any more."""
+    """The first row that is taken, and the first that may not be taken any more: where a filter
+    comes before a limit, rows further on may be."""
     first, last = config.get("rows") or (0, None)
     end = math.inf if last is None else last
-    unfiltered = not any(config.get(name) for name in ("where", "min_chars", "max_chars"))
-    if config.get("limit") and unfiltered:
+    if config.get("limit"):
         end = min(end, first + config["limit"])
     return first, end

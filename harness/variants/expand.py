@@ -21,7 +21,7 @@ from harness.variants.axes import (
     trained_models,
     trained_on,
 )
-from harness.variants.called import called
+from harness.variants.called import called, the_one_called
 from harness.variants.elsewhere import (
     checkpoints_of,
     matches,
@@ -87,8 +87,8 @@ def baselines_of(suite: Suite, variants: Iterable[Variant]) -> dict[str, str]:
     uses = [use for use in suite.base if all(used(use, m) in models for m in models.values())]
     if named not in uses:
         labels = {variant.group: variant.labels for variant in variants}
-        if len(meant := called(named, labels)) == 1:
-            return dict.fromkeys(models, meant[0])
+        if called(named, labels):
+            return dict.fromkeys(models, the_one_called(named, labels, "baseline"))
         raise SuiteError(unknown("variant", named, [*models, *uses]), where="baseline")
     baselines = {group: used(named, model) for group, model in models.items()}
     if suite.baseline is None and all(group == baseline for group, baseline in baselines.items()):

@@ -85,3 +85,5 @@ def test_name_of_several_is_refused_with_their_names_where_one_is_needed(
     workspace.write(matrix={"method": ["full", "lora"], "objective": ["sft"], "lora.r": [2, 4]})
     with pytest.raises(HarnessError, match="'lora' means 2 variants: lora-sft-r=2, lora-sft-r=4"):
         compare(f"{workspace.path}:lora", f"{workspace.path}:full", store=workspace.store)
+    with pytest.raises(HarnessError, match="baseline: 'lora' means 2 variants: lora-sft-r=2, lora"):
+        by_baseline(workspace, "lora")

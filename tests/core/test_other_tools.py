@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -75,6 +76,18 @@ def test_option_at_a_wrong_place_is_answered_with_its_place(owner: type[BaseMode
 @pytest.mark.parametrize("word", ["lr", "lora_rank", "lora_r", "num_epochs", "max_seq_length"])
 def test_place_is_known_by_the_word_of_other_tools_too(word: str) -> None:
     assert f"it is called `{ours(word)[0]}` here; " in home(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("batch_size", "per_device_train_batch_size"), ("n_epochs", "num_train_epochs"),
+     ("seed", "seeds"), ("dropout", "lora_dropout"), ("steps", "max_steps"), ("metric", "scorers")],
+)  # fmt: skip
+def test_word_that_is_a_key_here_and_another_one_elsewhere_is_told_as_both(
+    word: str, meant: str
+) -> None:
+    told = unknown_key(word, registry.find("method", "full"))
+    assert re.search(rf"`?{word}`?(: | is a key).*; or it is called `{meant}` here; ", told), told
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def test_what_a_suite_leaves_open_is_said_with_what_would_answer_it(
         ({"path": "train.jsonl"}, {"path": "train.jsonl", "rows": [12, 24]},
          "are slices of one file that overlap"),
         ({"path": "train.jsonl", "limit": 12}, {"path": "train.jsonl", "rows": [12, 24]}, ""),
+        ({"path": "train.jsonl", "where": {"task": "odd"}, "limit": 12},
+         {"path": "train.jsonl", "where": {"task": "odd"}, "rows": [12, 24]}, ""),  # unknown
         ({"path": "train.jsonl", "where": {"task": "odd"}},
          {"path": "train.jsonl", "where": {"task": "even"}}, ""),
     ],
