@@ -6,6 +6,7 @@ The kernel frees them when a process ends, however it ends.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import threading
 import time
@@ -57,16 +58,24 @@ def one_of(replies: Path, places: int, ended: threading.Event) -> Iterator[None]
     """
     folder = _folder(replies, ".places")
     locks = [FileLock(folder / f"{number}.lock") for number in range(places)]
-    random.shuffle(locks)  # so that few threads look at one place
-    while not any(map(_is_taken, locks)):
-        if ended.is_set():
-            raise CancelledError
-        time.sleep(_FREE_SECONDS)
+    random.shuffle(locks)  # so that few processes look at one place
+    with _looking(folder):
+        while not any(map(_is_taken, locks)):
+            if ended.is_set():
+                raise CancelledError
+            time.sleep(_FREE_SECONDS)
     try:
         yield
     finally:
         for lock in locks:
             lock.release()
+
+
+@functools.cache
+def _looking(folder: Path) -> threading.Lock:
+    """Held by the one thread of this process that looks for a place: hundreds that look at hundreds
+    of places, while others have them, would take the processor's whole time."""
+    return threading.Lock()
 
 
 def _is_taken(lock: FileLock) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,15 +11,18 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.core.errors import StageFailed
+from harness.inference import reply_locks
 from harness.inference.completions import Reply
 from harness.inference.endpoint import ChatEndpoint
 from harness.inference.replies import Replies, _Request
@@ -415,3 +419,32 @@ def test_two_processes_may_share_the_file(serve: Serve, tmp_path: Path) -> None:
     (file,) = tmp_path.glob("*.jsonl")
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert len({line["asked"] for line in lines}) == 60
+
+
+def test_one_thread_of_a_process_looks_for_a_free_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many that looked at once would take the processor while other processes have all places."""
+    replies, looked, many = tmp_path / "replies.jsonl", list[int](), threading.Event()
+    take = reply_locks._is_taken
+
+    def look(lock: FileLock) -> bool:
+        looked.append(threading.get_ident())
+        if len(looked) >= 20:
+            many.set()
+        return take(lock)
+
+    def ask() -> str:
+        with reply_locks.one_of(replies, 2, threading.Event()):
+            return "asked"
+
+    with contextlib.ExitStack() as others, ThreadPoolExecutor(8) as pool:
+        for _ in range(2):
+            others.enter_context(reply_locks.one_of(replies, 2, threading.Event()))
+        monkeypatch.setattr(reply_locks, "_is_taken", look)
+        asked = [pool.submit(ask) for _ in range(8)]
+        waited = many.wait(60)
+        others.close()
+        assert [future.result(60) for future in asked] == ["asked"] * 8
+    assert waited
+    assert len(set(looked[:20])) == 1
