@@ -102,6 +102,7 @@ def unknown(
     hint: str = "",
     command: str = "",
     here: str = "",
+    sure: bool = False,
 ) -> str:
     """The message for an unknown name, with the nearest known name.
 
@@ -111,9 +112,11 @@ def unknown(
         command: lists all names; of many names, only the nearest are shown then.
         here: what there is in its place, where that is known; a name is guessed by its spelling
             then only if it is very near.
+        sure: this very name is known elsewhere, so that none is guessed by its spelling.
     """
     known = sorted(set(known))
-    meant = same(value, known) or (mistyped(value, known) if here else near(value, known))
+    spelt = "" if sure else mistyped(value, known) if here else near(value, known)
+    meant = same(value, known) or spelt
     guess = f"; did you mean '{meant}'?" if meant else ""
     prefix = f"{where}: " if where else ""
     lines = [f"{prefix}unknown {what} '{shortened(value)}'{guess}"]

@@ -37,9 +37,9 @@ def unknown_among(
     owner: type[Component] | None = None,
 ) -> str:
     """As `unknown_key`, for keys that no one class has."""
-    own = owner.about_key(plain(key)) if owner is not None else ""
-    here = instead(key) or own or ("" if same(key, known) else home(key))
-    return unknown("key", key, known, where=where, command=command, here=here)
+    said = (owner.about_key(plain(key)) if owner is not None else "") or instead(key)
+    here = said or ("" if same(key, known) else home(key))
+    return unknown("key", key, known, where=where, command=command, here=here, sure=bool(said))
 
 
 def list_of(owner: type[BaseModel]) -> str:

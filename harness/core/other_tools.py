@@ -109,6 +109,7 @@ _MEMBERS = _words({
 })  # fmt: skip
 
 _MODELS = "it is said of the model: `models: {NAME: {path: ..., dtype: bfloat16}}`"
+_HALF = "it is said of the model: `models: {NAME: {path: ..., dtype: float16}}`"
 _FOUR_BITS = "weights in 4 bits are the method `qlora`, under `matrix.method`"
 _WRITES = ("the harness decides where stages write: into the store (`--store FOLDER`); the report"
            " goes to reports/NAME (`--report-dir FOLDER`)")  # fmt: skip
@@ -116,10 +117,12 @@ _CHECKPOINTS = "the harness keeps the checkpoints in its store, and goes on from
 _METHODS = "what trains is an axis: `matrix: {method: [lora], objective: [sft]}`"
 _LIKE_LM_EVAL = "benchmarks are a scorer: `scorers: [{lm_eval: {tasks: [...], num_fewshot: 5}}]`"
 _ONE_DEVICE = "each stage trains in one process on one device; the executor runs several at once"
-_DEVICE = "the executor chooses the device: `executor: {local: {device_class: cuda}}`"
+_DEVICE = "the executor chooses the device: `executor: {local: {device_class: cuda}}`, or `cpu`"
+_CPU = "the executor chooses the device: `executor: {local: {device_class: cpu}}`"
 _EVALUATED = "every variant is scored on the test rows, once it is trained; `scorers:` says by what"
 _TABLE = {
-    _MODELS: "bf16 fp16 mixed_precision pure_bf16 compute_dtype half bfloat16 float16",
+    _MODELS: "bf16 mixed_precision pure_bf16 compute_dtype bfloat16",
+    _HALF: "fp16 half float16",
     _FOUR_BITS: "load_in_4bit load_in_8bit quantization_bit quantization quantization_config bits"
     " bnb_4bit_quant_type bnb_4bit_compute_dtype quantization_method",
     _WRITES: "output_dir logging_dir save_dir out_dir output_path log_dir overwrite_output_dir",
@@ -131,7 +134,8 @@ _TABLE = {
     " winogrande piqa truthfulqa truthfulqa_mc2 humaneval mbpp boolq ifeval bbh",
     _ONE_DEVICE: "deepspeed fsdp fsdp_config ddp accelerate num_processes world_size"
     " tensor_parallel tensor_parallel_size local_rank",
-    _DEVICE: "device device_map cuda use_cpu no_cuda",
+    _DEVICE: "device device_map cuda",
+    _CPU: "use_cpu no_cuda",
     _EVALUATED: "eval_strategy evaluation_strategy do_eval do_train evals_per_epoch"
     " per_device_eval_batch_size predict_with_generate",
     "validation rows are an entry's own: `data: {NAME: {train: {rows: [0, 900]}, validation:"

@@ -94,7 +94,9 @@ def test_word_that_is_a_key_here_and_another_one_elsewhere_is_told_as_both(
     ("key", "words"),
     [
         ("bf16", "models: {NAME: {path: ..., dtype: bfloat16}}"),
-        ("fp16", "models: {NAME: {path: ..., dtype: bfloat16}}"),
+        ("fp16", "models: {NAME: {path: ..., dtype: float16}}"),
+        ("use_cpu", "device_class: cpu}"),
+        ("per_device_eval_batch_size", "`args: {per_device_eval_batch_size: ...}`"),
         ("output_dir", "--report-dir"),
         ("load_in_4bit", "`qlora`"),
         ("lora_alpha", "`lora: {lora_alpha: ...}` in `matrix.method`"),
@@ -111,6 +113,14 @@ def test_option_that_an_objective_lacks_is_answered_with_what_there_is(
     told = unknown_key(key, registry.find("objective", "sft"), "matrix.objective[0].sft")
     assert words in told
     assert "harness list objectives sft" in told
+
+
+@pytest.mark.parametrize(("objective", "words"), [("grpo", "`args: {top_k: ...}`"),
+                                                  ("sft", "answers are greedy")])  # fmt: skip
+def test_argument_of_one_trainer_alone_is_told_there_as_its_argument(
+    objective: str, words: str
+) -> None:
+    assert words in unknown_key("top_k", registry.find("objective", objective))
 
 
 def test_many_names_are_told_by_the_nearest_and_by_the_command_that_lists_all() -> None:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.core.other_tools import instead
+
 _NAMES = """
     activation_checkpointing_kwargs activation_offloading assistant_only_loss
     average_tokens_across_devices bf16_full_eval cache_implementation cast_lm_head_to_fp32
@@ -100,10 +102,12 @@ def require_permitted(args: Mapping[str, Any], *, known: bool) -> None:
 
 def about_argument(name: str) -> str:
     """How a suite sets an argument of a trainer that has no field of its own, or why it cannot."""
-    if name in ELSEWHERE:
-        return f"it is set elsewhere: {ELSEWHERE[name]}".replace(", beside `args`", "")
     if name in PERMITTED:
         return f"it is an argument of the trainer: `args: {{{name}: ...}}`"
+    if said := instead(name):
+        return said
+    if name in ELSEWHERE:
+        return f"it is set elsewhere: {ELSEWHERE[name]}".replace(", beside `args`", "")
     reason = reason_of(name)
     return "" if reason == _UNKNOWN else f"it is decided by the harness: {reason}"
 
