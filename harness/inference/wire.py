@@ -95,7 +95,8 @@ def open_client(base_url: str, key: str | None, timeout: float) -> Any:
 
 def unpacked(parts: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     """The bytes of a body, in pieces that are small however much a packed one expands. None is
-    asked for packed; some servers and proxies pack it all the same.
+    asked for packed; some servers and proxies pack it all the same. An empty body, as that of many
+    errors, is empty whatever its head says.
 
     Raises:
         httpx2.DecodingError: it is packed otherwise than by gzip or deflate, cut, or damaged.
@@ -107,15 +108,16 @@ def unpacked(parts: Iterable[bytes], encoding: str) -> Iterator[bytes]:
         return
     if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         raise httpx2.DecodingError(f"a body packed by {encoding!r}, which nobody asked for")
-    reader = zlib.decompressobj(_EITHER)
+    reader, empty = zlib.decompressobj(_EITHER), True
     for part in parts:
         while part:
+            empty = False
             try:
                 yield reader.decompress(part, _PIECE)
             except zlib.error as error:
                 raise httpx2.DecodingError(f"a packed body that is damaged: {error}") from None
             part = reader.unconsumed_tail
-    if not reader.eof:
+    if not empty and not reader.eof:
         raise httpx2.DecodingError("a packed body that is cut")
 
 

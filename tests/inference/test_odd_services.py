@@ -154,3 +154,10 @@ def test_an_address_without_its_path_is_answered_with_one(serve: Serve) -> None:
         ChatEndpoint(bare, "m").ask({})
     with pytest.raises(StageFailed, match=r"check base_url and model$"):
         client(server).ask({})
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity"])
+def test_empty_body_is_empty_however_it_is_called_packed(encoding: str) -> None:
+    """A refusal without a body is told by its status; it was called a cut answer."""
+    assert list(unpacked([], encoding)) == []
+    assert b"".join(unpacked([b""], encoding)) == b""
