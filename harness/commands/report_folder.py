@@ -45,22 +45,25 @@ def place(suite: Path, folder: Path) -> str:
 
 
 def stamp(folder: Path) -> dict[str, Any] | None:
-    """What a report's stamp says; None if it has none that can be read."""
+    """What a report's stamp says; None if it has none that can be read. It has the text of the
+    terminal, a digest of what was compared, and the report's files."""
     try:
         content = json.loads((folder / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
+    whole = isinstance(content, dict) and {"text", "inputs", "files"} <= content.keys()
+    return content if whole else None
 
 
 def _of_another(folder: Path, suite: Path) -> bool:
-    """Whether a folder has the report of another suite, or one that no suite made."""
+    """Whether a folder has the report of another suite, or one that no suite made. A suite whose
+    file is gone was renamed, or was written anew at another place, as pipelines do it."""
     if not (folder / "index.html").exists():
         return False
     told = (stamp(folder) or {}).get("suite")
     if told is None:  # the stamp is of an older version, or is not kept with the report
         return suite.resolve() not in _named(folder)
-    return bool(told != place(suite, folder))
+    return bool(told != place(suite, folder)) and (folder / str(told)).is_file()
 
 
 def _named(folder: Path) -> set[Path]:

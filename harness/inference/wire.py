@@ -112,11 +112,13 @@ def unpacked(parts: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     for part in parts:
         while part:
             empty = False
+            if reader.eof:  # a body may be several packed ones, one after the other
+                reader = zlib.decompressobj(_EITHER)
             try:
                 yield reader.decompress(part, _PIECE)
             except zlib.error as error:
                 raise httpx2.DecodingError(f"a packed body that is damaged: {error}") from None
-            part = reader.unconsumed_tail
+            part = reader.unconsumed_tail or reader.unused_data
     if not empty and not reader.eof:
         raise httpx2.DecodingError("a packed body that is cut")
 

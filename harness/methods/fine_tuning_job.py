@@ -184,16 +184,17 @@ def _upload(work: Work, rows: Sequence[Turns], name: str) -> str:
 
 def _job_on(work: Work) -> str:
     """The id of the job that trains on the uploaded file; "" if there is none."""
-    last = ""
+    last, seen = "", {""}
     while True:
         after = f"&after={quote(last, safe='')}" if last else ""
         page = work.call(f"{_JOBS}?limit={_LISTED}{after}", None, _page)
         for job in page["data"]:
             if job.get("training_file") == work.state["file"]:
                 return str(job["id"])
-        before, last = last, str(page["data"][-1]["id"]) if page["data"] else ""
-        if not page.get("has_more") or last in ("", before):
+        last = str(page["data"][-1]["id"]) if page["data"] else ""
+        if not page.get("has_more") or last in seen:
             return ""
+        seen.add(last)
 
 
 def _page(reply: Any) -> Mapping[str, Any]:

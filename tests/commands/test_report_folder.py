@@ -61,6 +61,26 @@ def test_another_suite_of_the_name_gets_a_folder_of_its_own(
     assert reported("other/demo.yaml", monkeypatch) == second
 
 
+def test_a_suite_that_was_renamed_or_is_written_anew_each_time_finds_its_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a pipeline does it in a temporary folder; there was one report more for each run."""
+    for number in range(3):
+        suite = Path(f"try-{number}.yaml")
+        suite.touch()
+        assert reported(str(suite), monkeypatch) == REPORTS / "demo"
+        suite.unlink()
+
+
+@pytest.mark.parametrize("stamp", [[], {}, {"suite": "x"}, {"inputs": "", "text": ""}, "text"])
+def test_a_stamp_that_lacks_a_part_is_none(stamp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = reported("demo.yaml", monkeypatch)
+    (folder / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+    text = "## To make this again\n\n```sh\nharness run demo.yaml\n```\n"
+    (folder / "report.md").write_text(f"# demo\n\n{text}", encoding="utf-8")
+    assert reported("demo.yaml", monkeypatch) == folder
+
+
 def test_a_report_that_no_suite_made_is_anothers() -> None:
     (REPORTS / "demo").mkdir(parents=True)
     assert folder_of(Path("demo.yaml"), "demo") == REPORTS / "demo"  # nothing is there

@@ -156,6 +156,14 @@ def test_an_address_without_its_path_is_answered_with_one(serve: Serve) -> None:
         client(server).ask({})
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_body_of_several_packed_ones_is_read_to_its_end(size: int) -> None:
+    """All but the first one were lost, without a word."""
+    body = gzip.compress(b"one, ") + gzip.compress(b"two, ") + gzip.compress(b"three")
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    assert b"".join(unpacked(parts, "gzip")) == b"one, two, three"
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity"])
 def test_empty_body_is_empty_however_it_is_called_packed(encoding: str) -> None:
     """A refusal without a body is told by its status; it was called a cut answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from harness.commands.plan import describe_plan
 from harness.comparison.compare import compare
 from harness.comparison.result import ALL
 from harness.core.errors import ModelError, SuiteError
+from harness.methods.fine_tuning_job import _job_on
 from harness.models.endpoint import ServedModel
 from harness.stages.fine_tuning import calls_of
 from harness.store.stage import Record
@@ -137,6 +139,19 @@ def test_a_start_that_was_lost_is_found_among_many_other_jobs(
     forget_stage(workspace, record)
     assert tuning(workspace.run()).metrics["job"] == record.metrics["job"]
     assert len(jobs.jobs) == 1 + others
+
+
+def test_a_list_of_jobs_that_goes_round_has_an_end() -> None:
+    """A service may answer a page again; here two take turns."""
+    asked: list[str] = []
+
+    def call(path: str, *_: Any) -> Any:
+        asked.append(path)
+        return {"data": [{"id": f"job-{len(asked) % 2}"}], "has_more": True}
+
+    work: Any = SimpleNamespace(call=call, state={"file": "file-0"})
+    assert _job_on(work) == ""
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("word", ["SUCCEEDED", "Success", "completed"])
