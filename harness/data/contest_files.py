@@ -25,7 +25,7 @@ def read_contests(path: Path) -> list[tuple[str, Contest]]:
     """
     contests: dict[str, Contest] = {}
     for number, row in numbered_objects(path, _FIX):
-        place = f"{path.name}, line {number}"
+        place = f"{path}, line {number}"
         _require_contest(row, place)
         name = str(row.get("id", number))
         if name in contests:
@@ -33,7 +33,7 @@ def read_contests(path: Path) -> list[tuple[str, Contest]]:
         prompt, one, other = (row[key] for key in _KEYS)
         contests[name] = Contest(prompt, one, other, str(row.get("reference") or ""))
     if not contests:
-        raise DataError(f"{path.name} holds no contest", fix=_FIX)
+        raise DataError(f"{path} holds no contest", fix=_FIX)
     return list(contests.items())
 
 
@@ -49,16 +49,16 @@ def numbered_objects(path: Path, fix: str) -> Iterator[tuple[int, dict[str, Any]
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8 text (byte {error.start})", fix=fix) from None
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start})", fix=fix) from None
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path.name}, line {number} is no JSON: {error}", fix=fix) from None
+            raise DataError(f"{path}, line {number} is no JSON: {error}", fix=fix) from None
         if not isinstance(row, dict):
-            raise DataError(f"{path.name}, line {number} is no object", fix=fix)
+            raise DataError(f"{path}, line {number} is no object", fix=fix)
         yield number, row
 
 

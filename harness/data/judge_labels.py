@@ -97,7 +97,7 @@ def read_labels(path: Path) -> list[Label]:
             )
         labels[key] = label
     if not labels:
-        raise DataError(f"{path.name} holds no label", fix=LABEL_FIX)
+        raise DataError(f"{path} holds no label", fix=LABEL_FIX)
     return list(labels.values())
 
 
@@ -134,12 +134,12 @@ def table_rows(path: Path, errors: str = "strict") -> Iterator[tuple[str, dict[s
         raise DataError(f"there is no file '{path}'")
     text = _text_of(path, errors)
     if path.suffix.lower() == ".csv":
-        yield from _csv_rows(path.name, text)
+        yield from _csv_rows(str(path), text)
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        place = f"{path.name}, line {number}"
+        place = f"{path}, line {number}"
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -161,7 +161,7 @@ def _text_of(path: Path, errors: str) -> str:
         return content.decode(encoding, errors)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path.name} is not UTF-8 text (byte {error.start})",
+            f"{path} is not UTF-8 text (byte {error.start})",
             fix="in a spreadsheet save it as `CSV UTF-8`",
         ) from None
 

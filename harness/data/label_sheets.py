@@ -84,7 +84,7 @@ def read_key(path: Path) -> list[Shown]:
             raise DataError(f"{place} is no line of a sheet's key", fix="name its key.jsonl")
         sheet.append(Shown(row["number"], pair_of(row, place), row["turned"]))
     if not sheet:
-        raise DataError(f"{path.name} is empty")
+        raise DataError(f"{path} is empty")
     return sheet
 
 
@@ -125,5 +125,5 @@ def unblinded(sheet: Sequence[Shown], filled: Path, labeller: str) -> list[Label
         shown = known[number]
         labels[number] = Label(shown.pair, -sign if shown.turned else sign, labeller)
     if not labels:
-        raise DataError(f"{filled.name} holds no label", fix=LABEL_FIX)
+        raise DataError(f"{filled} holds no label", fix=LABEL_FIX)
     return list(labels.values())
