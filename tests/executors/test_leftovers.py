@@ -85,10 +85,11 @@ def small(aligned: Workspace, method: Any, objectives: list[Any]) -> None:
 
 @pytest.mark.parametrize(
     ("method", "objective"),
-    [("full", {"dpo": DPO}), ({"lora": {"r": 4}}, {"ppo": PPO}),
+    [({"lora": {"r": 4}}, {"ppo": PPO}),
+     pytest.param("full", {"dpo": DPO}, marks=pytest.mark.slow),
      pytest.param({"lora": {"r": 4}}, {"dpo": DPO}, marks=pytest.mark.slow),
      pytest.param("full", {"ppo": PPO}, marks=pytest.mark.slow)],
-    ids=["full-dpo", "lora-ppo", "lora-dpo", "full-ppo"],
+    ids=["lora-ppo", "full-dpo", "lora-dpo", "full-ppo"],
 )  # fmt: skip
 def test_no_model_outlives_its_stage(
     aligned: Workspace, served: Served, models: list[weakref.ref[Any]], method: Any,

@@ -18,7 +18,7 @@ import gpu_bench  # noqa: E402
 import gpu_training  # noqa: E402
 from gpu_table import table  # noqa: E402
 
-EVERYDAY = ("lora-7b", "qlora-7b", "generate-1b", "score-1b")
+EVERYDAY = ("qlora-7b", "generate-1b")
 
 
 def of_cases(*everyday: str) -> list[Any]:
