@@ -50,6 +50,7 @@ def same_but_for_memory(workspace: Workspace, how: dict[str, Any], method: Any) 
     assert compiled.cost["trainable_parameters"] == plain.cost["trainable_parameters"]
 
 
+@pytest.mark.slow
 def test_a_traced_training_is_the_plain_one_and_its_activations_are_not_known(
     workspace: Workspace,
 ) -> None:

@@ -257,6 +257,7 @@ def test_two_scorers_of_one_task_are_told_apart_by_a_label(asked: Workspace) -> 
     ]
 
 
+@pytest.mark.slow
 def test_a_task_with_the_name_and_metric_of_a_data_entry_asks_for_a_label(
     asked: Workspace,
 ) -> None:
